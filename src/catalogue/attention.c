@@ -487,9 +487,7 @@ void fovea_attention_case_defaults(fovea_case *c) {
     if (extents[LETTER_PAGE] < 0) extents[LETTER_PAGE] = 16;
 }
 
-static bool case_has(const fovea_case *c, int argument) {
-    return c->optional >> argument & 1;
-}
+static bool case_has(const fovea_case *c, int argument) { return c->optional >> argument & 1; }
 
 /* Ragged and used lengths of a case: sequence b has this many of at most `longest` rows. */
 static int64_t case_length(const fovea_case *c, int64_t longest, int64_t b, int salt) {
