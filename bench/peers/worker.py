@@ -4,9 +4,13 @@ Reads one JSON message a line and answers each with one line:
   {"do": "hello"}                      -> {"ok": true, "peer", "versions": {name: version}}
   {"do": "prepare", "kernel", "dtype", "threads", "memory_bytes", "parameters": {name: value},
    "sets": [{name: {"offset", "shape", "dtype"}}]}
-                                       -> {"ok": true, "arithmetic"} or {"ok": false, "unserved"}
-  {"do": "run", "count", "inner"}      -> {"ok": true, "seconds": [count figures, each a call's]}
-  {"do": "result"}                     -> {"ok": true}: the outputs of the first set are written
+                                       -> {"ok": true, "arithmetic", "first": seconds of one call}
+                                          or {"ok": false, "unserved": reason}
+  {"do": "run", "warm", "count", "inner"}
+                                       -> {"ok": true, "seconds": [count figures]}: after `warm`
+                                          untimed calls, each the mean of `inner` calls
+  {"do": "result"}                     -> {"ok": true}: the outputs of the first set are written,
+                                          as its last call left them
   {"do": "quit"}
 Anything that goes wrong is answered {"ok": false, "error": text}. More than one set of buffers is for
 cold measurements: calls rotate over them. Time is CLOCK_MONOTONIC, as in the tool.
@@ -24,10 +28,12 @@ MODULES = {"numpy": "numpy_peer", "torch": "torch_peer", "openvino": "openvino_p
            "onnxruntime": "onnxruntime_peer", "mlx": "mlx_peer", "jax": "jax_peer"}
 
 
-def timed(calls, count, inner):
+def timed(calls, warm, count, inner):
     clock, monotonic = time.clock_gettime_ns, time.CLOCK_MONOTONIC
     runs = [call.run for call in calls]
     samples, turn = [], 0
+    for _ in range(warm):
+        runs[0]()
     for _ in range(count):
         batch = [runs[(turn + i) % len(runs)] for i in range(inner)]
         turn += inner
@@ -60,17 +66,21 @@ class Worker:
         try:
             calls = [line(Case({**message, "arguments": arguments}, self.memory))
                      for arguments in message["sets"]]
+            start = time.monotonic()
             calls[0].run()
+            first = time.monotonic() - start
         except Unserved as reason:
             return {"ok": False, "unserved": str(reason)}
         self.calls = calls
-        return {"arithmetic": calls[0].arithmetic}
+        return {"arithmetic": calls[0].arithmetic, "first": first}
 
     def run(self, message):
-        return {"seconds": timed(self.calls, message["count"], message.get("inner", 1))}
+        if not self.calls:
+            raise RuntimeError("nothing is prepared")
+        return {"seconds": timed(self.calls, message.get("warm", 0), message["count"],
+                                 message.get("inner", 1))}
 
     def result(self, message):
-        self.calls[0].run()
         self.calls[0].store()
         return {}
 
