@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-bool fovea_samples_add(fovea_samples *samples, double value) {
+bool fovea_timings_add(fovea_timings *samples, double value) {
     if (samples->count == samples->capacity) {
         int capacity = samples->capacity ? 2 * samples->capacity : 32;
         double *values = realloc(samples->values, (size_t)capacity * sizeof *values);
@@ -17,9 +17,9 @@ bool fovea_samples_add(fovea_samples *samples, double value) {
     return true;
 }
 
-void fovea_samples_release(fovea_samples *samples) {
+void fovea_timings_release(fovea_timings *samples) {
     free(samples->values);
-    *samples = (fovea_samples){0};
+    *samples = (fovea_timings){0};
 }
 
 static int ascending(const void *a, const void *b) {

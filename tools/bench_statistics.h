@@ -5,10 +5,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-typedef struct fovea_samples {
+typedef struct fovea_timings {
     double *values;
     int count, capacity;
-} fovea_samples;
+} fovea_timings;
 
 typedef struct fovea_summary {
     int count;
@@ -16,8 +16,8 @@ typedef struct fovea_summary {
     int outliers; /* outside Tukey's fences: a quartile and 1.5 interquartile ranges */
 } fovea_summary;
 
-bool fovea_samples_add(fovea_samples *samples, double value); /* false: no memory */
-void fovea_samples_release(fovea_samples *samples);
+bool fovea_timings_add(fovea_timings *samples, double value); /* false: no memory */
+void fovea_timings_release(fovea_timings *samples);
 
 /* All zero for no samples; NaN never belongs in them. */
 fovea_summary fovea_summarise(const double *values, int count);

@@ -55,17 +55,18 @@ class Case:
                 raise Unserved(f"no {array.dtype.name} ({name})")
 
     def refuse_options(self, **neutral):
-        """Declines parameters that differ from the value at which they do nothing."""
+        """Declines parameters that differ from the value at which they do nothing; null stands for
+        an infinity or a NaN."""
         for name, value in neutral.items():
             given = self.parameters.get(name, value)
-            if given is not None and given != value:
+            if given != value:
                 raise Unserved(f"{name} = {given}")
 
 
 def attention_parameters(case):
     """(causal, scale) of the attention that peers know: dense, no window, no bias."""
-    case.refuse_options(layout="bhsd", window_left=-1, window_right=-1, softcap=0.0,
-                        query_offset=0, dropout=0.0, page_size=0)
+    case.refuse_options(layout="bhsd", window_left=-1, window_right=-1, softcap=None,
+                        query_offset=0, dropout=0)
     extra = set(case.tensors) - {"q", "k", "v", "out"}
     if extra:
         raise Unserved(f"no adapter for {', '.join(sorted(extra))}")
@@ -77,6 +78,11 @@ def attention_parameters(case):
         raise Unserved("causal aligned to the bottom right")
     scale = case.parameters.get("scale")
     return causal == "top_left", q.shape[3] ** -0.5 if scale is None else scale
+
+
+def refuse_lse(case):
+    if "lse" in case.tensors:
+        raise Unserved("no adapter for lse")
 
 
 def reduction_axis(case):

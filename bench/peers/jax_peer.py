@@ -7,7 +7,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import jax.numpy as jnp
 import numpy as np
-from case import attention_parameters, Call, reduction_axis, Unserved
+from case import attention_parameters, Call, reduction_axis, refuse_lse, Unserved
 
 
 def versions():
@@ -51,12 +51,21 @@ def attention(case):
     return call
 
 
+def attention_merge(case):
+    refuse_lse(case)
+
+    def function(parts, lses):
+        weights = jax.nn.softmax(lses, axis=0)[..., None]
+        return (parts * weights).sum(axis=0).astype(parts.dtype)
+    return compiled(case, ["parts", "part_lses"], "out", function)
+
+
 def softmax_stable(case):
     return compiled(case, ["x"], "y", lambda x: jax.nn.softmax(x, axis=-1))
 
 
 def layer_norm(case):
-    epsilon = case.parameters["epsilon"]
+    epsilon = case.parameters["eps"]
     affine = [name for name in ("gamma", "beta") if name in case.tensors]
 
     def function(x, *given):

@@ -3,7 +3,7 @@
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-from case import attention_parameters, Call, reduction_axis, Unserved
+from case import attention_parameters, Call, reduction_axis, refuse_lse, Unserved
 
 mx.set_default_device(mx.cpu)
 
@@ -51,12 +51,21 @@ def attention(case):
                      lambda q, k, v: function(q, k, v, scale=scale, mask=mask))
 
 
+def attention_merge(case):
+    refuse_lse(case)
+
+    def function(parts, lses):
+        weights = mx.softmax(lses, axis=0, precise=True)[..., None]
+        return (parts * weights).sum(axis=0).astype(parts.dtype)
+    return evaluated(case, ["parts", "part_lses"], "out", function)
+
+
 def softmax_stable(case):
     return evaluated(case, ["x"], "y", lambda x: mx.softmax(x, axis=-1, precise=True))
 
 
 def layer_norm(case):
-    epsilon = case.parameters["epsilon"]
+    epsilon = case.parameters["eps"]
     affine = [name for name in ("gamma", "beta") if name in case.tensors]
 
     def function(x, *given):

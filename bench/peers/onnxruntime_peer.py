@@ -5,7 +5,7 @@ import time
 import numpy as np
 import onnx
 import onnxruntime as ort
-from case import attention_parameters, Call, fastest, reduction_axis, Unserved
+from case import attention_parameters, Call, fastest, reduction_axis, refuse_lse, Unserved
 from onnx import helper, TensorProto
 
 TYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16,
@@ -99,6 +99,17 @@ def attention(case):
     return fastest(candidates, seconds)
 
 
+def attention_merge(case):
+    refuse_lse(case)
+    nodes = [helper.make_node("Softmax", ["lses"], ["w"], axis=0),
+             helper.make_node("Unsqueeze", ["w", "last"], ["wide"]),
+             helper.make_node("Mul", ["parts", "wide"], ["product"]),
+             helper.make_node("ReduceSum", ["product", "first"], ["out"], keepdims=0)]
+    axes = {"last": np.array([4], np.int64), "first": np.array([0], np.int64)}
+    return model(case, nodes, [("parts", case["parts"]), ("lses", case["part_lses"])],
+                 ("out", case["out"]), axes)
+
+
 def softmax_stable(case):
     x, y = case.arrays("x", "y")
     return model(case, [helper.make_node("Softmax", ["x"], ["y"], axis=-1)], [("x", x)], ("y", y))
@@ -110,7 +121,7 @@ def layer_norm(case):
     if ("gamma" not in case.tensors):
         raise Unserved("LayerNormalization needs gamma")
     node = helper.make_node("LayerNormalization", ["x", *(name for name, _ in affine)], ["y"],
-                            axis=-1, epsilon=case.parameters["epsilon"])
+                            axis=-1, epsilon=case.parameters["eps"])
     return model(case, [node], [("x", x), *affine], ("y", y))
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import openvino as ov
-from case import attention_parameters, Call, reduction_axis, Unserved
+from case import attention_parameters, Call, reduction_axis, refuse_lse, Unserved
 from openvino import opset13 as op
 
 core = ov.Core()
@@ -72,12 +72,21 @@ def attention(case):
     return graph(case, ["q", "k", "v"], "out", build)
 
 
+def attention_merge(case):
+    refuse_lse(case)
+
+    def build(parts, lses):
+        weights = op.unsqueeze(op.softmax(lses, 0), op.constant(np.array([4])))
+        return op.reduce_sum(op.multiply(parts, weights), op.constant(np.array([0])))
+    return graph(case, ["parts", "part_lses"], "out", build)
+
+
 def softmax_stable(case):
     return graph(case, ["x"], "y", lambda x: op.softmax(x, -1))
 
 
 def layer_norm(case):
-    epsilon = case.parameters["epsilon"]
+    epsilon = case.parameters["eps"]
     affine = [name for name in ("gamma", "beta") if name in case.tensors]
 
     def build(x, *given):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from case import attention_parameters, Call, reduction_axis
+from case import attention_parameters, Call, reduction_axis, refuse_lse
 
 
 def versions():
@@ -47,6 +47,16 @@ def attention(case):
     return Kept(lambda: function(q, k, v, **options), out).call()
 
 
+def attention_merge(case):
+    refuse_lse(case)
+    parts, lses, out = ready(case, "parts", "part_lses", "out")
+
+    def function():
+        weights = torch.softmax(lses, 0).to(parts.dtype)
+        return torch.einsum("pbhs,pbhsd->bhsd", weights, parts)
+    return Kept(function, out).call()
+
+
 def softmax_stable(case):
     x, y = ready(case, "x", "y")
     return Call(lambda: torch.softmax(x, -1, out=y))
@@ -56,7 +66,7 @@ def layer_norm(case):
     x, y = ready(case, "x", "y")
     gamma, beta = (tensor(case[name]) if name in case.tensors else None
                    for name in ("gamma", "beta"))
-    shape, epsilon = x.shape[-1:], case.parameters["epsilon"]
+    shape, epsilon = x.shape[-1:], case.parameters["eps"]
     function = torch.nn.functional.layer_norm
     return Kept(lambda: function(x, shape, gamma, beta, epsilon), y).call()
 

@@ -135,12 +135,18 @@ def case(name):
                 {"layout": "bhsd", "causal": "top_left" if causal else "none", "scale": None},
                 {"out": (q.shape, dtype)}, attention(q, k, v, causal),
                 {"f32": 2e-5, "f16": 2e-2, "bf16": 5e-2}[dtype])
+    if name == "attention_merge":
+        parts, lses = normal(3, 2, 4, 33, 32), normal(3, 2, 4, 33)
+        weights = np.exp(lses.astype(float))
+        weights /= weights.sum(0)
+        return (name, "f32", {"parts": parts, "part_lses": lses}, {},
+                {"out": (parts.shape[1:], "f32")}, (weights[..., None] * parts).sum(0), 2e-6)
     x = normal(37, 129)
     if name == "softmax_stable":
         return name, "f32", {"x": x}, {}, {"y": (x.shape, "f32")}, softmax(x), 1e-6
     if name == "layer_norm":
         gamma, beta = normal(129), normal(129)
-        return (name, "f32", {"x": x, "gamma": gamma, "beta": beta}, {"epsilon": 1e-5},
+        return (name, "f32", {"x": x, "gamma": gamma, "beta": beta}, {"eps": 1e-5},
                 {"y": (x.shape, "f32")}, layer_norm(x, gamma, beta), 2e-5)
     if name in ("gelu_none", "gelu_tanh"):
         expected = gelu_none(x) if name == "gelu_none" else gelu_tanh(x)
@@ -158,12 +164,12 @@ def case(name):
         return ("reduce_sum", "f32", {"x": x}, {"axis": -1}, {"y": ((37,), "f32")},
                 x.sum(-1, dtype=float), 1e-4)
     kind = name.split("_")[-1]
-    return ("quantize_f32_to_f16", "f32", {"x": x}, {"target": kind}, {"y": (x.shape, kind)},
+    return ("quantize_f32_to_f16", "f32", {"x": x}, {}, {"y": (x.shape, kind)},
             x.astype(half_case(kind)).astype(float), 0)
 
 
 CASES = ["attention", "attention_causal", "attention_gqa", "attention_f16", "attention_bf16",
-         "softmax_stable", "layer_norm", "gelu_none", "gelu_tanh", "map_clamp", "map_add",
+         "attention_merge", "softmax_stable", "layer_norm", "gelu_none", "gelu_tanh", "map_clamp", "map_add",
          "reduce_sum", "reduce_sum_axis", "quantize_f16", "quantize_bf16"]
 # What a peer declines, and nothing else.
 UNSERVED = {

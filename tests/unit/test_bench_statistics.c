@@ -61,10 +61,10 @@ static void test_geometric_mean(void **unused) {
 
 static void test_samples_grow(void **unused) {
     (void)unused;
-    fovea_samples samples = {0};
-    for (int i = 0; i < 1000; i++) assert_true(fovea_samples_add(&samples, i));
+    fovea_timings samples = {0};
+    for (int i = 0; i < 1000; i++) assert_true(fovea_timings_add(&samples, i));
     for (int i = 0; i < 1000; i++) near(samples.values[i], i);
-    fovea_samples_release(&samples);
+    fovea_timings_release(&samples);
     assert_int_equal(samples.count, 0);
 }
 
