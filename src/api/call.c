@@ -1,0 +1,167 @@
+/* A call: check, choose, reserve scratch, run, count. */
+#include "api/call.h"
+
+#include "api/context.h"
+
+#include <stdio.h>
+#include <time.h>
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* "cpu/avx2/flash: it does not serve f64\n..." of all that cannot serve. */
+static void list_declined(const fovea_problem *problem, char *text, size_t size) {
+    size_t used = 0;
+    text[0] = 0;
+    for (int i = 0; i < fovea_implementation_count(problem->index) && used < size; i++) {
+        char reason[160] = "";
+        const fovea_implementation *candidate = fovea_implementation_at(problem->index, i);
+        if (fovea_implementation_serves(candidate, problem, reason, sizeof reason)) {
+            if (!candidate->only_by_name) continue;
+            snprintf(reason, sizeof reason, "it is used only when asked for by name");
+        }
+        used += (size_t)snprintf(text + used, size - used, "%s%s: %s", used ? "\n" : "",
+                                 candidate->name, reason);
+    }
+}
+
+static fovea_status none_serves(fovea_context *context, const fovea_problem *problem) {
+    char declined[400];
+    list_declined(problem, declined, sizeof declined);
+    for (char *c = declined; *c; c++)
+        if (*c == '\n') *c = ';';
+    return fovea_fail(&context->message, FOVEA_UNSUPPORTED,
+                      "no implementation of %s serves this: %s", problem->kernel->name, declined);
+}
+
+static fovea_status choose(fovea_context *context, const fovea_problem *problem,
+                           fovea_choice *choice) {
+    const fovea_implementation *forced = context->forced[problem->index];
+    if (!forced) {
+        fovea_choose(problem, context->routes, context->threads, choice);
+        return choice->implementation ? FOVEA_OK : none_serves(context, problem);
+    }
+    char reason[160];
+    *choice = (fovea_choice){.implementation = forced};
+    if (fovea_implementation_serves(forced, problem, reason, sizeof reason)) return FOVEA_OK;
+    return fovea_fail(&context->message, FOVEA_UNSUPPORTED, "%s was asked for by name: %s",
+                      forced->name, reason);
+}
+
+static fovea_status run(fovea_context *context, const fovea_problem *problem,
+                        const fovea_implementation *implementation, fovea_run *state) {
+    *state = (fovea_run){.threads = context->threads};
+    if (implementation->workspace)
+        state->workspace_bytes = implementation->workspace(problem, context->threads);
+    if (state->workspace_bytes) {
+        state->workspace = fovea_workspace_reserve(&context->workspace, state->workspace_bytes);
+        if (!state->workspace)
+            return fovea_fail(&context->message, FOVEA_OUT_OF_MEMORY,
+                              "%s needs %zu bytes of scratch memory, which could not be had",
+                              implementation->name, state->workspace_bytes);
+    }
+    fovea_status status = implementation->run(problem, state);
+    if (status != FOVEA_OK)
+        fovea_fail(&context->message, status, "%s failed: %s", implementation->name,
+                   fovea_status_text(status));
+    return status;
+}
+
+static void count(fovea_context *context, const fovea_problem *problem,
+                  const fovea_implementation *implementation, const fovea_run *state,
+                  double seconds) {
+    fovea_statistics *statistics = &context->statistics[problem->index];
+    statistics->calls++;
+    statistics->seconds += seconds;
+    for (uint32_t rest = problem->present; rest; rest &= rest - 1) {
+        const fovea_view *view = &problem->views[__builtin_ctz(rest)];
+        statistics->bytes +=
+            (double)fovea_view_elements(view) * (double)fovea_dtype_size(view->dtype);
+    }
+    statistics->implementation = implementation->name;
+    context->last = (fovea_call_report){.kernel = problem->kernel->name,
+                                        .implementation = implementation->name,
+                                        .seconds = seconds,
+                                        .scratch_bytes = state->workspace_bytes,
+                                        .threads = state->threads,
+                                        .block_rows = state->block_rows,
+                                        .block_keys = state->block_keys};
+}
+
+fovea_status fovea_call_kernel(fovea_context *context, int kernel, const DLTensor *const *tensors,
+                               size_t count_of_tensors, const void *options) {
+    if (!context) return FOVEA_INVALID_ARGUMENT;
+    _Alignas(16) char storage[FOVEA_OPTIONS_SIZE_MAX];
+    fovea_problem problem;
+    fovea_choice choice;
+    fovea_run state;
+    double start = now();
+    fovea_status status = fovea_problem_create(kernel, tensors, count_of_tensors, options, storage,
+                                               &problem, &context->message);
+    if (status == FOVEA_OK) status = choose(context, &problem, &choice);
+    if (status == FOVEA_OK) status = run(context, &problem, choice.implementation, &state);
+    if (status == FOVEA_OK)
+        count(context, &problem, choice.implementation, &state, now() - start);
+    else
+        context->statistics[kernel].failures++;
+    return status;
+}
+
+static fovea_status find_kernel(fovea_context *context, const char *kernel, int *index) {
+    *index = kernel ? fovea_catalogue_find(kernel) : -1;
+    if (*index >= 0) return FOVEA_OK;
+    return fovea_fail(&context->message, FOVEA_INVALID_ARGUMENT, "there is no kernel «%s»",
+                      kernel ? kernel : "(NULL)");
+}
+
+fovea_status fovea_call(fovea_context *context, const char *kernel, DLTensor *const *tensors,
+                        size_t count_of_tensors, const void *options) {
+    int index;
+    if (!context) return FOVEA_INVALID_ARGUMENT;
+    fovea_status status = find_kernel(context, kernel, &index);
+    if (status != FOVEA_OK) return status;
+    return fovea_call_kernel(context, index, (const DLTensor *const *)tensors, count_of_tensors,
+                             options);
+}
+
+static void explain_reason(const fovea_context *context, const fovea_problem *problem,
+                           const fovea_choice *choice, fovea_route *route) {
+    const char *reason = "by the cost model";
+    if (context->forced[problem->index])
+        reason = "asked for by name";
+    else if (choice->measured)
+        reason = "measured";
+    else if (!choice->runner_up)
+        reason = "the only one that serves this call";
+    snprintf(route->reason, sizeof route->reason, "%s", reason);
+}
+
+fovea_status fovea_explain(fovea_context *context, const char *kernel, DLTensor *const *tensors,
+                           size_t count_of_tensors, const void *options, fovea_route *route) {
+    int index;
+    if (!context) return FOVEA_INVALID_ARGUMENT;
+    if (!route) return fovea_fail(&context->message, FOVEA_INVALID_ARGUMENT, "route is NULL");
+    _Alignas(16) char storage[FOVEA_OPTIONS_SIZE_MAX];
+    fovea_problem problem;
+    fovea_choice choice;
+    memset(route, 0, sizeof *route);
+    fovea_status status = find_kernel(context, kernel, &index);
+    if (status == FOVEA_OK)
+        status = fovea_problem_create(index, (const DLTensor *const *)tensors, count_of_tensors,
+                                      options, storage, &problem, &context->message);
+    if (status != FOVEA_OK) return status;
+    list_declined(&problem, route->declined, sizeof route->declined);
+    if ((status = choose(context, &problem, &choice)) != FOVEA_OK) return status;
+    snprintf(route->implementation, sizeof route->implementation, "%s",
+             choice.implementation->name);
+    if (choice.runner_up)
+        snprintf(route->runner_up, sizeof route->runner_up, "%s", choice.runner_up->name);
+    route->seconds = choice.seconds;
+    route->runner_up_seconds = choice.runner_up_seconds;
+    route->measured = choice.measured;
+    explain_reason(context, &problem, &choice, route);
+    return FOVEA_OK;
+}

@@ -1,0 +1,22 @@
+/* Inside of a context. */
+#ifndef FOVEA_API_CONTEXT_H
+#define FOVEA_API_CONTEXT_H
+
+#include "router/choose.h"
+#include "runtime/memory.h"
+#include "runtime/status.h"
+
+struct fovea_context {
+    fovea_message message;
+    fovea_allocator allocator;
+    fovea_workspace workspace;
+    int threads;
+    fovea_routes *routes; /* NULL: none */
+    fovea_message routes_state;
+    fovea_call_report last;
+    int kernels;
+    const fovea_implementation **forced; /* by kernel; NULL entries: automatic */
+    fovea_statistics *statistics;        /* by kernel */
+};
+
+#endif

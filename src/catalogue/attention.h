@@ -1,0 +1,84 @@
+/* The attention problem in canonical form: axes in one order, masks with zero strides where they
+ * broadcast, sequences taken apart, positions and allowed keys in one place. The reference and
+ * every backend read attention calls through this. Definitions: the manual of `attention`. */
+#ifndef FOVEA_CATALOGUE_ATTENTION_H
+#define FOVEA_CATALOGUE_ATTENTION_H
+
+#include "catalogue/problem.h"
+
+/* Positions of the arguments in the row. */
+enum {
+    FOVEA_ATTENTION_Q,
+    FOVEA_ATTENTION_K,
+    FOVEA_ATTENTION_V,
+    FOVEA_ATTENTION_OUT,
+    FOVEA_ATTENTION_LSE,
+    FOVEA_ATTENTION_MASK,
+    FOVEA_ATTENTION_BIAS,
+    FOVEA_ATTENTION_SLOPES,
+    FOVEA_ATTENTION_SINKS,
+    FOVEA_ATTENTION_CU_SEQLENS_Q,
+    FOVEA_ATTENTION_CU_SEQLENS_K,
+    FOVEA_ATTENTION_SEQUSED_K,
+    FOVEA_ATTENTION_BLOCK_TABLE
+};
+
+/* The row's functions. */
+fovea_status fovea_attention_shape(fovea_problem *problem, fovea_message *message);
+fovea_status fovea_attention_check(const fovea_problem *problem, fovea_message *message);
+double fovea_attention_operations(const fovea_problem *problem);
+double fovea_attention_bytes(const fovea_problem *problem);
+void fovea_attention_case_defaults(fovea_case *c);
+void fovea_attention_case_shape(const fovea_case *c, int argument, int *rank, int64_t *shape);
+void fovea_attention_case_fill(const fovea_case *c, int argument, const fovea_view *view);
+
+typedef struct fovea_attention_call {
+    const fovea_attention_options *options;
+    const fovea_problem *problem;
+    int64_t batch, query_heads, key_heads, head_size, value_size;
+    int64_t group;        /* query_heads / key_heads */
+    int64_t query_length; /* of every sequence; of the longest if ragged */
+    int64_t key_length;
+    double scale, softcap; /* softcap inf: off */
+    /* [B, H, S, D] in that order of dimensions. Ragged: dimension 0 has stride 0 and dimension 2
+     * counts rows of the packed tensor. Paged k and v: [pages, Hkv, page_size, D]. */
+    fovea_view q, k, v, out;
+    fovea_view lse;        /* [B, Hq, Sq]; ragged: dimension 0 has stride 0, total rows */
+    fovea_view mask, bias; /* [B, Hq, Sq, Sk] with zero strides where they broadcast */
+    bool has_lse, has_mask, has_bias, has_slopes, has_sinks, paged;
+    fovea_view slopes, sinks; /* [Hq] f32 */
+    int64_t page_size;
+} fovea_attention_call;
+
+/* A sequence of the batch. query_start and key_start count rows of dimension 2 (0 unless ragged).
+ */
+typedef struct fovea_sequence {
+    int64_t batch, query_start, query_count, key_start, key_count;
+} fovea_sequence;
+
+/* The problem must have passed its checks. */
+void fovea_attention_describe(const fovea_problem *problem, fovea_attention_call *attention);
+fovea_sequence fovea_attention_sequence(const fovea_attention_call *attention, int64_t batch);
+
+/* Position of query row i of a sequence on the axis of its keys. */
+int64_t fovea_query_position(const fovea_attention_call *attention, const fovea_sequence *sequence,
+                             int64_t i);
+/* Keys [first, end) that causal mask, window and length let row i attend; first <= end. Boolean
+ * masks and biases come on top. */
+void fovea_attended_keys(const fovea_attention_call *attention, const fovea_sequence *sequence,
+                         int64_t i, int64_t *first, int64_t *end);
+
+/* Byte addresses of rows: element d is at + d * stride[3] elements. */
+static inline char *fovea_row(const fovea_view *view, int64_t batch, int64_t head, int64_t row) {
+    return view->data + (batch * view->stride[0] + head * view->stride[1] + row * view->stride[2]) *
+                            (int64_t)fovea_dtype_size(view->dtype);
+}
+/* Row j of a sequence's keys or values (view is k or v), through the block table if there is one.
+ */
+char *fovea_key_row(const fovea_attention_call *attention, const fovea_view *view,
+                    const fovea_sequence *sequence, int64_t head, int64_t j);
+
+/* Pairs (query row, key) that are not masked by causal, window and length: for FLOP counts. */
+double fovea_attention_pairs(const fovea_attention_call *attention);
+
+#endif

@@ -1,0 +1,19 @@
+/* What a result may differ from the reference: the rules of CATALOGUE.md, domain by domain. */
+#ifndef FOVEA_CATALOGUE_BOUNDS_H
+#define FOVEA_CATALOGUE_BOUNDS_H
+
+#include "catalogue/problem.h"
+
+fovea_bound_function fovea_bound_ulp;        /* factor ULP; halves 0.51 ULP of the output */
+fovea_bound_function fovea_bound_correct;    /* correctly rounded: 0.5 ULP */
+fovea_bound_function fovea_bound_gelu;       /* domain 3 */
+fovea_bound_function fovea_bound_sum;        /* R(n), domain 1 */
+fovea_bound_function fovea_bound_softmax;    /* domain 4 */
+fovea_bound_function fovea_bound_layer_norm; /* domain 5 */
+fovea_bound_function fovea_bound_attention;  /* ATTENTION.md */
+fovea_bound_function fovea_bound_merge;
+
+/* Parameter checks that rows share. */
+fovea_status fovea_check_epsilon(const fovea_problem *problem, fovea_message *message);
+
+#endif

@@ -1,0 +1,152 @@
+/* The catalogue: one row says everything about a kernel that is not its code. The typed C
+ * functions, argument checks, check cases, benchmark sizes, counts, bounds, route keys and the
+ * manual all come from here. A domain is one file of rows; CONTRIBUTING.md walks through a row. */
+#ifndef FOVEA_CATALOGUE_CATALOGUE_H
+#define FOVEA_CATALOGUE_CATALOGUE_H
+
+#include "runtime/view.h"
+
+enum { FOVEA_ARGUMENTS_MAX = 20, FOVEA_PARAMETERS_MAX = 20, FOVEA_LETTERS_MAX = 12 };
+
+typedef struct fovea_problem fovea_problem;
+typedef struct fovea_case fovea_case;
+
+/* Functions that a row names. The generator of the public header has rows without their code. */
+#ifdef FOVEA_GENERATOR
+    #define FOVEA_HOOK(function) NULL
+#else
+    #define FOVEA_HOOK(function) function
+#endif
+
+typedef enum fovea_role { FOVEA_INPUT, FOVEA_OUTPUT, FOVEA_IN_PLACE } fovea_role;
+
+/* What benchmark and check inputs of an argument are drawn from (CATALOGUE.md, rules 9 and 11). */
+typedef enum fovea_fill {
+    FOVEA_FILL_NORMAL,  /* standard normal */
+    FOVEA_FILL_UNIFORM, /* between low and high */
+    FOVEA_FILL_BINARY,  /* 1 if a uniform is below 0.5, else 0 */
+    FOVEA_FILL_ONES,
+    FOVEA_FILL_ZEROS,
+    FOVEA_FILL_BY_ROW /* the row's fill function */
+} fovea_fill;
+
+typedef struct fovea_argument {
+    const char *name;
+    /* Letters joined by commas: "R..., C" is any number of leading extents, whose product is R,
+     * then C. The same letter is the same extent in every argument, and a group the same extents.
+     * "N...-axis" is the group without the dimension that the parameter `axis` names, a scalar if
+     * it names none. "" is a scalar. Rows with a shape function use the text for the manual only.
+     */
+    const char *shape;
+    uint32_t dtypes; /* what it may have; 0: the dtype of the call */
+    fovea_role role;
+    bool optional; /* a field of the options struct rather than a positional argument */
+    fovea_fill fill;
+    double low, high;
+    const char *meaning;
+} fovea_argument;
+
+typedef enum fovea_parameter_kind {
+    FOVEA_REAL,    /* double */
+    FOVEA_INTEGER, /* int64_t */
+    FOVEA_CHOICE,  /* int, one of the listed names; generates an enum */
+    FOVEA_FLAG     /* bool */
+} fovea_parameter_kind;
+
+typedef struct fovea_parameter {
+    const char *name;
+    fovea_parameter_kind kind;
+    double standard; /* the default; NaN: derived, as `meaning` says; ALL_AXES for an axis */
+    const char *choices;
+    const char *meaning;
+} fovea_parameter;
+
+/* The default of `axis`: reduce over all of them. */
+#define FOVEA_ALL_AXES_VALUE ((double)INT32_MIN)
+
+/* What a difference from the reference may be. Bounds are total absolute errors and include the
+ * rounding of the output. */
+typedef void fovea_bound_function(const fovea_problem *problem, int output, const double *expected,
+                                  double *bound);
+
+/* A numbered entry of CATALOGUE.md that is another kernel with some parameters fixed. It gets a C
+ * function and a benchmark case of its own. */
+typedef struct fovea_preset {
+    int number;
+    const char *name;
+    const char *fixed; /* "algorithm=flash" or "" */
+    const char *bench; /* as in the row; "dtype=f16" may stand in it */
+    const char *meaning;
+} fovea_preset;
+enum { FOVEA_PRESETS_MAX = 4 };
+
+typedef struct fovea_kernel {
+    int number; /* in CATALOGUE.md; 0 for entries that it does not number */
+    const char *name;
+    const char *domain;
+    const char *definition; /* one line of mathematics */
+    const char *source;     /* where the definition comes from */
+    const char *remarks;    /* for the manual; may be NULL */
+    uint32_t dtypes;
+    fovea_argument arguments[FOVEA_ARGUMENTS_MAX]; /* ends at the first without a name */
+    fovea_parameter parameters[FOVEA_PARAMETERS_MAX];
+    const char *operations; /* formulas over the letters and s, the size of the dtype in bytes */
+    const char *bytes;
+    const char *bench; /* extents of the benchmark case: "R=N/1024,C=1024"; N is given */
+    fovea_preset presets[FOVEA_PRESETS_MAX];
+    bool elementwise; /* outputs may be exactly an input tensor */
+    const char *bound_text;
+    fovea_bound_function *bound; /* NULL: exact */
+    double bound_factor;
+
+    /* Rows whose shapes depend on options. letters: their extents, in order. */
+    const char *letters;
+    fovea_status (*shape)(fovea_problem *problem, fovea_message *message);
+    /* Checks what shapes cannot say: parameter values, dtypes together. May be NULL. */
+    fovea_status (*check)(const fovea_problem *problem, fovea_message *message);
+    /* Shapes and memory order of an argument in a case; content of FOVEA_FILL_BY_ROW arguments. */
+    void (*case_shape)(const fovea_case *c, int argument, int *rank, int64_t *shape);
+    void (*case_fill)(const fovea_case *c, int argument, const fovea_view *view);
+    void (*case_defaults)(fovea_case *c); /* extents not given (value -1) */
+    /* Overrides `operations`, where a formula cannot say it (masked pairs). */
+    double (*count_operations)(const fovea_problem *problem);
+    double (*count_bytes)(const fovea_problem *problem);
+} fovea_kernel;
+
+/* All rows in a fixed order; the index is what the library counts kernels by. */
+int fovea_catalogue_count(void);
+const fovea_kernel *fovea_catalogue_kernel(int index);
+int fovea_catalogue_find(const char *name); /* -1 if there is none */
+
+int fovea_kernel_arguments(const fovea_kernel *kernel); /* how many */
+int fovea_kernel_parameters(const fovea_kernel *kernel);
+int fovea_kernel_argument(const fovea_kernel *kernel, const char *name); /* -1 if there is none */
+int fovea_kernel_parameter(const fovea_kernel *kernel, const char *name);
+int fovea_kernel_letter(int index, const char *letter);      /* -1 if there is none */
+const char *fovea_kernel_letter_name(int index, int letter); /* NULL past the last */
+
+/* The shape text of an argument, taken apart once. */
+typedef struct fovea_shape {
+    int group; /* letter of the leading group, or -1 */
+    bool without_axis;
+    int count; /* letters after the group */
+    int letters[FOVEA_RANK_MAX];
+} fovea_shape;
+const fovea_shape *fovea_kernel_shape(int index, int argument);
+
+/* Where the fields of a kernel's options struct are. Generated. */
+typedef struct fovea_options_layout {
+    size_t size;
+    void (*defaults)(void *options);
+    uint16_t parameter[FOVEA_PARAMETERS_MAX];
+    uint16_t argument[FOVEA_ARGUMENTS_MAX]; /* of optional arguments */
+} fovea_options_layout;
+extern const fovea_options_layout fovea_options_layouts[];
+enum { FOVEA_OPTIONS_SIZE_MAX = 512 };
+
+/* Evaluates a formula: + - * / ( ) max(,) floor(), numbers, and names through the callback, which
+ * returns NaN for unknown ones. NaN if the text is malformed. */
+double fovea_evaluate(const char *formula, double (*lookup)(const char *name, const void *user),
+                      const void *user);
+
+#endif

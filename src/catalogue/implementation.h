@@ -1,0 +1,39 @@
+/* What a backend offers for a kernel: one row of its table. */
+#ifndef FOVEA_CATALOGUE_IMPLEMENTATION_H
+#define FOVEA_CATALOGUE_IMPLEMENTATION_H
+
+#include "catalogue/problem.h"
+#include "runtime/processor.h"
+
+/* What an implementation gets besides the problem, and what it reports back. */
+typedef struct fovea_run {
+    int threads;     /* in: how many it may use; out: how many it used */
+    void *workspace; /* of the size that it asked for, aligned to 64 bytes */
+    size_t workspace_bytes;
+    int64_t block_rows, block_keys; /* out: attention's block plan */
+} fovea_run;
+
+typedef struct fovea_implementation {
+    const char *kernel;
+    const char *name;  /* backend/tier/algorithm: "cpu/avx2/flash" */
+    uint32_t dtypes;   /* of the call */
+    fovea_tier tier;   /* what the machine must have */
+    bool only_by_name; /* never chosen unless asked for: the reference, approximations */
+    /* False if it does not serve the problem; then `reason` says why, in words. NULL: it serves all
+     * problems of its dtypes. */
+    bool (*serves)(const fovea_problem *problem, char *reason, size_t size);
+    /* Scratch for that many threads; NULL: none. SIZE_MAX: more than can be counted. */
+    size_t (*workspace)(const fovea_problem *problem, int threads);
+    fovea_status (*run)(const fovea_problem *problem, fovea_run *run);
+    /* Expected seconds without a measurement, given the measured or assumed rates of the machine
+     * (FLOP/s and byte/s of one thread of the tier); NULL: operations and bytes of the row. */
+    double (*cost)(const fovea_problem *problem, int threads, double flops, double bandwidth);
+} fovea_implementation;
+
+/* The parts of a name. */
+static inline const char *fovea_implementation_algorithm(const fovea_implementation *i) {
+    const char *slash = strrchr(i->name, '/');
+    return slash ? slash + 1 : i->name;
+}
+
+#endif

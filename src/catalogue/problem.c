@@ -1,0 +1,335 @@
+/* Validation of a call against its row: the one place where arguments are checked. */
+#include "catalogue/problem.h"
+
+#include <math.h>
+#include <stdio.h>
+
+static const char *dtype_set_text(uint32_t set, char *text, size_t size) {
+    size_t used = 0;
+    text[0] = 0;
+    for (int i = 0; i < FOVEA_DTYPE_COUNT && used < size; i++)
+        if (set >> i & 1)
+            used += (size_t)snprintf(text + used, size - used, "%s%s", used ? ", " : "",
+                                     fovea_dtype_name((fovea_dtype)i));
+    return text;
+}
+
+/* ---- Options -------------------------------------------------------------------------------- */
+
+double fovea_parameter_read(int kernel, const void *options, int parameter) {
+    const char *field = (const char *)options + fovea_options_layouts[kernel].parameter[parameter];
+    switch (fovea_catalogue_kernel(kernel)->parameters[parameter].kind) {
+    case FOVEA_REAL:
+        return *(const double *)(const void *)field;
+    case FOVEA_INTEGER:
+        return (double)*(const int64_t *)(const void *)field;
+    case FOVEA_CHOICE:
+        return *(const int *)(const void *)field;
+    case FOVEA_FLAG:
+        return *(const bool *)field;
+    }
+    return NAN;
+}
+
+void fovea_parameter_write(int kernel, void *options, int parameter, double value) {
+    char *field = (char *)options + fovea_options_layouts[kernel].parameter[parameter];
+    switch (fovea_catalogue_kernel(kernel)->parameters[parameter].kind) {
+    case FOVEA_REAL:
+        *(double *)(void *)field = value;
+        break;
+    case FOVEA_INTEGER:
+        *(int64_t *)(void *)field = (int64_t)value;
+        break;
+    case FOVEA_CHOICE:
+        *(int *)(void *)field = (int)value;
+        break;
+    case FOVEA_FLAG:
+        *(bool *)field = value != 0;
+        break;
+    }
+}
+
+static fovea_status complete_options(int kernel, const void *options, void *storage,
+                                     const void **complete, fovea_message *message) {
+    const fovea_options_layout *layout = &fovea_options_layouts[kernel];
+    size_t size = layout->size;
+    if (options) size = *(const size_t *)options;
+    if (options && size == layout->size) return *complete = options, FOVEA_OK;
+    if (size > layout->size || size < sizeof(size_t))
+        return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
+                          "options.size is %zu; this version's struct has %zu bytes (fill it with "
+                          "fovea_%s_options_default first)",
+                          size, layout->size, fovea_catalogue_kernel(kernel)->name);
+    layout->defaults(storage);
+    if (options)
+        memcpy((char *)storage + sizeof(size_t), (const char *)options + sizeof(size_t),
+               size - sizeof(size_t));
+    *complete = storage;
+    return FOVEA_OK;
+}
+
+static int choice_count(const char *choices) {
+    int count = 1;
+    for (; *choices; choices++) count += *choices == ',';
+    return count;
+}
+
+static fovea_status check_parameters(const fovea_problem *problem, fovea_message *message) {
+    const fovea_kernel *kernel = problem->kernel;
+    for (int i = 0; i < FOVEA_PARAMETERS_MAX && kernel->parameters[i].name; i++) {
+        const fovea_parameter *parameter = &kernel->parameters[i];
+        if (parameter->kind != FOVEA_CHOICE) continue;
+        double value = fovea_parameter_read(problem->index, problem->options, i);
+        if (value < 0 || value >= choice_count(parameter->choices))
+            return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
+                              "options.%s is %d; it is one of %s (0 to %d)", parameter->name,
+                              (int)value, parameter->choices, choice_count(parameter->choices) - 1);
+    }
+    return FOVEA_OK;
+}
+
+/* ---- Dtypes --------------------------------------------------------------------------------- */
+
+static fovea_status check_dtypes(fovea_problem *problem, int arguments, fovea_message *message) {
+    const fovea_kernel *kernel = problem->kernel;
+    char text[96];
+    bool known = false;
+    for (int a = 0; a < arguments; a++) {
+        const fovea_argument *argument = &kernel->arguments[a];
+        const fovea_view *view = &problem->views[a];
+        if (!fovea_given(problem, a)) continue;
+        if (argument->dtypes) {
+            if (!(argument->dtypes >> view->dtype & 1))
+                return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s is %s; it may be %s",
+                                  argument->name, fovea_dtype_name(view->dtype),
+                                  dtype_set_text(argument->dtypes, text, sizeof text));
+            continue;
+        }
+        if (!known) {
+            if (!(kernel->dtypes >> view->dtype & 1))
+                return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s is %s; %s takes %s",
+                                  argument->name, fovea_dtype_name(view->dtype), kernel->name,
+                                  dtype_set_text(kernel->dtypes, text, sizeof text));
+            problem->dtype = view->dtype;
+            known = true;
+        } else if (view->dtype != problem->dtype) {
+            return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
+                              "%s is %s, %s is %s; they must agree", argument->name,
+                              fovea_dtype_name(view->dtype), kernel->arguments[0].name,
+                              fovea_dtype_name(problem->dtype));
+        }
+    }
+    return FOVEA_OK;
+}
+
+/* ---- Shapes --------------------------------------------------------------------------------- */
+
+typedef struct group {
+    int letter, rank; /* letter -1: not bound yet */
+    const int64_t *shape;
+    const char *owner;
+} group;
+
+int fovea_problem_axis(const fovea_problem *problem) {
+    int parameter = fovea_kernel_parameter(problem->kernel, "axis");
+    if (parameter < 0) return -1;
+    double value = fovea_parameter_read(problem->index, problem->options, parameter);
+    if (value == FOVEA_ALL_AXES_VALUE) return -1;
+    int rank = problem->views[0].rank;
+    return (int)(value < 0 ? value + rank : value);
+}
+
+static fovea_status check_axis(const fovea_problem *problem, fovea_message *message) {
+    int parameter = fovea_kernel_parameter(problem->kernel, "axis");
+    if (parameter < 0) return FOVEA_OK;
+    double value = fovea_parameter_read(problem->index, problem->options, parameter);
+    int rank = problem->views[0].rank;
+    if (value == FOVEA_ALL_AXES_VALUE || (value >= -rank && value < rank)) return FOVEA_OK;
+    return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
+                      "options.axis is %.0f; %s has %d dimensions (%d to %d, or FOVEA_ALL_AXES)",
+                      value, problem->kernel->arguments[0].name, rank, -rank, rank - 1);
+}
+
+/* The extents that a group takes in an argument: all of it, or without the reduced axis. */
+static int expected_group(const fovea_problem *problem, const fovea_shape *shape,
+                          const group *bound, int64_t *expected) {
+    int axis = shape->without_axis ? fovea_problem_axis(problem) : bound->rank;
+    int rank = 0;
+    if (axis < 0) return 0;
+    for (int i = 0; i < bound->rank; i++)
+        if (i != axis) expected[rank++] = bound->shape[i];
+    return rank;
+}
+
+static fovea_status shape_error(const fovea_problem *problem, int argument, const group *bound,
+                                const int64_t *expected, int rank, fovea_message *message) {
+    char actual[128], wanted[128];
+    fovea_view view = {.rank = rank};
+    memcpy(view.shape, expected, (size_t)rank * sizeof *expected);
+    return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s has shape %s; %s asks for %s",
+                      problem->kernel->arguments[argument].name,
+                      fovea_shape_text(&problem->views[argument], actual, sizeof actual),
+                      bound->owner ? bound->owner : problem->kernel->name,
+                      fovea_shape_text(&view, wanted, sizeof wanted));
+}
+
+static fovea_status check_shape(fovea_problem *problem, int argument, group *bound,
+                                const char *owners[], fovea_message *message) {
+    const fovea_shape *shape = fovea_kernel_shape(problem->index, argument);
+    const fovea_view *view = &problem->views[argument];
+    const char *name = problem->kernel->arguments[argument].name;
+    int group_rank = view->rank - shape->count;
+    if (group_rank < 0 || (shape->group < 0 && group_rank > 0))
+        return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
+                          "%s has %d dimensions; its shape is [%s]", name, view->rank,
+                          problem->kernel->arguments[argument].shape);
+    if (shape->group >= 0 && bound->letter < 0) {
+        *bound = (group){shape->group, group_rank, view->shape, name};
+        fovea_view part = {.rank = group_rank};
+        memcpy(part.shape, view->shape, (size_t)group_rank * sizeof *view->shape);
+        problem->extents[shape->group] = fovea_view_elements(&part);
+    } else if (shape->group >= 0) {
+        int64_t expected[FOVEA_RANK_MAX + FOVEA_RANK_MAX];
+        int rank = expected_group(problem, shape, bound, expected);
+        bool same = rank == group_rank;
+        for (int i = 0; same && i < rank; i++) same = expected[i] == view->shape[i];
+        for (int i = 0; i < shape->count; i++) {
+            int64_t extent = problem->extents[shape->letters[i]];
+            expected[rank + i] = extent < 0 ? view->shape[group_rank + i] : extent;
+        }
+        if (!same)
+            return shape_error(problem, argument, bound, expected, rank + shape->count, message);
+    }
+    for (int i = 0; i < shape->count; i++) {
+        int letter = shape->letters[i];
+        int64_t extent = view->shape[group_rank + i], *known = &problem->extents[letter];
+        if (*known >= 0 && *known != extent)
+            return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
+                              "%s has extent %lld in dimension %d, %s has %lld there (%s)", name,
+                              (long long)extent, group_rank + i, owners[letter], (long long)*known,
+                              fovea_kernel_letter_name(problem->index, letter));
+        *known = extent;
+        owners[letter] = name;
+    }
+    return FOVEA_OK;
+}
+
+static fovea_status check_shapes(fovea_problem *problem, int arguments, fovea_message *message) {
+    for (int i = 0; i < FOVEA_LETTERS_MAX; i++) problem->extents[i] = -1;
+    if (problem->kernel->shape) return problem->kernel->shape(problem, message);
+    group bound = {.letter = -1};
+    const char *owners[FOVEA_LETTERS_MAX] = {0};
+    fovea_status status = check_axis(problem, message);
+    for (int a = 0; a < arguments && status == FOVEA_OK; a++)
+        if (fovea_given(problem, a)) status = check_shape(problem, a, &bound, owners, message);
+    return status;
+}
+
+/* ---- Overlap -------------------------------------------------------------------------------- */
+
+static fovea_status check_overlap(const fovea_problem *problem, int arguments,
+                                  fovea_message *message) {
+    const fovea_kernel *kernel = problem->kernel;
+    for (int a = 0; a < arguments; a++) {
+        if (!fovea_given(problem, a) || kernel->arguments[a].role == FOVEA_INPUT) continue;
+        const fovea_view *output = &problem->views[a];
+        if (fovea_view_overlaps_itself(output))
+            return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
+                              "%s has strides by which its elements overlap one another",
+                              kernel->arguments[a].name);
+        for (int b = 0; b < arguments; b++) {
+            const fovea_view *other = &problem->views[b];
+            if (b == a || !fovea_given(problem, b) || !fovea_view_ranges_meet(output, other))
+                continue;
+            if (kernel->elementwise && kernel->arguments[b].role == FOVEA_INPUT &&
+                fovea_view_same_elements(output, other))
+                continue;
+            return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s overlaps %s in memory%s",
+                              kernel->arguments[a].name, kernel->arguments[b].name,
+                              kernel->elementwise ? " without being the same tensor" : "");
+        }
+    }
+    return FOVEA_OK;
+}
+
+/* ---- The whole ------------------------------------------------------------------------------ */
+
+static fovea_status take_tensors(fovea_problem *problem, int arguments,
+                                 const DLTensor *const *tensors, size_t count,
+                                 fovea_message *message) {
+    const fovea_kernel *kernel = problem->kernel;
+    size_t taken = 0;
+    for (int a = 0; a < arguments; a++) {
+        const fovea_argument *argument = &kernel->arguments[a];
+        const DLTensor *tensor;
+        if (argument->optional) {
+            memcpy(&tensor,
+                   (const char *)problem->options +
+                       fovea_options_layouts[problem->index].argument[a],
+                   sizeof tensor);
+            if (!tensor) continue;
+        } else {
+            tensor = taken < count ? tensors[taken++] : NULL;
+        }
+        fovea_status status =
+            fovea_view_from_tensor(tensor, argument->name, &problem->views[a], message);
+        if (status != FOVEA_OK) return status;
+        problem->present |= 1u << a;
+    }
+    if (taken != count)
+        return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s takes %zu tensors, %zu were given",
+                          kernel->name, taken, count);
+    return FOVEA_OK;
+}
+
+fovea_status fovea_problem_create(int kernel, const DLTensor *const *tensors, size_t count,
+                                  const void *options, void *storage, fovea_problem *problem,
+                                  fovea_message *message) {
+    problem->kernel = fovea_catalogue_kernel(kernel);
+    problem->index = kernel;
+    problem->present = 0;
+    int arguments = fovea_kernel_arguments(problem->kernel);
+    fovea_status status = complete_options(kernel, options, storage, &problem->options, message);
+    if (status == FOVEA_OK) status = take_tensors(problem, arguments, tensors, count, message);
+    if (status == FOVEA_OK) status = check_parameters(problem, message);
+    if (status == FOVEA_OK) status = check_dtypes(problem, arguments, message);
+    if (status == FOVEA_OK) status = check_shapes(problem, arguments, message);
+    if (status == FOVEA_OK) status = check_overlap(problem, arguments, message);
+    if (status == FOVEA_OK && problem->kernel->check)
+        status = problem->kernel->check(problem, message);
+    return status;
+}
+
+const fovea_view *fovea_problem_view(const fovea_problem *problem, const char *argument) {
+    int a = fovea_kernel_argument(problem->kernel, argument);
+    return a >= 0 && fovea_given(problem, a) ? &problem->views[a] : NULL;
+}
+
+int64_t fovea_problem_extent(const fovea_problem *problem, const char *letter) {
+    int index = fovea_kernel_letter(problem->index, letter);
+    return index < 0 ? -1 : problem->extents[index];
+}
+
+double fovea_problem_parameter(const fovea_problem *problem, const char *name) {
+    int parameter = fovea_kernel_parameter(problem->kernel, name);
+    return parameter < 0 ? NAN : fovea_parameter_read(problem->index, problem->options, parameter);
+}
+
+static double lookup_extent(const char *name, const void *user) {
+    const fovea_problem *problem = user;
+    if (strcmp(name, "s") == 0) return (double)fovea_dtype_size(problem->dtype);
+    int letter = fovea_kernel_letter(problem->index, name);
+    return letter < 0 ? NAN : (double)problem->extents[letter];
+}
+
+double fovea_problem_operations(const fovea_problem *problem) {
+    const fovea_kernel *kernel = problem->kernel;
+    if (kernel->count_operations) return kernel->count_operations(problem);
+    return fovea_evaluate(kernel->operations, lookup_extent, problem);
+}
+
+double fovea_problem_bytes(const fovea_problem *problem) {
+    const fovea_kernel *kernel = problem->kernel;
+    if (kernel->count_bytes) return kernel->count_bytes(problem);
+    return fovea_evaluate(kernel->bytes, lookup_extent, problem);
+}

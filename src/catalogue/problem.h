@@ -1,0 +1,44 @@
+/* A problem: one call, validated against its row and normalised. What implementations, the
+ * reference, bounds and the router look at. */
+#ifndef FOVEA_CATALOGUE_PROBLEM_H
+#define FOVEA_CATALOGUE_PROBLEM_H
+
+#include "catalogue/catalogue.h"
+
+struct fovea_problem {
+    const fovea_kernel *kernel;
+    int index;           /* of the kernel in the catalogue */
+    fovea_dtype dtype;   /* of the call: what arguments without dtypes of their own have */
+    uint32_t present;    /* bit a: argument a is given */
+    const void *options; /* the kernel's options struct, complete; never NULL */
+    int64_t extents[FOVEA_LETTERS_MAX]; /* by letter; a group's is its product */
+    fovea_view views[FOVEA_ARGUMENTS_MAX];
+};
+
+/* tensors: the required arguments in order; count: how many there are. options may be NULL, and may
+ * be an older, smaller struct (then it is completed into `storage`, FOVEA_OPTIONS_SIZE_MAX bytes).
+ */
+fovea_status fovea_problem_create(int kernel, const DLTensor *const *tensors, size_t count,
+                                  const void *options, void *storage, fovea_problem *problem,
+                                  fovea_message *message);
+
+static inline bool fovea_given(const fovea_problem *problem, int argument) {
+    return problem->present >> argument & 1;
+}
+
+/* For code that is not in a hurry: lookups by name. The argument must exist in the row. */
+const fovea_view *fovea_problem_view(const fovea_problem *problem,
+                                     const char *argument); /* or NULL */
+int64_t fovea_problem_extent(const fovea_problem *problem, const char *letter);
+double fovea_problem_parameter(const fovea_problem *problem, const char *name);
+
+double fovea_parameter_read(int kernel, const void *options, int parameter);
+void fovea_parameter_write(int kernel, void *options, int parameter, double value);
+
+double fovea_problem_operations(const fovea_problem *problem);
+double fovea_problem_bytes(const fovea_problem *problem);
+
+/* The axis parameter of reductions, checked: the dimension, or -1 for all. */
+int fovea_problem_axis(const fovea_problem *problem);
+
+#endif

@@ -1,0 +1,28 @@
+/* The reference of attention a row at a time, so that large problems can be verified on samples. */
+#ifndef FOVEA_REFERENCE_ATTENTION_H
+#define FOVEA_REFERENCE_ATTENTION_H
+
+#include "catalogue/attention.h"
+
+/* Row i of head h of a sequence. scores: key_count doubles of scratch, left holding s (masked:
+ * -inf). out: value_size doubles. lse may be NULL. */
+void fovea_reference_attention_row(const fovea_attention_call *call, const fovea_sequence *sequence,
+                                   int64_t head, int64_t i, double *scores, double *out,
+                                   double *lse);
+
+/* What the bound of that row is made of, from the scores that the function above left. */
+typedef struct fovea_attention_error {
+    double scale_of_f32; /* 4e-6 max|v| max(1, max|s|/8) over the keys that the row attends */
+    double lse_factor;   /* max(1, max|s|/8) */
+    double textbook; /* largest error of the row by textbook in the call's half dtype; 0 for f32 */
+} fovea_attention_error;
+fovea_attention_error fovea_reference_attention_error(const fovea_attention_call *call,
+                                                      const fovea_sequence *sequence, int64_t head,
+                                                      const double *scores, const double *out);
+
+/* The bound of an element of `out` from the row's error and the largest textbook error of all rows
+ * that are compared. */
+double fovea_attention_out_bound(const fovea_attention_call *call, double expected,
+                                 const fovea_attention_error *row, double largest_textbook);
+
+#endif

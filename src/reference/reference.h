@@ -1,0 +1,24 @@
+/* The meaning of every kernel in double precision: plain loops, written to be read. */
+#ifndef FOVEA_REFERENCE_REFERENCE_H
+#define FOVEA_REFERENCE_REFERENCE_H
+
+#include "catalogue/problem.h"
+
+/* outputs[a]: dense row-major doubles for output argument a, NULL if it is not given. In-place
+ * arguments are read from the problem's views and their new values written to outputs. */
+typedef void fovea_reference_function(const fovea_problem *problem, double *const outputs[]);
+
+typedef struct fovea_reference {
+    const char *kernel;
+    fovea_reference_function *run;
+} fovea_reference;
+
+/* The reference of a kernel by its index in the catalogue; never NULL for a row with a reference.
+ */
+fovea_reference_function *fovea_reference_find(int kernel);
+
+/* Allocates the outputs, runs the reference, and gives them to the caller, who frees each with
+ * free(). False if memory is short (nothing is left allocated). */
+bool fovea_reference_run(const fovea_problem *problem, double *outputs[FOVEA_ARGUMENTS_MAX]);
+
+#endif

@@ -1,0 +1,199 @@
+/* Element types: one table of facts, and scalar conversions that are exact by construction. */
+#include "runtime/dtype.h"
+
+#include <math.h>
+
+typedef struct facts {
+    const char *name;
+    uint8_t size, code, bits;
+    int8_t mantissa;          /* stored fraction bits of a float type */
+    int16_t minimum_exponent; /* of the smallest normal number */
+} facts;
+
+enum { DLPACK_BOOL = 6 }; /* kDLBool of later DLPack versions; system headers may not have it */
+
+static const facts table[FOVEA_DTYPE_COUNT] = {
+    [FOVEA_F32] = {"f32", 4, kDLFloat, 32, 23, -126},
+    [FOVEA_F16] = {"f16", 2, kDLFloat, 16, 10, -14},
+    [FOVEA_BF16] = {"bf16", 2, kDLBfloat, 16, 7, -126},
+    [FOVEA_F64] = {"f64", 8, kDLFloat, 64, 52, -1022},
+    [FOVEA_I8] = {"i8", 1, kDLInt, 8, 0, 0},
+    [FOVEA_U8] = {"u8", 1, kDLUInt, 8, 0, 0},
+    [FOVEA_I32] = {"i32", 4, kDLInt, 32, 0, 0},
+    [FOVEA_U32] = {"u32", 4, kDLUInt, 32, 0, 0},
+    [FOVEA_I64] = {"i64", 8, kDLInt, 64, 0, 0},
+    [FOVEA_U64] = {"u64", 8, kDLUInt, 64, 0, 0},
+    [FOVEA_BOOL] = {"bool", 1, DLPACK_BOOL, 8, 0, 0},
+};
+
+const char *fovea_dtype_name(fovea_dtype dtype) { return table[dtype].name; }
+size_t fovea_dtype_size(fovea_dtype dtype) { return table[dtype].size; }
+bool fovea_dtype_is_float(fovea_dtype dtype) { return table[dtype].mantissa > 0; }
+
+bool fovea_dtype_parse(const char *name, fovea_dtype *dtype) {
+    for (int i = 0; i < FOVEA_DTYPE_COUNT; i++) {
+        if (strcmp(name, table[i].name) == 0) return *dtype = (fovea_dtype)i, true;
+    }
+    return false;
+}
+
+bool fovea_dtype_from_dlpack(DLDataType type, fovea_dtype *dtype) {
+    for (int i = 0; i < FOVEA_DTYPE_COUNT; i++) {
+        if (type.code == table[i].code && type.bits == table[i].bits && type.lanes == 1)
+            return *dtype = (fovea_dtype)i, true;
+    }
+    return false;
+}
+
+DLDataType fovea_dtype_to_dlpack(fovea_dtype dtype) {
+    return (DLDataType){.code = table[dtype].code, .bits = table[dtype].bits, .lanes = 1};
+}
+
+fovea_dtype fovea_compute_dtype(fovea_dtype dtype) {
+    return dtype == FOVEA_F16 || dtype == FOVEA_BF16 ? FOVEA_F32 : dtype;
+}
+
+double fovea_epsilon(fovea_dtype dtype) {
+    return fovea_dtype_is_float(dtype) ? ldexp(1, -table[dtype].mantissa) : 0;
+}
+
+double fovea_ulp(fovea_dtype dtype, double value) {
+    if (!fovea_dtype_is_float(dtype)) return 0;
+    if (!isfinite(value)) return fabs(value);
+    int exponent = table[dtype].minimum_exponent;
+    if (value != 0 && ilogb(value) > exponent) exponent = ilogb(value);
+    return ldexp(1, exponent - table[dtype].mantissa);
+}
+
+/* Rounds to the type's spacing with the current (nearest even) mode; nearbyint is exact here
+ * because the quotient has at most 53 bits. */
+double fovea_round_to(fovea_dtype dtype, double value) {
+    if (dtype == FOVEA_F64 || !isfinite(value)) {
+        if (fovea_dtype_is_float(dtype)) return value;
+    }
+    if (dtype == FOVEA_F32) return (double)(float)value;
+    if (!fovea_dtype_is_float(dtype)) {
+        char element[8];
+        fovea_write_element(element, dtype, value);
+        return fovea_read_element(element, dtype);
+    }
+    double ulp = fovea_ulp(dtype, value);
+    double rounded = nearbyint(value / ulp) * ulp;
+    double limit = dtype == FOVEA_F16 ? 65504.0 : 3.38953138925153547590470800371487867e+38;
+    if (fabs(rounded) > limit) return copysign(INFINITY, value);
+    return rounded == 0 ? copysign(0.0, value) : rounded;
+}
+
+static double read_half(uint16_t bits, int mantissa, int bias) {
+    int exponent = (bits >> mantissa) & ((1 << (15 - mantissa)) - 1);
+    int fraction = bits & ((1 << mantissa) - 1);
+    double magnitude;
+    if (exponent == (1 << (15 - mantissa)) - 1)
+        magnitude = fraction ? NAN : INFINITY;
+    else if (exponent == 0)
+        magnitude = ldexp(fraction, 1 - bias - mantissa);
+    else
+        magnitude = ldexp(fraction + (1 << mantissa), exponent - bias - mantissa);
+    return bits & 0x8000 ? -magnitude : magnitude;
+}
+
+static uint16_t write_half(double value, fovea_dtype dtype) {
+    int mantissa = table[dtype].mantissa;
+    int bias = 1 - table[dtype].minimum_exponent;
+    uint16_t sign = signbit(value) ? 0x8000 : 0;
+    uint16_t infinity = (uint16_t)(((1 << (15 - mantissa)) - 1) << mantissa);
+    if (isnan(value)) return (uint16_t)(sign | infinity | (1 << (mantissa - 1)));
+    double rounded = fabs(fovea_round_to(dtype, value));
+    if (isinf(rounded)) return (uint16_t)(sign | infinity);
+    if (rounded < ldexp(1, table[dtype].minimum_exponent))
+        return (uint16_t)(sign | (uint16_t)(rounded / fovea_ulp(dtype, 0)));
+    int exponent = ilogb(rounded);
+    int fraction = (int)ldexp(rounded, mantissa - exponent) - (1 << mantissa);
+    return (uint16_t)(sign | ((exponent + bias) << mantissa) | fraction);
+}
+
+#define READ(type)                                                                                 \
+    {                                                                                              \
+        type element;                                                                              \
+        memcpy(&element, address, sizeof element);                                                 \
+        return (double)element;                                                                    \
+    }
+
+double fovea_read_element(const void *address, fovea_dtype dtype) {
+    switch (dtype) {
+    case FOVEA_F32:
+        READ(float)
+    case FOVEA_F64:
+        READ(double)
+    case FOVEA_I8:
+        READ(int8_t)
+    case FOVEA_U8:
+        READ(uint8_t)
+    case FOVEA_I32:
+        READ(int32_t)
+    case FOVEA_U32:
+        READ(uint32_t)
+    case FOVEA_I64:
+        READ(int64_t)
+    case FOVEA_U64:
+        READ(uint64_t)
+    case FOVEA_BOOL:
+        return *(const uint8_t *)address != 0;
+    case FOVEA_F16:
+    case FOVEA_BF16: {
+        uint16_t bits;
+        memcpy(&bits, address, sizeof bits);
+        return read_half(bits, table[dtype].mantissa, 1 - table[dtype].minimum_exponent);
+    }
+    case FOVEA_DTYPE_COUNT:
+        break;
+    }
+    return NAN;
+}
+
+#define WRITE(type, lowest, highest)                                                               \
+    {                                                                                              \
+        double nearest = nearbyint(value);                                                         \
+        type element = isnan(value)                   ? (type)0                                    \
+                       : nearest <= (double)(lowest)  ? (type)(lowest)                             \
+                       : nearest >= (double)(highest) ? (type)(highest)                            \
+                                                      : (type)nearest;                             \
+        memcpy(address, &element, sizeof element);                                                 \
+        return;                                                                                    \
+    }
+
+void fovea_write_element(void *address, fovea_dtype dtype, double value) {
+    switch (dtype) {
+    case FOVEA_F32: {
+        float element = (float)value;
+        memcpy(address, &element, sizeof element);
+        return;
+    }
+    case FOVEA_F64:
+        memcpy(address, &value, sizeof value);
+        return;
+    case FOVEA_I8:
+        WRITE(int8_t, INT8_MIN, INT8_MAX)
+    case FOVEA_U8:
+        WRITE(uint8_t, 0, UINT8_MAX)
+    case FOVEA_I32:
+        WRITE(int32_t, INT32_MIN, INT32_MAX)
+    case FOVEA_U32:
+        WRITE(uint32_t, 0, UINT32_MAX)
+    case FOVEA_I64:
+        WRITE(int64_t, INT64_MIN, INT64_MAX)
+    case FOVEA_U64:
+        WRITE(uint64_t, 0, UINT64_MAX)
+    case FOVEA_BOOL:
+        *(uint8_t *)address = value != 0;
+        return;
+    case FOVEA_F16:
+    case FOVEA_BF16: {
+        uint16_t bits = write_half(value, dtype);
+        memcpy(address, &bits, sizeof bits);
+        return;
+    }
+    case FOVEA_DTYPE_COUNT:
+        return;
+    }
+}

@@ -1,0 +1,49 @@
+/* Element types: names, sizes, and conversion of single values. */
+#ifndef FOVEA_RUNTIME_DTYPE_H
+#define FOVEA_RUNTIME_DTYPE_H
+
+#include <dlpack/dlpack.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+typedef enum fovea_dtype {
+    FOVEA_F32,
+    FOVEA_F16,
+    FOVEA_BF16,
+    FOVEA_F64,
+    FOVEA_I8,
+    FOVEA_U8,
+    FOVEA_I32,
+    FOVEA_U32,
+    FOVEA_I64,
+    FOVEA_U64,
+    FOVEA_BOOL,
+    FOVEA_DTYPE_COUNT
+} fovea_dtype;
+
+/* Sets of dtypes, as bits. */
+#define FOVEA_DTYPE_BIT(dtype) (1u << (dtype))
+
+const char *fovea_dtype_name(fovea_dtype dtype); /* "f32", "bf16", "bool" */
+size_t fovea_dtype_size(fovea_dtype dtype);      /* bytes */
+bool fovea_dtype_parse(const char *name, fovea_dtype *dtype);
+bool fovea_dtype_from_dlpack(DLDataType type, fovea_dtype *dtype);
+DLDataType fovea_dtype_to_dlpack(fovea_dtype dtype);
+bool fovea_dtype_is_float(fovea_dtype dtype);
+
+/* The element at an address, exactly, as a double (integers beyond 2^53 are rounded). */
+double fovea_read_element(const void *address, fovea_dtype dtype);
+/* The nearest value of the dtype, to nearest even; integers saturate, NaN to an integer is 0. */
+void fovea_write_element(void *address, fovea_dtype dtype, double value);
+/* The value as the dtype would hold it. */
+double fovea_round_to(fovea_dtype dtype, double value);
+/* Spacing of the dtype's values at |value|; the smallest subnormal at 0; inf at inf, NaN at NaN. */
+double fovea_ulp(fovea_dtype dtype, double value);
+/* The dtype in which halves are computed: f32 for f16 and bf16, else itself. */
+fovea_dtype fovea_compute_dtype(fovea_dtype dtype);
+/* Machine epsilon: 2^-23 for f32, 2^-52 for f64, 2^-10 for f16, 2^-7 for bf16; 0 for integers. */
+double fovea_epsilon(fovea_dtype dtype);
+
+#endif

@@ -1,0 +1,169 @@
+/* Detection of the processor. A feature counts only if cpuid has it, the operating system saves its
+ * registers (xgetbv), and, for AMX, the kernel grants the process permission. */
+#define _GNU_SOURCE
+#include "runtime/processor.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#if defined(__linux__)
+    #include <sched.h>
+    #include <sys/syscall.h>
+#endif
+#if defined(__x86_64__)
+    #include <cpuid.h>
+#endif
+
+static const char *const tier_names[FOVEA_TIER_COUNT] = {"scalar", "avx2", "avx512", "amx", "neon"};
+
+const char *fovea_tier_name(fovea_tier tier) { return tier_names[tier]; }
+
+bool fovea_tier_parse(const char *name, fovea_tier *tier) {
+    for (int i = 0; i < FOVEA_TIER_COUNT; i++)
+        if (strcmp(name, tier_names[i]) == 0) return *tier = (fovea_tier)i, true;
+    return false;
+}
+
+#if defined(__x86_64__)
+typedef struct registers {
+    unsigned a, b, c, d;
+} registers;
+
+static registers cpuid(unsigned leaf, unsigned subleaf) {
+    registers r = {0};
+    __get_cpuid_count(leaf, subleaf, &r.a, &r.b, &r.c, &r.d);
+    return r;
+}
+
+static uint64_t enabled_state(void) {
+    if (!(cpuid(1, 0).c >> 27 & 1)) return 0; /* OSXSAVE */
+    uint32_t low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (uint64_t)high << 32 | low;
+}
+
+static bool amx_permitted(void) {
+    #if defined(__linux__) && defined(SYS_arch_prctl)
+    enum { request_permission = 0x1023, tile_data = 18 };
+    return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+    #else
+    return false;
+    #endif
+}
+
+static bool all_bits(unsigned word, unsigned mask) { return (word & mask) == mask; }
+
+static void detect_features(fovea_processor *processor) {
+    enum { avx_state = 0x6, avx512_state = 0xe6, tile_state = 0x60000 };
+    enum { fma = 1 << 12, avx = 1 << 28, f16c = 1 << 29 };             /* leaf 1, ecx */
+    enum { avx2 = 1 << 5, bmi2 = 1 << 8 };                             /* leaf 7, ebx */
+    const unsigned avx512 = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31; /* F DQ BW VL */
+    const unsigned amx = 1u << 22 | 1u << 24 | 1u << 25;               /* leaf 7, edx */
+    uint64_t state = enabled_state();
+    registers one = cpuid(1, 0), seven = cpuid(7, 0), seven_one = cpuid(7, 1);
+    bool wide = (state & avx_state) == avx_state && all_bits(one.c, fma | avx | f16c) &&
+                all_bits(seven.b, avx2 | bmi2);
+    bool wider = wide && (state & avx512_state) == avx512_state && all_bits(seven.b, avx512);
+    if (wide) processor->tiers |= 1u << FOVEA_TIER_AVX2;
+    if (wider) processor->tiers |= 1u << FOVEA_TIER_AVX512;
+    if (wider && (state & tile_state) == tile_state && all_bits(seven.d, amx) && amx_permitted())
+        processor->tiers |= 1u << FOVEA_TIER_AMX;
+    processor->avx512_vnni = wider && seven.c >> 11 & 1;
+    processor->avx512_fp16 = wider && seven.d >> 23 & 1;
+    processor->avx512_bf16 = wider && seven_one.a >> 5 & 1;
+    processor->avx_vnni = wide && seven_one.a >> 4 & 1;
+}
+
+static void detect_model(fovea_processor *processor) {
+    registers zero = cpuid(0, 0), one = cpuid(1, 0);
+    memcpy(processor->vendor, (unsigned[]){zero.b, zero.d, zero.c}, 12);
+    int family = one.a >> 8 & 15, extended = one.a >> 20 & 255;
+    processor->family = family == 15 ? family + extended : family;
+    processor->model_number = (int)(one.a >> 4 & 15) | (int)(one.a >> 16 & 15) << 4;
+    processor->stepping = one.a & 15;
+    if (cpuid(0x80000000, 0).a < 0x80000004) return;
+    unsigned text[12];
+    for (unsigned i = 0; i < 3; i++) {
+        registers r = cpuid(0x80000002 + i, 0);
+        memcpy(text + 4 * i, &r, sizeof r);
+    }
+    snprintf(processor->model, sizeof processor->model, "%.48s", (const char *)text);
+}
+#else
+static void detect_features(fovea_processor *processor) {
+    #if defined(__aarch64__)
+    processor->tiers |= 1u << FOVEA_TIER_NEON;
+    #endif
+    (void)processor;
+}
+
+static void detect_model(fovea_processor *processor) {
+    snprintf(processor->vendor, sizeof processor->vendor, "arm");
+    FILE *file = fopen("/proc/device-tree/model", "r");
+    if (!file || !fgets(processor->model, sizeof processor->model, file))
+        snprintf(processor->model, sizeof processor->model, "aarch64");
+    if (file) fclose(file);
+}
+#endif
+
+static size_t cache_bytes(int name, size_t typical) {
+    long bytes = sysconf(name);
+    return bytes > 0 ? (size_t)bytes : typical;
+}
+
+/* The cgroup's CPU quota in whole processors, rounded up; 0 if there is none. */
+static int cgroup_processors(void) {
+    long quota = 0, period = 0;
+    FILE *file = fopen("/sys/fs/cgroup/cpu.max", "r");
+    if (file) {
+        if (fscanf(file, "%ld %ld", &quota, &period) != 2) quota = 0;
+        fclose(file);
+    } else if ((file = fopen("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "r"))) {
+        if (fscanf(file, "%ld", &quota) != 1) quota = 0;
+        fclose(file);
+        if ((file = fopen("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "r"))) {
+            if (fscanf(file, "%ld", &period) != 1) period = 0;
+            fclose(file);
+        }
+    }
+    return quota > 0 && period > 0 ? (int)((quota + period - 1) / period) : 0;
+}
+
+int fovea_allowed_threads(void) {
+    long count = sysconf(_SC_NPROCESSORS_ONLN);
+#if defined(__linux__)
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) count = CPU_COUNT(&set);
+#endif
+    int quota = cgroup_processors();
+    if (quota > 0 && quota < count) count = quota;
+    return count > 0 ? (int)count : 1;
+}
+
+static void cap_tiers(fovea_processor *processor) {
+    fovea_tier cap;
+    const char *name = getenv("FOVEA_TIER");
+    if (name && fovea_tier_parse(name, &cap)) processor->tiers &= (2u << cap) - 1;
+}
+
+static fovea_processor processor;
+
+static void detect(void) {
+    processor.tiers = 1u << FOVEA_TIER_SCALAR;
+    detect_model(&processor);
+    detect_features(&processor);
+    cap_tiers(&processor);
+    processor.l1_bytes = cache_bytes(_SC_LEVEL1_DCACHE_SIZE, 32 << 10);
+    processor.l2_bytes = cache_bytes(_SC_LEVEL2_CACHE_SIZE, 512 << 10);
+    processor.l3_bytes = cache_bytes(_SC_LEVEL3_CACHE_SIZE, 8 << 20);
+    processor.threads = fovea_allowed_threads();
+}
+
+const fovea_processor *fovea_processor_get(void) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, detect);
+    return &processor;
+}

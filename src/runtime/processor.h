@@ -1,0 +1,41 @@
+/* What the processor is, what the operating system lets us use of it, and how many threads pay. */
+#ifndef FOVEA_RUNTIME_PROCESSOR_H
+#define FOVEA_RUNTIME_PROCESSOR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Tiers are bundles of features, in ascending order of preference within an architecture. */
+typedef enum fovea_tier {
+    FOVEA_TIER_SCALAR,
+    FOVEA_TIER_AVX2,   /* AVX2, FMA, F16C, BMI2 */
+    FOVEA_TIER_AVX512, /* AVX-512 F, BW, DQ, VL (and all of avx2) */
+    FOVEA_TIER_AMX,    /* AMX tile, bf16, int8, with the kernel's permission (and all of avx512) */
+    FOVEA_TIER_NEON,
+    FOVEA_TIER_COUNT
+} fovea_tier;
+
+typedef struct fovea_processor {
+    char model[64]; /* "Intel(R) Xeon(R) Processor", "AMD EPYC ..."; the machine name on Arm */
+    char vendor[16];
+    int family, stepping, model_number;
+    uint32_t tiers; /* bit fovea_tier: the machine has it and the system saves its registers */
+    bool avx512_bf16, avx512_vnni, avx512_fp16, avx_vnni;
+    size_t l1_bytes, l2_bytes,
+        l3_bytes; /* data caches that one core sees; typical values if unknown */
+    int threads;  /* how many the affinity mask and the cgroup allow, at least 1 */
+} fovea_processor;
+
+/* Detected on the first call; thread-safe. FOVEA_TIER in the environment caps the tiers. */
+const fovea_processor *fovea_processor_get(void);
+
+const char *fovea_tier_name(fovea_tier tier); /* "avx512" */
+bool fovea_tier_parse(const char *name, fovea_tier *tier);
+static inline bool fovea_has_tier(fovea_tier tier) {
+    return fovea_processor_get()->tiers >> tier & 1;
+}
+/* Threads allowed at this moment by the affinity mask and the cgroup's quota. */
+int fovea_allowed_threads(void);
+
+#endif

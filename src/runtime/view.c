@@ -1,0 +1,222 @@
+/* Views of tensors: validation, element access, overlap, and collapsing of dimensions. */
+#include "runtime/view.h"
+
+#include <stdio.h>
+
+/* The byte offsets of the lowest and one past the highest element, or false on overflow. */
+static bool byte_range(const fovea_view *view, int64_t *low, int64_t *high) {
+    int64_t size = (int64_t)fovea_dtype_size(view->dtype);
+    *low = 0, *high = 0;
+    for (int i = 0; i < view->rank; i++) {
+        int64_t reach;
+        if (view->shape[i] <= 1) continue;
+        if (!fovea_multiply(view->stride[i], size, &reach) ||
+            !fovea_multiply(view->shape[i] - 1, reach, &reach))
+            return false;
+        int64_t *end = reach < 0 ? low : high;
+        if (__builtin_add_overflow(*end, reach, end)) return false;
+    }
+    return !__builtin_add_overflow(*high, size, high);
+}
+
+static fovea_status check_extents(const DLTensor *tensor, const char *name, fovea_view *view,
+                                  fovea_message *message) {
+    int64_t elements = 1;
+    bool empty = false;
+    for (int i = 0; i < tensor->ndim; i++) {
+        int64_t extent = tensor->shape[i];
+        if (extent < 0)
+            return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
+                              "%s has extent %lld in dimension %d; extents are at least 0", name,
+                              (long long)extent, i);
+        empty |= extent == 0;
+        view->shape[i] = extent;
+    }
+    for (int i = tensor->ndim - 1; i >= 0; i--) {
+        view->stride[i] = tensor->strides ? tensor->strides[i] : elements;
+        if (!empty && !fovea_multiply(elements, view->shape[i], &elements))
+            return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
+                              "%s has too many elements: its extents overflow 64 bits", name);
+    }
+    int64_t bytes;
+    if (!empty && !fovea_multiply(elements, (int64_t)fovea_dtype_size(view->dtype), &bytes))
+        return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
+                          "%s has %lld elements of %s, more bytes than 64 bits count", name,
+                          (long long)elements, fovea_dtype_name(view->dtype));
+    return FOVEA_OK;
+}
+
+static fovea_status check_addresses(const DLTensor *tensor, const char *name, fovea_view *view,
+                                    fovea_message *message) {
+    if (fovea_view_elements(view) == 0) {
+        view->data = NULL;
+        return FOVEA_OK;
+    }
+    if (!tensor->data)
+        return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s has no data (NULL)", name);
+    int64_t low, high;
+    uintptr_t base = (uintptr_t)tensor->data, first, last;
+    if (!byte_range(view, &low, &high) ||
+        __builtin_add_overflow(base, tensor->byte_offset, &base) ||
+        __builtin_sub_overflow(base, (uint64_t)-low, &first) ||
+        __builtin_add_overflow(base, (uint64_t)high, &last))
+        return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
+                          "%s has strides or a byte offset that leave the address space", name);
+    if (base % fovea_dtype_size(view->dtype) != 0)
+        return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
+                          "%s is at address %p, which is not a multiple of its element size %zu",
+                          name, (void *)base, fovea_dtype_size(view->dtype));
+    view->data = (char *)base;
+    return FOVEA_OK;
+}
+
+fovea_status fovea_view_from_tensor(const DLTensor *tensor, const char *name, fovea_view *view,
+                                    fovea_message *message) {
+    if (!tensor) return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s is NULL", name);
+    if (tensor->device.device_type != kDLCPU && tensor->device.device_type != kDLCUDAHost)
+        return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
+                          "%s is on device type %d; this context serves the CPU (1)", name,
+                          (int)tensor->device.device_type);
+    if (!fovea_dtype_from_dlpack(tensor->dtype, &view->dtype))
+        return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
+                          "%s has an unknown dtype: code %d, %d bits, %d lanes", name,
+                          tensor->dtype.code, tensor->dtype.bits, tensor->dtype.lanes);
+    if (tensor->ndim < 0 || tensor->ndim > FOVEA_RANK_MAX)
+        return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
+                          "%s has %d dimensions; 0 to %d are served", name, tensor->ndim,
+                          FOVEA_RANK_MAX);
+    if (tensor->ndim > 0 && !tensor->shape)
+        return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s has no shape (NULL)", name);
+    view->rank = tensor->ndim;
+    fovea_status status = check_extents(tensor, name, view, message);
+    return status != FOVEA_OK ? status : check_addresses(tensor, name, view, message);
+}
+
+int64_t fovea_view_elements(const fovea_view *view) {
+    int64_t elements = 1;
+    for (int i = 0; i < view->rank; i++)
+        if (view->shape[i] == 0) return 0;
+    for (int i = 0; i < view->rank; i++) elements *= view->shape[i];
+    return elements;
+}
+
+bool fovea_view_is_contiguous(const fovea_view *view) {
+    int64_t expected = 1;
+    for (int i = view->rank - 1; i >= 0; i--) {
+        if (view->shape[i] == 0) return true;
+        if (view->shape[i] != 1 && view->stride[i] != expected) return false;
+        expected *= view->shape[i];
+    }
+    return true;
+}
+
+/* Sorts the dimensions by stride: an index is unique if each stride passes all smaller reaches.
+ * Exotic layouts that interleave without overlap are taken as overlapping. */
+bool fovea_view_overlaps_itself(const fovea_view *view) {
+    int64_t stride[FOVEA_RANK_MAX], extent[FOVEA_RANK_MAX];
+    int count = 0;
+    if (fovea_view_elements(view) == 0) return false;
+    for (int i = 0; i < view->rank; i++) {
+        if (view->shape[i] == 1) continue;
+        int64_t step = view->stride[i] < 0 ? -view->stride[i] : view->stride[i];
+        int place = count++;
+        for (; place > 0 && stride[place - 1] > step; place--) {
+            stride[place] = stride[place - 1];
+            extent[place] = extent[place - 1];
+        }
+        stride[place] = step;
+        extent[place] = view->shape[i];
+    }
+    int64_t reach = 0;
+    for (int i = 0; i < count; i++) {
+        if (stride[i] <= reach) return true;
+        reach += stride[i] * (extent[i] - 1);
+    }
+    return false;
+}
+
+bool fovea_view_same_elements(const fovea_view *a, const fovea_view *b) {
+    if (a->data != b->data || a->dtype != b->dtype || a->rank != b->rank) return false;
+    for (int i = 0; i < a->rank; i++) {
+        if (a->shape[i] != b->shape[i]) return false;
+        if (a->shape[i] > 1 && a->stride[i] != b->stride[i]) return false;
+    }
+    return true;
+}
+
+bool fovea_view_ranges_meet(const fovea_view *a, const fovea_view *b) {
+    int64_t low_a, high_a, low_b, high_b;
+    if (fovea_view_elements(a) == 0 || fovea_view_elements(b) == 0) return false;
+    byte_range(a, &low_a, &high_a);
+    byte_range(b, &low_b, &high_b);
+    return a->data + low_a < b->data + high_b && b->data + low_b < a->data + high_a;
+}
+
+char *fovea_view_address(const fovea_view *view, int64_t number) {
+    int64_t offset = 0;
+    for (int i = view->rank - 1; i >= 0; i--) {
+        offset += number % view->shape[i] * view->stride[i];
+        number /= view->shape[i];
+    }
+    return view->data + offset * (int64_t)fovea_dtype_size(view->dtype);
+}
+
+double fovea_view_read(const fovea_view *view, int64_t number) {
+    return fovea_read_element(fovea_view_address(view, number), view->dtype);
+}
+
+void fovea_view_write(const fovea_view *view, int64_t number, double value) {
+    fovea_write_element(fovea_view_address(view, number), view->dtype, value);
+}
+
+void fovea_view_read_all(const fovea_view *view, double *values) {
+    int64_t elements = fovea_view_elements(view);
+    for (int64_t i = 0; i < elements; i++) values[i] = fovea_view_read(view, i);
+}
+
+void fovea_view_write_all(const fovea_view *view, const double *values) {
+    int64_t elements = fovea_view_elements(view);
+    for (int64_t i = 0; i < elements; i++) fovea_view_write(view, i, values[i]);
+}
+
+static bool mergeable(fovea_view *const views[], int count, int outer, int inner) {
+    for (int v = 0; v < count; v++)
+        if (views[v]->stride[outer] != views[v]->stride[inner] * views[v]->shape[inner])
+            return false;
+    return true;
+}
+
+void fovea_views_collapse(fovea_view *views[], int count) {
+    int kept = 0; /* dimensions [0, kept) are done */
+    for (int i = 0; i < views[0]->rank; i++) {
+        if (views[0]->shape[i] == 1) continue;
+        bool merge = false;
+        if (kept > 0) {
+            for (int v = 0; v < count; v++) {
+                views[v]->shape[kept] = views[v]->shape[i];
+                views[v]->stride[kept] = views[v]->stride[i];
+            }
+            merge = mergeable(views, count, kept - 1, kept);
+        }
+        for (int v = 0; v < count; v++) {
+            int64_t extent = views[v]->shape[i], stride = views[v]->stride[i];
+            int place = merge ? kept - 1 : kept;
+            views[v]->shape[place] = merge ? views[v]->shape[place] * extent : extent;
+            views[v]->stride[place] = stride;
+        }
+        kept += !merge;
+    }
+    for (int v = 0; v < count; v++) {
+        if (kept == 0) views[v]->shape[0] = 1, views[v]->stride[0] = 1;
+        views[v]->rank = kept ? kept : 1;
+    }
+}
+
+const char *fovea_shape_text(const fovea_view *view, char *text, size_t size) {
+    size_t used = (size_t)snprintf(text, size, "[");
+    for (int i = 0; i < view->rank && used < size; i++)
+        used += (size_t)snprintf(text + used, size - used, "%s%lld", i ? ", " : "",
+                                 (long long)view->shape[i]);
+    if (used < size) snprintf(text + used, size - used, "]");
+    return text;
+}

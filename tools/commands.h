@@ -1,0 +1,8 @@
+/* The subcommands of `fovea`: each parses its own arguments and returns the exit code (0 success, 1
+ * something failed or is wrong, 2 bad usage). */
+#ifndef FOVEA_TOOLS_COMMANDS_H
+#define FOVEA_TOOLS_COMMANDS_H
+
+int fovea_command_info(int argc, char **argv);
+
+#endif

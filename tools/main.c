@@ -1,0 +1,33 @@
+/* The command `fovea`: finds the subcommand and hands over. */
+#include "commands.h"
+
+#include <fovea/fovea.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *summary;
+} commands[] = {
+    {"info", fovea_command_info, "this machine, the kernels, and what implements them"},
+};
+
+static int usage(FILE *file, int code) {
+    fprintf(file, "fovea %s: verified compute kernels\n\nusage: fovea COMMAND [OPTION...]\n\n",
+            fovea_version());
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        fprintf(file, "  %-10s %s\n", commands[i].name, commands[i].summary);
+    fprintf(file, "\nfovea COMMAND --help tells more.\n");
+    return code;
+}
+
+int main(int argc, char **argv) {
+    if (argc < 2) return usage(stderr, 2);
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) return usage(stdout, 0);
+    if (strcmp(argv[1], "--version") == 0) return printf("fovea %s\n", fovea_version()), 0;
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        if (strcmp(argv[1], commands[i].name) == 0) return commands[i].run(argc - 1, argv + 1);
+    fprintf(stderr, "fovea: there is no command «%s»\n", argv[1]);
+    return usage(stderr, 2);
+}
