@@ -31,8 +31,6 @@ typedef struct plan {
     size_t score_matrix_floats; /* textbook: behind the slices; scores, references and sums */
 } plan;
 
-enum { ROW_DATA = 6 }; /* reference, sum, first, end, position, slope */
-
 static int64_t round_up(int64_t x, int64_t multiple) {
     return (x + multiple - 1) / multiple * multiple;
 }
@@ -48,7 +46,7 @@ static int64_t keys_of_a_block(const fovea_attention_call *call, algorithm algor
 
 /* Queries and outputs of a superblock in half of L2; fewer rows where the threads would run out of items. */
 static int64_t rows_of_a_block(const fovea_attention_call *call, int threads) {
-    int64_t row_bytes = (call->head_size + call->value_size + ROW_DATA) * 4;
+    int64_t row_bytes = (call->head_size + call->value_size + TILE_ARRAYS) * 4;
     int64_t rows = (int64_t)fovea_processor_get()->l2_bytes / 2 / row_bytes;
     int64_t of_a_head = call->query_length * call->group;
     if (threads > 1)
@@ -90,7 +88,7 @@ static plan make_plan(const fovea_attention_call *call, algorithm algorithm, int
     p.query_floats = (size_t)(p.block_rows * call->head_size);
     p.out_floats = (size_t)(p.block_rows * call->value_size);
     p.slice_floats = (p.keys_floats + p.values_floats + p.scores_floats + p.query_floats +
-                      p.out_floats + (size_t)(ROW_DATA * p.block_rows) + 31) /
+                      p.out_floats + (size_t)(TILE_ARRAYS * p.block_rows) + 31) /
                      16 * 16;
     if (algorithm == TEXTBOOK)
         p.score_matrix_floats = (size_t)(p.items * (call->key_length + 2) * TILE_ROWS);
@@ -117,15 +115,16 @@ static slice thread_slice(const plan *p, void *workspace, int thread) {
 static tile superblock_tile(const plan *p, const tile_context *at, const slice *s,
                             int64_t first_row, int64_t rows, int64_t number) {
     const fovea_attention_call *call = at->call;
-    float *data = s->rows + number * ROW_DATA * TILE_ROWS;
+    float *data = s->rows + number * TILE_ARRAYS * TILE_ROWS;
     tile t = {.row = first_row, .rows = smaller(rows, TILE_ROWS)};
     (void)p;
     t.vectors = (int)((t.rows + VF_WIDTH - 1) / VF_WIDTH);
     t.q = s->queries + number * TILE_ROWS * call->head_size;
     t.out = s->outputs + number * TILE_ROWS * call->value_size;
     t.reference = data, t.sum = data + TILE_ROWS, t.slope = data + 2 * TILE_ROWS;
-    t.first = (int32_t *)(void *)(data + 3 * TILE_ROWS);
-    t.end = t.first + TILE_ROWS, t.position = t.first + 2 * TILE_ROWS;
+    t.query = (int32_t *)(void *)(data + 3 * TILE_ROWS);
+    t.head = t.query + TILE_ROWS, t.first = t.head + TILE_ROWS;
+    t.end = t.first + TILE_ROWS, t.position = t.end + TILE_ROWS;
     return t;
 }
 
@@ -184,10 +183,9 @@ static void drop_elements(const tile_context *at, const tile *t, float *p, int64
     const uint32_t seed[2] = {(uint32_t)options->seed, (uint32_t)((uint64_t)options->seed >> 32)};
     float keep = (float)(1 - options->dropout);
     for (int64_t r = 0; r < t->rows; r++) {
-        uint32_t counter[4] = {
-            0, (uint32_t)row_query(at, t->row + r),
-            (uint32_t)(at->sequence.batch * call->query_heads + row_head(at, t->row + r)),
-            (uint32_t)options->dropout_offset};
+        int64_t head = at->sequence.batch * call->query_heads + t->head[r];
+        uint32_t counter[4] = {0, (uint32_t)t->query[r], (uint32_t)head,
+                               (uint32_t)options->dropout_offset};
         uint32_t words[4];
         for (int64_t j = 0; j < keys; j++) {
             if (j == 0 || (key + j) % 4 == 0) {
@@ -253,11 +251,12 @@ static tile_context item_context(const plan *p, const fovea_attention_call *call
     /* With a causal mask the last rows attend most keys: all heads' last superblocks come first. */
     int64_t head = causal ? item % heads : item / p->superblocks;
     int64_t block = causal ? p->superblocks - 1 - item / heads : item % p->superblocks;
-    tile_context at = {.call = call,
-                       .sequence = fovea_attention_sequence(call, head / call->key_heads),
-                       .key_head = head % call->key_heads,
-                       .general = call->has_bias || call->has_mask || call->has_slopes ||
-                                  isfinite(call->softcap)};
+    tile_context at = {
+        .call = call,
+        .sequence = fovea_attention_sequence(call, head / call->key_heads),
+        .key_head = head % call->key_heads,
+        .general = call->has_bias || call->has_mask || call->has_slopes || isfinite(call->softcap),
+        .limited = causal || call->options->window_left >= 0 || call->options->window_right >= 0};
     *first_row = block * p->block_rows;
     *rows = smaller(at.sequence.query_count * call->group - *first_row, p->block_rows);
     return at;
@@ -328,6 +327,7 @@ static void textbook_softmax(const plan *p, const fovea_attention_call *call, vo
     tile_context at = item_context(p, call, item, &first_row, &rows);
     if (rows <= 0) return;
     tile t = superblock_tile(p, &at, s, first_row, rows, 0);
+    number_rows(&at, &t);
     memcpy(maximum, state, sizeof maximum);
     t.reference = state, t.sum = state + TILE_ROWS;
     for (int64_t i = 0; i < TILE_ROWS; i++) t.reference[i] = -INFINITY, t.sum[i] = 0;
@@ -342,6 +342,7 @@ static void textbook_values(const plan *p, const fovea_attention_call *call, voi
     tile_context at = item_context(p, call, item, &first_row, &rows);
     if (rows <= 0) return;
     tile t = superblock_tile(p, &at, s, first_row, rows, 0);
+    number_rows(&at, &t);
     t.reference = scores + call->key_length * TILE_ROWS, t.sum = t.reference + TILE_ROWS;
     for (int64_t j = 0; j < at.sequence.key_count; j += p->block_keys) {
         int64_t keys = smaller(p->block_keys, at.sequence.key_count - j);

@@ -13,13 +13,6 @@
 
 #include <stdbool.h>
 
-#ifdef __clang__
-    #define UNROLLED _Pragma("unroll")
-#else
-    #define UNROLLED _Pragma("GCC unroll 16")
-#endif
-#define TEMPLATE static inline __attribute__((always_inline))
-
 /* The most vectors a tile has. Accumulators, one line of the tile and a broadcast must fit the registers (32 or 16). */
 #if defined(FOVEA_TIER_AVX2)
 enum { TILE_VECTORS = 2 };
@@ -29,23 +22,24 @@ enum { TILE_VECTORS = 4 };
 enum { TILE_ROWS = TILE_VECTORS * VF_WIDTH };
 
 /* s[key][rows] = k q for `keys` keys; maximum[rows] takes them in (NaN is left out). */
-TEMPLATE void score_group(const int keys, const int vectors, int64_t head_size, const float *q,
-                          int64_t pitch, const float *k, int64_t key_stride, float *s,
-                          float *maximum) {
+VF_INLINE void score_group(const int keys, const int vectors, int64_t head_size, const float *q,
+                           int64_t pitch, const float *k, int64_t key_stride, float *s,
+                           float *maximum) {
     vf sum[12][TILE_VECTORS];
-    UNROLLED for (int r = 0; r < keys; r++) UNROLLED for (int v = 0; v < vectors; v++) sum[r][v] =
-        vf_set1(0);
+    VF_UNROLLED for (int r = 0; r < keys; r++) VF_UNROLLED for (int v = 0; v < vectors; v++)
+        sum[r][v] = vf_set1(0);
     for (int64_t d = 0; d < head_size; d++, q += pitch) {
         vf line[TILE_VECTORS];
-        UNROLLED for (int v = 0; v < vectors; v++) line[v] = vf_load(q + v * VF_WIDTH);
-        UNROLLED for (int r = 0; r < keys; r++) {
+        VF_UNROLLED for (int v = 0; v < vectors; v++) line[v] = vf_load(q + v * VF_WIDTH);
+        VF_UNROLLED for (int r = 0; r < keys; r++) {
             vf key = vf_set1(k[r * key_stride + d]);
-            UNROLLED for (int v = 0; v < vectors; v++) sum[r][v] = vf_fma(key, line[v], sum[r][v]);
+            VF_UNROLLED for (int v = 0; v < vectors; v++) sum[r][v] =
+                vf_fma(key, line[v], sum[r][v]);
         }
     }
-    UNROLLED for (int v = 0; v < vectors; v++) {
+    VF_UNROLLED for (int v = 0; v < vectors; v++) {
         vf largest = vf_load(maximum + v * VF_WIDTH);
-        UNROLLED for (int r = 0; r < keys; r++) {
+        VF_UNROLLED for (int r = 0; r < keys; r++) {
             largest = vf_max(sum[r][v], largest);
             vf_store(s + r * pitch + v * VF_WIDTH, sum[r][v]);
         }
@@ -54,22 +48,22 @@ TEMPLATE void score_group(const int keys, const int vectors, int64_t head_size, 
 }
 
 /* out[column][rows] (+)= v^T p for `columns` columns of v, over all keys of a block. */
-TEMPLATE void value_group(const int columns, const int vectors, int64_t keys, const float *p,
-                          int64_t pitch, const float *value, int64_t value_stride, float *out,
-                          bool first) {
+VF_INLINE void value_group(const int columns, const int vectors, int64_t keys, const float *p,
+                           int64_t pitch, const float *value, int64_t value_stride, float *out,
+                           bool first) {
     vf sum[12][TILE_VECTORS];
-    UNROLLED for (int r = 0; r < columns; r++) UNROLLED for (int v = 0; v < vectors; v++)
+    VF_UNROLLED for (int r = 0; r < columns; r++) VF_UNROLLED for (int v = 0; v < vectors; v++)
         sum[r][v] = first ? vf_set1(0) : vf_load(out + r * pitch + v * VF_WIDTH);
     for (int64_t j = 0; j < keys; j++, p += pitch, value += value_stride) {
         vf line[TILE_VECTORS];
-        UNROLLED for (int v = 0; v < vectors; v++) line[v] = vf_load(p + v * VF_WIDTH);
-        UNROLLED for (int r = 0; r < columns; r++) {
+        VF_UNROLLED for (int v = 0; v < vectors; v++) line[v] = vf_load(p + v * VF_WIDTH);
+        VF_UNROLLED for (int r = 0; r < columns; r++) {
             vf column = vf_set1(value[r]);
-            UNROLLED for (int v = 0; v < vectors; v++) sum[r][v] =
+            VF_UNROLLED for (int v = 0; v < vectors; v++) sum[r][v] =
                 vf_fma(column, line[v], sum[r][v]);
         }
     }
-    UNROLLED for (int r = 0; r < columns; r++) UNROLLED for (int v = 0; v < vectors; v++)
+    VF_UNROLLED for (int r = 0; r < columns; r++) VF_UNROLLED for (int v = 0; v < vectors; v++)
         vf_store(out + r * pitch + v * VF_WIDTH, sum[r][v]);
 }
 
@@ -96,34 +90,34 @@ TEMPLATE void value_group(const int columns, const int vectors, int64_t keys, co
 #define SCORE_GROUP(n)                                                                             \
     score_group(n, vectors, head_size, q, pitch, k + i * key_stride, key_stride, s + i * pitch,    \
                 maximum)
-TEMPLATE void score_block(const int most, const int vectors, int64_t keys, int64_t head_size,
-                          const float *q, int64_t pitch, const float *k, int64_t key_stride,
-                          float *s, float *maximum) {
+VF_INLINE void score_block(const int most, const int vectors, int64_t keys, int64_t head_size,
+                           const float *q, int64_t pitch, const float *k, int64_t key_stride,
+                           float *s, float *maximum) {
     IN_GROUPS(most, keys, SCORE_GROUP);
 }
 
 #define VALUE_GROUP(n)                                                                             \
     value_group(n, vectors, keys, p, pitch, value + i, value_stride, out + i * pitch, first)
-TEMPLATE void value_block(const int most, const int vectors, int64_t keys, int64_t value_size,
-                          const float *p, int64_t pitch, const float *value, int64_t value_stride,
-                          float *out, bool first) {
+VF_INLINE void value_block(const int most, const int vectors, int64_t keys, int64_t value_size,
+                           const float *p, int64_t pitch, const float *value, int64_t value_stride,
+                           float *out, bool first) {
     IN_GROUPS(most, value_size, VALUE_GROUP);
 }
 
 /* Turns scores [keys][rows] into p = 2^(s - reference) in place and returns their sums in block_sum. */
-TEMPLATE void exponential_block(const int vectors, int64_t keys, int64_t pitch, float *s,
-                                const float *reference, float *block_sum) {
+VF_INLINE void exponential_block(const int vectors, int64_t keys, int64_t pitch, float *s,
+                                 const float *reference, float *block_sum) {
     vf sum[TILE_VECTORS], m[TILE_VECTORS];
-    UNROLLED for (int v = 0; v < vectors; v++) {
+    VF_UNROLLED for (int v = 0; v < vectors; v++) {
         sum[v] = vf_set1(0);
         m[v] = vf_load(reference + v * VF_WIDTH);
     }
-    for (int64_t j = 0; j < keys; j++, s += pitch) UNROLLED for (int v = 0; v < vectors; v++) {
+    for (int64_t j = 0; j < keys; j++, s += pitch) VF_UNROLLED for (int v = 0; v < vectors; v++) {
             vf p = vf_exp2_softmax(vf_sub(vf_load(s + v * VF_WIDTH), m[v]));
             vf_store(s + v * VF_WIDTH, p);
             sum[v] = vf_add(sum[v], p);
         }
-    UNROLLED for (int v = 0; v < vectors; v++) vf_store(block_sum + v * VF_WIDTH, sum[v]);
+    VF_UNROLLED for (int v = 0; v < vectors; v++) vf_store(block_sum + v * VF_WIDTH, sum[v]);
 }
 
 typedef struct micro_kernels {

@@ -9,8 +9,8 @@ static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
 /* Elements [start, start + count) of the row at an address as floats; lanes from count on are 0. */
-static inline vf load_elements(const char *row, fovea_dtype dtype, int64_t stride, int64_t start,
-                               int64_t count) {
+static vf load_elements(const char *row, fovea_dtype dtype, int64_t stride, int64_t start,
+                        int64_t count) {
     size_t n = (size_t)count;
     if (dtype == FOVEA_F32) {
         const float *p = (const float *)(const void *)row + start * stride;
@@ -27,8 +27,8 @@ static inline vf load_elements(const char *row, fovea_dtype dtype, int64_t strid
     return n == VF_WIDTH ? vf_load_bf16(p) : vf_load_bf16_n(p, n);
 }
 
-static inline void store_elements(char *row, fovea_dtype dtype, int64_t stride, int64_t start, vf x,
-                                  int64_t count) {
+static void store_elements(char *row, fovea_dtype dtype, int64_t stride, int64_t start, vf x,
+                           int64_t count) {
     size_t n = (size_t)count;
     if (dtype == FOVEA_F32) {
         float *p = (float *)(void *)row + start * stride, lanes[VF_WIDTH];
@@ -59,35 +59,62 @@ static void convert_row(const char *row, fovea_dtype dtype, int64_t stride, int6
         vf_store_n(out + d, load_elements(row, dtype, stride, d, size - d), (size_t)(size - d));
 }
 
-/* Packs up to VF_WIDTH rows (NULL: zeros) as one vector a column: packed[d * pitch] holds element d of
- * each, times factor. */
+/* VF_WIDTH rows, VF_WIDTH elements of each. The branches stand outside the loops. */
+VF_INLINE void load_square(const char *const rows[VF_WIDTH], fovea_dtype dtype, int64_t stride,
+                           int64_t d, int64_t count, vf square[VF_WIDTH]) {
+    if (count == VF_WIDTH && stride == 1 && dtype == FOVEA_F32)
+        VF_UNROLLED for (int i = 0; i < VF_WIDTH; i++) square[i] =
+            vf_load((const float *)(const void *)rows[i] + d);
+    else if (count == VF_WIDTH && stride == 1 && dtype == FOVEA_BF16)
+        VF_UNROLLED for (int i = 0; i < VF_WIDTH; i++) square[i] =
+            vf_load_bf16((const uint16_t *)(const void *)rows[i] + d);
+    else
+        for (int i = 0; i < VF_WIDTH; i++)
+            square[i] = load_elements(rows[i], dtype, stride, d, count);
+}
+
+/* Packs VF_WIDTH rows as one vector a column: packed[d * pitch] holds element d of each, times
+ * factor. */
 static void pack_rows(const char *const rows[VF_WIDTH], fovea_dtype dtype, int64_t stride,
                       int64_t size, float factor, float *packed, int64_t pitch) {
-    vf square[VF_WIDTH];
-    for (int64_t d = 0; d < size; d += VF_WIDTH) {
+    vf square[VF_WIDTH], multiplier = vf_set1(factor);
+    for (int64_t d = 0; d < size; d += VF_WIDTH, packed += VF_WIDTH * pitch) {
         int64_t count = smaller(size - d, VF_WIDTH);
-        for (int i = 0; i < VF_WIDTH; i++)
-            square[i] = rows[i] ? load_elements(rows[i], dtype, stride, d, count) : vf_set1(0);
+        load_square(rows, dtype, stride, d, count, square);
         vf_transpose(square);
-        for (int i = 0; i < count; i++)
-            vf_store(packed + (d + i) * pitch, vf_mul(square[i], vf_set1(factor)));
+        if (count == VF_WIDTH)
+            VF_UNROLLED for (int i = 0; i < VF_WIDTH; i++)
+                vf_store(packed + i * pitch, vf_mul(square[i], multiplier));
+        else
+            for (int i = 0; i < count; i++)
+                vf_store(packed + i * pitch, vf_mul(square[i], multiplier));
     }
 }
 
-/* The way back: one vector a column, times a factor a lane, into rows (NULL: not stored). Lanes where `empty`
+/* The way back: one vector a column, times a factor a lane, into `filled` rows. Lanes where `empty`
  * holds are 0 whatever the columns hold. */
 static void unpack_rows(const float *packed, int64_t pitch, int64_t size, vf factor, vm empty,
-                        char *const rows[VF_WIDTH], fovea_dtype dtype, int64_t stride) {
+                        char *const rows[VF_WIDTH], int64_t filled, fovea_dtype dtype,
+                        int64_t stride) {
     vf square[VF_WIDTH];
-    for (int64_t d = 0; d < size; d += VF_WIDTH) {
+    const vf zero = vf_set1(0);
+    for (int64_t d = 0; d < size; d += VF_WIDTH, packed += VF_WIDTH * pitch) {
         int64_t count = smaller(size - d, VF_WIDTH);
-        for (int i = 0; i < VF_WIDTH; i++)
-            square[i] = i < count ? vf_select(empty, vf_set1(0),
-                                              vf_mul(vf_load(packed + (d + i) * pitch), factor))
-                                  : vf_set1(0);
+        if (count == VF_WIDTH)
+            VF_UNROLLED for (int i = 0; i < VF_WIDTH; i++) square[i] =
+                vf_select(empty, zero, vf_mul(vf_load(packed + i * pitch), factor));
+        else
+            for (int i = 0; i < VF_WIDTH; i++)
+                square[i] =
+                    i < count ? vf_select(empty, zero, vf_mul(vf_load(packed + i * pitch), factor))
+                              : zero;
         vf_transpose(square);
-        for (int i = 0; i < VF_WIDTH; i++)
-            if (rows[i]) store_elements(rows[i], dtype, stride, d, square[i], count);
+        if (count == VF_WIDTH && filled == VF_WIDTH && stride == 1 && dtype == FOVEA_F32)
+            VF_UNROLLED for (int i = 0; i < VF_WIDTH; i++)
+                vf_store((float *)(void *)rows[i] + d, square[i]);
+        else
+            for (int i = 0; i < filled; i++)
+                store_elements(rows[i], dtype, stride, d, square[i], count);
     }
 }
 

@@ -16,84 +16,91 @@
 #define LN2 0x1.62e43p-1f
 #define NEGATIVE_INFINITY vf_set1(-INFINITY)
 
-/* Query rows that share a key head are numbered together: row r is query r / group of head r % group. */
+/* Query rows that share a key head are numbered together: row r is query r / group of head r %
+ * group. Arrays have an entry a lane; lanes past the last row repeat it. */
 typedef struct tile {
     int vectors;                 /* of rows, the last may be partly empty */
     int64_t row, rows;           /* the first, and how many */
     int64_t low, high;           /* keys that some row attends */
     int64_t full_low, full_high; /* keys that all rows attend */
     bool started;                /* some block has been seen */
-    float *q, *out;              /* [head_size][pitch], [value_size][pitch] */
-    float *reference, *sum;      /* [pitch] */
-    int32_t *first, *end;        /* keys that a row attends */
-    int32_t *position;
-    float *slope;
+    float *q, *out;              /* [head_size][TILE_ROWS], [value_size][TILE_ROWS] */
+    float *reference, *sum, *slope;
+    int32_t *query, *head;
+    int32_t *first, *end, *position; /* keys that a row attends; where it stands among them */
 } tile;
+enum { TILE_ARRAYS = 8 };
 
-/* What the threads share; `sequence` and the heads are those of the work item. */
+/* What a work item is about. */
 typedef struct tile_context {
     const fovea_attention_call *call;
     fovea_sequence sequence;
     int64_t key_head;
     bool general; /* scores need more than lane limits: softcap, bias, slopes, boolean mask */
+    bool limited; /* rows attend different keys */
 } tile_context;
 
-static inline int64_t row_query(const tile_context *at, int64_t row) {
-    return row / at->call->group;
-}
-static inline int64_t row_head(const tile_context *at, int64_t row) {
-    return at->key_head * at->call->group + row % at->call->group;
-}
-static inline char *row_address(const tile_context *at, const fovea_view *view, int64_t row) {
-    return fovea_row(view, at->sequence.batch, row_head(at, row),
-                     at->sequence.query_start + row_query(at, row));
-}
 static inline float head_float(const fovea_view *view, int64_t head) {
     float value;
     memcpy(&value, view->data + head * view->stride[0] * 4, sizeof value);
     return value;
 }
 
-/* Addresses of the rows of one vector of the tile; NULL past the last. */
-static void vector_rows(const tile_context *at, const tile *t, const fovea_view *view, int vector,
-                        char *rows[VF_WIDTH]) {
-    for (int i = 0; i < VF_WIDTH; i++) {
-        int64_t row = vector * VF_WIDTH + i;
-        rows[i] = row < t->rows ? row_address(at, view, t->row + row) : NULL;
+/* Addresses of the rows of one vector of the tile. `start` is what the view's rows begin with:
+ * query_start, or 0 in a mask or bias. */
+static void vector_rows(const tile_context *at, const tile *t, const fovea_view *view,
+                        int64_t start, int vector, char *rows[VF_WIDTH]) {
+    int64_t size = (int64_t)fovea_dtype_size(view->dtype);
+    int64_t of_head = view->stride[1] * size, of_query = view->stride[2] * size;
+    char *base = view->data + at->sequence.batch * view->stride[0] * size + start * of_query;
+    const int32_t *head = t->head + vector * VF_WIDTH, *query = t->query + vector * VF_WIDTH;
+    for (int i = 0; i < VF_WIDTH; i++) rows[i] = base + head[i] * of_head + query[i] * of_query;
+}
+
+static void number_rows(const tile_context *at, tile *t) {
+    int64_t group = at->call->group, first_head = at->key_head * group;
+    int64_t query = t->row / group, member = t->row % group;
+    for (int64_t i = 0; i < t->vectors * VF_WIDTH; i++) {
+        t->query[i] = (int32_t)query, t->head[i] = (int32_t)(first_head + member);
+        if (i + 1 < t->rows && ++member == group) member = 0, query++;
     }
 }
 
-/* Rows past the last repeat its limits. */
 static void set_limits(const tile_context *at, tile *t) {
+    int64_t first = 0, end = at->sequence.key_count;
     t->low = INT64_MAX, t->high = 0, t->full_low = 0, t->full_high = INT64_MAX;
     for (int64_t i = 0; i < t->vectors * VF_WIDTH; i++) {
-        int64_t first, end, row = t->row + smaller(i, t->rows - 1);
-        int64_t query = row_query(at, row);
-        fovea_attended_keys(at->call, &at->sequence, query, &first, &end);
+        if (at->limited && (i == 0 || t->query[i] != t->query[i - 1]))
+            fovea_attended_keys(at->call, &at->sequence, t->query[i], &first, &end);
         t->first[i] = (int32_t)first, t->end[i] = (int32_t)end;
-        if (at->call->has_slopes) {
-            int64_t position = fovea_query_position(at->call, &at->sequence, query);
-            t->position[i] = (int32_t)position;
-            t->slope[i] = (float)((double)head_float(&at->call->slopes, row_head(at, row)) * LOG2E);
-        }
         if (first < end) t->low = smaller(t->low, first), t->high = larger(t->high, end);
         t->full_low = larger(t->full_low, first), t->full_high = smaller(t->full_high, end);
     }
     t->low = smaller(t->low, t->high);
 }
 
+static void set_slopes(const tile_context *at, tile *t) {
+    for (int64_t i = 0; i < t->vectors * VF_WIDTH; i++) {
+        double slope = head_float(&at->call->slopes, t->head[i]);
+        t->slope[i] = (float)(slope * LOG2E);
+        t->position[i] = (int32_t)fovea_query_position(at->call, &at->sequence, t->query[i]);
+    }
+}
+
 static void tile_begin(const tile_context *at, tile *t) {
     const fovea_attention_call *call = at->call;
     float factor = (float)(call->scale * LOG2E);
     char *rows[VF_WIDTH];
+    number_rows(at, t);
+    set_limits(at, t);
+    if (call->has_slopes) set_slopes(at, t);
     for (int v = 0; v < t->vectors; v++) {
-        vector_rows(at, t, &call->q, v, rows);
+        vector_rows(at, t, &call->q, at->sequence.query_start, v, rows);
         pack_rows((const char *const *)rows, call->q.dtype, call->q.stride[3], call->head_size,
                   factor, t->q + v * VF_WIDTH, TILE_ROWS);
         vf_store(t->reference + v * VF_WIDTH, NEGATIVE_INFINITY);
         vf_store(t->sum + v * VF_WIDTH, vf_set1(0));
     }
-    set_limits(at, t);
     t->started = false;
 }
 
@@ -103,10 +110,10 @@ static void tile_begin(const tile_context *at, tile *t) {
 static void load_panel(const tile_context *at, const tile *t, const fovea_view *view, int vector,
                        int64_t key, int64_t count, vf panel[VF_WIDTH]) {
     int64_t stride = view->stride[3];
+    char *rows[VF_WIDTH];
+    vector_rows(at, t, view, 0, vector, rows);
     for (int i = 0; i < VF_WIDTH; i++) {
-        int64_t row = t->row + smaller(vector * VF_WIDTH + i, t->rows - 1);
-        const char *from =
-            fovea_row(view, at->sequence.batch, row_head(at, row), row_query(at, row));
+        const char *from = rows[i];
         if (fovea_dtype_size(view->dtype) > 1) {
             panel[i] = load_elements(from, view->dtype, stride, key, count);
             continue;
@@ -228,8 +235,8 @@ static void softmax_block(tile *t, float *s, int64_t keys, const float *maximum,
 static vf join_sinks(const tile_context *at, const tile *t, int v, vf *reference, vf *sum) {
     float sinks[VF_WIDTH];
     for (int i = 0; i < VF_WIDTH; i++) {
-        int64_t row = t->row + smaller(v * VF_WIDTH + i, t->rows - 1);
-        sinks[i] = (float)((double)head_float(&at->call->sinks, row_head(at, row)) * LOG2E);
+        double sink = head_float(&at->call->sinks, t->head[v * VF_WIDTH + i]);
+        sinks[i] = (float)(sink * LOG2E);
     }
     vf sink = vf_load(sinks), joint = vf_max(sink, *reference);
     vf shift = vf_select(vf_eq(joint, NEGATIVE_INFINITY), vf_set1(0), joint);
@@ -239,30 +246,29 @@ static vf join_sinks(const tile_context *at, const tile *t, int v, vf *reference
     return factor;
 }
 
+static void store_lse(const tile_context *at, const tile *t, int v, int64_t filled, vf lse) {
+    float lanes[VF_WIDTH];
+    char *rows[VF_WIDTH];
+    vf_store(lanes, lse);
+    vector_rows(at, t, &at->call->lse, at->sequence.query_start, v, rows);
+    for (int64_t i = 0; i < filled; i++) memcpy(rows[i], &lanes[i], sizeof lanes[i]);
+}
+
 static void tile_finish(const tile_context *at, const tile *t) {
     const fovea_attention_call *call = at->call;
     double keep = 1 - call->options->dropout;
     for (int v = 0; v < t->vectors; v++) {
         char *rows[VF_WIDTH];
+        int64_t filled = smaller(t->rows - v * VF_WIDTH, VF_WIDTH);
         vf reference = vf_load(t->reference + v * VF_WIDTH), sum = vf_load(t->sum + v * VF_WIDTH);
+        vm empty = t->started ? vf_eq(sum, vf_set1(0)) : vm_first(VF_WIDTH);
         vf factor = vf_set1((float)(1 / keep));
         if (call->has_sinks) factor = vf_mul(factor, join_sinks(at, t, v, &reference, &sum));
-        vm empty = vf_eq(sum, vf_set1(0));
-        if (!t->started) empty = vm_first(VF_WIDTH);
-        vector_rows(at, t, &call->out, v, rows);
+        vector_rows(at, t, &call->out, at->sequence.query_start, v, rows);
         unpack_rows(t->out + v * VF_WIDTH, TILE_ROWS, call->value_size, vf_div(factor, sum), empty,
-                    rows, call->out.dtype, call->out.stride[3]);
-        if (!call->has_lse) continue;
-        float lse[VF_WIDTH];
-        vf_store(lse, vf_fma(reference, vf_set1(LN2), vf_log(sum)));
-        for (int64_t i = 0; i < VF_WIDTH && v * VF_WIDTH + i < t->rows; i++) {
-            int64_t row = t->row + v * VF_WIDTH + i;
-            const fovea_view *view = &call->lse;
-            int64_t number = at->sequence.batch * view->stride[0] +
-                             row_head(at, row) * view->stride[1] +
-                             (at->sequence.query_start + row_query(at, row)) * view->stride[2];
-            memcpy(view->data + number * 4, &lse[i], sizeof lse[i]);
-        }
+                    rows, filled, call->out.dtype, call->out.stride[3]);
+        if (call->has_lse)
+            store_lse(at, t, v, filled, vf_fma(reference, vf_set1(LN2), vf_log(sum)));
     }
 }
 

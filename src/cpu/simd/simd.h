@@ -36,6 +36,14 @@
 #ifndef FOVEA_CPU_SIMD_SIMD_H
 #define FOVEA_CPU_SIMD_SIMD_H
 
+/* Before a loop of at most 16 rounds that must become straight code. */
+#ifdef __clang__
+    #define VF_UNROLLED _Pragma("unroll")
+#else
+    #define VF_UNROLLED _Pragma("GCC unroll 16")
+#endif
+#define VF_INLINE static inline __attribute__((always_inline))
+
 #if defined(FOVEA_TIER_SCALAR)
     #include "simd_scalar.h"
     #define FOVEA_TIERED(name) name##_scalar

@@ -157,23 +157,23 @@ static inline vi vi_load_u8_n(const uint8_t *p, size_t n) {
     return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)lanes));
 }
 /* Pairs, then quads within the halves, then the halves. */
-static inline void vf_transpose(vf x[8]) {
+VF_INLINE void vf_transpose(vf x[8]) {
     vf y[8];
-    for (int i = 0; i < 8; i += 2) {
+    VF_UNROLLED for (int i = 0; i < 8; i += 2) {
         y[i] = _mm256_unpacklo_ps(x[i], x[i + 1]);
         y[i + 1] = _mm256_unpackhi_ps(x[i], x[i + 1]);
     }
-    for (int i = 0; i < 8; i += 4) {
+    VF_UNROLLED for (int i = 0; i < 8; i += 4) {
         x[i] = _mm256_shuffle_ps(y[i], y[i + 2], 0x44);
         x[i + 1] = _mm256_shuffle_ps(y[i], y[i + 2], 0xee);
         x[i + 2] = _mm256_shuffle_ps(y[i + 1], y[i + 3], 0x44);
         x[i + 3] = _mm256_shuffle_ps(y[i + 1], y[i + 3], 0xee);
     }
-    for (int i = 0; i < 4; ++i) {
+    VF_UNROLLED for (int i = 0; i < 4; ++i) {
         y[i] = _mm256_permute2f128_ps(x[i], x[i + 4], 0x20);
         y[i + 4] = _mm256_permute2f128_ps(x[i], x[i + 4], 0x31);
     }
-    for (int i = 0; i < 8; ++i) x[i] = y[i];
+    VF_UNROLLED for (int i = 0; i < 8; ++i) x[i] = y[i];
 }
 
 static inline vi vi_add(vi a, vi b) { return _mm256_add_epi32(a, b); }

@@ -144,19 +144,19 @@ static inline vi vi_load_u8_n(const uint8_t *p, size_t n) {
     return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(vm_first(n), p));
 }
 /* Pairs and quads within the 128-bit quarters, then the quarters, 4 x 4. */
-static inline void vf_transpose(vf x[16]) {
+VF_INLINE void vf_transpose(vf x[16]) {
     vf y[16];
-    for (int i = 0; i < 16; i += 2) {
+    VF_UNROLLED for (int i = 0; i < 16; i += 2) {
         y[i] = _mm512_unpacklo_ps(x[i], x[i + 1]);
         y[i + 1] = _mm512_unpackhi_ps(x[i], x[i + 1]);
     }
-    for (int i = 0; i < 16; i += 4) {
+    VF_UNROLLED for (int i = 0; i < 16; i += 4) {
         x[i] = _mm512_shuffle_ps(y[i], y[i + 2], 0x44);
         x[i + 1] = _mm512_shuffle_ps(y[i], y[i + 2], 0xee);
         x[i + 2] = _mm512_shuffle_ps(y[i + 1], y[i + 3], 0x44);
         x[i + 3] = _mm512_shuffle_ps(y[i + 1], y[i + 3], 0xee);
     }
-    for (int i = 0; i < 4; ++i) {
+    VF_UNROLLED for (int i = 0; i < 4; ++i) {
         vf a = _mm512_shuffle_f32x4(x[i], x[i + 4], 0x44);
         vf b = _mm512_shuffle_f32x4(x[i], x[i + 4], 0xee);
         vf c = _mm512_shuffle_f32x4(x[i + 8], x[i + 12], 0x44);
@@ -166,7 +166,7 @@ static inline void vf_transpose(vf x[16]) {
         y[i + 8] = _mm512_shuffle_f32x4(b, d, 0x88);
         y[i + 12] = _mm512_shuffle_f32x4(b, d, 0xdd);
     }
-    for (int i = 0; i < 16; ++i) x[i] = y[i];
+    VF_UNROLLED for (int i = 0; i < 16; ++i) x[i] = y[i];
 }
 
 static inline vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
