@@ -68,15 +68,18 @@ static void number_rows(const tile_context *at, tile *t) {
 
 static void set_limits(const tile_context *at, tile *t) {
     int64_t first = 0, end = at->sequence.key_count;
-    t->low = INT64_MAX, t->high = 0, t->full_low = 0, t->full_high = INT64_MAX;
+    int64_t low = INT64_MAX, high = 0, full_low = 0, full_high = INT64_MAX;
     for (int64_t i = 0; i < t->vectors * VF_WIDTH; i++) {
-        if (at->limited && (i == 0 || t->query[i] != t->query[i - 1]))
+        bool changed = i == 0 || (at->limited && t->query[i] != t->query[i - 1]);
+        if (at->limited && changed)
             fovea_attended_keys(at->call, &at->sequence, t->query[i], &first, &end);
         t->first[i] = (int32_t)first, t->end[i] = (int32_t)end;
-        if (first < end) t->low = smaller(t->low, first), t->high = larger(t->high, end);
-        t->full_low = larger(t->full_low, first), t->full_high = smaller(t->full_high, end);
+        if (!changed) continue;
+        if (first < end) low = smaller(low, first), high = larger(high, end);
+        full_low = larger(full_low, first), full_high = smaller(full_high, end);
     }
-    t->low = smaller(t->low, t->high);
+    t->low = smaller(low, high), t->high = high;
+    t->full_low = full_low, t->full_high = full_high;
 }
 
 static void set_slopes(const tile_context *at, tile *t) {
