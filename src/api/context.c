@@ -124,9 +124,7 @@ const char *fovea_routes_state(const fovea_context *context) {
 
 /* ---- What exists ---------------------------------------------------------------------------- */
 
-size_t fovea_kernel_count(void) {
-    return (size_t)fovea_catalogue_count();
-}
+size_t fovea_kernel_count(void) { return (size_t)fovea_catalogue_count(); }
 
 const char *fovea_kernel_name(size_t index) {
     return index < fovea_kernel_count() ? fovea_catalogue_kernel((int)index)->name : NULL;

@@ -146,22 +146,27 @@ char *fovea_key_row(const fovea_attention_call *attention, const fovea_view *vie
     return fovea_row(view, page, head, j % attention->page_size);
 }
 
+/* Sum over i in [0, rows) of i + offset clamped to [0, keys]. */
+static double clamped_sum(double rows, double offset, double keys) {
+    double rising = fmin(fmax(-offset, 0), rows);          /* first row above 0 */
+    double full = fmin(fmax(keys - offset, rising), rows); /* first row at keys */
+    double count = full - rising;
+    return count * (rising + offset + full - 1 + offset) / 2 + (rows - full) * keys;
+}
+
 double fovea_attention_pairs(const fovea_attention_call *attention) {
     const fovea_attention_options *options = attention->options;
-    bool full = options->causal == FOVEA_ATTENTION_CAUSAL_NONE && options->window_left < 0 &&
-                options->window_right < 0;
+    bool causal = options->causal != FOVEA_ATTENTION_CAUSAL_NONE;
     double pairs = 0;
     for (int64_t b = 0; b < attention->batch; b++) {
         fovea_sequence sequence = fovea_attention_sequence(attention, b);
-        if (full) {
-            pairs += (double)sequence.query_count * (double)sequence.key_count;
-            continue;
-        }
-        for (int64_t i = 0; i < sequence.query_count; i++) {
-            int64_t first, end;
-            fovea_attended_keys(attention, &sequence, i, &first, &end);
-            pairs += (double)(end - first);
-        }
+        double rows = (double)sequence.query_count, keys = (double)sequence.key_count;
+        double position = (double)fovea_query_position(attention, &sequence, 0), after = INFINITY;
+        if (options->window_right >= 0) after = (double)options->window_right;
+        if (causal) after = 0;
+        pairs += isinf(after) ? rows * keys : clamped_sum(rows, position + after + 1, keys);
+        if (options->window_left >= 0)
+            pairs -= clamped_sum(rows, position - (double)options->window_left, keys);
     }
     return pairs * (double)attention->query_heads;
 }
@@ -513,9 +518,7 @@ void fovea_attention_case_defaults(fovea_case *c) {
     if (extents[LETTER_PAGE] < 0) extents[LETTER_PAGE] = 16;
 }
 
-static bool case_has(const fovea_case *c, int argument) {
-    return c->optional >> argument & 1;
-}
+static bool case_has(const fovea_case *c, int argument) { return c->optional >> argument & 1; }
 
 /* Ragged and used lengths of a case: sequence b has this many of at most `longest` rows. */
 static int64_t case_length(const fovea_case *c, int64_t longest, int64_t b, int salt) {

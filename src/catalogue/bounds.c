@@ -7,14 +7,10 @@
 #include <math.h>
 #include <stdlib.h>
 
-static bool is_half(fovea_dtype dtype) {
-    return dtype == FOVEA_F16 || dtype == FOVEA_BF16;
-}
+static bool is_half(fovea_dtype dtype) { return dtype == FOVEA_F16 || dtype == FOVEA_BF16; }
 
 /* ceil(log2 max(n, 2)) */
-static double tree_depth(int64_t n) {
-    return ceil(log2(n > 2 ? (double)n : 2.0));
-}
+static double tree_depth(int64_t n) { return ceil(log2(n > 2 ? (double)n : 2.0)); }
 
 /* A bound in the compute dtype plus half an ULP where the output is narrower. */
 static double with_rounding(fovea_dtype output, double expected, double bound) {

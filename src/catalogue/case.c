@@ -13,12 +13,8 @@ static const char *const data_names[FOVEA_DATA_COUNT] = {
     "row",   "offset",  "far_offset", "small",    "constant",
     "zeros", "impulse", "integers",   "extremes", "nonfinite"};
 
-const char *fovea_layout_name(fovea_layout layout) {
-    return layout_names[layout];
-}
-const char *fovea_distribution_name(fovea_distribution data) {
-    return data_names[data];
-}
+const char *fovea_layout_name(fovea_layout layout) { return layout_names[layout]; }
+const char *fovea_distribution_name(fovea_distribution data) { return data_names[data]; }
 
 static int find_name(const char *const *names, int count, const char *name) {
     for (int i = 0; i < count; i++)
@@ -170,9 +166,7 @@ fovea_status fovea_case_complete(fovea_case *c, fovea_message *message) {
     return FOVEA_OK;
 }
 
-static bool same_value(double a, double b) {
-    return a == b || (isnan(a) && isnan(b));
-}
+static bool same_value(double a, double b) { return a == b || (isnan(a) && isnan(b)); }
 
 static size_t append(char *text, size_t size, size_t used, const char *key, const char *value) {
     if (used >= size) return used;

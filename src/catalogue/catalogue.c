@@ -86,9 +86,7 @@ static void prepare(void) {
     pthread_once(&once, parse_catalogue);
 }
 
-int fovea_catalogue_count(void) {
-    return prepare(), row_count;
-}
+int fovea_catalogue_count(void) { return prepare(), row_count; }
 
 const fovea_kernel *fovea_catalogue_kernel(int index) {
     prepare();

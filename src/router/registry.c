@@ -53,9 +53,7 @@ static void prepare(void) {
     pthread_once(&once, gather);
 }
 
-int fovea_implementation_count(int kernel) {
-    return prepare(), counts[kernel];
-}
+int fovea_implementation_count(int kernel) { return prepare(), counts[kernel]; }
 
 const fovea_implementation *fovea_implementation_at(int kernel, int number) {
     prepare();

@@ -26,15 +26,9 @@ static const facts table[FOVEA_DTYPE_COUNT] = {
     [FOVEA_BOOL] = {"bool", 1, DLPACK_BOOL, 8, 0, 0},
 };
 
-const char *fovea_dtype_name(fovea_dtype dtype) {
-    return table[dtype].name;
-}
-size_t fovea_dtype_size(fovea_dtype dtype) {
-    return table[dtype].size;
-}
-bool fovea_dtype_is_float(fovea_dtype dtype) {
-    return table[dtype].mantissa > 0;
-}
+const char *fovea_dtype_name(fovea_dtype dtype) { return table[dtype].name; }
+size_t fovea_dtype_size(fovea_dtype dtype) { return table[dtype].size; }
+bool fovea_dtype_is_float(fovea_dtype dtype) { return table[dtype].mantissa > 0; }
 
 bool fovea_dtype_parse(const char *name, fovea_dtype *dtype) {
     for (int i = 0; i < FOVEA_DTYPE_COUNT; i++) {

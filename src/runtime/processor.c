@@ -19,9 +19,7 @@
 
 static const char *const tier_names[FOVEA_TIER_COUNT] = {"scalar", "avx2", "avx512", "amx", "neon"};
 
-const char *fovea_tier_name(fovea_tier tier) {
-    return tier_names[tier];
-}
+const char *fovea_tier_name(fovea_tier tier) { return tier_names[tier]; }
 
 bool fovea_tier_parse(const char *name, fovea_tier *tier) {
     for (int i = 0; i < FOVEA_TIER_COUNT; i++)
@@ -56,9 +54,7 @@ static bool amx_permitted(void) {
     #endif
 }
 
-static bool all_bits(unsigned word, unsigned mask) {
-    return (word & mask) == mask;
-}
+static bool all_bits(unsigned word, unsigned mask) { return (word & mask) == mask; }
 
 static void detect_features(fovea_processor *processor) {
     enum { avx_state = 0x6, avx512_state = 0xe6, tile_state = 0x60000 };

@@ -22,9 +22,7 @@ const char *fovea_status_text(fovea_status status) {
     return "unknown status";
 }
 
-const char *fovea_version(void) {
-    return FOVEA_VERSION;
-}
+const char *fovea_version(void) { return FOVEA_VERSION; }
 
 fovea_status fovea_fail(fovea_message *message, fovea_status status, const char *format, ...) {
     if (message) {

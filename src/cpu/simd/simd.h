@@ -1,0 +1,56 @@
+/* One small vocabulary of vector operations, the same in every tier.
+ *
+ * A domain's source is compiled once a tier, with that tier's compiler flags and one of the macros
+ * FOVEA_TIER_SCALAR, FOVEA_TIER_AVX2, FOVEA_TIER_AVX512, FOVEA_TIER_NEON. Everything here is static
+ * inline, so that no copy made for one tier can be linked into another. External symbols of such a
+ * source are named through FOVEA_TIERED(name), which appends _avx2 and so on. Compile with
+ * -ffp-contract=off: where a fused multiply-add is meant, it is written.
+ *
+ * Types     vf: VF_WIDTH floats; vi: VF_WIDTH int32; vm: a mask of VF_WIDTH lanes. VF_BYTES is the
+ *           size of a vf.
+ * Memory    vf_load(p), vf_store(p, x): any alignment. vf_load_n(p, n), vf_store_n(p, x, n): the
+ *           first n lanes, 0 <= n <= VF_WIDTH; memory beyond them is not touched, lanes beyond them
+ *           read as 0. The same four with the suffix _f16 or _bf16 convert (uint16_t *); stores
+ *           round to nearest even, keep subnormals, and keep NaN a NaN. vf_load_strided(p, stride),
+ *           with _n: lane i is p[i * stride]. vf_gather(p, i): p[i] a lane. vf_stream(p, x): past
+ *           the caches, p aligned to VF_BYTES; vf_stream_fence() when done. vi_load, vi_store, _n.
+ * Floats    vf_set1 add sub mul div sqrt abs neg copysign round(nearest even) floor ceil trunc;
+ *           vf_fma(a, b, c) = ab + c, vf_fms = ab - c, vf_fnma = c - ab, each rounded once (tiers
+ *           without a fused instruction: through double, within 2^-29 of that). vf_min(a, b) is
+ *           a < b ? a : b and vf_max(a, b) is a > b ? a : b, in every tier: *b* where either is
+ *           NaN, and b where they are zeros of either sign. So vf_max(x, running) skips NaN in x,
+ *           and vf_max(limit, x) lets NaN in x through.
+ * Compares  vf_lt le gt ge eq (false on NaN), vf_ne (true on NaN), vf_unordered -> vm.
+ *           vf_select(m, a, b): a where m, else b.
+ * Masks     vm_and or xor not, vm_any vm_all, vm_first(n): the first n lanes, vm_bits(m): bit i is
+ *           lane i.
+ * Integers  vi_set1 iota add sub mul and or xor min max, vi_shl shr(logical) sar(arithmetic) by a
+ *           literal, vi_eq gt lt, vi_select.
+ * Converts  vi_from_vf (nearest even; out of range is unspecified), vi_truncate_vf, vf_from_vi;
+ *           bits kept: vf_as_vi, vi_as_vf.
+ * Across    vf_reduce_add, vf_reduce_max, vf_reduce_min: lane i with lane i + width/2, then halves
+ *           again: one fixed order.
+ */
+#ifndef FOVEA_CPU_SIMD_SIMD_H
+#define FOVEA_CPU_SIMD_SIMD_H
+
+#if defined(FOVEA_TIER_SCALAR)
+    #include "simd_scalar.h"
+    #define FOVEA_TIERED(name) name##_scalar
+#elif defined(FOVEA_TIER_AVX2)
+    #include "simd_avx2.h"
+    #define FOVEA_TIERED(name) name##_avx2
+#elif defined(FOVEA_TIER_AVX512)
+    #include "simd_avx512.h"
+    #define FOVEA_TIERED(name) name##_avx512
+#elif defined(FOVEA_TIER_NEON)
+    #include "simd_neon.h"
+    #define FOVEA_TIERED(name) name##_neon
+#else
+    #error                                                                                         \
+        "compile with one of FOVEA_TIER_SCALAR, FOVEA_TIER_AVX2, FOVEA_TIER_AVX512, FOVEA_TIER_NEON"
+#endif
+
+#define VF_BYTES (4 * VF_WIDTH)
+
+#endif

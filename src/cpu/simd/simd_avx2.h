@@ -1,0 +1,194 @@
+/* The vocabulary of simd.h on AVX2, FMA and F16C: eight lanes; a mask is a vector of all-ones and
+ * zeros. */
+#ifndef FOVEA_CPU_SIMD_SIMD_AVX2_H
+#define FOVEA_CPU_SIMD_SIMD_AVX2_H
+
+#if !defined(__AVX2__) || !defined(__FMA__) || !defined(__F16C__)
+    #error "the avx2 tier needs -mavx2 -mfma -mf16c"
+#endif
+
+#include <immintrin.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define VF_WIDTH 8
+
+typedef __m256 vf;
+typedef __m256i vi;
+typedef __m256 vm;
+
+static inline vi vf_as_vi(vf x) { return _mm256_castps_si256(x); }
+static inline vf vi_as_vf(vi x) { return _mm256_castsi256_ps(x); }
+
+static inline vi vi_set1(int32_t x) { return _mm256_set1_epi32(x); }
+static inline vi vi_iota(void) { return _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7); }
+static inline vm vm_first(size_t n) {
+    return _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), vi_iota()));
+}
+
+static inline vf vf_load(const float *p) { return _mm256_loadu_ps(p); }
+static inline vf vf_load_n(const float *p, size_t n) {
+    return _mm256_maskload_ps(p, vf_as_vi(vm_first(n)));
+}
+static inline void vf_store(float *p, vf x) { _mm256_storeu_ps(p, x); }
+static inline void vf_store_n(float *p, vf x, size_t n) {
+    _mm256_maskstore_ps(p, vf_as_vi(vm_first(n)), x);
+}
+static inline vf vf_load_strided_n(const float *p, ptrdiff_t stride, size_t n) {
+    float lanes[8] = {0};
+    for (size_t i = 0; i < n; ++i) lanes[i] = p[(ptrdiff_t)i * stride];
+    return _mm256_loadu_ps(lanes);
+}
+static inline vf vf_load_strided(const float *p, ptrdiff_t stride) {
+    return vf_load_strided_n(p, stride, 8);
+}
+static inline vf vf_gather(const float *p, vi index) { return _mm256_i32gather_ps(p, index, 4); }
+static inline void vf_stream(float *p, vf x) { _mm256_stream_ps(p, x); }
+static inline void vf_stream_fence(void) { _mm_sfence(); }
+
+/* There is no masked load or store of 16-bit lanes before AVX-512BW; tails go through the stack. */
+static inline __m128i avx2_load_halves_n(const uint16_t *p, size_t n) {
+    uint16_t lanes[8] = {0};
+    for (size_t i = 0; i < n; ++i) lanes[i] = p[i];
+    return _mm_loadu_si128((const __m128i *)lanes);
+}
+static inline void avx2_store_halves_n(uint16_t *p, __m128i x, size_t n) {
+    uint16_t lanes[8];
+    _mm_storeu_si128((__m128i *)lanes, x);
+    for (size_t i = 0; i < n; ++i) p[i] = lanes[i];
+}
+static inline vf avx2_from_bf16(__m128i x) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(x), 16));
+}
+static inline __m128i avx2_to_bf16(vf x) {
+    __m256i bits = _mm256_castps_si256(x);
+    __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+    __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+    __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+    __m256i high = _mm256_srli_epi32(_mm256_blendv_epi8(rounded, quiet, nan), 16);
+    __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(high, high), 0x08);
+    return _mm256_castsi256_si128(packed);
+}
+static inline vf vf_load_f16(const uint16_t *p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+}
+static inline vf vf_load_f16_n(const uint16_t *p, size_t n) {
+    return _mm256_cvtph_ps(avx2_load_halves_n(p, n));
+}
+static inline void vf_store_f16(uint16_t *p, vf x) {
+    _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
+static inline void vf_store_f16_n(uint16_t *p, vf x, size_t n) {
+    avx2_store_halves_n(p, _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT), n);
+}
+static inline vf vf_load_bf16(const uint16_t *p) {
+    return avx2_from_bf16(_mm_loadu_si128((const __m128i *)p));
+}
+static inline vf vf_load_bf16_n(const uint16_t *p, size_t n) {
+    return avx2_from_bf16(avx2_load_halves_n(p, n));
+}
+static inline void vf_store_bf16(uint16_t *p, vf x) {
+    _mm_storeu_si128((__m128i *)p, avx2_to_bf16(x));
+}
+static inline void vf_store_bf16_n(uint16_t *p, vf x, size_t n) {
+    avx2_store_halves_n(p, avx2_to_bf16(x), n);
+}
+
+static inline vf vf_set1(float x) { return _mm256_set1_ps(x); }
+static inline vf vf_add(vf a, vf b) { return _mm256_add_ps(a, b); }
+static inline vf vf_sub(vf a, vf b) { return _mm256_sub_ps(a, b); }
+static inline vf vf_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
+static inline vf vf_div(vf a, vf b) { return _mm256_div_ps(a, b); }
+static inline vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
+static inline vf vf_fms(vf a, vf b, vf c) { return _mm256_fmsub_ps(a, b, c); }
+static inline vf vf_fnma(vf a, vf b, vf c) { return _mm256_fnmadd_ps(a, b, c); }
+static inline vf vf_min(vf a, vf b) { return _mm256_min_ps(a, b); }
+static inline vf vf_max(vf a, vf b) { return _mm256_max_ps(a, b); }
+static inline vf vf_abs(vf x) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x); }
+static inline vf vf_neg(vf x) { return _mm256_xor_ps(_mm256_set1_ps(-0.0f), x); }
+static inline vf vf_copysign(vf magnitude, vf sign) {
+    return _mm256_or_ps(vf_abs(magnitude), _mm256_and_ps(_mm256_set1_ps(-0.0f), sign));
+}
+static inline vf vf_sqrt(vf x) { return _mm256_sqrt_ps(x); }
+static inline vf vf_round(vf x) {
+    return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+static inline vf vf_floor(vf x) {
+    return _mm256_round_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+}
+static inline vf vf_ceil(vf x) {
+    return _mm256_round_ps(x, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC);
+}
+static inline vf vf_trunc(vf x) {
+    return _mm256_round_ps(x, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC);
+}
+
+static inline vm vf_lt(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
+static inline vm vf_le(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_LE_OQ); }
+static inline vm vf_gt(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_GT_OQ); }
+static inline vm vf_ge(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_GE_OQ); }
+static inline vm vf_eq(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_EQ_OQ); }
+static inline vm vf_ne(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_NEQ_UQ); }
+static inline vm vf_unordered(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_UNORD_Q); }
+static inline vf vf_select(vm m, vf a, vf b) { return _mm256_blendv_ps(b, a, m); }
+
+static inline vm vm_and(vm a, vm b) { return _mm256_and_ps(a, b); }
+static inline vm vm_or(vm a, vm b) { return _mm256_or_ps(a, b); }
+static inline vm vm_xor(vm a, vm b) { return _mm256_xor_ps(a, b); }
+static inline vm vm_not(vm a) {
+    return _mm256_xor_ps(a, _mm256_castsi256_ps(_mm256_set1_epi32(-1)));
+}
+static inline unsigned vm_bits(vm a) { return (unsigned)_mm256_movemask_ps(a); }
+static inline int vm_any(vm a) { return vm_bits(a) != 0; }
+static inline int vm_all(vm a) { return vm_bits(a) == 0xff; }
+
+static inline vi vi_load(const int32_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
+static inline vi vi_load_n(const int32_t *p, size_t n) {
+    return _mm256_maskload_epi32(p, vf_as_vi(vm_first(n)));
+}
+static inline void vi_store(int32_t *p, vi x) { _mm256_storeu_si256((__m256i *)p, x); }
+static inline void vi_store_n(int32_t *p, vi x, size_t n) {
+    _mm256_maskstore_epi32(p, vf_as_vi(vm_first(n)), x);
+}
+static inline vi vi_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
+static inline vi vi_sub(vi a, vi b) { return _mm256_sub_epi32(a, b); }
+static inline vi vi_mul(vi a, vi b) { return _mm256_mullo_epi32(a, b); }
+static inline vi vi_and(vi a, vi b) { return _mm256_and_si256(a, b); }
+static inline vi vi_or(vi a, vi b) { return _mm256_or_si256(a, b); }
+static inline vi vi_xor(vi a, vi b) { return _mm256_xor_si256(a, b); }
+static inline vi vi_min(vi a, vi b) { return _mm256_min_epi32(a, b); }
+static inline vi vi_max(vi a, vi b) { return _mm256_max_epi32(a, b); }
+#define vi_shl(x, n) _mm256_slli_epi32((x), (n))
+#define vi_shr(x, n) _mm256_srli_epi32((x), (n))
+#define vi_sar(x, n) _mm256_srai_epi32((x), (n))
+static inline vm vi_eq(vi a, vi b) { return _mm256_castsi256_ps(_mm256_cmpeq_epi32(a, b)); }
+static inline vm vi_gt(vi a, vi b) { return _mm256_castsi256_ps(_mm256_cmpgt_epi32(a, b)); }
+static inline vm vi_lt(vi a, vi b) { return vi_gt(b, a); }
+static inline vi vi_select(vm m, vi a, vi b) {
+    return vf_as_vi(vf_select(m, vi_as_vf(a), vi_as_vf(b)));
+}
+
+static inline vi vi_from_vf(vf x) { return _mm256_cvtps_epi32(x); }
+static inline vi vi_truncate_vf(vf x) { return _mm256_cvttps_epi32(x); }
+static inline vf vf_from_vi(vi x) { return _mm256_cvtepi32_ps(x); }
+
+static inline float avx2_reduce_add4(__m128 x) {
+    x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+    return _mm_cvtss_f32(_mm_add_ss(x, _mm_shuffle_ps(x, x, 1)));
+}
+static inline float vf_reduce_add(vf x) {
+    return avx2_reduce_add4(_mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1)));
+}
+static inline float vf_reduce_max(vf x) {
+    __m128 y = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    y = _mm_max_ps(y, _mm_movehl_ps(y, y));
+    return _mm_cvtss_f32(_mm_max_ss(y, _mm_shuffle_ps(y, y, 1)));
+}
+static inline float vf_reduce_min(vf x) {
+    __m128 y = _mm_min_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    y = _mm_min_ps(y, _mm_movehl_ps(y, y));
+    return _mm_cvtss_f32(_mm_min_ss(y, _mm_shuffle_ps(y, y, 1)));
+}
+
+#endif

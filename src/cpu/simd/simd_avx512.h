@@ -1,0 +1,183 @@
+/* The vocabulary of simd.h on AVX-512 F, BW, DQ and VL: sixteen lanes, masks in mask registers. */
+#ifndef FOVEA_CPU_SIMD_SIMD_AVX512_H
+#define FOVEA_CPU_SIMD_SIMD_AVX512_H
+
+#if !defined(__AVX512F__) || !defined(__AVX512BW__) || !defined(__AVX512DQ__) ||                   \
+    !defined(__AVX512VL__)
+    #error "the avx512 tier needs -mavx512f -mavx512bw -mavx512dq -mavx512vl"
+#endif
+
+#include <immintrin.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define VF_WIDTH 16
+
+typedef __m512 vf;
+typedef __m512i vi;
+typedef __mmask16 vm;
+
+static inline vi vf_as_vi(vf x) { return _mm512_castps_si512(x); }
+static inline vf vi_as_vf(vi x) { return _mm512_castsi512_ps(x); }
+
+static inline vm vm_first(size_t n) { return (vm)((1u << n) - 1u); }
+
+static inline vf vf_load(const float *p) { return _mm512_loadu_ps(p); }
+static inline vf vf_load_n(const float *p, size_t n) {
+    return _mm512_maskz_loadu_ps(vm_first(n), p);
+}
+static inline void vf_store(float *p, vf x) { _mm512_storeu_ps(p, x); }
+static inline void vf_store_n(float *p, vf x, size_t n) {
+    _mm512_mask_storeu_ps(p, vm_first(n), x);
+}
+static inline vf vf_load_strided_n(const float *p, ptrdiff_t stride, size_t n) {
+    float lanes[16] = {0};
+    for (size_t i = 0; i < n; ++i) lanes[i] = p[(ptrdiff_t)i * stride];
+    return _mm512_loadu_ps(lanes);
+}
+static inline vf vf_load_strided(const float *p, ptrdiff_t stride) {
+    return vf_load_strided_n(p, stride, 16);
+}
+static inline vf vf_gather(const float *p, vi index) { return _mm512_i32gather_ps(index, p, 4); }
+static inline void vf_stream(float *p, vf x) { _mm512_stream_ps(p, x); }
+static inline void vf_stream_fence(void) { _mm_sfence(); }
+
+static inline vf avx512_from_bf16(__m256i x) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16));
+}
+/* AVX512-BF16's own conversion flushes subnormals, so the rounding is done on the integers. */
+static inline __m256i avx512_to_bf16(vf x) {
+    __m512i bits = _mm512_castps_si512(x);
+    __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+    rounded = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x400000));
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16));
+}
+static inline vf vf_load_f16(const uint16_t *p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
+static inline vf vf_load_f16_n(const uint16_t *p, size_t n) {
+    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(vm_first(n), p));
+}
+static inline void vf_store_f16(uint16_t *p, vf x) {
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
+static inline void vf_store_f16_n(uint16_t *p, vf x, size_t n) {
+    _mm256_mask_storeu_epi16(p, vm_first(n), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
+static inline vf vf_load_bf16(const uint16_t *p) {
+    return avx512_from_bf16(_mm256_loadu_si256((const __m256i *)p));
+}
+static inline vf vf_load_bf16_n(const uint16_t *p, size_t n) {
+    return avx512_from_bf16(_mm256_maskz_loadu_epi16(vm_first(n), p));
+}
+static inline void vf_store_bf16(uint16_t *p, vf x) {
+    _mm256_storeu_si256((__m256i *)p, avx512_to_bf16(x));
+}
+static inline void vf_store_bf16_n(uint16_t *p, vf x, size_t n) {
+    _mm256_mask_storeu_epi16(p, vm_first(n), avx512_to_bf16(x));
+}
+
+static inline vf vf_set1(float x) { return _mm512_set1_ps(x); }
+static inline vf vf_add(vf a, vf b) { return _mm512_add_ps(a, b); }
+static inline vf vf_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
+static inline vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
+static inline vf vf_div(vf a, vf b) { return _mm512_div_ps(a, b); }
+static inline vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
+static inline vf vf_fms(vf a, vf b, vf c) { return _mm512_fmsub_ps(a, b, c); }
+static inline vf vf_fnma(vf a, vf b, vf c) { return _mm512_fnmadd_ps(a, b, c); }
+static inline vf vf_min(vf a, vf b) { return _mm512_min_ps(a, b); }
+static inline vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); }
+static inline vf vf_abs(vf x) { return _mm512_abs_ps(x); }
+static inline vf vf_neg(vf x) { return _mm512_xor_ps(_mm512_set1_ps(-0.0f), x); }
+static inline vf vf_copysign(vf magnitude, vf sign) {
+    __m512i bits =
+        _mm512_set1_epi32(INT32_MIN); /* one ternary: sign bit from sign, rest from magnitude */
+    return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(bits, _mm512_castps_si512(sign),
+                                                         _mm512_castps_si512(magnitude), 0xca));
+}
+static inline vf vf_sqrt(vf x) { return _mm512_sqrt_ps(x); }
+static inline vf vf_round(vf x) {
+    return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+static inline vf vf_floor(vf x) {
+    return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+}
+static inline vf vf_ceil(vf x) {
+    return _mm512_roundscale_ps(x, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC);
+}
+static inline vf vf_trunc(vf x) {
+    return _mm512_roundscale_ps(x, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC);
+}
+
+static inline vm vf_lt(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
+static inline vm vf_le(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
+static inline vm vf_gt(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
+static inline vm vf_ge(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
+static inline vm vf_eq(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
+static inline vm vf_ne(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_NEQ_UQ); }
+static inline vm vf_unordered(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_UNORD_Q); }
+static inline vf vf_select(vm m, vf a, vf b) { return _mm512_mask_blend_ps(m, b, a); }
+
+static inline vm vm_and(vm a, vm b) { return (vm)(a & b); }
+static inline vm vm_or(vm a, vm b) { return (vm)(a | b); }
+static inline vm vm_xor(vm a, vm b) { return (vm)(a ^ b); }
+static inline vm vm_not(vm a) { return (vm)~a; }
+static inline unsigned vm_bits(vm a) { return a; }
+static inline int vm_any(vm a) { return a != 0; }
+static inline int vm_all(vm a) { return a == 0xffff; }
+
+static inline vi vi_set1(int32_t x) { return _mm512_set1_epi32(x); }
+static inline vi vi_iota(void) {
+    return _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+}
+static inline vi vi_load(const int32_t *p) { return _mm512_loadu_si512(p); }
+static inline vi vi_load_n(const int32_t *p, size_t n) {
+    return _mm512_maskz_loadu_epi32(vm_first(n), p);
+}
+static inline void vi_store(int32_t *p, vi x) { _mm512_storeu_si512(p, x); }
+static inline void vi_store_n(int32_t *p, vi x, size_t n) {
+    _mm512_mask_storeu_epi32(p, vm_first(n), x);
+}
+static inline vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
+static inline vi vi_sub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
+static inline vi vi_mul(vi a, vi b) { return _mm512_mullo_epi32(a, b); }
+static inline vi vi_and(vi a, vi b) { return _mm512_and_si512(a, b); }
+static inline vi vi_or(vi a, vi b) { return _mm512_or_si512(a, b); }
+static inline vi vi_xor(vi a, vi b) { return _mm512_xor_si512(a, b); }
+static inline vi vi_min(vi a, vi b) { return _mm512_min_epi32(a, b); }
+static inline vi vi_max(vi a, vi b) { return _mm512_max_epi32(a, b); }
+#define vi_shl(x, n) _mm512_slli_epi32((x), (n))
+#define vi_shr(x, n) _mm512_srli_epi32((x), (n))
+#define vi_sar(x, n) _mm512_srai_epi32((x), (n))
+static inline vm vi_eq(vi a, vi b) { return _mm512_cmpeq_epi32_mask(a, b); }
+static inline vm vi_gt(vi a, vi b) { return _mm512_cmpgt_epi32_mask(a, b); }
+static inline vm vi_lt(vi a, vi b) { return _mm512_cmplt_epi32_mask(a, b); }
+static inline vi vi_select(vm m, vi a, vi b) { return _mm512_mask_blend_epi32(m, b, a); }
+
+static inline vi vi_from_vf(vf x) { return _mm512_cvtps_epi32(x); }
+static inline vi vi_truncate_vf(vf x) { return _mm512_cvttps_epi32(x); }
+static inline vf vf_from_vi(vi x) { return _mm512_cvtepi32_ps(x); }
+
+static inline __m256 avx512_high(vf x) { return _mm512_extractf32x8_ps(x, 1); }
+static inline float vf_reduce_add(vf x) {
+    __m256 y = _mm256_add_ps(_mm512_castps512_ps256(x), avx512_high(x));
+    __m128 z = _mm_add_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
+    z = _mm_add_ps(z, _mm_movehl_ps(z, z));
+    return _mm_cvtss_f32(_mm_add_ss(z, _mm_shuffle_ps(z, z, 1)));
+}
+static inline float vf_reduce_max(vf x) {
+    __m256 y = _mm256_max_ps(_mm512_castps512_ps256(x), avx512_high(x));
+    __m128 z = _mm_max_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
+    z = _mm_max_ps(z, _mm_movehl_ps(z, z));
+    return _mm_cvtss_f32(_mm_max_ss(z, _mm_shuffle_ps(z, z, 1)));
+}
+static inline float vf_reduce_min(vf x) {
+    __m256 y = _mm256_min_ps(_mm512_castps512_ps256(x), avx512_high(x));
+    __m128 z = _mm_min_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
+    z = _mm_min_ps(z, _mm_movehl_ps(z, z));
+    return _mm_cvtss_f32(_mm_min_ss(z, _mm_shuffle_ps(z, z, 1)));
+}
+
+#endif

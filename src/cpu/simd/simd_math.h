@@ -1,0 +1,212 @@
+/* Elementary functions, written once over the vocabulary of simd.h. The error stated with each is
+ * the largest found over every float, in every tier, against double; "full range" means that
+ * subnormal results, overflow, infinities and NaN come out right too. The polynomials are minimax
+ * fits (Remez exchange) of the function named beside them, rounded to float. */
+#ifndef FOVEA_CPU_SIMD_SIMD_MATH_H
+#define FOVEA_CPU_SIMD_SIMD_MATH_H
+
+#include "simd.h"
+
+#define VF_LN2_HIGH 0x1.62e430p-1f /* their sum is ln 2 to 2^-50 */
+#define VF_LN2_LOW -0x1.05c610p-29f
+#define VF_LOG2E 0x1.715476p0f
+
+/* 2^n for integer-valued n in [-126, 127]. */
+static inline vf vf_power_of_two(vf n) {
+    return vi_as_vf(vi_shl(vi_add(vi_from_vf(n), vi_set1(127)), 23));
+}
+
+/* y * 2^n for |n| <= 252: in two factors, so that only a subnormal result is rounded, and once. */
+static inline vf vf_scale_by_power_of_two(vf y, vf n) {
+#ifdef FOVEA_TIER_AVX512
+    return _mm512_scalef_ps(y, n);
+#else
+    vi whole = vi_from_vf(n), half = vi_sar(whole, 1);
+    vi rest = vi_sub(whole, half);
+    vf first = vi_as_vf(vi_shl(vi_add(half, vi_set1(127)), 23));
+    vf second = vi_as_vf(vi_shl(vi_add(rest, vi_set1(127)), 23));
+    return vf_mul(vf_mul(y, first), second);
+#endif
+}
+
+/* (e^r - 1 - r) / r^2 on |r| <= ln(2)/2 */
+static inline vf vf_exp_polynomial(vf r) {
+    vf p = vf_set1(0x1.6a243ap-10f);
+    p = vf_fma(p, r, vf_set1(0x1.1239e4p-7f));
+    p = vf_fma(p, r, vf_set1(0x1.5558f2p-5f));
+    p = vf_fma(p, r, vf_set1(0x1.555492p-3f));
+    return vf_fma(p, r, vf_set1(0x1.fffffcp-2f));
+}
+
+/* x = n ln 2 + r, n integer, |r| <= ln(2)/2 */
+static inline vf vf_exp_reduce(vf x, vf *n) {
+    *n = vf_round(vf_mul(x, vf_set1(VF_LOG2E)));
+    vf r = vf_fnma(*n, vf_set1(VF_LN2_HIGH), x);
+    return vf_fnma(*n, vf_set1(VF_LN2_LOW), r);
+}
+
+/* e^x, full range. 1.1 ULP. */
+static inline vf vf_exp(vf x) {
+    vf n;
+    x = vf_min(vf_set1(89.0f), vf_max(vf_set1(-104.0f), x)); /* both limits let NaN through */
+    vf r = vf_exp_reduce(x, &n);
+    vf y = vf_add(vf_fma(vf_mul(r, r), vf_exp_polynomial(r), r), vf_set1(1.0f));
+    return vf_scale_by_power_of_two(y, n);
+}
+
+/* e^x - 1, full range. 1.5 ULP. */
+static inline vf vf_expm1(vf x) {
+    vf n, clamped = vf_min(vf_set1(89.0f), vf_max(vf_set1(-20.0f), x));
+    vf r = vf_exp_reduce(clamped, &n);
+    vf p = vf_fma(vf_mul(r, r), vf_exp_polynomial(r), r);
+    /* 2 (p 2^(n-1) + 2^(n-1) - 1/2): half of the result, because 2^128 is no float */
+    vf scale = vf_power_of_two(vf_sub(n, vf_set1(1.0f)));
+    vf half = vf_fma(scale, p, vf_sub(scale, vf_set1(0.5f)));
+    return vf_select(vf_lt(vf_abs(x), vf_set1(0x1p-26f)), x, vf_add(half, half));
+}
+
+/* 2^x for a softmax: x <= 126; -inf gives 0, NaN gives NaN, 0 gives 1 exactly. 2.1 ULP, on
+ * AVX-512 3.1 (just below 1); results
+ * below 2^-126 may be flushed to 0. AVX-512: 8 operations (vreduceps leaves the fraction in [0, 1),
+ * vscalefps floors the exponent itself); elsewhere 11, the exponent being read from the low bits of
+ * x + 1.5 * 2^23 + 127. */
+static inline vf vf_exp2_softmax(vf x) {
+#ifdef FOVEA_TIER_AVX512
+    vf r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+    vf p = vf_set1(0x1.e975p-10f);
+    p = vf_fma(p, r, vf_set1(0x1.277854p-7f));
+    p = vf_fma(p, r, vf_set1(0x1.c91ce6p-5f));
+    p = vf_fma(p, r, vf_set1(0x1.ebdb56p-3f));
+    p = vf_fma(p, r, vf_set1(0x1.62e4bap-1f));
+    return _mm512_scalef_ps(vf_fma(p, r, vf_set1(1.0f)), x);
+#else
+    const vf magic = vf_set1(0x1.8p23f + 127.0f);
+    x = vf_max(vf_set1(-127.0f), x);
+    vf biased = vf_add(x, magic);
+    vf r = vf_sub(x, vf_sub(biased, magic));
+    vf p = vf_set1(0x1.5bba12p-10f);
+    p = vf_fma(p, r, vf_set1(0x1.3cea88p-7f));
+    p = vf_fma(p, r, vf_set1(0x1.c6b752p-5f));
+    p = vf_fma(p, r, vf_set1(0x1.ebf9bcp-3f));
+    p = vf_fma(p, r, vf_set1(0x1.62e42ap-1f));
+    p = vf_fma(p, r, vf_set1(1.0f));
+    return vf_mul(p, vi_as_vf(vi_shl(vf_as_vi(biased), 23)));
+#endif
+}
+
+/* ln x, full range: 0 gives -inf, x < 0 NaN. 0.9 ULP. */
+static inline vf vf_log(vf x) {
+    vm small = vf_lt(x, vf_set1(0x1p-126f));
+    vf scaled = vf_select(small, vf_mul(x, vf_set1(0x1p23f)), x);
+    /* m in [sqrt(1/2), sqrt 2), x = m 2^e */
+    vi offset = vi_sub(vf_as_vi(scaled), vi_set1(0x3f3504f3));
+    vf e = vf_from_vi(vi_sar(offset, 23));
+    vf m = vi_as_vf(vi_add(vi_and(offset, vi_set1(0x7fffff)), vi_set1(0x3f3504f3)));
+    e = vf_select(small, vf_sub(e, vf_set1(23.0f)), e);
+    vf f = vf_sub(m, vf_set1(1.0f));
+    /* (ln(1 + f) - f + f^2/2) / f^3 */
+    vf p = vf_set1(-0x1.38b564p-4f);
+    p = vf_fma(p, f, vf_set1(0x1.055b5ap-3f));
+    p = vf_fma(p, f, vf_set1(-0x1.0d854p-3f));
+    p = vf_fma(p, f, vf_set1(0x1.22da2p-3f));
+    p = vf_fma(p, f, vf_set1(-0x1.547246p-3f));
+    p = vf_fma(p, f, vf_set1(0x1.99a008p-3f));
+    p = vf_fma(p, f, vf_set1(-0x1.000226p-2f));
+    p = vf_fma(p, f, vf_set1(0x1.555554p-2f));
+    vf square = vf_mul(f, f);
+    vf y = vf_mul(vf_mul(square, f), p);
+    y = vf_fma(e, vf_set1(VF_LN2_LOW), y);
+    y = vf_add(f, vf_fma(vf_set1(-0.5f), square, y));
+    y = vf_fma(e, vf_set1(VF_LN2_HIGH), y);
+    const vf infinity = vi_as_vf(vi_set1(0x7f800000));
+    y = vf_select(vf_eq(x, infinity), infinity, y);
+    y = vf_select(vf_eq(x, vf_set1(0.0f)), vf_neg(infinity), y);
+    return vf_select(vf_ge(x, vf_set1(0.0f)), y, vi_as_vf(vi_set1(0x7fc00000)));
+}
+
+/* ln(1 + x), full range. 1.6 ULP. The rounding error of 1 + x is put back as a first-order term. */
+static inline vf vf_log1p(vf x) {
+    vf sum = vf_add(x, vf_set1(1.0f));
+    vf lost = vf_sub(x, vf_sub(sum, vf_set1(1.0f)));
+    vm counts = vf_gt(vf_abs(lost), vf_set1(0.0f)); /* not at x = -1, not at infinity */
+    return vf_add(vf_log(sum), vf_select(counts, vf_div(lost, sum), vf_set1(0.0f)));
+}
+
+/* 1 / (1 + e^-x), full range. 2.5 ULP. */
+static inline vf vf_sigmoid(vf x) {
+    vf e = vf_exp(vf_neg(vf_abs(x)));
+    vf numerator = vf_select(vf_lt(x, vf_set1(0.0f)), e, vf_set1(1.0f));
+    return vf_div(numerator, vf_add(e, vf_set1(1.0f)));
+}
+
+/* tanh x, full range. 2.7 ULP. From e^2|x| - 1, which loses nothing near 0. */
+static inline vf vf_tanh(vf x) {
+    vf a = vf_min(vf_set1(10.0f), vf_abs(x)); /* tanh 10 rounds to 1 */
+    vf e = vf_expm1(vf_add(a, a));
+    return vf_copysign(vf_div(e, vf_add(e, vf_set1(2.0f))), x);
+}
+
+/* e^(z^2) erfc(z) for 0 <= z <= 9.5: a polynomial in t = (z - 3)/(z + 3) times 3/(z + 3). */
+static inline vf vf_scaled_erfc(vf z) {
+    vf w = vf_div(vf_set1(1.0f), vf_add(z, vf_set1(3.0f)));
+    vf t = vf_fnma(vf_set1(6.0f), w, vf_set1(1.0f));
+    vf p = vf_set1(-0x1.cd232ep-14f);
+    p = vf_fma(p, t, vf_set1(-0x1.57d82p-13f));
+    p = vf_fma(p, t, vf_set1(0x1.0cfb2p-10f));
+    p = vf_fma(p, t, vf_set1(-0x1.ab329cp-12f));
+    p = vf_fma(p, t, vf_set1(-0x1.2524cap-7f));
+    p = vf_fma(p, t, vf_set1(0x1.46646ap-5f));
+    p = vf_fma(p, t, vf_set1(-0x1.a7e3d4p-4f));
+    p = vf_fma(p, t, vf_set1(0x1.92edep-3f));
+    p = vf_fma(p, t, vf_set1(-0x1.2d883p-2f));
+    p = vf_fma(p, t, vf_set1(0x1.6e9828p-2f));
+    return vf_mul(vf_mul(p, vf_set1(3.0f)), w);
+}
+
+/* erf x, full range. 2.6 ULP. */
+static inline vf vf_erf(vf x) {
+    vf a = vf_min(vf_set1(9.5f), vf_abs(x)), square = vf_mul(a, a);
+    /* erf(a)/a in a^2, for a < 1 */
+    vf p = vf_set1(0x1.496a3p-14f);
+    p = vf_fma(p, square, vf_set1(-0x1.a3f7p-11f));
+    p = vf_fma(p, square, vf_set1(0x1.5405b2p-8f));
+    p = vf_fma(p, square, vf_set1(-0x1.b7f90ep-6f));
+    p = vf_fma(p, square, vf_set1(0x1.ce2cf8p-4f));
+    p = vf_fma(p, square, vf_set1(-0x1.81273ep-2f));
+    p = vf_fma(p, square, vf_set1(0x1.20dd74p0f));
+    vf outer = vf_fnma(vf_exp(vf_neg(square)), vf_scaled_erfc(a), vf_set1(1.0f));
+    return vf_copysign(vf_select(vf_lt(a, vf_set1(1.0f)), vf_mul(p, a), outer), x);
+}
+
+/* x Phi(x), Phi the normal distribution: Phi = erfc(-x/sqrt 2)/2 below -1 (nothing cancels), 1 -
+ * erfc(x/sqrt 2)/2 above 1, and 1/2 + x Q(x^2) between, where the division in vf_scaled_erfc would
+ * cost 7 ULP. 2.9 ULP for x >= -1; below, the error of e^(-x^2/2) grows with x^2/2 ULP. */
+static inline vf vf_gelu(vf x) {
+    vf a = vf_min(vf_set1(13.0f), vf_abs(x)),
+       square = vf_mul(a, a); /* beyond 13 it is under 2^-119 */
+    vf gauss = vf_exp(vf_mul(square, vf_set1(-0.5f)));
+    vf half = vf_mul(vf_set1(0.5f), vf_scaled_erfc(vf_mul(a, vf_set1(0x1.6a09e6p-1f))));
+    vf tail = vf_mul(gauss, half);
+    vf q = vf_set1(-0x1.00204cp-17f);
+    q = vf_fma(q, square, vf_set1(0x1.dbce7ep-14f));
+    q = vf_fma(q, square, vf_set1(-0x1.36fb0cp-10f));
+    q = vf_fma(q, square, vf_set1(0x1.46ce38p-7f));
+    q = vf_fma(q, square, vf_set1(-0x1.105832p-4f));
+    q = vf_fma(q, square, vf_set1(0x1.988454p-2f));
+    vm negative = vf_lt(x, vf_set1(0.0f));
+    vf clamped = vf_select(negative, vf_neg(a), x); /* -inf times a tail would be -inf */
+    vf weight = vf_select(negative, tail, vf_sub(vf_set1(1.0f), tail));
+    weight = vf_select(vf_lt(a, vf_set1(1.0f)), vf_fma(clamped, q, vf_set1(0.5f)), weight);
+    return vf_mul(clamped, weight);
+}
+
+/* x (1 + tanh z) / 2 with z = sqrt(2/pi) (x + 0.044715 x^3), as x sigmoid(2z), which does not
+ * cancel. */
+static inline vf vf_gelu_tanh(vf x) {
+    vf a = vf_max(vf_set1(-13.0f), x);
+    vf cubic = vf_fma(vf_mul(a, a), vf_set1(0.044715f), vf_set1(1.0f));
+    vf minus_2z = vf_mul(vf_mul(a, vf_set1(-0x1.988454p0f)), cubic);
+    return vf_div(a, vf_add(vf_exp(minus_2z), vf_set1(1.0f)));
+}
+
+#endif

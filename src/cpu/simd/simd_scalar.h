@@ -1,0 +1,172 @@
+/* The vocabulary of simd.h at width one, in portable C: the tier that runs everywhere and that the
+ * others are compared with. */
+#ifndef FOVEA_CPU_SIMD_SIMD_SCALAR_H
+#define FOVEA_CPU_SIMD_SIMD_SCALAR_H
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define VF_WIDTH 1
+
+typedef float vf;
+typedef int32_t vi;
+typedef int vm;
+
+static inline vi vf_as_vi(vf x) {
+    vi bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+static inline vf vi_as_vf(vi x) {
+    vf value;
+    memcpy(&value, &x, sizeof value);
+    return value;
+}
+
+/* Halves by integer arithmetic: the baseline has no instruction for them. */
+static inline float scalar_from_f16(uint16_t half) {
+    uint32_t sign = (uint32_t)(half & 0x8000) << 16;
+    uint32_t exponent = (half >> 10) & 31, mantissa = half & 0x3ff;
+    if (exponent == 0) {
+        float magnitude = (float)mantissa * 0x1p-24f;
+        return sign ? -magnitude : magnitude;
+    }
+    uint32_t bits = exponent == 31 ? 0x7f800000u | mantissa << 13 | (mantissa ? 0x400000u : 0)
+                                   : (exponent + 112) << 23 | mantissa << 13;
+    return vi_as_vf((vi)(sign | bits));
+}
+static inline uint16_t scalar_to_f16(float x) {
+    uint32_t bits = (uint32_t)vf_as_vi(x), sign = bits >> 16 & 0x8000,
+             magnitude = bits & 0x7fffffff;
+    uint32_t half;
+    if (magnitude > 0x7f800000)
+        half = 0x7e00 | (magnitude >> 13 & 0x3ff);
+    else if (magnitude >= 0x477ff000)
+        half = 0x7c00;
+    else if (magnitude < 0x38800000) /* adding 1/2 rounds at 2^-24, the spacing of f16 subnormals */
+        half = (uint32_t)vf_as_vi(vi_as_vf((vi)magnitude) + 0.5f) - 0x3f000000;
+    else
+        half = (magnitude + 0xfff + (magnitude >> 13 & 1) - 0x38000000) >> 13;
+    return (uint16_t)(sign | half);
+}
+static inline float scalar_from_bf16(uint16_t half) { return vi_as_vf((vi)((uint32_t)half << 16)); }
+static inline uint16_t scalar_to_bf16(float x) {
+    uint32_t bits = (uint32_t)vf_as_vi(x);
+    if ((bits & 0x7fffffff) > 0x7f800000) return (uint16_t)(bits >> 16 | 0x40);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+static inline vf vf_load(const float *p) { return *p; }
+static inline vf vf_load_n(const float *p, size_t n) { return n ? *p : 0.0f; }
+static inline void vf_store(float *p, vf x) { *p = x; }
+static inline void vf_store_n(float *p, vf x, size_t n) {
+    if (n) *p = x;
+}
+static inline vf vf_load_strided(const float *p, ptrdiff_t stride) {
+    (void)stride;
+    return *p;
+}
+static inline vf vf_load_strided_n(const float *p, ptrdiff_t stride, size_t n) {
+    (void)stride;
+    return vf_load_n(p, n);
+}
+static inline vf vf_gather(const float *p, vi index) { return p[index]; }
+static inline void vf_stream(float *p, vf x) { *p = x; }
+static inline void vf_stream_fence(void) {}
+
+static inline vf vf_load_f16(const uint16_t *p) { return scalar_from_f16(*p); }
+static inline vf vf_load_f16_n(const uint16_t *p, size_t n) {
+    return n ? scalar_from_f16(*p) : 0.0f;
+}
+static inline void vf_store_f16(uint16_t *p, vf x) { *p = scalar_to_f16(x); }
+static inline void vf_store_f16_n(uint16_t *p, vf x, size_t n) {
+    if (n) *p = scalar_to_f16(x);
+}
+static inline vf vf_load_bf16(const uint16_t *p) { return scalar_from_bf16(*p); }
+static inline vf vf_load_bf16_n(const uint16_t *p, size_t n) {
+    return n ? scalar_from_bf16(*p) : 0.0f;
+}
+static inline void vf_store_bf16(uint16_t *p, vf x) { *p = scalar_to_bf16(x); }
+static inline void vf_store_bf16_n(uint16_t *p, vf x, size_t n) {
+    if (n) *p = scalar_to_bf16(x);
+}
+
+static inline vf vf_set1(float x) { return x; }
+static inline vf vf_add(vf a, vf b) { return a + b; }
+static inline vf vf_sub(vf a, vf b) { return a - b; }
+static inline vf vf_mul(vf a, vf b) { return a * b; }
+static inline vf vf_div(vf a, vf b) { return a / b; }
+/* fmaf without the instruction is a slow call; the product of two floats is exact in double. */
+#ifdef __FP_FAST_FMAF
+static inline vf vf_fma(vf a, vf b, vf c) { return fmaf(a, b, c); }
+#else
+static inline vf vf_fma(vf a, vf b, vf c) { return (float)((double)a * (double)b + (double)c); }
+#endif
+static inline vf vf_fms(vf a, vf b, vf c) { return vf_fma(a, b, -c); }
+static inline vf vf_fnma(vf a, vf b, vf c) { return vf_fma(-a, b, c); }
+static inline vf vf_min(vf a, vf b) { return a < b ? a : b; }
+static inline vf vf_max(vf a, vf b) { return a > b ? a : b; }
+static inline vf vf_abs(vf x) { return fabsf(x); }
+static inline vf vf_neg(vf x) { return -x; }
+static inline vf vf_copysign(vf magnitude, vf sign) { return copysignf(magnitude, sign); }
+static inline vf vf_sqrt(vf x) { return sqrtf(x); }
+static inline vf vf_round(vf x) { return rintf(x); }
+static inline vf vf_floor(vf x) { return floorf(x); }
+static inline vf vf_ceil(vf x) { return ceilf(x); }
+static inline vf vf_trunc(vf x) { return truncf(x); }
+
+static inline vm vf_lt(vf a, vf b) { return a < b; }
+static inline vm vf_le(vf a, vf b) { return a <= b; }
+static inline vm vf_gt(vf a, vf b) { return a > b; }
+static inline vm vf_ge(vf a, vf b) { return a >= b; }
+static inline vm vf_eq(vf a, vf b) { return a == b; }
+static inline vm vf_ne(vf a, vf b) { return a != b; }
+static inline vm vf_unordered(vf a, vf b) { return a != a || b != b; }
+static inline vf vf_select(vm m, vf a, vf b) { return m ? a : b; }
+
+static inline vm vm_and(vm a, vm b) { return a & b; }
+static inline vm vm_or(vm a, vm b) { return a | b; }
+static inline vm vm_xor(vm a, vm b) { return a ^ b; }
+static inline vm vm_not(vm a) { return !a; }
+static inline int vm_any(vm a) { return a; }
+static inline int vm_all(vm a) { return a; }
+static inline vm vm_first(size_t n) { return n > 0; }
+static inline unsigned vm_bits(vm a) { return (unsigned)a; }
+
+/* Integers wrap, as in the vector tiers; signed overflow would be undefined. */
+static inline vi vi_set1(int32_t x) { return x; }
+static inline vi vi_iota(void) { return 0; }
+static inline vi vi_load(const int32_t *p) { return *p; }
+static inline vi vi_load_n(const int32_t *p, size_t n) { return n ? *p : 0; }
+static inline void vi_store(int32_t *p, vi x) { *p = x; }
+static inline void vi_store_n(int32_t *p, vi x, size_t n) {
+    if (n) *p = x;
+}
+static inline vi vi_add(vi a, vi b) { return (vi)((uint32_t)a + (uint32_t)b); }
+static inline vi vi_sub(vi a, vi b) { return (vi)((uint32_t)a - (uint32_t)b); }
+static inline vi vi_mul(vi a, vi b) { return (vi)((uint32_t)a * (uint32_t)b); }
+static inline vi vi_and(vi a, vi b) { return a & b; }
+static inline vi vi_or(vi a, vi b) { return a | b; }
+static inline vi vi_xor(vi a, vi b) { return a ^ b; }
+static inline vi vi_min(vi a, vi b) { return a < b ? a : b; }
+static inline vi vi_max(vi a, vi b) { return a > b ? a : b; }
+static inline vi vi_shl(vi x, int n) { return (vi)((uint32_t)x << n); }
+static inline vi vi_shr(vi x, int n) { return (vi)((uint32_t)x >> n); }
+static inline vi vi_sar(vi x, int n) { return x >> n; }
+static inline vm vi_eq(vi a, vi b) { return a == b; }
+static inline vm vi_gt(vi a, vi b) { return a > b; }
+static inline vm vi_lt(vi a, vi b) { return a < b; }
+static inline vi vi_select(vm m, vi a, vi b) { return m ? a : b; }
+
+/* Out of range the vector tiers give something; a cast would be undefined, so it is fenced off. */
+static inline vi vi_truncate_vf(vf x) { return x >= -0x1p31f && x < 0x1p31f ? (vi)x : INT32_MIN; }
+static inline vi vi_from_vf(vf x) { return vi_truncate_vf(rintf(x)); }
+static inline vf vf_from_vi(vi x) { return (vf)x; }
+
+static inline float vf_reduce_add(vf x) { return x; }
+static inline float vf_reduce_max(vf x) { return x; }
+static inline float vf_reduce_min(vf x) { return x; }
+
+#endif
