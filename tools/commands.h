@@ -5,5 +5,6 @@
 
 int fovea_command_check(int argc, char **argv);
 int fovea_command_info(int argc, char **argv);
+int fovea_command_report(int argc, char **argv);
 
 #endif

@@ -12,6 +12,7 @@ static const struct {
 } commands[] = {
     {"check", fovea_command_check, "verify every implementation against the reference"},
     {"info", fovea_command_info, "this machine, the kernels, and what implements them"},
+    {"report", fovea_command_report, "an HTML page from the samples of fovea bench"},
 };
 
 static int usage(FILE *file, int code) {

@@ -1,0 +1,104 @@
+"""What a peer gets: the tensors of one case in shared memory, its parameters, and how to answer."""
+
+import numpy as np
+
+DTYPES = {
+    "f32": np.float32, "f16": np.float16, "f64": np.float64, "i8": np.int8, "u8": np.uint8,
+    "i32": np.int32, "u32": np.uint32, "i64": np.int64, "u64": np.uint64, "bool": np.bool_,
+}
+try:
+    import ml_dtypes
+    DTYPES["bf16"] = ml_dtypes.bfloat16
+except ImportError:  # NumPy itself has no bf16
+    pass
+
+
+class Unserved(Exception):
+    """This peer does not do this kernel, or not with these parameters; the text says why."""
+
+
+class Call:
+    """A prepared call. `run` is timed. `store` is not: it brings the last result of `run` into the
+    shared output, and is left out where `run` writes there itself. `arithmetic` says in what the
+    peer computed, where that is not the dtype of the case."""
+
+    def __init__(self, run, store=None, arithmetic=""):
+        self.run = run
+        self.store = store or (lambda: None)
+        self.arithmetic = arithmetic
+
+
+class Case:
+    def __init__(self, message, memory):
+        self.kernel = message["kernel"]
+        self.dtype = message["dtype"]
+        self.threads = message["threads"]
+        self.parameters = message["parameters"]
+        for t in message["arguments"].values():
+            if t["dtype"] not in DTYPES:
+                raise Unserved(f"{t['dtype']} needs the package ml_dtypes")
+        self.tensors = {
+            name: np.ndarray(tuple(t["shape"]), DTYPES[t["dtype"]], memory, t["offset"])
+            for name, t in message["arguments"].items()
+        }
+
+    def __getitem__(self, name):
+        """The tensor as a NumPy array over the shared memory."""
+        return self.tensors[name]
+
+    def arrays(self, *names):
+        return [self.tensors[name] for name in names]
+
+    def serve_only(self, *dtypes):
+        for name, array in self.tensors.items():
+            if array.dtype.name not in dtypes:
+                raise Unserved(f"no {array.dtype.name} ({name})")
+
+    def refuse_options(self, **neutral):
+        """Declines parameters that differ from the value at which they do nothing; null stands for
+        an infinity or a NaN."""
+        for name, value in neutral.items():
+            given = self.parameters.get(name, value)
+            if given != value:
+                raise Unserved(f"{name} = {given}")
+
+
+def attention_parameters(case):
+    """(causal, scale) of the attention that peers know: dense, no window, no bias."""
+    case.refuse_options(layout="bhsd", window_left=-1, window_right=-1, softcap=None,
+                        query_offset=0, dropout=0)
+    extra = set(case.tensors) - {"q", "k", "v", "out"}
+    if extra:
+        raise Unserved(f"no adapter for {', '.join(sorted(extra))}")
+    q, k = case["q"], case["k"]
+    causal = case.parameters.get("causal", "none")
+    if causal == "bottom_right" and q.shape[2] == k.shape[2]:
+        causal = "top_left"
+    if causal == "bottom_right":
+        raise Unserved("causal aligned to the bottom right")
+    scale = case.parameters.get("scale")
+    return causal == "top_left", q.shape[3] ** -0.5 if scale is None else scale
+
+
+def refuse_lse(case):
+    if "lse" in case.tensors:
+        raise Unserved("no adapter for lse")
+
+
+def reduction_axis(case):
+    """None for all axes."""
+    axis = case.parameters.get("axis")
+    return None if axis is None else int(axis)
+
+
+def fastest(candidates, seconds, repeats=3):
+    """Of several ways to call a library, each a Call, the one that is fastest here."""
+    if len(candidates) == 1:
+        return candidates[0]
+    best, best_time = None, float("inf")
+    for call in candidates:
+        call.run()
+        time = min(seconds(call.run) for _ in range(repeats))
+        if time < best_time:
+            best, best_time = call, time
+    return best

@@ -1,0 +1,100 @@
+"""JAX on the processor: jitted functions, blocked until ready."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from case import attention_parameters, Call, reduction_axis, refuse_lse, Unserved
+
+
+def versions():
+    return {"jax": jax.__version__}
+
+
+def compiled(case, inputs, output, function, before=lambda x: x, after=lambda x: x):
+    """A Call of the jitted function; before and after change layouts, untimed."""
+    for name in [*inputs, output]:
+        if case[name].dtype.itemsize == 8:
+            raise Unserved(f"no adapter for {case[name].dtype.name}")
+    given = [jax.device_put(before(np.array(case[name]))) for name in inputs]
+    jitted = jax.jit(function)
+    jax.block_until_ready(given)
+    kept = {}
+
+    def run():
+        kept["value"] = jitted(*given).block_until_ready()
+
+    def store():
+        case[output][...] = after(np.asarray(kept["value"]))
+    return Call(run, store)
+
+
+def swap_heads(x):
+    """[B, H, S, D] to its own [B, S, H, D], and back."""
+    return np.ascontiguousarray(np.swapaxes(x, 1, 2))
+
+
+def attention(case):
+    causal, scale = attention_parameters(case)
+
+    wide = case.dtype == "f16"  # its products of halves do not exist on processors
+
+    def function(q, k, v):
+        q, k, v = (x.astype(jnp.float32) if wide else x for x in (q, k, v))
+        out = jax.nn.dot_product_attention(q, k, v, scale=scale, is_causal=causal)
+        return out.astype(jnp.float16) if wide else out
+    call = compiled(case, ["q", "k", "v"], "out", function, swap_heads, swap_heads)
+    call.arithmetic = "f32" if wide else ""
+    return call
+
+
+def attention_merge(case):
+    refuse_lse(case)
+
+    def function(parts, lses):
+        weights = jax.nn.softmax(lses, axis=0)[..., None]
+        return (parts * weights).sum(axis=0).astype(parts.dtype)
+    return compiled(case, ["parts", "part_lses"], "out", function)
+
+
+def softmax_stable(case):
+    return compiled(case, ["x"], "y", lambda x: jax.nn.softmax(x, axis=-1))
+
+
+def layer_norm(case):
+    epsilon = case.parameters["eps"]
+    affine = [name for name in ("gamma", "beta") if name in case.tensors]
+
+    def function(x, *given):
+        given = dict(zip(affine, given))
+        y = jax.nn.standardize(x, axis=-1, epsilon=epsilon)
+        y = y * given["gamma"] if "gamma" in given else y
+        return y + given["beta"] if "beta" in given else y
+    return compiled(case, ["x", *affine], "y", function)
+
+
+def map_gelu(case):
+    approximate = case.parameters["approximate"] == "tanh"
+    return compiled(case, ["x"], "y", lambda x: jax.nn.gelu(x, approximate=approximate))
+
+
+def map_clamp(case):
+    low, high = case.parameters["lo"], case.parameters["hi"]
+    return compiled(case, ["x"], "y", lambda x: jnp.clip(x, low, high))
+
+
+def map_add(case):
+    return compiled(case, ["a", "b"], "y", jnp.add)
+
+
+def reduce_sum(case):
+    axis = reduction_axis(case)
+    return compiled(case, ["x"], "y", lambda x: jnp.sum(x, axis=axis))
+
+
+def quantize_f32_to_f16(case):
+    target = {"float16": jnp.float16, "bfloat16": jnp.bfloat16}[case["y"].dtype.name]
+    return compiled(case, ["x"], "y", lambda x: x.astype(target))

@@ -1,0 +1,101 @@
+"""PyTorch on the processor, eager, as its manual writes these calls."""
+
+import numpy as np
+import torch
+from case import attention_parameters, Call, reduction_axis, refuse_lse
+
+
+def versions():
+    return {"torch": torch.__version__}
+
+
+def tensor(array):
+    """A tensor over the same memory."""
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def ready(case, *names):
+    torch.set_num_threads(case.threads)
+    return [tensor(array) for array in case.arrays(*names)]
+
+
+class Kept:
+    """For functions without out=: keeps the last result, as a program would."""
+
+    def __init__(self, function, target):
+        self.function, self.target, self.value = function, target, None
+
+    def run(self):
+        self.value = self.function()
+
+    def store(self):
+        self.target.copy_(self.value)
+
+    def call(self):
+        return Call(torch.inference_mode()(self.run), torch.inference_mode()(self.store))
+
+
+def attention(case):
+    causal, scale = attention_parameters(case)
+    q, k, v, out = ready(case, "q", "k", "v", "out")
+    options = {"is_causal": causal, "scale": scale}
+    if q.shape[1] != k.shape[1]:
+        options["enable_gqa"] = True
+    function = torch.nn.functional.scaled_dot_product_attention
+    return Kept(lambda: function(q, k, v, **options), out).call()
+
+
+def attention_merge(case):
+    refuse_lse(case)
+    parts, lses, out = ready(case, "parts", "part_lses", "out")
+
+    def function():
+        weights = torch.softmax(lses, 0).to(parts.dtype)
+        return torch.einsum("pbhs,pbhsd->bhsd", weights, parts)
+    return Kept(function, out).call()
+
+
+def softmax_stable(case):
+    x, y = ready(case, "x", "y")
+    return Call(lambda: torch.softmax(x, -1, out=y))
+
+
+def layer_norm(case):
+    x, y = ready(case, "x", "y")
+    gamma, beta = (tensor(case[name]) if name in case.tensors else None
+                   for name in ("gamma", "beta"))
+    shape, epsilon = x.shape[-1:], case.parameters["eps"]
+    function = torch.nn.functional.layer_norm
+    return Kept(lambda: function(x, shape, gamma, beta, epsilon), y).call()
+
+
+def map_gelu(case):
+    x, y = ready(case, "x", "y")
+    approximate = case.parameters["approximate"]
+    gelu = torch.nn.functional.gelu
+    return Call(lambda: gelu(x, approximate=approximate, out=y))
+
+
+def map_clamp(case):
+    x, y = ready(case, "x", "y")
+    low, high = case.parameters["lo"], case.parameters["hi"]
+    return Call(lambda: torch.clamp(x, low, high, out=y))
+
+
+def map_add(case):
+    a, b, y = ready(case, "a", "b", "y")
+    return Call(lambda: torch.add(a, b, out=y))
+
+
+def reduce_sum(case):
+    x, y = ready(case, "x", "y")
+    axis = reduction_axis(case)
+    axes = tuple(range(x.dim())) if axis is None else axis
+    return Call(lambda: torch.sum(x, axes, out=y))
+
+
+def quantize_f32_to_f16(case):
+    x, y = ready(case, "x", "y")
+    return Call(lambda: y.copy_(x))

@@ -1,0 +1,31 @@
+/* Ceilings of this machine, measured in this process: multiply-add rate for each tier and number of
+ * threads, and memory bandwidth by reading, copying, and copying past the caches. */
+#ifndef FOVEA_TOOLS_BENCH_CEILINGS_H
+#define FOVEA_TOOLS_BENCH_CEILINGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum { FOVEA_CEILINGS_MAX = 96 };
+
+typedef struct fovea_ceiling {
+    char name[32]; /* "fma_f32_avx2_t1", "read_t2" */
+    double value;  /* FLOP/s or byte/s; bandwidth counts bytes read and bytes written */
+    const char *unit, *tier;
+    int threads;
+} fovea_ceiling;
+
+typedef struct fovea_ceilings {
+    fovea_ceiling items[FOVEA_CEILINGS_MAX];
+    int count;
+    size_t buffer_bytes; /* read or copied; 0: memory was short and bandwidth is unknown */
+} fovea_ceilings;
+
+/* seconds: about how long it may take in all. Stops early on an interrupt. */
+void fovea_ceilings_measure(fovea_ceilings *ceilings, int threads, double seconds);
+
+/* NULL if it was not measured. tier NULL: the best one. kind: "fma_f32", "read", ... */
+const fovea_ceiling *fovea_ceilings_find(const fovea_ceilings *ceilings, const char *kind,
+                                         const char *tier, int threads);
+
+#endif
