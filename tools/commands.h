@@ -3,6 +3,7 @@
 #ifndef FOVEA_TOOLS_COMMANDS_H
 #define FOVEA_TOOLS_COMMANDS_H
 
+int fovea_command_check(int argc, char **argv);
 int fovea_command_info(int argc, char **argv);
 int fovea_command_report(int argc, char **argv);
 

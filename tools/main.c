@@ -10,6 +10,7 @@ static const struct {
     int (*run)(int argc, char **argv);
     const char *summary;
 } commands[] = {
+    {"check", fovea_command_check, "verify every implementation against the reference"},
     {"info", fovea_command_info, "this machine, the kernels, and what implements them"},
     {"report", fovea_command_report, "an HTML page from the samples of fovea bench"},
 };
