@@ -89,7 +89,7 @@ def words_of(page):
 
 
 def group_of(*rows, **changed):
-    return findings.Suite(document(*rows, **changed), "sdpa.json").groups[0]
+    return findings.Measurement(document(*rows, **changed), "sdpa.json").suites[0].groups[0]
 
 
 def test_the_fastest_verified_implementation_is_the_answer(tmp_path):
@@ -144,7 +144,8 @@ def test_only_wrong_arms_give_no_answer(tmp_path):
 
 
 def test_a_peer_beyond_our_bound_is_ranked_and_marked(tmp_path):
-    rows = [row("cpu/avx2/flash", 1e-3), row("peer/torch", 2e-3, error=3e-5, bound=6.4e-5)]
+    peer = row("peer/torch", 2e-3, error=3e-5, bound=6.4e-5, flags=["less-accurate"])
+    rows = [row("cpu/avx2/flash", 1e-3), peer]
     words = words_of(page_of(tmp_path, document(*rows)))
     assert "beyond our bound, within the peers' own" in words and "2.00× the best peer" in words
 
@@ -164,6 +165,32 @@ def test_throttled_samples_and_noise_are_told(tmp_path):
                        noise_floor={"ratio": 1.4, "arm": "a", "case": CASE})  # fmt: skip
     words = words_of(page_of(tmp_path, content))
     assert "1 of 1 rows have throttled samples" in words and "the noise floor is 1.40×" in words
+
+
+def test_an_unmeasured_noise_floor_is_told(tmp_path):
+    content = document(row("cpu/avx2/flash", 1e-3), noise_floor={"ratio": None})
+    assert "the noise floor was not measured" in words_of(page_of(tmp_path, content))
+
+
+def test_a_peer_that_did_not_take_part_is_not_called_wrong(tmp_path):
+    absent = row("peer/mlx", 1e-3, error=None, verified=False, reason="it has no ragged batch",
+                 bound=None) | {"samples": [], "median": None}  # fmt: skip
+    words = words_of(page_of(tmp_path, document(row("cpu/avx2/flash", 1e-3), absent)))
+    assert "not verified: it has no ragged batch" in words and "wrong" not in words
+
+
+def test_suites_of_one_file_are_kept_apart(tmp_path):
+    rows = [row("cpu/avx2/flash", 1e-3), row("cpu/avx2/flash", 1e-3, suite="sage")]
+    measurement = findings.Measurement(document(*rows), "bench.json")
+    assert [(suite.name, suite.cases) for suite in measurement.suites] == [("sdpa", 1), ("sage", 1)]
+
+
+def test_the_package_runs_as_a_module_of_tools(tmp_path):
+    (tmp_path / "good.json").write_bytes(GOOD_BYTES)
+    outcome = subprocess.run(
+        [sys.executable, "-m", "report", str(tmp_path / "good.json"), "--output",
+         str(tmp_path / "report.html")], cwd=REPORT.parent, capture_output=True, text=True)  # fmt: skip
+    assert outcome.returncode == 0, outcome.stderr
 
 
 def test_several_files_make_one_page(tmp_path):
@@ -223,6 +250,8 @@ BAD = {
     "noise_floor.ratio: 0 is out": lambda d: d["noise_floor"].update(ratio=0),
     "environment.cpu_model: the field": lambda d: d["environment"].pop("cpu_model"),
     "environment.warnings[0]: 1": lambda d: d["environment"].update(warnings=[1]),
+    "environment.a.b.c.d: it is nested": lambda d: d["environment"].update(
+        a={"b": {"c": {"d": {"e": 1}}}}),
     "ceilings.fma.value": lambda d: d["ceilings"]["fma"].update(value=-1),
 }  # fmt: skip
 

@@ -4,13 +4,15 @@ import argparse
 import sys
 from pathlib import Path
 
+# Run as a folder or as a module of tools/, it finds its parts beside itself.
+sys.path.insert(0, str(Path(__file__).parent))
 try:
     import page
 except ModuleNotFoundError as missing:
     sys.exit(f"fovea report: the Python package «{missing.name}» is missing: "
              f"pip install -r {Path(__file__).parent / 'requirements.txt'}")  # fmt: skip
 from document import DocumentError, load
-from findings import Suite
+from findings import Measurement
 
 DEFAULT_FOLDER = Path("build/bench")
 
@@ -28,12 +30,12 @@ def main(arguments=None):
               file=sys.stderr)  # fmt: skip
         return 2
     try:
-        suites = [Suite(load(path), str(path)) for path in files]
+        measurements = [Measurement(load(path), str(path)) for path in files]
     except DocumentError as error:
         print(f"fovea report: {error}", file=sys.stderr)
         return 2
     try:
-        page.write(options.output, page.render(suites))
+        page.write(options.output, page.render(measurements))
     except OSError as error:
         print(f"fovea report: {options.output}: cannot be written: {error.strerror}",
               file=sys.stderr)  # fmt: skip

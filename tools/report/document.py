@@ -93,16 +93,22 @@ def record(required, optional=None):
     return check
 
 
-def fact(value, where):
-    """What the environment holds: a string, a number, a truth value, nothing, or a list of these."""
-    if isinstance(value, list):
-        return array(fact)(value, where)
-    if isinstance(value, dict):
-        return mapping(text)(value, where)
-    if isinstance(value, str):
-        return text(value, where)
-    if value is not None and not isinstance(value, bool):
-        number()(value, where)
+def fact(depth):
+    """What the environment holds: strings, numbers, truth values, null, and some nesting of these."""
+
+    def check(value, where):
+        if isinstance(value, (list, dict)) and not depth:
+            raise FieldError(where, "it is nested too deeply")
+        if isinstance(value, list):
+            array(fact(depth - 1))(value, where)
+        elif isinstance(value, dict):
+            mapping(fact(depth - 1))(value, where)
+        elif isinstance(value, str):
+            text(value, where)
+        elif value is not None and not isinstance(value, bool):
+            number()(value, where)
+
+    return check
 
 
 COUNT = number(minimum=0)
@@ -123,21 +129,19 @@ ROW = record(
     {
         "reason": nullable(text), "bound_kind": nullable(text), "arithmetic": nullable(text),
         "p10": nullable(SECONDS), "p90": nullable(SECONDS), "outliers": nullable(WHOLE),
-        "block": nullable(mapping(fact)),
+        "block": nullable(mapping(fact(0))),
     },
 )  # fmt: skip
 
 DOCUMENT = record(
     {
         "fovea": record({"version": text, "commit": text}, {"build": nullable(text)}),
-        "suite": text,
         "environment": record(
             {"cpu_model": text, "threads": number(minimum=1, whole=True)},
-            {"warnings": nullable(array(text)), "peers": nullable(mapping(nullable(text))),
-             "missing_peers": nullable(mapping(text))},
+            {"warnings": nullable(array(text)), "missing_peers": nullable(mapping(text))},
         ),
         "ceilings": mapping(record({"value": SECONDS, "unit": text, "threads": WHOLE})),
-        "noise_floor": record({"ratio": SECONDS},
+        "noise_floor": record({"ratio": nullable(SECONDS)},
                               {"arm": nullable(text), "case": nullable(text)}),
         "formulas": mapping(record({"flops": text, "bytes": text})),
         "rows": array(ROW),
@@ -188,7 +192,7 @@ def load(path):
         if document["format"] != FORMAT:
             raise FieldError("format", f"version {document['format']}, this tool reads {FORMAT}")
         DOCUMENT(document, "")
-        mapping(fact)(document["environment"], "environment")
+        mapping(fact(3))(document["environment"], "environment")
         for index, row in enumerate(document["rows"]):
             check_row(row, document["ceilings"], f"rows[{index}]")
     except FieldError as error:

@@ -78,7 +78,7 @@ def fact(value):
     return "unknown" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def render(suites):
+def render(measurements):
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
@@ -90,9 +90,9 @@ def render(suites):
         return [[Markup(svg) for svg in pair] for pair in plots.plots_of(group)]
 
     return environment.get_template("template.html").render(
-        suites=suites, plots_of=drawn, arm_name=findings.arm_name, ranked=findings.ranked,
+        measurements=measurements, plots_of=drawn, arm_name=findings.arm_name, ranked=findings.ranked,
         error_share=findings.error_share,
-        machines=sorted({suite.environment["cpu_model"] for suite in suites}),
+        machines=sorted({each.environment["cpu_model"] for each in measurements}),
     )  # fmt: skip
 
 
