@@ -10,7 +10,7 @@ try:
     import page
 except ModuleNotFoundError as missing:
     sys.exit(f"fovea report: the Python package «{missing.name}» is missing: "
-             f"pip install -r {Path(__file__).parent / 'requirements.txt'}")  # fmt: skip
+             f"pip install -r {Path(__file__).parent / 'requirements.txt'}")
 from document import DocumentError, load
 from findings import Measurement
 
@@ -20,14 +20,14 @@ DEFAULT_FOLDER = Path("build/bench")
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="fovea report", description=__doc__)
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE",
-                        help=f"files of `fovea bench` (default: {DEFAULT_FOLDER}/*.json)")  # fmt: skip
+                        help=f"files of `fovea bench` (default: {DEFAULT_FOLDER}/*.json)")
     parser.add_argument("--output", type=Path, default=DEFAULT_FOLDER / "report.html",
-                        metavar="FILE", help="the page to write (default: %(default)s)")  # fmt: skip
+                        metavar="FILE", help="the page to write (default: %(default)s)")
     options = parser.parse_args(arguments)
     files = options.files or sorted(DEFAULT_FOLDER.glob("*.json"))
     if not files:
         print(f"fovea report: no JSON file in {DEFAULT_FOLDER}; `fovea bench` makes them",
-              file=sys.stderr)  # fmt: skip
+              file=sys.stderr)
         return 2
     try:
         measurements = [Measurement(load(path), str(path)) for path in files]
@@ -38,7 +38,7 @@ def main(arguments=None):
         page.write(options.output, page.render(measurements))
     except OSError as error:
         print(f"fovea report: {options.output}: cannot be written: {error.strerror}",
-              file=sys.stderr)  # fmt: skip
+              file=sys.stderr)
         return 1
     print(options.output)
     return 0

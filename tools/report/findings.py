@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 PEER_NAMES = {"numpy": "NumPy", "torch": "PyTorch", "pytorch": "PyTorch", "openvino": "OpenVINO",
-              "onnxruntime": "ONNX Runtime", "jax": "JAX", "mlx": "MLX"}  # fmt: skip
+              "onnxruntime": "ONNX Runtime", "jax": "JAX", "mlx": "MLX"}
 
 LOUD_FLAGS = {
     "less-accurate": ("note", "beyond our bound, within the peers' own"),
@@ -197,19 +197,23 @@ class Measurement:
 
     def __post_init__(self):
         self.environment = self.document["environment"]
-        ratio = self.document["noise_floor"]["ratio"]
-        self.noise = ratio and max(ratio, 1 / ratio)
+        floor = self.document["noise_floor"]
+        self.noise = None
+        if floor["ratio"] and floor["pairs"]:
+            self.noise = max(floor["ratio"], 1 / floor["ratio"])
         suites = {}
         for row in self.document["rows"]:
             suites.setdefault(row["suite"], []).append(row)
         self.suites = [Suite(name, rows, self.document["ceilings"], self.noise or 1.0)
-                       for name, rows in suites.items()]  # fmt: skip
+                       for name, rows in suites.items()]
 
     @property
     def warnings(self):
         """What makes the figures of this file less certain."""
         rows = self.document["rows"]
         found = list(self.environment["warnings"] or [])
+        if self.document["interrupted"]:
+            found.append("the run was interrupted: some arms have few samples or none")
         if self.noise is None:
             found.append("the noise floor was not measured: small differences may be noise")
         elif self.noise > 1.1:
