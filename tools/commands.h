@@ -4,6 +4,8 @@
 #define FOVEA_TOOLS_COMMANDS_H
 
 int fovea_command_info(int argc, char **argv);
+int fovea_command_tune(int argc, char **argv);
+int fovea_command_route(int argc, char **argv);
 int fovea_command_report(int argc, char **argv);
 
 #endif
