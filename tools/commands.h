@@ -4,5 +4,6 @@
 #define FOVEA_TOOLS_COMMANDS_H
 
 int fovea_command_info(int argc, char **argv);
+int fovea_command_report(int argc, char **argv);
 
 #endif

@@ -11,6 +11,7 @@ static const struct {
     const char *summary;
 } commands[] = {
     {"info", fovea_command_info, "this machine, the kernels, and what implements them"},
+    {"report", fovea_command_report, "an HTML page from the samples of fovea bench"},
 };
 
 static int usage(FILE *file, int code) {

@@ -150,21 +150,20 @@ double fovea_attention_out_bound(const fovea_attention_call *call, double expect
 
 /* ---- Whole problems ------------------------------------------------------------------------- */
 
-/* Row-major number of the row (b, h, i) in lse; in out, numbers of rows follow the layout. */
-static int64_t lse_number(const fovea_attention_call *call, const fovea_sequence *sequence,
-                          int64_t head, int64_t i) {
+int64_t fovea_attention_lse_number(const fovea_attention_call *call, const fovea_sequence *sequence,
+                                   int64_t head, int64_t i) {
     if (fovea_given(call->problem, FOVEA_ATTENTION_CU_SEQLENS_Q))
         return head * call->out.shape[2] + sequence->query_start + i;
     return (sequence->batch * call->query_heads + head) * call->query_length + i;
 }
 
-static int64_t out_number(const fovea_attention_call *call, const fovea_sequence *sequence,
-                          int64_t head, int64_t i) {
+int64_t fovea_attention_out_number(const fovea_attention_call *call, const fovea_sequence *sequence,
+                                   int64_t head, int64_t i) {
     if (fovea_given(call->problem, FOVEA_ATTENTION_CU_SEQLENS_Q))
         return (sequence->query_start + i) * call->query_heads + head;
     if (call->options->layout == FOVEA_ATTENTION_LAYOUT_BSHD)
         return (sequence->batch * call->query_length + i) * call->query_heads + head;
-    return lse_number(call, sequence, head, i);
+    return fovea_attention_lse_number(call, sequence, head, i);
 }
 
 static void attention(const fovea_problem *problem, double *const outputs[]) {
@@ -178,8 +177,8 @@ static void attention(const fovea_problem *problem, double *const outputs[]) {
             for (int64_t i = 0; i < sequence.query_count; i++)
                 fovea_reference_attention_row(
                     &call, &sequence, h, i, scores,
-                    out + out_number(&call, &sequence, h, i) * call.value_size,
-                    lses ? lses + lse_number(&call, &sequence, h, i) : NULL);
+                    out + fovea_attention_out_number(&call, &sequence, h, i) * call.value_size,
+                    lses ? lses + fovea_attention_lse_number(&call, &sequence, h, i) : NULL);
     }
     free(scores);
 }
@@ -204,11 +203,11 @@ void fovea_bound_attention(const fovea_problem *problem, int output, const doubl
                 fovea_attention_error error =
                     fovea_reference_attention_error(&call, &sequence, h, scores, out);
                 if (error.textbook > largest) largest = error.textbook;
-                int64_t number = lse_number(&call, &sequence, h, i);
+                int64_t number = fovea_attention_lse_number(&call, &sequence, h, i);
                 if (output == FOVEA_ATTENTION_LSE)
                     bound[number] = (2e-6 * fabs(lse) + 2e-6) * error.lse_factor;
                 else
-                    errors[out_number(&call, &sequence, h, i)] = error;
+                    errors[fovea_attention_out_number(&call, &sequence, h, i)] = error;
             }
     }
     for (int64_t r = 0; output == FOVEA_ATTENTION_OUT && errors && r < rows; r++)

@@ -10,6 +10,12 @@ void fovea_reference_attention_row(const fovea_attention_call *call, const fovea
                                    int64_t head, int64_t i, double *scores, double *out,
                                    double *lse);
 
+/* Row-major number of the row (b, h, i) in lse; in out, numbers of rows follow the layout. */
+int64_t fovea_attention_lse_number(const fovea_attention_call *call, const fovea_sequence *sequence,
+                                   int64_t head, int64_t i);
+int64_t fovea_attention_out_number(const fovea_attention_call *call, const fovea_sequence *sequence,
+                                   int64_t head, int64_t i);
+
 /* What the bound of that row is made of, from the scores that the function above left. */
 typedef struct fovea_attention_error {
     double scale_of_f32; /* 4e-6 max|v| max(1, max|s|/8) over the keys that the row attends */

@@ -1,0 +1,44 @@
+# make          builds the library and the command, build/fovea
+# make bench    measures this machine: a table here, a page and samples in build/bench
+# make check    compares every implementation with the reference
+# make test     everything that is tested
+# make peers    installs what bench compares with besides NumPy: PyTorch, OpenVINO, ...
+# make install  to PREFIX (/usr/local), under DESTDIR
+PRESET = release
+PREFIX = /usr/local
+BUILD = build/$(PRESET)
+
+.PHONY: all packages python bench check test peers install clean
+
+all: packages $(BUILD)/build.ninja
+	cmake --build $(BUILD)
+	@ln -sfn $(PRESET)/bin/fovea build/fovea
+
+$(BUILD)/build.ninja: CMakeLists.txt CMakePresets.json
+	cmake --preset $(PRESET)
+
+packages:
+	@scripts/install-packages
+
+python: packages
+	@scripts/python-env
+
+bench: all python
+	@mkdir -p build/bench
+	build/fovea bench --json build/bench/bench.json
+	build/fovea report build/bench/bench.json --output build/bench/report.html
+
+check: all
+	build/fovea check
+
+test: all python
+	@tests/run
+
+peers: python
+	@scripts/python-env --peers
+
+install: all
+	DESTDIR="$(DESTDIR)" cmake --install $(BUILD) --prefix "$(PREFIX)"
+
+clean:
+	cmake -E rm -rf $(BUILD) build/fovea

@@ -1,0 +1,353 @@
+/* Expected values and bounds of a problem, and the comparison by rule 10 of CATALOGUE.md: an
+ * element passes if it is the reference's value rounded to the dtype, or within the bound. NaN
+ * matches NaN, an infinity only itself, and a value at the overflow threshold may be infinite. */
+#include "verify.h"
+
+#include "reference/attention.h"
+#include "reference/reference.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* What one output must be. numbers NULL: all elements in order. */
+typedef struct expectation {
+    fovea_view view;
+    int64_t count;
+    int64_t *numbers;
+    double *expected, *bound; /* bound NULL: exact */
+    double *peer_bound;       /* NULL: derived from bound */
+    uint8_t *may_be_nan;      /* NULL: none */
+} expectation;
+
+struct fovea_verification {
+    const fovea_kernel *kernel;
+    fovea_dtype compute;
+    expectation outputs[FOVEA_ARGUMENTS_MAX]; /* view.data NULL and count 0: none */
+};
+
+static bool is_output(const fovea_problem *problem, int argument) {
+    return problem->kernel->arguments[argument].name && fovea_given(problem, argument) &&
+           problem->kernel->arguments[argument].role != FOVEA_INPUT;
+}
+
+void fovea_verification_destroy(fovea_verification *verification) {
+    for (int a = 0; verification && a < FOVEA_ARGUMENTS_MAX; a++) {
+        expectation *output = &verification->outputs[a];
+        free(output->numbers), free(output->expected), free(output->bound);
+        free(output->peer_bound), free(output->may_be_nan);
+    }
+    free(verification);
+}
+
+/* ---- Kernels in full ------------------------------------------------------------------------ */
+
+static bool expect_all(const fovea_problem *problem, fovea_verification *verification) {
+    double *outputs[FOVEA_ARGUMENTS_MAX];
+    bool enough = fovea_reference_run(problem, outputs);
+    for (int a = 0; enough && a < FOVEA_ARGUMENTS_MAX; a++) {
+        if (!is_output(problem, a)) continue;
+        expectation *output = &verification->outputs[a];
+        output->count = fovea_view_elements(&problem->views[a]);
+        output->expected = outputs[a];
+        outputs[a] = NULL;
+        if (!problem->kernel->bound) continue;
+        output->bound = malloc(((size_t)output->count + 1) * sizeof(double));
+        if (output->bound)
+            problem->kernel->bound(problem, a, output->expected, output->bound);
+        else
+            enough = false;
+    }
+    for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++) free(outputs[a]);
+    return enough;
+}
+
+/* ---- Attention, row by row ------------------------------------------------------------------ */
+
+typedef struct row {
+    int64_t batch, head, i;
+} row;
+
+typedef struct row_list {
+    row *rows;
+    int64_t count;
+} row_list;
+
+static uint64_t next_random(uint64_t *state) { /* splitmix64 */
+    uint64_t z = *state += UINT64_C(0x9E3779B97F4A7C15);
+    z = (z ^ z >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
+    z = (z ^ z >> 27) * UINT64_C(0x94D049BB133111EB);
+    return z ^ z >> 31;
+}
+
+static int64_t all_rows(const fovea_attention_call *call, row *rows) {
+    int64_t count = 0;
+    for (int64_t b = 0; b < call->batch; b++) {
+        fovea_sequence sequence = fovea_attention_sequence(call, b);
+        for (int64_t h = 0; h < call->query_heads; h++)
+            for (int64_t i = 0; i < sequence.query_count; i++, count++)
+                if (rows) rows[count] = (row){b, h, i};
+    }
+    return count;
+}
+
+/* Rows where tiles end come first, then any. */
+static row sample_row(const fovea_attention_call *call, int64_t number, uint64_t *random) {
+    static const int64_t edges[] = {0, -1, 1, 63, 64, 31, 32, 127, 128, -2, 15, 16, 255, 256, 7, 8};
+    const int64_t edge_count = (int64_t)(sizeof edges / sizeof *edges);
+    for (;; number = edge_count) {
+        row r = {.batch = (int64_t)(next_random(random) % (uint64_t)call->batch),
+                 .head = (int64_t)(next_random(random) % (uint64_t)call->query_heads)};
+        int64_t count = fovea_attention_sequence(call, r.batch).query_count;
+        if (count == 0) continue;
+        r.i = (int64_t)(next_random(random) % (uint64_t)count);
+        int64_t edge = number < edge_count ? edges[number] : r.i;
+        if (edge < 0) edge += count;
+        if (edge >= 0 && edge < count) r.i = edge;
+        return r;
+    }
+}
+
+static bool choose_rows(const fovea_attention_call *call, int64_t limit, uint64_t seed,
+                        row_list *list) {
+    int64_t total = all_rows(call, NULL);
+    bool sampled = limit > 0 && total > limit;
+    list->count = sampled ? limit : total;
+    list->rows = malloc(((size_t)list->count + 1) * sizeof *list->rows);
+    if (!list->rows) return false;
+    if (!sampled) return all_rows(call, list->rows), true;
+    for (int64_t r = 0; r < limit; r++) list->rows[r] = sample_row(call, r, &seed);
+    return true;
+}
+
+static bool allocate_expectation(expectation *output, int64_t count) {
+    size_t size = (size_t)count + 1;
+    output->count = count;
+    output->numbers = malloc(size * sizeof *output->numbers);
+    output->expected = malloc(size * sizeof *output->expected);
+    output->bound = malloc(size * sizeof *output->bound);
+    output->peer_bound = malloc(size * sizeof *output->peer_bound);
+    output->may_be_nan = calloc(size, 1);
+    return output->numbers && output->expected && output->bound && output->peer_bound &&
+           output->may_be_nan;
+}
+
+static bool row_is_finite(const fovea_view *view, const char *data) {
+    int64_t size = (int64_t)fovea_dtype_size(view->dtype);
+    for (int64_t d = 0; d < view->shape[3]; d++)
+        if (!isfinite(fovea_read_element(data + d * view->stride[3] * size, view->dtype)))
+            return false;
+    return true;
+}
+
+/* Whether a key or value row of this sequence and key head holds NaN or an infinity: then rows that
+ * mask it may be NaN (ATTENTION.md). */
+static bool keys_are_finite(const fovea_attention_call *call, const fovea_sequence *sequence,
+                            int64_t key_head) {
+    for (int64_t j = 0; j < sequence->key_count; j++)
+        if (!row_is_finite(&call->k, fovea_key_row(call, &call->k, sequence, key_head, j)) ||
+            !row_is_finite(&call->v, fovea_key_row(call, &call->v, sequence, key_head, j)))
+            return false;
+    return true;
+}
+
+static bool all_keys_are_finite(const fovea_attention_call *call) {
+    for (int64_t b = 0; b < call->batch; b++) {
+        fovea_sequence sequence = fovea_attention_sequence(call, b);
+        for (int64_t h = 0; h < call->key_heads; h++)
+            if (!keys_are_finite(call, &sequence, h)) return false;
+    }
+    return true;
+}
+
+/* Fills the elements of row number r of the list. */
+static void expect_row(const fovea_attention_call *call, const row *place, int64_t r,
+                       double *scores, bool finite_keys, expectation *out, expectation *lse,
+                       fovea_attention_error *error) {
+    fovea_sequence sequence = fovea_attention_sequence(call, place->batch);
+    int64_t size = call->value_size;
+    double *expected = out->expected + r * size, logarithm;
+    fovea_reference_attention_row(call, &sequence, place->head, place->i, scores, expected,
+                                  &logarithm);
+    *error = fovea_reference_attention_error(call, &sequence, place->head, scores, expected);
+    bool may_be_nan = !finite_keys && !keys_are_finite(call, &sequence, place->head / call->group);
+    int64_t first = fovea_attention_out_number(call, &sequence, place->head, place->i) * size;
+    for (int64_t d = 0; d < size; d++) out->numbers[r * size + d] = first + d;
+    memset(out->may_be_nan + r * size, may_be_nan, (size_t)size);
+    if (!lse) return;
+    lse->numbers[r] = fovea_attention_lse_number(call, &sequence, place->head, place->i);
+    lse->expected[r] = logarithm;
+    lse->bound[r] = (2e-6 * fabs(logarithm) + 2e-6) * error->lse_factor;
+    lse->peer_bound[r] = 64 * lse->bound[r];
+    lse->may_be_nan[r] = may_be_nan;
+}
+
+/* Once all rows are known: the bounds of the halves hang on the largest textbook error of them.
+ * Peers get 64 times what f32 arithmetic may lose, but only twice what the half itself loses:
+ * otherwise bf16 arithmetic behind an f16 interface would pass. */
+static void bound_rows(const fovea_attention_call *call, const row_list *list, expectation *out,
+                       const fovea_attention_error *errors) {
+    double largest = 0;
+    for (int64_t r = 0; r < list->count; r++) largest = fmax(largest, errors[r].textbook);
+    for (int64_t e = 0; e < out->count; e++) {
+        const fovea_attention_error *error = &errors[e / call->value_size];
+        double bound = fovea_attention_out_bound(call, out->expected[e], error, largest);
+        out->bound[e] = bound;
+        out->peer_bound[e] = 2 * bound + 62 * error->scale_of_f32;
+    }
+}
+
+static bool expect_attention(const fovea_problem *problem, int64_t limit, uint64_t seed,
+                             fovea_verification *verification) {
+    fovea_attention_call call;
+    row_list list;
+    fovea_attention_describe(problem, &call);
+    if (!choose_rows(&call, limit, seed, &list)) return false;
+    expectation *out = &verification->outputs[FOVEA_ATTENTION_OUT];
+    expectation *lse = call.has_lse ? &verification->outputs[FOVEA_ATTENTION_LSE] : NULL;
+    double *scores = malloc(((size_t)call.key_length + 1) * sizeof *scores);
+    fovea_attention_error *errors = malloc(((size_t)list.count + 1) * sizeof *errors);
+    bool enough = scores && errors && allocate_expectation(out, list.count * call.value_size) &&
+                  (!lse || allocate_expectation(lse, list.count));
+    bool finite_keys = all_keys_are_finite(&call);
+    for (int64_t r = 0; enough && r < list.count; r++)
+        expect_row(&call, &list.rows[r], r, scores, finite_keys, out, lse, &errors[r]);
+    if (enough) bound_rows(&call, &list, out, errors);
+    free(scores), free(errors), free(list.rows);
+    return enough;
+}
+
+fovea_verification *fovea_verification_create(const fovea_problem *problem, int64_t rows,
+                                              uint64_t seed) {
+    fovea_verification *verification = calloc(1, sizeof *verification);
+    if (!verification) return NULL;
+    verification->kernel = problem->kernel;
+    verification->compute = fovea_compute_dtype(problem->dtype);
+    for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++)
+        if (is_output(problem, a)) verification->outputs[a].view = problem->views[a];
+    bool attention = strcmp(problem->kernel->name, "attention") == 0;
+    bool enough = attention ? expect_attention(problem, rows, seed, verification)
+                            : expect_all(problem, verification);
+    if (enough) return verification;
+    fovea_verification_destroy(verification);
+    return NULL;
+}
+
+/* ---- Comparison ----------------------------------------------------------------------------- */
+
+static double largest_finite(fovea_dtype dtype) {
+    switch (dtype) {
+    case FOVEA_F16:
+        return 65504;
+    case FOVEA_BF16:
+        return 0x1.FEp127;
+    case FOVEA_F32:
+        return FLT_MAX;
+    default:
+        return DBL_MAX;
+    }
+}
+
+static double smallest_normal(fovea_dtype compute) {
+    return compute == FOVEA_F64 ? DBL_MIN : compute == FOVEA_F32 ? 0x1p-126 : 0;
+}
+
+/* The error as a share of the bound; INFINITY where no error is excused. */
+static double share_of(fovea_dtype dtype, double expected, double actual, double bound,
+                       bool may_be_nan) {
+    double rounded = fovea_round_to(dtype, expected);
+    if (actual == rounded) /* a bound below half an ULP is met by the rounded value */
+        return bound > 0 && isfinite(expected) ? fmin(1, fabs(actual - expected) / bound) : 0;
+    if (isnan(actual)) return isnan(expected) || may_be_nan ? 0 : INFINITY;
+    if (!isfinite(expected)) return INFINITY;
+    if (isinf(actual))
+        return bound > 0 && copysign(1, actual) * expected + bound >= largest_finite(dtype)
+                   ? 0
+                   : INFINITY;
+    return bound > 0 ? fabs(actual - expected) / bound : INFINITY;
+}
+
+/* Peers: 64 times the bound, though the rounding of a half output twice only; elementwise and exact
+ * kernels 1e-5 max(|y|, 1e-2) if that is more. For sums 64 times the bound is more than 1e-5 S in
+ * f32 and stricter in f64. */
+static double peer_bound(const fovea_verification *verification, fovea_dtype dtype, double expected,
+                         double bound) {
+    bool half = dtype == FOVEA_F16 || dtype == FOVEA_BF16;
+    double rounding = half ? 0.5 * fovea_ulp(dtype, expected) : 0;
+    double wide = 64 * fmax(bound - rounding, 0) + 2 * rounding;
+    if (verification->kernel->elementwise || !verification->kernel->bound)
+        wide = fmax(wide, 1e-5 * fmax(fabs(expected), 1e-2));
+    return wide;
+}
+
+/* NaN is accepted for an infinity in attention: a weight that underflows times inf is NaN. */
+static bool nan_is_accepted(const expectation *output, int64_t e) {
+    return output->may_be_nan && (output->may_be_nan[e] || isinf(output->expected[e]));
+}
+
+static void note_worst(const fovea_verification *verification, int argument, int64_t e,
+                       double actual, double share, double bound, fovea_verdict *verdict) {
+    const expectation *output = &verification->outputs[argument];
+    verdict->share = share;
+    verdict->expected = output->expected[e];
+    verdict->actual = actual;
+    verdict->error = fabs(actual - output->expected[e]);
+    verdict->bound = bound;
+    verdict->output = argument;
+    verdict->number = output->numbers ? output->numbers[e] : e;
+}
+
+static void compare(const fovea_verification *verification, int argument, const fovea_view *view,
+                    fovea_verdict *verdict) {
+    const expectation *output = &verification->outputs[argument];
+    bool exact = !verification->kernel->bound, dense = fovea_view_is_contiguous(view);
+    double least = exact ? 0 : smallest_normal(verification->compute);
+    size_t size = fovea_dtype_size(view->dtype);
+    for (int64_t e = 0; e < output->count; e++) {
+        int64_t number = output->numbers ? output->numbers[e] : e;
+        double actual = dense ? fovea_read_element(view->data + (size_t)number * size, view->dtype)
+                              : fovea_view_read(view, number);
+        double expected = output->expected[e], bound = exact ? 0 : output->bound[e] + least;
+        double peer = output->peer_bound ? output->peer_bound[e] + least
+                                         : peer_bound(verification, view->dtype, expected, bound);
+        bool nan = nan_is_accepted(output, e);
+        double share = share_of(view->dtype, expected, actual, bound, nan);
+        double peer_share = share_of(view->dtype, expected, actual, peer, nan);
+        if (share > verdict->share || verdict->output < 0)
+            note_worst(verification, argument, e, actual, share, bound, verdict);
+        if (peer_share > verdict->peer_share) verdict->peer_share = peer_share;
+        verdict->wrong += !(share <= 1);
+    }
+    verdict->compared += output->count;
+}
+
+static void describe(const fovea_verification *verification, fovea_verdict *verdict) {
+    const fovea_view *view = &verification->outputs[verdict->output].view;
+    int64_t index[FOVEA_RANK_MAX], rest = verdict->number;
+    for (int i = view->rank - 1; i >= 0; i--) {
+        index[i] = rest % view->shape[i];
+        rest /= view->shape[i];
+    }
+    fovea_view place = {.rank = view->rank};
+    memcpy(place.shape, index, sizeof index);
+    char text[96], excess[48] = "no difference is allowed";
+    if (isfinite(verdict->share))
+        snprintf(excess, sizeof excess, "%.3g of the bound %.3g", verdict->share, verdict->bound);
+    snprintf(verdict->where, sizeof verdict->where, "%s%s is %.9g, expected %.9g: %s",
+             verification->kernel->arguments[verdict->output].name,
+             fovea_shape_text(&place, text, sizeof text), verdict->actual, verdict->expected,
+             verdict->share == 0 ? "right" : excess);
+}
+
+void fovea_verify(const fovea_verification *verification, const fovea_view *outputs,
+                  fovea_verdict *verdict) {
+    *verdict = (fovea_verdict){.output = -1};
+    for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++)
+        if (verification->outputs[a].count > 0)
+            compare(verification, a, outputs ? &outputs[a] : &verification->outputs[a].view,
+                    verdict);
+    verdict->verified = verdict->wrong == 0;
+    verdict->verified_as_peer = verdict->peer_share <= 1;
+    if (verdict->output >= 0) describe(verification, verdict);
+}

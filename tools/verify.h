@@ -1,0 +1,43 @@
+/* Verification: what a problem's outputs must be, computed once, and the comparison of one
+ * implementation's or peer's outputs with that. `fovea check` and `fovea bench` share it.
+ *
+ *     fovea_verification *expected = fovea_verification_create(&sample.problem, 0, 1);
+ *     ... run an implementation ...
+ *     fovea_verify(expected, NULL, &verdict);
+ *     if (!verdict.verified) puts(verdict.where);
+ *     fovea_verification_destroy(expected);
+ */
+#ifndef FOVEA_TOOLS_VERIFY_H
+#define FOVEA_TOOLS_VERIFY_H
+
+#include "catalogue/problem.h"
+
+typedef struct fovea_verification fovea_verification;
+
+/* Runs the reference and the bounds of the row; the inputs must be in place, the outputs need not.
+ * Nothing of the problem is kept. rows: at most so many (batch, head, query) rows of an attention
+ * problem are compared, always among them those at the ends and beside tile edges, the others drawn
+ * by the seed; 0: all. Other kernels are always compared in full. NULL if memory is short. */
+fovea_verification *fovea_verification_create(const fovea_problem *problem, int64_t rows,
+                                              uint64_t seed);
+void fovea_verification_destroy(fovea_verification *verification);
+
+typedef struct fovea_verdict {
+    bool verified;         /* all compared elements are within the catalogue's bound */
+    bool verified_as_peer; /* within the bound of peers (BENCHMARKING.md, rule 15) */
+    double share;          /* largest error / bound; INFINITY where no bound excuses it */
+    double peer_share;     /* the same for the bound of peers */
+    double error, bound;   /* absolute, at the element where share is largest */
+    double expected, actual;
+    int output;              /* argument of that element */
+    int64_t number;          /* row-major number of that element */
+    int64_t compared, wrong; /* elements in all; those beyond the catalogue's bound */
+    char where[192];         /* "out[0, 3, 17, 5] is 1.5, expected 1.25: 3.1 times the bound" */
+} fovea_verdict;
+
+/* outputs: views by argument, of the problem's shapes and dtypes, any strides; NULL: those of the
+ * problem itself. */
+void fovea_verify(const fovea_verification *verification, const fovea_view *outputs,
+                  fovea_verdict *verdict);
+
+#endif
