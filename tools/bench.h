@@ -7,6 +7,7 @@
 #include "bench_peer.h"
 #include "bench_statistics.h"
 #include "catalogue/case.h"
+#include "python.h"
 
 enum { FOVEA_ARM_NAME = 64, FOVEA_CASE_NAME = 96, FOVEA_PEERS_MAX = 8, FOVEA_ARMS_MAX = 48 };
 
@@ -15,9 +16,10 @@ typedef enum fovea_row_flag {
     FOVEA_ROW_FITS_L1 = 1 << 0, /* the tensors together fit that cache */
     FOVEA_ROW_FITS_L2 = 1 << 1,
     FOVEA_ROW_FITS_L3 = 1 << 2,
-    FOVEA_ROW_COLD = 1 << 3,          /* calls rotated over buffers larger than the last cache */
-    FOVEA_ROW_ABOVE_CEILING = 1 << 4, /* a cache effect, another unit than the ceiling's, or a bug */
-    FOVEA_ROW_ROUTED = 1 << 5,        /* what the library chooses for this call */
+    FOVEA_ROW_COLD = 1 << 3, /* calls rotated over buffers larger than the last cache */
+    FOVEA_ROW_ABOVE_CEILING =
+        1 << 4,                /* a cache effect, another unit than the ceiling's, or a bug */
+    FOVEA_ROW_ROUTED = 1 << 5, /* what the library chooses for this call */
     FOVEA_ROW_LESS_ACCURATE = 1 << 6, /* a peer beyond the catalogue's bound, within its own */
     FOVEA_ROW_NOISY = 1 << 7,         /* the median's spread stayed above the target */
     FOVEA_ROW_FEW_SAMPLES = 1 << 8,   /* fewer than 5 */
@@ -59,7 +61,7 @@ typedef struct fovea_bench_case {
     double weight; /* of its share in the time */
     /* Filled when it runs: */
     bool done;
-    char problem[300]; /* why it could not run; "" if it did */
+    char problem[520]; /* why it could not run; "" if it did */
     double operations, bytes;
     char ceiling[40];
     double ceiling_value;
@@ -75,10 +77,10 @@ typedef struct fovea_bench_case {
 } fovea_bench_case;
 
 typedef struct fovea_bench_options {
-    const char *suites, *filter, *arms, *json, *peers, *python, *peer_directory;
+    const char *suites, *filter, *arms, *json, *peers;
     int threads;
     double seconds; /* 0: what the suites ask for */
-    bool no_peers, cold, list, full, no_json;
+    bool no_peers, cold, list, full;
     uint64_t seed;
 } fovea_bench_options;
 
@@ -94,10 +96,11 @@ typedef struct fovea_bench_peer {
 typedef struct fovea_bench_run {
     fovea_bench_options options;
     int threads;
-    double started;    /* CLOCK_MONOTONIC */
+    double started; /* CLOCK_MONOTONIC */
     char started_text[32];
-    double seconds;    /* it took */
+    double seconds; /* it took */
     fovea_context *context;
+    fovea_python python; /* what peers run with */
     fovea_bench_peer peers[FOVEA_PEERS_MAX];
     int peer_count;
     int memory; /* the file that peers share, and its mapping */
@@ -117,9 +120,9 @@ double fovea_bench_now(void); /* CLOCK_MONOTONIC, seconds */
 
 /* Suites (bench_suites.c) */
 typedef enum fovea_bench_view {
-    FOVEA_VIEW_ARMS,    /* a table a case, a line an arm */
+    FOVEA_VIEW_ARMS,      /* a table a case, a line an arm */
     FOVEA_VIEW_ATTENTION, /* a line a case, with tokens/s and speed-ups */
-    FOVEA_VIEW_KERNELS  /* a line a case, by kernel */
+    FOVEA_VIEW_KERNELS    /* a line a case, by kernel */
 } fovea_bench_view;
 fovea_bench_view fovea_suite_view(const char *suite);
 double fovea_suite_seconds(const char *suite);

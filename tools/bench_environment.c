@@ -17,13 +17,13 @@
 #include <unistd.h>
 
 #ifndef FOVEA_BUILD_COMMIT
-#define FOVEA_BUILD_COMMIT "unknown"
+    #define FOVEA_BUILD_COMMIT "unknown"
 #endif
 #ifndef FOVEA_BUILD_FLAGS
-#define FOVEA_BUILD_FLAGS "unknown"
+    #define FOVEA_BUILD_FLAGS "unknown"
 #endif
 #ifndef FOVEA_BUILD_TYPE
-#define FOVEA_BUILD_TYPE "unknown"
+    #define FOVEA_BUILD_TYPE "unknown"
 #endif
 
 double fovea_bench_now(void) {
@@ -69,9 +69,7 @@ static double over_files(const char *pattern, double (*join)(double, double), bo
     return mean && count ? value / count : value;
 }
 
-static double sum(double a, double b) {
-    return a + b;
-}
+static double sum(double a, double b) { return a + b; }
 
 static double temperature(void) {
     double zones = over_files("/sys/class/thermal/thermal_zone*/temp", fmax, false);
@@ -179,10 +177,11 @@ static void describe_processor(json_t *object) {
     set_text(object, "affinity", text);
     json_object_set_new(object, "processors_online", json_integer(sysconf(_SC_NPROCESSORS_ONLN)));
     json_object_set_new(object, "threads_allowed", json_integer(fovea_allowed_threads()));
-    json_object_set_new(object, "caches",
-                        json_pack("{s:I,s:I,s:I}", "l1", (json_int_t)p->l1_bytes, "l2",
-                                  (json_int_t)p->l2_bytes, "l3", (json_int_t)p->l3_bytes));
-    if (read_line("/sys/fs/cgroup/cpu.max", text, sizeof text)) set_text(object, "cgroup_cpu", text);
+    json_object_set_new(object, "cache_bytes",
+                        json_pack("[I,I,I]", (json_int_t)p->l1_bytes, (json_int_t)p->l2_bytes,
+                                  (json_int_t)p->l3_bytes));
+    if (read_line("/sys/fs/cgroup/cpu.max", text, sizeof text))
+        set_text(object, "cgroup_cpu", text);
     if (read_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", text, sizeof text))
         set_text(object, "governor", text);
     double clock = frequency(), heat = temperature();
@@ -228,8 +227,9 @@ void fovea_environment_describe(fovea_bench_run *run) {
     governor = json_string_value(json_object_get(run->environment, "governor"));
     if (governor && strcmp(governor, "performance") != 0)
         fovea_bench_warn(run, "the frequency governor is %s, not performance", governor);
-    if (strcmp(FOVEA_BUILD_TYPE, "Release") != 0)
-        fovea_bench_warn(run, "this is a %s build", FOVEA_BUILD_TYPE);
+#ifndef __OPTIMIZE__
+    fovea_bench_warn(run, "this is a build without optimisation (%s)", FOVEA_BUILD_TYPE);
+#endif
 }
 
 void fovea_environment_finish(fovea_bench_run *run) {

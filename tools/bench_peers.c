@@ -6,14 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-
-#ifndef FOVEA_PEER_DIRECTORY
-#define FOVEA_PEER_DIRECTORY "bench/peers"
-#endif
-#ifndef FOVEA_PEER_PYTHON
-#define FOVEA_PEER_PYTHON "build/venv/bin/python"
-#endif
 
 enum { RESTARTS = 2 };
 static const double start_timeout = 90, prepare_timeout = 120;
@@ -21,17 +13,9 @@ static const char *const known_peers[] = {"numpy",       "torch", "openvino",
                                           "onnxruntime", "mlx",   "jax"};
 
 static void start(fovea_bench_run *run, fovea_bench_peer *peer) {
-    const fovea_bench_options *o = &run->options;
-    const char *python = o->python ? o->python : getenv("FOVEA_PYTHON");
-    const char *directory = o->peer_directory ? o->peer_directory : getenv("FOVEA_PEERS");
-    char worker[1024];
-    if (!python) python = access(FOVEA_PEER_PYTHON, X_OK) == 0 ? FOVEA_PEER_PYTHON : "python3";
-    snprintf(worker, sizeof worker, "%s/worker.py", directory ? directory : FOVEA_PEER_DIRECTORY);
-    if (access(worker, R_OK) != 0) {
-        snprintf(peer->reason, sizeof peer->reason, "the adapters are not at %.200s", worker);
-        return;
-    }
-    const char *command[] = {python, worker, peer->name, NULL};
+    char worker[sizeof run->python.parts + 32];
+    snprintf(worker, sizeof worker, "%s/bench/peers/worker.py", run->python.parts);
+    const char *command[] = {run->python.interpreter, worker, peer->name, NULL};
     peer->process = fovea_peer_start(peer->name, command, run->threads, run->memory, peer->reason);
     if (peer->process)
         fovea_peer_send(peer->process, json_pack("{s:s}", "do", "hello"), start_timeout);
@@ -49,7 +33,8 @@ static void welcome(fovea_bench_peer *peer) {
         if (strstr(peer->reason, "No module named")) {
             const char *name = strchr(peer->reason, '\'');
             char module[64] = "";
-            if (name) snprintf(module, sizeof module, "%.*s", (int)strcspn(name + 1, "'"), name + 1);
+            if (name)
+                snprintf(module, sizeof module, "%.*s", (int)strcspn(name + 1, "'"), name + 1);
             snprintf(peer->reason, sizeof peer->reason, "not installed (no module %s)", module);
         }
         return give_up(peer);
@@ -67,12 +52,17 @@ static bool wanted(const fovea_bench_options *options, const char *name) {
 }
 
 void fovea_bench_start_peers(fovea_bench_run *run) {
+    if (run->options.no_peers) return;
+    bool python = fovea_python_find(&run->python, "fovea bench");
     for (size_t i = 0; i < sizeof known_peers / sizeof *known_peers; i++) {
-        if (run->options.no_peers || !wanted(&run->options, known_peers[i])) continue;
+        if (!wanted(&run->options, known_peers[i])) continue;
         fovea_bench_peer *peer = &run->peers[run->peer_count++];
         *peer = (fovea_bench_peer){0};
         snprintf(peer->name, sizeof peer->name, "%s", known_peers[i]);
-        start(run, peer);
+        if (python)
+            start(run, peer);
+        else
+            snprintf(peer->reason, sizeof peer->reason, "there is no Python to run it with");
     }
     for (int p = 0; p < run->peer_count; p++) welcome(&run->peers[p]);
 }
@@ -159,8 +149,8 @@ bool fovea_peer_prepare(fovea_bench_run *run, fovea_bench_peer *peer, const fove
                         int sets, fovea_bench_row *row, double *first) {
     char reason[FOVEA_PEER_REASON] = "";
     json_t *reply = NULL;
-    fovea_peer_answer answer = fovea_peer_ask(
-        peer->process, prepare_message(run, samples, sets), prepare_timeout, &reply, reason);
+    fovea_peer_answer answer = fovea_peer_ask(peer->process, prepare_message(run, samples, sets),
+                                              prepare_timeout, &reply, reason);
     row->served = answer != FOVEA_PEER_UNSERVED;
     if (answer == FOVEA_PEER_OK) {
         const char *arithmetic = json_string_value(json_object_get(reply, "arithmetic"));

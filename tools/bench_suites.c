@@ -91,8 +91,9 @@ static int64_t extent_of(const fovea_case *c, const char *letter) {
 
 /* "b32-hq1-sq1024-d64-causal": extents that follow from others are left out. */
 static void name_attention(const fovea_case *c, char *name) {
-    static const char *const letters[][2] = {{"B", NULL},  {"Hq", NULL}, {"Hkv", "Hq"}, {"Sq", NULL},
-                                             {"Sk", "Sq"}, {"D", NULL},  {"Dv", "D"}};
+    static const char *const letters[][2] = {{"B", NULL},  {"Hq", NULL}, {"Hkv", "Hq"},
+                                             {"Sq", NULL}, {"Sk", "Sq"}, {"D", NULL},
+                                             {"Dv", "D"}};
     size_t used = 0;
     for (size_t i = 0; i < sizeof letters / sizeof *letters; i++) {
         int64_t extent = extent_of(c, letters[i][0]);
@@ -101,7 +102,8 @@ static void name_attention(const fovea_case *c, char *name) {
     }
     int causal = (int)fovea_case_parameter(c, "causal");
     if (causal)
-        snprintf(name + used, FOVEA_CASE_NAME - used, "-causal%s", causal == 2 ? "-bottom-right" : "");
+        snprintf(name + used, FOVEA_CASE_NAME - used, "-causal%s",
+                 causal == 2 ? "-bottom-right" : "");
 }
 
 /* ---- Expansion ------------------------------------------------------------------------------ */

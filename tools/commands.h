@@ -4,6 +4,7 @@
 #define FOVEA_TOOLS_COMMANDS_H
 
 int fovea_command_info(int argc, char **argv);
+int fovea_command_bench(int argc, char **argv);
 int fovea_command_report(int argc, char **argv);
 
 #endif

@@ -11,6 +11,9 @@ static const struct {
     const char *summary;
 } commands[] = {
     {"info", fovea_command_info, "this machine, the kernels, and what implements them"},
+#if FOVEA_HAS_JANSSON
+    {"bench", fovea_command_bench, "how fast this machine runs them, beside what else there is"},
+#endif
     {"report", fovea_command_report, "an HTML page from the samples of fovea bench"},
 };
 
