@@ -474,6 +474,37 @@ double fovea_attention_bytes(const fovea_problem *problem) {
     return bytes;
 }
 
+/* ---- What the router distinguishes ---------------------------------------------------------- */
+
+void fovea_attention_traits(const fovea_problem *problem, fovea_traits *traits) {
+    enum { CAUSAL = 1, WINDOW = 2, MASK = 4, BIAS = 8, RAGGED = 16, PAGED = 32, MODIFIED = 64 };
+    enum { STEPPED = 128 };
+    const fovea_attention_options *options = problem->options;
+    const int64_t *extents = problem->extents;
+    const uint32_t bias = 1u << FOVEA_ATTENTION_BIAS | 1u << FOVEA_ATTENTION_SLOPES;
+    const uint32_t ragged = 1u << FOVEA_ATTENTION_CU_SEQLENS_Q | 1u << FOVEA_ATTENTION_CU_SEQLENS_K;
+    bool paged = fovea_given(problem, FOVEA_ATTENTION_BLOCK_TABLE);
+    bool stepped = false;
+    for (int a = FOVEA_ATTENTION_Q; a <= FOVEA_ATTENTION_OUT; a++)
+        stepped |= problem->views[a].stride[problem->views[a].rank - 1] != 1;
+    bool modified = !isinf(options->softcap) || options->dropout != 0 ||
+                    fovea_given(problem, FOVEA_ATTENTION_SINKS);
+    int64_t keys = extents[LETTER_SK], heads;
+    if (paged && !fovea_multiply(keys, problem->views[FOVEA_ATTENTION_BLOCK_TABLE].shape[1], &keys))
+        keys = INT64_MAX;
+    if (!fovea_multiply(extents[LETTER_B], extents[LETTER_HQ], &heads)) heads = INT64_MAX;
+    *traits = (fovea_traits){
+        .features = (options->causal ? CAUSAL : 0) |
+                    (options->window_left >= 0 || options->window_right >= 0 ? WINDOW : 0) |
+                    (fovea_given(problem, FOVEA_ATTENTION_MASK) ? MASK : 0) |
+                    (problem->present & bias ? BIAS : 0) |
+                    (problem->present & ragged ? RAGGED : 0) | (paged ? PAGED : 0) |
+                    (modified ? MODIFIED : 0) | (stepped ? STEPPED : 0),
+        .sizes = {extents[LETTER_D], extents[LETTER_DV], extents[LETTER_SQ], keys, heads,
+                  extents[LETTER_HKV] ? extents[LETTER_HQ] / extents[LETTER_HKV] : 1},
+        .steps = {1, 1, 4, 4, 4, 4}};
+}
+
 /* ---- Cases ---------------------------------------------------------------------------------- */
 
 void fovea_attention_case_defaults(fovea_case *c) {

@@ -123,7 +123,10 @@ const fovea_kernel fovea_rows_attention[] = {
      .case_fill = FOVEA_HOOK(fovea_attention_case_fill),
      .case_defaults = FOVEA_HOOK(fovea_attention_case_defaults),
      .count_operations = FOVEA_HOOK(fovea_attention_operations),
-     .count_bytes = FOVEA_HOOK(fovea_attention_bytes)},
+     .count_bytes = FOVEA_HOOK(fovea_attention_bytes),
+     .traits = FOVEA_HOOK(fovea_attention_traits),
+     .trait_sizes = "d,dv,sq,sk,heads,group",
+     .trait_features = "causal,window,mask,bias,ragged,paged,modified,stepped"},
     {.name = "attention_merge",
      .domain = "attention",
      .definition = "out = sum_p w_p parts_p, w = softmax over p of part_lses; lse = ln sum_p "
