@@ -251,15 +251,15 @@ static void judge(bench *b, arm *a) {
     row->verified = a->peer ? verdict.verified_as_peer : verdict.verified;
     row->peer_bound = a->peer != NULL;
     /* The error as it counts: where the exact value was only rounded, there is none. */
-    row->error = verdict.share == 0 ? 0 : verdict.error;
-    row->bound = verdict.bound;
-    if (a->peer && verdict.peer_share > 0 && verdict.share > 0)
-        row->bound = verdict.bound * verdict.share / verdict.peer_share;
+    row->error = a->peer ? verdict.peer_error : verdict.share == 0 ? 0 : verdict.error;
+    row->bound = a->peer ? verdict.peer_bound : verdict.bound;
     if (!a->peer && row->verified && row->error > row->bound) row->error = row->bound;
-    if (!row->verified) {
+    if (!row->verified && a->peer)
+        snprintf(row->reason, sizeof row->reason, "error %.2g, beyond the %.2g that peers may have",
+                 row->error, row->bound);
+    else if (!row->verified)
         snprintf(row->reason, sizeof row->reason, "%s", verdict.where);
-        return;
-    }
+    if (!row->verified) return;
     if (!verdict.verified) row->flags |= FOVEA_ROW_LESS_ACCURATE;
     for (int o = 0; o < FOVEA_ARGUMENTS_MAX; o++) {
         if (!fovea_given(problem, o) || problem->kernel->arguments[o].role != FOVEA_OUTPUT)

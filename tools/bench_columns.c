@@ -106,12 +106,12 @@ static void print_cells(const fovea_screen *screen, const fovea_column *columns,
     start(screen, line->style);
     int at = 2;
     for (int c = 0; c < count; c++) {
-        if (!widths[c]) continue;
         if (c && *line->note) {
             spaces(screen, 2);
             put(screen, line->note, screen->width - at - 2);
             break;
         }
+        if (!widths[c]) continue;
         int padding = widths[c] - fovea_text_width(line->cells[c]);
         if (padding < 0) padding = 0;
         if (c) spaces(screen, 2), at += 2;
