@@ -1,0 +1,121 @@
+"""The page: findings put into the template, and written in one step or not at all."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+import findings
+import plots
+
+
+def scaled(value, units, base):
+    for unit in units[:-1]:
+        if value < base:
+            break
+        value /= base
+    else:
+        unit = units[-1]
+    digits = 0 if value >= 100 or value == int(value) < 10 else 1 if value >= 10 else 2
+    return f"{value:.{digits}f} {unit}"
+
+
+def seconds(value):
+    if value is None:
+        return "–"
+    return scaled(value * 1e9, ("ns", "µs", "ms", "s"), 1000)
+
+
+def memory(value):
+    if value is None:
+        return "–"
+    return scaled(value, ("B", "KiB", "MiB", "GiB", "TiB"), 1024)
+
+
+def rate(value, unit):
+    if value is None:
+        return "–"
+    value *= 1e-9
+    digits = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 0.1 else 4
+    return f"{value:.{digits}f} G{unit}"
+
+
+def times(value):
+    if value is None:
+        return "–"
+    digits = 0 if value >= 100 else 1 if value >= 10 else 2
+    return f"{value:.{digits}f}×"
+
+
+def share(value):
+    if value is None:
+        return "–"
+    if 0 < value < 0.001:
+        return "< 0.1 %"
+    if value > 10:
+        return f"{value:.0f}×" if value < 1e5 else f"{value:.0e}×"
+    return f"{100 * value:.1f} %" if value < 0.1 else f"{100 * value:.0f} %"
+
+
+def magnitude(value):
+    return "–" if value is None else f"{value:.2g}"
+
+
+def words(name):
+    return name.replace("_", " ")
+
+
+def fact(value, name=""):
+    """A value of the environment as a reader writes it; names say their unit."""
+    if type(value) in (int, float):
+        if name.endswith("_bytes"):
+            return memory(value)
+        if name.endswith("_share"):
+            return share(value)
+        if name.endswith("_hz"):
+            return f"{value * 1e-9:.2f} GHz"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(fact(item) for item in value) or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {fact(item)}" for name, item in value.items()) or "none"
+    return "unknown" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def render(measurements):
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    )
+    environment.filters.update(seconds=seconds, memory=memory, rate=rate, times=times, share=share,
+                               magnitude=magnitude, words=words, fact=fact)
+
+    def drawn(group):
+        return [[Markup(svg) for svg in pair] for pair in plots.plots_of(group)]
+
+    return environment.get_template("template.html").render(
+        measurements=measurements, plots_of=drawn, arm_name=findings.arm_name,
+        ranked=findings.ranked, error_share=findings.error_share, wrong=findings.wrong,
+        machines=sorted({each.environment["cpu_model"] for each in measurements}),
+    )
+
+
+def write(path, content):
+    """Puts the content at the path whole: a reader sees the old file or the new. Raises OSError."""
+    directory = os.path.dirname(os.path.abspath(path))
+    descriptor, temporary = tempfile.mkstemp(prefix=".report-", dir=directory)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
