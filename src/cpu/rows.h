@@ -26,7 +26,7 @@ static inline rows_plan rows_make_plan(const fovea_view *x, const fovea_view *y)
     plan.x_step = plan.columns == 1 ? 1 : x->stride[last];
     plan.y_step = plan.columns == 1 ? 1 : y->stride[last];
     plan.x.rank = plan.y.rank = last;
-    plan.rows = fovea_view_elements(&plan.x);
+    plan.rows = plan.columns > 0 ? fovea_view_elements(&plan.x) : 0;
     if (plan.rows > 0) fovea_views_collapse((fovea_view *[]){&plan.x, &plan.y}, 2);
     plan.scratch_step = rows_scratch_bytes(plan.columns);
     return plan;
@@ -166,7 +166,7 @@ static inline fovea_status rows_call(rows_plan *plan, fovea_run *run, fovea_piec
                                      int64_t cost) {
     int64_t elements = plan->rows * plan->columns, allowed = run->threads;
     run->threads = 1;
-    if (elements == 0) return FOVEA_OK;
+    if (plan->rows == 0) return FOVEA_OK;
     run->threads = fovea_useful_threads(plan->rows, elements * cost, 1 << 18, (int)allowed);
     plan->stream =
         fovea_worth_streaming(elements * 2 * (int64_t)fovea_dtype_size(plan->dtype), run->threads);
