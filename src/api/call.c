@@ -13,15 +13,19 @@ static double now(void) {
 }
 
 /* "cpu/avx2/flash: it does not serve f64\n..." of all that cannot serve. */
-static void list_declined(const fovea_problem *problem, char *text, size_t size) {
+static void list_declined(const fovea_context *context, const fovea_problem *problem, char *text,
+                          size_t size) {
     size_t used = 0;
     text[0] = 0;
     for (int i = 0; i < fovea_implementation_count(problem->index) && used < size; i++) {
         char reason[160] = "";
         const fovea_implementation *candidate = fovea_implementation_at(problem->index, i);
         if (fovea_implementation_serves(candidate, problem, reason, sizeof reason)) {
-            if (!candidate->only_by_name) continue;
-            snprintf(reason, sizeof reason, "it is used only when asked for by name");
+            bool wrong = fovea_routes_condemned(context->routes, problem->index, i);
+            if (!candidate->only_by_name && !wrong) continue;
+            snprintf(reason, sizeof reason,
+                     wrong ? "its results were wrong when routes were measured"
+                           : "it is used only when asked for by name");
         }
         used += (size_t)snprintf(text + used, size - used, "%s%s: %s", used ? "\n" : "",
                                  candidate->name, reason);
@@ -30,25 +34,37 @@ static void list_declined(const fovea_problem *problem, char *text, size_t size)
 
 static fovea_status none_serves(fovea_context *context, const fovea_problem *problem) {
     char declined[400];
-    list_declined(problem, declined, sizeof declined);
+    list_declined(context, problem, declined, sizeof declined);
     for (char *c = declined; *c; c++)
         if (*c == '\n') *c = ';';
     return fovea_fail(&context->message, FOVEA_UNSUPPORTED,
                       "no implementation of %s serves this: %s", problem->kernel->name, declined);
 }
 
-static fovea_status choose(fovea_context *context, const fovea_problem *problem,
-                           fovea_choice *choice) {
-    const fovea_implementation *forced = context->forced[problem->index];
-    if (!forced) {
-        fovea_choose(problem, context->routes, context->threads, choice);
-        return choice->implementation ? FOVEA_OK : none_serves(context, problem);
-    }
+static fovea_status choose_forced(fovea_context *context, const fovea_problem *problem,
+                                  const fovea_implementation *forced) {
     char reason[160];
-    *choice = (fovea_choice){.implementation = forced};
     if (fovea_implementation_serves(forced, problem, reason, sizeof reason)) return FOVEA_OK;
     return fovea_fail(&context->message, FOVEA_UNSUPPORTED, "%s was asked for by name: %s",
                       forced->name, reason);
+}
+
+static fovea_status choose(fovea_context *context, const fovea_problem *problem,
+                           const fovea_implementation **chosen) {
+    *chosen = context->forced[problem->index];
+    if (*chosen) return choose_forced(context, problem, *chosen);
+    *chosen = fovea_choose_quickly(&context->choices, problem, context->routes, context->threads);
+    return *chosen ? FOVEA_OK : none_serves(context, problem);
+}
+
+/* The same choice, with what speaks for it. */
+static fovea_status explain(fovea_context *context, const fovea_problem *problem,
+                            fovea_choice *choice) {
+    const fovea_implementation *forced = context->forced[problem->index];
+    *choice = (fovea_choice){.implementation = forced};
+    if (forced) return choose_forced(context, problem, forced);
+    fovea_choose(problem, context->routes, context->threads, choice);
+    return choice->implementation ? FOVEA_OK : none_serves(context, problem);
 }
 
 static fovea_status run(fovea_context *context, const fovea_problem *problem,
@@ -96,22 +112,26 @@ fovea_status fovea_call_kernel(fovea_context *context, int kernel, const DLTenso
     if (!context) return FOVEA_INVALID_ARGUMENT;
     _Alignas(16) char storage[FOVEA_OPTIONS_SIZE_MAX];
     fovea_problem problem;
-    fovea_choice choice;
+    const fovea_implementation *chosen;
     fovea_run state;
     double start = now();
     fovea_status status = fovea_problem_create(kernel, tensors, count_of_tensors, options, storage,
                                                &problem, &context->message);
-    if (status == FOVEA_OK) status = choose(context, &problem, &choice);
-    if (status == FOVEA_OK) status = run(context, &problem, choice.implementation, &state);
+    if (status == FOVEA_OK) status = choose(context, &problem, &chosen);
+    if (status == FOVEA_OK) status = run(context, &problem, chosen, &state);
     if (status == FOVEA_OK)
-        count(context, &problem, choice.implementation, &state, now() - start);
+        count(context, &problem, chosen, &state, now() - start);
     else
         context->statistics[kernel].failures++;
     return status;
 }
 
-static fovea_status find_kernel(fovea_context *context, const char *kernel, int *index) {
+static fovea_status find_kernel(fovea_context *context, const char *kernel,
+                                DLTensor *const *tensors, size_t count_of_tensors, int *index) {
     *index = kernel ? fovea_catalogue_find(kernel) : -1;
+    if (!tensors && count_of_tensors > 0)
+        return fovea_fail(&context->message, FOVEA_INVALID_ARGUMENT,
+                          "tensors is NULL, count is %zu", count_of_tensors);
     if (*index >= 0) return FOVEA_OK;
     return fovea_fail(&context->message, FOVEA_INVALID_ARGUMENT, "there is no kernel «%s»",
                       kernel ? kernel : "(NULL)");
@@ -121,22 +141,27 @@ fovea_status fovea_call(fovea_context *context, const char *kernel, DLTensor *co
                         size_t count_of_tensors, const void *options) {
     int index;
     if (!context) return FOVEA_INVALID_ARGUMENT;
-    fovea_status status = find_kernel(context, kernel, &index);
+    fovea_status status = find_kernel(context, kernel, tensors, count_of_tensors, &index);
     if (status != FOVEA_OK) return status;
     return fovea_call_kernel(context, index, (const DLTensor *const *)tensors, count_of_tensors,
                              options);
 }
 
 static void explain_reason(const fovea_context *context, const fovea_problem *problem,
-                           const fovea_choice *choice, fovea_route *route) {
-    const char *reason = "by the cost model";
+                           const fovea_choice *choice, char *reason, size_t size) {
+    char key[112];
     if (context->forced[problem->index])
-        reason = "asked for by name";
-    else if (choice->measured)
-        reason = "measured";
+        snprintf(reason, size, "asked for by name");
+    else if (choice->source == FOVEA_CHOICE_MEASURED)
+        snprintf(reason, size, "measured");
+    else if (choice->source == FOVEA_CHOICE_NEIGHBOUR)
+        snprintf(reason, size, "measured nearby and scaled by work: %s",
+                 fovea_route_key_text(&choice->record->key, key, sizeof key));
     else if (!choice->runner_up)
-        reason = "the only one that serves this call";
-    snprintf(route->reason, sizeof route->reason, "%s", reason);
+        snprintf(reason, size, "the only one that serves this call");
+    else
+        snprintf(reason, size, "by the cost model%s",
+                 context->routes ? ": nothing like it was measured" : "");
 }
 
 fovea_status fovea_explain(fovea_context *context, const char *kernel, DLTensor *const *tensors,
@@ -148,20 +173,20 @@ fovea_status fovea_explain(fovea_context *context, const char *kernel, DLTensor 
     fovea_problem problem;
     fovea_choice choice;
     memset(route, 0, sizeof *route);
-    fovea_status status = find_kernel(context, kernel, &index);
+    fovea_status status = find_kernel(context, kernel, tensors, count_of_tensors, &index);
     if (status == FOVEA_OK)
         status = fovea_problem_create(index, (const DLTensor *const *)tensors, count_of_tensors,
                                       options, storage, &problem, &context->message);
     if (status != FOVEA_OK) return status;
-    list_declined(&problem, route->declined, sizeof route->declined);
-    if ((status = choose(context, &problem, &choice)) != FOVEA_OK) return status;
+    list_declined(context, &problem, route->declined, sizeof route->declined);
+    if ((status = explain(context, &problem, &choice)) != FOVEA_OK) return status;
     snprintf(route->implementation, sizeof route->implementation, "%s",
              choice.implementation->name);
     if (choice.runner_up)
         snprintf(route->runner_up, sizeof route->runner_up, "%s", choice.runner_up->name);
     route->seconds = choice.seconds;
     route->runner_up_seconds = choice.runner_up_seconds;
-    route->measured = choice.measured;
-    explain_reason(context, &problem, &choice, route);
+    route->measured = choice.record != NULL;
+    explain_reason(context, &problem, &choice, route->reason, sizeof route->reason);
     return FOVEA_OK;
 }

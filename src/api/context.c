@@ -44,6 +44,28 @@ static void give(fovea_context *context, void *memory, size_t bytes) {
     if (memory) context->allocator.release(context->allocator.user, memory, bytes);
 }
 
+/* Finds the routes: of the file that is named, or at the default place, where a file that is
+ * missing or refused is only not used. */
+static fovea_status load_routes(fovea_context *context, const char *named) {
+    char path[4096];
+    fovea_message why;
+    const char *place = named ? named : fovea_routes_place(path, sizeof path);
+    if (!place || !*place) {
+        fovea_fail(&context->routes_state, FOVEA_OK,
+                   "no routes file is named; the cost model chooses");
+        return FOVEA_OK;
+    }
+    fovea_status status = fovea_routes_read(place, 0, &context->allocator, &context->routes, &why);
+    if (status == FOVEA_OK)
+        fovea_fail(&context->routes_state, FOVEA_OK, "%.300s is in use: %d measurements of %s",
+                   place, context->routes->count, context->routes->written);
+    else if (named || status == FOVEA_OUT_OF_MEMORY)
+        return fovea_fail(&creation_message, status, "%s", why.text);
+    else
+        fovea_fail(&context->routes_state, FOVEA_OK, "%.440s; the cost model chooses", why.text);
+    return FOVEA_OK;
+}
+
 fovea_status fovea_context_create(const fovea_context_options *options, fovea_context **context) {
     fovea_context_options defaults;
     creation_message.text[0] = 0;
@@ -68,6 +90,10 @@ fovea_status fovea_context_create(const fovea_context_options *options, fovea_co
         fovea_context_destroy(made);
         return fovea_fail(&creation_message, FOVEA_OUT_OF_MEMORY, "no memory for a context");
     }
+    if ((status = load_routes(made, options->routes)) != FOVEA_OK) {
+        fovea_context_destroy(made);
+        return status;
+    }
     const char *name = getenv("FOVEA_IMPLEMENTATION");
     if (name && *name && (status = fovea_use(made, NULL, name)) != FOVEA_OK) {
         creation_message = made->message;
@@ -82,6 +108,7 @@ void fovea_context_destroy(fovea_context *context) {
     if (!context) return;
     fovea_allocator allocator = context->allocator;
     fovea_workspace_release(&context->workspace);
+    fovea_routes_release(context->routes);
     give(context, context->forced, (size_t)context->kernels * sizeof *context->forced);
     give(context, context->statistics, (size_t)context->kernels * sizeof *context->statistics);
     allocator.release(allocator.user, context, sizeof *context);

@@ -12,6 +12,7 @@ struct fovea_context {
     fovea_workspace workspace;
     int threads;
     fovea_routes *routes; /* NULL: none */
+    fovea_choice_cache choices;
     fovea_message routes_state;
     fovea_call_report last;
     int kernels;

@@ -303,6 +303,13 @@ static fovea_status check_sequences(fovea_problem *problem, fovea_message *messa
                                message);
         if (status != FOVEA_OK) return status;
         batch_q = problem->views[FOVEA_ATTENTION_CU_SEQLENS_Q].shape[0] - 1;
+        /* A row of no sequence would have no result. */
+        int64_t end = read_integer(problem, FOVEA_ATTENTION_CU_SEQLENS_Q, batch_q);
+        int64_t rows = problem->views[FOVEA_ATTENTION_Q].shape[0];
+        if (end != rows)
+            return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
+                              "cu_seqlens_q ends with %lld; q has %lld rows", (long long)end,
+                              (long long)rows);
     }
     if (ragged_k) {
         status = check_offsets(problem, FOVEA_ATTENTION_CU_SEQLENS_K, extents[LETTER_SK], LETTER_SK,
@@ -472,6 +479,37 @@ double fovea_attention_bytes(const fovea_problem *problem) {
         bytes += (double)fovea_view_elements(&problem->views[a]) *
                  (double)fovea_dtype_size(problem->views[a].dtype);
     return bytes;
+}
+
+/* ---- What the router distinguishes ---------------------------------------------------------- */
+
+void fovea_attention_traits(const fovea_problem *problem, fovea_traits *traits) {
+    enum { CAUSAL = 1, WINDOW = 2, MASK = 4, BIAS = 8, RAGGED = 16, PAGED = 32, MODIFIED = 64 };
+    enum { STEPPED = 128 };
+    const fovea_attention_options *options = problem->options;
+    const int64_t *extents = problem->extents;
+    const uint32_t bias = 1u << FOVEA_ATTENTION_BIAS | 1u << FOVEA_ATTENTION_SLOPES;
+    const uint32_t ragged = 1u << FOVEA_ATTENTION_CU_SEQLENS_Q | 1u << FOVEA_ATTENTION_CU_SEQLENS_K;
+    bool paged = fovea_given(problem, FOVEA_ATTENTION_BLOCK_TABLE);
+    bool stepped = false;
+    for (int a = FOVEA_ATTENTION_Q; a <= FOVEA_ATTENTION_OUT; a++)
+        stepped |= problem->views[a].stride[problem->views[a].rank - 1] != 1;
+    bool modified = !isinf(options->softcap) || options->dropout != 0 ||
+                    fovea_given(problem, FOVEA_ATTENTION_SINKS);
+    int64_t keys = extents[LETTER_SK], heads;
+    if (paged && !fovea_multiply(keys, problem->views[FOVEA_ATTENTION_BLOCK_TABLE].shape[1], &keys))
+        keys = INT64_MAX;
+    if (!fovea_multiply(extents[LETTER_B], extents[LETTER_HQ], &heads)) heads = INT64_MAX;
+    *traits = (fovea_traits){
+        .features = (options->causal ? CAUSAL : 0) |
+                    (options->window_left >= 0 || options->window_right >= 0 ? WINDOW : 0) |
+                    (fovea_given(problem, FOVEA_ATTENTION_MASK) ? MASK : 0) |
+                    (problem->present & bias ? BIAS : 0) |
+                    (problem->present & ragged ? RAGGED : 0) | (paged ? PAGED : 0) |
+                    (modified ? MODIFIED : 0) | (stepped ? STEPPED : 0),
+        .sizes = {extents[LETTER_D], extents[LETTER_DV], extents[LETTER_SQ], keys, heads,
+                  extents[LETTER_HKV] ? extents[LETTER_HQ] / extents[LETTER_HKV] : 1},
+        .steps = {1, 1, 4, 4, 4, 4}};
 }
 
 /* ---- Cases ---------------------------------------------------------------------------------- */

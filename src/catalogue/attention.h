@@ -28,6 +28,7 @@ fovea_status fovea_attention_shape(fovea_problem *problem, fovea_message *messag
 fovea_status fovea_attention_check(const fovea_problem *problem, fovea_message *message);
 double fovea_attention_operations(const fovea_problem *problem);
 double fovea_attention_bytes(const fovea_problem *problem);
+void fovea_attention_traits(const fovea_problem *problem, fovea_traits *traits);
 void fovea_attention_case_defaults(fovea_case *c);
 void fovea_attention_case_shape(const fovea_case *c, int argument, int *rank, int64_t *shape);
 void fovea_attention_case_fill(const fovea_case *c, int argument, const fovea_view *view);

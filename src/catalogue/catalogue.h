@@ -80,6 +80,15 @@ typedef struct fovea_preset {
 } fovea_preset;
 enum { FOVEA_PRESETS_MAX = 4 };
 
+/* What decides, besides dtype and threads, which implementation is fastest. A measurement applies
+ * to problems with the same features, first of all to those of the same sizes. */
+enum { FOVEA_TRAIT_SIZES = 6 };
+typedef struct fovea_traits {
+    uint32_t features;
+    int64_t sizes[FOVEA_TRAIT_SIZES];
+    uint8_t steps[FOVEA_TRAIT_SIZES]; /* quarter octaves that count as one size: 1, 2 or 4 */
+} fovea_traits;
+
 typedef struct fovea_kernel {
     int number; /* in CATALOGUE.md; 0 for entries that it does not number */
     const char *name;
@@ -93,6 +102,9 @@ typedef struct fovea_kernel {
     const char *operations; /* formulas over the letters and s, the size of the dtype in bytes */
     const char *bytes;
     const char *bench; /* extents of the benchmark case: "R=N/1024,C=1024"; N is given */
+    /* Cases that routes are measured at, split by ";", for each dtype. NULL: `bench` at several N,
+     * with every choice, row length and axis. */
+    const char *tune;
     fovea_preset presets[FOVEA_PRESETS_MAX];
     bool elementwise; /* outputs may be exactly an input tensor */
     const char *bound_text;
@@ -111,6 +123,10 @@ typedef struct fovea_kernel {
     /* Overrides `operations`, where a formula cannot say it (masked pairs). */
     double (*count_operations)(const fovea_problem *problem);
     double (*count_bytes)(const fovea_problem *problem);
+    /* What the router keys measurements by, where bytes, row length, strides, choices and dtypes do
+     * not say it; the names of the sizes, then of the feature bits from the lowest. */
+    void (*traits)(const fovea_problem *problem, fovea_traits *traits);
+    const char *trait_sizes, *trait_features;
 } fovea_kernel;
 
 /* All rows in a fixed order; the index is what the library counts kernels by. */
@@ -140,6 +156,7 @@ typedef struct fovea_options_layout {
     void (*defaults)(void *options);
     uint16_t parameter[FOVEA_PARAMETERS_MAX];
     uint16_t argument[FOVEA_ARGUMENTS_MAX]; /* of optional arguments */
+    uint16_t parameters_end;                /* size and parameters stand before, tensors after */
 } fovea_options_layout;
 extern const fovea_options_layout fovea_options_layouts[];
 enum { FOVEA_OPTIONS_SIZE_MAX = 512 };

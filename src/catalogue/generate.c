@@ -213,7 +213,10 @@ static void write_layout(const fovea_kernel *kernel) {
         else
             printf("0, ");
     }
-    printf("0}},\n");
+    int parameters = fovea_kernel_parameters(kernel);
+    const char *last = parameters ? kernel->parameters[parameters - 1].name : "size";
+    printf("0}, offsetof(fovea_%s_options, %s) + sizeof(((fovea_%s_options *)0)->%s)},\n", name,
+           last, name, last);
 }
 
 static void write_source(void) {

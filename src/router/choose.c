@@ -1,19 +1,200 @@
-/* Choosing: measured routes if there are any, else the cost model. */
+/* Choosing: a measurement of the same key, else the nearest one, else the cost model. */
 #include "router/choose.h"
 
-/* Until rates are measured, a tier is worth its vector width and algorithms keep their order. */
-void fovea_choose(const fovea_problem *problem, const fovea_routes *routes, int threads,
-                  fovea_choice *choice) {
-    (void)routes, (void)threads;
-    *choice = (fovea_choice){0};
+#include <math.h>
+
+/* ---- The cost model ------------------------------------------------------------------------- */
+
+/* What a core of today does without a measurement: two multiply-adds a cycle at 2.5 GHz in vectors
+ * of the tier, a few bytes a cycle. Only the order of tiers matters much. */
+static const fovea_rate assumed[FOVEA_TIER_COUNT] = {[FOVEA_TIER_SCALAR] = {4e9, 4e9, false},
+                                                     [FOVEA_TIER_AVX2] = {60e9, 10e9, false},
+                                                     [FOVEA_TIER_AVX512] = {110e9, 11e9, false},
+                                                     [FOVEA_TIER_AMX] = {120e9, 11e9, false},
+                                                     [FOVEA_TIER_NEON] = {35e9, 10e9, false}};
+
+fovea_rate fovea_tier_rate(const fovea_routes *routes, fovea_tier tier) {
+    fovea_rate rate = assumed[tier];
+    if (!routes) return rate;
+    double flops = routes->rates.flops[tier], bandwidth = routes->rates.bandwidth[tier];
+    rate.measured = flops > 0 && bandwidth > 0;
+    if (flops > 0) rate.flops = flops;
+    if (bandwidth > 0) rate.bandwidth = bandwidth;
+    return rate;
+}
+
+double fovea_expected_seconds(const fovea_implementation *implementation,
+                              const fovea_problem *problem, const fovea_routes *routes,
+                              int threads) {
+    /* A call, the start of a team, and each thread of it; memory feeds about three cores. */
+    const double call = 100e-9, team = 2e-6, thread = 300e-9, feeding_cores = 3;
+    fovea_rate rate = fovea_tier_rate(routes, implementation->tier);
+    if (implementation->cost)
+        return implementation->cost(problem, threads, rate.flops, rate.bandwidth);
+    double operations = fovea_problem_operations(problem), bytes = fovea_problem_bytes(problem);
+    double alone = call + fmax(operations / rate.flops, bytes / rate.bandwidth);
+    double together = call + team + thread * threads +
+                      fmax(operations / (rate.flops * threads),
+                           bytes / (rate.bandwidth * fmin(threads, feeding_cores)));
+    return fmin(alone, together);
+}
+
+/* ---- Candidates ----------------------------------------------------------------------------- */
+
+/* Bit i: implementation i of the kernel serves the problem and may be chosen. */
+static uint64_t candidates(const fovea_problem *problem, const fovea_routes *routes) {
+    uint64_t set = 0;
     char reason[160];
     for (int i = 0; i < fovea_implementation_count(problem->index); i++) {
         const fovea_implementation *candidate = fovea_implementation_at(problem->index, i);
-        if (candidate->only_by_name) continue;
-        if (!fovea_implementation_serves(candidate, problem, reason, sizeof reason)) continue;
-        if (!choice->implementation || candidate->tier > choice->implementation->tier) {
+        if (!candidate->only_by_name && !fovea_routes_condemned(routes, problem->index, i) &&
+            fovea_implementation_serves(candidate, problem, reason, sizeof reason))
+            set |= UINT64_C(1) << i;
+    }
+    return set;
+}
+
+static void by_model(const fovea_problem *problem, const fovea_routes *routes, int threads,
+                     uint64_t set, fovea_choice *choice) {
+    for (; set; set &= set - 1) {
+        const fovea_implementation *candidate =
+            fovea_implementation_at(problem->index, __builtin_ctzll(set));
+        double seconds = fovea_expected_seconds(candidate, problem, routes, threads);
+        if (!choice->implementation || seconds < choice->seconds) {
             choice->runner_up = choice->implementation;
+            choice->runner_up_seconds = choice->seconds;
             choice->implementation = candidate;
+            choice->seconds = seconds;
+        } else if (!choice->runner_up || seconds < choice->runner_up_seconds) {
+            choice->runner_up = candidate;
+            choice->runner_up_seconds = seconds;
         }
     }
+    choice->source = choice->implementation ? FOVEA_CHOICE_MODEL : FOVEA_CHOICE_NONE;
+}
+
+/* The first two candidates among the records of one key, which are sorted by time. */
+static bool by_records(const fovea_problem *problem, const fovea_route_record *records, int count,
+                       uint64_t set, fovea_choice *choice) {
+    uint64_t work = fovea_route_work(problem);
+    for (int i = 0; i < count && !choice->runner_up; i++) {
+        const fovea_route_record *record = &records[i];
+        if (!(set >> record->number & 1)) continue;
+        double scale = work && record->work ? (double)work / (double)record->work : 1;
+        double seconds = 1e-12 * (double)record->median * scale;
+        const fovea_implementation *found = fovea_implementation_at(problem->index, record->number);
+        if (!choice->implementation) {
+            choice->implementation = found;
+            choice->seconds = seconds;
+            choice->record = record;
+        } else {
+            choice->runner_up = found;
+            choice->runner_up_seconds = seconds;
+            choice->runner_up_record = record;
+        }
+    }
+    return choice->implementation != NULL;
+}
+
+/* The key nearest to `key` of which a candidate was measured: the position of its first record, or
+ * -1. Among equally near ones the first in the order of the file. */
+static int nearest(const fovea_routes *routes, const fovea_route_key *key, uint64_t set) {
+    double least = INFINITY;
+    int best = -1, first = 0;
+    for (int i = 0; i < routes->count; i++) {
+        const fovea_route_record *record = &routes->records[i];
+        if (i > 0 && fovea_route_key_compare(&record->key, &record[-1].key) != 0) first = i;
+        if (record->key.kernel != key->kernel || !(set >> record->number & 1)) continue;
+        double distance = fovea_route_key_distance(&record->key, key);
+        if (distance < least) least = distance, best = first;
+    }
+    return best;
+}
+
+static bool by_measurement(const fovea_problem *problem, const fovea_routes *routes, int threads,
+                           uint64_t set, fovea_choice *choice) {
+    fovea_route_key key;
+    int count;
+    fovea_route_key_of(problem, threads, &key);
+    int first = fovea_routes_find(routes, &key, &count);
+    choice->source = FOVEA_CHOICE_MEASURED;
+    if (by_records(problem, routes->records + first, count, set, choice)) return true;
+    if ((first = nearest(routes, &key, set)) < 0) return false;
+    key = routes->records[first].key;
+    fovea_routes_find(routes, &key, &count);
+    choice->source = FOVEA_CHOICE_NEIGHBOUR;
+    return by_records(problem, routes->records + first, count, set, choice);
+}
+
+void fovea_choose(const fovea_problem *problem, const fovea_routes *routes, int threads,
+                  fovea_choice *choice) {
+    *choice = (fovea_choice){0};
+    uint64_t set = candidates(problem, routes);
+    if (routes && set && by_measurement(problem, routes, threads, set, choice)) return;
+    by_model(problem, routes, threads, set, choice);
+}
+
+/* ---- Quickly -------------------------------------------------------------------------------- */
+
+typedef struct digest {
+    uint64_t sum, constant;
+} digest;
+
+/* Products of independent pairs of words, added: as fast as the multiplier, and any change of a
+ * word or of its place changes the sum. */
+static inline void mix(digest *d, uint64_t a, uint64_t b) {
+    d->constant += UINT64_C(0x9e3779b97f4a7c15);
+    unsigned __int128 product =
+        (unsigned __int128)(a ^ d->constant) * (b ^ (d->constant * UINT64_C(0xd6e8feb86659fd93)));
+    d->sum += (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+static uint64_t signature(const fovea_problem *problem) {
+    digest d = {0};
+    const char *options = problem->options;
+    size_t bytes = fovea_options_layouts[problem->index].parameters_end;
+    mix(&d, (uint64_t)problem->index << 32 | (uint64_t)problem->dtype, problem->present);
+    for (size_t at = sizeof(size_t); at < bytes; at += sizeof(uint64_t)) {
+        uint64_t word = 0;
+        memcpy(&word, options + at, bytes - at < sizeof word ? bytes - at : sizeof word);
+        mix(&d, word, at);
+    }
+    for (uint32_t rest = problem->present; rest; rest &= rest - 1) {
+        const fovea_view *view = &problem->views[__builtin_ctz(rest)];
+        mix(&d, (uint64_t)view->dtype, (uint64_t)view->rank);
+        for (int i = 0; i < view->rank; i++)
+            mix(&d, (uint64_t)view->shape[i], (uint64_t)view->stride[i]);
+    }
+    return d.sum | 1; /* 0 is an empty entry */
+}
+
+/* Lengths and tables that lie in memory may change the cost without changing the signature. */
+static bool depends_on_contents(const fovea_problem *problem) {
+    const fovea_argument *arguments = problem->kernel->arguments;
+    for (uint32_t rest = problem->present; rest; rest &= rest - 1) {
+        int a = __builtin_ctz(rest);
+        if (arguments[a].fill == FOVEA_FILL_BY_ROW && problem->views[a].dtype == FOVEA_I32)
+            return true;
+    }
+    return false;
+}
+
+const fovea_implementation *fovea_choose_quickly(fovea_choice_cache *cache,
+                                                 const fovea_problem *problem,
+                                                 const fovea_routes *routes, int threads) {
+    fovea_choice choice;
+    char reason[160];
+    uint64_t wanted = signature(problem);
+    size_t place = (wanted >> 32) % FOVEA_CHOICES_KEPT;
+    /* Whether it serves may hang on addresses, so it is asked every time. */
+    if (cache->entries[place].signature == wanted) {
+        const fovea_implementation *kept = cache->entries[place].implementation;
+        if (fovea_implementation_serves(kept, problem, reason, sizeof reason)) return kept;
+    }
+    fovea_choose(problem, routes, threads, &choice);
+    if (choice.implementation && !depends_on_contents(problem)) {
+        cache->entries[place].signature = wanted;
+        cache->entries[place].implementation = choice.implementation;
+    }
+    return choice.implementation;
 }

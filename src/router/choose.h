@@ -2,18 +2,52 @@
 #ifndef FOVEA_ROUTER_CHOOSE_H
 #define FOVEA_ROUTER_CHOOSE_H
 
-#include "router/registry.h"
+#include "router/routes.h"
 
-typedef struct fovea_routes fovea_routes; /* measured routes; see router/routes.h */
+typedef enum fovea_choice_source {
+    FOVEA_CHOICE_NONE,      /* no implementation serves */
+    FOVEA_CHOICE_MEASURED,  /* by a measurement of the same key */
+    FOVEA_CHOICE_NEIGHBOUR, /* by the nearest measurement, scaled by work */
+    FOVEA_CHOICE_MODEL      /* by the cost model */
+} fovea_choice_source;
 
 typedef struct fovea_choice {
     const fovea_implementation *implementation, *runner_up; /* NULL: none */
     double seconds, runner_up_seconds;                      /* expected; 0: unknown */
-    bool measured;
+    fovea_choice_source source;
+    const fovea_route_record *record, *runner_up_record; /* if measured; of `routes` */
 } fovea_choice;
 
-/* routes may be NULL: then the cost model chooses. If none serves, implementation is NULL. */
+/* routes may be NULL: then the cost model chooses. If none serves, implementation is NULL. The
+ * choice depends on the arguments alone. Implementations by name only are never chosen. */
 void fovea_choose(const fovea_problem *problem, const fovea_routes *routes, int threads,
                   fovea_choice *choice);
+
+/* What the cost model takes a tier to do, per second and thread: measured if routes has it. */
+typedef struct fovea_rate {
+    double flops, bandwidth;
+    bool measured;
+} fovea_rate;
+fovea_rate fovea_tier_rate(const fovea_routes *routes, fovea_tier tier);
+
+/* Expected seconds of an implementation by the cost model. */
+double fovea_expected_seconds(const fovea_implementation *implementation,
+                              const fovea_problem *problem, const fovea_routes *routes,
+                              int threads);
+
+/* The last choices of a context, so that repeated calls choose in nanoseconds. All zero: empty. */
+enum { FOVEA_CHOICES_KEPT = 64 };
+typedef struct fovea_choice_cache {
+    struct {
+        uint64_t signature; /* of everything in a problem but addresses and contents */
+        const fovea_implementation *implementation;
+    } entries[FOVEA_CHOICES_KEPT];
+} fovea_choice_cache;
+
+/* The implementation that fovea_choose would choose, or NULL. The cache must always be used with
+ * the same routes and threads. */
+const fovea_implementation *fovea_choose_quickly(fovea_choice_cache *cache,
+                                                 const fovea_problem *problem,
+                                                 const fovea_routes *routes, int threads);
 
 #endif

@@ -13,7 +13,8 @@
  *           read as 0. The same four with the suffix _f16 or _bf16 convert (uint16_t *); stores
  *           round to nearest even, keep subnormals, and keep NaN a NaN. vf_load_strided(p, stride),
  *           with _n: lane i is p[i * stride]. vf_gather(p, i): p[i] a lane. vf_stream(p, x): past
- *           the caches, p aligned to VF_BYTES; vf_stream_fence() when done. vi_load, vi_store, _n.
+ *           the caches, p aligned to the bytes that are written (also _f16, _bf16);
+ *           vf_stream_fence() when done. vi_load, vi_store, _n.
  * Floats    vf_set1 add sub mul div sqrt abs neg copysign round(nearest even) floor ceil trunc;
  *           vf_fma(a, b, c) = ab + c, vf_fms = ab - c, vf_fnma = c - ab, each rounded once (tiers
  *           without a fused instruction: through double, within 2^-29 of that). vf_min(a, b) is
@@ -24,15 +25,26 @@
  *           vf_select(m, a, b): a where m, else b.
  * Masks     vm_and or xor not, vm_any vm_all, vm_first(n): the first n lanes, vm_bits(m): bit i is
  *           lane i.
+ * Layout    vf_transpose(x): the square of VF_WIDTH vectors x[], in place. vi_load_u8_n(p, n): n
+ *           bytes, widened.
  * Integers  vi_set1 iota add sub mul and or xor min max, vi_shl shr(logical) sar(arithmetic) by a
  *           literal, vi_eq gt lt, vi_select.
  * Converts  vi_from_vf (nearest even; out of range is unspecified), vi_truncate_vf, vf_from_vi;
  *           bits kept: vf_as_vi, vi_as_vf.
+ * Doubles   vd: VD_WIDTH doubles; vd_set1 add load load_n store reduce_add.
  * Across    vf_reduce_add, vf_reduce_max, vf_reduce_min: lane i with lane i + width/2, then halves
  *           again: one fixed order.
  */
 #ifndef FOVEA_CPU_SIMD_SIMD_H
 #define FOVEA_CPU_SIMD_SIMD_H
+
+/* Before a loop of at most 16 rounds that must become straight code. */
+#ifdef __clang__
+    #define VF_UNROLLED _Pragma("unroll")
+#else
+    #define VF_UNROLLED _Pragma("GCC unroll 16")
+#endif
+#define VF_INLINE static inline __attribute__((always_inline))
 
 #if defined(FOVEA_TIER_SCALAR)
     #include "simd_scalar.h"

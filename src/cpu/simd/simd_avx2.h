@@ -95,6 +95,13 @@ static inline void vf_store_bf16_n(uint16_t *p, vf x, size_t n) {
     avx2_store_halves_n(p, avx2_to_bf16(x), n);
 }
 
+static inline void vf_stream_f16(uint16_t *p, vf x) {
+    _mm_stream_si128((__m128i *)p, _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
+static inline void vf_stream_bf16(uint16_t *p, vf x) {
+    _mm_stream_si128((__m128i *)p, avx2_to_bf16(x));
+}
+
 static inline vf vf_set1(float x) { return _mm256_set1_ps(x); }
 static inline vf vf_add(vf a, vf b) { return _mm256_add_ps(a, b); }
 static inline vf vf_sub(vf a, vf b) { return _mm256_sub_ps(a, b); }
@@ -151,6 +158,31 @@ static inline void vi_store(int32_t *p, vi x) { _mm256_storeu_si256((__m256i *)p
 static inline void vi_store_n(int32_t *p, vi x, size_t n) {
     _mm256_maskstore_epi32(p, vf_as_vi(vm_first(n)), x);
 }
+static inline vi vi_load_u8_n(const uint8_t *p, size_t n) {
+    uint8_t lanes[8] = {0};
+    for (size_t i = 0; i < n; ++i) lanes[i] = p[i];
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)lanes));
+}
+/* Pairs, then quads within the halves, then the halves. */
+VF_INLINE void vf_transpose(vf x[8]) {
+    vf y[8];
+    VF_UNROLLED for (int i = 0; i < 8; i += 2) {
+        y[i] = _mm256_unpacklo_ps(x[i], x[i + 1]);
+        y[i + 1] = _mm256_unpackhi_ps(x[i], x[i + 1]);
+    }
+    VF_UNROLLED for (int i = 0; i < 8; i += 4) {
+        x[i] = _mm256_shuffle_ps(y[i], y[i + 2], 0x44);
+        x[i + 1] = _mm256_shuffle_ps(y[i], y[i + 2], 0xee);
+        x[i + 2] = _mm256_shuffle_ps(y[i + 1], y[i + 3], 0x44);
+        x[i + 3] = _mm256_shuffle_ps(y[i + 1], y[i + 3], 0xee);
+    }
+    VF_UNROLLED for (int i = 0; i < 4; ++i) {
+        y[i] = _mm256_permute2f128_ps(x[i], x[i + 4], 0x20);
+        y[i + 4] = _mm256_permute2f128_ps(x[i], x[i + 4], 0x31);
+    }
+    VF_UNROLLED for (int i = 0; i < 8; ++i) x[i] = y[i];
+}
+
 static inline vi vi_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
 static inline vi vi_sub(vi a, vi b) { return _mm256_sub_epi32(a, b); }
 static inline vi vi_mul(vi a, vi b) { return _mm256_mullo_epi32(a, b); }
@@ -189,6 +221,23 @@ static inline float vf_reduce_min(vf x) {
     __m128 y = _mm_min_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
     y = _mm_min_ps(y, _mm_movehl_ps(y, y));
     return _mm_cvtss_f32(_mm_min_ss(y, _mm_shuffle_ps(y, y, 1)));
+}
+
+#define VD_WIDTH 4
+typedef __m256d vd;
+
+static inline vd vd_set1(double x) { return _mm256_set1_pd(x); }
+static inline vd vd_add(vd a, vd b) { return _mm256_add_pd(a, b); }
+static inline vd vd_load(const double *p) { return _mm256_loadu_pd(p); }
+static inline vd vd_load_n(const double *p, size_t n) {
+    __m256i first = _mm256_cmpgt_epi64(_mm256_set1_epi64x((long long)n),
+                                       _mm256_setr_epi64x(0, 1, 2, 3));
+    return _mm256_maskload_pd(p, first);
+}
+static inline void vd_store(double *p, vd x) { _mm256_storeu_pd(p, x); }
+static inline double vd_reduce_add(vd x) {
+    __m128d y = _mm_add_pd(_mm256_castpd256_pd128(x), _mm256_extractf128_pd(x, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(y, _mm_unpackhi_pd(y, y)));
 }
 
 #endif

@@ -79,6 +79,13 @@ static inline void vf_store_bf16_n(uint16_t *p, vf x, size_t n) {
     _mm256_mask_storeu_epi16(p, vm_first(n), avx512_to_bf16(x));
 }
 
+static inline void vf_stream_f16(uint16_t *p, vf x) {
+    _mm256_stream_si256((__m256i *)p, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
+static inline void vf_stream_bf16(uint16_t *p, vf x) {
+    _mm256_stream_si256((__m256i *)p, avx512_to_bf16(x));
+}
+
 static inline vf vf_set1(float x) { return _mm512_set1_ps(x); }
 static inline vf vf_add(vf a, vf b) { return _mm512_add_ps(a, b); }
 static inline vf vf_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
@@ -140,6 +147,35 @@ static inline void vi_store(int32_t *p, vi x) { _mm512_storeu_si512(p, x); }
 static inline void vi_store_n(int32_t *p, vi x, size_t n) {
     _mm512_mask_storeu_epi32(p, vm_first(n), x);
 }
+static inline vi vi_load_u8_n(const uint8_t *p, size_t n) {
+    return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(vm_first(n), p));
+}
+/* Pairs and quads within the 128-bit quarters, then the quarters, 4 x 4. */
+VF_INLINE void vf_transpose(vf x[16]) {
+    vf y[16];
+    VF_UNROLLED for (int i = 0; i < 16; i += 2) {
+        y[i] = _mm512_unpacklo_ps(x[i], x[i + 1]);
+        y[i + 1] = _mm512_unpackhi_ps(x[i], x[i + 1]);
+    }
+    VF_UNROLLED for (int i = 0; i < 16; i += 4) {
+        x[i] = _mm512_shuffle_ps(y[i], y[i + 2], 0x44);
+        x[i + 1] = _mm512_shuffle_ps(y[i], y[i + 2], 0xee);
+        x[i + 2] = _mm512_shuffle_ps(y[i + 1], y[i + 3], 0x44);
+        x[i + 3] = _mm512_shuffle_ps(y[i + 1], y[i + 3], 0xee);
+    }
+    VF_UNROLLED for (int i = 0; i < 4; ++i) {
+        vf a = _mm512_shuffle_f32x4(x[i], x[i + 4], 0x44);
+        vf b = _mm512_shuffle_f32x4(x[i], x[i + 4], 0xee);
+        vf c = _mm512_shuffle_f32x4(x[i + 8], x[i + 12], 0x44);
+        vf d = _mm512_shuffle_f32x4(x[i + 8], x[i + 12], 0xee);
+        y[i] = _mm512_shuffle_f32x4(a, c, 0x88);
+        y[i + 4] = _mm512_shuffle_f32x4(a, c, 0xdd);
+        y[i + 8] = _mm512_shuffle_f32x4(b, d, 0x88);
+        y[i + 12] = _mm512_shuffle_f32x4(b, d, 0xdd);
+    }
+    VF_UNROLLED for (int i = 0; i < 16; ++i) x[i] = y[i];
+}
+
 static inline vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
 static inline vi vi_sub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
 static inline vi vi_mul(vi a, vi b) { return _mm512_mullo_epi32(a, b); }
@@ -178,6 +214,22 @@ static inline float vf_reduce_min(vf x) {
     __m128 z = _mm_min_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
     z = _mm_min_ps(z, _mm_movehl_ps(z, z));
     return _mm_cvtss_f32(_mm_min_ss(z, _mm_shuffle_ps(z, z, 1)));
+}
+
+#define VD_WIDTH 8
+typedef __m512d vd;
+
+static inline vd vd_set1(double x) { return _mm512_set1_pd(x); }
+static inline vd vd_add(vd a, vd b) { return _mm512_add_pd(a, b); }
+static inline vd vd_load(const double *p) { return _mm512_loadu_pd(p); }
+static inline vd vd_load_n(const double *p, size_t n) {
+    return _mm512_maskz_loadu_pd((__mmask8)vm_first(n), p);
+}
+static inline void vd_store(double *p, vd x) { _mm512_storeu_pd(p, x); }
+static inline double vd_reduce_add(vd x) {
+    __m256d y = _mm256_add_pd(_mm512_castpd512_pd256(x), _mm512_extractf64x4_pd(x, 1));
+    __m128d z = _mm_add_pd(_mm256_castpd256_pd128(y), _mm256_extractf128_pd(y, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(z, _mm_unpackhi_pd(z, z)));
 }
 
 #endif

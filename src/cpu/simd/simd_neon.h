@@ -85,6 +85,9 @@ static inline void vf_store_bf16_n(uint16_t *p, vf x, size_t n) {
     neon_store_halves_n(p, neon_to_bf16(x), n);
 }
 
+static inline void vf_stream_f16(uint16_t *p, vf x) { vf_store_f16(p, x); }
+static inline void vf_stream_bf16(uint16_t *p, vf x) { vf_store_bf16(p, x); }
+
 static inline vf vf_set1(float x) { return vdupq_n_f32(x); }
 static inline vf vf_add(vf a, vf b) { return vaddq_f32(a, b); }
 static inline vf vf_sub(vf a, vf b) { return vsubq_f32(a, b); }
@@ -147,6 +150,19 @@ static inline void vi_store_n(int32_t *p, vi x, size_t n) {
     vst1q_s32(lanes, x);
     for (size_t i = 0; i < n; ++i) p[i] = lanes[i];
 }
+static inline vi vi_load_u8_n(const uint8_t *p, size_t n) {
+    int32_t lanes[4] = {0};
+    for (size_t i = 0; i < n; ++i) lanes[i] = p[i];
+    return vld1q_s32(lanes);
+}
+VF_INLINE void vf_transpose(vf x[4]) {
+    float32x4x2_t a = vtrnq_f32(x[0], x[1]), b = vtrnq_f32(x[2], x[3]);
+    x[0] = vcombine_f32(vget_low_f32(a.val[0]), vget_low_f32(b.val[0]));
+    x[1] = vcombine_f32(vget_low_f32(a.val[1]), vget_low_f32(b.val[1]));
+    x[2] = vcombine_f32(vget_high_f32(a.val[0]), vget_high_f32(b.val[0]));
+    x[3] = vcombine_f32(vget_high_f32(a.val[1]), vget_high_f32(b.val[1]));
+}
+
 static inline vi vi_add(vi a, vi b) { return vaddq_s32(a, b); }
 static inline vi vi_sub(vi a, vi b) { return vsubq_s32(a, b); }
 static inline vi vi_mul(vi a, vi b) { return vmulq_s32(a, b); }
@@ -181,5 +197,19 @@ static inline float vf_reduce_min(vf x) {
     vf y = vf_min(x, vextq_f32(x, x, 2));
     return neon_min(vgetq_lane_f32(y, 0), vgetq_lane_f32(y, 1));
 }
+
+#define VD_WIDTH 2
+typedef float64x2_t vd;
+
+static inline vd vd_set1(double x) { return vdupq_n_f64(x); }
+static inline vd vd_add(vd a, vd b) { return vaddq_f64(a, b); }
+static inline vd vd_load(const double *p) { return vld1q_f64(p); }
+static inline vd vd_load_n(const double *p, size_t n) {
+    double lanes[2] = {0};
+    for (size_t i = 0; i < n; ++i) lanes[i] = p[i];
+    return vld1q_f64(lanes);
+}
+static inline void vd_store(double *p, vd x) { vst1q_f64(p, x); }
+static inline double vd_reduce_add(vd x) { return vgetq_lane_f64(x, 0) + vgetq_lane_f64(x, 1); }
 
 #endif

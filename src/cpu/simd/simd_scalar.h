@@ -93,6 +93,9 @@ static inline void vf_store_bf16_n(uint16_t *p, vf x, size_t n) {
     if (n) *p = scalar_to_bf16(x);
 }
 
+static inline void vf_stream_f16(uint16_t *p, vf x) { vf_store_f16(p, x); }
+static inline void vf_stream_bf16(uint16_t *p, vf x) { vf_store_bf16(p, x); }
+
 static inline vf vf_set1(float x) { return x; }
 static inline vf vf_add(vf a, vf b) { return a + b; }
 static inline vf vf_sub(vf a, vf b) { return a - b; }
@@ -144,6 +147,9 @@ static inline void vi_store(int32_t *p, vi x) { *p = x; }
 static inline void vi_store_n(int32_t *p, vi x, size_t n) {
     if (n) *p = x;
 }
+static inline vi vi_load_u8_n(const uint8_t *p, size_t n) { return n ? *p : 0; }
+VF_INLINE void vf_transpose(vf x[1]) { (void)x; }
+
 static inline vi vi_add(vi a, vi b) { return (vi)((uint32_t)a + (uint32_t)b); }
 static inline vi vi_sub(vi a, vi b) { return (vi)((uint32_t)a - (uint32_t)b); }
 static inline vi vi_mul(vi a, vi b) { return (vi)((uint32_t)a * (uint32_t)b); }
@@ -168,5 +174,15 @@ static inline vf vf_from_vi(vi x) { return (vf)x; }
 static inline float vf_reduce_add(vf x) { return x; }
 static inline float vf_reduce_max(vf x) { return x; }
 static inline float vf_reduce_min(vf x) { return x; }
+
+#define VD_WIDTH 1
+typedef double vd;
+
+static inline vd vd_set1(double x) { return x; }
+static inline vd vd_add(vd a, vd b) { return a + b; }
+static inline vd vd_load(const double *p) { return *p; }
+static inline vd vd_load_n(const double *p, size_t n) { return n ? *p : 0.0; }
+static inline void vd_store(double *p, vd x) { *p = x; }
+static inline double vd_reduce_add(vd x) { return x; }
 
 #endif
