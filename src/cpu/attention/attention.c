@@ -58,17 +58,21 @@ static int64_t rows_of_a_block(const fovea_attention_call *call, int threads) {
     return round_up(larger((of_a_head + count - 1) / count, 1), TILE_ROWS);
 }
 
-/* The micro-kernels read f32 rows with unit stride in place. Rows 2 KiB apart or more share few L1
- * sets; where several tiles read them, a dense copy pays (bshd with 8 heads of 128: 77 % of the peak
- * in place, 88 % copied). */
-static bool needs_conversion(const fovea_attention_call *call, const fovea_view *view,
-                             int64_t block_rows) {
-    bool far = view->stride[2] >= 512 && view->stride[2] != view->shape[3];
-    return call->paged || view->dtype != FOVEA_F32 || view->stride[3] != 1 ||
-           (far && block_rows > TILE_ROWS);
+/* The micro-kernels read f32 rows with unit stride in place. */
+static bool needs_conversion(const fovea_attention_call *call, const fovea_view *view) {
+    return call->paged || view->dtype != FOVEA_F32 || view->stride[3] != 1;
 }
 
-/* A thread more than this many FLOPs apiece costs more to wake than it brings. */
+/* Values are read a row a key, over and over. Rows 2 KiB apart or more share few sets of L1 and take
+ * a page each, so where several tiles read them a dense copy pays (bshd, 8 heads of 128: 77 % of the
+ * peak in place, 83 % with v copied; copying k too gains nothing). */
+static bool values_are_far(const fovea_attention_call *call, int64_t block_rows) {
+    int64_t stride = call->v.stride[2];
+    return (stride >= 512 || stride <= -512) && stride != call->value_size &&
+           block_rows > TILE_ROWS;
+}
+
+/* A thread that would get less than half a million FLOPs costs more to wake than it brings. */
 static int threads_that_pay(const fovea_attention_call *call, int threads) {
     double operations = 2 * (double)(call->head_size + call->value_size) *
                         (double)(call->batch * call->query_heads) * (double)call->query_length *
@@ -86,8 +90,8 @@ static plan make_plan(const fovea_attention_call *call, algorithm algorithm, int
     p.superblocks = (rows + p.block_rows - 1) / p.block_rows;
     p.items = p.superblocks * call->batch * call->key_heads;
     if (p.items < p.threads) p.threads = (int)larger(p.items, 1);
-    p.convert_keys = needs_conversion(call, &call->k, p.block_rows);
-    p.convert_values = needs_conversion(call, &call->v, p.block_rows);
+    p.convert_keys = needs_conversion(call, &call->k);
+    p.convert_values = needs_conversion(call, &call->v) || values_are_far(call, p.block_rows);
     p.keys_floats = (size_t)(p.convert_keys ? round_up(p.block_keys * call->head_size, 16) : 0);
     p.values_floats =
         (size_t)(p.convert_values ? round_up(p.block_keys * call->value_size, 16) : 0);
