@@ -15,18 +15,6 @@ double fovea_seconds_now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-const char *fovea_seconds_text(double seconds, char *text, size_t size) {
-    static const struct {
-        double unit;
-        const char *name;
-    } units[] = {{1, "s"}, {1e-3, "ms"}, {1e-6, "µs"}, {1e-9, "ns"}};
-    int u = 0;
-    while (u < 3 && seconds < units[u].unit) u++;
-    double value = seconds / units[u].unit;
-    snprintf(text, size, "%.*f %s", value < 10 ? 2 : value < 100 ? 1 : 0, value, units[u].name);
-    return text;
-}
-
 bool fovea_arms_collect(fovea_arms *arms, const fovea_problem *problem, int threads,
                         uint64_t without) {
     char reason[160];

@@ -3,6 +3,7 @@
 #ifndef FOVEA_TOOLS_ARMS_H
 #define FOVEA_TOOLS_ARMS_H
 
+#include "bench_columns.h"
 #include "bench_statistics.h"
 #include "router/registry.h"
 #include "verify.h"
@@ -43,7 +44,5 @@ bool fovea_arms_time(fovea_arms *arms, const fovea_problem *problem, double seco
 const fovea_arm *fovea_arms_fastest(const fovea_arms *arms);
 
 double fovea_seconds_now(void);
-/* "1.23 ms" */
-const char *fovea_seconds_text(double seconds, char *text, size_t size);
 
 #endif
