@@ -250,7 +250,7 @@ static double number(const struct argp_state *state, const char *name, const cha
 static error_t parse(int key, char *value, struct argp_state *state) {
     arguments *a = state->input;
     const fovea_kernel *kernel = a->kernel < 0 ? NULL : fovea_catalogue_kernel(a->kernel);
-    if (key >= KEY_ARGUMENT)
+    if (key >= KEY_ARGUMENT && key < KEY_ARGUMENT + FOVEA_ARGUMENTS_MAX)
         set_item(a, state, kernel->arguments[key - KEY_ARGUMENT].name, value);
     else if (key >= KEY_PARAMETER && key < KEY_PARAMETER + FOVEA_PARAMETERS_MAX)
         set_item(a, state, kernel->parameters[key - KEY_PARAMETER].name, value);
