@@ -126,8 +126,12 @@ fovea_status fovea_call_kernel(fovea_context *context, int kernel, const DLTenso
     return status;
 }
 
-static fovea_status find_kernel(fovea_context *context, const char *kernel, int *index) {
+static fovea_status find_kernel(fovea_context *context, const char *kernel,
+                                DLTensor *const *tensors, size_t count_of_tensors, int *index) {
     *index = kernel ? fovea_catalogue_find(kernel) : -1;
+    if (!tensors && count_of_tensors > 0)
+        return fovea_fail(&context->message, FOVEA_INVALID_ARGUMENT,
+                          "tensors is NULL, count is %zu", count_of_tensors);
     if (*index >= 0) return FOVEA_OK;
     return fovea_fail(&context->message, FOVEA_INVALID_ARGUMENT, "there is no kernel «%s»",
                       kernel ? kernel : "(NULL)");
@@ -137,7 +141,7 @@ fovea_status fovea_call(fovea_context *context, const char *kernel, DLTensor *co
                         size_t count_of_tensors, const void *options) {
     int index;
     if (!context) return FOVEA_INVALID_ARGUMENT;
-    fovea_status status = find_kernel(context, kernel, &index);
+    fovea_status status = find_kernel(context, kernel, tensors, count_of_tensors, &index);
     if (status != FOVEA_OK) return status;
     return fovea_call_kernel(context, index, (const DLTensor *const *)tensors, count_of_tensors,
                              options);
@@ -169,7 +173,7 @@ fovea_status fovea_explain(fovea_context *context, const char *kernel, DLTensor 
     fovea_problem problem;
     fovea_choice choice;
     memset(route, 0, sizeof *route);
-    fovea_status status = find_kernel(context, kernel, &index);
+    fovea_status status = find_kernel(context, kernel, tensors, count_of_tensors, &index);
     if (status == FOVEA_OK)
         status = fovea_problem_create(index, (const DLTensor *const *)tensors, count_of_tensors,
                                       options, storage, &problem, &context->message);

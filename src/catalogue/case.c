@@ -89,9 +89,13 @@ static fovea_status set_parameter(fovea_case *c, int index, const char *value,
     }
     char *end;
     double number = strtod(value, &end);
-    if (end == value || *end || (parameter->kind == FOVEA_CHOICE && number != floor(number)))
+    bool whole =
+        parameter->kind == FOVEA_REAL || (number == floor(number) && fabs(number) < 0x1p63);
+    if (end == value || *end || !whole)
         return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s=%s: %s%s", parameter->name, value,
-                          parameter->choices ? "it is one of " : "not a number",
+                          parameter->choices              ? "it is one of "
+                          : parameter->kind == FOVEA_REAL ? "not a number"
+                                                          : "not a whole number",
                           parameter->choices ? parameter->choices : "");
     c->parameters[index] = number;
     return FOVEA_OK;
@@ -111,8 +115,12 @@ static fovea_status set_item(fovea_case *c, const char *key, const char *value, 
         return c->layout = (fovea_layout)index, FOVEA_OK;
     if (strcmp(key, "data") == 0 && (index = find_name(data_names, FOVEA_DATA_COUNT, value)) >= 0)
         return c->data = (fovea_distribution)index, FOVEA_OK;
-    if (strcmp(key, "seed") == 0 && fovea_kernel_parameter(case_kernel(c), "seed") < 0)
-        return c->seed = strtoull(value, NULL, 10), FOVEA_OK;
+    if (strcmp(key, "seed") == 0 && fovea_kernel_parameter(case_kernel(c), "seed") < 0) {
+        char *end;
+        c->seed = strtoull(value, &end, 10);
+        if (end != value && !*end) return FOVEA_OK;
+        return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "seed=%s: not a whole number", value);
+    }
     if ((index = letter_ignoring_case(kernel, key)) >= 0) {
         double extent = fovea_evaluate(value, lookup_n, &n);
         if (!(extent >= 0 && extent <= 0x1p52) || extent != floor(extent))
