@@ -125,8 +125,8 @@ static void measure_bandwidth(fovea_ceilings *ceilings, int threads) {
     for (size_t page = 0; page < bytes; page += 4096) memset((char *)buffer + page, 0, 4096);
     size_t count = bytes / sizeof *buffer;
     work all = {.loops = best->loops, .from = buffer, .count = count};
-    work halves = {.loops = best->loops, .from = buffer, .to = buffer + count / 2,
-                   .count = count / 2};
+    work halves = {
+        .loops = best->loops, .from = buffer, .to = buffer + count / 2, .count = count / 2};
     for (int n = 1; n <= threads; n = next_count(n, threads)) {
         measure(ceilings, "read", best->tier, "B/s", &all, read_buffer, n);
         measure(ceilings, "copy", best->tier, "B/s", &halves, copy_buffer, n);

@@ -316,7 +316,11 @@ static void compare(const fovea_verification *verification, int argument, const 
         double peer_share = share_of(view->dtype, expected, actual, peer, nan);
         if (share > verdict->share || verdict->output < 0)
             note_worst(verification, argument, e, actual, share, bound, verdict);
-        if (peer_share > verdict->peer_share) verdict->peer_share = peer_share;
+        if (peer_share > verdict->peer_share || verdict->peer_bound == 0) {
+            verdict->peer_share = fmax(peer_share, verdict->peer_share);
+            verdict->peer_error = peer_share > 0 ? fabs(actual - expected) : 0;
+            verdict->peer_bound = peer;
+        }
         verdict->wrong += !(share <= 1);
     }
     verdict->compared += output->count;

@@ -13,15 +13,19 @@ static double now(void) {
 }
 
 /* "cpu/avx2/flash: it does not serve f64\n..." of all that cannot serve. */
-static void list_declined(const fovea_problem *problem, char *text, size_t size) {
+static void list_declined(const fovea_context *context, const fovea_problem *problem, char *text,
+                          size_t size) {
     size_t used = 0;
     text[0] = 0;
     for (int i = 0; i < fovea_implementation_count(problem->index) && used < size; i++) {
         char reason[160] = "";
         const fovea_implementation *candidate = fovea_implementation_at(problem->index, i);
         if (fovea_implementation_serves(candidate, problem, reason, sizeof reason)) {
-            if (!candidate->only_by_name) continue;
-            snprintf(reason, sizeof reason, "it is used only when asked for by name");
+            bool wrong = fovea_routes_condemned(context->routes, problem->index, i);
+            if (!candidate->only_by_name && !wrong) continue;
+            snprintf(reason, sizeof reason,
+                     wrong ? "its results were wrong when routes were measured"
+                           : "it is used only when asked for by name");
         }
         used += (size_t)snprintf(text + used, size - used, "%s%s: %s", used ? "\n" : "",
                                  candidate->name, reason);
@@ -30,7 +34,7 @@ static void list_declined(const fovea_problem *problem, char *text, size_t size)
 
 static fovea_status none_serves(fovea_context *context, const fovea_problem *problem) {
     char declined[400];
-    list_declined(problem, declined, sizeof declined);
+    list_declined(context, problem, declined, sizeof declined);
     for (char *c = declined; *c; c++)
         if (*c == '\n') *c = ';';
     return fovea_fail(&context->message, FOVEA_UNSUPPORTED,
@@ -174,7 +178,7 @@ fovea_status fovea_explain(fovea_context *context, const char *kernel, DLTensor 
         status = fovea_problem_create(index, (const DLTensor *const *)tensors, count_of_tensors,
                                       options, storage, &problem, &context->message);
     if (status != FOVEA_OK) return status;
-    list_declined(&problem, route->declined, sizeof route->declined);
+    list_declined(context, &problem, route->declined, sizeof route->declined);
     if ((status = explain(context, &problem, &choice)) != FOVEA_OK) return status;
     snprintf(route->implementation, sizeof route->implementation, "%s",
              choice.implementation->name);

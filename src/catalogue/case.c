@@ -217,7 +217,8 @@ const char *fovea_case_text(const fovea_case *c, char *text, size_t size) {
                       c->dtypes[a] ? fovea_dtype_name((fovea_dtype)(c->dtypes[a] - 1)) : "1");
     }
     if (c->layout) used = append(text, size, used, "memory", layout_names[c->layout]);
-    if (c->data) used = append(text, size, used, "data", data_names[c->data]);
+    if (c->data && c->data < FOVEA_DATA_COUNT)
+        used = append(text, size, used, "data", data_names[c->data]);
     snprintf(value, sizeof value, "%llu", (unsigned long long)c->seed);
     if (c->seed != (uint64_t)kernel->number && fovea_kernel_parameter(kernel, "seed") < 0)
         append(text, size, used, "seed", value);
@@ -422,7 +423,7 @@ static fovea_status make_tensor(fovea_sample *sample, int a, fovea_message *mess
         return fovea_fail(message, FOVEA_OUT_OF_MEMORY, "no memory for %s (%zu bytes)",
                           argument->name, sample->bytes[a]);
     sample->present |= 1u << a;
-    memset(sample->storage[a], 0xA5, sample->bytes[a]);
+    if (c->data != FOVEA_DATA_NONE) memset(sample->storage[a], 0xA5, sample->bytes[a]);
     sample->tensors[a] = (DLTensor){.data = (char *)sample->storage[a] + (size_t)origin * size,
                                     .device = {kDLCPU, 0},
                                     .ndim = rank,
@@ -435,7 +436,8 @@ static fovea_status make_tensor(fovea_sample *sample, int a, fovea_message *mess
 static fovea_status fill_tensor(fovea_sample *sample, int a, fovea_message *message) {
     const fovea_argument *argument = &case_kernel(sample->c)->arguments[a];
     fovea_view view;
-    if (argument->role == FOVEA_OUTPUT) return FOVEA_OK;
+    bool filled = sample->c->data != FOVEA_DATA_NONE || argument->fill == FOVEA_FILL_BY_ROW;
+    if (argument->role == FOVEA_OUTPUT || !filled) return FOVEA_OK;
     fovea_status status =
         fovea_view_from_tensor(&sample->tensors[a], argument->name, &view, message);
     if (status != FOVEA_OK || fovea_view_elements(&view) == 0) return status;
