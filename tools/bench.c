@@ -186,12 +186,14 @@ static void note_peers(fovea_bench_run *run) {
 }
 
 /* Prints a suite as soon as its last case is measured. */
-static void print_finished(const fovea_bench_run *run, int i) {
+static void print_finished(fovea_bench_run *run, int i) {
     const char *suite = run->cases[i].suite;
     if (i + 1 < run->case_count && strcmp(run->cases[i + 1].suite, suite) == 0 &&
         !fovea_interrupted())
         return;
     clear_progress();
+    fovea_ceilings_refresh(&run->ceilings, run->threads, true);
+    fovea_bench_update_shares(run);
     fovea_bench_print_suite(run, suite);
 }
 
@@ -216,6 +218,7 @@ static void measure_all(fovea_bench_run *run) {
         time_left = left;
         time_left_at = fovea_bench_now();
         fovea_bench_measure(run, &run->cases[i], fmax(fmin(seconds, 20), 0.2), progress);
+        fovea_ceilings_refresh(&run->ceilings, run->threads, false);
         print_finished(run, i);
     }
     clear_progress();
@@ -241,6 +244,7 @@ static int finish(fovea_bench_run *run) {
     fovea_message message;
     run->interrupted = fovea_interrupted();
     fovea_environment_finish(run);
+    fovea_bench_update_shares(run);
     run->seconds = fovea_bench_now() - run->started;
     fovea_bench_print_foot(run);
     if (run->options.json && !fovea_bench_write_json(run, run->options.json, &message)) {

@@ -136,7 +136,6 @@ static void find_ceiling(bench *b) {
     c->by_bytes = memory && c->bytes / memory->value > c->operations / arithmetic->value;
     const fovea_ceiling *limit = c->by_bytes ? memory : arithmetic;
     snprintf(c->ceiling, sizeof c->ceiling, "%s", limit->name);
-    c->ceiling_value = limit->value;
 }
 
 /* ---- Arms ----------------------------------------------------------------------------------- */
@@ -463,10 +462,7 @@ static void conclude_row(const bench *b, fovea_bench_row *row) {
     const fovea_bench_case *c = b->c;
     row->summary = fovea_summarise(row->timings.values, row->timings.count);
     if (!row->summary.count) return;
-    double work = c->by_bytes ? c->bytes : c->operations;
-    if (c->ceiling_value > 0) row->share = work / row->summary.median / c->ceiling_value;
     row->flags |= size_flags(b);
-    if (row->share > 1) row->flags |= FOVEA_ROW_ABOVE_CEILING;
     if (row->summary.count < SAMPLES_FEW) row->flags |= FOVEA_ROW_FEW_SAMPLES;
     if (fovea_summary_spread(&row->summary) > noisy_spread) row->flags |= FOVEA_ROW_NOISY;
     if (throttled(c)) row->flags |= FOVEA_ROW_THROTTLED;
