@@ -25,6 +25,8 @@
  *           vf_select(m, a, b): a where m, else b.
  * Masks     vm_and or xor not, vm_any vm_all, vm_first(n): the first n lanes, vm_bits(m): bit i is
  *           lane i.
+ * Layout    vf_transpose(x): the square of VF_WIDTH vectors x[], in place. vi_load_u8_n(p, n): n
+ *           bytes, widened.
  * Integers  vi_set1 iota add sub mul and or xor min max, vi_shl shr(logical) sar(arithmetic) by a
  *           literal, vi_eq gt lt, vi_select.
  * Converts  vi_from_vf (nearest even; out of range is unspecified), vi_truncate_vf, vf_from_vi;
@@ -35,6 +37,14 @@
  */
 #ifndef FOVEA_CPU_SIMD_SIMD_H
 #define FOVEA_CPU_SIMD_SIMD_H
+
+/* Before a loop of at most 16 rounds that must become straight code. */
+#ifdef __clang__
+    #define VF_UNROLLED _Pragma("unroll")
+#else
+    #define VF_UNROLLED _Pragma("GCC unroll 16")
+#endif
+#define VF_INLINE static inline __attribute__((always_inline))
 
 #if defined(FOVEA_TIER_SCALAR)
     #include "simd_scalar.h"

@@ -158,6 +158,31 @@ static inline void vi_store(int32_t *p, vi x) { _mm256_storeu_si256((__m256i *)p
 static inline void vi_store_n(int32_t *p, vi x, size_t n) {
     _mm256_maskstore_epi32(p, vf_as_vi(vm_first(n)), x);
 }
+static inline vi vi_load_u8_n(const uint8_t *p, size_t n) {
+    uint8_t lanes[8] = {0};
+    for (size_t i = 0; i < n; ++i) lanes[i] = p[i];
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)lanes));
+}
+/* Pairs, then quads within the halves, then the halves. */
+VF_INLINE void vf_transpose(vf x[8]) {
+    vf y[8];
+    VF_UNROLLED for (int i = 0; i < 8; i += 2) {
+        y[i] = _mm256_unpacklo_ps(x[i], x[i + 1]);
+        y[i + 1] = _mm256_unpackhi_ps(x[i], x[i + 1]);
+    }
+    VF_UNROLLED for (int i = 0; i < 8; i += 4) {
+        x[i] = _mm256_shuffle_ps(y[i], y[i + 2], 0x44);
+        x[i + 1] = _mm256_shuffle_ps(y[i], y[i + 2], 0xee);
+        x[i + 2] = _mm256_shuffle_ps(y[i + 1], y[i + 3], 0x44);
+        x[i + 3] = _mm256_shuffle_ps(y[i + 1], y[i + 3], 0xee);
+    }
+    VF_UNROLLED for (int i = 0; i < 4; ++i) {
+        y[i] = _mm256_permute2f128_ps(x[i], x[i + 4], 0x20);
+        y[i + 4] = _mm256_permute2f128_ps(x[i], x[i + 4], 0x31);
+    }
+    VF_UNROLLED for (int i = 0; i < 8; ++i) x[i] = y[i];
+}
+
 static inline vi vi_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
 static inline vi vi_sub(vi a, vi b) { return _mm256_sub_epi32(a, b); }
 static inline vi vi_mul(vi a, vi b) { return _mm256_mullo_epi32(a, b); }

@@ -147,6 +147,35 @@ static inline void vi_store(int32_t *p, vi x) { _mm512_storeu_si512(p, x); }
 static inline void vi_store_n(int32_t *p, vi x, size_t n) {
     _mm512_mask_storeu_epi32(p, vm_first(n), x);
 }
+static inline vi vi_load_u8_n(const uint8_t *p, size_t n) {
+    return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(vm_first(n), p));
+}
+/* Pairs and quads within the 128-bit quarters, then the quarters, 4 x 4. */
+VF_INLINE void vf_transpose(vf x[16]) {
+    vf y[16];
+    VF_UNROLLED for (int i = 0; i < 16; i += 2) {
+        y[i] = _mm512_unpacklo_ps(x[i], x[i + 1]);
+        y[i + 1] = _mm512_unpackhi_ps(x[i], x[i + 1]);
+    }
+    VF_UNROLLED for (int i = 0; i < 16; i += 4) {
+        x[i] = _mm512_shuffle_ps(y[i], y[i + 2], 0x44);
+        x[i + 1] = _mm512_shuffle_ps(y[i], y[i + 2], 0xee);
+        x[i + 2] = _mm512_shuffle_ps(y[i + 1], y[i + 3], 0x44);
+        x[i + 3] = _mm512_shuffle_ps(y[i + 1], y[i + 3], 0xee);
+    }
+    VF_UNROLLED for (int i = 0; i < 4; ++i) {
+        vf a = _mm512_shuffle_f32x4(x[i], x[i + 4], 0x44);
+        vf b = _mm512_shuffle_f32x4(x[i], x[i + 4], 0xee);
+        vf c = _mm512_shuffle_f32x4(x[i + 8], x[i + 12], 0x44);
+        vf d = _mm512_shuffle_f32x4(x[i + 8], x[i + 12], 0xee);
+        y[i] = _mm512_shuffle_f32x4(a, c, 0x88);
+        y[i + 4] = _mm512_shuffle_f32x4(a, c, 0xdd);
+        y[i + 8] = _mm512_shuffle_f32x4(b, d, 0x88);
+        y[i + 12] = _mm512_shuffle_f32x4(b, d, 0xdd);
+    }
+    VF_UNROLLED for (int i = 0; i < 16; ++i) x[i] = y[i];
+}
+
 static inline vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
 static inline vi vi_sub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
 static inline vi vi_mul(vi a, vi b) { return _mm512_mullo_epi32(a, b); }

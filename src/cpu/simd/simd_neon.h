@@ -150,6 +150,19 @@ static inline void vi_store_n(int32_t *p, vi x, size_t n) {
     vst1q_s32(lanes, x);
     for (size_t i = 0; i < n; ++i) p[i] = lanes[i];
 }
+static inline vi vi_load_u8_n(const uint8_t *p, size_t n) {
+    int32_t lanes[4] = {0};
+    for (size_t i = 0; i < n; ++i) lanes[i] = p[i];
+    return vld1q_s32(lanes);
+}
+VF_INLINE void vf_transpose(vf x[4]) {
+    float32x4x2_t a = vtrnq_f32(x[0], x[1]), b = vtrnq_f32(x[2], x[3]);
+    x[0] = vcombine_f32(vget_low_f32(a.val[0]), vget_low_f32(b.val[0]));
+    x[1] = vcombine_f32(vget_low_f32(a.val[1]), vget_low_f32(b.val[1]));
+    x[2] = vcombine_f32(vget_high_f32(a.val[0]), vget_high_f32(b.val[0]));
+    x[3] = vcombine_f32(vget_high_f32(a.val[1]), vget_high_f32(b.val[1]));
+}
+
 static inline vi vi_add(vi a, vi b) { return vaddq_s32(a, b); }
 static inline vi vi_sub(vi a, vi b) { return vsubq_s32(a, b); }
 static inline vi vi_mul(vi a, vi b) { return vmulq_s32(a, b); }

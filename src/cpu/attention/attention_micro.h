@@ -1,0 +1,171 @@
+/* The two matrix products of attention, on tiles of query rows that lie across vector lanes.
+ *
+ * A tile is `vectors` vectors of query rows. Its queries are packed [head_size][rows], its scores [keys][rows], its output
+ * [value_size][rows]; `pitch` is the number of floats from one such line to the next. A micro-kernel keeps a few keys (or a few
+ * columns of v) times all vectors of the tile in registers; a step of its loop loads one line of the tile and broadcasts one float a key
+ * straight from k or v as they lie in memory, so that neither is packed. Loads a step: vectors + keys, for vectors * keys
+ * fused multiply-adds: 10 for 24 on AVX-512, 8 for 12 on AVX2, within two loads a cycle.
+ */
+#ifndef FOVEA_CPU_ATTENTION_ATTENTION_MICRO_H
+#define FOVEA_CPU_ATTENTION_ATTENTION_MICRO_H
+
+#include "cpu/simd/simd_math.h"
+
+#include <stdbool.h>
+
+/* The most vectors a tile has. Accumulators, one line of the tile and a broadcast must fit the registers (32 or 16). */
+#if defined(FOVEA_TIER_AVX2)
+enum { TILE_VECTORS = 2 };
+#else
+enum { TILE_VECTORS = 4 };
+#endif
+enum { TILE_ROWS = TILE_VECTORS * VF_WIDTH };
+
+/* s[key][rows] = k q for `keys` keys; maximum[rows] takes them in (NaN is left out). */
+VF_INLINE void score_group(const int keys, const int vectors, int64_t head_size, const float *q,
+                           int64_t pitch, const float *k, int64_t key_stride, float *s,
+                           float *maximum) {
+    vf sum[12][TILE_VECTORS];
+    VF_UNROLLED for (int r = 0; r < keys; r++) VF_UNROLLED for (int v = 0; v < vectors; v++)
+        sum[r][v] = vf_set1(0);
+    for (int64_t d = 0; d < head_size; d++, q += pitch) {
+        vf line[TILE_VECTORS];
+        VF_UNROLLED for (int v = 0; v < vectors; v++) line[v] = vf_load(q + v * VF_WIDTH);
+        VF_UNROLLED for (int r = 0; r < keys; r++) {
+            vf key = vf_set1(k[r * key_stride + d]);
+            VF_UNROLLED for (int v = 0; v < vectors; v++) sum[r][v] =
+                vf_fma(key, line[v], sum[r][v]);
+        }
+    }
+    VF_UNROLLED for (int v = 0; v < vectors; v++) {
+        vf largest = vf_load(maximum + v * VF_WIDTH);
+        VF_UNROLLED for (int r = 0; r < keys; r++) {
+            largest = vf_max(sum[r][v], largest);
+            vf_store(s + r * pitch + v * VF_WIDTH, sum[r][v]);
+        }
+        vf_store(maximum + v * VF_WIDTH, largest);
+    }
+}
+
+/* out[column][rows] (+)= v^T p for `columns` columns of v, over all keys of a block. */
+VF_INLINE void value_group(const int columns, const int vectors, int64_t keys, const float *p,
+                           int64_t pitch, const float *value, int64_t value_stride, float *out,
+                           bool first) {
+    vf sum[12][TILE_VECTORS];
+    VF_UNROLLED for (int r = 0; r < columns; r++) VF_UNROLLED for (int v = 0; v < vectors; v++)
+        sum[r][v] = first ? vf_set1(0) : vf_load(out + r * pitch + v * VF_WIDTH);
+    for (int64_t j = 0; j < keys; j++, p += pitch, value += value_stride) {
+        vf line[TILE_VECTORS];
+        VF_UNROLLED for (int v = 0; v < vectors; v++) line[v] = vf_load(p + v * VF_WIDTH);
+        VF_UNROLLED for (int r = 0; r < columns; r++) {
+            vf column = vf_set1(value[r]);
+            VF_UNROLLED for (int v = 0; v < vectors; v++) sum[r][v] =
+                vf_fma(column, line[v], sum[r][v]);
+        }
+    }
+    VF_UNROLLED for (int r = 0; r < columns; r++) VF_UNROLLED for (int v = 0; v < vectors; v++)
+        vf_store(out + r * pitch + v * VF_WIDTH, sum[r][v]);
+}
+
+/* What is left of a block after the groups of `most` is done in groups of 8, 4, 2, 1. */
+#define IN_GROUPS(most, count, CALL)                                                               \
+    do {                                                                                           \
+        int64_t i = 0;                                                                             \
+        for (; i + (most) <= (count); i += (most)) CALL(most);                                     \
+        if ((most) > 8 && i + 8 <= (count)) {                                                      \
+            CALL(8);                                                                               \
+            i += 8;                                                                                \
+        }                                                                                          \
+        if ((most) > 4 && i + 4 <= (count)) {                                                      \
+            CALL(4);                                                                               \
+            i += 4;                                                                                \
+        }                                                                                          \
+        if ((most) > 2 && i + 2 <= (count)) {                                                      \
+            CALL(2);                                                                               \
+            i += 2;                                                                                \
+        }                                                                                          \
+        for (; i < (count); i++) CALL(1);                                                          \
+    } while (0)
+
+#define SCORE_GROUP(n)                                                                             \
+    score_group(n, vectors, head_size, q, pitch, k + i * key_stride, key_stride, s + i * pitch,    \
+                maximum)
+VF_INLINE void score_block(const int most, const int vectors, int64_t keys, int64_t head_size,
+                           const float *q, int64_t pitch, const float *k, int64_t key_stride,
+                           float *s, float *maximum) {
+    IN_GROUPS(most, keys, SCORE_GROUP);
+}
+
+#define VALUE_GROUP(n)                                                                             \
+    value_group(n, vectors, keys, p, pitch, value + i, value_stride, out + i * pitch, first)
+VF_INLINE void value_block(const int most, const int vectors, int64_t keys, int64_t value_size,
+                           const float *p, int64_t pitch, const float *value, int64_t value_stride,
+                           float *out, bool first) {
+    IN_GROUPS(most, value_size, VALUE_GROUP);
+}
+
+/* Turns scores [keys][rows] into p = 2^(s - reference) in place and returns their sums in block_sum. */
+VF_INLINE void exponential_block(const int vectors, int64_t keys, int64_t pitch, float *s,
+                                 const float *reference, float *block_sum) {
+    vf sum[TILE_VECTORS], m[TILE_VECTORS];
+    VF_UNROLLED for (int v = 0; v < vectors; v++) {
+        sum[v] = vf_set1(0);
+        m[v] = vf_load(reference + v * VF_WIDTH);
+    }
+    for (int64_t j = 0; j < keys; j++, s += pitch) VF_UNROLLED for (int v = 0; v < vectors; v++) {
+            vf p = vf_exp2_softmax(vf_sub(vf_load(s + v * VF_WIDTH), m[v]));
+            vf_store(s + v * VF_WIDTH, p);
+            sum[v] = vf_add(sum[v], p);
+        }
+    VF_UNROLLED for (int v = 0; v < vectors; v++) vf_store(block_sum + v * VF_WIDTH, sum[v]);
+}
+
+typedef struct micro_kernels {
+    void (*scores)(int64_t keys, int64_t head_size, const float *q, int64_t pitch, const float *k,
+                   int64_t key_stride, float *s, float *maximum);
+    void (*values)(int64_t keys, int64_t value_size, const float *p, int64_t pitch,
+                   const float *value, int64_t value_stride, float *out, bool first);
+    void (*exponentials)(int64_t keys, int64_t pitch, float *s, const float *reference,
+                         float *block_sum);
+} micro_kernels;
+
+#define MICRO_KERNELS(vectors, most)                                                               \
+    static void scores_##vectors(int64_t keys, int64_t head_size, const float *q, int64_t pitch,   \
+                                 const float *k, int64_t key_stride, float *s, float *maximum) {   \
+        score_block(most, vectors, keys, head_size, q, pitch, k, key_stride, s, maximum);          \
+    }                                                                                              \
+    static void values_##vectors(int64_t keys, int64_t value_size, const float *p, int64_t pitch,  \
+                                 const float *value, int64_t value_stride, float *out,             \
+                                 bool first) {                                                     \
+        if (first)                                                                                 \
+            value_block(most, vectors, keys, value_size, p, pitch, value, value_stride, out,       \
+                        true);                                                                     \
+        else                                                                                       \
+            value_block(most, vectors, keys, value_size, p, pitch, value, value_stride, out,       \
+                        false);                                                                    \
+    }                                                                                              \
+    static void exponentials_##vectors(int64_t keys, int64_t pitch, float *s,                      \
+                                       const float *reference, float *block_sum) {                 \
+        exponential_block(vectors, keys, pitch, s, reference, block_sum);                          \
+    }
+#define MICRO_ROW(vectors) [vectors] = {scores_##vectors, values_##vectors, exponentials_##vectors}
+
+#if defined(FOVEA_TIER_AVX2)
+MICRO_KERNELS(1, 12)
+MICRO_KERNELS(2, 6)
+static const micro_kernels micro[] = {MICRO_ROW(1), MICRO_ROW(2)};
+#elif defined(FOVEA_TIER_SCALAR)
+MICRO_KERNELS(1, 2)
+MICRO_KERNELS(2, 2)
+MICRO_KERNELS(3, 2)
+MICRO_KERNELS(4, 2)
+static const micro_kernels micro[] = {MICRO_ROW(1), MICRO_ROW(2), MICRO_ROW(3), MICRO_ROW(4)};
+#else
+MICRO_KERNELS(1, 12)
+MICRO_KERNELS(2, 12)
+MICRO_KERNELS(3, 8)
+MICRO_KERNELS(4, 6)
+static const micro_kernels micro[] = {MICRO_ROW(1), MICRO_ROW(2), MICRO_ROW(3), MICRO_ROW(4)};
+#endif
+
+#endif

@@ -1,0 +1,278 @@
+/* A tile of query rows on its way through the keys: what is known of its rows, what changes their scores, the online softmax.
+ *
+ * Scores are in units of log 2: log2(e) is folded into the packed queries, so that p = 2^(s - reference). The reference of a
+ * row is a maximum seen earlier; it moves only when the maximum has grown by more than 8, because p up to 2^8 does no harm to
+ * f32, and the accumulator is then rescaled (Dao's online softmax, lazily). Each lane decides for itself, and blocks of
+ * keys start at fixed multiples of block_keys, so that a row's bits depend neither on threads nor on other rows.
+ */
+#ifndef FOVEA_CPU_ATTENTION_ATTENTION_TILE_H
+#define FOVEA_CPU_ATTENTION_ATTENTION_TILE_H
+
+#include "cpu/attention/attention_rows.h"
+
+#include <math.h>
+
+#define LOG2E 1.4426950408889634
+#define LN2 0x1.62e43p-1f
+#define NEGATIVE_INFINITY vf_set1(-INFINITY)
+
+/* Query rows that share a key head are numbered together: row r is query r / group of head r %
+ * group. Arrays have an entry a lane; lanes past the last row repeat it. */
+typedef struct tile {
+    int vectors;                 /* of rows, the last may be partly empty */
+    int64_t row, rows;           /* the first, and how many */
+    int64_t low, high;           /* keys that some row attends */
+    int64_t full_low, full_high; /* keys that all rows attend */
+    bool started;                /* some block has been seen */
+    float *q, *out;              /* [head_size][TILE_ROWS], [value_size][TILE_ROWS] */
+    float *reference, *sum, *slope;
+    int32_t *query, *head;
+    int32_t *first, *end, *position; /* keys that a row attends; where it stands among them */
+} tile;
+enum { TILE_ARRAYS = 8 };
+
+/* What a work item is about. */
+typedef struct tile_context {
+    const fovea_attention_call *call;
+    fovea_sequence sequence;
+    int64_t key_head;
+    bool general; /* scores need more than lane limits: softcap, bias, slopes, boolean mask */
+    bool limited; /* rows attend different keys */
+} tile_context;
+
+static inline float head_float(const fovea_view *view, int64_t head) {
+    float value;
+    memcpy(&value, view->data + head * view->stride[0] * 4, sizeof value);
+    return value;
+}
+
+/* Addresses of the rows of one vector of the tile. `start` is what the view's rows begin with:
+ * query_start, or 0 in a mask or bias. */
+static void vector_rows(const tile_context *at, const tile *t, const fovea_view *view,
+                        int64_t start, int vector, char *rows[VF_WIDTH]) {
+    int64_t size = (int64_t)fovea_dtype_size(view->dtype);
+    int64_t of_head = view->stride[1] * size, of_query = view->stride[2] * size;
+    char *base = view->data + at->sequence.batch * view->stride[0] * size + start * of_query;
+    const int32_t *head = t->head + vector * VF_WIDTH, *query = t->query + vector * VF_WIDTH;
+    for (int i = 0; i < VF_WIDTH; i++) rows[i] = base + head[i] * of_head + query[i] * of_query;
+}
+
+static void number_rows(const tile_context *at, tile *t) {
+    int64_t group = at->call->group, first_head = at->key_head * group;
+    int64_t query = t->row / group, member = t->row % group;
+    for (int64_t i = 0; i < t->vectors * VF_WIDTH; i++) {
+        t->query[i] = (int32_t)query, t->head[i] = (int32_t)(first_head + member);
+        if (i + 1 < t->rows && ++member == group) member = 0, query++;
+    }
+}
+
+static void set_limits(const tile_context *at, tile *t) {
+    int64_t first = 0, end = at->sequence.key_count;
+    int64_t low = INT64_MAX, high = 0, full_low = 0, full_high = INT64_MAX;
+    for (int64_t i = 0; i < t->vectors * VF_WIDTH; i++) {
+        bool changed = i == 0 || (at->limited && t->query[i] != t->query[i - 1]);
+        if (at->limited && changed)
+            fovea_attended_keys(at->call, &at->sequence, t->query[i], &first, &end);
+        t->first[i] = (int32_t)first, t->end[i] = (int32_t)end;
+        if (!changed) continue;
+        if (first < end) low = smaller(low, first), high = larger(high, end);
+        full_low = larger(full_low, first), full_high = smaller(full_high, end);
+    }
+    t->low = smaller(low, high), t->high = high;
+    t->full_low = full_low, t->full_high = full_high;
+}
+
+static void set_slopes(const tile_context *at, tile *t) {
+    for (int64_t i = 0; i < t->vectors * VF_WIDTH; i++) {
+        double slope = head_float(&at->call->slopes, t->head[i]);
+        t->slope[i] = (float)(slope * LOG2E);
+        t->position[i] = (int32_t)fovea_query_position(at->call, &at->sequence, t->query[i]);
+    }
+}
+
+static void tile_begin(const tile_context *at, tile *t) {
+    const fovea_attention_call *call = at->call;
+    float factor = (float)(call->scale * LOG2E);
+    char *rows[VF_WIDTH];
+    number_rows(at, t);
+    set_limits(at, t);
+    if (call->has_slopes) set_slopes(at, t);
+    for (int v = 0; v < t->vectors; v++) {
+        vector_rows(at, t, &call->q, at->sequence.query_start, v, rows);
+        pack_rows((const char *const *)rows, call->q.dtype, call->q.stride[3], call->head_size,
+                  factor, t->q + v * VF_WIDTH, TILE_ROWS);
+        vf_store(t->reference + v * VF_WIDTH, NEGATIVE_INFINITY);
+        vf_store(t->sum + v * VF_WIDTH, vf_set1(0));
+    }
+    t->started = false;
+}
+
+/* ---- What changes scores ------------------------------------------------------------------------ */
+
+/* panel[j][rows of the vector] = element (row, key + j) of a mask or bias, j < count <= VF_WIDTH. */
+static void load_panel(const tile_context *at, const tile *t, const fovea_view *view, int vector,
+                       int64_t key, int64_t count, vf panel[VF_WIDTH]) {
+    int64_t stride = view->stride[3];
+    char *rows[VF_WIDTH];
+    vector_rows(at, t, view, 0, vector, rows);
+    for (int i = 0; i < VF_WIDTH; i++) {
+        const char *from = rows[i];
+        if (fovea_dtype_size(view->dtype) > 1) {
+            panel[i] = load_elements(from, view->dtype, stride, key, count);
+            continue;
+        }
+        uint8_t lanes[VF_WIDTH];
+        const uint8_t *p = (const uint8_t *)from + key * stride;
+        for (int64_t j = 0; stride != 1 && j < count; j++) lanes[j] = p[j * stride];
+        panel[i] = vf_from_vi(vi_load_u8_n(stride != 1 ? lanes : p, (size_t)count));
+    }
+    vf_transpose(panel);
+}
+
+/* c tanh(s / c), in units of log 2 */
+static void cap_scores(const tile_context *at, float *s, int64_t keys, int vectors) {
+    double cap = at->call->softcap * LOG2E;
+    vf c = vf_set1((float)cap), inverse = vf_set1((float)(1 / cap));
+    for (int64_t j = 0; j < keys; j++)
+        for (int v = 0; v < vectors; v++) {
+            float *p = s + j * TILE_ROWS + v * VF_WIDTH;
+            vf_store(p, vf_mul(c, vf_tanh(vf_mul(vf_load(p), inverse))));
+        }
+}
+
+static void add_bias_and_mask(const tile_context *at, const tile *t, float *s, int vector,
+                              int64_t key, int64_t count) {
+    vf panel[VF_WIDTH];
+    if (at->call->has_bias) {
+        load_panel(at, t, &at->call->bias, vector, key, count, panel);
+        for (int64_t j = 0; j < count; j++, s += TILE_ROWS)
+            vf_store(s, vf_fma(panel[j], vf_set1((float)LOG2E), vf_load(s)));
+        s -= count * TILE_ROWS;
+    }
+    if (at->call->has_mask) {
+        load_panel(at, t, &at->call->mask, vector, key, count, panel);
+        for (int64_t j = 0; j < count; j++, s += TILE_ROWS)
+            vf_store(s, vf_select(vf_ne(panel[j], vf_set1(0)), vf_load(s), NEGATIVE_INFINITY));
+    }
+}
+
+static void add_slopes(const tile *t, float *s, int64_t key, int64_t keys) {
+    for (int64_t j = 0; j < keys; j++)
+        for (int v = 0; v < t->vectors; v++) {
+            float *p = s + j * TILE_ROWS + v * VF_WIDTH;
+            vi distance = vi_sub(vi_set1((int32_t)(key + j)), vi_load(t->position + v * VF_WIDTH));
+            vf slope = vf_load(t->slope + v * VF_WIDTH);
+            vf_store(p, vf_fma(slope, vf_from_vi(distance), vf_load(p)));
+        }
+}
+
+static void change_scores(const tile_context *at, const tile *t, float *s, int64_t key,
+                          int64_t keys) {
+    const fovea_attention_call *call = at->call;
+    if (isfinite(call->softcap)) cap_scores(at, s, keys, t->vectors);
+    for (int v = 0; (call->has_bias || call->has_mask) && v < t->vectors; v++)
+        for (int64_t j = 0; j < keys; j += VF_WIDTH)
+            add_bias_and_mask(at, t, s + j * TILE_ROWS + v * VF_WIDTH, v, key + j,
+                              smaller(keys - j, VF_WIDTH));
+    if (call->has_slopes) add_slopes(t, s, key, keys);
+}
+
+/* -inf where a row does not attend a key, and the maxima of what is left. */
+static void limit_scores(const tile *t, float *s, int64_t key, int64_t keys, float *maximum) {
+    for (int v = 0; v < t->vectors; v++) {
+        vi first = vi_load(t->first + v * VF_WIDTH), end = vi_load(t->end + v * VF_WIDTH);
+        vf largest = NEGATIVE_INFINITY;
+        for (int64_t j = 0; j < keys; j++) {
+            float *p = s + j * TILE_ROWS + v * VF_WIDTH;
+            vi number = vi_set1((int32_t)(key + j));
+            vm out = vm_or(vi_lt(number, first), vm_not(vi_lt(number, end)));
+            vf score = vf_select(out, NEGATIVE_INFINITY, vf_load(p));
+            largest = vf_max(score, largest);
+            vf_store(p, score);
+        }
+        vf_store(maximum + v * VF_WIDTH, largest);
+    }
+}
+
+/* ---- Online softmax ------------------------------------------------------------------------------- */
+
+static void rescale(const tile *t, int vector, vf factor, int64_t value_size) {
+    float *out = t->out + vector * VF_WIDTH;
+    for (int64_t d = 0; d < value_size; d++, out += TILE_ROWS)
+        vf_store(out, vf_mul(vf_load(out), factor));
+}
+
+/* Moves the references where the block's maxima demand it. `shift` gets what to subtract: the reference, or 0 where
+ * there is none yet (-inf - -inf would be NaN). */
+static void move_references(tile *t, const float *maximum, int64_t value_size, float *shift) {
+    for (int v = 0; v < t->vectors; v++) {
+        vf old = vf_load(t->reference + v * VF_WIDTH), block = vf_load(maximum + v * VF_WIDTH);
+        vm grows = vf_gt(block, vf_add(old, vf_set1(8)));
+        vf reference = vf_select(grows, block, old);
+        if (vm_any(grows)) {
+            vf factor = vf_select(grows, vf_exp2_softmax(vf_sub(old, reference)), vf_set1(1));
+            float *sum = t->sum + v * VF_WIDTH;
+            vf_store(sum, vf_mul(vf_load(sum), factor));
+            if (t->started) rescale(t, v, factor, value_size);
+            vf_store(t->reference + v * VF_WIDTH, reference);
+        }
+        vm none = vf_eq(reference, NEGATIVE_INFINITY);
+        vf_store(shift + v * VF_WIDTH, vf_select(none, vf_set1(0), reference));
+    }
+}
+
+static void softmax_block(tile *t, float *s, int64_t keys, const float *maximum,
+                          int64_t value_size) {
+    float shift[TILE_ROWS], block_sum[TILE_ROWS];
+    move_references(t, maximum, value_size, shift);
+    micro[t->vectors].exponentials(keys, TILE_ROWS, s, shift, block_sum);
+    for (int v = 0; v < t->vectors; v++) {
+        float *sum = t->sum + v * VF_WIDTH;
+        vf_store(sum, vf_add(vf_load(sum), vf_load(block_sum + v * VF_WIDTH)));
+    }
+}
+
+/* ---- The end ---------------------------------------------------------------------------------- */
+
+/* Lets the sinks join: as a key with that score and no value. Returns the factor of the output. */
+static vf join_sinks(const tile_context *at, const tile *t, int v, vf *reference, vf *sum) {
+    float sinks[VF_WIDTH];
+    for (int i = 0; i < VF_WIDTH; i++) {
+        double sink = head_float(&at->call->sinks, t->head[v * VF_WIDTH + i]);
+        sinks[i] = (float)(sink * LOG2E);
+    }
+    vf sink = vf_load(sinks), joint = vf_max(sink, *reference);
+    vf shift = vf_select(vf_eq(joint, NEGATIVE_INFINITY), vf_set1(0), joint);
+    vf factor = vf_exp2_softmax(vf_sub(*reference, shift));
+    *sum = vf_fma(*sum, factor, vf_exp2_softmax(vf_sub(sink, shift)));
+    *reference = joint;
+    return factor;
+}
+
+static void store_lse(const tile_context *at, const tile *t, int v, int64_t filled, vf lse) {
+    float lanes[VF_WIDTH];
+    char *rows[VF_WIDTH];
+    vf_store(lanes, lse);
+    vector_rows(at, t, &at->call->lse, at->sequence.query_start, v, rows);
+    for (int64_t i = 0; i < filled; i++) memcpy(rows[i], &lanes[i], sizeof lanes[i]);
+}
+
+static void tile_finish(const tile_context *at, const tile *t) {
+    const fovea_attention_call *call = at->call;
+    double keep = 1 - call->options->dropout;
+    for (int v = 0; v < t->vectors; v++) {
+        char *rows[VF_WIDTH];
+        int64_t filled = smaller(t->rows - v * VF_WIDTH, VF_WIDTH);
+        vf reference = vf_load(t->reference + v * VF_WIDTH), sum = vf_load(t->sum + v * VF_WIDTH);
+        vm empty = t->started ? vf_eq(sum, vf_set1(0)) : vm_first(VF_WIDTH);
+        vf factor = vf_set1((float)(1 / keep));
+        if (call->has_sinks) factor = vf_mul(factor, join_sinks(at, t, v, &reference, &sum));
+        vector_rows(at, t, &call->out, at->sequence.query_start, v, rows);
+        unpack_rows(t->out + v * VF_WIDTH, TILE_ROWS, call->value_size, vf_div(factor, sum), empty,
+                    rows, filled, call->out.dtype, call->out.stride[3]);
+        if (call->has_lse)
+            store_lse(at, t, v, filled, vf_fma(reference, vf_set1(LN2), vf_log(sum)));
+    }
+}
+
+#endif
