@@ -209,15 +209,20 @@ static double budget_of(const fovea_bench_run *run) {
     return seconds;
 }
 
-/* What a suite asks for belongs to its cases, so that a filter leaves each its time at most doubled. */
+/* Each case gets its weight's share of the time that is left, and what it saves is for the others. */
 static void measure_all(fovea_bench_run *run) {
-    double budget = budget_of(run), start = fovea_bench_now();
+    double budget = budget_of(run), start = fovea_bench_now(), weight = 0, all = 0;
+    for (int i = 0; i < run->case_count; i++) all += run->cases[i].weight;
+    weight = all;
     for (int i = 0; i < run->case_count && !fovea_interrupted(); i++) {
+        fovea_bench_case *c = &run->cases[i];
         double left = fmax(budget - (fovea_bench_now() - start), 0);
-        double seconds = left / (run->case_count - i);
+        /* Slow peers may have spent it all; the rest still gets a third of what was meant for it. */
+        double seconds = fmax(left * c->weight / weight, budget * c->weight / all / 3);
         time_left = left;
         time_left_at = fovea_bench_now();
-        fovea_bench_measure(run, &run->cases[i], fmax(fmin(seconds, 20), 0.2), progress);
+        fovea_bench_measure(run, c, fmin(seconds, 30), progress);
+        weight -= c->weight;
         fovea_ceilings_refresh(&run->ceilings, run->threads, false);
         print_finished(run, i);
     }

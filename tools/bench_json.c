@@ -213,6 +213,11 @@ static bool write_all(int file, const char *text, size_t length) {
 
 bool fovea_bench_write_json(const fovea_bench_run *run, const char *path, fovea_message *message) {
     char temporary[4096];
+    struct stat existing;
+    if (stat(path, &existing) == 0 && !S_ISREG(existing.st_mode)) {
+        fovea_fail(message, FOVEA_FILE_ERROR, "%.200s: is not a regular file", path);
+        return false;
+    }
     json_t *document = fovea_bench_to_json(run);
     char *text = json_dumps(document, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
     json_decref(document);

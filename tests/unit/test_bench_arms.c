@@ -158,7 +158,8 @@ static void test_the_file_says_so(void **unused) {
     rmdir(directory);
     assert_false(fovea_bench_write_json(&run, path, &message));
     assert_non_null(strstr(message.text, path));
-    assert_false(fovea_bench_write_json(&run, "/dev/full/x", &message));
+    assert_false(fovea_bench_write_json(&run, "/dev/null", &message));
+    assert_non_null(strstr(message.text, "regular"));
 }
 
 static void test_an_interrupt_keeps_what_there_is(void **unused) {
