@@ -10,7 +10,10 @@ static const struct {
     int (*run)(int argc, char **argv);
     const char *summary;
 } commands[] = {
+    {"check", fovea_command_check, "verify every implementation against the reference"},
     {"info", fovea_command_info, "this machine, the kernels, and what implements them"},
+    {"tune", fovea_command_tune, "measures which implementation is fastest for which call"},
+    {"route", fovea_command_route, "explains which implementation a call gets, and why"},
 #if FOVEA_HAS_JANSSON
     {"bench", fovea_command_bench, "how fast this machine runs them, beside what else there is"},
 #endif
