@@ -408,8 +408,11 @@ static bool settled(const bench *b) {
     return true;
 }
 
-static void monitor(bench *b) {
+/* The counters of the system move a hundred times a second: between closer looks they say nothing. */
+static void monitor(bench *b, bool now) {
     fovea_bench_case *c = b->c;
+    double since = fovea_bench_now() - b->run->started;
+    if (!now && since - c->monitors[c->monitor_count - 1].at < 0.1) return;
     size_t size = (size_t)(c->monitor_count + 1) * sizeof *c->monitors;
     fovea_monitor *monitors = realloc(c->monitors, size);
     if (!monitors) return;
@@ -421,7 +424,7 @@ static void run_rounds(bench *b, progress_function *progress) {
     int order[FOVEA_ARMS_MAX];
     double deadline = fovea_bench_now() + b->seconds;
     bool after_ours = false;
-    monitor(b);
+    monitor(b, true);
     for (int round = 0; b->arm_count && !fovea_interrupted(); round++) {
         for (int i = 0; i < b->arm_count; i++) order[i] = i;
         fovea_shuffle(order, b->arm_count, &b->run->random);
@@ -435,7 +438,7 @@ static void run_rounds(bench *b, progress_function *progress) {
             if (a->estimate > 0.4 * b->seconds) deadline += fovea_bench_now() - begun;
             after_ours = !a->peer;
         }
-        monitor(b);
+        monitor(b, b->c->monitor_count == 0);
         if (fovea_bench_now() > deadline || (round + 1 >= ROUNDS_MIN && settled(b))) break;
     }
 }
