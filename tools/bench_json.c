@@ -33,10 +33,12 @@ static json_t *timings(const fovea_timings *t) {
     return array;
 }
 
-/* Extents by letter in lower case; those that a case does not use are left out. */
+/* Extents by letter in lower case. The size of pages is one only where there is a block table. */
 static json_t *shape(const fovea_case *c) {
     json_t *object = json_object();
     const char *letter;
+    int table = fovea_kernel_argument(fovea_catalogue_kernel(c->index), "block_table");
+    bool paged = table >= 0 && c->optional >> table & 1;
     for (int i = 0; i < FOVEA_LETTERS_MAX && (letter = fovea_kernel_letter_name(c->index, i));
          i++) {
         char name[16];
@@ -44,7 +46,7 @@ static json_t *shape(const fovea_case *c) {
         for (; letter[k] && k < sizeof name - 1; k++)
             name[k] = (char)tolower((unsigned char)letter[k]);
         name[k] = 0;
-        if (c->extents[i] > 0 || (c->extents[i] == 0 && k == 1))
+        if (paged || strcmp(name, "page") != 0)
             json_object_set_new(object, name, count(c->extents[i]));
     }
     return object;
