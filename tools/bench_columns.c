@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 static const char *const codes[] = {
-    [FOVEA_PLAIN] = "",         [FOVEA_BOLD] = "\033[1m",   [FOVEA_FAINT] = "\033[2m",
+    [FOVEA_PLAIN] = "",        [FOVEA_BOLD] = "\033[1m", [FOVEA_FAINT] = "\033[2m",
     [FOVEA_GOOD] = "\033[32m", [FOVEA_BAD] = "\033[31m", [FOVEA_TITLE] = "\033[1;36m"};
 
 fovea_screen fovea_screen_detect(FILE *file) {
@@ -39,8 +39,8 @@ int fovea_text_width(const char *utf8) {
 
 /* The few signs beyond ASCII that the tables use. */
 static const char *ascii_of(const char *sign, size_t length) {
-    static const char *const pairs[][2] = {{"×", "x"}, {"±", "+-"}, {"µ", "u"}, {"→", ">"},
-                                           {"─", "-"}, {"·", "."}, {"≤", "<="}, {"…", "~"}};
+    static const char *const pairs[][2] = {{"×", "x"}, {"±", "+-"}, {"µ", "u"},  {"→", ">"},
+                                           {"─", "-"}, {"·", "."},  {"≤", "<="}, {"…", "~"}};
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
         if (strlen(pairs[i][0]) == length && memcmp(pairs[i][0], sign, length) == 0)
             return pairs[i][1];
@@ -106,12 +106,13 @@ static void print_cells(const fovea_screen *screen, const fovea_column *columns,
     start(screen, line->style);
     int at = 2;
     for (int c = 0; c < count; c++) {
-        if (!widths[c]) continue;
         if (c && *line->note) {
+            if (screen->width - at <= 2) break;
             spaces(screen, 2);
             put(screen, line->note, screen->width - at - 2);
             break;
         }
+        if (!widths[c]) continue;
         int padding = widths[c] - fovea_text_width(line->cells[c]);
         if (padding < 0) padding = 0;
         if (c) spaces(screen, 2), at += 2;

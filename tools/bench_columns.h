@@ -37,7 +37,7 @@ typedef struct fovea_column {
 
 typedef struct fovea_line {
     char cells[FOVEA_COLUMNS_MAX][FOVEA_CELL];
-    char note[400]; /* instead of the cells after the first one, if not empty */
+    char note[640]; /* instead of the cells after the first one, if not empty */
     fovea_style style;
     bool gap; /* an empty line before it */
 } fovea_line;

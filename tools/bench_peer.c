@@ -138,7 +138,8 @@ fovea_peer *fovea_peer_start(const char *name, const char *const *command, int t
 static void finish(fovea_peer *peer) {
     if (peer->process <= 0) return;
     kill(peer->process, SIGKILL);
-    while (waitpid(peer->process, &peer->status, 0) < 0 && errno == EINTR) {}
+    while (waitpid(peer->process, &peer->status, 0) < 0 && errno == EINTR) {
+    }
     peer->process = -1;
 }
 
@@ -191,7 +192,8 @@ static void stop(fovea_peer *peer) {
     if (peer->process <= 0) return;
     kill(peer->process, SIGSTOP);
     pid_t changed;
-    while ((changed = waitpid(peer->process, &peer->status, WUNTRACED)) < 0 && errno == EINTR) {}
+    while ((changed = waitpid(peer->process, &peer->status, WUNTRACED)) < 0 && errno == EINTR) {
+    }
     if (changed == peer->process && !WIFSTOPPED(peer->status)) peer->process = -1;
 }
 

@@ -26,8 +26,8 @@ double fovea_quantile(const double *ascending, int count, double share);
 /* Standard error of the median relative to it, from the MAD as if the noise were normal. */
 double fovea_summary_spread(const fovea_summary *summary);
 
-double fovea_median(double *values, int count);                /* sorts them; NaN for none */
-double fovea_geometric_mean(const double *values, int count);  /* NaN for none */
+double fovea_median(double *values, int count);               /* sorts them; NaN for none */
+double fovea_geometric_mean(const double *values, int count); /* NaN for none */
 
 /* A small generator for the order of arms: the same seed gives the same order. */
 uint64_t fovea_random_next(uint64_t *state);

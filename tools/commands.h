@@ -3,7 +3,11 @@
 #ifndef FOVEA_TOOLS_COMMANDS_H
 #define FOVEA_TOOLS_COMMANDS_H
 
+int fovea_command_check(int argc, char **argv);
 int fovea_command_info(int argc, char **argv);
+int fovea_command_tune(int argc, char **argv);
+int fovea_command_route(int argc, char **argv);
+int fovea_command_bench(int argc, char **argv);
 int fovea_command_report(int argc, char **argv);
 
 #endif

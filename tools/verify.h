@@ -28,6 +28,7 @@ typedef struct fovea_verdict {
     double share;          /* largest error / bound; INFINITY where no bound excuses it */
     double peer_share;     /* the same for the bound of peers */
     double error, bound;   /* absolute, at the element where share is largest */
+    double peer_error, peer_bound; /* the same where peer_share is largest */
     double expected, actual;
     int output;              /* argument of that element */
     int64_t number;          /* row-major number of that element */

@@ -13,15 +13,19 @@ static double now(void) {
 }
 
 /* "cpu/avx2/flash: it does not serve f64\n..." of all that cannot serve. */
-static void list_declined(const fovea_problem *problem, char *text, size_t size) {
+static void list_declined(const fovea_context *context, const fovea_problem *problem, char *text,
+                          size_t size) {
     size_t used = 0;
     text[0] = 0;
     for (int i = 0; i < fovea_implementation_count(problem->index) && used < size; i++) {
         char reason[160] = "";
         const fovea_implementation *candidate = fovea_implementation_at(problem->index, i);
         if (fovea_implementation_serves(candidate, problem, reason, sizeof reason)) {
-            if (!candidate->only_by_name) continue;
-            snprintf(reason, sizeof reason, "it is used only when asked for by name");
+            bool wrong = fovea_routes_condemned(context->routes, problem->index, i);
+            if (!candidate->only_by_name && !wrong) continue;
+            snprintf(reason, sizeof reason,
+                     wrong ? "its results were wrong when routes were measured"
+                           : "it is used only when asked for by name");
         }
         used += (size_t)snprintf(text + used, size - used, "%s%s: %s", used ? "\n" : "",
                                  candidate->name, reason);
@@ -30,7 +34,7 @@ static void list_declined(const fovea_problem *problem, char *text, size_t size)
 
 static fovea_status none_serves(fovea_context *context, const fovea_problem *problem) {
     char declined[400];
-    list_declined(problem, declined, sizeof declined);
+    list_declined(context, problem, declined, sizeof declined);
     for (char *c = declined; *c; c++)
         if (*c == '\n') *c = ';';
     return fovea_fail(&context->message, FOVEA_UNSUPPORTED,
@@ -122,8 +126,12 @@ fovea_status fovea_call_kernel(fovea_context *context, int kernel, const DLTenso
     return status;
 }
 
-static fovea_status find_kernel(fovea_context *context, const char *kernel, int *index) {
+static fovea_status find_kernel(fovea_context *context, const char *kernel,
+                                DLTensor *const *tensors, size_t count_of_tensors, int *index) {
     *index = kernel ? fovea_catalogue_find(kernel) : -1;
+    if (!tensors && count_of_tensors > 0)
+        return fovea_fail(&context->message, FOVEA_INVALID_ARGUMENT,
+                          "tensors is NULL, count is %zu", count_of_tensors);
     if (*index >= 0) return FOVEA_OK;
     return fovea_fail(&context->message, FOVEA_INVALID_ARGUMENT, "there is no kernel «%s»",
                       kernel ? kernel : "(NULL)");
@@ -133,7 +141,7 @@ fovea_status fovea_call(fovea_context *context, const char *kernel, DLTensor *co
                         size_t count_of_tensors, const void *options) {
     int index;
     if (!context) return FOVEA_INVALID_ARGUMENT;
-    fovea_status status = find_kernel(context, kernel, &index);
+    fovea_status status = find_kernel(context, kernel, tensors, count_of_tensors, &index);
     if (status != FOVEA_OK) return status;
     return fovea_call_kernel(context, index, (const DLTensor *const *)tensors, count_of_tensors,
                              options);
@@ -165,12 +173,12 @@ fovea_status fovea_explain(fovea_context *context, const char *kernel, DLTensor 
     fovea_problem problem;
     fovea_choice choice;
     memset(route, 0, sizeof *route);
-    fovea_status status = find_kernel(context, kernel, &index);
+    fovea_status status = find_kernel(context, kernel, tensors, count_of_tensors, &index);
     if (status == FOVEA_OK)
         status = fovea_problem_create(index, (const DLTensor *const *)tensors, count_of_tensors,
                                       options, storage, &problem, &context->message);
     if (status != FOVEA_OK) return status;
-    list_declined(&problem, route->declined, sizeof route->declined);
+    list_declined(context, &problem, route->declined, sizeof route->declined);
     if ((status = explain(context, &problem, &choice)) != FOVEA_OK) return status;
     snprintf(route->implementation, sizeof route->implementation, "%s",
              choice.implementation->name);

@@ -303,6 +303,13 @@ static fovea_status check_sequences(fovea_problem *problem, fovea_message *messa
                                message);
         if (status != FOVEA_OK) return status;
         batch_q = problem->views[FOVEA_ATTENTION_CU_SEQLENS_Q].shape[0] - 1;
+        /* A row of no sequence would have no result. */
+        int64_t end = read_integer(problem, FOVEA_ATTENTION_CU_SEQLENS_Q, batch_q);
+        int64_t rows = problem->views[FOVEA_ATTENTION_Q].shape[0];
+        if (end != rows)
+            return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
+                              "cu_seqlens_q ends with %lld; q has %lld rows", (long long)end,
+                              (long long)rows);
     }
     if (ragged_k) {
         status = check_offsets(problem, FOVEA_ATTENTION_CU_SEQLENS_K, extents[LETTER_SK], LETTER_SK,

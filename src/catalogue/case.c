@@ -89,9 +89,13 @@ static fovea_status set_parameter(fovea_case *c, int index, const char *value,
     }
     char *end;
     double number = strtod(value, &end);
-    if (end == value || *end || (parameter->kind == FOVEA_CHOICE && number != floor(number)))
+    bool whole =
+        parameter->kind == FOVEA_REAL || (number == floor(number) && fabs(number) < 0x1p63);
+    if (end == value || *end || !whole)
         return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s=%s: %s%s", parameter->name, value,
-                          parameter->choices ? "it is one of " : "not a number",
+                          parameter->choices              ? "it is one of "
+                          : parameter->kind == FOVEA_REAL ? "not a number"
+                                                          : "not a whole number",
                           parameter->choices ? parameter->choices : "");
     c->parameters[index] = number;
     return FOVEA_OK;
@@ -111,8 +115,12 @@ static fovea_status set_item(fovea_case *c, const char *key, const char *value, 
         return c->layout = (fovea_layout)index, FOVEA_OK;
     if (strcmp(key, "data") == 0 && (index = find_name(data_names, FOVEA_DATA_COUNT, value)) >= 0)
         return c->data = (fovea_distribution)index, FOVEA_OK;
-    if (strcmp(key, "seed") == 0 && fovea_kernel_parameter(case_kernel(c), "seed") < 0)
-        return c->seed = strtoull(value, NULL, 10), FOVEA_OK;
+    if (strcmp(key, "seed") == 0 && fovea_kernel_parameter(case_kernel(c), "seed") < 0) {
+        char *end;
+        c->seed = strtoull(value, &end, 10);
+        if (end != value && !*end) return FOVEA_OK;
+        return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "seed=%s: not a whole number", value);
+    }
     if ((index = letter_ignoring_case(kernel, key)) >= 0) {
         double extent = fovea_evaluate(value, lookup_n, &n);
         if (!(extent >= 0 && extent <= 0x1p52) || extent != floor(extent))
@@ -209,7 +217,8 @@ const char *fovea_case_text(const fovea_case *c, char *text, size_t size) {
                       c->dtypes[a] ? fovea_dtype_name((fovea_dtype)(c->dtypes[a] - 1)) : "1");
     }
     if (c->layout) used = append(text, size, used, "memory", layout_names[c->layout]);
-    if (c->data) used = append(text, size, used, "data", data_names[c->data]);
+    if (c->data && c->data < FOVEA_DATA_COUNT)
+        used = append(text, size, used, "data", data_names[c->data]);
     snprintf(value, sizeof value, "%llu", (unsigned long long)c->seed);
     if (c->seed != (uint64_t)kernel->number && fovea_kernel_parameter(kernel, "seed") < 0)
         append(text, size, used, "seed", value);
@@ -414,7 +423,7 @@ static fovea_status make_tensor(fovea_sample *sample, int a, fovea_message *mess
         return fovea_fail(message, FOVEA_OUT_OF_MEMORY, "no memory for %s (%zu bytes)",
                           argument->name, sample->bytes[a]);
     sample->present |= 1u << a;
-    memset(sample->storage[a], 0xA5, sample->bytes[a]);
+    if (c->data != FOVEA_DATA_NONE) memset(sample->storage[a], 0xA5, sample->bytes[a]);
     sample->tensors[a] = (DLTensor){.data = (char *)sample->storage[a] + (size_t)origin * size,
                                     .device = {kDLCPU, 0},
                                     .ndim = rank,
@@ -427,7 +436,8 @@ static fovea_status make_tensor(fovea_sample *sample, int a, fovea_message *mess
 static fovea_status fill_tensor(fovea_sample *sample, int a, fovea_message *message) {
     const fovea_argument *argument = &case_kernel(sample->c)->arguments[a];
     fovea_view view;
-    if (argument->role == FOVEA_OUTPUT) return FOVEA_OK;
+    bool filled = sample->c->data != FOVEA_DATA_NONE || argument->fill == FOVEA_FILL_BY_ROW;
+    if (argument->role == FOVEA_OUTPUT || !filled) return FOVEA_OK;
     fovea_status status =
         fovea_view_from_tensor(&sample->tensors[a], argument->name, &view, message);
     if (status != FOVEA_OK || fovea_view_elements(&view) == 0) return status;

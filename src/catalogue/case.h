@@ -27,7 +27,8 @@ typedef enum fovea_distribution {
     FOVEA_DATA_INTEGERS,   /* -1, 0, 1 */
     FOVEA_DATA_EXTREMES,   /* among normals: largest, smallest, subnormal values, zeros */
     FOVEA_DATA_NONFINITE,  /* among normals: NaN and infinities */
-    FOVEA_DATA_COUNT
+    FOVEA_DATA_COUNT,
+    FOVEA_DATA_NONE /* memory as it was allocated, for a problem that is only looked at */
 } fovea_distribution;
 
 struct fovea_case {

@@ -102,6 +102,9 @@ typedef struct fovea_kernel {
     const char *operations; /* formulas over the letters and s, the size of the dtype in bytes */
     const char *bytes;
     const char *bench; /* extents of the benchmark case: "R=N/1024,C=1024"; N is given */
+    /* Cases that routes are measured at, split by ";", for each dtype. NULL: `bench` at several N,
+     * with every choice, row length and axis. */
+    const char *tune;
     fovea_preset presets[FOVEA_PRESETS_MAX];
     bool elementwise; /* outputs may be exactly an input tensor */
     const char *bound_text;

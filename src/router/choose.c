@@ -42,12 +42,12 @@ double fovea_expected_seconds(const fovea_implementation *implementation,
 /* ---- Candidates ----------------------------------------------------------------------------- */
 
 /* Bit i: implementation i of the kernel serves the problem and may be chosen. */
-static uint64_t candidates(const fovea_problem *problem) {
+static uint64_t candidates(const fovea_problem *problem, const fovea_routes *routes) {
     uint64_t set = 0;
     char reason[160];
     for (int i = 0; i < fovea_implementation_count(problem->index); i++) {
         const fovea_implementation *candidate = fovea_implementation_at(problem->index, i);
-        if (!candidate->only_by_name &&
+        if (!candidate->only_by_name && !fovea_routes_condemned(routes, problem->index, i) &&
             fovea_implementation_serves(candidate, problem, reason, sizeof reason))
             set |= UINT64_C(1) << i;
     }
@@ -129,7 +129,7 @@ static bool by_measurement(const fovea_problem *problem, const fovea_routes *rou
 void fovea_choose(const fovea_problem *problem, const fovea_routes *routes, int threads,
                   fovea_choice *choice) {
     *choice = (fovea_choice){0};
-    uint64_t set = candidates(problem);
+    uint64_t set = candidates(problem, routes);
     if (routes && set && by_measurement(problem, routes, threads, set, choice)) return;
     by_model(problem, routes, threads, set, choice);
 }

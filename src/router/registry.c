@@ -8,11 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { KERNELS_MAX = 160 };
-
-static const fovea_implementation *table[KERNELS_MAX][FOVEA_IMPLEMENTATIONS_MAX];
-static int counts[KERNELS_MAX];
-static fovea_implementation references[KERNELS_MAX];
+static const fovea_implementation *table[FOVEA_KERNELS_MAX][FOVEA_IMPLEMENTATIONS_MAX];
+static int counts[FOVEA_KERNELS_MAX];
+static fovea_implementation references[FOVEA_KERNELS_MAX];
 
 static bool add(const fovea_implementation *implementation) {
     int kernel = fovea_catalogue_find(implementation->kernel);

@@ -4,7 +4,7 @@
 
 #include "catalogue/implementation.h"
 
-enum { FOVEA_IMPLEMENTATIONS_MAX = 64 };
+enum { FOVEA_KERNELS_MAX = 160, FOVEA_IMPLEMENTATIONS_MAX = 64 };
 
 /* How many implementations a kernel has, and which; the fastest tiers come first. */
 int fovea_implementation_count(int kernel);

@@ -78,6 +78,13 @@ bool fovea_routes_add(fovea_routes *routes, const fovea_route_record *record) {
     return true;
 }
 
+void fovea_routes_condemn(fovea_routes *routes, int kernel, int number) {
+    routes->wrong[kernel] |= UINT64_C(1) << number;
+    for (int i = routes->count - 1; i >= 0; i--)
+        if (routes->records[i].key.kernel == kernel && routes->records[i].number == number)
+            remove_range(routes, i, 1);
+}
+
 bool fovea_route_record_before(const fovea_route_record *a, const fovea_route_record *b) {
     int order = fovea_route_key_compare(&a->key, &b->key);
     if (order != 0) return order < 0;

@@ -1,7 +1,8 @@
 /* Measured routes and the file that keeps them.
  *
  * A routes file is text. It begins with the format, the identity of library and machine, and the
- * time of writing; then come rates of the machine (rate) and measurements (route), one a line:
+ * time of writing; then come rates of the machine (rate), implementations that failed verification (wrong), and
+ * measurements (route), one a line:
  *
  *     fovea-routes 1
  *     library 0.1.0
@@ -10,6 +11,7 @@
  *     machine 2 online, affinity 0-1, threads 2
  *     written 2026-01-31T12:00:00Z
  *     rate TIER FLOPS BYTES           per second, one thread; 0: not measured
+ *     wrong KERNEL IMPLEMENTATION     its results were wrong: it is never chosen
  *     route KERNEL DTYPE THREADS FEATURES SIZES WORK IMPLEMENTATION MEDIAN DEVIATION SAMPLES
  *     end COUNT CHECKSUM              how many routes; FNV-1a of all that stands before CHECKSUM
  *
@@ -49,7 +51,8 @@ typedef struct fovea_routes {
     fovea_allocator allocator;
     int count, capacity;
     fovea_rates rates;
-    char written[24]; /* "2026-01-31T12:00:00Z" */
+    char written[24];                  /* "2026-01-31T12:00:00Z" */
+    uint64_t wrong[FOVEA_KERNELS_MAX]; /* bit i: implementation i of the kernel computes wrongly */
     fovea_route_record records[];
 } fovea_routes;
 
@@ -63,6 +66,12 @@ bool fovea_routes_add(fovea_routes *routes, const fovea_route_record *record);
 int fovea_routes_find(const fovea_routes *routes, const fovea_route_key *key, int *count);
 /* Removes all records of a key. */
 void fovea_routes_remove(fovea_routes *routes, const fovea_route_key *key);
+
+/* Marks an implementation as wrong and removes its records. */
+void fovea_routes_condemn(fovea_routes *routes, int kernel, int number);
+static inline bool fovea_routes_condemned(const fovea_routes *routes, int kernel, int number) {
+    return routes && routes->wrong[kernel] >> number & 1;
+}
 
 /* name: what sentences call the file. spare: records to leave room for. On an error *routes is NULL
  * and the message says what is wrong with the file. */

@@ -193,7 +193,23 @@ static int implementation_number(int kernel, const char *name) {
     return -1;
 }
 
-static fovea_status read_route(reader *r, fovea_route_record *record) {
+static fovea_status read_wrong(reader *r, fovea_routes *routes) {
+    char *fields[3];
+    if (!split(r->text, fields, 3))
+        return refuse(r, "has a malformed line %d: it has 3 fields", r->line);
+    int kernel = fovea_catalogue_find(fields[1]);
+    int number = kernel < 0 ? -1 : implementation_number(kernel, fields[2]);
+    if (number < 0)
+        return refuse(
+            r, "names the implementation «%.40s» of «%.40s» in line %d, which does not exist",
+            fields[2], fields[1], r->line);
+    if (fovea_routes_condemned(routes, kernel, number))
+        return refuse(r, "has a duplicate in line %d", r->line);
+    fovea_routes_condemn(routes, kernel, number);
+    return FOVEA_OK;
+}
+
+static fovea_status read_route(reader *r, const fovea_routes *routes, fovea_route_record *record) {
     enum { KERNEL = 1, DTYPE, THREADS, FEATURES, SIZES, WORK, NAME, MEDIAN, DEVIATION, SAMPLES };
     const uint64_t longest = UINT64_C(1000000000000000000); /* 11 days, in picoseconds */
     char *fields[FIELDS];
@@ -215,6 +231,8 @@ static fovea_status read_route(reader *r, fovea_route_record *record) {
     if (fovea_implementation_at(key->kernel, record->number)->only_by_name)
         return refuse(r, "routes to %.40s in line %d, which is used only when asked for by name",
                       fields[NAME], r->line);
+    if (fovea_routes_condemned(routes, key->kernel, record->number))
+        return refuse(r, "routes to %.40s in line %d, which it calls wrong", fields[NAME], r->line);
     if (!parse_number(fields[THREADS], 4096, &threads) || threads < 1 ||
         !parse_hexadecimal(fields[FEATURES], 8, &features) ||
         !parse_sizes(fields[SIZES], key->sizes) ||
@@ -257,9 +275,11 @@ static fovea_status read_body(reader *r, fovea_routes *routes) {
         if ((status = next_line(r)) != FOVEA_OK) break;
         if (routes->count == 0 && strncmp(r->text, "rate ", 5) == 0)
             status = read_rate(r, routes);
+        else if (routes->count == 0 && strncmp(r->text, "wrong ", 6) == 0)
+            status = read_wrong(r, routes);
         else if (strncmp(r->text, "route ", 6) != 0)
             status = refuse(r, "has an unknown line %d: «%.40s»", r->line, r->text);
-        else if ((status = read_route(r, &record)) == FOVEA_OK)
+        else if ((status = read_route(r, routes, &record)) == FOVEA_OK)
             status = append(r, routes, &record);
     }
     return status;
@@ -394,6 +414,10 @@ static void print_all(writer *w, const fovea_routes *routes) {
         if (routes->rates.flops[t] > 0 || routes->rates.bandwidth[t] > 0)
             print(w, "rate %s %.0f %.0f\n", fovea_tier_name((fovea_tier)t), routes->rates.flops[t],
                   routes->rates.bandwidth[t]);
+    for (int k = 0; k < fovea_catalogue_count(); k++)
+        for (uint64_t rest = routes->wrong[k]; rest; rest &= rest - 1)
+            print(w, "wrong %s %s\n", fovea_catalogue_kernel(k)->name,
+                  fovea_implementation_at(k, __builtin_ctzll(rest))->name);
     for (int i = 0; i < routes->count; i++) print_record(w, &routes->records[i]);
     print(w, "end %d ", routes->count);
     print(w, "%016llx\n", (unsigned long long)w->checksum);

@@ -1,4 +1,4 @@
-"""`fovea report`: the right answer, told honestly, from files that are believed only when checked."""
+"""`fovea report`: the right answer, told honestly, from files believed only when checked."""
 
 import copy
 import json
@@ -33,7 +33,7 @@ def row(arm, median, error=1e-7, verified=True, **changed):
         "p90": samples[2], "minimum": samples[0], "outliers": 0, "flops": 2e8, "bytes": 1e6,
         "ceiling": "fma", "share": 0.5, "scratch_bytes": 4096, "block": {}, "arithmetic": "f32",
         "flags": [],
-    } | changed  # fmt: skip
+    } | changed
 
 
 def document(*rows, **changed):
@@ -44,15 +44,15 @@ def document(*rows, **changed):
                         "missing_peers": {"mlx": "not installed"}},
         "ceilings": {"fma": {"value": 4e11, "unit": "FLOP/s", "threads": 2, "backend": "cpu",
                              "tier": "avx2"}},
-        "noise_floor": {"ratio": 1.05, "arm": "cpu/avx2/flash", "case": CASE, "pairs": []},
+        "noise_floor": {"ratio": 1.05, "arm": "cpu/avx2/flash", "case": CASE, "pairs": [{}]},
         "formulas": {"attention": {"flops": "4·B·H·S·S·D", "bytes": "q, k, v, o once"}},
         "rows": list(rows),
-    } | changed  # fmt: skip
+    } | changed
 
 
 def run(*arguments, cwd=None):
     return subprocess.run([sys.executable, str(REPORT), *map(str, arguments)], cwd=cwd,
-                          capture_output=True, text=True, timeout=120)  # fmt: skip
+                          capture_output=True, text=True, timeout=120)
 
 
 def page_of(tmp_path, *documents):
@@ -89,12 +89,12 @@ def words_of(page):
 
 
 def group_of(*rows, **changed):
-    return findings.Suite(document(*rows, **changed), "sdpa.json").groups[0]
+    return findings.Measurement(document(*rows, **changed), "sdpa.json").suites[0].groups[0]
 
 
 def test_the_fastest_verified_implementation_is_the_answer(tmp_path):
     page = page_of(tmp_path, document(row("cpu/avx2/textbook", 4e-3), row("cpu/avx2/flash", 1e-3),
-                                      row("peer/torch", 2.5e-3), row("peer/numpy", 7.5e-3)))  # fmt: skip
+                                      row("peer/torch", 2.5e-3), row("peer/numpy", 7.5e-3)))
     words = words_of(page)
     assert "use cpu/avx2/flash" in words
     assert "2.50× the best peer" in words and "7.50× NumPy" in words
@@ -103,23 +103,29 @@ def test_the_fastest_verified_implementation_is_the_answer(tmp_path):
 
 
 def test_a_peer_that_wins_is_named(tmp_path):
-    words = words_of(page_of(tmp_path, document(row("cpu/avx2/flash", 2e-3), row("peer/torch", 1e-3))))
+    content = document(row("cpu/avx2/flash", 2e-3), row("peer/torch", 1e-3))
+    words = words_of(page_of(tmp_path, content))
     assert "use PyTorch, a peer" in words
     assert "Peers win 1 of 1 case (PyTorch 1)" in words and "0.50×" in words
 
 
-@pytest.mark.parametrize("peer, verdict", [(1.04e-3, "tie"), (0.97e-3, "tie"), (1.06e-3, "win"), (0.9e-3, "loss")])
+VERDICTS = [(1.04e-3, "tie"), (0.97e-3, "tie"), (1.06e-3, "win"), (0.9e-3, "loss")]
+
+
+@pytest.mark.parametrize("peer, verdict", VERDICTS)
 def test_nothing_below_the_noise_floor_is_a_win(peer, verdict):
     assert group_of(row("cpu/avx2/flash", 1e-3), row("peer/torch", peer)).verdict == verdict
 
 
 def test_a_noise_ratio_below_one_is_a_floor_too():
-    noise = {"ratio": 1 / 1.05, "arm": "a", "case": CASE}
-    assert group_of(row("cpu/a", 1e-3), row("peer/torch", 1.04e-3), noise_floor=noise).verdict == "tie"
+    noise = {"ratio": 1 / 1.05, "arm": "a", "case": CASE, "pairs": [{}]}
+    group = group_of(row("cpu/a", 1e-3), row("peer/torch", 1.04e-3), noise_floor=noise)
+    assert group.verdict == "tie"
 
 
 def test_a_tie_is_worded_as_one(tmp_path):
-    words = words_of(page_of(tmp_path, document(row("cpu/avx2/flash", 1e-3), row("peer/torch", 1.03e-3))))
+    content = document(row("cpu/avx2/flash", 1e-3), row("peer/torch", 1.03e-3))
+    words = words_of(page_of(tmp_path, content))
     assert "tie: no difference above the noise floor" in words
     assert "faster than the best peer in 0 of 1 case" in words
 
@@ -127,7 +133,7 @@ def test_a_tie_is_worded_as_one(tmp_path):
 def test_a_wrong_arm_is_shown_and_never_ranked(tmp_path):
     rows = [row("cpu/avx2/flash", 1e-3), row("cpu/avx2/broken", 1e-4, error=0.5, verified=False),
             row("peer/openvino", 2e-4, error=4e-3, verified=False, reason="it computes in bf16"),
-            row("peer/torch", 2e-3)]  # fmt: skip
+            row("peer/torch", 2e-3)]
     group = group_of(*copy.deepcopy(rows))
     case = group.cases[0]
     assert case.ours["arm"] == "cpu/avx2/flash" and case.peer["arm"] == "peer/torch"
@@ -144,7 +150,8 @@ def test_only_wrong_arms_give_no_answer(tmp_path):
 
 
 def test_a_peer_beyond_our_bound_is_ranked_and_marked(tmp_path):
-    rows = [row("cpu/avx2/flash", 1e-3), row("peer/torch", 2e-3, error=3e-5, bound=6.4e-5)]
+    peer = row("peer/torch", 2e-3, error=3e-5, bound=6.4e-5, flags=["less-accurate"])
+    rows = [row("cpu/avx2/flash", 1e-3), peer]
     words = words_of(page_of(tmp_path, document(*rows)))
     assert "beyond our bound, within the peers' own" in words and "2.00× the best peer" in words
 
@@ -161,9 +168,38 @@ def test_a_rate_above_its_ceiling_is_flagged(tmp_path):
 
 def test_throttled_samples_and_noise_are_told(tmp_path):
     content = document(row("cpu/avx2/flash", 1e-3, flags=["throttled"]),
-                       noise_floor={"ratio": 1.4, "arm": "a", "case": CASE})  # fmt: skip
+                       noise_floor={"ratio": 1.4, "arm": "a", "case": CASE, "pairs": [{}]})
     words = words_of(page_of(tmp_path, content))
     assert "1 of 1 rows have throttled samples" in words and "the noise floor is 1.40×" in words
+
+
+def test_what_is_missing_from_a_run_is_told(tmp_path):
+    content = document(row("cpu/avx2/flash", 1e-3), noise_floor={"ratio": 1.0, "pairs": []},
+                       interrupted=True, problems={"big": "no memory"})
+    words = words_of(page_of(tmp_path, content))
+    assert "the noise floor was not measured" in words
+    assert "the run was interrupted" in words and "Not measured: big (no memory)" in words
+
+
+def test_a_peer_that_did_not_take_part_is_not_called_wrong(tmp_path):
+    absent = row("peer/mlx", 1e-3, error=None, verified=False, reason="it has no ragged batch",
+                 bound=None) | {"samples": [], "median": None}
+    words = words_of(page_of(tmp_path, document(row("cpu/avx2/flash", 1e-3), absent)))
+    assert "not verified: it has no ragged batch" in words and "wrong" not in words
+
+
+def test_suites_of_one_file_are_kept_apart(tmp_path):
+    rows = [row("cpu/avx2/flash", 1e-3), row("cpu/avx2/flash", 1e-3, suite="sage")]
+    measurement = findings.Measurement(document(*rows), "bench.json")
+    assert [(suite.name, suite.cases) for suite in measurement.suites] == [("sdpa", 1), ("sage", 1)]
+
+
+def test_the_package_runs_as_a_module_of_tools(tmp_path):
+    (tmp_path / "good.json").write_bytes(GOOD_BYTES)
+    outcome = subprocess.run(
+        [sys.executable, "-m", "report", str(tmp_path / "good.json"), "--output",
+         str(tmp_path / "report.html")], cwd=REPORT.parent, capture_output=True, text=True)
+    assert outcome.returncode == 0, outcome.stderr
 
 
 def test_several_files_make_one_page(tmp_path):
@@ -179,9 +215,9 @@ def test_markup_in_a_file_stays_text(tmp_path):
         row("peer/x" + evil, 1e-3, case=evil, kernel=evil, dtype=evil, verified=False, reason=evil),
         suite=evil, formulas={evil: {"flops": evil, "bytes": evil}},
         fovea={"version": evil, "commit": evil, "build": evil},
-    )  # fmt: skip
+    )
     content["environment"] |= {"cpu_model": evil, evil: evil, "warnings": [evil],
-                               "missing_peers": {evil: evil}, "peers": {evil: evil}}  # fmt: skip
+                               "missing_peers": {evil: evil}, "peers": {evil: evil}}
     page = page_of(tmp_path, content)
     assert "<script" not in page.lower() and "<img" not in page
     assert "alert(1)" in words_of(page) and "{{ 7*7 }}" in page
@@ -190,7 +226,8 @@ def test_markup_in_a_file_stays_text(tmp_path):
 def test_the_page_needs_nothing_from_outside(tmp_path):
     page = page_of(tmp_path, document(row("cpu/avx2/flash", 1e-3), row("peer/numpy", 2e-3)))
     assert not re.search(r"https?:|//[a-z]|@import|url\((?!#)", page)
-    assert all(target[0] == "#" or target == "data:," for target in re.findall(r'(?:href|src)="([^"]*)"', page))
+    targets = re.findall(r'(?:href|src)="([^"]*)"', page)
+    assert all(target[0] == "#" or target == "data:," for target in targets)
     assert page.count("<svg") == 2 and "currentColor" in page and "#000001" not in page
 
 
@@ -223,8 +260,10 @@ BAD = {
     "noise_floor.ratio: 0 is out": lambda d: d["noise_floor"].update(ratio=0),
     "environment.cpu_model: the field": lambda d: d["environment"].pop("cpu_model"),
     "environment.warnings[0]: 1": lambda d: d["environment"].update(warnings=[1]),
+    "environment.a.b.c.d: it is nested": lambda d: d["environment"].update(
+        a={"b": {"c": {"d": {"e": 1}}}}),
     "ceilings.fma.value": lambda d: d["ceilings"]["fma"].update(value=-1),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("problem", BAD)
@@ -258,6 +297,15 @@ def test_bytes_that_are_no_document_are_refused(tmp_path, kind):
     assert outcome.stderr.startswith("fovea report: ") and "bad.json: " in outcome.stderr
     assert outcome.stderr.count("\n") == 1 and "Traceback" not in outcome.stderr
     assert os.listdir(tmp_path) == ["bad.json"]
+
+
+def test_a_file_name_need_not_be_utf8(tmp_path):
+    name = os.fsencode(tmp_path) + b"/\xff<b>.json"
+    with open(name, "wb") as file:
+        file.write(GOOD_BYTES)
+    outcome = run(os.fsdecode(name), "--output", tmp_path / "report.html")
+    assert outcome.returncode == 0, outcome.stderr
+    assert "\N{REPLACEMENT CHARACTER}<b>.json" in words_of((tmp_path / "report.html").read_text())
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -307,7 +355,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path):
     )
     outcome = subprocess.run(
         [sys.executable, "-c", program, str(REPORT), str(tmp_path / "good.json"), "--output",
-         str(tmp_path / "report.html")], capture_output=True, text=True, timeout=120)  # fmt: skip
+         str(tmp_path / "report.html")], capture_output=True, text=True, timeout=120)
     assert outcome.returncode == 1 and "cannot be written" in outcome.stderr
     assert (tmp_path / "report.html").read_text() == "old"
     assert sorted(os.listdir(tmp_path)) == ["good.json", "report.html"]

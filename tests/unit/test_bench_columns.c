@@ -1,30 +1,31 @@
 /* Tables stay within the window, lose unimportant columns first, and figures read well. */
 #include "bench_columns.h"
+#include "test.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <cmocka.h>
-
-static const fovea_column columns[] = {
-    {"arm", 0, true}, {"time", 9, false}, {"±", 2, false}, {"rate", 5, false}, {"scratch", 1, false}};
+static const fovea_column columns[] = {{"arm", 0, true},
+                                       {"time", 9, false},
+                                       {"±", 2, false},
+                                       {"rate", 5, false},
+                                       {"scratch", 1, false}};
 
 static char *print(int width, bool colour, bool utf8) {
     static const fovea_line lines[] = {
         {.cells = {"cpu/avx512/flash", "41.2 µs", "±0.3 %", "205 GFLOP/s", "128 KiB"}},
-        {.cells = {"peer/numpy"}, .note = "wrong: a long story of what is wrong with it, and why",
+        {.cells = {"peer/numpy"},
+         .note = "wrong: a long story of what is wrong with it, and why",
          .style = FOVEA_BAD},
-        {.cells = {"a-very-long-name-of-an-implementation-that-nobody-would-choose", "1 s", "1×", "2"}}};
+        {.cells = {"a-very-long-name-of-an-implementation-that-nobody-would-choose", "1 s", "1×",
+                   "2"}}};
     char *text = NULL;
     size_t size = 0;
     fovea_screen screen = {open_memstream(&text, &size), width, colour, utf8};
     fovea_columns_print(&screen, columns, 5, lines, 3);
-    fovea_screen_wrap(&screen, FOVEA_FAINT, "Some words that are to be wrapped at the window's "
-                                            "width, with 4·B·Hq·Sq·Sk·D among them, once.");
+    fovea_screen_wrap(&screen, FOVEA_FAINT,
+                      "Some words that are to be wrapped at the window's "
+                      "width, with 4·B·Hq·Sq·Sk·D among them, once.");
     fclose(screen.file);
     return text;
 }
@@ -67,7 +68,9 @@ static void test_ascii_terminals(void **unused) {
     free(text);
 }
 
-static void figure(const char *actual, const char *expected) { assert_string_equal(actual, expected); }
+static void figure(const char *actual, const char *expected) {
+    assert_string_equal(actual, expected);
+}
 
 static void test_figures(void **unused) {
     (void)unused;
@@ -100,9 +103,12 @@ static void test_screen_honours_the_environment(void **unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_no_line_is_too_wide), cmocka_unit_test(test_columns_go_by_priority),
-        cmocka_unit_test(test_colour_only_where_wanted), cmocka_unit_test(test_ascii_terminals),
-        cmocka_unit_test(test_figures), cmocka_unit_test(test_screen_honours_the_environment),
+        cmocka_unit_test(test_no_line_is_too_wide),
+        cmocka_unit_test(test_columns_go_by_priority),
+        cmocka_unit_test(test_colour_only_where_wanted),
+        cmocka_unit_test(test_ascii_terminals),
+        cmocka_unit_test(test_figures),
+        cmocka_unit_test(test_screen_honours_the_environment),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

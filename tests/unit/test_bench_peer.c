@@ -2,19 +2,15 @@
  * happened, within its time, and leave no process. */
 #define _GNU_SOURCE
 #include "bench_peer.h"
+#include "test.h"
 
 #include <errno.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 static int memory;
 
@@ -111,8 +107,9 @@ static void test_nonsense_is_refused(void **unused) {
 
 static void test_refusals_are_told_apart(void **unused) {
     (void)unused;
-    fovea_peer *peer = start("read line <&3; echo '{\"ok\": false, \"unserved\": \"no such\"}' >&4;"
-                             "read line <&3; echo '{\"ok\": false, \"error\": \"broken\"}' >&4;" OBEDIENT);
+    fovea_peer *peer =
+        start("read line <&3; echo '{\"ok\": false, \"unserved\": \"no such\"}' >&4;"
+              "read line <&3; echo '{\"ok\": false, \"error\": \"broken\"}' >&4;" OBEDIENT);
     char reason[FOVEA_PEER_REASON];
     assert_int_equal(ask(peer, 5, reason), FOVEA_PEER_UNSERVED);
     assert_string_equal(reason, "no such");
@@ -124,7 +121,8 @@ static void test_refusals_are_told_apart(void **unused) {
 
 static void test_large_messages(void **unused) {
     (void)unused;
-    fovea_peer *peer = start("read line <&3; n=${#line}; echo \"{\\\"ok\\\": true, \\\"n\\\": $n}\" >&4; sleep 9");
+    fovea_peer *peer =
+        start("read line <&3; n=${#line}; echo \"{\\\"ok\\\": true, \\\"n\\\": $n}\" >&4; sleep 9");
     char reason[FOVEA_PEER_REASON], text[200001];
     memset(text, 'x', 200000);
     text[200000] = 0;

@@ -1,13 +1,8 @@
 /* The statistics of timings against values worked out by hand. */
 #include "bench_statistics.h"
+#include "test.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 
 static void near(double actual, double expected) {
     assert_true(fabs(actual - expected) <= 1e-12 * fmax(1, fabs(expected)));
@@ -21,9 +16,9 @@ static void test_summary_by_hand(void **unused) {
     near(s.median, 5.5);
     near(s.minimum, 1);
     near(s.maximum, 100);
-    near(s.p10, 1.9);  /* position 0.9 between 1 and 2 */
-    near(s.p90, 18.1); /* position 8.1 between 9 and 100 */
-    near(s.mad, 2.5);  /* deviations 0.5 0.5 1.5 1.5 2.5 2.5 3.5 3.5 4.5 94.5 */
+    near(s.p10, 1.9);                /* position 0.9 between 1 and 2 */
+    near(s.p90, 18.1);               /* position 8.1 between 9 and 100 */
+    near(s.mad, 2.5);                /* deviations 0.5 0.5 1.5 1.5 2.5 2.5 3.5 3.5 4.5 94.5 */
     assert_int_equal(s.outliers, 1); /* quartiles 3.25 and 7.75: fences -3.5 and 14.5 */
 }
 
@@ -89,9 +84,12 @@ static void test_shuffle(void **unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_summary_by_hand), cmocka_unit_test(test_few_samples),
-        cmocka_unit_test(test_spread_shrinks_with_samples), cmocka_unit_test(test_geometric_mean),
-        cmocka_unit_test(test_samples_grow), cmocka_unit_test(test_shuffle),
+        cmocka_unit_test(test_summary_by_hand),
+        cmocka_unit_test(test_few_samples),
+        cmocka_unit_test(test_spread_shrinks_with_samples),
+        cmocka_unit_test(test_geometric_mean),
+        cmocka_unit_test(test_samples_grow),
+        cmocka_unit_test(test_shuffle),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

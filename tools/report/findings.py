@@ -8,7 +8,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 PEER_NAMES = {"numpy": "NumPy", "torch": "PyTorch", "pytorch": "PyTorch", "openvino": "OpenVINO",
-              "onnxruntime": "ONNX Runtime", "jax": "JAX", "mlx": "MLX"}  # fmt: skip
+              "onnxruntime": "ONNX Runtime", "jax": "JAX", "mlx": "MLX"}
+
+LOUD_FLAGS = {
+    "less-accurate": ("note", "beyond our bound, within the peers' own"),
+    "above-ceiling": ("note", "above its ceiling: a cache effect or a fault"),
+    "throttled": ("bad", "throttled"),
+}
 
 
 def arm_name(row):
@@ -25,6 +31,11 @@ def is_numpy(row):
 
 def ranked(row):
     return row["verified"] and row["median"] is not None
+
+
+def wrong(row):
+    """It gave a result, and that was compared; without one there is a reason only."""
+    return not row["verified"] and not (row["error"] is None and row["bound"] is None)
 
 
 def fastest(rows):
@@ -53,8 +64,6 @@ class Case:
         self.numpy = fastest(row for row in self.rows if is_numpy(row))
         named = [row["ceiling"] for row in self.rows if row["ceiling"]]
         self.ceiling = self.ceilings[named[0]] if named else None
-        self.our_bound = max((row["bound"] for row in self.rows
-                              if not row["peer"] and row["bound"] is not None), default=None)  # fmt: skip
         if self.ceiling:
             self.counts_bytes = self.ceiling["unit"] == "B/s"
         else:
@@ -77,24 +86,21 @@ class Case:
 
     def remarks(self, row):
         """(kind, words) of everything that a reader of the row should know."""
-        remarks = []
-        if not row["verified"]:
-            kind = "wrong" if row["error"] is not None else "not verified"
-            remarks.append(("bad", kind + (f": {row['reason']}" if row["reason"] else "")))
-        elif row["median"] is None:
-            remarks.append(("note", "not timed" + (f": {row['reason']}" if row["reason"] else "")))
-        elif self.looser(row):
-            remarks.append(("note", "beyond our bound, within the peers' own"))
-        if row["share"] is not None and row["share"] > 1:
-            remarks.append(("note", "above its ceiling: a cache effect or a fault"))
-        return remarks + [("bad" if "throttled" in flag else "flag", flag) for flag in row["flags"]]
-
-    def looser(self, row):
-        """A peer that is verified at the peers' bound and would not be at ours."""
+        reason = f": {row['reason']}" if row["reason"] else ""
         share = error_share(row)
-        if not (row["peer"] and row["verified"] and self.our_bound is not None):
-            return False
-        return row["error"] > self.our_bound or (share is not None and share > 1)
+        said = {flag: LOUD_FLAGS[flag] for flag in row["flags"] if flag in LOUD_FLAGS}
+        if share is not None and share > 1 and row["verified"]:
+            said["less-accurate"] = LOUD_FLAGS["less-accurate"]
+        if row["share"] is not None and row["share"] > 1:
+            said["above-ceiling"] = LOUD_FLAGS["above-ceiling"]
+        if wrong(row):
+            said["wrong"] = ("bad", "wrong" + reason)
+        elif not row["verified"]:
+            said["absent"] = ("flag", "not verified" + reason)
+        elif row["median"] is None:
+            said["untimed"] = ("note", "not timed" + reason)
+        quiet = [("flag", flag) for flag in row["flags"] if flag not in said]
+        return [*said.values(), *quiet]
 
 
 @dataclass
@@ -125,12 +131,12 @@ class Group:
             self.verdict = "alone"
         else:
             self.verdict = "peers only" if any(case.peer for case in self.cases) else "nothing"
-        self.wrong = [(case, row) for case in self.cases for row in case.rows if not row["verified"]]
+        self.wrong = [(case, row) for case in self.cases for row in case.rows if wrong(row)]
         return self
 
     @property
     def faults(self):
-        """What was not verified, by arm, the worst first."""
+        """What was wrong, by arm, the worst first."""
         by_arm = {}
         for case, row in self.wrong:
             by_arm.setdefault(arm_name(row), []).append((case, row))
@@ -156,25 +162,22 @@ class Group:
 
 @dataclass
 class Suite:
-    """One file."""
+    """The rows of one suite in a file."""
 
-    document: dict
-    path: str
+    name: str
+    rows: list
+    ceilings: dict
+    floor: float
 
     def __post_init__(self):
-        document = self.document
-        self.name = document["suite"]
-        self.environment = document["environment"]
-        ratio = document["noise_floor"]["ratio"]
-        self.floor = max(ratio, 1 / ratio)
         gathered = {}
-        for row in document["rows"]:
+        for row in self.rows:
             group = (row["kernel"], row["dtype"], row["threads"])
             gathered.setdefault(group, {}).setdefault(row["case"], []).append(row)
         self.groups = []
         for key, cases in gathered.items():
             group = Group(*key, self.floor)
-            group.cases = [Case(name, rows, document["ceilings"]) for name, rows in cases.items()]
+            group.cases = [Case(name, rows, self.ceilings) for name, rows in cases.items()]
             self.groups.append(group.conclude())
         speedups = [ratio for group in self.groups for ratio in group.speedups]
         against_numpy = [ratio for group in self.groups for ratio in group.numpy_speedups]
@@ -184,14 +187,38 @@ class Suite:
         self.speedup = statistics.median(speedups) if speedups else None
         self.numpy_speedup = statistics.median(against_numpy) if against_numpy else None
 
+
+@dataclass
+class Measurement:
+    """One file: its suites, measured in one environment with one noise floor."""
+
+    document: dict
+    path: str
+
+    def __post_init__(self):
+        self.environment = self.document["environment"]
+        floor = self.document["noise_floor"]
+        self.noise = None
+        if floor["ratio"] and floor["pairs"]:
+            self.noise = max(floor["ratio"], 1 / floor["ratio"])
+        suites = {}
+        for row in self.document["rows"]:
+            suites.setdefault(row["suite"], []).append(row)
+        self.suites = [Suite(name, rows, self.document["ceilings"], self.noise or 1.0)
+                       for name, rows in suites.items()]
+
     @property
     def warnings(self):
         """What makes the figures of this file less certain."""
+        rows = self.document["rows"]
         found = list(self.environment["warnings"] or [])
-        if self.floor > 1.1:
-            found.append(f"the noise floor is {self.floor:.2f}×: the machine was not quiet")
-        throttled = sum(any("throttled" in flag for flag in row["flags"])
-                        for row in self.document["rows"])  # fmt: skip
+        if self.document["interrupted"]:
+            found.append("the run was interrupted: some arms have few samples or none")
+        if self.noise is None:
+            found.append("the noise floor was not measured: small differences may be noise")
+        elif self.noise > 1.1:
+            found.append(f"the noise floor is {self.noise:.2f}×: the machine was not quiet")
+        throttled = sum("throttled" in row["flags"] for row in rows)
         if throttled:
-            found.append(f"{throttled} of {len(self.document['rows'])} rows have throttled samples")
+            found.append(f"{throttled} of {len(rows)} rows have throttled samples")
         return found

@@ -49,13 +49,17 @@ def times(value):
     return f"{value:.{digits}f}×"
 
 
+def floor_text(ratio):
+    return share(ratio - 1) if ratio < 1.5 else times(ratio)
+
+
 def share(value):
     if value is None:
         return "–"
     if 0 < value < 0.001:
         return "< 0.1 %"
     if value > 10:
-        return f"{value:.3g}×"
+        return f"{value:.0f}×" if value < 1e5 else f"{value:.0e}×"
     return f"{100 * value:.1f} %" if value < 0.1 else f"{100 * value:.0f} %"
 
 
@@ -67,37 +71,46 @@ def words(name):
     return name.replace("_", " ")
 
 
-def fact(value):
-    """A value of the environment as a reader writes it."""
+def fact(value, name=""):
+    """A value of the environment as a reader writes it; names say their unit."""
+    if type(value) in (int, float):
+        if name.endswith("_bytes"):
+            return memory(value)
+        if name.endswith("_share"):
+            return share(value)
+        if name.endswith("_hz"):
+            return f"{value * 1e-9:.2f} GHz"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        return ", ".join(fact(item) for item in value) or "none"
+        return ", ".join(fact(item, name) for item in value) or "none"
     if isinstance(value, dict):
-        return ", ".join(f"{name} {item}" for name, item in value.items()) or "none"
-    return "unknown" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+        return ", ".join(f"{name} {fact(item)}" for name, item in value.items()) or "none"
+    return "unknown" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def render(suites):
+def render(measurements):
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters.update(seconds=seconds, memory=memory, rate=rate, times=times, share=share,
-                               magnitude=magnitude, words=words, fact=fact)  # fmt: skip
+    )
+    environment.filters.update(
+        floor_text=floor_text, seconds=seconds, memory=memory, rate=rate, times=times, share=share,
+        magnitude=magnitude, words=words, fact=fact,
+    )
 
     def drawn(group):
         return [[Markup(svg) for svg in pair] for pair in plots.plots_of(group)]
 
     return environment.get_template("template.html").render(
-        suites=suites, plots_of=drawn, arm_name=findings.arm_name, ranked=findings.ranked,
-        error_share=findings.error_share,
-        machines=sorted({suite.environment["cpu_model"] for suite in suites}),
-    )  # fmt: skip
+        measurements=measurements, plots_of=drawn, arm_name=findings.arm_name,
+        ranked=findings.ranked, error_share=findings.error_share, wrong=findings.wrong,
+        machines=sorted({each.environment["cpu_model"] for each in measurements}),
+    )
 
 
 def write(path, content):
-    """Puts the content at the path whole: a reader sees the old file or the new one. Raises OSError."""
+    """Puts the content at the path whole: a reader sees the old file or the new. Raises OSError."""
     directory = os.path.dirname(os.path.abspath(path))
     descriptor, temporary = tempfile.mkstemp(prefix=".report-", dir=directory)
     try:

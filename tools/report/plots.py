@@ -15,13 +15,13 @@ matplotlib.use("svg")
 logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 COLOURS = {"#000001": "currentColor", "#000002": "var(--ours)", "#000003": "var(--peer)",
-           "#000004": "var(--numpy)", "#000005": "var(--ceiling)", "#000006": "var(--rule)"}  # fmt: skip
+           "#000004": "var(--numpy)", "#000005": "var(--ceiling)", "#000006": "var(--rule)"}
 INK, OURS, PEER, NUMPY, CEILING, RULE = COLOURS
 CASES_A_PLOT = 48
 SMALLEST_SHARE = 1e-4
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "fovea", "font.family": "sans-serif",
          "font.size": 9, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": RULE,
-         "xtick.color": INK, "ytick.color": INK, "text.parse_math": False}  # fmt: skip
+         "xtick.color": INK, "ytick.color": INK, "text.parse_math": False}
 
 
 def shortened(name, limit=34):
@@ -35,7 +35,6 @@ def inline(figure, label):
     figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
     svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg).replace("xlink:href", "href")
     svg = re.sub(r' id="[a-zA-Z0-9.]+_\d+"', "", svg)
     svg = re.sub(r"font: (\S+px) [^;\"]*", r"font-size: \1; font-family: inherit", svg)
@@ -60,7 +59,8 @@ def dot_plot(cases, label, series, axis):
         for colour, marker, values in series:
             points = [(value, at) for at, value in zip(positions, values) if value is not None]
             if points:
-                axes.scatter(*zip(*points), s=26, marker=marker, color=colour, linewidths=0, zorder=3)
+                axes.scatter(*zip(*points), s=26, marker=marker, color=colour, linewidths=0,
+                             zorder=3)
         axis(axes)
         return inline(figure, label)
 
@@ -73,7 +73,7 @@ def roles(case):
 
 def series_of(cases, value):
     columns = [[(colour, marker, row and value(case, row)) for colour, marker, row in roles(case)]
-               for case in cases]  # fmt: skip
+               for case in cases]
     return [(each[0][0], each[0][1], [entry[2] for entry in each]) for each in zip(*columns)]
 
 
@@ -85,7 +85,8 @@ def rate_plot(cases):
     def axis(axes):
         for at, case in enumerate(cases):
             if case.ceiling:
-                axes.vlines(case.ceiling["value"] * scale, at - 0.5, at + 0.5, color=CEILING, linewidth=1.5)
+                axes.vlines(case.ceiling["value"] * scale, at - 0.5, at + 0.5, color=CEILING,
+                            linewidth=1.5)
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.set_xlabel(unit)
@@ -94,7 +95,8 @@ def rate_plot(cases):
         rate = case.rate(row)
         return rate and rate * scale
 
-    return dot_plot(cases, f"Rates in {unit} against the measured ceiling", series_of(cases, value), axis)
+    label = f"Rates in {unit} against the measured ceiling"
+    return dot_plot(cases, label, series_of(cases, value), axis)
 
 
 def error_plot(cases):
@@ -121,4 +123,4 @@ def plots_of(group):
     timed = [case for case in group.cases if case.ours or case.peer]
     kinds = ([case for case in timed if case.counts_bytes is kind] for kind in (False, True))
     return [(rate_plot(cases[at : at + CASES_A_PLOT]), error_plot(cases[at : at + CASES_A_PLOT]))
-            for cases in kinds for at in range(0, len(cases), CASES_A_PLOT)]  # fmt: skip
+            for cases in kinds for at in range(0, len(cases), CASES_A_PLOT)]

@@ -105,6 +105,18 @@ const fovea_kernel fovea_rows_attention[] = {
      .operations = "2*(D+Dv)*pairs",
      .bytes = "s*(B*Hq*Sq*(D+Dv)+B*Hkv*Sk*(D+Dv))",
      .bench = "B=4,Hq=32,Sq=512,D=128",
+     .tune = "b=1,hq=8,sq=128,d=64;b=1,hq=8,sq=128,d=64,causal=top_left;"
+             "b=1,hq=8,sq=512,d=64;b=1,hq=8,sq=512,d=64,causal=top_left;"
+             "b=1,hq=4,sq=2048,d=64;b=1,hq=4,sq=2048,d=64,causal=top_left;"
+             "b=1,hq=8,sq=1,sk=512,d=64;b=1,hq=8,sq=1,sk=4096,d=64;"
+             "b=1,hq=8,hkv=2,sq=512,d=64;b=1,hq=8,sq=128,d=128;"
+             "b=1,hq=8,sq=128,d=128,causal=top_left;b=1,hq=8,sq=512,d=128;"
+             "b=1,hq=8,sq=512,d=128,causal=top_left;b=1,hq=4,sq=2048,d=128;"
+             "b=1,hq=4,sq=2048,d=128,causal=top_left;b=1,hq=8,sq=1,sk=512,d=128;"
+             "b=1,hq=8,sq=1,sk=4096,d=128;b=1,hq=8,hkv=2,sq=512,d=128;"
+             "b=1,hq=8,hkv=2,sq=1,sk=4096,d=128;"
+             "b=1,hq=8,sq=512,d=64,causal=top_left,window_left=128;"
+             "b=1,hq=8,sq=512,d=64,mask=1;b=1,hq=8,sq=512,d=64,bias=1",
      .presets = {{36, "attention_sdpa", "", "B=4,Hq=32,Sq=512,D=128", "attention by any algorithm"},
                  {39, "attention_flash", "algorithm=flash", "B=4,Hq=32,Sq=2048,D=128",
                   "attention by the flash algorithm: no score matrix"},
@@ -144,6 +156,7 @@ const fovea_kernel fovea_rows_attention[] = {
                     .optional = true}},
      .operations = "2*P*B*Hq*Sq*Dv",
      .bytes = "s*(P+1)*B*Hq*Sq*Dv+4*P*B*Hq*Sq",
+     .tune = "p=4,b=1,hq=8,sq=1,dv=128;p=4,b=1,hq=8,sq=128,dv=64;p=8,b=4,hq=8,sq=128,dv=64",
      .bench = "P=8,B=max(1,floor(N/524288)),Hq=8,Sq=128,Dv=64",
      .bound_text = "8 eps (sum_p w_p |parts_p| (1 + |part_lses_p - max|)); lse: 4 eps (1 + |lse|)",
      .bound = FOVEA_HOOK(fovea_bound_merge)},

@@ -1,0 +1,74 @@
+/* What every CPU domain starts from: the vector vocabulary of its tier, the names that a table row
+ * needs, and elements of a dtype that the compiler knows as vectors of floats. */
+#ifndef FOVEA_CPU_KERNEL_H
+#define FOVEA_CPU_KERNEL_H
+
+#include "catalogue/implementation.h"
+#include "cpu/simd/simd.h"
+
+#if defined(FOVEA_TIER_SCALAR)
+    #define FOVEA_TIER_HERE FOVEA_TIER_SCALAR
+    #define FOVEA_CPU_NAME(algorithm) "cpu/scalar/" algorithm
+#elif defined(FOVEA_TIER_AVX2)
+    #define FOVEA_TIER_HERE FOVEA_TIER_AVX2
+    #define FOVEA_CPU_NAME(algorithm) "cpu/avx2/" algorithm
+#elif defined(FOVEA_TIER_AVX512)
+    #define FOVEA_TIER_HERE FOVEA_TIER_AVX512
+    #define FOVEA_CPU_NAME(algorithm) "cpu/avx512/" algorithm
+#elif defined(FOVEA_TIER_NEON)
+    #define FOVEA_TIER_HERE FOVEA_TIER_NEON
+    #define FOVEA_CPU_NAME(algorithm) "cpu/neon/" algorithm
+#endif
+
+#define FOVEA_FLOATS (1u << FOVEA_F32 | 1u << FOVEA_F16 | 1u << FOVEA_BF16)
+
+/* For functions whose arguments are meant as constants: a dtype, an operation. */
+#define FOVEA_INLINE static inline __attribute__((always_inline))
+
+/* Elements i, i+1, ... of an array of f32, f16 or bf16. */
+FOVEA_INLINE vf vf_load_as(fovea_dtype dtype, const void *p, int64_t i) {
+    if (dtype == FOVEA_F16) return vf_load_f16((const uint16_t *)p + i);
+    if (dtype == FOVEA_BF16) return vf_load_bf16((const uint16_t *)p + i);
+    return vf_load((const float *)p + i);
+}
+FOVEA_INLINE vf vf_load_n_as(fovea_dtype dtype, const void *p, int64_t i, int64_t n) {
+    if (dtype == FOVEA_F16) return vf_load_f16_n((const uint16_t *)p + i, (size_t)n);
+    if (dtype == FOVEA_BF16) return vf_load_bf16_n((const uint16_t *)p + i, (size_t)n);
+    return vf_load_n((const float *)p + i, (size_t)n);
+}
+FOVEA_INLINE void vf_store_as(fovea_dtype dtype, void *p, int64_t i, vf x) {
+    if (dtype == FOVEA_F16)
+        vf_store_f16((uint16_t *)p + i, x);
+    else if (dtype == FOVEA_BF16)
+        vf_store_bf16((uint16_t *)p + i, x);
+    else
+        vf_store((float *)p + i, x);
+}
+FOVEA_INLINE void vf_store_n_as(fovea_dtype dtype, void *p, int64_t i, vf x, int64_t n) {
+    if (dtype == FOVEA_F16)
+        vf_store_f16_n((uint16_t *)p + i, x, (size_t)n);
+    else if (dtype == FOVEA_BF16)
+        vf_store_bf16_n((uint16_t *)p + i, x, (size_t)n);
+    else
+        vf_store_n((float *)p + i, x, (size_t)n);
+}
+FOVEA_INLINE void vf_stream_as(fovea_dtype dtype, void *p, int64_t i, vf x) {
+    if (dtype == FOVEA_F16)
+        vf_stream_f16((uint16_t *)p + i, x);
+    else if (dtype == FOVEA_BF16)
+        vf_stream_bf16((uint16_t *)p + i, x);
+    else
+        vf_stream((float *)p + i, x);
+}
+
+/* How many elements lie before the first address to which a vector can be streamed. */
+FOVEA_INLINE int64_t elements_to_alignment(fovea_dtype dtype, const void *p) {
+    int64_t size = dtype == FOVEA_F32 ? 4 : 2, bytes = VF_WIDTH * size;
+    return (int64_t)(-(uintptr_t)p & (uintptr_t)(bytes - 1)) / size;
+}
+
+static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+#endif

@@ -1,0 +1,251 @@
+/* Elementwise kernels: y = f(a) or y = f(a, b) over tensors of any strides. The operation and the
+ * dtypes are constants of an inlined loop; the walk over memory is shared by all.
+ *
+ * The dimensions are put in the order of y's memory and merged, so that tensors of one layout,
+ * whatever it is, are one contiguous array. What remains is cut in tiles of rows and columns of the
+ * two innermost dimensions. Operands whose columns are contiguous are used where they are, others
+ * are copied through a buffer that stays in the first-level cache. */
+#ifndef FOVEA_CPU_MAP_H
+#define FOVEA_CPU_MAP_H
+
+#include "cpu/kernel.h"
+#include "cpu/threads.h"
+
+/* One contiguous run; b is unused by operations of one input. */
+typedef void map_function(const float constants[2], const void *a, const void *b, void *y,
+                          int64_t n, bool stream);
+
+/* An operation: a, b and the two constants of the call. */
+typedef vf map_operation(vf a, vf b, float p, float q);
+
+FOVEA_INLINE vf map_item(map_operation *operation, bool binary, fovea_dtype in, const void *a,
+                         const void *b, int64_t i, float p, float q) {
+    vf x = vf_load_as(in, a, i);
+    return operation(x, binary ? vf_load_as(in, b, i) : x, p, q);
+}
+
+FOVEA_INLINE void map_items_n(map_operation *operation, bool binary, fovea_dtype in,
+                              fovea_dtype out, const void *a, const void *b, void *y, int64_t i,
+                              int64_t n, float p, float q) {
+    vf x = vf_load_n_as(in, a, i, n);
+    vf_store_n_as(out, y, i, operation(x, binary ? vf_load_n_as(in, b, i, n) : x, p, q), n);
+}
+
+/* The loop of every elementwise kernel. Four vectors are in flight: light operations wait for
+ * loads. */
+FOVEA_INLINE void map_run(map_operation *operation, bool binary, fovea_dtype in, fovea_dtype out,
+                          const float constants[2], const void *a, const void *b, void *y,
+                          int64_t n, bool stream) {
+    enum { W = VF_WIDTH };
+    const float p = constants[0], q = constants[1];
+    int64_t i = 0;
+#define ITEM(place) map_item(operation, binary, in, a, b, place, p, q)
+    if (stream && n >= 8 * W) {
+        for (int64_t head = elements_to_alignment(out, y); i < head; i += smaller(W, head - i))
+            map_items_n(operation, binary, in, out, a, b, y, i, smaller(W, head - i), p, q);
+        for (; i + 4 * W <= n; i += 4 * W) {
+            vf s = ITEM(i), t = ITEM(i + W), u = ITEM(i + 2 * W), v = ITEM(i + 3 * W);
+            vf_stream_as(out, y, i, s), vf_stream_as(out, y, i + W, t);
+            vf_stream_as(out, y, i + 2 * W, u), vf_stream_as(out, y, i + 3 * W, v);
+        }
+    }
+    for (; i + 4 * W <= n; i += 4 * W) {
+        vf s = ITEM(i), t = ITEM(i + W), u = ITEM(i + 2 * W), v = ITEM(i + 3 * W);
+        vf_store_as(out, y, i, s), vf_store_as(out, y, i + W, t);
+        vf_store_as(out, y, i + 2 * W, u), vf_store_as(out, y, i + 3 * W, v);
+    }
+    for (; i + W <= n; i += W) vf_store_as(out, y, i, ITEM(i));
+    if (i < n) map_items_n(operation, binary, in, out, a, b, y, i, n - i, p, q);
+#undef ITEM
+}
+
+/* Instantiates a map_function: name, operation, whether it has two inputs, dtypes. */
+#define MAP(name, operation, binary, in, out)                                                      \
+    static void name(const float constants[2], const void *a, const void *b, void *y, int64_t n,   \
+                     bool stream) {                                                                \
+        map_run(operation, binary, in, out, constants, a, b, y, n, stream);                        \
+    }
+
+enum { MAP_OPERANDS = 3, MAP_BLOCK = 1024, MAP_PIECE = 16384 };
+
+typedef struct map_plan {
+    map_function *function;
+    float constants[2];
+    int operands;                   /* y and its inputs */
+    fovea_view views[MAP_OPERANDS]; /* y, a, b in the order of y's memory */
+    bool direct[MAP_OPERANDS];      /* columns are contiguous */
+    bool stream;
+    int64_t rows, columns; /* of the two innermost dimensions */
+    int64_t tile_rows, tile_columns, row_tiles, column_tiles, tiles;
+} map_plan;
+
+/* Makes y's strides positive and sorts the dimensions by them. */
+static void map_order(map_plan *plan) {
+    fovea_view *y = &plan->views[0];
+    for (int i = 0; i < y->rank; i++) {
+        if (y->stride[i] >= 0) continue;
+        for (int k = 0; k < plan->operands; k++) {
+            fovea_view *view = &plan->views[k];
+            view->data +=
+                (view->shape[i] - 1) * view->stride[i] * (int64_t)fovea_dtype_size(view->dtype);
+            view->stride[i] = -view->stride[i];
+        }
+    }
+    for (int i = 1; i < y->rank; i++) {
+        for (int j = i; j > 0 && y->stride[j - 1] < y->stride[j]; j--) {
+            for (int k = 0; k < plan->operands; k++) {
+                fovea_view *view = &plan->views[k];
+                int64_t shape = view->shape[j], stride = view->stride[j];
+                view->shape[j] = view->shape[j - 1], view->stride[j] = view->stride[j - 1];
+                view->shape[j - 1] = shape, view->stride[j - 1] = stride;
+            }
+        }
+    }
+}
+
+static void map_collapse(map_plan *plan) {
+    fovea_view *views[MAP_OPERANDS];
+    bool contiguous = true;
+    int64_t elements = fovea_view_elements(&plan->views[0]);
+    for (int k = 0; k < plan->operands; k++) {
+        views[k] = &plan->views[k];
+        contiguous = contiguous && fovea_view_is_contiguous(views[k]);
+    }
+    for (int k = 0; contiguous && k < plan->operands; k++)
+        views[k]->rank = 1, views[k]->shape[0] = elements, views[k]->stride[0] = 1;
+    if (contiguous) return;
+    fovea_views_collapse(views, plan->operands);
+    map_order(plan);
+    fovea_views_collapse(views, plan->operands);
+}
+
+/* Rows shorter than a vector or two are gathered, many at a time. */
+static void map_tile(map_plan *plan) {
+    const fovea_view *y = &plan->views[0];
+    bool direct = true;
+    plan->columns = y->shape[y->rank - 1];
+    plan->rows = y->rank > 1 ? y->shape[y->rank - 2] : 1;
+    for (int k = 0; k < plan->operands; k++) {
+        plan->direct[k] = plan->views[k].stride[y->rank - 1] == 1 || plan->columns == 1;
+        if (plan->columns < 16 && plan->rows > 1) plan->direct[k] = false;
+        direct = direct && plan->direct[k];
+    }
+    int64_t piece = direct ? MAP_PIECE : MAP_BLOCK;
+    plan->tile_rows = smaller(plan->rows, direct ? 1 : 32);
+    plan->tile_columns = smaller(plan->columns, piece / plan->tile_rows);
+    plan->tile_rows = smaller(plan->rows, piece / plan->tile_columns);
+    plan->row_tiles = divide_up(plan->rows, plan->tile_rows);
+    plan->column_tiles = divide_up(plan->columns, plan->tile_columns);
+    plan->tiles = plan->row_tiles * plan->column_tiles;
+    for (int i = 0; i < y->rank - 2; i++) plan->tiles *= y->shape[i];
+}
+
+/* Copies a tile between strided memory and a dense buffer. */
+FOVEA_INLINE void map_copy(size_t size, char *to, int64_t to_row, int64_t to_column,
+                           const char *from, int64_t from_row, int64_t from_column, int64_t rows,
+                           int64_t columns) {
+    const int64_t bytes = (int64_t)size;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < columns; c++)
+            memcpy(to + (r * to_row + c * to_column) * bytes,
+                   from + (r * from_row + c * from_column) * bytes, size);
+}
+
+static void map_gather(const fovea_view *view, const char *tile, char *buffer, int64_t rows,
+                       int64_t columns) {
+    int64_t row = view->rank > 1 ? view->stride[view->rank - 2] : 0;
+    int64_t column = view->stride[view->rank - 1];
+    if (fovea_dtype_size(view->dtype) == 4)
+        map_copy(4, buffer, columns, 1, tile, row, column, rows, columns);
+    else
+        map_copy(2, buffer, columns, 1, tile, row, column, rows, columns);
+}
+
+static void map_scatter(const fovea_view *view, char *tile, const char *buffer, int64_t rows,
+                        int64_t columns) {
+    int64_t row = view->rank > 1 ? view->stride[view->rank - 2] : 0;
+    int64_t column = view->stride[view->rank - 1];
+    if (fovea_dtype_size(view->dtype) == 4)
+        map_copy(4, tile, row, column, buffer, columns, 1, rows, columns);
+    else
+        map_copy(2, tile, row, column, buffer, columns, 1, rows, columns);
+}
+
+/* The first element of a tile in each operand. */
+static void map_addresses(const map_plan *plan, int64_t number, int64_t row, int64_t column,
+                          char *addresses[]) {
+    int inner = plan->views[0].rank - 1;
+    int64_t offsets[MAP_OPERANDS];
+    for (int k = 0; k < plan->operands; k++)
+        offsets[k] = column * plan->views[k].stride[inner] +
+                     (inner > 0 ? row * plan->views[k].stride[inner - 1] : 0);
+    for (int i = inner - 2; i >= 0; i--) {
+        int64_t extent = plan->views[0].shape[i], index = i ? number % extent : number;
+        for (int k = 0; k < plan->operands; k++) offsets[k] += index * plan->views[k].stride[i];
+        number /= extent;
+    }
+    for (int k = 0; k < plan->operands; k++)
+        addresses[k] =
+            plan->views[k].data + offsets[k] * (int64_t)fovea_dtype_size(plan->views[k].dtype);
+}
+
+static void map_one_tile(const map_plan *plan, int64_t number) {
+    _Alignas(64) char buffers[MAP_OPERANDS][MAP_BLOCK * 4];
+    char *at[MAP_OPERANDS] = {NULL};
+    int64_t step[MAP_OPERANDS] = {0}; /* bytes from row to row */
+    int64_t column = number % plan->column_tiles * plan->tile_columns;
+    number /= plan->column_tiles;
+    int64_t row = number % plan->row_tiles * plan->tile_rows;
+    int64_t rows = smaller(plan->tile_rows, plan->rows - row);
+    int64_t columns = smaller(plan->tile_columns, plan->columns - column);
+    map_addresses(plan, number / plan->row_tiles, row, column, at);
+    char *y = at[0];
+    bool packed = true;
+    for (int k = 0; k < plan->operands; k++) {
+        const fovea_view *view = &plan->views[k];
+        int64_t size = (int64_t)fovea_dtype_size(view->dtype);
+        step[k] = plan->direct[k] && view->rank > 1 ? view->stride[view->rank - 2] * size
+                                                    : columns * size;
+        packed = packed && !plan->direct[k];
+        if (plan->direct[k]) continue;
+        if (k > 0) map_gather(view, at[k], buffers[k], rows, columns);
+        at[k] = buffers[k];
+    }
+    int last = plan->operands - 1; /* b; a again where there is one input */
+    if (packed) plan->function(plan->constants, at[1], at[last], at[0], rows * columns, false);
+    for (int64_t r = 0; r < rows && !packed; r++)
+        plan->function(plan->constants, at[1] + r * step[1], at[last] + r * step[last],
+                       at[0] + r * step[0], columns, plan->stream && plan->direct[0]);
+    if (!plan->direct[0]) map_scatter(&plan->views[0], y, buffers[0], rows, columns);
+}
+
+static void map_tiles(const void *task, int64_t begin, int64_t end, int thread) {
+    const map_plan *plan = task;
+    (void)thread;
+    for (int64_t number = begin; number < end; number++) map_one_tile(plan, number);
+    if (plan->stream) vf_stream_fence();
+}
+
+/* Runs a call whose row lists the inputs first and then the output. `cost`: the time of an element
+ * in bytes of memory traffic (at least what it moves). */
+static fovea_status map_call(const fovea_problem *problem, fovea_run *run, map_function *function,
+                             int inputs, const float constants[2], int64_t cost) {
+    map_plan plan = {.function = function, .operands = inputs + 1};
+    memcpy(plan.constants, constants, sizeof plan.constants);
+    int allowed = run->threads;
+    int64_t bytes = 0, elements = fovea_view_elements(&problem->views[inputs]);
+    run->threads = 1;
+    if (elements == 0) return FOVEA_OK;
+    for (int k = 0; k <= inputs; k++) {
+        plan.views[k] = problem->views[k ? k - 1 : inputs];
+        bytes += elements * (int64_t)fovea_dtype_size(plan.views[k].dtype);
+    }
+    map_collapse(&plan);
+    map_tile(&plan);
+    run->threads = fovea_useful_threads(plan.tiles, elements * cost, 1 << 18, allowed);
+    plan.stream = fovea_worth_streaming(bytes, run->threads);
+    fovea_share(plan.tiles, run->threads, map_tiles, &plan);
+    return FOVEA_OK;
+}
+
+#endif

@@ -1,0 +1,49 @@
+/* Work shared among threads. The pieces depend on the shape alone, never on how many threads there
+ * are, so that results have the same bits with any number; which thread takes which does not
+ * matter. One thread runs without entering OpenMP at all. */
+#ifndef FOVEA_CPU_THREADS_H
+#define FOVEA_CPU_THREADS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "runtime/processor.h"
+
+/* Runs pieces [begin, end); thread is below the number that was asked for. */
+typedef void fovea_pieces_function(const void *task, int64_t begin, int64_t end, int thread);
+
+/* How many of the allowed threads `pieces` equal pieces of together `work` bytes (or their worth in
+ * time) can feed, each with at least `least`. */
+static inline int fovea_useful_threads(int64_t pieces, int64_t work, int64_t least, int allowed) {
+    int64_t useful = work / least;
+    if (useful > pieces) useful = pieces;
+    if (useful > allowed) useful = allowed;
+    return useful > 1 ? (int)useful : 1;
+}
+
+/* Each thread takes one contiguous range. */
+static inline void fovea_share(int64_t pieces, int threads, fovea_pieces_function *run,
+                               const void *task) {
+    if (threads <= 1) {
+        run(task, 0, pieces, 0);
+        return;
+    }
+#pragma omp parallel for num_threads(threads) schedule(static, 1)
+    for (int thread = 0; thread < threads; thread++) {
+        int64_t share = pieces / threads, rest = pieces % threads;
+        int64_t begin = thread * share + (thread < rest ? thread : rest);
+        run(task, begin, begin + share + (thread < rest), thread);
+    }
+}
+
+/* Whether stores should bypass the caches: the call moves more than the threads' part of the last
+ * level. A shared L3 counts for at most 8 MiB a thread, since a virtual machine shows the whole
+ * host's. Copying 40 MB on a Xeon of 2.1 MiB L2 and 260 MiB L3: 36 against 31 GB/s with one
+ * thread, 72 against 62 with two; at 256 KiB (in L2) 45 against 96. */
+static inline bool fovea_worth_streaming(int64_t bytes, int threads) {
+    int64_t share = (int64_t)threads << 23, half = (int64_t)fovea_processor_get()->l3_bytes / 2;
+    return bytes > (share < half ? share : half);
+}
+
+#endif

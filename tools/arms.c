@@ -1,0 +1,140 @@
+/* Verifying and timing the implementations of one problem. */
+#include "arms.h"
+
+#include "bench_interrupt.h"
+#include "runtime/memory.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+double fovea_seconds_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+bool fovea_arms_collect(fovea_arms *arms, const fovea_problem *problem, int threads,
+                        uint64_t without) {
+    char reason[160];
+    *arms = (fovea_arms){.threads = threads};
+    for (int i = 0; i < fovea_implementation_count(problem->index); i++) {
+        const fovea_implementation *candidate = fovea_implementation_at(problem->index, i);
+        if (candidate->only_by_name || without >> i & 1 ||
+            !fovea_implementation_serves(candidate, problem, reason, sizeof reason))
+            continue;
+        size_t bytes = candidate->workspace ? candidate->workspace(problem, threads) : 0;
+        if (bytes > arms->workspace_bytes) arms->workspace_bytes = bytes;
+        arms->items[arms->count++] = (fovea_arm){.implementation = candidate, .number = i};
+    }
+    if (arms->workspace_bytes == 0) return true;
+    if (arms->workspace_bytes < SIZE_MAX - FOVEA_ALIGNMENT)
+        arms->workspace = aligned_alloc(
+            FOVEA_ALIGNMENT, (arms->workspace_bytes / FOVEA_ALIGNMENT + 1) * FOVEA_ALIGNMENT);
+    return arms->workspace != NULL;
+}
+
+void fovea_arms_release(fovea_arms *arms) {
+    for (int i = 0; i < arms->count; i++) fovea_timings_release(&arms->items[i].timings);
+    free(arms->workspace);
+    arms->workspace = NULL;
+    arms->count = 0;
+}
+
+/* Seconds of that many runs; -1 on failure. */
+static double run(const fovea_arms *arms, fovea_arm *arm, const fovea_problem *problem,
+                  int repeats) {
+    const fovea_implementation *implementation = arm->implementation;
+    size_t bytes =
+        implementation->workspace ? implementation->workspace(problem, arms->threads) : 0;
+    double start = fovea_seconds_now();
+    for (int i = 0; i < repeats; i++) {
+        fovea_run state = {
+            .threads = arms->threads, .workspace = arms->workspace, .workspace_bytes = bytes};
+        fovea_status status = implementation->run(problem, &state);
+        if (status == FOVEA_OK) continue;
+        arm->failed = true;
+        snprintf(arm->why, sizeof arm->why, "it failed: %s", fovea_status_text(status));
+        return -1;
+    }
+    return fovea_seconds_now() - start;
+}
+
+/* NaN patterns, so that an element that is not written is noticed. */
+static void poison_outputs(const fovea_problem *problem) {
+    for (int a = 0; a < FOVEA_ARGUMENTS_MAX && problem->kernel->arguments[a].name; a++) {
+        const fovea_view *view = &problem->views[a];
+        if (!fovea_given(problem, a) || problem->kernel->arguments[a].role != FOVEA_OUTPUT)
+            continue;
+        int64_t elements = fovea_view_elements(view);
+        size_t size = fovea_dtype_size(view->dtype);
+        if (fovea_view_is_contiguous(view)) {
+            memset(view->data, 0xA5, (size_t)elements * size);
+            continue;
+        }
+        for (int64_t i = 0; i < elements; i++) memset(fovea_view_address(view, i), 0xA5, size);
+    }
+}
+
+void fovea_arms_verify(fovea_arms *arms, const fovea_problem *problem,
+                       const fovea_verification *expected) {
+    for (int i = 0; i < arms->count && !fovea_interrupted(); i++) {
+        fovea_arm *arm = &arms->items[i];
+        fovea_verdict verdict;
+        poison_outputs(problem);
+        arm->first = run(arms, arm, problem, 1);
+        if (arm->failed) continue;
+        fovea_verify(expected, NULL, &verdict);
+        arm->verified = verdict.verified;
+        if (!arm->verified) snprintf(arm->why, sizeof arm->why, "%s", verdict.where);
+    }
+}
+
+const fovea_arm *fovea_arms_fastest(const fovea_arms *arms) {
+    const fovea_arm *best = NULL;
+    for (int i = 0; i < arms->count; i++) {
+        const fovea_arm *arm = &arms->items[i];
+        if (arm->verified && arm->summary.count > 0 &&
+            (!best || arm->summary.median < best->summary.median))
+            best = arm;
+    }
+    return best;
+}
+
+static void summarise(fovea_arms *arms) {
+    for (int i = 0; i < arms->count; i++)
+        arms->items[i].summary =
+            fovea_summarise(arms->items[i].timings.values, arms->items[i].timings.count);
+}
+
+bool fovea_arms_time(fovea_arms *arms, const fovea_problem *problem, double seconds) {
+    enum { ROUNDS = 3, ROUNDS_MAX = 1000 };
+    const double shortest_sample = 20e-6, far_behind = 1.5;
+    int order[FOVEA_IMPLEMENTATIONS_MAX], repeats[FOVEA_IMPLEMENTATIONS_MAX];
+    uint64_t random = 1;
+    for (int i = 0; i < arms->count; i++) order[i] = i, repeats[i] = 0;
+    double start = fovea_seconds_now();
+    for (int round = 0; round < ROUNDS_MAX && !fovea_interrupted(); round++) {
+        double elapsed = fovea_seconds_now() - start;
+        if (elapsed > seconds && (round >= ROUNDS || (round > 0 && elapsed > 2 * seconds))) break;
+        double best = INFINITY;
+        summarise(arms);
+        const fovea_arm *fastest = fovea_arms_fastest(arms);
+        if (fastest && round >= ROUNDS) best = fastest->summary.median;
+        fovea_shuffle(order, arms->count, &random);
+        for (int i = 0; i < arms->count; i++) {
+            fovea_arm *arm = &arms->items[order[i]];
+            if (!arm->verified || arm->summary.median > far_behind * best) continue;
+            if (repeats[order[i]] == 0) { /* not the first run: it found cold memory */
+                double once = run(arms, arm, problem, 1);
+                repeats[order[i]] = (int)fmin(1e6, 1 + shortest_sample / fmax(once, 1e-9));
+            }
+            double time = run(arms, arm, problem, repeats[order[i]]);
+            if (time > 0) fovea_timings_add(&arm->timings, time / repeats[order[i]]);
+            if (arm->failed) arm->verified = false;
+        }
+    }
+    summarise(arms);
+    return !fovea_interrupted();
+}

@@ -1,0 +1,317 @@
+/* `fovea bench`: options, and the flow of a run: describe the machine, start the peers, measure the
+ * ceilings, then case by case; print, and keep every sample. */
+#define _GNU_SOURCE
+#include "bench.h"
+
+#include "bench_arms.h"
+#include "bench_columns.h"
+#include "commands.h"
+#include "runtime/processor.h"
+
+#include <argp.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+/* ---- Options -------------------------------------------------------------------------------- */
+
+enum { NO_PEERS = 256, PEERS, COLD, SEED, LIST, FULL };
+
+static const struct argp_option option_table[] = {
+    {"suite", 's', "NAME,...", 0, "What to measure: sdpa, flash, sage, kernels, all (sdpa,flash)",
+     0},
+    {"filter", 'f', "PATTERN", 0, "Only cases whose SUITE/NAME has this in it, or matches it", 0},
+    {"arms", 'a', "PATTERN,...", 0,
+     "Only arms whose name has one of these in it; all tiers, and the reference if named", 0},
+    {"threads", 't', "N", 0, "Threads for everybody (all that are allowed)", 0},
+    {"seconds", 'S', "N", 0, "Time for the cases in all, about (what the suites ask for)", 0},
+    {"json", 'j', "FILE", 0, "Keep every sample in this file", 0},
+    {"peers", PEERS, "NAME,...", 0, "Only these: numpy, torch, openvino, onnxruntime, mlx, jax", 0},
+    {"no-peers", NO_PEERS, 0, 0, "Ours alone", 0},
+    {"cold", COLD, 0, 0, "Calls rotate over buffers larger than the last-level cache", 0},
+    {"seed", SEED, "N", 0, "Seed of the inputs and of the order of arms", 0},
+    {"full", FULL, 0, 0, "Print every arm of every case", 0},
+    {"list", LIST, 0, 0, "Print the suites and the cases chosen, and measure nothing", 0},
+    {0}};
+
+static long whole_number(const char *text, long low, long high, struct argp_state *state,
+                         const char *name) {
+    char *end;
+    long value = strtol(text, &end, 10);
+    if (end == text || *end || value < low || value > high)
+        argp_error(state, "--%s=%s: a whole number from %ld to %ld is wanted", name, text, low,
+                   high);
+    return value;
+}
+
+static void check_peers(const char *list, struct argp_state *state) {
+    char name[32];
+    for (const char *at = list; *at; at += strcspn(at, ","), at += *at == ',') {
+        snprintf(name, sizeof name, "%.*s", (int)strcspn(at, ","), at);
+        if (!fovea_peer_known(name)) argp_error(state, "--peers: there is no peer «%s»", name);
+    }
+}
+
+static error_t parse(int key, char *value, struct argp_state *state) {
+    fovea_bench_options *o = state->input;
+    char *end;
+    switch (key) {
+    case 's':
+        o->suites = value;
+        break;
+    case 'f':
+        o->filter = value;
+        break;
+    case 'a':
+        o->arms = value;
+        break;
+    case 't':
+        o->threads = (int)whole_number(value, 1, 4096, state, "threads");
+        break;
+    case 'S':
+        o->seconds = strtod(value, &end);
+        if (end == value || *end || !(o->seconds > 0 && o->seconds < 1e6))
+            argp_error(state, "--seconds=%s: a number of seconds is wanted", value);
+        break;
+    case 'j':
+        o->json = value;
+        break;
+    case PEERS:
+        check_peers(o->peers = value, state);
+        break;
+    case NO_PEERS:
+        o->no_peers = true;
+        break;
+    case COLD:
+        o->cold = true;
+        break;
+    case SEED:
+        o->seed = (uint64_t)whole_number(value, 1, LONG_MAX, state, "seed");
+        break;
+    case FULL:
+        o->full = true;
+        break;
+    case LIST:
+        o->list = true;
+        break;
+    case ARGP_KEY_ARG:
+        argp_error(state, "«%s» is not an option", value);
+        break;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+/* ---- Progress ------------------------------------------------------------------------------- */
+
+static double time_left; /* of the run, at the moment below */
+static double time_left_at;
+
+/* One line on a terminal, rewritten at most ten times a second. */
+static void progress(const fovea_bench_run *run, const fovea_bench_case *c, const char *arm) {
+    static double last;
+    double now = fovea_bench_now();
+    if (!isatty(STDERR_FILENO) || now - last < 0.1) return;
+    last = now;
+    int left = (int)fmax(0, time_left - (now - time_left_at));
+    fovea_screen screen = fovea_screen_detect(stderr);
+    char text[256];
+    snprintf(text, sizeof text, "%ld/%d  %s %s  %s  %d:%02d left", (long)(c - run->cases) + 1,
+             run->case_count, c->suite, c->name, arm, left / 60, left % 60);
+    fprintf(stderr, "\r\033[K%.*s", screen.width - 1, text);
+    fflush(stderr);
+}
+
+static void clear_progress(void) {
+    if (isatty(STDERR_FILENO)) fprintf(stderr, "\r\033[K");
+}
+
+/* ---- The run -------------------------------------------------------------------------------- */
+
+static bool begin(fovea_bench_run *run, fovea_message *message) {
+    fovea_context_options options;
+    time_t clock = time(NULL);
+    struct tm local;
+    fovea_context_options_default(&options);
+    run->started = fovea_bench_now();
+    localtime_r(&clock, &local);
+    strftime(run->started_text, sizeof run->started_text, "%Y-%m-%dT%H:%M:%S%z", &local);
+    run->threads = run->options.threads ? run->options.threads : fovea_allowed_threads();
+    if (run->threads > fovea_allowed_threads()) {
+        fovea_fail(message, FOVEA_INVALID_ARGUMENT, "--threads=%d: this process may use %d",
+                   run->threads, fovea_allowed_threads());
+        return false;
+    }
+    run->random = run->options.seed ? run->options.seed : 1;
+    options.threads = run->threads;
+    if (fovea_context_create(&options, &run->context) != FOVEA_OK) {
+        fovea_fail(message, FOVEA_FILE_ERROR, "%s", fovea_last_message(NULL));
+        return false;
+    }
+    run->memory = memfd_create("fovea-bench", MFD_CLOEXEC);
+    if (run->memory >= 0) return true;
+    fovea_fail(message, FOVEA_OUT_OF_MEMORY, "shared memory cannot be had");
+    return false;
+}
+
+static const char *best_tier(void) {
+    const char *best = "scalar";
+    for (int t = 0; t < FOVEA_TIER_COUNT; t++)
+        if (fovea_has_tier((fovea_tier)t) && t != FOVEA_TIER_AMX)
+            best = fovea_tier_name((fovea_tier)t);
+    return best;
+}
+
+static void note_peers(fovea_bench_run *run) {
+    json_t *present = json_object(), *missing = json_object();
+    for (int p = 0; p < run->peer_count; p++) {
+        fovea_bench_peer *peer = &run->peers[p];
+        if (peer->process)
+            json_object_update(present, peer->versions);
+        else
+            json_object_set_new(missing, peer->name, json_string(peer->reason));
+    }
+    json_object_set_new(run->environment, "peers", present);
+    json_object_set_new(run->environment, "missing_peers", missing);
+    json_object_set_new(run->environment, "data", json_string("standard normal"));
+    json_object_set_new(run->environment, "seed",
+                        run->options.seed ? json_integer((json_int_t)run->options.seed)
+                                          : json_string("the number of each kernel"));
+    json_object_set_new(run->environment, "routes", json_string(fovea_routes_state(run->context)));
+}
+
+/* Prints a suite as soon as its last case is measured. */
+static void print_finished(fovea_bench_run *run, int i) {
+    const char *suite = run->cases[i].suite;
+    if (i + 1 < run->case_count && strcmp(run->cases[i + 1].suite, suite) == 0 &&
+        !fovea_interrupted())
+        return;
+    clear_progress();
+    fovea_ceilings_refresh(&run->ceilings, run->threads, true);
+    fovea_bench_update_shares(run);
+    fovea_bench_print_suite(run, suite);
+}
+
+static double budget_of(const fovea_bench_run *run) {
+    double seconds = 0;
+    const char *last = "";
+    if (run->options.seconds > 0) return run->options.seconds;
+    for (int i = 0; i < run->case_count; i++) {
+        if (strcmp(run->cases[i].suite, last) != 0)
+            seconds += fovea_suite_seconds(run->cases[i].suite);
+        last = run->cases[i].suite;
+    }
+    return seconds;
+}
+
+/* Each case gets its weight's share of the time that is left, and what it saves is for the others. */
+static void measure_all(fovea_bench_run *run) {
+    double budget = budget_of(run), start = fovea_bench_now(), weight = 0, all = 0;
+    for (int i = 0; i < run->case_count; i++) all += run->cases[i].weight;
+    weight = all;
+    for (int i = 0; i < run->case_count && !fovea_interrupted(); i++) {
+        fovea_bench_case *c = &run->cases[i];
+        double left = fmax(budget - (fovea_bench_now() - start), 0);
+        /* Slow peers may have spent it all; the rest still gets a third of what was meant for it. */
+        double seconds = fmax(left * c->weight / weight, budget * c->weight / all / 3);
+        time_left = left;
+        time_left_at = fovea_bench_now();
+        fovea_bench_measure(run, c, fmin(seconds, 30), progress);
+        weight -= c->weight;
+        fovea_ceilings_refresh(&run->ceilings, run->threads, false);
+        print_finished(run, i);
+    }
+    clear_progress();
+}
+
+static void release(fovea_bench_run *run) {
+    fovea_bench_end_peers(run);
+    for (int i = 0; i < run->case_count; i++) {
+        fovea_bench_case *c = &run->cases[i];
+        for (int r = 0; r < c->row_count; r++) fovea_timings_release(&c->rows[r].timings);
+        fovea_timings_release(&c->noise_timings);
+        free(c->rows);
+        free(c->monitors);
+    }
+    free(run->cases);
+    json_decref(run->warnings);
+    json_decref(run->environment);
+    fovea_context_destroy(run->context);
+    if (run->memory >= 0) close(run->memory);
+}
+
+static int finish(fovea_bench_run *run) {
+    fovea_message message;
+    run->interrupted = fovea_interrupted();
+    fovea_environment_finish(run);
+    fovea_bench_update_shares(run);
+    run->seconds = fovea_bench_now() - run->started;
+    fovea_bench_print_foot(run);
+    if (run->options.json && !fovea_bench_write_json(run, run->options.json, &message)) {
+        fprintf(stderr, "fovea bench: %s\n", message.text);
+        return 1;
+    }
+    if (run->options.json) printf("  samples: %s\n", run->options.json);
+    if (run->interrupted) return 130;
+    return fovea_wrong_rows(run) > 0;
+}
+
+static void list(const fovea_bench_run *run) {
+    char text[256];
+    fovea_suites_print(stdout);
+    for (int i = 0; i < run->case_count; i++)
+        printf("%s/%s  %s %s\n", run->cases[i].suite, run->cases[i].name,
+               fovea_catalogue_kernel(run->cases[i].definition.index)->name,
+               fovea_case_text(&run->cases[i].definition, text, sizeof text));
+}
+
+/* An hour of measuring is not to end in a directory that does not exist. */
+static bool check_json_path(const char *path, fovea_message *message) {
+    char directory[4096];
+    const char *slash = strrchr(path, '/');
+    snprintf(directory, sizeof directory, "%.*s", slash ? (int)(slash - path) : 1,
+             slash ? path : ".");
+    if (slash == path) snprintf(directory, sizeof directory, "/");
+    if (access(directory, W_OK | X_OK) == 0) return true;
+    fovea_fail(message, FOVEA_FILE_ERROR, "--json=%.200s: the directory %.200s cannot be written",
+               path, directory);
+    return false;
+}
+
+int fovea_command_bench(int argc, char **argv) {
+    static const struct argp parser = {
+        .options = option_table,
+        .parser = parse,
+        .doc =
+            "Measures kernels beside what else there is on this machine: verified first, in turns, "
+            "against measured ceilings."};
+    static fovea_bench_run run;
+    fovea_message message = {{0}};
+    run = (fovea_bench_run){.options = {.suites = "sdpa,flash"}, .memory = -1};
+    if (argp_parse(&parser, argc, argv, 0, NULL, &run.options)) return 2;
+    bool good = fovea_suites_expand(&run, &message);
+    if (good && run.options.list) return list(&run), release(&run), 0;
+    if (good && run.options.json) good = check_json_path(run.options.json, &message);
+    if (!good || !begin(&run, &message)) {
+        fprintf(stderr, "fovea bench: %s\n", message.text);
+        return release(&run), 2;
+    }
+    fovea_interrupt_catch();
+    run.tier = best_tier();
+    fovea_environment_describe(&run);
+    if (isatty(STDERR_FILENO)) fprintf(stderr, "starting peers, measuring ceilings ...");
+    fovea_bench_start_peers(&run);
+    note_peers(&run);
+    fovea_ceilings_measure(&run.ceilings, run.threads, 1.0);
+    clear_progress();
+    fovea_bench_print_head(&run);
+    measure_all(&run);
+    int code = finish(&run);
+    release(&run);
+    return code;
+}

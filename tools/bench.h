@@ -1,0 +1,170 @@
+/* What a run of `fovea bench` consists of: cases, a row for each arm, and what surrounds them. Filled
+ * by the measuring, read by the tables and the file. */
+#ifndef FOVEA_TOOLS_BENCH_H
+#define FOVEA_TOOLS_BENCH_H
+
+#include "bench_ceilings.h"
+#include "bench_peer.h"
+#include "bench_statistics.h"
+#include "catalogue/case.h"
+#include "python.h"
+
+enum { FOVEA_ARM_NAME = 64, FOVEA_CASE_NAME = 96, FOVEA_PEERS_MAX = 8, FOVEA_ARMS_MAX = 48 };
+
+/* What is to be known about a row beside its figures. */
+typedef enum fovea_row_flag {
+    FOVEA_ROW_FITS_L1 = 1 << 0, /* the tensors together fit that cache */
+    FOVEA_ROW_FITS_L2 = 1 << 1,
+    FOVEA_ROW_FITS_L3 = 1 << 2,
+    FOVEA_ROW_COLD = 1 << 3, /* calls rotated over buffers larger than the last cache */
+    FOVEA_ROW_ABOVE_CEILING =
+        1 << 4,                /* a cache effect, another unit than the ceiling's, or a bug */
+    FOVEA_ROW_ROUTED = 1 << 5, /* what the library chooses for this call */
+    FOVEA_ROW_LESS_ACCURATE = 1 << 6, /* a peer beyond the catalogue's bound, within its own */
+    FOVEA_ROW_NOISY = 1 << 7,         /* the median's spread stayed above the target */
+    FOVEA_ROW_FEW_SAMPLES = 1 << 8,   /* fewer than 5 */
+    FOVEA_ROW_THROTTLED = 1 << 9      /* the clock fell by a tenth while it was sampled */
+} fovea_row_flag;
+enum { FOVEA_ROW_FLAGS = 10 };
+const char *fovea_row_flag_name(int bit);
+
+typedef struct fovea_bench_row {
+    char arm[FOVEA_ARM_NAME]; /* "cpu/avx2/flash", "peer/numpy" */
+    bool peer;
+    bool served;   /* it takes part; otherwise `reason` says why not */
+    bool verified; /* its output was right before it was timed */
+    char reason[FOVEA_PEER_REASON];
+    double error, bound; /* where the error is the largest share of its bound */
+    bool peer_bound;     /* the bound is the wider one for peers */
+    fovea_timings timings;
+    fovea_summary summary;
+    double share; /* of the case's ceiling, by the median */
+    size_t scratch_bytes;
+    int64_t block_rows, block_keys;
+    char arithmetic[24]; /* what it computes in, where that is not the dtype */
+    unsigned flags;
+} fovea_bench_row;
+
+/* The state of the machine at the end of a round. */
+typedef struct fovea_monitor {
+    double at;             /* seconds since the run began */
+    double resident_bytes; /* of this process and the peers */
+    double busy, steal;    /* shares of all processors since the last one */
+    double foreign;        /* share used by processes that are not ours */
+    double temperature;    /* degrees Celsius, NaN if unreadable */
+    double frequency;      /* Hz, NaN if unreadable */
+} fovea_monitor;
+
+typedef struct fovea_bench_case {
+    char suite[16], name[FOVEA_CASE_NAME];
+    fovea_case definition;
+    double weight; /* of its share in the time */
+    /* Filled when it runs: */
+    bool done;
+    char problem[520]; /* why it could not run; "" if it did */
+    double operations, bytes;
+    char ceiling[40];
+    bool by_bytes; /* the ceiling is a bandwidth */
+    fovea_bench_row *rows;
+    int row_count;
+    double noise_ratio; /* of one arm's medians under two names; NaN if not measured */
+    char noise_arm[FOVEA_ARM_NAME];
+    fovea_timings noise_timings;
+    fovea_monitor *monitors;
+    int monitor_count;
+    double seconds;
+} fovea_bench_case;
+
+typedef struct fovea_bench_options {
+    const char *suites, *filter, *arms, *json, *peers;
+    int threads;
+    double seconds; /* 0: what the suites ask for */
+    bool no_peers, cold, list, full;
+    uint64_t seed;
+} fovea_bench_options;
+
+/* A peer that was asked for, and what became of it. */
+typedef struct fovea_bench_peer {
+    char name[24];
+    fovea_peer *process; /* NULL: missing or given up */
+    char reason[FOVEA_PEER_REASON];
+    json_t *versions;
+    int restarts;
+} fovea_bench_peer;
+
+typedef struct fovea_bench_run {
+    fovea_bench_options options;
+    int threads;
+    double started; /* CLOCK_MONOTONIC */
+    char started_text[32];
+    double seconds; /* it took */
+    fovea_context *context;
+    fovea_python python; /* what peers run with */
+    fovea_bench_peer peers[FOVEA_PEERS_MAX];
+    int peer_count;
+    int memory; /* the file that peers share, and its mapping */
+    char *mapping;
+    size_t used;
+    fovea_ceilings ceilings;
+    const char *tier; /* the best one */
+    fovea_bench_case *cases;
+    int case_count;
+    json_t *environment;
+    json_t *warnings; /* part of it */
+    uint64_t random;
+    bool interrupted;
+} fovea_bench_run;
+
+double fovea_bench_now(void); /* CLOCK_MONOTONIC, seconds */
+
+/* Suites (bench_suites.c) */
+typedef enum fovea_bench_view {
+    FOVEA_VIEW_ARMS,      /* a table a case, a line an arm */
+    FOVEA_VIEW_ATTENTION, /* a line a case, with tokens/s and speed-ups */
+    FOVEA_VIEW_KERNELS    /* a line a case, by kernel */
+} fovea_bench_view;
+fovea_bench_view fovea_suite_view(const char *suite);
+double fovea_suite_seconds(const char *suite);
+void fovea_suites_print(FILE *file);
+/* Appends the cases of the suites named (commas, or "all") that match the filter. */
+bool fovea_suites_expand(fovea_bench_run *run, fovea_message *message);
+
+/* The environment (bench_environment.c) */
+void fovea_environment_describe(fovea_bench_run *run);
+void fovea_environment_finish(fovea_bench_run *run); /* load, steal and others' use over the run */
+void fovea_monitor_take(const fovea_bench_run *run, fovea_monitor *monitor);
+void fovea_bench_warn(fovea_bench_run *run, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* Peers of a run (bench_arms.c) */
+void fovea_bench_start_peers(fovea_bench_run *run);
+void fovea_bench_end_peers(fovea_bench_run *run);
+/* Measures a case within about so many seconds. progress is called now and then. */
+void fovea_bench_measure(fovea_bench_run *run, fovea_bench_case *c, double seconds,
+                         void (*progress)(const fovea_bench_run *run, const fovea_bench_case *c,
+                                          const char *arm));
+
+/* Output (bench_table.c, bench_json.c) */
+void fovea_bench_print_head(const fovea_bench_run *run);
+void fovea_bench_print_suite(const fovea_bench_run *run, const char *suite);
+void fovea_bench_print_foot(const fovea_bench_run *run);
+json_t *fovea_bench_to_json(const fovea_bench_run *run);
+/* Writes atomically; false with a sentence. */
+bool fovea_bench_write_json(const fovea_bench_run *run, const char *path, fovea_message *message);
+
+/* Shares of the ceilings as they are known now; also flags what is above one. */
+void fovea_bench_update_shares(fovea_bench_run *run);
+/* The noise floor: a ratio of medians that equal work reaches in nine of ten cases. */
+typedef struct fovea_noise {
+    double ratio; /* NaN: not measured */
+    int pairs;
+    const fovea_bench_case *worst;
+} fovea_noise;
+fovea_noise fovea_bench_noise(const fovea_bench_run *run);
+/* Rows of a case for comparison; NULL if there is none that is verified and measured. */
+const fovea_bench_row *fovea_best_row(const fovea_bench_case *c, bool peer);
+const fovea_bench_row *fovea_find_row(const fovea_bench_case *c, const char *part_of_name);
+const fovea_bench_row *fovea_routed_row(const fovea_bench_case *c);
+int fovea_wrong_rows(const fovea_bench_run *run); /* ours that failed verification */
+
+#endif

@@ -1,0 +1,243 @@
+/* The file of a run: format 1 of BENCHMARKING's "The file", every sample in it. It is written beside
+ * its place and renamed, so that a reader sees all of it or none. */
+#define _GNU_SOURCE
+#include "bench.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#ifndef FOVEA_BUILD_COMMIT
+    #define FOVEA_BUILD_COMMIT "unknown"
+#endif
+#ifndef FOVEA_BUILD_TYPE
+    #define FOVEA_BUILD_TYPE "unknown"
+#endif
+
+enum { FORMAT = 1 };
+
+/* JSON has no infinity and no NaN. */
+static json_t *real(double value) { return isfinite(value) ? json_real(value) : json_null(); }
+
+static json_t *count(int64_t value) { return json_integer((json_int_t)value); }
+
+static json_t *timings(const fovea_timings *t) {
+    json_t *array = json_array();
+    for (int i = 0; i < t->count; i++) json_array_append_new(array, json_real(t->values[i]));
+    return array;
+}
+
+/* Extents by letter in lower case. The size of pages is one only where there is a block table. */
+static json_t *shape(const fovea_case *c) {
+    json_t *object = json_object();
+    const char *letter;
+    int table = fovea_kernel_argument(fovea_catalogue_kernel(c->index), "block_table");
+    bool paged = table >= 0 && c->optional >> table & 1;
+    for (int i = 0; i < FOVEA_LETTERS_MAX && (letter = fovea_kernel_letter_name(c->index, i));
+         i++) {
+        char name[16];
+        size_t k = 0;
+        for (; letter[k] && k < sizeof name - 1; k++)
+            name[k] = (char)tolower((unsigned char)letter[k]);
+        name[k] = 0;
+        if (paged || strcmp(name, "page") != 0)
+            json_object_set_new(object, name, count(c->extents[i]));
+    }
+    return object;
+}
+
+static json_t *flags(unsigned bits) {
+    json_t *array = json_array();
+    for (int b = 0; b < FOVEA_ROW_FLAGS; b++)
+        if (bits >> b & 1) json_array_append_new(array, json_string(fovea_row_flag_name(b)));
+    return array;
+}
+
+static void add_summary(json_t *object, const fovea_bench_case *c, const fovea_bench_row *row) {
+    const fovea_summary *s = &row->summary;
+    const struct {
+        const char *name;
+        double value;
+    } figures[] = {{"median", s->median}, {"mad", s->mad},         {"p10", s->p10},
+                   {"p90", s->p90},       {"minimum", s->minimum}, {"share", row->share}};
+    for (size_t i = 0; i < sizeof figures / sizeof *figures; i++)
+        json_object_set_new(object, figures[i].name,
+                            s->count ? real(figures[i].value) : json_null());
+    json_object_set_new(object, "outliers", s->count ? count(s->outliers) : json_null());
+    json_object_set_new(object, "ceiling", *c->ceiling ? json_string(c->ceiling) : json_null());
+}
+
+static json_t *row_json(const fovea_bench_run *run, const fovea_bench_case *c,
+                        const fovea_bench_row *row) {
+    const fovea_case *d = &c->definition;
+    json_t *object = json_object(), *block = json_object();
+    json_object_set_new(object, "suite", json_string(c->suite));
+    json_object_set_new(object, "case", json_string(c->name));
+    json_object_set_new(object, "kernel", json_string(fovea_catalogue_kernel(d->index)->name));
+    json_object_set_new(object, "dtype", json_string(fovea_dtype_name(d->dtype)));
+    json_object_set_new(object, "shape", shape(d));
+    json_object_set_new(object, "threads", count(run->threads));
+    json_object_set_new(object, "arm", json_string(row->arm));
+    json_object_set_new(object, "peer", json_boolean(row->peer));
+    json_object_set_new(object, "verified", json_boolean(row->verified));
+    json_object_set_new(object, "reason", *row->reason ? json_string(row->reason) : json_null());
+    bool compared = row->verified || row->bound > 0 || row->error > 0;
+    json_object_set_new(object, "error", compared ? real(row->error) : json_null());
+    json_object_set_new(object, "bound", compared ? real(row->bound) : json_null());
+    json_object_set_new(object, "bound_kind", json_string(row->peer_bound ? "peer" : "catalogue"));
+    json_object_set_new(object, "samples", timings(&row->timings));
+    add_summary(object, c, row);
+    json_object_set_new(object, "flops", real(c->operations));
+    json_object_set_new(object, "bytes", real(c->bytes));
+    json_object_set_new(object, "scratch_bytes",
+                        row->peer ? json_null() : count((int64_t)row->scratch_bytes));
+    if (row->block_rows) json_object_set_new(block, "rows", count(row->block_rows));
+    if (row->block_keys) json_object_set_new(block, "keys", count(row->block_keys));
+    json_object_set_new(object, "block", block);
+    json_object_set_new(
+        object, "arithmetic",
+        json_string(*row->arithmetic ? row->arithmetic : fovea_dtype_name(d->dtype)));
+    json_object_set_new(object, "flags", flags(row->flags));
+    return object;
+}
+
+static json_t *ceilings_json(const fovea_bench_run *run) {
+    json_t *object = json_object();
+    for (int i = 0; i < run->ceilings.count; i++) {
+        const fovea_ceiling *c = &run->ceilings.items[i];
+        if (!(c->value > 0)) continue;
+        json_t *item = json_pack("{s:f,s:s,s:i,s:s,s:s}", "value", c->value, "unit", c->unit,
+                                 "threads", c->threads, "backend", "cpu", "tier", c->tier);
+        if (strcmp(c->unit, "B/s") == 0)
+            json_object_set_new(item, "buffer_bytes", count((int64_t)run->ceilings.buffer_bytes));
+        json_object_set_new(object, c->name, item);
+    }
+    return object;
+}
+
+static json_t *noise_json(const fovea_bench_run *run) {
+    fovea_noise noise = fovea_bench_noise(run);
+    json_t *pairs = json_array(), *object = json_object();
+    for (int i = 0; i < run->case_count; i++) {
+        const fovea_bench_case *c = &run->cases[i];
+        if (!c->done || isnan(c->noise_ratio)) continue;
+        json_t *pair = json_pack("{s:s,s:s,s:s,s:f}", "suite", c->suite, "case", c->name, "arm",
+                                 c->noise_arm, "ratio", c->noise_ratio);
+        json_object_set_new(pair, "samples", timings(&c->noise_timings));
+        json_array_append_new(pairs, pair);
+    }
+    /* Without a pair nothing is known, and `pairs` is empty. */
+    json_object_set_new(object, "ratio", json_real(noise.pairs ? noise.ratio : 1));
+    json_object_set_new(object, "arm",
+                        noise.worst ? json_string(noise.worst->noise_arm) : json_null());
+    json_object_set_new(object, "case", noise.worst ? json_string(noise.worst->name) : json_null());
+    json_object_set_new(object, "pairs", pairs);
+    return object;
+}
+
+static json_t *formulas_json(const fovea_bench_run *run) {
+    json_t *object = json_object();
+    for (int i = 0; i < run->case_count; i++) {
+        const fovea_kernel *kernel = fovea_catalogue_kernel(run->cases[i].definition.index);
+        json_object_set_new(
+            object, kernel->name,
+            json_pack("{s:s,s:s}", "flops", kernel->operations, "bytes", kernel->bytes));
+    }
+    return object;
+}
+
+static json_t *monitor_json(const fovea_bench_run *run) {
+    json_t *array = json_array();
+    for (int i = 0; i < run->case_count; i++) {
+        const fovea_bench_case *c = &run->cases[i];
+        for (int m = 0; m < c->monitor_count; m++) {
+            const fovea_monitor *s = &c->monitors[m];
+            json_t *item = json_pack("{s:s,s:s,s:f,s:f,s:f,s:f,s:f}", "suite", c->suite, "case",
+                                     c->name, "at", s->at, "resident_bytes", s->resident_bytes,
+                                     "busy", s->busy, "steal", s->steal, "foreign", s->foreign);
+            json_object_set_new(item, "temperature_celsius", real(s->temperature));
+            json_object_set_new(item, "frequency_hz", real(s->frequency));
+            json_array_append_new(array, item);
+        }
+    }
+    return array;
+}
+
+static json_t *problems_json(const fovea_bench_run *run) {
+    json_t *object = json_object();
+    for (int i = 0; i < run->case_count; i++)
+        if (*run->cases[i].problem)
+            json_object_set_new(object, run->cases[i].name, json_string(run->cases[i].problem));
+    return object;
+}
+
+json_t *fovea_bench_to_json(const fovea_bench_run *run) {
+    json_t *document = json_object(), *rows = json_array();
+    json_object_set_new(document, "format", count(FORMAT));
+    json_object_set_new(document, "fovea",
+                        json_pack("{s:s,s:s,s:s}", "version", fovea_version(), "commit",
+                                  FOVEA_BUILD_COMMIT, "build", FOVEA_BUILD_TYPE));
+    json_object_set_new(document, "suite", json_string(run->options.suites));
+    json_object_set_new(document, "started", json_string(run->started_text));
+    json_object_set_new(document, "seconds", real(run->seconds));
+    json_object_set_new(document, "interrupted", json_boolean(run->interrupted));
+    json_object_set(document, "environment", run->environment);
+    json_object_set_new(document, "ceilings", ceilings_json(run));
+    json_object_set_new(document, "noise_floor", noise_json(run));
+    json_object_set_new(document, "formulas", formulas_json(run));
+    for (int i = 0; i < run->case_count; i++)
+        for (int r = 0; run->cases[i].done && r < run->cases[i].row_count; r++)
+            json_array_append_new(rows, row_json(run, &run->cases[i], &run->cases[i].rows[r]));
+    json_object_set_new(document, "rows", rows);
+    json_object_set_new(document, "monitor", monitor_json(run));
+    json_object_set_new(document, "problems", problems_json(run));
+    return document;
+}
+
+/* ---- Writing -------------------------------------------------------------------------------- */
+
+static bool write_all(int file, const char *text, size_t length) {
+    while (length > 0) {
+        ssize_t written = write(file, text, length);
+        if (written < 0 && errno == EINTR) continue;
+        if (written <= 0) return false;
+        text += written;
+        length -= (size_t)written;
+    }
+    return fsync(file) == 0;
+}
+
+bool fovea_bench_write_json(const fovea_bench_run *run, const char *path, fovea_message *message) {
+    char temporary[4096];
+    struct stat existing;
+    if (stat(path, &existing) == 0 && !S_ISREG(existing.st_mode)) {
+        fovea_fail(message, FOVEA_FILE_ERROR, "%.200s: is not a regular file", path);
+        return false;
+    }
+    json_t *document = fovea_bench_to_json(run);
+    char *text = json_dumps(document, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
+    json_decref(document);
+    if (!text ||
+        snprintf(temporary, sizeof temporary, "%s.XXXXXX", path) >= (int)sizeof temporary) {
+        fovea_fail(message, FOVEA_FILE_ERROR, "%.200s: %s", path,
+                   text ? "the name is too long" : "no memory for the file");
+        return free(text), false;
+    }
+    int file = mkostemp(temporary, O_CLOEXEC);
+    bool good = file >= 0 && write_all(file, text, strlen(text)) && fchmod(file, 0644) == 0;
+    int problem = errno;
+    if (file >= 0 && close(file) != 0 && good) good = false, problem = errno;
+    if (good && rename(temporary, path) != 0) good = false, problem = errno;
+    if (!good && file >= 0) unlink(temporary);
+    if (!good)
+        fovea_fail(message, FOVEA_FILE_ERROR, "%.200s: cannot be written: %s", path,
+                   strerror(problem));
+    free(text);
+    return good;
+}

@@ -1,0 +1,190 @@
+/* The peers of a run: starting them all at once, describing a case to one, running it, and carrying
+ * on without those that are missing or break. */
+#include "bench_arms.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { RESTARTS = 2 };
+static const double start_timeout = 90, prepare_timeout = 120;
+static const char *const known_peers[] = {"numpy",       "torch", "openvino",
+                                          "onnxruntime", "mlx",   "jax"};
+
+static void start(fovea_bench_run *run, fovea_bench_peer *peer) {
+    char worker[sizeof run->python.parts + 32];
+    snprintf(worker, sizeof worker, "%s/bench/peers/worker.py", run->python.parts);
+    const char *command[] = {run->python.interpreter, worker, peer->name, NULL};
+    peer->process = fovea_peer_start(peer->name, command, run->threads, run->memory, peer->reason);
+    if (peer->process)
+        fovea_peer_send(peer->process, json_pack("{s:s}", "do", "hello"), start_timeout);
+}
+
+static void give_up(fovea_bench_peer *peer) {
+    fovea_peer_end(peer->process);
+    peer->process = NULL;
+}
+
+static void welcome(fovea_bench_peer *peer) {
+    json_t *reply = NULL;
+    if (!peer->process) return;
+    if (fovea_peer_receive(peer->process, start_timeout, &reply, peer->reason) != FOVEA_PEER_OK) {
+        if (strstr(peer->reason, "No module named")) {
+            const char *name = strchr(peer->reason, '\'');
+            char module[64] = "";
+            if (name)
+                snprintf(module, sizeof module, "%.*s", (int)strcspn(name + 1, "'"), name + 1);
+            snprintf(peer->reason, sizeof peer->reason, "not installed (no module %s)", module);
+        }
+        return give_up(peer);
+    }
+    if (!peer->versions) peer->versions = json_incref(json_object_get(reply, "versions"));
+    json_decref(reply);
+}
+
+static bool wanted(const fovea_bench_options *options, const char *name) {
+    size_t length = strlen(name);
+    if (!options->peers) return true;
+    for (const char *at = options->peers; *at; at += strcspn(at, ","), at += *at == ',')
+        if (strncmp(at, name, length) == 0 && (at[length] == ',' || !at[length])) return true;
+    return false;
+}
+
+void fovea_bench_start_peers(fovea_bench_run *run) {
+    if (run->options.no_peers) return;
+    bool python = fovea_python_find(&run->python, "fovea bench");
+    for (size_t i = 0; i < sizeof known_peers / sizeof *known_peers; i++) {
+        if (!wanted(&run->options, known_peers[i])) continue;
+        fovea_bench_peer *peer = &run->peers[run->peer_count++];
+        *peer = (fovea_bench_peer){0};
+        snprintf(peer->name, sizeof peer->name, "%s", known_peers[i]);
+        if (python)
+            start(run, peer);
+        else
+            snprintf(peer->reason, sizeof peer->reason, "there is no Python to run it with");
+    }
+    for (int p = 0; p < run->peer_count; p++) welcome(&run->peers[p]);
+}
+
+void fovea_bench_end_peers(fovea_bench_run *run) {
+    for (int p = 0; p < run->peer_count; p++) {
+        give_up(&run->peers[p]);
+        json_decref(run->peers[p].versions);
+        run->peers[p].versions = NULL;
+    }
+}
+
+bool fovea_peer_known(const char *name) {
+    for (size_t i = 0; i < sizeof known_peers / sizeof *known_peers; i++)
+        if (strcmp(known_peers[i], name) == 0) return true;
+    return false;
+}
+
+/* ---- A case in JSON ------------------------------------------------------------------------- */
+
+static json_t *parameter_value(const fovea_parameter *parameter, double value) {
+    if (!isfinite(value) || value == FOVEA_ALL_AXES_VALUE) return json_null();
+    if (parameter->kind == FOVEA_FLAG) return json_boolean(value != 0);
+    if (parameter->kind == FOVEA_INTEGER) return json_integer((json_int_t)value);
+    if (parameter->kind == FOVEA_REAL) return json_real(value);
+    const char *choice = parameter->choices;
+    for (int i = 0; i < (int)value; i++) choice = strchr(choice, ',') + 1;
+    return json_stringn(choice, strcspn(choice, ","));
+}
+
+json_t *fovea_case_parameters_json(const fovea_case *c) {
+    const fovea_kernel *kernel = fovea_catalogue_kernel(c->index);
+    json_t *object = json_object();
+    for (int p = 0; p < fovea_kernel_parameters(kernel); p++)
+        json_object_set_new(object, kernel->parameters[p].name,
+                            parameter_value(&kernel->parameters[p], c->parameters[p]));
+    return object;
+}
+
+static json_t *arguments_json(const fovea_bench_run *run, const fovea_sample *sample) {
+    const fovea_kernel *kernel = sample->problem.kernel;
+    json_t *object = json_object();
+    for (int a = 0; a < fovea_kernel_arguments(kernel); a++) {
+        const fovea_view *view = &sample->problem.views[a];
+        if (!(sample->present >> a & 1)) continue;
+        json_t *shape = json_array();
+        for (int i = 0; i < view->rank; i++)
+            json_array_append_new(shape, json_integer(view->shape[i]));
+        json_int_t offset = view->data ? view->data - run->mapping : 0;
+        json_object_set_new(object, kernel->arguments[a].name,
+                            json_pack("{s:I,s:o,s:s}", "offset", offset, "shape", shape, "dtype",
+                                      fovea_dtype_name(view->dtype)));
+    }
+    return object;
+}
+
+static json_t *prepare_message(const fovea_bench_run *run, const fovea_sample *samples, int sets) {
+    const fovea_case *c = samples->c;
+    json_t *all = json_array();
+    for (int s = 0; s < sets; s++) json_array_append_new(all, arguments_json(run, &samples[s]));
+    return json_pack("{s:s,s:s,s:s,s:i,s:I,s:o,s:o}", "do", "prepare", "kernel",
+                     fovea_catalogue_kernel(c->index)->name, "dtype", fovea_dtype_name(c->dtype),
+                     "threads", run->threads, "memory_bytes", (json_int_t)run->used, "parameters",
+                     fovea_case_parameters_json(c), "sets", all);
+}
+
+/* ---- Preparing and running ------------------------------------------------------------------ */
+
+static void note_loss(fovea_bench_run *run, fovea_bench_peer *peer, fovea_bench_row *row,
+                      fovea_peer_answer answer, const char *reason) {
+    snprintf(row->reason, sizeof row->reason, "%s", reason);
+    if (answer != FOVEA_PEER_GONE) return;
+    fovea_bench_warn(run, "%s %s", peer->name, reason);
+    give_up(peer);
+    if (peer->restarts++ < RESTARTS && !fovea_interrupted()) {
+        start(run, peer);
+        welcome(peer);
+    } else {
+        snprintf(peer->reason, sizeof peer->reason, "given up: it %.200s", reason);
+    }
+}
+
+bool fovea_peer_prepare(fovea_bench_run *run, fovea_bench_peer *peer, const fovea_sample *samples,
+                        int sets, fovea_bench_row *row, double *first) {
+    char reason[FOVEA_PEER_REASON] = "";
+    json_t *reply = NULL;
+    fovea_peer_answer answer = fovea_peer_ask(peer->process, prepare_message(run, samples, sets),
+                                              prepare_timeout, &reply, reason);
+    row->served = answer != FOVEA_PEER_UNSERVED;
+    if (answer == FOVEA_PEER_OK) {
+        const char *arithmetic = json_string_value(json_object_get(reply, "arithmetic"));
+        snprintf(row->arithmetic, sizeof row->arithmetic, "%s", arithmetic ? arithmetic : "");
+        *first = json_number_value(json_object_get(reply, "first"));
+        json_decref(reply);
+        answer = fovea_peer_ask(peer->process, json_pack("{s:s}", "do", "result"), prepare_timeout,
+                                NULL, reason);
+    }
+    if (answer != FOVEA_PEER_OK) note_loss(run, peer, row, answer, reason);
+    return answer == FOVEA_PEER_OK;
+}
+
+bool fovea_peer_run(fovea_bench_run *run, fovea_bench_peer *peer, fovea_bench_row *row,
+                    const fovea_turn *turn) {
+    char reason[FOVEA_PEER_REASON] = "";
+    json_t *reply = NULL;
+    double timeout = 20 + 50 * turn->estimate * (turn->warm + turn->count * turn->inner);
+    fovea_peer_answer answer =
+        fovea_peer_ask(peer->process,
+                       json_pack("{s:s,s:i,s:i,s:i}", "do", "run", "warm", turn->warm, "count",
+                                 turn->count, "inner", turn->inner),
+                       timeout, &reply, reason);
+    const json_t *seconds = json_object_get(reply, "seconds");
+    bool good = answer == FOVEA_PEER_OK && json_array_size(seconds) == (size_t)turn->count;
+    for (size_t i = 0; good && i < json_array_size(seconds); i++) {
+        double value = json_number_value(json_array_get(seconds, i));
+        good = value > 0 && fovea_timings_add(&row->timings, value);
+    }
+    json_decref(reply);
+    if (good) return true;
+    if (answer == FOVEA_PEER_OK) snprintf(reason, sizeof reason, "gave times that cannot be");
+    if (answer == FOVEA_PEER_INTERRUPTED) return false;
+    row->verified = false;
+    note_loss(run, peer, row, answer, reason);
+    return false;
+}

@@ -1,0 +1,86 @@
+/* What the rows of a case say together: the best of ours, the best peer, the noise of a run. */
+#include "bench.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *fovea_row_flag_name(int bit) {
+    static const char *const names[FOVEA_ROW_FLAGS] = {
+        "fits-l1", "fits-l2",       "cache-resident", "cold",        "above-ceiling",
+        "routed",  "less-accurate", "noisy",          "few-samples", "throttled"};
+    return names[bit];
+}
+
+static bool comparable(const fovea_bench_row *row) {
+    return row->verified && row->summary.count > 0;
+}
+
+const fovea_bench_row *fovea_best_row(const fovea_bench_case *c, bool peer) {
+    const fovea_bench_row *best = NULL;
+    for (int r = 0; r < c->row_count; r++) {
+        const fovea_bench_row *row = &c->rows[r];
+        if (row->peer != peer || !comparable(row)) continue;
+        if (!best || row->summary.median < best->summary.median) best = row;
+    }
+    return best;
+}
+
+const fovea_bench_row *fovea_find_row(const fovea_bench_case *c, const char *part) {
+    for (int r = 0; r < c->row_count; r++)
+        if (*part && strstr(c->rows[r].arm, part) && comparable(&c->rows[r])) return &c->rows[r];
+    return NULL;
+}
+
+const fovea_bench_row *fovea_routed_row(const fovea_bench_case *c) {
+    for (int r = 0; r < c->row_count; r++)
+        if (c->rows[r].flags & FOVEA_ROW_ROUTED && comparable(&c->rows[r])) return &c->rows[r];
+    return fovea_best_row(c, false);
+}
+
+void fovea_bench_update_shares(fovea_bench_run *run) {
+    for (int i = 0; i < run->case_count; i++) {
+        fovea_bench_case *c = &run->cases[i];
+        double ceiling = 0, work = c->by_bytes ? c->bytes : c->operations;
+        for (int k = 0; k < run->ceilings.count; k++)
+            if (strcmp(run->ceilings.items[k].name, c->ceiling) == 0)
+                ceiling = run->ceilings.items[k].value;
+        for (int r = 0; r < c->row_count; r++) {
+            fovea_bench_row *row = &c->rows[r];
+            row->share =
+                ceiling > 0 && row->summary.count ? work / row->summary.median / ceiling : 0;
+            row->flags &= ~(unsigned)FOVEA_ROW_ABOVE_CEILING;
+            if (row->share > 1) row->flags |= FOVEA_ROW_ABOVE_CEILING;
+        }
+    }
+}
+
+int fovea_wrong_rows(const fovea_bench_run *run) {
+    int wrong = 0;
+    for (int i = 0; i < run->case_count; i++)
+        for (int r = 0; r < run->cases[i].row_count && run->cases[i].done; r++) {
+            const fovea_bench_row *row = &run->cases[i].rows[r];
+            /* An interrupt leaves the arms that it kept from being verified without a reason. */
+            wrong += !row->peer && row->served && !row->verified && *row->reason;
+        }
+    return wrong;
+}
+
+static double distance_from_one(double ratio) { return ratio < 1 ? 1 / ratio : ratio; }
+
+fovea_noise fovea_bench_noise(const fovea_bench_run *run) {
+    fovea_noise noise = {.ratio = NAN};
+    double *ratios = malloc(((size_t)run->case_count + 1) * sizeof *ratios), worst = 0;
+    if (!ratios) return noise;
+    for (int i = 0; i < run->case_count; i++) {
+        const fovea_bench_case *c = &run->cases[i];
+        if (!c->done || isnan(c->noise_ratio)) continue;
+        double ratio = distance_from_one(c->noise_ratio);
+        if (ratio > worst) worst = ratio, noise.worst = c;
+        ratios[noise.pairs++] = ratio;
+    }
+    (void)fovea_median(ratios, noise.pairs); /* sorts */
+    if (noise.pairs) noise.ratio = fovea_quantile(ratios, noise.pairs, 0.9);
+    free(ratios);
+    return noise;
+}

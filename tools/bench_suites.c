@@ -1,0 +1,233 @@
+/* The suites: the published tables that this tool reproduces, and the catalogue's streaming kernels.
+ * A suite is a list of cases, or one case with up to three axes, or the benchmark cases of the rows. */
+#include "bench.h"
+
+#include <ctype.h>
+#include <fnmatch.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { AXES = 3, VALUES = 8, CASES = 8 };
+
+typedef struct suite {
+    const char *name, *summary;
+    fovea_bench_view view;
+    double seconds;
+    const char *kernel;       /* NULL: every row of the catalogue that is given by N */
+    const char *fixed;        /* what all its cases share */
+    const char *cases[CASES]; /* what each adds, or */
+    struct {
+        const char *name;
+        int values[VALUES];
+    } axes[AXES]; /* every combination, the last axis the fastest */
+} suite;
+
+static const suite suites[] = {
+    {.name = "sdpa",
+     .summary = "attention f32, one head of 64: the standard, small, medium and large cases",
+     .view = FOVEA_VIEW_ARMS,
+     .seconds = 45,
+     .kernel = "attention",
+     .fixed = "hq=1,d=64",
+     .cases = {"b=32,sq=1024", "b=32,sq=1024,causal=top_left", "b=4,sq=128", "b=4,sq=512",
+               "b=4,sq=512,causal=top_left", "b=4,sq=1024", "b=4,sq=1024,causal=top_left"}},
+    {.name = "flash",
+     .summary = "attention f32, 8 heads: batch 1 to 8, length 64 to 512, head size 32 to 128",
+     .view = FOVEA_VIEW_ATTENTION,
+     .seconds = 75,
+     .kernel = "attention",
+     .fixed = "hq=8",
+     .axes = {{"b", {1, 2, 4, 8}}, {"sq", {64, 128, 256, 512}}, {"d", {32, 64, 128}}}},
+    {.name = "sage",
+     .summary = "attention f16, batch 2, 8 heads of 64, length 256 to 8192, exact algorithms",
+     .view = FOVEA_VIEW_ARMS,
+     .seconds = 60,
+     .kernel = "attention",
+     .fixed = "dtype=f16,b=2,hq=8,d=64",
+     .axes = {{"sq", {256, 512, 1024, 2048, 4096, 8192}}}},
+    {.name = "kernels",
+     .summary = "the streaming kernels of the catalogue at 1K, 100K, 1M and 10M elements",
+     .view = FOVEA_VIEW_KERNELS,
+     .seconds = 60,
+     .axes = {{"n", {1000, 100000, 1000000, 10000000}}}}};
+
+static const suite *find_suite(const char *name) {
+    for (size_t i = 0; i < sizeof suites / sizeof *suites; i++)
+        if (strcmp(suites[i].name, name) == 0) return &suites[i];
+    return NULL;
+}
+
+fovea_bench_view fovea_suite_view(const char *name) {
+    const suite *s = find_suite(name);
+    return s ? s->view : FOVEA_VIEW_ARMS;
+}
+
+double fovea_suite_seconds(const char *name) {
+    const suite *s = find_suite(name);
+    return s ? s->seconds : 0;
+}
+
+void fovea_suites_print(FILE *file) {
+    for (size_t i = 0; i < sizeof suites / sizeof *suites; i++)
+        fprintf(file, "%-8s %s (%.0f s)\n", suites[i].name, suites[i].summary, suites[i].seconds);
+}
+
+/* ---- Names ---------------------------------------------------------------------------------- */
+
+static size_t append_part(char *name, size_t used, const char *letter, int64_t extent) {
+    used += (size_t)snprintf(name + used, FOVEA_CASE_NAME - used, "%s", used ? "-" : "");
+    for (const char *c = letter; *c && used < FOVEA_CASE_NAME - 1; c++)
+        name[used++] = (char)tolower((unsigned char)*c);
+    used += (size_t)snprintf(name + used, FOVEA_CASE_NAME - used, "%lld", (long long)extent);
+    return used;
+}
+
+static int64_t extent_of(const fovea_case *c, const char *letter) {
+    int index = fovea_kernel_letter(c->index, letter);
+    return index < 0 ? -1 : c->extents[index];
+}
+
+/* "b32-hq1-sq1024-d64-causal": extents that follow from others are left out. */
+static void name_attention(const fovea_case *c, char *name) {
+    static const char *const letters[][2] = {{"B", NULL},  {"Hq", NULL}, {"Hkv", "Hq"},
+                                             {"Sq", NULL}, {"Sk", "Sq"}, {"D", NULL},
+                                             {"Dv", "D"}};
+    size_t used = 0;
+    for (size_t i = 0; i < sizeof letters / sizeof *letters; i++) {
+        int64_t extent = extent_of(c, letters[i][0]);
+        if (letters[i][1] && extent == extent_of(c, letters[i][1])) continue;
+        used = append_part(name, used, letters[i][0], extent);
+    }
+    int causal = (int)fovea_case_parameter(c, "causal");
+    if (causal)
+        snprintf(name + used, FOVEA_CASE_NAME - used, "-causal%s",
+                 causal == 2 ? "-bottom-right" : "");
+}
+
+/* ---- Expansion ------------------------------------------------------------------------------ */
+
+static bool listed(const char *list, const char *name) {
+    size_t length = strlen(name);
+    if (strcmp(list, "all") == 0) return true;
+    for (const char *at = list; *at; at += strcspn(at, ","), at += *at == ',')
+        if (strncmp(at, name, length) == 0 && (at[length] == ',' || !at[length])) return true;
+    return false;
+}
+
+/* A pattern (with * or ?) or a part of "suite/case". */
+static bool matches(const char *filter, const fovea_bench_case *c) {
+    char whole[FOVEA_CASE_NAME + 24];
+    if (!filter) return true;
+    snprintf(whole, sizeof whole, "%s/%s", c->suite, c->name);
+    if (strpbrk(filter, "*?[")) return !fnmatch(filter, c->name, 0) || !fnmatch(filter, whole, 0);
+    return strstr(whole, filter) != NULL;
+}
+
+static fovea_bench_case *new_case(fovea_bench_run *run) {
+    size_t count = (size_t)run->case_count + 1;
+    fovea_bench_case *cases = realloc(run->cases, count * sizeof *cases);
+    if (!cases) return NULL;
+    run->cases = cases;
+    fovea_bench_case *c = &cases[run->case_count];
+    *c = (fovea_bench_case){.weight = 1, .noise_ratio = NAN};
+    return c;
+}
+
+/* Larger problems take longer to verify and to sample. */
+static double weight_of(const fovea_case *c) {
+    double work = 1;
+    if (strcmp(fovea_catalogue_kernel(c->index)->name, "attention") == 0) {
+        static const char *const letters[] = {"B", "Hq", "Sq", "Sk", "D"};
+        for (size_t i = 0; i < sizeof letters / sizeof *letters; i++)
+            work *= (double)extent_of(c, letters[i]);
+        return 1 + fmin(work / 2.5e8, 30);
+    }
+    for (int i = 0; i < FOVEA_LETTERS_MAX && fovea_kernel_letter_name(c->index, i); i++)
+        work *= (double)c->extents[i];
+    return 1 + fmin(work / 5e6, 3);
+}
+
+static bool add_case(fovea_bench_run *run, const suite *s, int kernel, const char *const texts[],
+                     int text_count, double n, fovea_message *message) {
+    fovea_bench_case *c = new_case(run);
+    if (!c) return fovea_fail(message, FOVEA_OUT_OF_MEMORY, "no memory for cases"), false;
+    snprintf(c->suite, sizeof c->suite, "%s", s->name);
+    fovea_case_begin(&c->definition, kernel);
+    if (run->options.seed) c->definition.seed = run->options.seed;
+    for (int i = 0; i < text_count; i++)
+        if (texts[i] && fovea_case_parse(&c->definition, texts[i], n, message) != FOVEA_OK)
+            return false;
+    if (fovea_case_complete(&c->definition, message) != FOVEA_OK) return false;
+    if (s->kernel)
+        name_attention(&c->definition, c->name);
+    else
+        snprintf(c->name, sizeof c->name, "%s-n%.0f", fovea_catalogue_kernel(kernel)->name, n);
+    c->weight = weight_of(&c->definition);
+    run->case_count += matches(run->options.filter, c);
+    return true;
+}
+
+static bool expand_axes(fovea_bench_run *run, const suite *s, int kernel, fovea_message *message) {
+    int at[AXES] = {0};
+    for (;;) {
+        char text[96];
+        size_t used = 0;
+        for (int a = 0; a < AXES && s->axes[a].name; a++)
+            used += (size_t)snprintf(text + used, sizeof text - used, "%s%s=%d", a ? "," : "",
+                                     s->axes[a].name, s->axes[a].values[at[a]]);
+        const char *const texts[] = {s->fixed, text};
+        if (!add_case(run, s, kernel, texts, 2, 0, message)) return false;
+        int a = AXES - 1;
+        while (a >= 0 && (!s->axes[a].name || at[a] + 1 == VALUES || !s->axes[a].values[at[a] + 1]))
+            at[a--] = 0;
+        if (a < 0) return true;
+        at[a]++;
+    }
+}
+
+/* Rows whose benchmark case is given by N; attention has suites of its own. */
+static bool expand_catalogue(fovea_bench_run *run, const suite *s, fovea_message *message) {
+    for (int k = 0; k < fovea_catalogue_count(); k++) {
+        const fovea_kernel *kernel = fovea_catalogue_kernel(k);
+        if (!kernel->bench || !strchr(kernel->bench, 'N')) continue;
+        if (strcmp(kernel->name, "attention") == 0) continue;
+        for (int v = 0; v < VALUES && s->axes[0].values[v]; v++) {
+            const char *const texts[] = {kernel->bench};
+            if (!add_case(run, s, k, texts, 1, s->axes[0].values[v], message)) return false;
+        }
+    }
+    return true;
+}
+
+static bool expand(fovea_bench_run *run, const suite *s, fovea_message *message) {
+    if (!s->kernel) return expand_catalogue(run, s, message);
+    int kernel = fovea_catalogue_find(s->kernel);
+    if (s->axes[0].name) return expand_axes(run, s, kernel, message);
+    for (int i = 0; i < CASES && s->cases[i]; i++) {
+        const char *const texts[] = {s->fixed, s->cases[i]};
+        if (!add_case(run, s, kernel, texts, 2, 0, message)) return false;
+    }
+    return true;
+}
+
+bool fovea_suites_expand(fovea_bench_run *run, fovea_message *message) {
+    char name[32];
+    for (const char *at = run->options.suites; *at; at += strcspn(at, ","), at += *at == ',') {
+        snprintf(name, sizeof name, "%.*s", (int)strcspn(at, ","), at);
+        if (!find_suite(name) && strcmp(name, "all") != 0) {
+            fovea_fail(message, FOVEA_INVALID_ARGUMENT,
+                       "there is no suite «%s»; there are sdpa, flash, sage, kernels, and all",
+                       name);
+            return false;
+        }
+    }
+    for (size_t i = 0; i < sizeof suites / sizeof *suites; i++)
+        if (listed(run->options.suites, suites[i].name) && !expand(run, &suites[i], message))
+            return false;
+    if (run->case_count > 0) return true;
+    fovea_fail(message, FOVEA_INVALID_ARGUMENT, "no case of %s matches «%s»", run->options.suites,
+               run->options.filter ? run->options.filter : "");
+    return false;
+}

@@ -1,0 +1,467 @@
+/* The terminal's side of a run: what was measured, suite by suite, and what to think of it. */
+#include "bench.h"
+#include "bench_columns.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { LINES_MAX = 512 };
+
+static void cell(fovea_line *line, int column, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+static void cell(fovea_line *line, int column, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(line->cells[column], FOVEA_CELL, format, arguments);
+    va_end(arguments);
+}
+
+static void say(const fovea_screen *screen, fovea_style style, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+static void say(const fovea_screen *screen, fovea_style style, const char *format, ...) {
+    char text[1024];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    fovea_screen_wrap(screen, style, text);
+}
+
+/* "1.24×" */
+static void ratio_cell(fovea_line *line, int column, const fovea_bench_row *row,
+                       const fovea_bench_row *other) {
+    if (row && other) cell(line, column, "%.2f×", other->summary.median / row->summary.median);
+}
+
+static const char *last_part(const char *arm) {
+    const char *slash = strrchr(arm, '/');
+    return slash ? slash + 1 : arm;
+}
+
+/* ---- A table a case ------------------------------------------------------------------------- */
+
+static const fovea_column arm_columns[] = {
+    {"arm", 0, true},        {"time", 20, false},    {"±", 9, false},
+    {"rate", 12, false},     {"of peak", 14, false}, {"vs best peer", 18, false},
+    {"vs NumPy", 10, false}, {"error", 7, false},    {"of bound", 11, false},
+    {"scratch", 6, false},   {"block", 3, false},    {"", 5, true}};
+enum { ARM_COLUMNS = sizeof arm_columns / sizeof *arm_columns };
+
+/* Fastest first, then those without a time. */
+static int by_median(const void *a, const void *b) {
+    const fovea_bench_row *x = *(const fovea_bench_row *const *)a;
+    const fovea_bench_row *y = *(const fovea_bench_row *const *)b;
+    bool timed_x = x->verified && x->summary.count, timed_y = y->verified && y->summary.count;
+    if (timed_x != timed_y) return timed_x ? -1 : 1;
+    if (timed_x && x->summary.median != y->summary.median)
+        return x->summary.median < y->summary.median ? -1 : 1;
+    return strcmp(x->arm, y->arm);
+}
+
+static void remarks(const fovea_bench_row *row, char *text, size_t size) {
+    static const struct {
+        unsigned flag;
+        const char *text;
+    } known[] = {{FOVEA_ROW_ROUTED, "chosen"},
+                 {FOVEA_ROW_LESS_ACCURATE, "less accurate"},
+                 {FOVEA_ROW_ABOVE_CEILING, "above the ceiling"},
+                 {FOVEA_ROW_NOISY, "noisy"},
+                 {FOVEA_ROW_FEW_SAMPLES, "few samples"},
+                 {FOVEA_ROW_COLD, "cold"},
+                 {FOVEA_ROW_THROTTLED, "throttled"}};
+    size_t used = 0;
+    text[0] = 0;
+    if (*row->arithmetic) used = (size_t)snprintf(text, size, "in %s", row->arithmetic);
+    for (size_t i = 0; i < sizeof known / sizeof *known && used < size; i++)
+        if (row->flags & known[i].flag)
+            used +=
+                (size_t)snprintf(text + used, size - used, "%s%s", used ? ", " : "", known[i].text);
+}
+
+static void timed_line(const fovea_bench_case *c, const fovea_bench_row *row, fovea_line *line) {
+    char text[64];
+    const fovea_summary *s = &row->summary;
+    const fovea_bench_row *best_peer = fovea_best_row(c, true);
+    cell(line, 1, "%s", fovea_seconds_text(s->median, text, sizeof text));
+    if (s->count > 2) cell(line, 2, "%.1f %%", 100 * s->mad / s->median);
+    double work = c->by_bytes ? c->bytes : c->operations;
+    cell(line, 3, "%s",
+         fovea_rate_text(work / s->median, c->by_bytes ? "B/s" : "FLOP/s", text, sizeof text));
+    if (row->share > 0) cell(line, 4, "%.0f %%", 100 * row->share);
+    if (row != best_peer) ratio_cell(line, 5, row, best_peer);
+    if (strcmp(row->arm, "peer/numpy") != 0)
+        ratio_cell(line, 6, row, fovea_find_row(c, "peer/numpy"));
+    cell(line, 7, "%.1e", row->error);
+    if (row->bound > 0) cell(line, 8, "%.2f", row->error / row->bound);
+    if (!row->peer)
+        cell(line, 9, "%s", fovea_bytes_text((double)row->scratch_bytes, text, sizeof text));
+    if (row->block_rows)
+        cell(line, 10, "%lldx%lld", (long long)row->block_rows, (long long)row->block_keys);
+    remarks(row, line->cells[11], FOVEA_CELL);
+    line->style = row->peer ? FOVEA_PLAIN : row == fovea_routed_row(c) ? FOVEA_GOOD : FOVEA_BOLD;
+}
+
+static void arm_line(const fovea_bench_case *c, const fovea_bench_row *row, fovea_line *line) {
+    *line = (fovea_line){.style = FOVEA_PLAIN};
+    cell(line, 0, "%s", row->arm);
+    if (row->verified && row->summary.count) {
+        timed_line(c, row, line);
+    } else if (!row->served) {
+        snprintf(line->note, sizeof line->note, "does not serve this: %s", row->reason);
+        line->style = FOVEA_FAINT;
+    } else {
+        snprintf(line->note, sizeof line->note, "%s%s",
+                 row->verified                      ? "was not timed"
+                 : row->bound > 0 || row->error > 0 ? "WRONG: "
+                                                    : "",
+                 row->verified  ? ""
+                 : *row->reason ? row->reason
+                                : "was not verified");
+        line->style = row->verified ? FOVEA_FAINT : FOVEA_BAD;
+    }
+}
+
+static void print_case(const fovea_screen *screen, const fovea_bench_case *c) {
+    static fovea_line lines[FOVEA_ARMS_MAX];
+    const fovea_bench_row *order[FOVEA_ARMS_MAX];
+    char work[64], bytes[64], title[256];
+    fovea_rate_text(c->operations, "FLOP", work, sizeof work);
+    fovea_bytes_text(c->bytes, bytes, sizeof bytes);
+    snprintf(title, sizeof title, "%s  %s  %s, %s", c->name, fovea_dtype_name(c->definition.dtype),
+             work, bytes);
+    fovea_screen_title(screen, title);
+    if (!c->done) {
+        say(screen, FOVEA_FAINT, "not measured%s%s", *c->problem ? ": " : "", c->problem);
+        return;
+    }
+    for (int r = 0; r < c->row_count; r++) order[r] = &c->rows[r];
+    qsort(order, (size_t)c->row_count, sizeof *order, by_median);
+    for (int r = 0; r < c->row_count; r++) arm_line(c, order[r], &lines[r]);
+    fovea_columns_print(screen, arm_columns, ARM_COLUMNS, lines, c->row_count);
+}
+
+/* ---- A line a case -------------------------------------------------------------------------- */
+
+static const fovea_column attention_columns[] = {
+    {"case", 0, true},           {"ours", 13, true},      {"time", 20, false},
+    {"tokens/s", 12, false},     {"FLOP/s", 8, false},    {"of peak", 14, false},
+    {"vs textbook", 10, false},  {"scratch", 6, false},   {"best peer", 11, true},
+    {"vs best peer", 19, false}, {"vs NumPy", 15, false}, {"of bound", 5, false}};
+static const fovea_column kernel_columns[] = {{"case", 0, true},       {"ours", 13, true},
+                                              {"time", 20, false},     {"", 1, false},
+                                              {"rate", 12, false},     {"of peak", 14, false},
+                                              {"", 1, false},          {"scratch", 4, false},
+                                              {"best peer", 11, true}, {"vs best peer", 19, false},
+                                              {"vs NumPy", 15, false}, {"of bound", 5, false}};
+enum { LINE_COLUMNS = sizeof attention_columns / sizeof *attention_columns };
+
+static int64_t extent(const fovea_bench_case *c, const char *letter) {
+    int index = fovea_kernel_letter(c->definition.index, letter);
+    return index < 0 ? 0 : c->definition.extents[index];
+}
+
+static double tokens(const fovea_bench_case *c) {
+    return (double)extent(c, "B") * (double)extent(c, "Sq");
+}
+
+static const fovea_bench_row *first_wrong(const fovea_bench_case *c) {
+    for (int r = 0; r < c->row_count; r++)
+        if (!c->rows[r].peer && c->rows[r].served && !c->rows[r].verified && *c->rows[r].reason)
+            return &c->rows[r];
+    return NULL;
+}
+
+static void case_line(const fovea_bench_case *c, bool attention, fovea_line *line) {
+    const fovea_bench_row *row = fovea_routed_row(c), *peer = fovea_best_row(c, true);
+    const fovea_bench_row *wrong = first_wrong(c);
+    char text[64];
+    *line = (fovea_line){.style = FOVEA_PLAIN};
+    cell(line, 0, "%s", c->name);
+    if (!c->done || !row) {
+        snprintf(line->note, sizeof line->note, "%s",
+                 *c->problem ? c->problem
+                 : c->done   ? "none of ours serves this"
+                             : "not measured");
+        line->style = FOVEA_FAINT;
+        if (wrong)
+            snprintf(line->note, sizeof line->note, "WRONG: %s: %s", wrong->arm, wrong->reason);
+        if (wrong) line->style = FOVEA_BAD;
+        return;
+    }
+    double median = row->summary.median;
+    cell(line, 1, "%s%s", last_part(row->arm), wrong ? " (another is WRONG)" : "");
+    cell(line, 2, "%s", fovea_seconds_text(median, text, sizeof text));
+    if (attention) cell(line, 3, "%s", fovea_rate_text(tokens(c) / median, "", text, sizeof text));
+    cell(line, 4, "%s",
+         fovea_rate_text((c->by_bytes ? c->bytes : c->operations) / median,
+                         c->by_bytes ? "B/s"
+                         : attention ? ""
+                                     : "FLOP/s",
+                         text, sizeof text));
+    if (row->share > 0) cell(line, 5, "%.0f %%", 100 * row->share);
+    if (attention) ratio_cell(line, 6, row, fovea_find_row(c, "/textbook"));
+    cell(line, 7, "%s", fovea_bytes_text((double)row->scratch_bytes, text, sizeof text));
+    if (peer) cell(line, 8, "%s", last_part(peer->arm));
+    ratio_cell(line, 9, row, peer);
+    ratio_cell(line, 10, row, fovea_find_row(c, "peer/numpy"));
+    if (row->bound > 0) cell(line, 11, "%.2f", row->error / row->bound);
+    if (row->bound == 0) cell(line, 11, "exact");
+    if (peer) line->style = peer->summary.median > median ? FOVEA_GOOD : FOVEA_PLAIN;
+    if (wrong) line->style = FOVEA_BAD;
+}
+
+static void print_lines(const fovea_bench_run *run, const fovea_screen *screen, const char *suite,
+                        bool attention) {
+    static fovea_line lines[LINES_MAX];
+    const fovea_bench_case *before = NULL;
+    int count = 0;
+    for (int i = 0; i < run->case_count && count < LINES_MAX; i++) {
+        const fovea_bench_case *c = &run->cases[i];
+        if (strcmp(c->suite, suite) != 0) continue;
+        case_line(c, attention, &lines[count]);
+        lines[count].gap = before && (attention ? extent(before, "B") != extent(c, "B")
+                                                : before->definition.index != c->definition.index);
+        before = c;
+        count++;
+    }
+    fovea_columns_print(screen, attention ? attention_columns : kernel_columns, LINE_COLUMNS, lines,
+                        count);
+}
+
+/* ---- Groups of a suite ---------------------------------------------------------------------- */
+
+/* Medians of the share of the ceiling and of the speed-up over textbook and over the best peer, over
+ * the cases with one value of an extent. */
+static void print_group(const fovea_bench_run *run, const fovea_screen *screen, const char *suite,
+                        const char *letter, const char *meaning) {
+    fovea_line lines[16];
+    int count = 0;
+    int64_t done[16];
+    static const fovea_column columns[] = {{"", 0, true},
+                                           {"cases", 5, false},
+                                           {"of peak, median", 20, false},
+                                           {"maximum", 8, false},
+                                           {"vs textbook, median", 15, false},
+                                           {"maximum ", 7, false},
+                                           {"vs best peer, median", 19, false},
+                                           {"minimum", 9, false}};
+    for (int i = 0; i < run->case_count && count < 16; i++) {
+        if (strcmp(run->cases[i].suite, suite) != 0) continue;
+        int64_t value = extent(&run->cases[i], letter);
+        bool seen = false;
+        for (int k = 0; k < count; k++) seen |= done[k] == value;
+        if (seen) continue;
+        double shares[LINES_MAX], textbook[LINES_MAX], peers[LINES_MAX];
+        int n = 0, t = 0, p = 0;
+        for (int j = i; j < run->case_count && n < LINES_MAX; j++) {
+            const fovea_bench_case *c = &run->cases[j];
+            const fovea_bench_row *row = fovea_routed_row(c), *slow, *peer;
+            if (strcmp(c->suite, suite) != 0 || extent(c, letter) != value || !row) continue;
+            shares[n++] = row->share;
+            if ((slow = fovea_find_row(c, "/textbook")))
+                textbook[t++] = slow->summary.median / row->summary.median;
+            if ((peer = fovea_best_row(c, true)))
+                peers[p++] = peer->summary.median / row->summary.median;
+        }
+        if (!n) continue;
+        done[count] = value;
+        fovea_line *line = &lines[count++];
+        *line = (fovea_line){0};
+        cell(line, 0, "%s %lld", meaning, (long long)value);
+        cell(line, 1, "%d", n);
+        cell(line, 2, "%.0f %%", 100 * fovea_median(shares, n)); /* sorts */
+        cell(line, 3, "%.0f %%", 100 * shares[n - 1]);
+        if (t) cell(line, 4, "%.2f×", fovea_median(textbook, t));
+        if (t) cell(line, 5, "%.2f×", textbook[t - 1]);
+        if (p) cell(line, 6, "%.2f×", fovea_median(peers, p));
+        if (p) cell(line, 7, "%.2f×", peers[0]);
+    }
+    if (count < 2) return;
+    fputc('\n', screen->file);
+    fovea_columns_print(screen, columns, 8, lines, count);
+}
+
+static void print_best(const fovea_bench_run *run, const fovea_screen *screen, const char *suite) {
+    const fovea_bench_case *best = NULL;
+    double shares[LINES_MAX];
+    int count = 0;
+    for (int i = 0; i < run->case_count && count < LINES_MAX; i++) {
+        const fovea_bench_case *c = &run->cases[i];
+        const fovea_bench_row *row = fovea_routed_row(c);
+        if (strcmp(c->suite, suite) != 0 || !row) continue;
+        shares[count++] = row->share;
+        if (!best || row->share > fovea_routed_row(best)->share) best = c;
+    }
+    if (!best || count < 2) return;
+    fputc('\n', screen->file);
+    say(screen, FOVEA_BOLD,
+        "Best configuration: %s, %.0f %% of the ceiling; the median of the %d cases is %.0f %%.",
+        best->name, 100 * fovea_routed_row(best)->share, count, 100 * fovea_median(shares, count));
+}
+
+/* ---- Speed-ups of a suite ------------------------------------------------------------------- */
+
+typedef struct ratios {
+    double values[LINES_MAX];
+    int count, wins, losses; /* beyond the noise floor */
+} ratios;
+
+static void add_ratio(ratios *r, const fovea_bench_row *ours, const fovea_bench_row *other,
+                      double noise) {
+    if (!ours || !other || r->count == LINES_MAX) return;
+    double ratio = other->summary.median / ours->summary.median;
+    r->values[r->count++] = ratio;
+    r->wins += ratio > noise;
+    r->losses += ratio < 1 / noise;
+}
+
+static void print_ratios(const fovea_screen *screen, const char *against, ratios *r) {
+    if (!r->count) return;
+    double median = fovea_median(r->values, r->count);
+    say(screen, median > 1 ? FOVEA_GOOD : FOVEA_BAD,
+        "Against %s: median %.2f×, geometric mean %.2f×, from %.2f× to %.2f× over %d cases; ahead "
+        "in %d, behind in %d, the rest within the noise.",
+        against, median, fovea_geometric_mean(r->values, r->count), r->values[0],
+        r->values[r->count - 1], r->count, r->wins, r->losses);
+}
+
+static void print_speedups(const fovea_bench_run *run, const fovea_screen *screen,
+                           const char *suite) {
+    static ratios peer, numpy, best;
+    fovea_noise noise = fovea_bench_noise(run);
+    double floor = isnan(noise.ratio) ? 1 : noise.ratio;
+    peer = numpy = best = (ratios){0};
+    for (int i = 0; i < run->case_count; i++) {
+        const fovea_bench_case *c = &run->cases[i];
+        if (strcmp(c->suite, suite) != 0 || !c->done) continue;
+        const fovea_bench_row *ours = fovea_routed_row(c);
+        add_ratio(&peer, ours, fovea_best_row(c, true), floor);
+        add_ratio(&numpy, ours, fovea_find_row(c, "peer/numpy"), floor);
+        add_ratio(&best, fovea_best_row(c, false), ours, floor);
+    }
+    fputc('\n', screen->file);
+    print_ratios(screen, "the best peer of each case", &peer);
+    print_ratios(screen, "NumPy", &numpy);
+    if (best.count && best.losses)
+        say(screen, FOVEA_FAINT,
+            "In %d cases another of ours was faster than the one that the library chose; `fovea "
+            "tune` teaches it.",
+            best.losses);
+}
+
+void fovea_bench_print_suite(const fovea_bench_run *run, const char *suite) {
+    fovea_screen screen = fovea_screen_detect(stdout);
+    fovea_bench_view view = run->options.full ? FOVEA_VIEW_ARMS : fovea_suite_view(suite);
+    char title[128];
+    snprintf(title, sizeof title, "%s, %d thread%s", suite, run->threads,
+             run->threads == 1 ? "" : "s");
+    fovea_screen_title(&screen, title);
+    if (view == FOVEA_VIEW_ARMS) {
+        for (int i = 0; i < run->case_count; i++)
+            if (strcmp(run->cases[i].suite, suite) == 0) print_case(&screen, &run->cases[i]);
+    } else {
+        print_lines(run, &screen, suite, view == FOVEA_VIEW_ATTENTION);
+    }
+    if (fovea_suite_view(suite) == FOVEA_VIEW_ATTENTION) {
+        print_group(run, &screen, suite, "B", "batch");
+        print_group(run, &screen, suite, "Sq", "length");
+        print_group(run, &screen, suite, "D", "head size");
+        print_best(run, &screen, suite);
+    }
+    print_speedups(run, &screen, suite);
+    fflush(stdout);
+}
+
+/* ---- Head and foot -------------------------------------------------------------------------- */
+
+void fovea_bench_print_head(const fovea_bench_run *run) {
+    fovea_screen screen = fovea_screen_detect(stdout);
+    char text[256];
+    const json_t *e = run->environment;
+    snprintf(text, sizeof text, "fovea %s on %s", fovea_version(),
+             json_string_value(json_object_get(e, "cpu_model")));
+    fovea_screen_title(&screen, text);
+    say(&screen, FOVEA_FAINT, "%s, %d of %lld processors, %s", run->tier, run->threads,
+        (long long)json_integer_value(json_object_get(e, "processors_online")),
+        json_string_value(json_object_get(e, "kernel")));
+    for (int i = 0; i < run->ceilings.count; i++) {
+        const fovea_ceiling *c = &run->ceilings.items[i];
+        char rate[64];
+        if (c->threads != run->threads) continue;
+        if (!strncmp(c->name, "fma", 3) && strcmp(c->tier, run->tier) != 0) continue;
+        say(&screen, FOVEA_FAINT, "ceiling %-22s %s", c->name,
+            fovea_rate_text(c->value, c->unit, rate, sizeof rate));
+    }
+    fflush(stdout);
+}
+
+static void print_peers(const fovea_bench_run *run, const fovea_screen *screen) {
+    char used[512] = "";
+    size_t length = 0;
+    for (int p = 0; p < run->peer_count; p++) {
+        const fovea_bench_peer *peer = &run->peers[p];
+        const char *version = json_string_value(json_object_get(peer->versions, peer->name));
+        if (version && length < sizeof used)
+            length += (size_t)snprintf(used + length, sizeof used - length, "%s%s %s",
+                                       length ? ", " : "", peer->name, version);
+        if (!peer->process && *peer->reason)
+            say(screen, FOVEA_FAINT, "Peer %s is missing: %s", peer->name, peer->reason);
+    }
+    if (*used)
+        say(screen, FOVEA_FAINT,
+            "Peers: %s; each a process of its own, stopped while others are timed.", used);
+    if (run->options.no_peers) say(screen, FOVEA_FAINT, "Peers were left out (--no-peers).");
+}
+
+static void print_formulas(const fovea_bench_run *run, const fovea_screen *screen) {
+    const fovea_kernel *last = NULL;
+    for (int i = 0; i < run->case_count; i++) {
+        const fovea_kernel *kernel = fovea_catalogue_kernel(run->cases[i].definition.index);
+        if (kernel == last) continue;
+        bool seen = false;
+        for (int j = 0; j < i && !seen; j++)
+            seen = run->cases[j].definition.index == run->cases[i].definition.index;
+        if (!seen)
+            say(screen, FOVEA_FAINT, "%s: FLOP %s, bytes %s%s", kernel->name, kernel->operations,
+                kernel->bytes,
+                strcmp(kernel->name, "attention")
+                    ? ""
+                    : "; masked pairs are not counted (causal: half)");
+        last = kernel;
+    }
+}
+
+void fovea_bench_print_foot(const fovea_bench_run *run) {
+    fovea_screen screen = fovea_screen_detect(stdout);
+    fovea_noise noise = fovea_bench_noise(run);
+    size_t i;
+    json_t *warning;
+    fputc('\n', stdout);
+    if (noise.pairs)
+        say(&screen, FOVEA_PLAIN,
+            "Noise floor %.1f %%: equal work under two names differed by no more in nine of ten of "
+            "%d pairs; the worst, %s, by %.1f %%.",
+            100 * (noise.ratio - 1), noise.pairs, noise.worst->name,
+            100 * fabs(noise.worst->noise_ratio - 1));
+    say(&screen, FOVEA_FAINT,
+        "Times are medians, ± is the median absolute deviation. Every arm was compared with a "
+        "double-precision reference before it was timed; a wrong one is not ranked.");
+    print_formulas(run, &screen);
+    if (run->ceilings.buffer_bytes) {
+        char text[32];
+        say(&screen, FOVEA_FAINT,
+            "Bandwidths were measured over %s; what fits a cache may exceed them.",
+            fovea_bytes_text((double)run->ceilings.buffer_bytes, text, sizeof text));
+    }
+    print_peers(run, &screen);
+    json_array_foreach(run->warnings, i, warning)
+        say(&screen, FOVEA_BAD, "Warning: %s.", json_string_value(warning));
+    if (fovea_wrong_rows(run))
+        say(&screen, FOVEA_BAD, "%d of our rows are WRONG and were not timed.",
+            fovea_wrong_rows(run));
+    if (run->interrupted) say(&screen, FOVEA_BAD, "Interrupted: these are the samples so far.");
+    fflush(stdout);
+}

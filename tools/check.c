@@ -1,0 +1,428 @@
+/* `fovea check`: workers take turns with the cases; each trial is a process of its own; what they
+ * find comes through a pipe and is gathered by implementation. */
+#include "check.h"
+
+#include "check_trial.h"
+#include "commands.h"
+#include "router/registry.h"
+
+#include <argp.h>
+#include <errno.h>
+#include <limits.h>
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { KERNELS_MAX = 160, JOBS_MAX = 64, FAILURES_SHOWN = 5, CRASHES_MAX = 10, TEXT_SIZE = 640 };
+
+/* What a worker tells: the outcome of a trial, or that a case could not be built. */
+typedef struct record {
+    int line; /* of the report; -1: the case could not be built */
+    int kernel, number;
+    fovea_trial_result result;
+} record;
+
+_Static_assert(sizeof(record) <= PIPE_BUF, "records must go through the pipe in one piece");
+
+typedef struct check {
+    const fovea_check_options *options;
+    fovea_check_report *report;
+    fovea_check_cases cases[KERNELS_MAX];
+    int first_line[KERNELS_MAX]; /* of the report; the kernel's implementations follow */
+    int jobs;
+    unsigned seconds;
+} check;
+
+/* ---- What is to be checked ------------------------------------------------------------------ */
+
+static bool kernel_wanted(const fovea_check_options *options, int kernel) {
+    return !options->kernel || strcmp(options->kernel, fovea_catalogue_kernel(kernel)->name) == 0;
+}
+
+static bool implementation_wanted(const fovea_check_options *options, const char *name) {
+    return !options->implementation || strcmp(options->implementation, name) == 0;
+}
+
+static fovea_status check_names(const fovea_check_options *options, fovea_message *message) {
+    bool found = !options->implementation;
+    if (options->kernel && fovea_catalogue_find(options->kernel) < 0)
+        return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "there is no kernel «%s»",
+                          options->kernel);
+    if (options->text && !options->kernel)
+        return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "a case needs a kernel");
+    for (int k = 0; !found && k < fovea_catalogue_count(); k++)
+        found = kernel_wanted(options, k) && fovea_implementation_find(k, options->implementation);
+    if (found) return FOVEA_OK;
+    return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "there is no implementation «%s»%s%s",
+                      options->implementation, options->kernel ? " of " : "",
+                      options->kernel ? options->kernel : "");
+}
+
+static fovea_status make_cases(check *all, int kernel, fovea_message *message) {
+    fovea_check_cases *cases = &all->cases[kernel];
+    const fovea_check_options *options = all->options;
+    if (!options->text) {
+        if (fovea_check_cases_create(kernel, options->effort, options->seed, cases))
+            return FOVEA_OK;
+        return fovea_fail(message, FOVEA_OUT_OF_MEMORY, "no memory for the cases");
+    }
+    cases->list = malloc(sizeof *cases->list);
+    if (!cases->list) return fovea_fail(message, FOVEA_OUT_OF_MEMORY, "no memory for the case");
+    cases->count = 1;
+    return fovea_check_case_parse(cases->list, kernel, options->text, message);
+}
+
+static fovea_status make_lines(check *all, fovea_message *message) {
+    fovea_check_report *report = all->report;
+    int lines = 0;
+    for (int k = 0; k < fovea_catalogue_count(); k++) lines += fovea_implementation_count(k);
+    report->lines = calloc((size_t)lines + 1, sizeof *report->lines);
+    if (!report->lines) return fovea_fail(message, FOVEA_OUT_OF_MEMORY, "no memory for a report");
+    for (int k = 0; k < fovea_catalogue_count(); k++) {
+        all->first_line[k] = report->count;
+        for (int i = 0; i < fovea_implementation_count(k); i++, report->count++) {
+            const fovea_implementation *implementation = fovea_implementation_at(k, i);
+            report->lines[report->count] =
+                (fovea_check_line){.kernel = k,
+                                   .implementation = implementation->name,
+                                   .has_tier = fovea_has_tier(implementation->tier)};
+        }
+    }
+    return FOVEA_OK;
+}
+
+static fovea_status prepare(check *all, fovea_message *message) {
+    fovea_status status = check_names(all->options, message);
+    for (int k = 0; k < fovea_catalogue_count() && status == FOVEA_OK; k++)
+        if (kernel_wanted(all->options, k)) status = make_cases(all, k, message);
+    return status == FOVEA_OK ? make_lines(all, message) : status;
+}
+
+static void release(check *all) {
+    for (int k = 0; k < KERNELS_MAX; k++) fovea_check_cases_destroy(&all->cases[k]);
+}
+
+/* ---- A worker ------------------------------------------------------------------------------- */
+
+static void tell(int channel, const record *r) {
+    if (write(channel, r, sizeof *r) != (ssize_t)sizeof *r) _exit(1);
+}
+
+/* The reference in turn is run where that is cheap: it shows that its results round as they must
+ * and that it reads and writes what it should. */
+static bool is_worth_running(const fovea_implementation *implementation,
+                             const fovea_check_case *one, const fovea_check_options *options) {
+    bool reference = strncmp(implementation->name, "reference/", 10) == 0;
+    return !reference || options->text || fovea_check_case_work(one) < 2e6;
+}
+
+static void try_case(const check *all, int kernel, int number, int crashes[], int channel) {
+    const fovea_check_case *one = &all->cases[kernel].list[number];
+    fovea_trial *trial = malloc(sizeof *trial);
+    record r = {.line = -1, .kernel = kernel, .number = number};
+    fovea_message message = {"no memory"};
+    if (!trial || fovea_trial_create(one, trial, &message) != FOVEA_OK) {
+        snprintf(r.result.text, sizeof r.result.text, "%.300s", message.text);
+        tell(channel, &r);
+        free(trial);
+        return;
+    }
+    for (int i = 0; i < fovea_implementation_count(kernel); i++) {
+        const fovea_implementation *implementation = fovea_implementation_at(kernel, i);
+        r.line = all->first_line[kernel] + i;
+        if (!all->report->lines[r.line].has_tier || crashes[i] >= CRASHES_MAX ||
+            !implementation_wanted(all->options, implementation->name) ||
+            !is_worth_running(implementation, one, all->options))
+            continue;
+        fovea_trial_run(trial, implementation, all->seconds, &r.result);
+        crashes[i] += r.result.ended;
+        tell(channel, &r);
+    }
+    fovea_trial_destroy(trial);
+    free(trial);
+}
+
+static void work(const check *all, int job, int channel) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (int k = 0; k < fovea_catalogue_count(); k++) {
+        int crashes[FOVEA_IMPLEMENTATIONS_MAX] = {0};
+        for (int n = job; n < all->cases[k].count; n += all->jobs)
+            try_case(all, k, n, crashes, channel);
+    }
+    _exit(0);
+}
+
+/* ---- Gathering ------------------------------------------------------------------------------ */
+
+static void show_failure(const check *all, const record *r, const fovea_check_line *line,
+                         const char *text) {
+    FILE *stream = all->options->stream;
+    const char *kernel = fovea_catalogue_kernel(r->kernel)->name;
+    if (!stream || (line->failed > FAILURES_SHOWN && !all->options->verbose)) return;
+    fprintf(stream,
+            "FAILED %s, %s: %s\n    fovea check --kernel %s --implementation %s --case '%s'\n",
+            kernel, line->implementation, r->result.text, kernel, line->implementation, text);
+    if (line->failed == FAILURES_SHOWN && !all->options->verbose)
+        fprintf(stream, "    (further failures of this implementation are counted, not shown)\n");
+}
+
+static void take(check *all, const record *r) {
+    char text[TEXT_SIZE];
+    fovea_check_case_text(&all->cases[r->kernel].list[r->number], text, sizeof text);
+    if (r->line < 0) {
+        all->report->failed++;
+        if (all->options->stream)
+            fprintf(all->options->stream, "FAILED %s: the case cannot be built: %s\n    %s\n",
+                    fovea_catalogue_kernel(r->kernel)->name, r->result.text, text);
+        return;
+    }
+    fovea_check_line *line = &all->report->lines[r->line];
+    bool passed = r->result.outcome == FOVEA_PASSED;
+    if (r->result.outcome == FOVEA_DECLINED) {
+        line->declined++;
+        if (all->options->verbose && all->options->stream)
+            fprintf(all->options->stream, "declined %s, %s: %s\n    %s\n",
+                    fovea_catalogue_kernel(r->kernel)->name, line->implementation, r->result.text,
+                    text);
+        return;
+    }
+    if (passed && (r->result.share > line->share || line->passed == 0)) {
+        line->share = r->result.share;
+        snprintf(line->worst, sizeof line->worst, "%s", text);
+    }
+    passed ? line->passed++ : line->failed++;
+    passed ? all->report->passed++ : all->report->failed++;
+    if (passed) return;
+    if (line->failed == 1)
+        snprintf(line->failure, sizeof line->failure, "%s (%s)", r->result.text, text);
+    show_failure(all, r, line, text);
+}
+
+static bool read_record(int channel, record *r) {
+    size_t got = 0;
+    while (got < sizeof *r) {
+        ssize_t bytes = read(channel, (char *)r + got, sizeof *r - got);
+        if (bytes < 0 && errno == EINTR) continue;
+        if (bytes <= 0) return false;
+        got += (size_t)bytes;
+    }
+    return true;
+}
+
+/* A worker runs no code under test, so its death is an error of the check or the reference. */
+static void reap(check *all, const pid_t workers[]) {
+    for (int j = 0; j < all->jobs; j++) {
+        int status = 0;
+        while (waitpid(workers[j], &status, 0) < 0 && errno == EINTR) continue;
+        if (WIFEXITED(status) && WEXITSTATUS(status) == 0) continue;
+        all->report->failed++;
+        if (all->options->stream)
+            fprintf(all->options->stream,
+                    "FAILED: worker %d of the check itself ended (%s); its other cases were not "
+                    "run\n",
+                    j, WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : "with an error");
+    }
+}
+
+static fovea_status run_workers(check *all, fovea_message *message) {
+    int channel[2];
+    pid_t workers[JOBS_MAX];
+    record r;
+    if (pipe(channel) != 0)
+        return fovea_fail(message, FOVEA_OUT_OF_MEMORY, "no pipe: %s", strerror(errno));
+    fflush(NULL);
+    for (int j = 0; j < all->jobs; j++) {
+        workers[j] = fork();
+        if (workers[j] == 0) close(channel[0]), work(all, j, channel[1]);
+        if (workers[j] < 0) {
+            for (int i = 0; i < j; i++) kill(workers[i], SIGKILL), waitpid(workers[i], NULL, 0);
+            close(channel[0]), close(channel[1]);
+            return fovea_fail(message, FOVEA_OUT_OF_MEMORY, "no process: %s", strerror(errno));
+        }
+    }
+    close(channel[1]);
+    while (read_record(channel[0], &r)) take(all, &r);
+    close(channel[0]);
+    reap(all, workers);
+    return FOVEA_OK;
+}
+
+/* ---- The report ----------------------------------------------------------------------------- */
+
+/* Whether an implementation other than the reference serves the row's default call. */
+static bool default_is_served(int kernel) {
+    fovea_case c;
+    fovea_sample sample;
+    fovea_message message;
+    char reason[160];
+    bool served = false;
+    const fovea_kernel *row = fovea_catalogue_kernel(kernel);
+    fovea_case_begin(&c, kernel);
+    for (int l = 0; fovea_kernel_letter_name(kernel, l); l++) c.extents[l] = row->shape ? 2 : 33;
+    if (fovea_sample_create(&c, NULL, &sample, &message) != FOVEA_OK) return false;
+    for (int i = 0; i < fovea_implementation_count(kernel) && !served; i++) {
+        const fovea_implementation *implementation = fovea_implementation_at(kernel, i);
+        served =
+            !implementation->only_by_name &&
+            fovea_implementation_serves(implementation, &sample.problem, reason, sizeof reason);
+    }
+    fovea_sample_destroy(&sample);
+    return served;
+}
+
+static void print_line(const check *all, const fovea_check_line *line, FILE *stream) {
+    fprintf(stream, "  %-28s", line->implementation);
+    if (!line->has_tier) {
+        const fovea_implementation *implementation =
+            fovea_implementation_find(line->kernel, line->implementation);
+        fprintf(stream, " not run: this machine does not have %s\n",
+                fovea_tier_name(implementation->tier));
+        return;
+    }
+    fprintf(stream, " %6lld cases %4lld failed %5lld declined",
+            (long long)(line->passed + line->failed), (long long)line->failed,
+            (long long)line->declined);
+    if (line->passed) fprintf(stream, "   worst %.3f of the bound", line->share);
+    fputc('\n', stream);
+    if (line->passed && line->share > 0 && (all->options->verbose || all->options->text))
+        fprintf(stream, "      at %s\n", line->worst);
+}
+
+static void print_report(const check *all) {
+    FILE *stream = all->options->stream;
+    for (int k = 0; k < fovea_catalogue_count(); k++) {
+        if (!kernel_wanted(all->options, k)) continue;
+        fprintf(stream, "%s\n", fovea_catalogue_kernel(k)->name);
+        for (int i = 0; i < fovea_implementation_count(k); i++) {
+            const fovea_check_line *line = &all->report->lines[all->first_line[k] + i];
+            if (implementation_wanted(all->options, line->implementation))
+                print_line(all, line, stream);
+        }
+        if (!default_is_served(k))
+            fprintf(stream, "  no implementation but the reference serves its default call here\n");
+    }
+    fprintf(stream, "%lld passed, %lld failed\n", (long long)all->report->passed,
+            (long long)all->report->failed);
+}
+
+fovea_status fovea_check_run(const fovea_check_options *options, fovea_check_report *report,
+                             fovea_message *message) {
+    check *all = calloc(1, sizeof *all);
+    *report = (fovea_check_report){0};
+    if (!all) return fovea_fail(message, FOVEA_OUT_OF_MEMORY, "no memory for a check");
+    all->options = options;
+    all->report = report;
+    all->jobs = options->jobs ? options->jobs : fovea_allowed_threads();
+    if (all->jobs > JOBS_MAX) all->jobs = JOBS_MAX;
+    all->seconds = options->seconds ? options->seconds : 60;
+    fovea_status status = prepare(all, message);
+    if (status == FOVEA_OK) status = run_workers(all, message);
+    if (status == FOVEA_OK && options->stream) print_report(all);
+    if (status != FOVEA_OK) fovea_check_report_destroy(report);
+    release(all);
+    free(all);
+    return status;
+}
+
+void fovea_check_report_destroy(fovea_check_report *report) {
+    free(report->lines);
+    *report = (fovea_check_report){0};
+}
+
+fovea_status fovea_check_list(const fovea_check_options *options, fovea_message *message) {
+    fovea_status status = check_names(options, message);
+    for (int k = 0; k < fovea_catalogue_count() && status == FOVEA_OK; k++) {
+        fovea_check_cases cases;
+        char text[TEXT_SIZE];
+        if (!kernel_wanted(options, k)) continue;
+        if (!fovea_check_cases_create(k, options->effort, options->seed, &cases))
+            status = fovea_fail(message, FOVEA_OUT_OF_MEMORY, "no memory for the cases");
+        for (int n = 0; n < cases.count && status == FOVEA_OK; n++)
+            fprintf(options->stream, "%s %s\n", fovea_catalogue_kernel(k)->name,
+                    fovea_check_case_text(&cases.list[n], text, sizeof text));
+        fovea_check_cases_destroy(&cases);
+    }
+    return status;
+}
+
+/* ---- The command ---------------------------------------------------------------------------- */
+
+enum { OPTION_QUICK = 256, OPTION_THOROUGH, OPTION_CASE, OPTION_LIST, OPTION_TIMEOUT };
+
+typedef struct arguments {
+    fovea_check_options options;
+    bool list;
+} arguments;
+
+static unsigned long long number(const char *value, const char *option, unsigned long long highest,
+                                 struct argp_state *state) {
+    char *end;
+    errno = 0;
+    unsigned long long result = strtoull(value, &end, 10);
+    if (errno || end == value || *end || *value == '-' || result > highest)
+        argp_error(state, "%s=%s: a whole number up to %llu is wanted", option, value, highest);
+    return result;
+}
+
+static error_t parse(int key, char *value, struct argp_state *state) {
+    arguments *a = state->input;
+    switch (key) {
+    case 'k':
+        return a->options.kernel = value, 0;
+    case 'i':
+        return a->options.implementation = value, 0;
+    case 's':
+        return a->options.seed = number(value, "--seed", ULLONG_MAX, state), 0;
+    case 'v':
+        return a->options.verbose = true, 0;
+    case 'j':
+        return a->options.jobs = (int)number(value, "--jobs", JOBS_MAX, state), 0;
+    case OPTION_QUICK:
+        return a->options.effort = FOVEA_QUICK, 0;
+    case OPTION_THOROUGH:
+        return a->options.effort = FOVEA_THOROUGH, 0;
+    case OPTION_CASE:
+        return a->options.text = value, 0;
+    case OPTION_LIST:
+        return a->list = true, 0;
+    case OPTION_TIMEOUT:
+        return a->options.seconds = (unsigned)number(value, "--timeout", 86400, state), 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+int fovea_command_check(int argc, char **argv) {
+    static const struct argp_option options[] = {
+        {"kernel", 'k', "NAME", 0, "Only this kernel", 0},
+        {"implementation", 'i', "NAME", 0, "Only this implementation, cpu/avx2/flash say", 0},
+        {"seed", 's', "N", 0, "Draw other cases", 0},
+        {"quick", OPTION_QUICK, 0, 0, "Few and small cases: for emulators and sanitizers", 0},
+        {"thorough", OPTION_THOROUGH, 0, 0, "Ten times the cases, and larger ones", 0},
+        {"case", OPTION_CASE, "TEXT", 0, "One case, as failures and --list print it", 0},
+        {"list", OPTION_LIST, 0, 0, "Print the cases and run none", 0},
+        {"jobs", 'j', "N", 0, "Processes at a time (as many as processors)", 0},
+        {"timeout", OPTION_TIMEOUT, "SECONDS", 0, "For one implementation in one case (60)", 0},
+        {"verbose", 'v', 0, 0, "Every failure, what was declined and why, worst cases", 0},
+        {0}};
+    const struct argp parser = {
+        .options = options,
+        .parser = parse,
+        .doc = "Runs every implementation on every dtype, shape, memory layout and option against "
+               "the double-precision reference: outputs between guard pages and poisoned, inputs "
+               "compared after the call, every case three times with 1, 2 and 3 threads and the "
+               "same bits expected. Crashes are caught and blamed."};
+    arguments a = {.options = {.effort = FOVEA_NORMAL, .stream = stdout}};
+    fovea_check_report report = {0};
+    fovea_message message;
+    if (argp_parse(&parser, argc, argv, 0, NULL, &a)) return 2;
+    fovea_status status = a.list ? fovea_check_list(&a.options, &message)
+                                 : fovea_check_run(&a.options, &report, &message);
+    if (status != FOVEA_OK) return fprintf(stderr, "fovea check: %s\n", message.text), 2;
+    bool failed = report.failed > 0;
+    fovea_check_report_destroy(&report);
+    return failed;
+}

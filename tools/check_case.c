@@ -1,0 +1,573 @@
+/* Cases of `fovea check`. What a kernel can be asked is a product of factors (extents, dtype,
+ * memory layout, data, parameters, optional tensors) that is far too large to be run in full. The
+ * cases are drawn so that every pair of values of two factors meets early: each new case is the one
+ * of several random candidates that holds most pairs not seen yet (Cohen et al., The AETG system,
+ * 1997). */
+#include "check_case.h"
+
+#include "catalogue/attention.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static const char *const variant_names[FOVEA_VARIANT_COUNT] = {"plain", "alias", "expand"};
+static const char *const touch_names[FOVEA_TOUCH_COUNT] = {"none", "q",    "k",     "v",
+                                                           "bias", "mask", "beyond"};
+
+/* ---- Text ----------------------------------------------------------------------------------- */
+
+const char *fovea_check_case_text(const fovea_check_case *check, char *text, size_t size) {
+    const fovea_case *c = &check->c;
+    fovea_case_text(c, text, size);
+    size_t used = strlen(text);
+    if (c->group_rank != 1) {
+        used += (size_t)snprintf(text + used, size - used, ",split=");
+        if (c->group_rank == 0) used += (size_t)snprintf(text + used, size - used, "scalar");
+        for (int i = 0; i < c->group_rank && used < size; i++)
+            used += (size_t)snprintf(text + used, size - used, "%s%lld", i ? "x" : "",
+                                     (long long)c->group[i]);
+    }
+    if (check->variant && used < size)
+        used += (size_t)snprintf(text + used, size - used, ",variant=%s",
+                                 variant_names[check->variant]);
+    if (check->touch && used < size)
+        used += (size_t)snprintf(text + used, size - used, ",touch=%s", touch_names[check->touch]);
+    if (fovea_kernel_parameter(fovea_catalogue_kernel(c->index), "seed") >= 0 && used < size)
+        snprintf(text + used, size - used, ",sample=%llu", (unsigned long long)c->seed);
+    return text;
+}
+
+static bool parse_split(fovea_case *c, const char *value) {
+    c->group_rank = 0;
+    if (strcmp(value, "scalar") == 0) return true;
+    while (c->group_rank < FOVEA_RANK_MAX) {
+        char *end;
+        c->group[c->group_rank++] = strtoll(value, &end, 10);
+        if (end == value || c->group[c->group_rank - 1] < 0) return false;
+        if (*end == 0) return true;
+        if (*end != 'x') return false;
+        value = end + 1;
+    }
+    return false;
+}
+
+static bool parse_name(const char *const *names, int count, const char *value, int *index) {
+    for (*index = 0; *index < count; ++*index)
+        if (strcmp(names[*index], value) == 0) return true;
+    return false;
+}
+
+/* Takes an item if it is one of check's own; *ours tells. */
+static bool parse_own(fovea_check_case *check, const char *key, const char *value, bool *ours) {
+    int index;
+    char *end;
+    *ours = true;
+    if (strcmp(key, "split") == 0) return parse_split(&check->c, value);
+    if (strcmp(key, "variant") == 0) {
+        bool known = parse_name(variant_names, FOVEA_VARIANT_COUNT, value, &index);
+        return check->variant = (fovea_variant)index, known;
+    }
+    if (strcmp(key, "touch") == 0) {
+        bool known = parse_name(touch_names, FOVEA_TOUCH_COUNT, value, &index);
+        return check->touch = (fovea_touch)index, known;
+    }
+    if (strcmp(key, "sample") == 0)
+        return check->c.seed = strtoull(value, &end, 10), end != value && !*end;
+    *ours = false;
+    return true;
+}
+
+/* The group's extents must multiply to the extent of its letter, and an axis must lie in it. */
+static bool split_fits(const fovea_case *c) {
+    int letter = fovea_kernel_shape(c->index, 0)->group;
+    int64_t product = 1;
+    for (int i = 0; i < c->group_rank; i++) product *= c->group[i];
+    return c->group_rank == 1 || (letter >= 0 && c->extents[letter] == product);
+}
+
+static fovea_status parse_items(fovea_check_case *check, char *items, fovea_message *message) {
+    for (char *item = items, *next; item && *item; item = next) {
+        bool ours = false;
+        if ((next = strchr(item, ','))) *next++ = 0;
+        char *value = strchr(item, '=');
+        if (value) {
+            *value = 0;
+            bool right = parse_own(check, item, value + 1, &ours);
+            *value = '=';
+            if (!right)
+                return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s: check has no such value",
+                                  item);
+        }
+        fovea_status status = ours ? FOVEA_OK : fovea_case_parse(&check->c, item, 0, message);
+        if (status != FOVEA_OK) return status;
+    }
+    return FOVEA_OK;
+}
+
+fovea_status fovea_check_case_parse(fovea_check_case *check, int kernel, const char *text,
+                                    fovea_message *message) {
+    *check = (fovea_check_case){0};
+    fovea_case_begin(&check->c, kernel);
+    char *items = strdup(text);
+    if (!items) return fovea_fail(message, FOVEA_OUT_OF_MEMORY, "no memory for the case");
+    fovea_status status = parse_items(check, items, message);
+    free(items);
+    if (status == FOVEA_OK) status = fovea_case_complete(&check->c, message);
+    if (status == FOVEA_OK && !split_fits(&check->c))
+        status = fovea_fail(message, FOVEA_INVALID_ARGUMENT,
+                            "split does not multiply to the extent of the group");
+    return status;
+}
+
+/* ---- Drawing cases that cover pairs --------------------------------------------------------- */
+
+enum { FACTORS_MAX = 40, VALUES_MAX = 32, CANDIDATES = 24 };
+
+/* A factor of the product: value 0 is the ordinary one and is drawn in `ordinary` percent of the
+ * candidates, so that one case does not ask for everything at once and is declined. */
+typedef struct factor {
+    int values, ordinary;
+} factor;
+
+typedef struct cover {
+    factor factors[FACTORS_MAX];
+    int count;
+    uint64_t random;
+    /* bit b of seen[f][g][a]: value a of f and b of g have met */
+    uint32_t seen[FACTORS_MAX][FACTORS_MAX][VALUES_MAX];
+} cover;
+
+static uint64_t draw(cover *cover) { /* splitmix64 */
+    uint64_t z = cover->random += UINT64_C(0x9E3779B97F4A7C15);
+    z = (z ^ z >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
+    z = (z ^ z >> 27) * UINT64_C(0x94D049BB133111EB);
+    return z ^ z >> 31;
+}
+
+static int add_factor(cover *cover, int values, int ordinary) {
+    cover->factors[cover->count] = (factor){values < VALUES_MAX ? values : VALUES_MAX, ordinary};
+    return cover->count++;
+}
+
+static int new_pairs(const cover *cover, const int *choice) {
+    int count = 0;
+    for (int f = 0; f < cover->count; f++)
+        for (int g = f + 1; g < cover->count; g++)
+            count += !(cover->seen[f][g][choice[f]] >> choice[g] & 1);
+    return count;
+}
+
+static void candidate(cover *cover, int *choice) {
+    for (int f = 0; f < cover->count; f++) {
+        uint64_t word = draw(cover);
+        bool ordinary = (int)(word % 100) < cover->factors[f].ordinary;
+        choice[f] = ordinary ? 0 : (int)((word >> 32) % (uint64_t)cover->factors[f].values);
+    }
+}
+
+static void draw_covering(cover *cover, int *choice) {
+    int best = -1, attempt[FACTORS_MAX];
+    for (int k = 0; k < CANDIDATES; k++) {
+        candidate(cover, attempt);
+        int count = new_pairs(cover, attempt);
+        if (count <= best) continue;
+        best = count;
+        memcpy(choice, attempt, sizeof attempt);
+    }
+    for (int f = 0; f < cover->count; f++)
+        for (int g = f + 1; g < cover->count; g++) cover->seen[f][g][choice[f]] |= 1u << choice[g];
+}
+
+static bool append(fovea_check_cases *cases, const fovea_check_case *check) {
+    if (cases->count == cases->capacity) {
+        int capacity = cases->capacity ? 2 * cases->capacity : 256;
+        fovea_check_case *list = realloc(cases->list, (size_t)capacity * sizeof *list);
+        if (!list) return false;
+        cases->list = list;
+        cases->capacity = capacity;
+    }
+    cases->list[cases->count++] = *check;
+    return true;
+}
+
+void fovea_check_cases_destroy(fovea_check_cases *cases) {
+    free(cases->list);
+    *cases = (fovea_check_cases){0};
+}
+
+static fovea_dtype dtype_number(uint32_t set, int number) {
+    for (int d = 0; d < FOVEA_DTYPE_COUNT; d++)
+        if (set >> d & 1 && number-- == 0) return (fovea_dtype)d;
+    return (fovea_dtype)__builtin_ctz(set);
+}
+
+/* ---- Kernels whose shapes are letters ------------------------------------------------------- */
+
+static const int64_t lengths[] = {1023, 0, 1, 2, 3, 31, 33, 1000, 4097, 16, 64, 65};
+static const int64_t row_counts[] = {3, 1, 2, 0, 7, 33, 6};
+static const int64_t small_extents[] = {2, 1, 3, 5, 8, 17, 33, 0};
+
+#define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
+
+/* Factors of a kernel; each number is an index into cover.factors. */
+typedef struct general {
+    int letters[FOVEA_LETTERS_MAX], letter_count;
+    int split, dtype, layout, data, variant, seed;
+    int parameters[FOVEA_PARAMETERS_MAX], arguments[FOVEA_ARGUMENTS_MAX];
+} general;
+
+/* Extents that a letter takes: the group of a kernel with other letters counts rows. */
+static const int64_t *letter_values(int kernel, const general *g, int letter, int *count) {
+    int group = fovea_kernel_shape(kernel, 0)->group;
+    if (group < 0) return *count = COUNT(small_extents), small_extents;
+    if (letter == group && g->letter_count > 1) return *count = COUNT(row_counts), row_counts;
+    return *count = COUNT(lengths), lengths;
+}
+
+enum { SPLITS = 6, REAL_VALUES = 4, AXIS_VALUES = 6 };
+
+static int parameter_values(const fovea_parameter *parameter) {
+    int count = 1;
+    if (strcmp(parameter->name, "axis") == 0) return AXIS_VALUES;
+    if (parameter->kind == FOVEA_FLAG) return 2;
+    if (parameter->kind == FOVEA_REAL) return REAL_VALUES;
+    for (const char *c = parameter->choices; c && *c; c++) count += *c == ',';
+    return count;
+}
+
+static void general_factors(int kernel, cover *cover, general *g) {
+    const fovea_kernel *row = fovea_catalogue_kernel(kernel);
+    while (fovea_kernel_letter_name(kernel, g->letter_count)) g->letter_count++;
+    for (int l = 0; l < g->letter_count; l++) {
+        int count;
+        letter_values(kernel, g, l, &count);
+        g->letters[l] = add_factor(cover, count, 0);
+    }
+    g->split = add_factor(cover, fovea_kernel_shape(kernel, 0)->group < 0 ? 1 : SPLITS, 40);
+    g->dtype = add_factor(cover, __builtin_popcount(row->dtypes), 0);
+    g->layout = add_factor(cover, FOVEA_LAYOUT_COUNT, 20);
+    g->data = add_factor(cover, FOVEA_DATA_COUNT, 20);
+    g->variant = add_factor(cover, FOVEA_VARIANT_COUNT, 50);
+    g->seed = add_factor(cover, 9, 0); /* nine places of an impulse */
+    for (int p = 0; p < fovea_kernel_parameters(row); p++)
+        g->parameters[p] = add_factor(cover, parameter_values(&row->parameters[p]), 30);
+    for (int a = 0; a < fovea_kernel_arguments(row); a++) {
+        const fovea_argument *argument = &row->arguments[a];
+        int dtypes = argument->dtypes ? __builtin_popcount(argument->dtypes) : 1;
+        g->arguments[a] = add_factor(cover, dtypes + argument->optional, 0);
+    }
+}
+
+/* Splits the group's extent into dimensions in one of several ways. */
+static void split_group(fovea_case *c, int letter, int way) {
+    int64_t extent = letter >= 0 ? c->extents[letter] : 0, first = 1;
+    if (way == 0 || letter < 0) return;
+    if (way == 5 && extent == 1) {
+        c->group_rank = 0;
+        return;
+    }
+    for (int64_t f = 2; f <= 31 && first == 1; f++)
+        if (extent % f == 0) first = f;
+    int64_t rest = extent / first, second = 1;
+    for (int64_t f = 2; f <= 31 && second == 1; f++)
+        if (rest > 0 && rest % f == 0) second = f;
+    const int64_t ways[][4] = {{first, rest},
+                               {rest, first},
+                               {first, 1, rest},
+                               {first, second, rest / second},
+                               {1, rest / second, second, first}};
+    static const int ranks[] = {2, 2, 3, 3, 4};
+    c->group_rank = ranks[way - 1];
+    memcpy(c->group, ways[way - 1], sizeof ways[0]);
+}
+
+static double parameter_value(const fovea_parameter *parameter, const fovea_case *c, int choice) {
+    static const double reals[REAL_VALUES] = {0, 0.1, 0.75, 0};
+    if (strcmp(parameter->name, "axis") == 0) {
+        const int axes[AXIS_VALUES] = {INT32_MIN, -1, 0, 1, 2, -2};
+        bool exists = axes[choice] >= -c->group_rank && axes[choice] < c->group_rank;
+        return exists ? axes[choice] : parameter->standard;
+    }
+    if (choice == 0) return parameter->standard;
+    return parameter->kind == FOVEA_REAL ? reals[choice] : choice;
+}
+
+/* A variance of 0 with no eps divides by 0, where rounding alone decides the outcome; squares and
+ * sums of the extremes leave the range of f32, where any outcome is accepted. */
+static bool is_meaningful(const fovea_check_case *check) {
+    const fovea_kernel *row = fovea_catalogue_kernel(check->c.index);
+    fovea_distribution data = check->c.data;
+    bool pointwise = row->elementwise || !row->bound || strcmp(row->domain, "softmax") == 0;
+    if (data == FOVEA_DATA_EXTREMES && !pointwise) return false;
+    if (fovea_case_parameter(&check->c, "eps") != 0) return true;
+    int64_t columns = check->c.extents[fovea_kernel_letter(check->c.index, "D")];
+    return columns > 1 && (data == FOVEA_DATA_ROW || data == FOVEA_DATA_INTEGERS);
+}
+
+static void general_case(int kernel, const general *g, const int *choice, fovea_check_case *check) {
+    const fovea_kernel *row = fovea_catalogue_kernel(kernel);
+    fovea_case *c = &check->c;
+    *check = (fovea_check_case){0};
+    fovea_case_begin(c, kernel);
+    for (int l = 0; l < g->letter_count; l++) {
+        int count;
+        c->extents[l] = letter_values(kernel, g, l, &count)[choice[g->letters[l]]];
+    }
+    split_group(c, fovea_kernel_shape(kernel, 0)->group, choice[g->split]);
+    c->dtype = dtype_number(row->dtypes, choice[g->dtype]);
+    c->layout = (fovea_layout)choice[g->layout];
+    c->data = (fovea_distribution)choice[g->data];
+    c->seed = (uint64_t)(choice[g->seed] + 9 * row->number);
+    check->variant = (fovea_variant)choice[g->variant];
+    if (check->variant == FOVEA_VARIANT_ALIAS && !row->elementwise)
+        check->variant = FOVEA_VARIANT_PLAIN;
+    for (int p = 0; p < fovea_kernel_parameters(row); p++)
+        c->parameters[p] = parameter_value(&row->parameters[p], c, choice[g->parameters[p]]);
+    for (int a = 0; a < fovea_kernel_arguments(row); a++) {
+        const fovea_argument *argument = &row->arguments[a];
+        int number = choice[g->arguments[a]] - argument->optional;
+        if (number < 0) continue;
+        if (argument->optional) c->optional |= 1u << a;
+        if (argument->dtypes) {
+            fovea_dtype dtype = dtype_number(argument->dtypes, number);
+            /* Weights have the dtype of the call or f32. */
+            if (argument->role == FOVEA_INPUT && dtype != c->dtype) dtype = FOVEA_F32;
+            c->dtypes[a] = 1 + (uint32_t)dtype;
+        }
+    }
+}
+
+static bool general_cases(int kernel, int count, cover *cover, fovea_check_cases *cases) {
+    general g = {0};
+    general_factors(kernel, cover, &g);
+    for (int i = 0; i < count;) {
+        int choice[FACTORS_MAX];
+        fovea_check_case check;
+        draw_covering(cover, choice);
+        general_case(kernel, &g, choice, &check);
+        if (!is_meaningful(&check) || fovea_check_case_work(&check) > 3e6) continue;
+        if (!append(cases, &check)) return false;
+        i++;
+    }
+    return true;
+}
+
+/* ---- Attention ------------------------------------------------------------------------------ */
+
+static const int64_t sequence_lengths[] = {65, 1,  3,  31,  33,   63,   113,  127, 129, 257,
+                                           2,  16, 64, 128, 1000, 1023, 4097, 0,   5,   100};
+static const int64_t head_sizes[][2] = {{64, 64},  {32, 32},   {40, 40},   {72, 72},   {80, 80},
+                                        {96, 96},  {112, 112}, {128, 128}, {7, 7},     {33, 33},
+                                        {1, 1},    {192, 128}, {256, 256}, {192, 192}, {64, 128},
+                                        {128, 64}, {64, 40},   {16, 1},    {0, 8},     {8, 0}};
+static const int64_t head_counts[][2] = {{2, 2}, {1, 1}, {3, 3}, {7, 7}, {8, 8}, {2, 1},
+                                         {3, 1}, {7, 1}, {8, 1}, {8, 2}, {6, 3}, {8, 4}};
+static const int64_t batches[] = {1, 2, 3, 5, 0};
+static const double windows[][2] = {{-1, -1}, {0, 0},    {16, 0}, {7, 9},
+                                    {-1, 5},  {100, -1}, {64, 64}};
+static const double offsets[] = {0, 5, -7, 200};
+static const double softcaps[] = {INFINITY, 20, 0.5};
+static const double scales[] = {NAN, 1, 0, -0.5, 16};
+static const double dropouts[] = {0, 0.25};
+static const int64_t blocks[][2] = {{0, 0}, {16, 16}, {13, 40}, {64, 128}, {1, 1}};
+static const fovea_distribution attention_data[] = {FOVEA_DATA_ROW,      FOVEA_DATA_SMALL,
+                                                    FOVEA_DATA_CONSTANT, FOVEA_DATA_ZEROS,
+                                                    FOVEA_DATA_IMPULSE,  FOVEA_DATA_INTEGERS};
+/* How sequences are given: all alike, packed, used lengths, packed queries over all keys, packed
+ * with used lengths, pages of several sizes, pages with packed queries. */
+static const struct {
+    bool packed_q, packed_k, used, table;
+    int64_t page;
+} sequences[] = {{0, 0, 0, 0, 16}, {1, 1, 0, 0, 16}, {0, 0, 1, 0, 16},
+                 {1, 1, 1, 0, 16}, {0, 0, 1, 1, 16}, {0, 0, 1, 1, 1},
+                 {0, 0, 1, 1, 5},  {1, 0, 1, 1, 16}, {1, 0, 0, 0, 16}};
+
+enum attention_factor {
+    QUERIES,
+    KEYS,
+    SIZES,
+    HEADS,
+    BATCH,
+    DTYPE,
+    CAUSAL,
+    WINDOW,
+    OFFSET,
+    MASK,
+    BIAS,
+    SOFTCAP,
+    SLOPES,
+    SINKS,
+    LSE,
+    SEQUENCES,
+    DROPOUT,
+    AXES,
+    MEMORY,
+    SCALE,
+    BLOCKS,
+    DATA,
+    TOUCH,
+    VARIANT,
+    SEED,
+    ATTENTION_FACTORS
+};
+
+static const factor attention_factors[ATTENTION_FACTORS] = {
+    [QUERIES] = {COUNT(sequence_lengths), 0},
+    [KEYS] = {COUNT(sequence_lengths), 0},
+    [SIZES] = {COUNT(head_sizes), 0},
+    [HEADS] = {COUNT(head_counts), 0},
+    [BATCH] = {COUNT(batches), 20},
+    [DTYPE] = {3, 20},
+    [CAUSAL] = {3, 20},
+    [WINDOW] = {COUNT(windows), 50},
+    [OFFSET] = {COUNT(offsets), 60},
+    [MASK] = {3, 60},
+    [BIAS] = {3, 60},
+    [SOFTCAP] = {COUNT(softcaps), 70},
+    [SLOPES] = {2, 60},
+    [SINKS] = {2, 60},
+    [LSE] = {2, 0},
+    [SEQUENCES] = {COUNT(sequences), 60},
+    [DROPOUT] = {COUNT(dropouts), 80},
+    [AXES] = {2, 0},
+    [MEMORY] = {FOVEA_LAYOUT_COUNT, 30},
+    [SCALE] = {COUNT(scales), 50},
+    [BLOCKS] = {COUNT(blocks), 50},
+    [DATA] = {COUNT(attention_data), 60},
+    [TOUCH] = {FOVEA_TOUCH_COUNT, 60},
+    [VARIANT] = {FOVEA_VARIANT_COUNT, 85},
+    [SEED] = {12, 0}};
+
+static void give(fovea_case *c, int argument, fovea_dtype dtype) {
+    c->optional |= 1u << argument;
+    c->dtypes[argument] = 1 + (uint32_t)dtype;
+}
+
+static void attention_tensors(const int *choice, fovea_check_case *check) {
+    fovea_case *c = &check->c;
+    int number = choice[SEQUENCES];
+    if (choice[MASK] || check->touch == FOVEA_TOUCH_MASK)
+        give(c, FOVEA_ATTENTION_MASK, choice[MASK] == 2 ? FOVEA_U8 : FOVEA_BOOL);
+    if (choice[BIAS] || check->touch == FOVEA_TOUCH_BIAS)
+        give(c, FOVEA_ATTENTION_BIAS, choice[BIAS] == 2 ? FOVEA_F32 : c->dtype);
+    if (choice[SLOPES]) fovea_case_give(c, "slopes");
+    if (choice[SINKS]) fovea_case_give(c, "sinks");
+    if (choice[LSE]) fovea_case_give(c, "lse");
+    /* Something must lie beyond a length for it not to be read. */
+    if (check->touch == FOVEA_TOUCH_BEYOND && !sequences[number].used)
+        number = 2 + 2 * (number % 2);
+    if (sequences[number].packed_q) fovea_case_give(c, "cu_seqlens_q");
+    if (sequences[number].packed_k) fovea_case_give(c, "cu_seqlens_k");
+    if (sequences[number].used) fovea_case_give(c, "seqused_k");
+    if (sequences[number].table) fovea_case_give(c, "block_table");
+    fovea_case_extent(c, "Page", sequences[number].page);
+}
+
+/* Makes a case that is too much work smaller, and keeps what it is about. */
+static void shrink(fovea_check_case *check, double limit, bool queries_first) {
+    fovea_case *c = &check->c;
+    enum { B, HQ, HKV, SQ, SK };
+    int64_t *e = c->extents;
+    if (fovea_check_case_work(check) > limit && e[HKV] > 1) e[HQ] /= e[HKV], e[HKV] = 1;
+    if (fovea_check_case_work(check) > limit && e[B] > 2) e[B] = 2;
+    if (fovea_check_case_work(check) > limit) e[queries_first ? SQ : SK] = 33;
+    if (fovea_check_case_work(check) > limit && e[HQ] > 1) e[HQ] = e[HKV];
+    if (fovea_check_case_work(check) > limit) e[B] = 1;
+    if (fovea_check_case_work(check) > limit) e[queries_first ? SQ : SK] = 3;
+}
+
+static void attention_case(int kernel, const int *choice, double limit, fovea_check_case *check) {
+    fovea_case *c = &check->c;
+    *check = (fovea_check_case){.touch = (fovea_touch)choice[TOUCH]};
+    fovea_case_begin(c, kernel);
+    fovea_case_extent(c, "B", batches[choice[BATCH]]);
+    fovea_case_extent(c, "Hq", head_counts[choice[HEADS]][0]);
+    fovea_case_extent(c, "Hkv", head_counts[choice[HEADS]][1]);
+    fovea_case_extent(c, "Sq", sequence_lengths[choice[QUERIES]]);
+    fovea_case_extent(c, "Sk", sequence_lengths[choice[KEYS]]);
+    fovea_case_extent(c, "D", head_sizes[choice[SIZES]][0]);
+    fovea_case_extent(c, "Dv", head_sizes[choice[SIZES]][1]);
+    c->dtype = dtype_number(fovea_catalogue_kernel(kernel)->dtypes, choice[DTYPE]);
+    fovea_case_set(c, "causal", choice[CAUSAL]);
+    fovea_case_set(c, "window_left", windows[choice[WINDOW]][0]);
+    fovea_case_set(c, "window_right", windows[choice[WINDOW]][1]);
+    fovea_case_set(c, "query_offset", offsets[choice[OFFSET]]);
+    fovea_case_set(c, "softcap", softcaps[choice[SOFTCAP]]);
+    fovea_case_set(c, "scale", scales[choice[SCALE]]);
+    fovea_case_set(c, "dropout", dropouts[choice[DROPOUT]]);
+    if (choice[DROPOUT]) fovea_case_set(c, "seed", 7 + choice[SEED]);
+    if (choice[DROPOUT]) fovea_case_set(c, "dropout_offset", choice[SEED] / 2);
+    fovea_case_set(c, "layout", choice[AXES]);
+    fovea_case_set(c, "block_rows", (double)blocks[choice[BLOCKS]][0]);
+    fovea_case_set(c, "block_keys", (double)blocks[choice[BLOCKS]][1]);
+    c->layout = (fovea_layout)choice[MEMORY];
+    c->data = attention_data[choice[DATA]];
+    c->seed = (uint64_t)choice[SEED];
+    if (choice[VARIANT] == FOVEA_VARIANT_EXPAND && !choice[SEQUENCES])
+        check->variant = FOVEA_VARIANT_EXPAND;
+    attention_tensors(choice, check);
+    shrink(check, limit, choice[SEED] & 1);
+}
+
+/* Every length, head size and option by itself first: what fails here says what is wrong. */
+static bool attention_singles(int kernel, double limit, fovea_check_cases *cases) {
+    for (int f = 0; f < ATTENTION_FACTORS; f++)
+        for (int value = f ? 1 : 0; value < attention_factors[f].values; value++) {
+            int choice[FACTORS_MAX] = {[LSE] = 1, [KEYS] = 8, [SEED] = 1};
+            fovea_check_case check;
+            choice[f] = value;
+            if (f == QUERIES) choice[KEYS] = value; /* self-attention */
+            attention_case(kernel, choice, limit, &check);
+            if (!append(cases, &check)) return false;
+        }
+    return true;
+}
+
+static bool attention_cases(int kernel, fovea_effort effort, cover *cover,
+                            fovea_check_cases *cases) {
+    static const int counts[] = {40, 400, 5000};
+    static const double limits[] = {2e6, 2e7, 4e8};
+    for (int f = 0; f < ATTENTION_FACTORS; f++)
+        add_factor(cover, attention_factors[f].values, attention_factors[f].ordinary);
+    if (effort != FOVEA_QUICK && !attention_singles(kernel, limits[effort], cases)) return false;
+    for (int i = 0; i < counts[effort]; i++) {
+        int choice[FACTORS_MAX];
+        fovea_check_case check;
+        draw_covering(cover, choice);
+        attention_case(kernel, choice, limits[effort], &check);
+        if (!append(cases, &check)) return false;
+    }
+    return true;
+}
+
+/* ---- All ------------------------------------------------------------------------------------ */
+
+double fovea_check_case_work(const fovea_check_case *check) {
+    const fovea_case *c = &check->c;
+    double work = 1;
+    if (!fovea_catalogue_kernel(c->index)->shape) {
+        for (int l = 0; fovea_kernel_letter_name(c->index, l); l++) work *= (double)c->extents[l];
+        return 10 * work;
+    }
+    enum { B, HQ, HKV, SQ, SK, D, DV };
+    const int64_t *e = c->extents;
+    double rows = (double)(e[B] * e[HQ] * e[SQ]), keys = (double)e[SK];
+    bool full = c->optional >> FOVEA_ATTENTION_MASK & 1 || c->optional >> FOVEA_ATTENTION_BIAS & 1;
+    return rows * keys * (2.0 * (double)(e[D] + e[DV]) + (full ? 100 : 10)) +
+           20 * (rows + (double)(e[B] * e[HKV]) * keys) * (double)(e[D] + e[DV]);
+}
+
+bool fovea_check_cases_create(int kernel, fovea_effort effort, uint64_t seed,
+                              fovea_check_cases *cases) {
+    static const int counts[] = {40, 300, 3000};
+    cover *c = calloc(1, sizeof *c);
+    *cases = (fovea_check_cases){0};
+    if (!c) return false;
+    c->random = seed ^ (uint64_t)kernel << 32;
+    bool enough = fovea_catalogue_kernel(kernel)->shape
+                      ? attention_cases(kernel, effort, c, cases)
+                      : general_cases(kernel, counts[effort], c, cases);
+    free(c);
+    return enough;
+}

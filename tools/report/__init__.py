@@ -1,0 +1,1 @@
+"""The benchmark's files as one self-contained page."""

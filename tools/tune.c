@@ -1,0 +1,404 @@
+/* `fovea tune`: verifies and measures the implementations over kernels, dtypes, sizes and threads, and
+ * writes the routes file that the library then chooses by. */
+#include "arms.h"
+#include "bench_ceilings.h"
+#include "bench_interrupt.h"
+#include "commands.h"
+#include "router/routes.h"
+#include "tune_points.h"
+
+#include <argp.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+typedef struct arguments {
+    double seconds;
+    int kernel; /* -1: all */
+    const char *output;
+    bool again, verbose;
+} arguments;
+
+typedef struct tuning {
+    const arguments *a;
+    fovea_routes *routes;
+    fovea_tune_points points;
+    int threads[2], thread_counts;
+    int done, left, problems; /* points with each number of threads; arms that are wrong or fail */
+    double deadline, saved;   /* when the time is up; when the file was last written */
+} tuning;
+
+/* ---- One point ------------------------------------------------------------------------------ */
+
+static fovea_route_key key_of(const fovea_problem *problem, int threads) {
+    fovea_route_key key;
+    fovea_route_key_of(problem, threads, &key);
+    return key;
+}
+
+/* Seconds that an implementation should take by its nearest measurement, at most four octaves away
+ * in all; 0 if there is none. */
+static double foreseen(const tuning *t, const fovea_problem *problem, int number,
+                       const fovea_route_key *key) {
+    double least = 16.5, seconds = 0, work = (double)fovea_route_work(problem);
+    for (int i = 0; i < t->routes->count; i++) {
+        const fovea_route_record *record = &t->routes->records[i];
+        if (record->key.kernel != key->kernel || record->number != number) continue;
+        double distance = fovea_route_key_distance(&record->key, key);
+        if (distance >= least) continue;
+        least = distance;
+        seconds = 1e-12 * (double)record->median * work / fmax(1, (double)record->work);
+    }
+    return seconds;
+}
+
+/* Arms that need not be tried: wrong before, or more than four times behind at a nearby size. */
+static uint64_t hopeless(const tuning *t, const fovea_problem *problem, int threads) {
+    uint64_t set = t->routes->wrong[problem->index];
+    double seconds[FOVEA_IMPLEMENTATIONS_MAX], best = INFINITY;
+    int count = fovea_implementation_count(problem->index);
+    fovea_route_key key = key_of(problem, threads);
+    for (int i = 0; i < count; i++) {
+        seconds[i] = foreseen(t, problem, i, &key);
+        if (seconds[i] > 0) best = fmin(best, seconds[i]);
+    }
+    for (int i = 0; i < count; i++)
+        if (seconds[i] > 4 * best) set |= UINT64_C(1) << i;
+    return set;
+}
+
+static void report_problem(tuning *t, const fovea_sample *sample, const fovea_arm *arm) {
+    char text[256];
+    t->problems++;
+    fprintf(stderr, "%s%s of %s %s and is not recorded: %s (%s)\n", isatty(2) ? "\r\033[K" : "",
+            arm->implementation->name, sample->problem.kernel->name,
+            arm->failed ? "fails" : "is wrong", arm->why,
+            fovea_case_text(sample->c, text, sizeof text));
+}
+
+static uint64_t picoseconds(double seconds) {
+    return (uint64_t)fmin(1e18, fmax(1, round(seconds * 1e12)));
+}
+
+static void record(tuning *t, const fovea_problem *problem, const fovea_arms *arms) {
+    fovea_route_record made = {.key = key_of(problem, arms->threads),
+                               .work = fovea_route_work(problem)};
+    fovea_routes_remove(t->routes, &made.key);
+    for (int i = 0; i < arms->count; i++) {
+        const fovea_arm *arm = &arms->items[i];
+        if (!arm->verified || arm->summary.count == 0) continue;
+        made.number = arm->number;
+        made.samples = (uint32_t)arm->summary.count;
+        made.median = picoseconds(arm->summary.median);
+        made.deviation = arm->summary.mad > 0 ? picoseconds(arm->summary.mad) : 0;
+        fovea_routes_add(t->routes, &made);
+    }
+}
+
+static void print_arms(const fovea_sample *sample, const fovea_arms *arms) {
+    char text[256], time[32];
+    const fovea_arm *best = fovea_arms_fastest(arms);
+    printf("%s %s, threads %d\n", sample->problem.kernel->name,
+           fovea_case_text(sample->c, text, sizeof text), arms->threads);
+    for (int i = 0; i < arms->count; i++) {
+        const fovea_arm *arm = &arms->items[i];
+        if (arm->summary.count == 0) continue;
+        printf("    %-28s %10s  ± %4.1f %%  of %d%s\n", arm->implementation->name,
+               fovea_seconds_text(arm->summary.median, time, sizeof time),
+               100 * arm->summary.mad / arm->summary.median, arm->summary.count,
+               arm == best ? "  fastest" : "");
+    }
+}
+
+/* With one number of threads; false after an interrupt, and then nothing is recorded. */
+static bool measure(tuning *t, const fovea_sample *sample, const fovea_verification *expected,
+                    int threads) {
+    fovea_arms arms;
+    const fovea_problem *problem = &sample->problem;
+    double start = fovea_seconds_now(), share = (t->deadline - start) / t->left;
+    if (!fovea_arms_collect(&arms, problem, threads, hopeless(t, problem, threads))) {
+        fovea_arms_release(&arms);
+        fprintf(stderr, "fovea tune: no memory for the scratch of %s\n", problem->kernel->name);
+        t->problems++;
+        return true;
+    }
+    fovea_arms_verify(&arms, problem, expected);
+    for (int i = 0; i < arms.count && !fovea_interrupted(); i++) {
+        const fovea_arm *arm = &arms.items[i];
+        if (arm->verified) continue;
+        report_problem(t, sample, arm);
+        if (!arm->failed) fovea_routes_condemn(t->routes, problem->index, arm->number);
+    }
+    double spent = fovea_seconds_now() - start;
+    bool complete =
+        !fovea_interrupted() && fovea_arms_time(&arms, problem, fmax(0.005, 0.8 * share - spent));
+    if (complete) record(t, problem, &arms);
+    if (complete && t->a->verbose) print_arms(sample, &arms);
+    fovea_arms_release(&arms);
+    return complete;
+}
+
+static void show_progress(const tuning *t, const fovea_case *c) {
+    char text[160];
+    if (!isatty(2)) return;
+    fprintf(stderr, "\r\033[K%3d %%  %3.0f s left  %s %.60s", 100 * t->done / (t->done + t->left),
+            fmax(0, t->deadline - fovea_seconds_now()), fovea_catalogue_kernel(c->index)->name,
+            fovea_case_text(c, text, sizeof text));
+}
+
+static bool measure_point(tuning *t, const fovea_tune_point *point) {
+    fovea_sample sample;
+    fovea_message message;
+    bool go_on = true;
+    show_progress(t, &point->c);
+    if (fovea_sample_create(&point->c, NULL, &sample, &message) != FOVEA_OK) {
+        fprintf(stderr, "fovea tune: %s\n", message.text);
+        t->problems++;
+        return true;
+    }
+    fovea_verification *expected = fovea_verification_create(&sample.problem, 64, point->c.seed);
+    if (!expected) {
+        fprintf(stderr, "fovea tune: no memory to verify %s\n", sample.problem.kernel->name);
+        t->problems++;
+    }
+    for (int i = 0; i < t->thread_counts && expected && go_on; i++) {
+        if (!(point->wanted >> i & 1)) continue;
+        go_on = measure(t, &sample, expected, t->threads[i]);
+        if (go_on) t->done++, t->left--;
+    }
+    fovea_verification_destroy(expected);
+    fovea_sample_destroy(&sample);
+    return go_on;
+}
+
+/* ---- All points ----------------------------------------------------------------------------- */
+
+static bool has_candidates(int kernel) {
+    for (int i = 0; i < fovea_implementation_count(kernel); i++) {
+        const fovea_implementation *candidate = fovea_implementation_at(kernel, i);
+        if (!candidate->only_by_name && fovea_has_tier(candidate->tier)) return true;
+    }
+    return false;
+}
+
+/* The key of a case with one thread; false if no such tensors can be had. */
+static bool case_key(const fovea_case *c, fovea_route_key *key) {
+    fovea_sample sample;
+    fovea_message message;
+    fovea_case empty = *c;
+    empty.data = FOVEA_DATA_NONE;
+    if (fovea_sample_create(&empty, NULL, &sample, &message) != FOVEA_OK) return false;
+    fovea_route_key_of(&sample.problem, 1, key);
+    fovea_sample_destroy(&sample);
+    return true;
+}
+
+static bool is_among(const fovea_route_key *keys, int count, const fovea_route_key *key) {
+    for (int i = 0; i < count; i++)
+        if (fovea_route_key_compare(&keys[i], key) == 0) return true;
+    return false;
+}
+
+/* Keeps the points that are to be measured, each key once. False if memory is short. */
+static bool plan(tuning *t) {
+    fovea_tune_points *points = &t->points;
+    int kept = 0;
+    for (int k = fovea_catalogue_count() - 1; k >= 0; k--)
+        if ((t->a->kernel < 0 || t->a->kernel == k) && has_candidates(k))
+            fovea_tune_points_add(points, k);
+    fovea_route_key *keys = calloc((size_t)points->count + 1, sizeof *keys);
+    for (int p = 0; keys && p < points->count; p++) {
+        fovea_tune_point point = points->items[p];
+        fovea_route_key key;
+        if (!case_key(&point.c, &key) || is_among(keys, kept, &key)) continue;
+        keys[kept] = key;
+        for (int i = 0; i < t->thread_counts; i++) {
+            int count;
+            key.threads = t->threads[i];
+            fovea_routes_find(t->routes, &key, &count);
+            if (count > 0 && !t->a->again) continue;
+            point.wanted |= 1u << i;
+            t->left++;
+        }
+        points->items[kept++] = point;
+    }
+    bool enough = keys && (points->enough_memory || points->count == 0);
+    points->count = kept;
+    free(keys);
+    return enough;
+}
+
+static void measure_rates(tuning *t) {
+    fovea_ceilings ceilings;
+    fovea_ceilings_measure(&ceilings, 1, 0.5);
+    const fovea_ceiling *copy = fovea_ceilings_find(&ceilings, "copy", NULL, 1);
+    for (int tier = 0; tier < FOVEA_TIER_COUNT; tier++) {
+        const char *name = fovea_tier_name((fovea_tier)tier);
+        const fovea_ceiling *flops = fovea_ceilings_find(&ceilings, "fma_f32", name, 1);
+        if (flops) t->routes->rates.flops[tier] = round(flops->value);
+        if (flops && copy) t->routes->rates.bandwidth[tier] = round(copy->value);
+    }
+}
+
+static bool have_rates(const fovea_routes *routes) {
+    for (int tier = 0; tier < FOVEA_TIER_COUNT; tier++)
+        if (routes->rates.flops[tier] > 0) return true;
+    return false;
+}
+
+static bool save(tuning *t) {
+    fovea_message message;
+    t->saved = fovea_seconds_now();
+    if (fovea_routes_write(t->a->output, t->routes, &message) == FOVEA_OK) return true;
+    fprintf(stderr, "%sfovea tune: %s\n", isatty(2) ? "\r\033[K" : "", message.text);
+    return false;
+}
+
+static bool measure_all(tuning *t) {
+    t->deadline = fovea_seconds_now() + t->a->seconds;
+    if (!have_rates(t->routes) && t->left > 0 && t->a->seconds >= 20) measure_rates(t);
+    for (int p = 0; p < t->points.count && t->left > 0; p++) {
+        if (fovea_seconds_now() > t->deadline) break;
+        if (t->points.items[p].wanted && !measure_point(t, &t->points.items[p])) break;
+        if (fovea_seconds_now() > t->saved + 10 && !save(t)) return false;
+    }
+    if (isatty(2)) fprintf(stderr, "\r\033[K");
+    return save(t);
+}
+
+/* ---- The file, the summary ------------------------------------------------------------------ */
+
+/* A file that is there and is no routes file is not ours to replace. */
+static bool is_foreign(const char *path) {
+    char start[14] = "";
+    FILE *file = fopen(path, "r");
+    if (!file) return false;
+    size_t count = fread(start, 1, sizeof start - 1, file);
+    fclose(file);
+    return count > 0 && strncmp(start, "fovea-routes ", sizeof start - 1) != 0;
+}
+
+static bool open_routes(tuning *t, int room) {
+    fovea_allocator allocator = fovea_default_allocator();
+    fovea_message message;
+    const char *path = t->a->output;
+    if (is_foreign(path)) {
+        fprintf(stderr, "fovea tune: %s is not a routes file; it is not replaced\n", path);
+        return false;
+    }
+    if (access(path, F_OK) == 0 &&
+        fovea_routes_read(path, room, &allocator, &t->routes, &message) != FOVEA_OK)
+        fprintf(stderr, "%s; it is replaced\n", message.text);
+    if (!t->routes) t->routes = fovea_routes_create(&allocator, room);
+    if (!t->routes) fprintf(stderr, "fovea tune: no memory for the routes\n");
+    return t->routes && save(t);
+}
+
+/* "attention  96 points: cpu/avx512/flash 80, cpu/avx512/fused 16" */
+static void print_kernel(const fovea_routes *routes, int kernel) {
+    int wins[FOVEA_IMPLEMENTATIONS_MAX] = {0}, points = 0;
+    for (int i = 0; i < routes->count; i++) {
+        const fovea_route_record *record = &routes->records[i];
+        if (record->key.kernel != kernel) continue;
+        if (i > 0 && fovea_route_key_compare(&record->key, &record[-1].key) == 0) continue;
+        wins[record->number]++, points++;
+    }
+    if (points == 0) return;
+    printf("%-20s %4d points:", fovea_catalogue_kernel(kernel)->name, points);
+    const char *separator = " ";
+    for (int i = 0; i < fovea_implementation_count(kernel); i++) {
+        if (wins[i] == 0) continue;
+        printf("%s%s %d", separator, fovea_implementation_at(kernel, i)->name, wins[i]);
+        separator = ", ";
+    }
+    printf("\n");
+}
+
+static int summarise(const tuning *t) {
+    for (int k = 0; k < fovea_catalogue_count(); k++) print_kernel(t->routes, k);
+    printf("%s: %d measurements, %d points measured now\n", t->a->output, t->routes->count,
+           t->done);
+    if (fovea_interrupted())
+        printf("interrupted; what was measured is kept, and the same command continues\n");
+    else if (t->left > 0)
+        printf("the time is up with %d points left; the same command continues\n", t->left);
+    if (t->problems > 0)
+        printf("%d implementations were wrong or failed (see above)\n", t->problems);
+    return t->problems > 0 || fovea_interrupted();
+}
+
+static int tune(const arguments *a) {
+    tuning t = {.a = a, .threads = {1, fovea_allowed_threads()}};
+    t.thread_counts = t.threads[1] > 1 ? 2 : 1;
+    int code = 1;
+    fovea_interrupt_catch();
+    if (open_routes(&t, FOVEA_ROUTES_MAX / 4)) {
+        if (!plan(&t))
+            fprintf(stderr, "fovea tune: no memory for all points\n");
+        else if (t.points.count == 0)
+            fprintf(stderr, "fovea tune: no implementation here to measure\n");
+        else if (measure_all(&t))
+            code = summarise(&t);
+    }
+    fovea_tune_points_release(&t.points);
+    fovea_routes_release(t.routes);
+    return code;
+}
+
+/* ---- The command line ----------------------------------------------------------------------- */
+
+static error_t parse(int key, char *value, struct argp_state *state) {
+    arguments *a = state->input;
+    char *end;
+    switch (key) {
+    case 's':
+        a->seconds = strtod(value, &end);
+        if (*end || !(a->seconds > 0 && a->seconds <= 86400))
+            argp_error(state, "--seconds is «%s»; it is a number above 0, at most 86400", value);
+        return 0;
+    case 'k':
+        a->kernel = fovea_catalogue_find(value);
+        if (a->kernel < 0) argp_error(state, "there is no kernel «%s»", value);
+        return 0;
+    case 'o':
+        a->output = value;
+        return 0;
+    case 'a':
+        a->again = true;
+        return 0;
+    case 'v':
+        a->verbose = true;
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+int fovea_command_tune(int argc, char **argv) {
+    static const struct argp_option options[] = {
+        {"seconds", 's', "SECONDS", 0, "How long it may take in all (default 60)", 0},
+        {"kernel", 'k', "KERNEL", 0, "Measure this kernel only", 0},
+        {"output", 'o', "FILE", 0, "Where the routes go (default: where the library looks)", 0},
+        {"again", 'a', 0, 0, "Measure anew what the file already has", 0},
+        {"verbose", 'v', 0, 0, "Print each measurement", 0},
+        {0}};
+    const struct argp parser = {
+        .options = options,
+        .parser = parse,
+        .doc =
+            "Measures which implementation is fastest for which call, and writes the routes file "
+            "that the library chooses by. What is wrong is reported and never recorded. An "
+            "existing file of this machine is continued."};
+    char place[4096], name[] = "fovea tune";
+    arguments a = {.seconds = 60, .kernel = -1};
+    argp_err_exit_status = 2;
+    argv[0] = name;
+    if (argp_parse(&parser, argc, argv, 0, NULL, &a)) return 2;
+    if (!a.output) a.output = fovea_routes_place(place, sizeof place);
+    if (!a.output || !*a.output) {
+        fprintf(stderr, "fovea tune: no place for the routes file; name one with --output\n");
+        return 2;
+    }
+    return tune(&a);
+}
