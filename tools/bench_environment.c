@@ -246,7 +246,7 @@ void fovea_environment_finish(fovea_bench_run *run) {
             high = fmax(high, c->monitors[m].frequency);
         }
     }
-    double foreign = foreign_time ? foreign_sum / foreign_time : 0;
+    double foreign = foreign_time > 0 ? foreign_sum / foreign_time : 0;
     json_object_set_new(run->environment, "steal_share", json_real(steal));
     json_object_set_new(run->environment, "foreign_share", json_real(foreign));
     if (steal > 0.01)
