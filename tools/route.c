@@ -38,11 +38,6 @@ static void unreserve(void *user, void *memory, size_t bytes, int argument) {
     munmap(memory, bytes + 1);
 }
 
-static const char *rate_text(double rate, char *text, size_t size) {
-    snprintf(text, size, "%.3g G", rate * 1e-9);
-    return text;
-}
-
 static void print_candidate(const char *title, const fovea_implementation *implementation,
                             double seconds, const fovea_route_record *record) {
     char time[32];
@@ -68,10 +63,10 @@ static void print_figures(const fovea_context *context, const fovea_choice *choi
     }
     if (only) return;
     fovea_rate rate = fovea_tier_rate(context->routes, choice->implementation->tier);
-    printf("  %-10s the cost model: %s at %sFLOP/s and %sB/s a thread (%s)\n", "figures",
+    printf("  %-10s the cost model: %s at %s and %s a thread (%s)\n", "figures",
            fovea_tier_name(choice->implementation->tier),
-           rate_text(rate.flops, flops, sizeof flops),
-           rate_text(rate.bandwidth, bandwidth, sizeof bandwidth),
+           fovea_rate_text(rate.flops, "FLOP/s", flops, sizeof flops),
+           fovea_rate_text(rate.bandwidth, "B/s", bandwidth, sizeof bandwidth),
            rate.measured ? "measured" : "assumed");
     printf("  %-10s %s%s\n", "", context->routes ? "nothing like it was measured in " : "",
            context->routes_state.text);
@@ -255,7 +250,7 @@ static double number(const struct argp_state *state, const char *name, const cha
 static error_t parse(int key, char *value, struct argp_state *state) {
     arguments *a = state->input;
     const fovea_kernel *kernel = a->kernel < 0 ? NULL : fovea_catalogue_kernel(a->kernel);
-    if (key >= KEY_ARGUMENT)
+    if (key >= KEY_ARGUMENT && key < KEY_ARGUMENT + FOVEA_ARGUMENTS_MAX)
         set_item(a, state, kernel->arguments[key - KEY_ARGUMENT].name, value);
     else if (key >= KEY_PARAMETER && key < KEY_PARAMETER + FOVEA_PARAMETERS_MAX)
         set_item(a, state, kernel->parameters[key - KEY_PARAMETER].name, value);

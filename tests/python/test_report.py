@@ -299,6 +299,15 @@ def test_bytes_that_are_no_document_are_refused(tmp_path, kind):
     assert os.listdir(tmp_path) == ["bad.json"]
 
 
+def test_a_file_name_need_not_be_utf8(tmp_path):
+    name = os.fsencode(tmp_path) + b"/\xff<b>.json"
+    with open(name, "wb") as file:
+        file.write(GOOD_BYTES)
+    outcome = run(os.fsdecode(name), "--output", tmp_path / "report.html")
+    assert outcome.returncode == 0, outcome.stderr
+    assert "\N{REPLACEMENT CHARACTER}<b>.json" in words_of((tmp_path / "report.html").read_text())
+
+
 def test_a_missing_file_is_named(tmp_path):
     outcome = run(tmp_path / "none.json", "--output", tmp_path / "report.html")
     assert outcome.returncode == 2 and "none.json: cannot be read" in outcome.stderr

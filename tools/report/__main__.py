@@ -1,6 +1,7 @@
 """`fovea report`: one HTML page, complete in itself, from the JSON files of `fovea bench`."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -17,6 +18,11 @@ from findings import Measurement
 DEFAULT_FOLDER = Path("build/bench")
 
 
+def printable(path):
+    """The name of a file, whose bytes need not be UTF-8."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="fovea report", description=__doc__)
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE",
@@ -30,7 +36,7 @@ def main(arguments=None):
               file=sys.stderr)
         return 2
     try:
-        measurements = [Measurement(load(path), str(path)) for path in files]
+        measurements = [Measurement(load(path), printable(path)) for path in files]
     except DocumentError as error:
         print(f"fovea report: {error}", file=sys.stderr)
         return 2
@@ -40,7 +46,7 @@ def main(arguments=None):
         print(f"fovea report: {options.output}: cannot be written: {error.strerror}",
               file=sys.stderr)
         return 1
-    print(options.output)
+    print(printable(options.output))
     return 0
 
 

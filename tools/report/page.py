@@ -49,6 +49,10 @@ def times(value):
     return f"{value:.{digits}f}×"
 
 
+def floor_text(ratio):
+    return share(ratio - 1) if ratio < 1.5 else times(ratio)
+
+
 def share(value):
     if value is None:
         return "–"
@@ -79,10 +83,10 @@ def fact(value, name=""):
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        return ", ".join(fact(item) for item in value) or "none"
+        return ", ".join(fact(item, name) for item in value) or "none"
     if isinstance(value, dict):
         return ", ".join(f"{name} {fact(item)}" for name, item in value.items()) or "none"
-    return "unknown" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return "unknown" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def render(measurements):
@@ -90,8 +94,10 @@ def render(measurements):
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )
-    environment.filters.update(seconds=seconds, memory=memory, rate=rate, times=times, share=share,
-                               magnitude=magnitude, words=words, fact=fact)
+    environment.filters.update(
+        floor_text=floor_text, seconds=seconds, memory=memory, rate=rate, times=times, share=share,
+        magnitude=magnitude, words=words, fact=fact,
+    )
 
     def drawn(group):
         return [[Markup(svg) for svg in pair] for pair in plots.plots_of(group)]
