@@ -8,6 +8,7 @@
  * textbook: all scores of the problem in memory, three passes, nothing skipped: what the others are compared with.
  */
 #include "cpu/attention/attention_tile.h"
+#include "cpu/attention/merge.h"
 
 #include "catalogue/case.h"
 #include "catalogue/implementation.h"
@@ -491,5 +492,13 @@ ALGORITHM(textbook, TEXTBOOK)
     }
 
 extern const fovea_implementation FOVEA_TIERED(fovea_cpu_attention)[];
-const fovea_implementation FOVEA_TIERED(fovea_cpu_attention)[] = {
-    ROW(flash), ROW(fused), ROW(textbook), {0}};
+const fovea_implementation FOVEA_TIERED(fovea_cpu_attention)[] = {ROW(flash),
+                                                                  ROW(fused),
+                                                                  ROW(textbook),
+                                                                  {.kernel = "attention_merge",
+                                                                   .name = NAME("direct"),
+                                                                   .dtypes = FLOATS,
+                                                                   .tier = TIER,
+                                                                   .workspace = merge_workspace,
+                                                                   .run = run_merge},
+                                                                  {0}};

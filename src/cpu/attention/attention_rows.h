@@ -4,9 +4,7 @@
 
 #include "catalogue/attention.h"
 #include "cpu/attention/attention_micro.h"
-
-static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+#include "cpu/kernel.h"
 
 /* Elements [start, start + count) of the row at an address as floats; lanes from count on are 0. */
 static vf load_elements(const char *row, fovea_dtype dtype, int64_t stride, int64_t start,

@@ -1,0 +1,174 @@
+/* attention_merge: the weighted mean of partial results, with the weights e^(lse_p - max) over
+ * their sum. Rows are independent; the parts of a row are read once, side by side. */
+#ifndef FOVEA_CPU_ATTENTION_MERGE_H
+#define FOVEA_CPU_ATTENTION_MERGE_H
+
+#include "cpu/rows.h"
+#include "cpu/simd/simd_math.h"
+
+#include <math.h>
+
+typedef struct merge_plan {
+    rows_plan rows;       /* x is the first part, y is out */
+    fovea_view lses, lse; /* the leading axes; of the first part */
+    bool has_lse;
+    int64_t parts, part_step, lse_step; /* elements from part to part */
+} merge_plan;
+
+/* The parts of a row that count: where they begin (in elements) and their weights. */
+typedef struct merge_row {
+    int64_t count, *offsets;
+    float *weights;
+} merge_row;
+
+/* Eight parts a group, as pairs of products under a tree. */
+FOVEA_INLINE vf merge_group(fovea_dtype dtype, const merge_row *row, const void *x, int64_t first,
+                            int64_t end, int64_t i, int64_t n) {
+    vf sums[2] = {vf_set1(0), vf_set1(0)};
+    for (int64_t p = first; p < end; p++) {
+        int64_t at = row->offsets[p] + i;
+        vf value = n == VF_WIDTH ? vf_load_as(dtype, x, at) : vf_load_n_as(dtype, x, at, n);
+        sums[p & 1] = vf_fma(vf_set1(row->weights[p]), value, sums[p & 1]);
+    }
+    return vf_add(sums[0], sums[1]);
+}
+
+FOVEA_INLINE vf merge_item(fovea_dtype dtype, const void *x, const void *state, int64_t i,
+                           int64_t n) {
+    enum { GROUP = 8 };
+    const merge_row *row = state;
+    if (row->count <= GROUP) return merge_group(dtype, row, x, 0, row->count, i, n);
+    vf_tree tree;
+    tree.count = 0;
+    for (int64_t p = 0; p < row->count; p += GROUP)
+        vf_tree_push(&tree, merge_group(dtype, row, x, p, smaller(p + GROUP, row->count), i, n));
+    return vf_tree_total(&tree);
+}
+
+#define MERGE(name, dtype)                                                                         \
+    FOVEA_INLINE vf name(const float *x, void *state, int64_t i, int64_t n) {                      \
+        return merge_item(dtype, x, state, i, n);                                                  \
+    }
+MERGE(merged_f32, FOVEA_F32)
+MERGE(merged_f16, FOVEA_F16)
+MERGE(merged_bf16, FOVEA_BF16)
+
+/* Weights of the parts of a row; those with lse -inf are left out. Returns the row's lse; -inf if no
+ * part counts. */
+static inline double merge_weights(const merge_plan *plan, int64_t number, merge_row *row) {
+    const float *lses = (const float *)(const void *)rows_address(&plan->lses, number);
+    float maximum = -INFINITY;
+    row->count = 0;
+    for (int64_t p = 0; p < plan->parts; p++) {
+        float lse = lses[p * plan->lse_step];
+        if (isnan(lse) || lse > maximum) maximum = lse;
+        if (isnan(maximum)) break;
+    }
+    for (int64_t p = 0; p < plan->parts && maximum != -INFINITY; p++) {
+        float lse = lses[p * plan->lse_step];
+        if (lse == -INFINITY) continue;
+        row->offsets[row->count] = p * plan->part_step;
+        row->weights[row->count++] = lse - maximum;
+    }
+    double sum = 0;
+    for (int64_t p = 0; p < row->count; p += VF_WIDTH) {
+        size_t n = (size_t)smaller(VF_WIDTH, row->count - p);
+        vf_store_n(row->weights + p, vf_exp(vf_load_n(row->weights + p, n)), n);
+    }
+    for (int64_t p = 0; p < row->count; p++) sum += (double)row->weights[p];
+    for (int64_t p = 0; p < row->count; p++)
+        row->weights[p] = (float)((double)row->weights[p] / sum);
+    if (row->count == 0 || !plan->has_lse) return (double)maximum;
+    return (double)maximum + log(sum);
+}
+
+/* Parts whose elements are not contiguous are gathered first. */
+static inline void merge_gathered(const merge_plan *plan, const char *x, char *y, merge_row *row,
+                                  float *gathered, float *scratch) {
+    const rows_plan *rows = &plan->rows;
+    int64_t size = (int64_t)fovea_dtype_size(rows->dtype);
+    for (int64_t p = 0; p < row->count; p++) {
+        float *to = gathered + p * rows->columns;
+        const float *from =
+            rows_load(rows->dtype, x + row->offsets[p] * size, rows->x_step, rows->columns, to);
+        if (from != to) memcpy(to, from, (size_t)rows->columns * sizeof *to);
+        row->offsets[p] = p * rows->columns;
+    }
+    rows_store(rows, y, merged_f32, gathered, row, scratch);
+}
+
+static inline int64_t merge_floats(const merge_plan *plan) {
+    return plan->rows.x_step == 1 ? 0 : plan->parts * plan->rows.columns;
+}
+
+static inline void merge_rows(const void *task, int64_t begin, int64_t end, int thread) {
+    const merge_plan *plan = (const merge_plan *)((const rows_plan *)task)->constants;
+    const rows_plan *rows = task;
+    char *scratch = rows->scratch + thread * rows->scratch_step;
+    merge_row row = {.offsets = (int64_t *)(void *)scratch};
+    row.weights = (float *)(row.offsets + plan->parts);
+    float *gathered = row.weights + plan->parts, *line = gathered + merge_floats(plan);
+    for (int64_t i = begin; i < end; i++) {
+        char *x = rows->columns > 0 ? rows_address(&rows->x, i) : NULL; /* lse has no columns */
+        char *y = rows->columns > 0 ? rows_address(&rows->y, i) : NULL;
+        double lse = merge_weights(plan, i, &row);
+        const float *values = (const float *)(const void *)x;
+        if (rows->x_step != 1)
+            merge_gathered(plan, x, y, &row, gathered, line);
+        else if (rows->dtype == FOVEA_F16)
+            rows_store(rows, y, merged_f16, values, &row, line);
+        else if (rows->dtype == FOVEA_BF16)
+            rows_store(rows, y, merged_bf16, values, &row, line);
+        else
+            rows_store(rows, y, merged_f32, values, &row, line);
+        if (plan->has_lse) *(float *)(void *)rows_address(&plan->lse, i) = (float)lse;
+    }
+    if (rows->stream) vf_stream_fence();
+}
+
+/* The leading axes [B, Hq, Sq] of a view whose dimension 0 may count parts. */
+static inline fovea_view merge_leading(const fovea_view *view, int first) {
+    fovea_view leading = *view;
+    leading.rank = 3;
+    for (int i = 0; i < 3; i++) {
+        leading.shape[i] = view->shape[first + i];
+        leading.stride[i] = view->stride[first + i];
+    }
+    return leading;
+}
+
+static inline merge_plan merge_make_plan(const fovea_problem *problem) {
+    const fovea_view *parts = &problem->views[0], *lses = &problem->views[1];
+    const fovea_view *out = &problem->views[2];
+    merge_plan plan = {.parts = parts->shape[0],
+                       .part_step = parts->stride[0],
+                       .lse_step = lses->stride[0],
+                       .has_lse = fovea_given(problem, 3)};
+    plan.rows = (rows_plan){.dtype = problem->dtype, .columns = out->shape[3]};
+    plan.rows.x_step = plan.rows.columns == 1 ? 1 : parts->stride[4];
+    plan.rows.y_step = plan.rows.columns == 1 ? 1 : out->stride[3];
+    plan.rows.x = merge_leading(parts, 1), plan.rows.y = merge_leading(out, 0);
+    plan.lses = merge_leading(lses, 1);
+    plan.lse = plan.has_lse ? merge_leading(&problem->views[3], 0) : plan.lses;
+    plan.rows.rows = fovea_view_elements(&plan.rows.y);
+    if (plan.rows.rows > 0)
+        fovea_views_collapse((fovea_view *[]){&plan.rows.x, &plan.rows.y, &plan.lses, &plan.lse},
+                             4);
+    plan.rows.scratch_step =
+        divide_up(plan.parts * 12 + (merge_floats(&plan) + plan.rows.columns) * 4, 64) * 64;
+    return plan;
+}
+
+static inline size_t merge_workspace(const fovea_problem *problem, int threads) {
+    return (size_t)(merge_make_plan(problem).rows.scratch_step * threads);
+}
+
+static inline fovea_status run_merge(const fovea_problem *problem, fovea_run *run) {
+    merge_plan plan = merge_make_plan(problem);
+    plan.rows.constants = &plan;
+    plan.rows.scratch = run->workspace;
+    return rows_call(&plan.rows, run, merge_rows,
+                     (plan.parts + 1) * (int64_t)fovea_dtype_size(problem->dtype));
+}
+
+#endif
