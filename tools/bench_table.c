@@ -86,7 +86,7 @@ static void timed_line(const fovea_bench_case *c, const fovea_bench_row *row, fo
     const fovea_summary *s = &row->summary;
     const fovea_bench_row *best_peer = fovea_best_row(c, true);
     cell(line, 1, "%s", fovea_seconds_text(s->median, text, sizeof text));
-    cell(line, 2, "%.1f %%", 100 * s->mad / s->median);
+    if (s->count > 2) cell(line, 2, "%.1f %%", 100 * s->mad / s->median);
     double work = c->by_bytes ? c->bytes : c->operations;
     cell(line, 3, "%s",
          fovea_rate_text(work / s->median, c->by_bytes ? "B/s" : "FLOP/s", text, sizeof text));
