@@ -102,6 +102,16 @@ const fovea_arm *fovea_arms_fastest(const fovea_arms *arms) {
     return best;
 }
 
+const char *fovea_samples_text(double median, double deviation, int64_t count, char *text,
+                               size_t size) {
+    if (count == 1)
+        snprintf(text, size, "one run");
+    else
+        snprintf(text, size, "± %.1f %%, median of %lld", 100 * deviation / median,
+                 (long long)count);
+    return text;
+}
+
 static void summarise(fovea_arms *arms) {
     for (int i = 0; i < arms->count; i++)
         arms->items[i].summary =
@@ -136,13 +146,14 @@ bool fovea_arms_time(fovea_arms *arms, const fovea_problem *problem, double seco
     enum { ROUNDS = 3, ROUNDS_MAX = 1000 };
     int order[FOVEA_IMPLEMENTATIONS_MAX], repeats[FOVEA_IMPLEMENTATIONS_MAX];
     uint64_t random = 1;
-    double start = fovea_seconds_now(), fastest_first = INFINITY;
+    double fastest_first = INFINITY;
     for (int i = 0; i < arms->count; i++)
         if (arms->items[i].verified) fastest_first = fmin(fastest_first, arms->items[i].first);
     for (int i = 0; i < arms->count; i++) {
         order[i] = i;
         repeats[i] = calibrate(arms, &arms->items[i], problem, fastest_first);
     }
+    double start = fovea_seconds_now();
     for (int round = 0; round < ROUNDS_MAX && !fovea_interrupted(); round++) {
         double elapsed = fovea_seconds_now() - start, limit = slowest_allowed(arms, round);
         if (elapsed > seconds && (round >= ROUNDS || (round > 0 && elapsed > 2 * seconds))) break;

@@ -44,5 +44,8 @@ bool fovea_arms_time(fovea_arms *arms, const fovea_problem *problem, double seco
 const fovea_arm *fovea_arms_fastest(const fovea_arms *arms);
 
 double fovea_seconds_now(void);
+/* "± 0.4 %, median of 12" */
+const char *fovea_samples_text(double median, double deviation, int64_t count, char *text,
+                               size_t size);
 
 #endif

@@ -96,17 +96,18 @@ static void record(tuning *t, const fovea_problem *problem, const fovea_arms *ar
 }
 
 static void print_arms(const fovea_sample *sample, const fovea_arms *arms) {
-    char text[256], time[32];
+    char text[256], time[32], samples[64];
     const fovea_arm *best = fovea_arms_fastest(arms);
     printf("%s %s, threads %d\n", sample->problem.kernel->name,
            fovea_case_text(sample->c, text, sizeof text), arms->threads);
     for (int i = 0; i < arms->count; i++) {
         const fovea_arm *arm = &arms->items[i];
         if (arm->summary.count == 0) continue;
-        printf("    %-28s %10s  ± %4.1f %%  of %d%s\n", arm->implementation->name,
+        printf("    %-28s %10s  %s%s\n", arm->implementation->name,
                fovea_seconds_text(arm->summary.median, time, sizeof time),
-               100 * arm->summary.mad / arm->summary.median, arm->summary.count,
-               arm == best ? "  fastest" : "");
+               fovea_samples_text(arm->summary.median, arm->summary.mad, arm->summary.count,
+                                  samples, sizeof samples),
+               arm == best ? "  <- fastest" : "");
     }
 }
 
