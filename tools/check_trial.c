@@ -540,7 +540,9 @@ static void child(fovea_trial *trial, const fovea_implementation *implementation
     setrlimit(RLIMIT_CORE, &no_core);
     sigaction(SIGSEGV, &action, NULL);
     sigaction(SIGBUS, &action, NULL);
-    signal(SIGALRM, SIG_DFL);
+    /* Whatever the calling program made of them, here they end the process. */
+    static const int deadly[] = {SIGALRM, SIGILL, SIGFPE, SIGABRT, SIGTRAP, SIGSYS, SIGTERM};
+    for (size_t i = 0; i < sizeof deadly / sizeof *deadly; i++) signal(deadly[i], SIG_DFL);
     alarm(seconds);
     try_implementation(trial, implementation);
     page->done = true;

@@ -40,12 +40,12 @@ static void unreserve(void *user, void *memory, size_t bytes, int argument) {
 
 static void print_candidate(const char *title, const fovea_implementation *implementation,
                             double seconds, const fovea_route_record *record) {
-    char time[32];
+    char time[32], samples[64];
     printf("  %-10s %-28s", title, implementation->name);
     if (seconds > 0) printf(" %10s", fovea_seconds_text(seconds, time, sizeof time));
     if (record)
-        printf("  ± %.1f %%, median of %u",
-               100 * (double)record->deviation / (double)record->median, record->samples);
+        printf("  %s", fovea_samples_text((double)record->median, (double)record->deviation,
+                                          record->samples, samples, sizeof samples));
     printf("\n");
 }
 
@@ -72,9 +72,11 @@ static void print_figures(const fovea_context *context, const fovea_choice *choi
            context->routes_state.text);
 }
 
-static void print_choice(const fovea_context *context, const fovea_problem *problem,
-                         const fovea_choice *choice, const fovea_implementation *forced) {
-    static const char *const reasons[] = {"none", "measured", "measured nearby", "cost model"};
+static void print_choice(const fovea_context *context, const fovea_choice *choice,
+                         const fovea_implementation *forced) {
+    static const char *const reasons[] = {"", "it was measured to be the fastest",
+                                          "it was the fastest at the nearest measured size",
+                                          "the cost model expects it to be the fastest"};
     print_candidate("choice", choice->implementation, choice->seconds, choice->record);
     printf("  %-10s %s\n", "because",
            forced              ? "it was asked for by name"
@@ -88,7 +90,6 @@ static void print_choice(const fovea_context *context, const fovea_problem *prob
                choice->record ? "" : ", expected");
     }
     print_figures(context, choice, forced);
-    (void)problem;
 }
 
 static void print_declined(const char *declined) {
@@ -133,7 +134,7 @@ static int explain(const arguments *a, fovea_context *context, const fovea_sampl
     fovea_choose(problem, context->routes, context->threads, &choice);
     const fovea_implementation *forced = context->forced[problem->index];
     if (forced) choice = (fovea_choice){.implementation = forced};
-    print_choice(context, problem, &choice, forced);
+    print_choice(context, &choice, forced);
     print_declined(route.declined);
     *chosen = choice.implementation;
     return 0;
@@ -149,7 +150,7 @@ static int compare_arms(const void *a, const void *b) {
 }
 
 static int print_measured(fovea_arms *arms, const fovea_implementation *chosen) {
-    char time[32];
+    char time[32], samples[64];
     int wrong = 0;
     double regret = NAN;
     const fovea_arm *best = fovea_arms_fastest(arms);
@@ -166,10 +167,12 @@ static int print_measured(fovea_arms *arms, const fovea_implementation *chosen) 
         }
         bool is_choice = arm->implementation == chosen;
         if (is_choice) regret = arm->summary.median / fastest - 1;
-        printf("  %-28s %10s  ± %.1f %%, median of %d, %+.1f %%%s\n", arm->implementation->name,
+        printf("  %-28s %10s  %+.1f %%, %s%s\n", arm->implementation->name,
                fovea_seconds_text(arm->summary.median, time, sizeof time),
-               100 * arm->summary.mad / arm->summary.median, arm->summary.count,
-               100 * (arm->summary.median / fastest - 1), is_choice ? "  the choice" : "");
+               100 * (arm->summary.median / fastest - 1),
+               fovea_samples_text(arm->summary.median, arm->summary.mad, arm->summary.count,
+                                  samples, sizeof samples),
+               is_choice ? "  <- the choice" : "");
     }
     if (isfinite(regret)) printf("  regret of the choice: %.1f %%\n", 100 * regret);
     return wrong > 0;

@@ -242,7 +242,7 @@ static fovea_status map_call(const fovea_problem *problem, fovea_run *run, map_f
     }
     map_collapse(&plan);
     map_tile(&plan);
-    run->threads = fovea_useful_threads(plan.tiles, elements * cost, 1 << 18, allowed);
+    run->threads = fovea_useful_threads(plan.tiles, elements * cost, allowed);
     plan.stream = fovea_worth_streaming(bytes, run->threads);
     fovea_share(plan.tiles, run->threads, map_tiles, &plan);
     return FOVEA_OK;

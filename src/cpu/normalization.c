@@ -18,16 +18,20 @@ FOVEA_INLINE vf element(const float *x, void *state, int64_t i, int64_t n) {
     return value;
 }
 
-FOVEA_INLINE vf squared_distance(const float *x, void *state, int64_t i, int64_t n) {
-    vf d = vf_sub(rows_take(x, i, n), vf_set1(*(const float *)state));
-    if (n != VF_WIDTH) d = vf_select(vm_first((size_t)n), d, vf_set1(0));
-    return vf_mul(d, d);
-}
-
 typedef struct affine {
     float mean, factor;
     const float *gamma, *beta;
+    const char *next; /* row */
+    int64_t size;     /* of its elements */
 } affine;
+
+FOVEA_INLINE vf squared_distance(const float *x, void *state, int64_t i, int64_t n) {
+    const affine *a = state;
+    rows_prefetch(a->next, i * a->size);
+    vf d = vf_sub(rows_take(x, i, n), vf_set1(a->mean));
+    if (n != VF_WIDTH) d = vf_select(vm_first((size_t)n), d, vf_set1(0));
+    return vf_mul(d, d);
+}
 
 FOVEA_INLINE vf normalized(const float *x, void *state, int64_t i, int64_t n) {
     const affine *a = state;
@@ -48,7 +52,9 @@ static void layer_norm_rows(const void *task, int64_t begin, int64_t end, int th
     const layer_norm_constants *constants = plan->constants;
     int64_t n = plan->columns;
     float *scratch = (float *)(void *)(plan->scratch + thread * plan->scratch_step);
-    affine state = {.gamma = constants->gamma, .beta = constants->beta};
+    affine state = {.gamma = constants->gamma,
+                    .beta = constants->beta,
+                    .size = (int64_t)fovea_dtype_size(plan->dtype)};
     for (int64_t row = begin; row < end; row++) {
         char *y = rows_address(&plan->y, row);
         const float *x =
@@ -56,8 +62,9 @@ static void layer_norm_rows(const void *task, int64_t begin, int64_t end, int th
         range r = {vf_set1(INFINITY), vf_set1(-INFINITY)};
         float mean = rows_sum(element, x, &r, n) / (float)n;
         float low = vf_reduce_min(r.low), high = vf_reduce_max(r.high);
+        state.next = rows_next(plan, row, end);
         state.mean = mean < low ? low : mean > high ? high : mean; /* NaN stays */
-        double variance = (double)rows_sum(squared_distance, x, &state.mean, n) / (double)n;
+        double variance = (double)rows_sum(squared_distance, x, &state, n) / (double)n;
         state.factor = (float)(1 / sqrt(variance + constants->eps));
         if (state.gamma)
             rows_store(plan, y, transformed, x, &state, scratch);
@@ -95,7 +102,7 @@ static fovea_status layer_norm(const fovea_problem *problem, fovea_run *run) {
     }
     plan.constants = &constants;
     plan.scratch = (char *)run->workspace + 2 * plan.scratch_step;
-    return rows_call(&plan, run, layer_norm_rows, 16);
+    return rows_call(&plan, run, layer_norm_rows, 24);
 }
 
 const fovea_implementation FOVEA_TIERED(fovea_cpu_normalization)[] = {

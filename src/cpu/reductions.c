@@ -293,11 +293,11 @@ static fovea_status reduce_sum(const fovea_problem *problem, fovea_run *run) {
     if (plan.outputs > 0 && plan.length == 0) {
         for (int64_t i = 0; i < plan.outputs; i++) fovea_view_write(&plan.y, i, 0);
     } else if (plan.outputs > 0 && plan.by_columns && plan.row_chunks == 1) {
-        run->threads = fovea_useful_threads(plan.units, bytes, 1 << 18, allowed);
+        run->threads = fovea_useful_threads(plan.units, bytes, allowed);
         fovea_share(plan.units, run->threads, sum_units, &plan);
     } else if (plan.outputs > 0 && plan.by_columns) {
         int64_t pieces = plan.units * plan.row_chunks;
-        run->threads = fovea_useful_threads(pieces, bytes, 1 << 18, allowed);
+        run->threads = fovea_useful_threads(pieces, bytes, allowed);
         fovea_share(pieces, run->threads, sum_row_chunks, &plan);
         for (int64_t i = 0; i < plan.units; i++) {
             sum_unit unit = unit_of(&plan, i);
@@ -305,10 +305,10 @@ static fovea_status reduce_sum(const fovea_problem *problem, fovea_run *run) {
         }
     } else if (plan.outputs > 0 && plan.chunks > 1) {
         int64_t slice = plan.length * plan.functions->size;
-        run->threads = fovea_useful_threads(plan.chunks, slice, 1 << 18, allowed);
+        run->threads = fovea_useful_threads(plan.chunks, slice, allowed);
         for (int64_t i = 0; i < plan.outputs; i++) sum_long_slice(&plan, i, run->threads);
     } else if (plan.outputs > 0) {
-        run->threads = fovea_useful_threads(plan.outputs, bytes, 1 << 18, allowed);
+        run->threads = fovea_useful_threads(plan.outputs, bytes, allowed);
         fovea_share(plan.outputs, run->threads, sum_slices, &plan);
     }
     return FOVEA_OK;

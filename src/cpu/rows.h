@@ -97,6 +97,18 @@ static inline void rows_scatter(fovea_dtype dtype, const float *from, int64_t n,
     }
 }
 
+/* The next row, to be fetched by a pass that computes while memory waits. Softmax of 10,000 rows of
+ * 1024 floats: 28 GB/s instead of 19. Where two rows do not fit the first-level cache it costs
+ * (layer_norm of rows of 9765 floats: 22 GB/s, fetched to the second level 24, not at all 26), so
+ * for long rows, and after the last, this is the row itself. */
+static inline const char *rows_next(const rows_plan *plan, int64_t row, int64_t end) {
+    bool fits = plan->columns * (int64_t)fovea_dtype_size(plan->dtype) <= 16384;
+    return rows_address(&plan->x, fits && row + 1 < end ? row + 1 : row);
+}
+FOVEA_INLINE void rows_prefetch(const char *row, int64_t byte) {
+    if (VF_WIDTH > 1) __builtin_prefetch(row + byte, 0, 3);
+}
+
 /* What a pass over a row does at elements [i, i + n), n <= VF_WIDTH; a constant of inlined loops.
  * Terms of sums are 0 in the lanes from n on. */
 typedef vf rows_item(const float *x, void *state, int64_t i, int64_t n);
@@ -167,7 +179,7 @@ static inline fovea_status rows_call(rows_plan *plan, fovea_run *run, fovea_piec
     int64_t elements = plan->rows * plan->columns, allowed = run->threads;
     run->threads = 1;
     if (plan->rows == 0) return FOVEA_OK;
-    run->threads = fovea_useful_threads(plan->rows, elements * cost, 1 << 18, (int)allowed);
+    run->threads = fovea_useful_threads(plan->rows, elements * cost, (int)allowed);
     plan->stream =
         fovea_worth_streaming(elements * 2 * (int64_t)fovea_dtype_size(plan->dtype), run->threads);
     fovea_share(plan->rows, run->threads, rows, plan);

@@ -26,11 +26,14 @@ static float row_maximum(const float *x, int64_t n) {
 typedef struct exponentials {
     float maximum;
     float *to;
+    const char *next; /* row */
+    int64_t size;     /* of its elements */
 } exponentials;
 
 /* e^(x - m), kept for the last pass. */
 FOVEA_INLINE vf exponential(const float *x, void *state, int64_t i, int64_t n) {
     const exponentials *e = state;
+    rows_prefetch(e->next, i * e->size);
     vf y = vf_exp(vf_sub(rows_take(x, i, n), vf_set1(e->maximum)));
     if (n == VF_WIDTH) {
         vf_store(e->to + i, y);
@@ -51,7 +54,8 @@ static void softmax_rows(const void *task, int64_t begin, int64_t end, int threa
     for (int64_t row = begin; row < end; row++) {
         const float *x =
             rows_load(plan->dtype, rows_address(&plan->x, row), plan->x_step, n, scratch);
-        exponentials state = {row_maximum(x, n), scratch};
+        exponentials state = {row_maximum(x, n), scratch, rows_next(plan, row, end),
+                              (int64_t)fovea_dtype_size(plan->dtype)};
         float factor = 1 / rows_sum(exponential, x, &state, n);
         rows_store(plan, rows_address(&plan->y, row), scaled, scratch, &factor, scratch);
     }
@@ -66,7 +70,7 @@ static size_t softmax_workspace(const fovea_problem *problem, int threads) {
 static fovea_status softmax_stable(const fovea_problem *problem, fovea_run *run) {
     rows_plan plan = rows_make_plan(&problem->views[0], &problem->views[1]);
     plan.scratch = run->workspace;
-    return rows_call(&plan, run, softmax_rows, 16);
+    return rows_call(&plan, run, softmax_rows, 24);
 }
 
 const fovea_implementation FOVEA_TIERED(fovea_cpu_softmax)[] = {

@@ -14,9 +14,10 @@
 typedef void fovea_pieces_function(const void *task, int64_t begin, int64_t end, int thread);
 
 /* How many of the allowed threads `pieces` equal pieces of together `work` bytes (or their worth in
- * time) can feed, each with at least `least`. */
-static inline int fovea_useful_threads(int64_t pieces, int64_t work, int64_t least, int allowed) {
-    int64_t useful = work / least;
+ * time) can feed. A thread has to get 1 MiB, 10 to 30 microseconds: starting and joining costs 1 on
+ * an idle machine, and a time slice when another program has the processor. */
+static inline int fovea_useful_threads(int64_t pieces, int64_t work, int allowed) {
+    int64_t useful = work >> 20;
     if (useful > pieces) useful = pieces;
     if (useful > allowed) useful = allowed;
     return useful > 1 ? (int)useful : 1;
