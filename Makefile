@@ -15,7 +15,7 @@ all: packages $(BUILD)/build.ninja
 	@ln -sfn $(PRESET)/bin/fovea build/fovea
 
 $(BUILD)/build.ninja: CMakeLists.txt CMakePresets.json
-	cmake --preset $(PRESET)
+	cmake --preset $(PRESET) $(if $(CI),-DFOVEA_WERROR=ON)
 
 packages:
 	@scripts/install-packages

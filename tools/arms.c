@@ -102,36 +102,68 @@ const fovea_arm *fovea_arms_fastest(const fovea_arms *arms) {
     return best;
 }
 
+const char *fovea_samples_text(double median, double deviation, int64_t count, char *text,
+                               size_t size) {
+    if (count == 1)
+        snprintf(text, size, "one run");
+    else
+        snprintf(text, size, "± %.1f %%, median of %lld", 100 * deviation / median,
+                 (long long)count);
+    return text;
+}
+
 static void summarise(fovea_arms *arms) {
     for (int i = 0; i < arms->count; i++)
         arms->items[i].summary =
             fovea_summarise(arms->items[i].timings.values, arms->items[i].timings.count);
 }
 
+/* How often an arm runs for one sample, found by a run that is not the first: that met cold memory.
+ * An arm that is hopelessly slow gets this run as its only sample: then 0. */
+static int calibrate(const fovea_arms *arms, fovea_arm *arm, const fovea_problem *problem,
+                     double fastest_first) {
+    const double shortest_sample = 20e-6, hopeless = 5;
+    if (!arm->verified) return 0;
+    double once = run(arms, arm, problem, 1);
+    if (arm->failed) return arm->verified = false, 0;
+    if (fmin(arm->first, once) < hopeless * fastest_first)
+        return (int)fmin(1e6, 1 + shortest_sample / fmax(once, 1e-9));
+    fovea_timings_add(&arm->timings, once);
+    return 0;
+}
+
+/* Medians of this round's arms decide which take part in the next. */
+static double slowest_allowed(fovea_arms *arms, int round) {
+    enum { TRIALS = 3 };
+    const double far_behind = 1.5;
+    if (round < TRIALS) return INFINITY;
+    summarise(arms);
+    const fovea_arm *fastest = fovea_arms_fastest(arms);
+    return fastest ? far_behind * fastest->summary.median : INFINITY;
+}
+
 bool fovea_arms_time(fovea_arms *arms, const fovea_problem *problem, double seconds) {
     enum { ROUNDS = 3, ROUNDS_MAX = 1000 };
-    const double shortest_sample = 20e-6, far_behind = 1.5;
     int order[FOVEA_IMPLEMENTATIONS_MAX], repeats[FOVEA_IMPLEMENTATIONS_MAX];
     uint64_t random = 1;
-    for (int i = 0; i < arms->count; i++) order[i] = i, repeats[i] = 0;
+    double fastest_first = INFINITY;
+    for (int i = 0; i < arms->count; i++)
+        if (arms->items[i].verified) fastest_first = fmin(fastest_first, arms->items[i].first);
+    for (int i = 0; i < arms->count; i++) {
+        order[i] = i;
+        repeats[i] = calibrate(arms, &arms->items[i], problem, fastest_first);
+    }
     double start = fovea_seconds_now();
     for (int round = 0; round < ROUNDS_MAX && !fovea_interrupted(); round++) {
-        double elapsed = fovea_seconds_now() - start;
+        double elapsed = fovea_seconds_now() - start, limit = slowest_allowed(arms, round);
         if (elapsed > seconds && (round >= ROUNDS || (round > 0 && elapsed > 2 * seconds))) break;
-        double best = INFINITY;
-        summarise(arms);
-        const fovea_arm *fastest = fovea_arms_fastest(arms);
-        if (fastest && round >= ROUNDS) best = fastest->summary.median;
         fovea_shuffle(order, arms->count, &random);
         for (int i = 0; i < arms->count; i++) {
             fovea_arm *arm = &arms->items[order[i]];
-            if (!arm->verified || arm->summary.median > far_behind * best) continue;
-            if (repeats[order[i]] == 0) { /* not the first run: it found cold memory */
-                double once = run(arms, arm, problem, 1);
-                repeats[order[i]] = (int)fmin(1e6, 1 + shortest_sample / fmax(once, 1e-9));
-            }
-            double time = run(arms, arm, problem, repeats[order[i]]);
-            if (time > 0) fovea_timings_add(&arm->timings, time / repeats[order[i]]);
+            int count = repeats[order[i]];
+            if (!arm->verified || count == 0 || arm->summary.median > limit) continue;
+            double time = run(arms, arm, problem, count);
+            if (time > 0) fovea_timings_add(&arm->timings, time / count);
             if (arm->failed) arm->verified = false;
         }
     }

@@ -36,13 +36,16 @@ void fovea_arms_verify(fovea_arms *arms, const fovea_problem *problem,
                        const fovea_verification *expected);
 
 /* Times the verified arms in rounds, in an order that changes, for about that long, but three
- * rounds at least where one takes no longer. Arms far behind after three rounds are let go.
- * False after an interrupt. */
+ * rounds at least where one takes no longer. Arms far behind after three rounds are let go, and one
+ * whose first run was five times as long as another's is timed once. False after an interrupt. */
 bool fovea_arms_time(fovea_arms *arms, const fovea_problem *problem, double seconds);
 
 /* The verified arm with the smallest median; NULL if there is none. */
 const fovea_arm *fovea_arms_fastest(const fovea_arms *arms);
 
 double fovea_seconds_now(void);
+/* "± 0.4 %, median of 12" */
+const char *fovea_samples_text(double median, double deviation, int64_t count, char *text,
+                               size_t size);
 
 #endif

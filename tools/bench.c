@@ -186,12 +186,14 @@ static void note_peers(fovea_bench_run *run) {
 }
 
 /* Prints a suite as soon as its last case is measured. */
-static void print_finished(const fovea_bench_run *run, int i) {
+static void print_finished(fovea_bench_run *run, int i) {
     const char *suite = run->cases[i].suite;
     if (i + 1 < run->case_count && strcmp(run->cases[i + 1].suite, suite) == 0 &&
         !fovea_interrupted())
         return;
     clear_progress();
+    fovea_ceilings_refresh(&run->ceilings, run->threads, true);
+    fovea_bench_update_shares(run);
     fovea_bench_print_suite(run, suite);
 }
 
@@ -207,15 +209,21 @@ static double budget_of(const fovea_bench_run *run) {
     return seconds;
 }
 
-/* What a suite asks for belongs to its cases, so that a filter leaves each its time at most doubled. */
+/* Each case gets its weight's share of the time that is left, and what it saves is for the others. */
 static void measure_all(fovea_bench_run *run) {
-    double budget = budget_of(run), start = fovea_bench_now();
+    double budget = budget_of(run), start = fovea_bench_now(), weight = 0, all = 0;
+    for (int i = 0; i < run->case_count; i++) all += run->cases[i].weight;
+    weight = all;
     for (int i = 0; i < run->case_count && !fovea_interrupted(); i++) {
+        fovea_bench_case *c = &run->cases[i];
         double left = fmax(budget - (fovea_bench_now() - start), 0);
-        double seconds = left / (run->case_count - i);
+        /* Slow peers may have spent it all; the rest still gets a third of what was meant for it. */
+        double seconds = fmax(left * c->weight / weight, budget * c->weight / all / 3);
         time_left = left;
         time_left_at = fovea_bench_now();
-        fovea_bench_measure(run, &run->cases[i], fmax(fmin(seconds, 20), 0.2), progress);
+        fovea_bench_measure(run, c, fmin(seconds, 30), progress);
+        weight -= c->weight;
+        fovea_ceilings_refresh(&run->ceilings, run->threads, false);
         print_finished(run, i);
     }
     clear_progress();
@@ -241,6 +249,7 @@ static int finish(fovea_bench_run *run) {
     fovea_message message;
     run->interrupted = fovea_interrupted();
     fovea_environment_finish(run);
+    fovea_bench_update_shares(run);
     run->seconds = fovea_bench_now() - run->started;
     fovea_bench_print_foot(run);
     if (run->options.json && !fovea_bench_write_json(run, run->options.json, &message)) {

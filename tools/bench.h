@@ -64,7 +64,6 @@ typedef struct fovea_bench_case {
     char problem[520]; /* why it could not run; "" if it did */
     double operations, bytes;
     char ceiling[40];
-    double ceiling_value;
     bool by_bytes; /* the ceiling is a bandwidth */
     fovea_bench_row *rows;
     int row_count;
@@ -153,6 +152,8 @@ json_t *fovea_bench_to_json(const fovea_bench_run *run);
 /* Writes atomically; false with a sentence. */
 bool fovea_bench_write_json(const fovea_bench_run *run, const char *path, fovea_message *message);
 
+/* Shares of the ceilings as they are known now; also flags what is above one. */
+void fovea_bench_update_shares(fovea_bench_run *run);
 /* The noise floor: a ratio of medians that equal work reaches in nine of ten cases. */
 typedef struct fovea_noise {
     double ratio; /* NaN: not measured */

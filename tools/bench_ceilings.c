@@ -65,16 +65,25 @@ static double rate(const work *w, part *run, int threads) {
     return done / (end - start);
 }
 
+/* The item of that name, made if there is none; NULL if there is no room. */
+static fovea_ceiling *item_of(fovea_ceilings *ceilings, const char *kind, const char *tier,
+                              const char *unit, int threads) {
+    fovea_ceiling wanted = {.unit = unit, .tier = tier, .threads = threads};
+    if (strcmp(kind, "fma_f32") == 0)
+        snprintf(wanted.name, sizeof wanted.name, "%s_%s_t%d", kind, tier, threads);
+    else
+        snprintf(wanted.name, sizeof wanted.name, "%s_t%d", kind, threads);
+    for (int i = 0; i < ceilings->count; i++)
+        if (strcmp(ceilings->items[i].name, wanted.name) == 0) return &ceilings->items[i];
+    if (ceilings->count == FOVEA_CEILINGS_MAX) return NULL;
+    ceilings->items[ceilings->count] = wanted;
+    return &ceilings->items[ceilings->count++];
+}
+
 static void measure(fovea_ceilings *ceilings, const char *kind, const char *tier, const char *unit,
                     const work *w, part *run, int threads) {
-    if (ceilings->count == FOVEA_CEILINGS_MAX || fovea_interrupted()) return;
-    fovea_ceiling *item = &ceilings->items[ceilings->count++];
-    *item = (fovea_ceiling){.unit = unit, .tier = tier, .threads = threads};
-    if (strcmp(kind, "fma_f32") == 0)
-        snprintf(item->name, sizeof item->name, "%s_%s_t%d", kind, tier, threads);
-    else
-        snprintf(item->name, sizeof item->name, "%s_t%d", kind, threads);
-    for (int repeat = 0; repeat < REPEATS; repeat++) {
+    fovea_ceiling *item = item_of(ceilings, kind, tier, unit, threads);
+    for (int repeat = 0; item && repeat < REPEATS && !fovea_interrupted(); repeat++) {
         double value = rate(w, run, threads);
         if (value > item->value) item->value = value;
     }
@@ -86,20 +95,32 @@ static int next_count(int count, int threads) {
     return 2 * count < threads ? 2 * count : threads;
 }
 
+static const fovea_ceiling_tier *best_tier(void) {
+    const fovea_ceiling_tier *best = fovea_ceiling_tiers;
+    fovea_tier tier;
+    while (best->tier && !(fovea_tier_parse(best->tier, &tier) && fovea_has_tier(tier))) best++;
+    return best;
+}
+
+/* Multiply-adds that take about so many seconds a repeat. */
+static void measure_tier(fovea_ceilings *ceilings, const fovea_ceiling_tier *t, int first,
+                         int threads, double seconds) {
+    work w = {.loops = t->loops, .rounds = 20000, .count = (size_t)threads * 1024};
+    double start = omp_get_wtime();
+    multiply_add(&w, 0, 0);
+    w.rounds = (int64_t)(20000 * seconds / (omp_get_wtime() - start + 1e-7)) + 1;
+    for (int n = first; n <= threads; n = next_count(n, threads))
+        measure(ceilings, "fma_f32", t->tier, "FLOP/s", &w, multiply_add, n);
+}
+
 static void measure_arithmetic(fovea_ceilings *ceilings, int threads, double seconds) {
     int tiers = 0, counts = 0;
     for (const fovea_ceiling_tier *t = fovea_ceiling_tiers; t->tier; t++) tiers++;
     for (int n = 1; n <= threads; n = next_count(n, threads)) counts++;
-    double each = seconds / (tiers * counts * REPEATS);
     for (const fovea_ceiling_tier *t = fovea_ceiling_tiers; t->tier; t++) {
         fovea_tier tier;
         if (!fovea_tier_parse(t->tier, &tier) || !fovea_has_tier(tier)) continue;
-        work w = {.loops = t->loops, .rounds = 20000, .count = (size_t)threads * 1024};
-        double start = omp_get_wtime();
-        multiply_add(&w, 0, 0);
-        w.rounds = (int64_t)(20000 * each / (omp_get_wtime() - start + 1e-7)) + 1;
-        for (int n = 1; n <= threads; n = next_count(n, threads))
-            measure(ceilings, "fma_f32", t->tier, "FLOP/s", &w, multiply_add, n);
+        measure_tier(ceilings, t, 1, threads, seconds / (tiers * counts * REPEATS));
     }
 }
 
@@ -113,10 +134,8 @@ static size_t buffer_size(void) {
     return wanted / (1 << 20) * (1 << 20);
 }
 
-static void measure_bandwidth(fovea_ceilings *ceilings, int threads) {
-    const fovea_ceiling_tier *best = fovea_ceiling_tiers;
-    fovea_tier tier;
-    while (best->tier && !(fovea_tier_parse(best->tier, &tier) && fovea_has_tier(tier))) best++;
+static void measure_bandwidth(fovea_ceilings *ceilings, int first, int threads) {
+    const fovea_ceiling_tier *best = best_tier();
     size_t bytes = buffer_size();
     float *buffer = bytes && best->tier ? aligned_alloc(4096, bytes) : NULL;
     if (!buffer) return;
@@ -127,7 +146,7 @@ static void measure_bandwidth(fovea_ceilings *ceilings, int threads) {
     work all = {.loops = best->loops, .from = buffer, .count = count};
     work halves = {
         .loops = best->loops, .from = buffer, .to = buffer + count / 2, .count = count / 2};
-    for (int n = 1; n <= threads; n = next_count(n, threads)) {
+    for (int n = first; n <= threads; n = next_count(n, threads)) {
         measure(ceilings, "read", best->tier, "B/s", &all, read_buffer, n);
         measure(ceilings, "copy", best->tier, "B/s", &halves, copy_buffer, n);
         measure(ceilings, "stream_copy", best->tier, "B/s", &halves, stream_copy_buffer, n);
@@ -138,7 +157,13 @@ static void measure_bandwidth(fovea_ceilings *ceilings, int threads) {
 void fovea_ceilings_measure(fovea_ceilings *ceilings, int threads, double seconds) {
     *ceilings = (fovea_ceilings){0};
     measure_arithmetic(ceilings, threads, seconds / 2);
-    measure_bandwidth(ceilings, threads);
+    measure_bandwidth(ceilings, 1, threads);
+}
+
+void fovea_ceilings_refresh(fovea_ceilings *ceilings, int threads, bool memory) {
+    const fovea_ceiling_tier *best = best_tier();
+    if (best->tier) measure_tier(ceilings, best, threads, threads, 0.002);
+    if (memory) measure_bandwidth(ceilings, threads, threads);
 }
 
 const fovea_ceiling *fovea_ceilings_find(const fovea_ceilings *ceilings, const char *kind,

@@ -24,6 +24,11 @@ typedef struct fovea_ceilings {
 /* seconds: about how long it may take in all. Stops early on an interrupt. */
 void fovea_ceilings_measure(fovea_ceilings *ceilings, int threads, double seconds);
 
+/* Measures those of the best tier and this number of threads once more and keeps the higher figures: a
+ * moment in which something else ran must not lower a ceiling for good. The memory is left out unless
+ * asked for, because it takes longer. */
+void fovea_ceilings_refresh(fovea_ceilings *ceilings, int threads, bool memory);
+
 /* NULL if it was not measured. tier NULL: the best one. kind: "fma_f32", "read", ... */
 const fovea_ceiling *fovea_ceilings_find(const fovea_ceilings *ceilings, const char *kind,
                                          const char *tier, int threads);

@@ -107,6 +107,7 @@ static void print_cells(const fovea_screen *screen, const fovea_column *columns,
     int at = 2;
     for (int c = 0; c < count; c++) {
         if (c && *line->note) {
+            if (screen->width - at <= 2) break;
             spaces(screen, 2);
             put(screen, line->note, screen->width - at - 2);
             break;

@@ -33,10 +33,12 @@ static json_t *timings(const fovea_timings *t) {
     return array;
 }
 
-/* Extents by letter in lower case; those that a case does not use are left out. */
+/* Extents by letter in lower case. The size of pages is one only where there is a block table. */
 static json_t *shape(const fovea_case *c) {
     json_t *object = json_object();
     const char *letter;
+    int table = fovea_kernel_argument(fovea_catalogue_kernel(c->index), "block_table");
+    bool paged = table >= 0 && c->optional >> table & 1;
     for (int i = 0; i < FOVEA_LETTERS_MAX && (letter = fovea_kernel_letter_name(c->index, i));
          i++) {
         char name[16];
@@ -44,7 +46,7 @@ static json_t *shape(const fovea_case *c) {
         for (; letter[k] && k < sizeof name - 1; k++)
             name[k] = (char)tolower((unsigned char)letter[k]);
         name[k] = 0;
-        if (c->extents[i] > 0 || (c->extents[i] == 0 && k == 1))
+        if (paged || strcmp(name, "page") != 0)
             json_object_set_new(object, name, count(c->extents[i]));
     }
     return object;
@@ -213,6 +215,11 @@ static bool write_all(int file, const char *text, size_t length) {
 
 bool fovea_bench_write_json(const fovea_bench_run *run, const char *path, fovea_message *message) {
     char temporary[4096];
+    struct stat existing;
+    if (stat(path, &existing) == 0 && !S_ISREG(existing.st_mode)) {
+        fovea_fail(message, FOVEA_FILE_ERROR, "%.200s: is not a regular file", path);
+        return false;
+    }
     json_t *document = fovea_bench_to_json(run);
     char *text = json_dumps(document, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
     json_decref(document);

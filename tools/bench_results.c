@@ -38,6 +38,23 @@ const fovea_bench_row *fovea_routed_row(const fovea_bench_case *c) {
     return fovea_best_row(c, false);
 }
 
+void fovea_bench_update_shares(fovea_bench_run *run) {
+    for (int i = 0; i < run->case_count; i++) {
+        fovea_bench_case *c = &run->cases[i];
+        double ceiling = 0, work = c->by_bytes ? c->bytes : c->operations;
+        for (int k = 0; k < run->ceilings.count; k++)
+            if (strcmp(run->ceilings.items[k].name, c->ceiling) == 0)
+                ceiling = run->ceilings.items[k].value;
+        for (int r = 0; r < c->row_count; r++) {
+            fovea_bench_row *row = &c->rows[r];
+            row->share =
+                ceiling > 0 && row->summary.count ? work / row->summary.median / ceiling : 0;
+            row->flags &= ~(unsigned)FOVEA_ROW_ABOVE_CEILING;
+            if (row->share > 1) row->flags |= FOVEA_ROW_ABOVE_CEILING;
+        }
+    }
+}
+
 int fovea_wrong_rows(const fovea_bench_run *run) {
     int wrong = 0;
     for (int i = 0; i < run->case_count; i++)

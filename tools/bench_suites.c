@@ -28,7 +28,7 @@ static const suite suites[] = {
     {.name = "sdpa",
      .summary = "attention f32, one head of 64: the standard, small, medium and large cases",
      .view = FOVEA_VIEW_ARMS,
-     .seconds = 35,
+     .seconds = 45,
      .kernel = "attention",
      .fixed = "hq=1,d=64",
      .cases = {"b=32,sq=1024", "b=32,sq=1024,causal=top_left", "b=4,sq=128", "b=4,sq=512",
@@ -135,6 +135,20 @@ static fovea_bench_case *new_case(fovea_bench_run *run) {
     return c;
 }
 
+/* Larger problems take longer to verify and to sample. */
+static double weight_of(const fovea_case *c) {
+    double work = 1;
+    if (strcmp(fovea_catalogue_kernel(c->index)->name, "attention") == 0) {
+        static const char *const letters[] = {"B", "Hq", "Sq", "Sk", "D"};
+        for (size_t i = 0; i < sizeof letters / sizeof *letters; i++)
+            work *= (double)extent_of(c, letters[i]);
+        return 1 + fmin(work / 2.5e8, 30);
+    }
+    for (int i = 0; i < FOVEA_LETTERS_MAX && fovea_kernel_letter_name(c->index, i); i++)
+        work *= (double)c->extents[i];
+    return 1 + fmin(work / 5e6, 3);
+}
+
 static bool add_case(fovea_bench_run *run, const suite *s, int kernel, const char *const texts[],
                      int text_count, double n, fovea_message *message) {
     fovea_bench_case *c = new_case(run);
@@ -150,6 +164,7 @@ static bool add_case(fovea_bench_run *run, const suite *s, int kernel, const cha
         name_attention(&c->definition, c->name);
     else
         snprintf(c->name, sizeof c->name, "%s-n%.0f", fovea_catalogue_kernel(kernel)->name, n);
+    c->weight = weight_of(&c->definition);
     run->case_count += matches(run->options.filter, c);
     return true;
 }

@@ -133,11 +133,14 @@ static void try_case(const check *all, int kernel, int number, int crashes[], in
     for (int i = 0; i < fovea_implementation_count(kernel); i++) {
         const fovea_implementation *implementation = fovea_implementation_at(kernel, i);
         r.line = all->first_line[kernel] + i;
-        if (!all->report->lines[r.line].has_tier || crashes[i] >= CRASHES_MAX ||
+        if (!all->report->lines[r.line].has_tier ||
             !implementation_wanted(all->options, implementation->name) ||
             !is_worth_running(implementation, one, all->options))
             continue;
-        fovea_trial_run(trial, implementation, all->seconds, &r.result);
+        if (crashes[i] < CRASHES_MAX)
+            fovea_trial_run(trial, implementation, all->seconds, &r.result);
+        else
+            r.result = (fovea_trial_result){.outcome = FOVEA_SKIPPED};
         crashes[i] += r.result.ended;
         tell(channel, &r);
     }
@@ -192,6 +195,10 @@ static void take(check *all, const record *r) {
     if (passed && (r->result.share > line->share || line->passed == 0)) {
         line->share = r->result.share;
         snprintf(line->worst, sizeof line->worst, "%s", text);
+    }
+    if (r->result.outcome == FOVEA_SKIPPED) {
+        line->skipped++;
+        return;
     }
     passed ? line->passed++ : line->failed++;
     passed ? all->report->passed++ : all->report->failed++;
@@ -273,7 +280,7 @@ static bool default_is_served(int kernel) {
     return served;
 }
 
-static void print_line(const check *all, const fovea_check_line *line, FILE *stream) {
+static void print_line(const fovea_check_line *line, FILE *stream) {
     fprintf(stream, "  %-28s", line->implementation);
     if (!line->has_tier) {
         const fovea_implementation *implementation =
@@ -287,8 +294,10 @@ static void print_line(const check *all, const fovea_check_line *line, FILE *str
             (long long)line->declined);
     if (line->passed) fprintf(stream, "   worst %.3f of the bound", line->share);
     fputc('\n', stream);
-    if (line->passed && line->share > 0 && (all->options->verbose || all->options->text))
-        fprintf(stream, "      at %s\n", line->worst);
+    if (line->skipped)
+        fprintf(stream, "      %lld cases were not run, for it ended its process too often\n",
+                (long long)line->skipped);
+    if (line->passed && line->share > 0) fprintf(stream, "      at %s\n", line->worst);
 }
 
 static void print_report(const check *all) {
@@ -298,8 +307,7 @@ static void print_report(const check *all) {
         fprintf(stream, "%s\n", fovea_catalogue_kernel(k)->name);
         for (int i = 0; i < fovea_implementation_count(k); i++) {
             const fovea_check_line *line = &all->report->lines[all->first_line[k] + i];
-            if (implementation_wanted(all->options, line->implementation))
-                print_line(all, line, stream);
+            if (implementation_wanted(all->options, line->implementation)) print_line(line, stream);
         }
         if (!default_is_served(k))
             fprintf(stream, "  no implementation but the reference serves its default call here\n");

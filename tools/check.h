@@ -22,7 +22,7 @@ typedef struct fovea_check_line {
     int kernel;
     const char *implementation;
     bool has_tier;
-    int64_t passed, failed, declined;
+    int64_t passed, failed, declined, skipped;
     double share;       /* worst error as a share of its bound */
     char worst[640];    /* the case of that error */
     char failure[1024]; /* the first failure: what is wrong */

@@ -526,8 +526,8 @@ static bool attention_singles(int kernel, double limit, fovea_check_cases *cases
 
 static bool attention_cases(int kernel, fovea_effort effort, cover *cover,
                             fovea_check_cases *cases) {
-    static const int counts[] = {40, 500, 5000};
-    static const double limits[] = {2e6, 4e7, 4e8};
+    static const int counts[] = {40, 400, 5000};
+    static const double limits[] = {2e6, 2e7, 4e8};
     for (int f = 0; f < ATTENTION_FACTORS; f++)
         add_factor(cover, attention_factors[f].values, attention_factors[f].ordinary);
     if (effort != FOVEA_QUICK && !attention_singles(kernel, limits[effort], cases)) return false;

@@ -30,7 +30,12 @@ typedef struct fovea_trial {
     fovea_verification *expected;
 } fovea_trial;
 
-typedef enum fovea_outcome { FOVEA_PASSED, FOVEA_FAILED, FOVEA_DECLINED } fovea_outcome;
+typedef enum fovea_outcome {
+    FOVEA_PASSED,
+    FOVEA_FAILED,
+    FOVEA_DECLINED,
+    FOVEA_SKIPPED
+} fovea_outcome;
 
 typedef struct fovea_trial_result {
     fovea_outcome outcome;

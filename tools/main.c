@@ -5,6 +5,15 @@
 #include <stdio.h>
 #include <string.h>
 
+#if !FOVEA_HAS_JANSSON
+static int without_json(int argc, char **argv) {
+    (void)argc, (void)argv;
+    fprintf(stderr, "fovea bench: this build lacks libjansson; install libjansson-dev and build "
+                    "again\n");
+    return 1;
+}
+#endif
+
 static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
@@ -16,6 +25,8 @@ static const struct {
     {"route", fovea_command_route, "explains which implementation a call gets, and why"},
 #if FOVEA_HAS_JANSSON
     {"bench", fovea_command_bench, "how fast this machine runs them, beside what else there is"},
+#else
+    {"bench", without_json, "not in this build, which lacks libjansson"},
 #endif
     {"report", fovea_command_report, "an HTML page from the samples of fovea bench"},
 };

@@ -38,19 +38,14 @@ static void unreserve(void *user, void *memory, size_t bytes, int argument) {
     munmap(memory, bytes + 1);
 }
 
-static const char *rate_text(double rate, char *text, size_t size) {
-    snprintf(text, size, "%.3g G", rate * 1e-9);
-    return text;
-}
-
 static void print_candidate(const char *title, const fovea_implementation *implementation,
                             double seconds, const fovea_route_record *record) {
-    char time[32];
+    char time[32], samples[64];
     printf("  %-10s %-28s", title, implementation->name);
     if (seconds > 0) printf(" %10s", fovea_seconds_text(seconds, time, sizeof time));
     if (record)
-        printf("  ± %.1f %%, median of %u",
-               100 * (double)record->deviation / (double)record->median, record->samples);
+        printf("  %s", fovea_samples_text((double)record->median, (double)record->deviation,
+                                          record->samples, samples, sizeof samples));
     printf("\n");
 }
 
@@ -68,18 +63,20 @@ static void print_figures(const fovea_context *context, const fovea_choice *choi
     }
     if (only) return;
     fovea_rate rate = fovea_tier_rate(context->routes, choice->implementation->tier);
-    printf("  %-10s the cost model: %s at %sFLOP/s and %sB/s a thread (%s)\n", "figures",
+    printf("  %-10s the cost model: %s at %s and %s a thread (%s)\n", "figures",
            fovea_tier_name(choice->implementation->tier),
-           rate_text(rate.flops, flops, sizeof flops),
-           rate_text(rate.bandwidth, bandwidth, sizeof bandwidth),
+           fovea_rate_text(rate.flops, "FLOP/s", flops, sizeof flops),
+           fovea_rate_text(rate.bandwidth, "B/s", bandwidth, sizeof bandwidth),
            rate.measured ? "measured" : "assumed");
     printf("  %-10s %s%s\n", "", context->routes ? "nothing like it was measured in " : "",
            context->routes_state.text);
 }
 
-static void print_choice(const fovea_context *context, const fovea_problem *problem,
-                         const fovea_choice *choice, const fovea_implementation *forced) {
-    static const char *const reasons[] = {"none", "measured", "measured nearby", "cost model"};
+static void print_choice(const fovea_context *context, const fovea_choice *choice,
+                         const fovea_implementation *forced) {
+    static const char *const reasons[] = {"", "it was measured to be the fastest",
+                                          "it was the fastest at the nearest measured size",
+                                          "the cost model expects it to be the fastest"};
     print_candidate("choice", choice->implementation, choice->seconds, choice->record);
     printf("  %-10s %s\n", "because",
            forced              ? "it was asked for by name"
@@ -93,7 +90,6 @@ static void print_choice(const fovea_context *context, const fovea_problem *prob
                choice->record ? "" : ", expected");
     }
     print_figures(context, choice, forced);
-    (void)problem;
 }
 
 static void print_declined(const char *declined) {
@@ -138,7 +134,7 @@ static int explain(const arguments *a, fovea_context *context, const fovea_sampl
     fovea_choose(problem, context->routes, context->threads, &choice);
     const fovea_implementation *forced = context->forced[problem->index];
     if (forced) choice = (fovea_choice){.implementation = forced};
-    print_choice(context, problem, &choice, forced);
+    print_choice(context, &choice, forced);
     print_declined(route.declined);
     *chosen = choice.implementation;
     return 0;
@@ -154,7 +150,7 @@ static int compare_arms(const void *a, const void *b) {
 }
 
 static int print_measured(fovea_arms *arms, const fovea_implementation *chosen) {
-    char time[32];
+    char time[32], samples[64];
     int wrong = 0;
     double regret = NAN;
     const fovea_arm *best = fovea_arms_fastest(arms);
@@ -171,10 +167,12 @@ static int print_measured(fovea_arms *arms, const fovea_implementation *chosen) 
         }
         bool is_choice = arm->implementation == chosen;
         if (is_choice) regret = arm->summary.median / fastest - 1;
-        printf("  %-28s %10s  ± %.1f %%, median of %d, %+.1f %%%s\n", arm->implementation->name,
+        printf("  %-28s %10s  %+.1f %%, %s%s\n", arm->implementation->name,
                fovea_seconds_text(arm->summary.median, time, sizeof time),
-               100 * arm->summary.mad / arm->summary.median, arm->summary.count,
-               100 * (arm->summary.median / fastest - 1), is_choice ? "  the choice" : "");
+               100 * (arm->summary.median / fastest - 1),
+               fovea_samples_text(arm->summary.median, arm->summary.mad, arm->summary.count,
+                                  samples, sizeof samples),
+               is_choice ? "  <- the choice" : "");
     }
     if (isfinite(regret)) printf("  regret of the choice: %.1f %%\n", 100 * regret);
     return wrong > 0;
@@ -255,7 +253,7 @@ static double number(const struct argp_state *state, const char *name, const cha
 static error_t parse(int key, char *value, struct argp_state *state) {
     arguments *a = state->input;
     const fovea_kernel *kernel = a->kernel < 0 ? NULL : fovea_catalogue_kernel(a->kernel);
-    if (key >= KEY_ARGUMENT)
+    if (key >= KEY_ARGUMENT && key < KEY_ARGUMENT + FOVEA_ARGUMENTS_MAX)
         set_item(a, state, kernel->arguments[key - KEY_ARGUMENT].name, value);
     else if (key >= KEY_PARAMETER && key < KEY_PARAMETER + FOVEA_PARAMETERS_MAX)
         set_item(a, state, kernel->parameters[key - KEY_PARAMETER].name, value);

@@ -37,11 +37,10 @@ static fovea_route_key key_of(const fovea_problem *problem, int threads) {
     return key;
 }
 
-/* Seconds that an implementation should take by its nearest measurement, at most four octaves away
- * in all; 0 if there is none. */
+/* Seconds that an implementation should take by its nearest measurement; 0 if there is none. */
 static double foreseen(const tuning *t, const fovea_problem *problem, int number,
                        const fovea_route_key *key) {
-    double least = 16.5, seconds = 0, work = (double)fovea_route_work(problem);
+    double least = INFINITY, seconds = 0, work = (double)fovea_route_work(problem);
     for (int i = 0; i < t->routes->count; i++) {
         const fovea_route_record *record = &t->routes->records[i];
         if (record->key.kernel != key->kernel || record->number != number) continue;
@@ -53,7 +52,7 @@ static double foreseen(const tuning *t, const fovea_problem *problem, int number
     return seconds;
 }
 
-/* Arms that need not be tried: wrong before, or more than four times behind at a nearby size. */
+/* Arms that need not be tried: wrong before, or more than four times behind at the nearest size. */
 static uint64_t hopeless(const tuning *t, const fovea_problem *problem, int threads) {
     uint64_t set = t->routes->wrong[problem->index];
     double seconds[FOVEA_IMPLEMENTATIONS_MAX], best = INFINITY;
@@ -97,17 +96,18 @@ static void record(tuning *t, const fovea_problem *problem, const fovea_arms *ar
 }
 
 static void print_arms(const fovea_sample *sample, const fovea_arms *arms) {
-    char text[256], time[32];
+    char text[256], time[32], samples[64];
     const fovea_arm *best = fovea_arms_fastest(arms);
     printf("%s %s, threads %d\n", sample->problem.kernel->name,
            fovea_case_text(sample->c, text, sizeof text), arms->threads);
     for (int i = 0; i < arms->count; i++) {
         const fovea_arm *arm = &arms->items[i];
         if (arm->summary.count == 0) continue;
-        printf("    %-28s %10s  ± %4.1f %%  of %d%s\n", arm->implementation->name,
+        printf("    %-28s %10s  %s%s\n", arm->implementation->name,
                fovea_seconds_text(arm->summary.median, time, sizeof time),
-               100 * arm->summary.mad / arm->summary.median, arm->summary.count,
-               arm == best ? "  fastest" : "");
+               fovea_samples_text(arm->summary.median, arm->summary.mad, arm->summary.count,
+                                  samples, sizeof samples),
+               arm == best ? "  <- fastest" : "");
     }
 }
 
@@ -200,13 +200,29 @@ static bool is_among(const fovea_route_key *keys, int count, const fovea_route_k
     return false;
 }
 
+/* Takes the kernels in turn, each in proportion to its points: when the time is short, all have
+ * their first ones. */
+static int compare_places(const void *a, const void *b) {
+    const fovea_tune_point *x = a, *y = b;
+    if (x->place != y->place) return x->place < y->place ? -1 : 1;
+    return x->c.index - y->c.index;
+}
+
+static void add_kernel(fovea_tune_points *points, int kernel) {
+    int first = points->count;
+    fovea_tune_points_add(points, kernel);
+    for (int p = first; p < points->count; p++)
+        points->items[p].place = (p - first + 0.5) / (points->count - first);
+}
+
 /* Keeps the points that are to be measured, each key once. False if memory is short. */
 static bool plan(tuning *t) {
     fovea_tune_points *points = &t->points;
     int kept = 0;
-    for (int k = fovea_catalogue_count() - 1; k >= 0; k--)
-        if ((t->a->kernel < 0 || t->a->kernel == k) && has_candidates(k))
-            fovea_tune_points_add(points, k);
+    for (int k = 0; k < fovea_catalogue_count(); k++)
+        if ((t->a->kernel < 0 || t->a->kernel == k) && has_candidates(k)) add_kernel(points, k);
+    if (points->count > 0)
+        qsort(points->items, (size_t)points->count, sizeof *points->items, compare_places);
     fovea_route_key *keys = calloc((size_t)points->count + 1, sizeof *keys);
     for (int p = 0; keys && p < points->count; p++) {
         fovea_tune_point point = points->items[p];
@@ -255,7 +271,18 @@ static bool save(tuning *t) {
     return false;
 }
 
+static void warn_if_busy(const tuning *t) {
+    double load;
+    int processors = t->threads[t->thread_counts - 1];
+    if (getloadavg(&load, 1) == 1 && load > 1.5 * processors)
+        fprintf(stderr,
+                "fovea tune: the machine is busy (load %.1f on %d processors): the figures will be "
+                "noisy\n",
+                load, processors);
+}
+
 static bool measure_all(tuning *t) {
+    warn_if_busy(t);
     t->deadline = fovea_seconds_now() + t->a->seconds;
     if (!have_rates(t->routes) && t->left > 0 && t->a->seconds >= 20) measure_rates(t);
     for (int p = 0; p < t->points.count && t->left > 0; p++) {

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static const int64_t sizes[] = {1 << 10, 1 << 14, 1 << 18, 1 << 21};
+static const int64_t sizes[] = {1 << 11, 1 << 16, 1 << 21};
 static const int64_t row_lengths[] = {64, 1024, 8192};
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
@@ -48,7 +48,7 @@ static void add_listed(fovea_tune_points *points, const fovea_case *start, const
 
 /* The same elements as [rows, row], reduced along each of the two. */
 static void add_axes(fovea_tune_points *points, fovea_case c, int64_t n) {
-    const int64_t row = n < 1024 * 16 ? 64 : 1024;
+    const int64_t row = n < 1 << 16 ? 64 : 1024;
     c.group_rank = 2;
     c.group[0] = n / row, c.group[1] = row;
     for (int axis = 1; axis >= 0; axis--) {
@@ -83,7 +83,7 @@ static void add_sizes(fovea_tune_points *points, const fovea_case *start) {
         if (fovea_kernel_parameter(kernel, "axis") >= 0) add_axes(points, c, sizes[i]);
         strided = c;
         strided.layout = FOVEA_STEPPED;
-        if (sizes[i] == 1 << 18) add(points, &strided);
+        if (sizes[i] == 1 << 16) add(points, &strided);
     }
 }
 

@@ -6,6 +6,7 @@
 
 typedef struct fovea_tune_point {
     fovea_case c;
+    double place;    /* for the caller: the order of measuring */
     uint32_t wanted; /* for the caller: bit i: measure with the i-th number of threads */
 } fovea_tune_point;
 

@@ -178,23 +178,23 @@ static void expect_row(const fovea_attention_call *call, const row *place, int64
     if (!lse) return;
     lse->numbers[r] = fovea_attention_lse_number(call, &sequence, place->head, place->i);
     lse->expected[r] = logarithm;
-    lse->bound[r] = (2e-6 * fabs(logarithm) + 2e-6) * error->lse_factor;
-    lse->peer_bound[r] = 64 * lse->bound[r];
     lse->may_be_nan[r] = may_be_nan;
 }
 
-/* Once all rows are known: the bounds of the halves hang on the largest textbook error of them.
- * Peers get 64 times what f32 arithmetic may lose, but only twice what the half itself loses:
- * otherwise bf16 arithmetic behind an f16 interface would pass. */
-static void bound_rows(const fovea_attention_call *call, const row_list *list, expectation *out,
-                       const fovea_attention_error *errors) {
-    double largest = 0;
-    for (int64_t r = 0; r < list->count; r++) largest = fmax(largest, errors[r].textbook);
+/* Once all rows are known, for bounds hang on the largest score of them. Peers get 64 times what
+ * f32 arithmetic may lose, but only twice what a half itself loses: otherwise bf16 arithmetic behind
+ * an f16 interface would pass. */
+static void bound_rows(const fovea_attention_call *call, int64_t rows, expectation *out,
+                       expectation *lse, fovea_attention_error *errors) {
+    fovea_attention_join_errors(errors, rows);
     for (int64_t e = 0; e < out->count; e++) {
         const fovea_attention_error *error = &errors[e / call->value_size];
-        double bound = fovea_attention_out_bound(call, out->expected[e], error, largest);
-        out->bound[e] = bound;
-        out->peer_bound[e] = 2 * bound + 62 * error->scale_of_f32;
+        out->bound[e] = fovea_attention_out_bound(call, out->expected[e], error);
+        out->peer_bound[e] = 2 * out->bound[e] + 62 * error->scale_of_f32;
+    }
+    for (int64_t r = 0; lse && r < rows; r++) {
+        lse->bound[r] = fovea_attention_lse_bound(lse->expected[r], &errors[r]);
+        lse->peer_bound[r] = 64 * lse->bound[r];
     }
 }
 
@@ -213,7 +213,7 @@ static bool expect_attention(const fovea_problem *problem, int64_t limit, uint64
     bool finite_keys = all_keys_are_finite(&call);
     for (int64_t r = 0; enough && r < list.count; r++)
         expect_row(&call, &list.rows[r], r, scores, finite_keys, out, lse, &errors[r]);
-    if (enough) bound_rows(&call, &list, out, errors);
+    if (enough) bound_rows(&call, list.count, out, lse, errors);
     free(scores), free(errors), free(list.rows);
     return enough;
 }

@@ -4,13 +4,6 @@
 #include "api/context.h"
 
 #include <stdio.h>
-#include <time.h>
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* "cpu/avx2/flash: it does not serve f64\n..." of all that cannot serve. */
 static void list_declined(const fovea_context *context, const fovea_problem *problem, char *text,
@@ -88,10 +81,10 @@ static fovea_status run(fovea_context *context, const fovea_problem *problem,
 
 static void count(fovea_context *context, const fovea_problem *problem,
                   const fovea_implementation *implementation, const fovea_run *state,
-                  double seconds) {
+                  uint64_t ticks) {
     fovea_statistics *statistics = &context->statistics[problem->index];
     statistics->calls++;
-    statistics->seconds += seconds;
+    statistics->seconds += (double)ticks;
     for (uint32_t rest = problem->present; rest; rest &= rest - 1) {
         const fovea_view *view = &problem->views[__builtin_ctz(rest)];
         statistics->bytes +=
@@ -100,7 +93,7 @@ static void count(fovea_context *context, const fovea_problem *problem,
     statistics->implementation = implementation->name;
     context->last = (fovea_call_report){.kernel = problem->kernel->name,
                                         .implementation = implementation->name,
-                                        .seconds = seconds,
+                                        .seconds = (double)ticks,
                                         .scratch_bytes = state->workspace_bytes,
                                         .threads = state->threads,
                                         .block_rows = state->block_rows,
@@ -114,13 +107,13 @@ fovea_status fovea_call_kernel(fovea_context *context, int kernel, const DLTenso
     fovea_problem problem;
     const fovea_implementation *chosen;
     fovea_run state;
-    double start = now();
+    uint64_t start = fovea_ticks();
     fovea_status status = fovea_problem_create(kernel, tensors, count_of_tensors, options, storage,
                                                &problem, &context->message);
     if (status == FOVEA_OK) status = choose(context, &problem, &chosen);
     if (status == FOVEA_OK) status = run(context, &problem, chosen, &state);
     if (status == FOVEA_OK)
-        count(context, &problem, chosen, &state, now() - start);
+        count(context, &problem, chosen, &state, fovea_ticks() - start);
     else
         context->statistics[kernel].failures++;
     return status;

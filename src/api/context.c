@@ -80,6 +80,7 @@ fovea_status fovea_context_create(const fovea_context_options *options, fovea_co
     fovea_context *made = allocator.allocate(allocator.user, sizeof *made, FOVEA_ALIGNMENT);
     if (!made) return fovea_fail(&creation_message, FOVEA_OUT_OF_MEMORY, "no memory for a context");
     memset(made, 0, sizeof *made);
+    made->epoch = fovea_epoch_now();
     made->allocator = allocator;
     made->workspace.allocator = allocator;
     made->threads = options->threads ? options->threads : fovea_allowed_threads();
@@ -163,6 +164,7 @@ fovea_status fovea_use(fovea_context *context, const char *kernel, const char *i
 fovea_status fovea_last_call(const fovea_context *context, fovea_call_report *report) {
     if (!context || !report || !context->last.kernel) return FOVEA_INVALID_ARGUMENT;
     *report = context->last;
+    report->seconds *= fovea_tick_seconds(&context->epoch);
     return FOVEA_OK;
 }
 
@@ -171,5 +173,6 @@ fovea_status fovea_kernel_statistics(const fovea_context *context, const char *k
     int index = kernel ? fovea_catalogue_find(kernel) : -1;
     if (!context || !statistics || index < 0) return FOVEA_INVALID_ARGUMENT;
     *statistics = context->statistics[index];
+    if (statistics->calls > 0) statistics->seconds *= fovea_tick_seconds(&context->epoch);
     return FOVEA_OK;
 }

@@ -3,6 +3,7 @@
 #define FOVEA_API_CONTEXT_H
 
 #include "router/choose.h"
+#include "runtime/clock.h"
 #include "runtime/memory.h"
 #include "runtime/status.h"
 
@@ -14,10 +15,11 @@ struct fovea_context {
     fovea_routes *routes; /* NULL: none */
     fovea_choice_cache choices;
     fovea_message routes_state;
-    fovea_call_report last;
+    fovea_epoch epoch;      /* of the ticks below */
+    fovea_call_report last; /* seconds: in ticks */
     int kernels;
     const fovea_implementation **forced; /* by kernel; NULL entries: automatic */
-    fovea_statistics *statistics;        /* by kernel */
+    fovea_statistics *statistics;        /* by kernel; seconds: in ticks */
 };
 
 #endif

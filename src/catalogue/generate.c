@@ -78,10 +78,9 @@ static void write_options(const fovea_kernel *kernel) {
         const fovea_parameter *parameter = &kernel->parameters[p];
         char standard[32];
         default_text(parameter, standard, sizeof standard);
-        printf("    %s %s; /* %s%s%s%s (default %s) */\n", types[parameter->kind], parameter->name,
+        printf("    %s %s; /* %s%s%s (default %s) */\n", types[parameter->kind], parameter->name,
                parameter->meaning ? parameter->meaning : "", parameter->choices ? ": " : "",
-               parameter->choices ? parameter->choices : "", parameter->choices ? "" : "",
-               standard);
+               parameter->choices ? parameter->choices : "", standard);
     }
     for (int i = 0; i < fovea_kernel_arguments(kernel); i++) {
         const fovea_argument *argument = &kernel->arguments[i];

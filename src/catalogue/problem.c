@@ -173,6 +173,17 @@ static fovea_status shape_error(const fovea_problem *problem, int argument, cons
                       fovea_shape_text(&view, wanted, sizeof wanted));
 }
 
+/* Where another dimension is empty, the product may be more than 64 bits count; then it is the
+ * largest that they do. */
+static int64_t group_elements(const int64_t *shape, int rank) {
+    int64_t elements = 1;
+    for (int i = 0; i < rank; i++)
+        if (shape[i] == 0) return 0;
+    for (int i = 0; i < rank; i++)
+        if (!fovea_multiply(elements, shape[i], &elements)) return INT64_MAX;
+    return elements;
+}
+
 static fovea_status check_shape(fovea_problem *problem, int argument, group *bound,
                                 const char *owners[], fovea_message *message) {
     const fovea_shape *shape = fovea_kernel_shape(problem->index, argument);
@@ -185,9 +196,7 @@ static fovea_status check_shape(fovea_problem *problem, int argument, group *bou
                           problem->kernel->arguments[argument].shape);
     if (shape->group >= 0 && bound->letter < 0) {
         *bound = (group){shape->group, group_rank, view->shape, name};
-        fovea_view part = {.rank = group_rank};
-        memcpy(part.shape, view->shape, (size_t)group_rank * sizeof *view->shape);
-        problem->extents[shape->group] = fovea_view_elements(&part);
+        problem->extents[shape->group] = group_elements(view->shape, group_rank);
     } else if (shape->group >= 0) {
         int64_t expected[FOVEA_RANK_MAX + FOVEA_RANK_MAX];
         int rank = expected_group(problem, shape, bound, expected);
@@ -230,6 +239,9 @@ static fovea_status check_shapes(fovea_problem *problem, int arguments, fovea_me
 static fovea_status check_overlap(const fovea_problem *problem, int arguments,
                                   fovea_message *message) {
     const fovea_kernel *kernel = problem->kernel;
+    fovea_range ranges[FOVEA_ARGUMENTS_MAX];
+    for (int a = 0; a < arguments; a++)
+        if (fovea_given(problem, a)) ranges[a] = fovea_view_range(&problem->views[a]);
     for (int a = 0; a < arguments; a++) {
         if (!fovea_given(problem, a) || kernel->arguments[a].role == FOVEA_INPUT) continue;
         const fovea_view *output = &problem->views[a];
@@ -239,8 +251,8 @@ static fovea_status check_overlap(const fovea_problem *problem, int arguments,
                               kernel->arguments[a].name);
         for (int b = 0; b < arguments; b++) {
             const fovea_view *other = &problem->views[b];
-            if (b == a || !fovea_given(problem, b) || !fovea_view_ranges_meet(output, other))
-                continue;
+            if (b == a || !fovea_given(problem, b)) continue;
+            if (ranges[a].first >= ranges[b].end || ranges[b].first >= ranges[a].end) continue;
             if (kernel->elementwise && kernel->arguments[b].role == FOVEA_INPUT &&
                 fovea_view_same_elements(output, other))
                 continue;

@@ -4,25 +4,26 @@
 
 #include "cpu/simd/simd.h"
 
+/* Written out by the pragmas: an array that is indexed by a variable would live in memory. */
 enum { CHAINS = 12, UNROLL = 8 };
 
 static double multiply_add(int64_t rounds, float *sink) {
     vf x = vf_set1(0.999f), y = vf_set1(1e-3f), a[CHAINS];
-    for (int c = 0; c < CHAINS; c++) a[c] = vf_set1((float)c);
+    VF_UNROLLED for (int c = 0; c < CHAINS; c++) a[c] = vf_set1((float)c);
     for (int64_t r = 0; r < rounds; r++)
-        for (int c = 0; c < CHAINS; c++) a[c] = vf_fma(a[c], x, y);
-    for (int c = 1; c < CHAINS; c++) a[0] = vf_add(a[0], a[c]);
+        VF_UNROLLED for (int c = 0; c < CHAINS; c++) a[c] = vf_fma(a[c], x, y);
+    VF_UNROLLED for (int c = 1; c < CHAINS; c++) a[0] = vf_add(a[0], a[c]);
     *sink = vf_reduce_add(a[0]);
     return 2.0 * VF_WIDTH * CHAINS * (double)rounds;
 }
 
 static float read(const float *from, size_t count) {
     vf sums[UNROLL];
-    for (int u = 0; u < UNROLL; u++) sums[u] = vf_set1(0);
+    VF_UNROLLED for (int u = 0; u < UNROLL; u++) sums[u] = vf_set1(0);
     for (size_t i = 0; i < count; i += UNROLL * VF_WIDTH)
-        for (int u = 0; u < UNROLL; u++)
-            sums[u] = vf_add(sums[u], vf_load(from + i + u * VF_WIDTH));
-    for (int u = 1; u < UNROLL; u++) sums[0] = vf_add(sums[0], sums[u]);
+        VF_UNROLLED for (int u = 0; u < UNROLL; u++) sums[u] =
+            vf_add(sums[u], vf_load(from + i + u * VF_WIDTH));
+    VF_UNROLLED for (int u = 1; u < UNROLL; u++) sums[0] = vf_add(sums[0], sums[u]);
     return vf_reduce_add(sums[0]);
 }
 

@@ -142,10 +142,28 @@ fovea_attention_error fovea_reference_attention_error(const fovea_attention_call
         .textbook = half ? textbook_error(call, sequence, head, scores, out) : 0};
 }
 
+void fovea_attention_join_errors(fovea_attention_error *errors, int64_t count) {
+    double factor = 1, textbook = 0;
+    for (int64_t r = 0; r < count; r++) {
+        if (isfinite(errors[r].lse_factor)) factor = fmax(factor, errors[r].lse_factor);
+        textbook = fmax(textbook, errors[r].textbook);
+    }
+    for (int64_t r = 0; r < count; r++) {
+        errors[r].textbook = textbook;
+        if (!(errors[r].lse_factor < factor)) continue;
+        errors[r].scale_of_f32 *= factor / errors[r].lse_factor;
+        errors[r].lse_factor = factor;
+    }
+}
+
 double fovea_attention_out_bound(const fovea_attention_call *call, double expected,
-                                 const fovea_attention_error *row, double largest_textbook) {
+                                 const fovea_attention_error *row) {
     if (call->q.dtype == FOVEA_F32) return row->scale_of_f32;
-    return row->scale_of_f32 + 2 * largest_textbook + 0.5 * fovea_ulp(call->q.dtype, expected);
+    return row->scale_of_f32 + 2 * row->textbook + 0.5 * fovea_ulp(call->q.dtype, expected);
+}
+
+double fovea_attention_lse_bound(double expected, const fovea_attention_error *row) {
+    return (2e-6 * fabs(expected) + 2e-6) * row->lse_factor;
 }
 
 /* ---- Whole problems ------------------------------------------------------------------------- */
@@ -187,32 +205,26 @@ void fovea_bound_attention(const fovea_problem *problem, int output, const doubl
                            double *bound) {
     fovea_attention_call call;
     fovea_attention_describe(problem, &call);
-    int64_t rows = call.value_size
-                       ? fovea_view_elements(&problem->views[FOVEA_ATTENTION_OUT]) / call.value_size
-                       : 0;
+    bool lse = output == FOVEA_ATTENTION_LSE;
+    int64_t size = lse ? 1 : call.value_size;
+    int64_t rows = size ? fovea_view_elements(&problem->views[output]) / size : 0;
     double *scores = malloc(((size_t)call.key_length + 1) * sizeof *scores);
     double *out = malloc(((size_t)call.value_size + 1) * sizeof *out);
     fovea_attention_error *errors = calloc((size_t)rows + 1, sizeof *errors);
-    double largest = 0;
-    for (int64_t b = 0; scores && out && errors && b < call.batch; b++) {
+    for (int64_t b = 0; scores && out && errors && rows && b < call.batch; b++) {
         fovea_sequence sequence = fovea_attention_sequence(&call, b);
         for (int64_t h = 0; h < call.query_heads; h++)
             for (int64_t i = 0; i < sequence.query_count; i++) {
-                double lse;
-                fovea_reference_attention_row(&call, &sequence, h, i, scores, out, &lse);
-                fovea_attention_error error =
-                    fovea_reference_attention_error(&call, &sequence, h, scores, out);
-                if (error.textbook > largest) largest = error.textbook;
-                int64_t number = fovea_attention_lse_number(&call, &sequence, h, i);
-                if (output == FOVEA_ATTENTION_LSE)
-                    bound[number] = (2e-6 * fabs(lse) + 2e-6) * error.lse_factor;
-                else
-                    errors[fovea_attention_out_number(&call, &sequence, h, i)] = error;
+                fovea_reference_attention_row(&call, &sequence, h, i, scores, out, NULL);
+                int64_t number = lse ? fovea_attention_lse_number(&call, &sequence, h, i)
+                                     : fovea_attention_out_number(&call, &sequence, h, i);
+                errors[number] = fovea_reference_attention_error(&call, &sequence, h, scores, out);
             }
     }
-    for (int64_t r = 0; output == FOVEA_ATTENTION_OUT && errors && r < rows; r++)
-        for (int64_t d = r * call.value_size; d < (r + 1) * call.value_size; d++)
-            bound[d] = fovea_attention_out_bound(&call, expected[d], &errors[r], largest);
+    if (errors) fovea_attention_join_errors(errors, rows);
+    for (int64_t e = 0; errors && e < rows * size; e++)
+        bound[e] = lse ? fovea_attention_lse_bound(expected[e], &errors[e])
+                       : fovea_attention_out_bound(&call, expected[e], &errors[e / size]);
     free(scores), free(out), free(errors);
 }
 

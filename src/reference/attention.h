@@ -26,9 +26,13 @@ fovea_attention_error fovea_reference_attention_error(const fovea_attention_call
                                                       const fovea_sequence *sequence, int64_t head,
                                                       const double *scores, const double *out);
 
-/* The bound of an element of `out` from the row's error and the largest textbook error of all rows
- * that are compared. */
+/* Bounds are in terms of the largest |s| and the largest textbook error of all rows that are
+ * compared: gives these to every row. */
+void fovea_attention_join_errors(fovea_attention_error *errors, int64_t count);
+
+/* The bounds of an element of `out` and of lse, from the row's joined error. */
 double fovea_attention_out_bound(const fovea_attention_call *call, double expected,
-                                 const fovea_attention_error *row, double largest_textbook);
+                                 const fovea_attention_error *row);
+double fovea_attention_lse_bound(double expected, const fovea_attention_error *row);
 
 #endif

@@ -144,12 +144,16 @@ bool fovea_view_same_elements(const fovea_view *a, const fovea_view *b) {
     return true;
 }
 
+fovea_range fovea_view_range(const fovea_view *view) {
+    int64_t low, high;
+    if (!view->data || fovea_view_elements(view) == 0) return (fovea_range){NULL, NULL};
+    byte_range(view, &low, &high);
+    return (fovea_range){view->data + low, view->data + high};
+}
+
 bool fovea_view_ranges_meet(const fovea_view *a, const fovea_view *b) {
-    int64_t low_a, high_a, low_b, high_b;
-    if (fovea_view_elements(a) == 0 || fovea_view_elements(b) == 0) return false;
-    byte_range(a, &low_a, &high_a);
-    byte_range(b, &low_b, &high_b);
-    return a->data + low_a < b->data + high_b && b->data + low_b < a->data + high_a;
+    fovea_range x = fovea_view_range(a), y = fovea_view_range(b);
+    return x.first < y.end && y.first < x.end;
 }
 
 char *fovea_view_address(const fovea_view *view, int64_t number) {

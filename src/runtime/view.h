@@ -24,6 +24,11 @@ bool fovea_view_is_contiguous(const fovea_view *view);
 /* True if two different indices share an element (a zero stride, say). */
 bool fovea_view_overlaps_itself(const fovea_view *view);
 bool fovea_view_same_elements(const fovea_view *a, const fovea_view *b);
+/* The addresses that a view spans, [first, end); both NULL if it has no elements. */
+typedef struct fovea_range {
+    const char *first, *end;
+} fovea_range;
+fovea_range fovea_view_range(const fovea_view *view);
 /* True if the address ranges of two views meet. */
 bool fovea_view_ranges_meet(const fovea_view *a, const fovea_view *b);
 

@@ -1,14 +1,9 @@
 /* Tables stay within the window, lose unimportant columns first, and figures read well. */
 #include "bench_columns.h"
+#include "test.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 static const fovea_column columns[] = {{"arm", 0, true},
                                        {"time", 9, false},

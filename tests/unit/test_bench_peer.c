@@ -2,19 +2,15 @@
  * happened, within its time, and leave no process. */
 #define _GNU_SOURCE
 #include "bench_peer.h"
+#include "test.h"
 
 #include <errno.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 static int memory;
 

@@ -1,13 +1,8 @@
 /* The statistics of timings against values worked out by hand. */
 #include "bench_statistics.h"
+#include "test.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 
 static void near(double actual, double expected) {
     assert_true(fabs(actual - expected) <= 1e-12 * fmax(1, fabs(expected)));

@@ -24,6 +24,7 @@ typedef enum algorithm { TEXTBOOK, FUSED, FLASH } algorithm;
 typedef struct plan {
     algorithm algorithm;
     int64_t block_keys, block_rows; /* block_rows: a multiple of TILE_ROWS */
+    int64_t value_keys;             /* keys at a time in the product with v */
     int64_t superblocks;            /* of a key head, by the longest sequence */
     int64_t items;
     int threads;
@@ -63,7 +64,16 @@ static bool needs_conversion(const fovea_attention_call *call, const fovea_view 
     return call->paged || view->dtype != FOVEA_F32 || view->stride[3] != 1;
 }
 
-/* A thread more than this many FLOPs apiece costs more to wake than it brings. */
+/* Values are read a row a key, over and over. Rows 2 KiB apart or more share few sets of L1 and take
+ * a page each, so where several tiles read them a dense copy pays (bshd, 8 heads of 128: 77 % of the
+ * peak in place, 83 % with v copied; copying k too gains nothing). */
+static bool values_are_far(const fovea_attention_call *call, int64_t block_rows) {
+    int64_t stride = call->v.stride[2];
+    return (stride >= 512 || stride <= -512) && stride != call->value_size &&
+           block_rows > TILE_ROWS;
+}
+
+/* A thread that would get less than half a million FLOPs costs more to wake than it brings. */
 static int threads_that_pay(const fovea_attention_call *call, int threads) {
     double operations = 2 * (double)(call->head_size + call->value_size) *
                         (double)(call->batch * call->query_heads) * (double)call->query_length *
@@ -75,13 +85,14 @@ static int threads_that_pay(const fovea_attention_call *call, int threads) {
 static plan make_plan(const fovea_attention_call *call, algorithm algorithm, int threads) {
     plan p = {.algorithm = algorithm, .threads = threads_that_pay(call, threads)};
     p.block_keys = keys_of_a_block(call, algorithm);
+    p.value_keys = keys_of_a_block(call, FLASH);
     p.block_rows = algorithm == TEXTBOOK ? TILE_ROWS : rows_of_a_block(call, p.threads);
     int64_t rows = call->query_length * call->group;
     p.superblocks = (rows + p.block_rows - 1) / p.block_rows;
     p.items = p.superblocks * call->batch * call->key_heads;
     if (p.items < p.threads) p.threads = (int)larger(p.items, 1);
     p.convert_keys = needs_conversion(call, &call->k);
-    p.convert_values = needs_conversion(call, &call->v);
+    p.convert_values = needs_conversion(call, &call->v) || values_are_far(call, p.block_rows);
     p.keys_floats = (size_t)(p.convert_keys ? round_up(p.block_keys * call->head_size, 16) : 0);
     p.values_floats =
         (size_t)(p.convert_values ? round_up(p.block_keys * call->value_size, 16) : 0);
@@ -211,21 +222,24 @@ static void score_tile(const tile_context *at, const tile *t, const segment *seg
     }
 }
 
-/* A first block must set all columns of out, so it is not cut. */
+/* Long strips are taken in pieces that L1 holds. What comes first sets `out` instead of adding. */
 static void add_values(const tile_context *at, tile *t, const segment *segments, int count,
-                       int64_t keys, rows_of_block v, const float *p) {
+                       rows_of_block v, const float *p) {
     int64_t size = at->call->value_size;
-    if (!t->started || count == 1) {
-        micro[t->vectors].values(keys, size, p, TILE_ROWS, v.data, v.stride, t->out, !t->started);
-        t->started = true;
-        return;
-    }
     for (int i = 0; i < count; i++) {
         const segment *g = &segments[i];
         if (g->vectors == 0) continue;
+        if (!t->started && g->vectors < t->vectors) {
+            memset(t->out, 0, (size_t)(size * TILE_ROWS) * sizeof(float));
+            t->started = true;
+        }
         int64_t lane = g->vector * VF_WIDTH;
-        micro[g->vectors].values(g->keys, size, p + g->start * TILE_ROWS + lane, TILE_ROWS,
-                                 v.data + g->start * v.stride, v.stride, t->out + lane, false);
+        for (int64_t j = g->start; j < g->start + g->keys; j += at->value_keys) {
+            int64_t keys = smaller(at->value_keys, g->start + g->keys - j);
+            micro[g->vectors].values(keys, size, p + j * TILE_ROWS + lane, TILE_ROWS,
+                                     v.data + j * v.stride, v.stride, t->out + lane, !t->started);
+            t->started = true;
+        }
     }
 }
 
@@ -240,7 +254,7 @@ static void attend_block(const tile_context *at, tile *t, int64_t key, int64_t k
     if (at->general || edge) limit_scores(t, s, key, keys, maximum);
     softmax_block(t, s, keys, maximum, at->call->value_size);
     if (at->call->options->dropout > 0) drop_elements(at, t, s, key, keys);
-    add_values(at, t, segments, count, keys, v, s);
+    add_values(at, t, segments, count, v, s);
 }
 
 /* ---- Work items ------------------------------------------------------------------------------------- */
@@ -256,6 +270,7 @@ static tile_context item_context(const plan *p, const fovea_attention_call *call
         .call = call,
         .sequence = fovea_attention_sequence(call, head / call->key_heads),
         .key_head = head % call->key_heads,
+        .value_keys = p->value_keys,
         .general = call->has_bias || call->has_mask || call->has_slopes || isfinite(call->softcap),
         .limited = causal || call->options->window_left >= 0 || call->options->window_right >= 0};
     *first_row = block * p->block_rows;
@@ -348,7 +363,8 @@ static void textbook_values(const plan *p, const fovea_attention_call *call, voi
     for (int64_t j = 0; j < at.sequence.key_count; j += p->block_keys) {
         int64_t keys = smaller(p->block_keys, at.sequence.key_count - j);
         rows_of_block v = fetch_rows(&at, &call->v, p->convert_values, j, keys, s->values);
-        add_values(&at, &t, NULL, 1, keys, v, scores + j * TILE_ROWS);
+        const segment all = {0, keys, 0, t.vectors};
+        add_values(&at, &t, &all, 1, v, scores + j * TILE_ROWS);
     }
     tile_finish(&at, &t);
 }

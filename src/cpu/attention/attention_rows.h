@@ -47,17 +47,25 @@ static void store_elements(char *row, fovea_dtype dtype, int64_t stride, int64_t
     for (size_t i = 0; target == halves && i < n; i++) p[(int64_t)i * stride] = halves[i];
 }
 
-/* A row as `size` floats, side by side. */
+/* A row as `size` floats, side by side. The branches stand outside the loops. */
 static void convert_row(const char *row, fovea_dtype dtype, int64_t stride, int64_t size,
                         float *out) {
-    int64_t d = 0;
-    for (; d + VF_WIDTH <= size; d += VF_WIDTH)
-        vf_store(out + d, load_elements(row, dtype, stride, d, VF_WIDTH));
-    if (d < size)
-        vf_store_n(out + d, load_elements(row, dtype, stride, d, size - d), (size_t)(size - d));
+    const void *from = row;
+    int64_t d = 0, whole = stride == 1 ? size / VF_WIDTH * VF_WIDTH : 0;
+    if (dtype == FOVEA_F32)
+        for (; d < whole; d += VF_WIDTH) vf_store(out + d, vf_load((const float *)from + d));
+    else if (dtype == FOVEA_F16)
+        for (; d < whole; d += VF_WIDTH) vf_store(out + d, vf_load_f16((const uint16_t *)from + d));
+    else
+        for (; d < whole; d += VF_WIDTH)
+            vf_store(out + d, vf_load_bf16((const uint16_t *)from + d));
+    for (; d < size; d += VF_WIDTH) {
+        int64_t count = smaller(size - d, VF_WIDTH);
+        vf_store_n(out + d, load_elements(row, dtype, stride, d, count), (size_t)count);
+    }
 }
 
-/* VF_WIDTH rows, VF_WIDTH elements of each. The branches stand outside the loops. */
+/* VF_WIDTH rows, VF_WIDTH elements of each. */
 VF_INLINE void load_square(const char *const rows[VF_WIDTH], fovea_dtype dtype, int64_t stride,
                            int64_t d, int64_t count, vf square[VF_WIDTH]) {
     if (count == VF_WIDTH && stride == 1 && dtype == FOVEA_F32)

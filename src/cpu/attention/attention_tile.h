@@ -36,8 +36,9 @@ typedef struct tile_context {
     const fovea_attention_call *call;
     fovea_sequence sequence;
     int64_t key_head;
-    bool general; /* scores need more than lane limits: softcap, bias, slopes, boolean mask */
-    bool limited; /* rows attend different keys */
+    int64_t value_keys; /* at most so many keys at a time in the product with v */
+    bool general;       /* scores need more than lane limits: softcap, bias, slopes, boolean mask */
+    bool limited;       /* rows attend different keys */
 } tile_context;
 
 static inline float head_float(const fovea_view *view, int64_t head) {

@@ -40,7 +40,7 @@
 
 /* Before a loop of at most 16 rounds that must become straight code. */
 #ifdef __clang__
-    #define VF_UNROLLED _Pragma("unroll")
+    #define VF_UNROLLED _Pragma("clang loop unroll(full)")
 #else
     #define VF_UNROLLED _Pragma("GCC unroll 16")
 #endif

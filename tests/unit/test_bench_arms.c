@@ -1,0 +1,193 @@
+/* Verify, then time: a wrong implementation and a wrong peer are refused before a sample is taken, a
+ * right one is timed, and an interrupt ends a case early with what there is. */
+#define _GNU_SOURCE
+#include "bench_arms.h"
+#include "test.h"
+
+#include "router/registry.h"
+
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static bool interrupt_soon;
+
+static void add(const fovea_problem *problem, float last_error, int64_t written) {
+    const float *a = (const float *)(const void *)problem->views[0].data;
+    const float *b = (const float *)(const void *)problem->views[1].data;
+    float *y = (float *)(void *)problem->views[2].data;
+    int64_t count = fovea_view_elements(&problem->views[2]);
+    for (int64_t i = 0; i < count && i < written; i++) y[i] = a[i] + b[i];
+    if (last_error != 0) y[count - 1] += last_error;
+}
+
+static fovea_status right(const fovea_problem *problem, fovea_run *run) {
+    run->threads = 1;
+    add(problem, 0, INT64_MAX);
+    if (interrupt_soon) raise(SIGINT);
+    return FOVEA_OK;
+}
+
+static fovea_status wrong_at_the_end(const fovea_problem *problem, fovea_run *run) {
+    run->threads = 1;
+    add(problem, 1e-3f, INT64_MAX);
+    return FOVEA_OK;
+}
+
+static fovea_status unfinished(const fovea_problem *problem, fovea_run *run) {
+    run->threads = 1;
+    add(problem, 0, 900);
+    return FOVEA_OK;
+}
+
+static fovea_status failing(const fovea_problem *problem, fovea_run *run) {
+    (void)problem, (void)run;
+    return FOVEA_DEVICE_ERROR;
+}
+
+#define TEST_ROW(label, function)                                                                  \
+    { .kernel = "map_add", .name = label, .dtypes = 1u << FOVEA_F32, .run = (function) }
+static const fovea_implementation implementations[] = {
+    TEST_ROW("test/scalar/right", right), TEST_ROW("test/scalar/wrong", wrong_at_the_end),
+    TEST_ROW("test/scalar/unfinished", unfinished), TEST_ROW("test/scalar/failing", failing)};
+
+static fovea_bench_run run;
+
+static void silent(const fovea_bench_run *r, const fovea_bench_case *c, const char *arm) {
+    (void)r, (void)c, (void)arm;
+}
+
+static const fovea_bench_row *row_of(const char *part) {
+    for (int r = 0; r < run.cases[0].row_count; r++)
+        if (strstr(run.cases[0].rows[r].arm, part)) return &run.cases[0].rows[r];
+    return NULL;
+}
+
+/* A peer that says yes to everything and computes nothing. */
+#define LIAR                                                                                       \
+    "while read line <&3; do case $line in *run*) s=0.001; echo '{\"ok\": true, \"seconds\": "     \
+    "[0.001]}' >&4;; *) echo '{\"ok\": true, \"first\": 0.001}' >&4;; esac; done"
+
+static int begin(void **unused) {
+    (void)unused;
+    fovea_message message;
+    const char *command[] = {"sh", "-c", LIAR, "sh", NULL};
+    run = (fovea_bench_run){
+        .options = {.suites = "kernels", .filter = "map_add-n1000", .arms = "test,peer", .seed = 3},
+        .threads = 1,
+        .tier = "scalar",
+        .random = 1};
+    run.options.filter = "*/map_add-n1000";
+    if (!fovea_suites_expand(&run, &message) || run.case_count != 1) return 1;
+    if (fovea_context_create(NULL, &run.context) != FOVEA_OK) return 1;
+    run.memory = memfd_create("test", MFD_CLOEXEC);
+    run.started = fovea_bench_now();
+    fovea_environment_describe(&run);
+    run.peer_count = 1;
+    snprintf(run.peers[0].name, sizeof run.peers[0].name, "liar");
+    run.peers[0].process = fovea_peer_start("liar", command, 1, run.memory, run.peers[0].reason);
+    return !run.peers[0].process;
+}
+
+static int end(void **unused) {
+    (void)unused;
+    fovea_bench_end_peers(&run);
+    fovea_timings_release(&run.cases[0].noise_timings);
+    for (int r = 0; r < run.cases[0].row_count; r++)
+        fovea_timings_release(&run.cases[0].rows[r].timings);
+    free(run.cases[0].rows);
+    free(run.cases[0].monitors);
+    free(run.cases);
+    json_decref(run.environment);
+    json_decref(run.warnings);
+    fovea_context_destroy(run.context);
+    close(run.memory);
+    return 0;
+}
+
+static void refused(const char *part, const char *word) {
+    const fovea_bench_row *row = row_of(part);
+    assert_non_null(row);
+    assert_false(row->verified);
+    assert_int_equal(row->timings.count, 0);
+    if (!strstr(row->reason, word)) fail_msg("«%s» does not say «%s»", row->reason, word);
+}
+
+static void test_only_the_right_one_is_timed(void **unused) {
+    (void)unused;
+    fovea_bench_measure(&run, &run.cases[0], 0.3, silent);
+    assert_true(run.cases[0].done);
+    const fovea_bench_row *row = row_of("test/scalar/right");
+    assert_true(row->verified);
+    assert_true(row->timings.count >= 3);
+    assert_true(row->summary.median > 0 && row->summary.median < 1e-3);
+    refused("test/scalar/wrong", "y[999]");
+    refused("test/scalar/unfinished", "y[");
+    refused("test/scalar/failing", "device error");
+    refused("peer/liar", "beyond");
+    assert_int_equal(fovea_wrong_rows(&run), 3);
+    assert_ptr_equal(fovea_best_row(&run.cases[0], false), row);
+    assert_null(fovea_best_row(&run.cases[0], true));
+    assert_true(run.cases[0].noise_ratio > 0.2 && run.cases[0].noise_ratio < 5);
+}
+
+static void test_the_file_says_so(void **unused) {
+    (void)unused;
+    fovea_message message;
+    char directory[] = "/tmp/fovea-bench-XXXXXX", path[64];
+    assert_non_null(mkdtemp(directory));
+    snprintf(path, sizeof path, "%s/samples.json", directory);
+    assert_true(fovea_bench_write_json(&run, path, &message));
+    json_t *document = json_load_file(path, 0, NULL);
+    assert_int_equal(json_integer_value(json_object_get(document, "format")), 1);
+    const json_t *rows = json_object_get(document, "rows");
+    int verified = 0;
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        const json_t *row = json_array_get(rows, i);
+        verified += json_is_true(json_object_get(row, "verified"));
+        assert_int_equal(json_array_size(json_object_get(row, "samples")) > 0,
+                         json_is_true(json_object_get(row, "verified")));
+    }
+    assert_int_equal(verified, 1);
+    json_decref(document);
+    unlink(path);
+    rmdir(directory);
+    assert_false(fovea_bench_write_json(&run, path, &message));
+    assert_non_null(strstr(message.text, path));
+    assert_false(fovea_bench_write_json(&run, "/dev/null", &message));
+    assert_non_null(strstr(message.text, "regular"));
+}
+
+static void test_an_interrupt_keeps_what_there_is(void **unused) {
+    (void)unused;
+    fovea_bench_case *c = &run.cases[0];
+    fovea_timings_release(&c->noise_timings);
+    for (int r = 0; r < c->row_count; r++) fovea_timings_release(&c->rows[r].timings);
+    free(c->rows);
+    c->rows = NULL;
+    c->row_count = 0;
+    fovea_interrupt_catch();
+    interrupt_soon = true;
+    double start = fovea_bench_now();
+    fovea_bench_measure(&run, c, 20, silent);
+    assert_true(fovea_interrupted());
+    assert_true(fovea_bench_now() - start < 5);
+    assert_true(c->done);
+    assert_true(row_of("test/scalar/right")->verified);
+}
+
+int main(void) {
+    for (size_t i = 0; i < sizeof implementations / sizeof *implementations; i++)
+        if (!fovea_implementation_register(&implementations[i])) return 1;
+    signal(SIGPIPE, SIG_IGN);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_only_the_right_one_is_timed),
+        cmocka_unit_test(test_the_file_says_so),
+        cmocka_unit_test(test_an_interrupt_keeps_what_there_is),
+    };
+    return cmocka_run_group_tests(tests, begin, end);
+}
