@@ -455,6 +455,17 @@ static unsigned size_flags(const bench *b) {
     return flags;
 }
 
+/* Once a run: small tensors cannot be rotated out of a large cache. */
+static void warn_if_warm(const bench *b) {
+    static bool said;
+    if (!b->run->options.cold || said || size_flags(b) & FOVEA_ROW_COLD) return;
+    fovea_bench_warn(b->run,
+                     "%d sets of buffers of %s do not exceed the last-level cache: rows without "
+                     "the flag «cold» are warm",
+                     b->sets, b->c->name);
+    said = true;
+}
+
 static bool throttled(const fovea_bench_case *c) {
     double low = INFINITY, high = 0;
     for (int m = 0; m < c->monitor_count; m++) {
@@ -477,6 +488,7 @@ static void conclude_row(const bench *b, fovea_bench_row *row) {
 static void conclude(bench *b) {
     fovea_bench_case *c = b->c;
     for (int r = 0; r < c->row_count; r++) conclude_row(b, &c->rows[r]);
+    warn_if_warm(b);
     const fovea_bench_row *twin = fovea_find_row(c, c->noise_arm);
     fovea_summary again = fovea_summarise(c->noise_timings.values, c->noise_timings.count);
     if (twin && twin->summary.count && again.count)

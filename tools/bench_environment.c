@@ -234,19 +234,20 @@ void fovea_environment_describe(fovea_bench_run *run) {
 
 void fovea_environment_finish(fovea_bench_run *run) {
     counters end;
-    double resident, steal = 0, foreign_sum = 0, foreign_time = 0, low = INFINITY, high = 0;
+    int looks = 0;
+    double resident, steal = 0, foreign_sum = 0, low = INFINITY, high = 0;
     read_counters(run, &end, &resident);
     if (end.all > first.all) steal = (end.steal - first.steal) / (end.all - first.all);
     for (int i = 0; i < run->case_count; i++) {
         const fovea_bench_case *c = &run->cases[i];
         for (int m = 0; m < c->monitor_count; m++) {
             foreign_sum += c->monitors[m].foreign;
-            foreign_time += 1;
+            looks++;
             low = fmin(low, c->monitors[m].frequency);
             high = fmax(high, c->monitors[m].frequency);
         }
     }
-    double foreign = foreign_time > 0 ? foreign_sum / foreign_time : 0;
+    double foreign = looks ? foreign_sum / looks : 0;
     json_object_set_new(run->environment, "steal_share", json_real(steal));
     json_object_set_new(run->environment, "foreign_share", json_real(foreign));
     if (steal > 0.01)

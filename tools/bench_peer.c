@@ -62,7 +62,8 @@ static void become_worker(pid_t parent, const int descriptors[4], char *const *a
 }
 
 /* The same number of threads for everybody, memory that the C library keeps between calls (results
- * that a peer allocates then cost no page faults), and no device but the processor. */
+ * that a peer allocates then cost no page faults), and no device but the processor. Set in our own
+ * environment, where nothing reads them any more, because a child may not allocate before exec. */
 static void set_worker_environment(int threads) {
     static const char *const counts[] = {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS",
                                          "MKL_NUM_THREADS", "FOVEA_PEER_THREADS"};
@@ -101,7 +102,7 @@ static bool make_channels(int request[2], int reply[2], int *errors) {
 fovea_peer *fovea_peer_start(const char *name, const char *const *command, int threads,
                              int memory_fd, char reason[FOVEA_PEER_REASON]) {
     int request[2] = {-1, -1}, reply[2] = {-1, -1}, errors = -1;
-    char *arguments[COMMAND_MAX + 4], numbers[3][8];
+    char *arguments[COMMAND_MAX + 4], numbers[3][12];
     int count = 0;
     for (; command[count] && count < COMMAND_MAX; count++)
         arguments[count] = (char *)(uintptr_t)command[count];

@@ -302,6 +302,63 @@ static void print_best(const fovea_bench_run *run, const fovea_screen *screen, c
         best->name, 100 * fovea_routed_row(best)->share, count, 100 * fovea_median(shares, count));
 }
 
+/* ---- The catalogue, kernel by kernel -------------------------------------------------------- */
+
+/* "from n 100000" is the crossover: the smallest size from which on ours leads at every larger one. */
+static void kernel_line(const fovea_bench_run *run, const char *suite, int kernel, double noise,
+                        fovea_line *line) {
+    double peers[LINES_MAX], numpy[LINES_MAX];
+    int p = 0, n = 0, cases = 0, ahead = 0;
+    const char *from = NULL;
+    for (int i = 0; i < run->case_count && p < LINES_MAX; i++) {
+        const fovea_bench_case *c = &run->cases[i];
+        const fovea_bench_row *ours = fovea_routed_row(c), *peer = fovea_best_row(c, true), *slow;
+        if (strcmp(c->suite, suite) != 0 || c->definition.index != kernel || !ours || !peer)
+            continue;
+        peers[p] = peer->summary.median / ours->summary.median;
+        bool leads = peers[p++] > noise;
+        if (leads && !from) from = strrchr(c->name, '-') + 2;
+        if (!leads) from = NULL;
+        ahead += leads;
+        cases++;
+        if ((slow = fovea_find_row(c, "peer/numpy")))
+            numpy[n++] = slow->summary.median / ours->summary.median;
+    }
+    *line = (fovea_line){.style = ahead == cases ? FOVEA_GOOD : FOVEA_PLAIN};
+    cell(line, 0, "%s", fovea_catalogue_kernel(kernel)->name);
+    cell(line, 1, "%s", fovea_catalogue_kernel(kernel)->domain);
+    if (!cases) {
+        snprintf(line->note, sizeof line->note, "nothing to compare");
+        line->style = FOVEA_FAINT;
+        return;
+    }
+    cell(line, 2, "%d of %d", ahead, cases);
+    cell(line, 3, "%s%s", from ? "from " : "nowhere", from ? from : "");
+    cell(line, 4, "%.2f×", fovea_median(peers, p));
+    if (n) cell(line, 5, "%.2f×", fovea_median(numpy, n));
+}
+
+static void print_kernels(const fovea_bench_run *run, const fovea_screen *screen,
+                          const char *suite) {
+    static const fovea_column columns[] = {{"kernel", 0, true},
+                                           {"domain", 1, true},
+                                           {"ahead in", 8, false},
+                                           {"leads", 9, true},
+                                           {"vs best peer, median", 10, false},
+                                           {"vs NumPy, median", 7, false}};
+    static fovea_line lines[LINES_MAX];
+    fovea_noise noise = fovea_bench_noise(run);
+    int count = 0, last = -1;
+    for (int i = 0; i < run->case_count && count < LINES_MAX; i++) {
+        const fovea_bench_case *c = &run->cases[i];
+        if (strcmp(c->suite, suite) != 0 || c->definition.index == last) continue;
+        last = c->definition.index;
+        kernel_line(run, suite, last, isnan(noise.ratio) ? 1 : noise.ratio, &lines[count++]);
+    }
+    fputc('\n', screen->file);
+    fovea_columns_print(screen, columns, 6, lines, count);
+}
+
 /* ---- Speed-ups of a suite ------------------------------------------------------------------- */
 
 typedef struct ratios {
@@ -371,6 +428,7 @@ void fovea_bench_print_suite(const fovea_bench_run *run, const char *suite) {
         print_group(run, &screen, suite, "D", "head size");
         print_best(run, &screen, suite);
     }
+    if (fovea_suite_view(suite) == FOVEA_VIEW_KERNELS) print_kernels(run, &screen, suite);
     print_speedups(run, &screen, suite);
     fflush(stdout);
 }

@@ -29,7 +29,8 @@ class Call:
 
 
 class Case:
-    def __init__(self, message, memory):
+    def __init__(self, message, memory, choice):
+        self.choice = choice  # what `fastest` found, shared by all sets of buffers
         self.kernel = message["kernel"]
         self.dtype = message["dtype"]
         self.threads = message["threads"]
@@ -91,14 +92,14 @@ def reduction_axis(case):
     return None if axis is None else int(axis)
 
 
-def fastest(candidates, seconds, repeats=3):
-    """Of several ways to call a library, each a Call, the one that is fastest here."""
-    if len(candidates) == 1:
-        return candidates[0]
-    best, best_time = None, float("inf")
-    for call in candidates:
-        call.run()
-        time = min(seconds(call.run) for _ in range(repeats))
-        if time < best_time:
-            best, best_time = call, time
-    return best
+def fastest(case, builders, seconds, repeats=3):
+    """Of several ways to call a library, each a function that makes a Call, the one that is fastest
+    here. It is found out once a case: further sets of buffers take the same way."""
+    if "way" not in case.choice:
+        times = []
+        for build in builders:
+            call = build()
+            call.run()
+            times.append(min(seconds(call.run) for _ in range(repeats)))
+        case.choice["way"] = times.index(min(times))
+    return builders[case.choice["way"]]()

@@ -52,22 +52,27 @@ def attention(case):
             np.copyto(given[3], out.reshape(given[3].shape), casting="same_kind")
         return run if half else body
 
+    arithmetic = "f32" if half else ""
+
     def whole():
-        attend(q, k, v, out, all_scores, mask, scale)
+        scores = np.empty((b, hkv, hq // hkv, sq, sk), np.float32)
+        return Call(around(lambda: attend(q, k, v, out, scores, mask, scale)),
+                    arithmetic=arithmetic)
 
     def by_head():
-        for i in range(b):
-            for g in range(hkv):
-                for h in range(hq // hkv):
-                    attend(q[i, g, h], k[i, g, 0], v[i, g, 0], out[i, g, h], scores, mask, scale)
+        scores = np.empty((sq, sk), np.float32)
 
-    scores = np.empty((sq, sk), np.float32)
-    arithmetic = "f32" if half else ""
-    candidates = [Call(around(by_head), arithmetic=arithmetic)]
-    if 4 * b * hq * sq * sk <= 1 << 30:
-        all_scores = np.empty((b, hkv, hq // hkv, sq, sk), np.float32)
-        candidates.append(Call(around(whole), arithmetic=arithmetic))
-    return fastest(candidates, seconds, 2)
+        def body():
+            for i in range(b):
+                for g in range(hkv):
+                    for h in range(hq // hkv):
+                        attend(q[i, g, h], k[i, g, 0], v[i, g, 0], out[i, g, h], scores, mask,
+                               scale)
+        return Call(around(body), arithmetic=arithmetic)
+
+    if 4 * b * hq * sq * sk > 1 << 30:
+        return by_head()
+    return fastest(case, [by_head, whole], seconds, 2)
 
 
 def attention_merge(case):

@@ -89,14 +89,13 @@ def attention(case):
 
     for build in [standard] + ([multi_head] if k.shape[1] == hq else []):
         try:
-            call = build()
-            call.run()
-            candidates.append(call)
+            build().run()
+            candidates.append(build)
         except Exception as error:
             reasons.append(str(error))
     if not candidates:
         raise Unserved("; ".join(reasons)[:200])
-    return fastest(candidates, seconds)
+    return candidates[0]() if len(candidates) == 1 else fastest(case, candidates, seconds)
 
 
 def attention_merge(case):

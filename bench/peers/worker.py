@@ -64,7 +64,8 @@ class Worker:
         if line is None:
             return {"ok": False, "unserved": f"no adapter for {message['kernel']}"}
         try:
-            calls = [line(Case({**message, "arguments": arguments}, self.memory))
+            choice = {}
+            calls = [line(Case({**message, "arguments": arguments}, self.memory, choice))
                      for arguments in message["sets"]]
             start = time.monotonic()
             calls[0].run()
