@@ -23,11 +23,11 @@ fovea_verification *fovea_verification_create(const fovea_problem *problem, int6
 void fovea_verification_destroy(fovea_verification *verification);
 
 typedef struct fovea_verdict {
-    bool verified;         /* all compared elements are within the catalogue's bound */
-    bool verified_as_peer; /* within the bound of peers (BENCHMARKING.md, rule 15) */
-    double share;          /* largest error / bound; INFINITY where no bound excuses it */
-    double peer_share;     /* the same for the bound of peers */
-    double error, bound;   /* absolute, at the element where share is largest */
+    bool verified;                 /* all compared elements are within the catalogue's bound */
+    bool verified_as_peer;         /* within the bound of peers (BENCHMARKING.md, rule 15) */
+    double share;                  /* largest error / bound; INFINITY where no bound excuses it */
+    double peer_share;             /* the same for the bound of peers */
+    double error, bound;           /* absolute, at the element where share is largest */
     double peer_error, peer_bound; /* the same where peer_share is largest */
     double expected, actual;
     int output;              /* argument of that element */

@@ -230,8 +230,8 @@ static inline vd vd_set1(double x) { return _mm256_set1_pd(x); }
 static inline vd vd_add(vd a, vd b) { return _mm256_add_pd(a, b); }
 static inline vd vd_load(const double *p) { return _mm256_loadu_pd(p); }
 static inline vd vd_load_n(const double *p, size_t n) {
-    __m256i first = _mm256_cmpgt_epi64(_mm256_set1_epi64x((long long)n),
-                                       _mm256_setr_epi64x(0, 1, 2, 3));
+    __m256i first =
+        _mm256_cmpgt_epi64(_mm256_set1_epi64x((long long)n), _mm256_setr_epi64x(0, 1, 2, 3));
     return _mm256_maskload_pd(p, first);
 }
 static inline void vd_store(double *p, vd x) { _mm256_storeu_pd(p, x); }
