@@ -34,12 +34,16 @@ typedef struct check {
     int first_line[KERNELS_MAX]; /* of the report; the kernel's implementations follow */
     int jobs;
     unsigned seconds;
+    int64_t taken, shown; /* trials; how many when progress was last shown */
 } check;
 
 /* ---- What is to be checked ------------------------------------------------------------------ */
 
 static bool kernel_wanted(const fovea_check_options *options, int kernel) {
-    return !options->kernel || strcmp(options->kernel, fovea_catalogue_kernel(kernel)->name) == 0;
+    const char *name = fovea_catalogue_kernel(kernel)->name;
+    if (options->kernel && strcmp(options->kernel, name) != 0) return false;
+    return !options->implementation ||
+           fovea_implementation_find(kernel, options->implementation) != NULL;
 }
 
 static bool implementation_wanted(const fovea_check_options *options, const char *name) {
@@ -53,8 +57,7 @@ static fovea_status check_names(const fovea_check_options *options, fovea_messag
                           options->kernel);
     if (options->text && !options->kernel)
         return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "a case needs a kernel");
-    for (int k = 0; !found && k < fovea_catalogue_count(); k++)
-        found = kernel_wanted(options, k) && fovea_implementation_find(k, options->implementation);
+    for (int k = 0; !found && k < fovea_catalogue_count(); k++) found = kernel_wanted(options, k);
     if (found) return FOVEA_OK;
     return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "there is no implementation «%s»%s%s",
                       options->implementation, options->kernel ? " of " : "",
@@ -160,11 +163,26 @@ static void work(const check *all, int job, int channel) {
 
 /* ---- Gathering ------------------------------------------------------------------------------ */
 
-static void show_failure(const check *all, const record *r, const fovea_check_line *line,
+/* One line on a terminal that is written over; nothing elsewhere. */
+static void show_progress(check *all, const record *r) {
+    if (!all->options->progress || ++all->taken - all->shown < 50) return;
+    all->shown = all->taken;
+    fprintf(stderr, "\r%lld trials, %lld failed, %s %d of %d\033[K", (long long)all->taken,
+            (long long)all->report->failed, fovea_catalogue_kernel(r->kernel)->name, r->number + 1,
+            all->cases[r->kernel].count);
+}
+
+static void clear_progress(check *all) {
+    if (all->shown) fprintf(stderr, "\r\033[K");
+    all->shown = 0;
+}
+
+static void show_failure(check *all, const record *r, const fovea_check_line *line,
                          const char *text) {
     FILE *stream = all->options->stream;
     const char *kernel = fovea_catalogue_kernel(r->kernel)->name;
     if (!stream || (line->failed > FAILURES_SHOWN && !all->options->verbose)) return;
+    clear_progress(all);
     fprintf(stream,
             "FAILED %s, %s: %s\n    fovea check --kernel %s --implementation %s --case '%s'\n",
             kernel, line->implementation, r->result.text, kernel, line->implementation, text);
@@ -251,7 +269,11 @@ static fovea_status run_workers(check *all, fovea_message *message) {
         }
     }
     close(channel[1]);
-    while (read_record(channel[0], &r)) take(all, &r);
+    while (read_record(channel[0], &r)) {
+        take(all, &r);
+        show_progress(all, &r);
+    }
+    clear_progress(all);
     close(channel[0]);
     reap(all, workers);
     return FOVEA_OK;
@@ -285,7 +307,9 @@ static void print_line(const fovea_check_line *line, FILE *stream) {
     if (!line->has_tier) {
         const fovea_implementation *implementation =
             fovea_implementation_find(line->kernel, line->implementation);
-        fprintf(stream, " not run: this machine does not have %s\n",
+        fprintf(stream, " not run: %s %s\n",
+                getenv("FOVEA_TIER") ? "FOVEA_TIER or this machine rules out"
+                                     : "this machine does not have",
                 fovea_tier_name(implementation->tier));
         return;
     }
@@ -426,6 +450,7 @@ int fovea_command_check(int argc, char **argv) {
     arguments a = {.options = {.effort = FOVEA_NORMAL, .stream = stdout}};
     fovea_check_report report = {0};
     fovea_message message;
+    a.options.progress = isatty(STDERR_FILENO);
     if (argp_parse(&parser, argc, argv, 0, NULL, &a)) return 2;
     fovea_status status = a.list ? fovea_check_list(&a.options, &message)
                                  : fovea_check_run(&a.options, &report, &message);

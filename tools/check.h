@@ -14,6 +14,7 @@ typedef struct fovea_check_options {
     int jobs;         /* processes at a time; 0: as many as processors are allowed */
     unsigned seconds; /* after which a trial is ended; 0: 60 */
     bool verbose;     /* every failure, and why calls were declined */
+    bool progress;    /* a line about it on stderr */
     FILE *stream;     /* where the report goes; NULL: nowhere */
 } fovea_check_options;
 

@@ -335,7 +335,7 @@ static void describe(const fovea_verification *verification, fovea_verdict *verd
     }
     fovea_view place = {.rank = view->rank};
     memcpy(place.shape, index, sizeof index);
-    char text[96], excess[48] = "no difference is allowed";
+    char text[96], excess[48] = "no bound allows that";
     if (isfinite(verdict->share))
         snprintf(excess, sizeof excess, "%.3g of the bound %.3g", verdict->share, verdict->bound);
     snprintf(verdict->where, sizeof verdict->where, "%s%s is %.9g, expected %.9g: %s",
