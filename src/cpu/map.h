@@ -140,35 +140,40 @@ static void map_tile(map_plan *plan) {
     for (int i = 0; i < y->rank - 2; i++) plan->tiles *= y->shape[i];
 }
 
-/* Copies a tile between strided memory and a dense buffer. */
-FOVEA_INLINE void map_copy(size_t size, char *to, int64_t to_row, int64_t to_column,
-                           const char *from, int64_t from_row, int64_t from_column, int64_t rows,
-                           int64_t columns) {
-    const int64_t bytes = (int64_t)size;
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t c = 0; c < columns; c++)
-            memcpy(to + (r * to_row + c * to_column) * bytes,
-                   from + (r * from_row + c * from_column) * bytes, size);
-}
+/* Copies a tile between strided memory and a dense buffer; one of the column strides is 1. */
+#define MAP_COPY(type)                                                                             \
+    static void map_copy_##type(type *to, int64_t to_row, int64_t to_column, const type *from,     \
+                                int64_t from_row, int64_t from_column, int64_t rows,               \
+                                int64_t columns) {                                                 \
+        for (int64_t r = 0; r < rows; r++) {                                                       \
+            type *t = to + r * to_row;                                                             \
+            const type *f = from + r * from_row;                                                   \
+            int64_t c = 0;                                                                         \
+            for (; c + 4 <= columns; c += 4, t += 4 * to_column, f += 4 * from_column) {           \
+                type u = f[0], v = f[from_column], w = f[2 * from_column];                         \
+                type z = f[3 * from_column];                                                       \
+                t[0] = u, t[to_column] = v, t[2 * to_column] = w, t[3 * to_column] = z;            \
+            }                                                                                      \
+            for (; c < columns; c++, t += to_column, f += from_column) *t = *f;                    \
+        }                                                                                          \
+    }
+MAP_COPY(uint32_t)
+MAP_COPY(uint16_t)
 
-static void map_gather(const fovea_view *view, const char *tile, char *buffer, int64_t rows,
-                       int64_t columns) {
+/* Gathers the tile of a view into a buffer, or scatters it from there. */
+static void map_move(const fovea_view *view, void *tile, void *buffer, int64_t rows,
+                     int64_t columns, bool gather) {
     int64_t row = view->rank > 1 ? view->stride[view->rank - 2] : 0;
     int64_t column = view->stride[view->rank - 1];
-    if (fovea_dtype_size(view->dtype) == 4)
-        map_copy(4, buffer, columns, 1, tile, row, column, rows, columns);
+    bool wide = fovea_dtype_size(view->dtype) == 4;
+    if (wide && gather)
+        map_copy_uint32_t(buffer, columns, 1, tile, row, column, rows, columns);
+    else if (wide)
+        map_copy_uint32_t(tile, row, column, buffer, columns, 1, rows, columns);
+    else if (gather)
+        map_copy_uint16_t(buffer, columns, 1, tile, row, column, rows, columns);
     else
-        map_copy(2, buffer, columns, 1, tile, row, column, rows, columns);
-}
-
-static void map_scatter(const fovea_view *view, char *tile, const char *buffer, int64_t rows,
-                        int64_t columns) {
-    int64_t row = view->rank > 1 ? view->stride[view->rank - 2] : 0;
-    int64_t column = view->stride[view->rank - 1];
-    if (fovea_dtype_size(view->dtype) == 4)
-        map_copy(4, tile, row, column, buffer, columns, 1, rows, columns);
-    else
-        map_copy(2, tile, row, column, buffer, columns, 1, rows, columns);
+        map_copy_uint16_t(tile, row, column, buffer, columns, 1, rows, columns);
 }
 
 /* The first element of a tile in each operand. */
@@ -208,7 +213,7 @@ static void map_one_tile(const map_plan *plan, int64_t number) {
                                                     : columns * size;
         packed = packed && !plan->direct[k];
         if (plan->direct[k]) continue;
-        if (k > 0) map_gather(view, at[k], buffers[k], rows, columns);
+        if (k > 0) map_move(view, at[k], buffers[k], rows, columns, true);
         at[k] = buffers[k];
     }
     int last = plan->operands - 1; /* b; a again where there is one input */
@@ -216,7 +221,7 @@ static void map_one_tile(const map_plan *plan, int64_t number) {
     for (int64_t r = 0; r < rows && !packed; r++)
         plan->function(plan->constants, at[1] + r * step[1], at[last] + r * step[last],
                        at[0] + r * step[0], columns, plan->stream && plan->direct[0]);
-    if (!plan->direct[0]) map_scatter(&plan->views[0], y, buffers[0], rows, columns);
+    if (!plan->direct[0]) map_move(&plan->views[0], y, buffers[0], rows, columns, false);
 }
 
 static void map_tiles(const void *task, int64_t begin, int64_t end, int thread) {

@@ -182,8 +182,7 @@ static inline vf vf_erf(vf x) {
  * erfc(x/sqrt 2)/2 above 1, and 1/2 + x Q(x^2) between, where the division in vf_scaled_erfc would
  * cost 7 ULP. 2.9 ULP for x >= -1; below, the error of e^(-x^2/2) grows with x^2/2 ULP. */
 static inline vf vf_gelu(vf x) {
-    vf a = vf_min(vf_set1(13.0f), vf_abs(x)),
-       square = vf_mul(a, a); /* beyond 13 it is under 2^-119 */
+    vf a = vf_min(vf_set1(14.5f), vf_abs(x)), square = vf_mul(a, a); /* e^(-14.5^2/2) is 0 */
     vf gauss = vf_exp(vf_mul(square, vf_set1(-0.5f)));
     vf half = vf_mul(vf_set1(0.5f), vf_scaled_erfc(vf_mul(a, vf_set1(0x1.6a09e6p-1f))));
     vf tail = vf_mul(gauss, half);
