@@ -1,6 +1,8 @@
 /* The command `fovea`: finds the subcommand and hands over. */
 #include "commands.h"
 
+#include <argp.h>
+#include <errno.h>
 #include <fovea/fovea.h>
 #include <stdio.h>
 #include <string.h>
@@ -40,12 +42,25 @@ static int usage(FILE *file, int code) {
     return code;
 }
 
+/* The subcommand calls itself «fovea check» in what it says. Output that could not be written, to a
+ * full disk say, is a failure. */
+static int run(int (*command)(int argc, char **argv), int argc, char **argv) {
+    char name[32];
+    snprintf(name, sizeof name, "fovea %s", argv[1]);
+    argv[1] = name;
+    argp_err_exit_status = 2;
+    int code = command(argc - 1, argv + 1);
+    if (fflush(stdout) == 0 && !ferror(stdout)) return code;
+    fprintf(stderr, "%s: standard output cannot be written: %s\n", name, strerror(errno));
+    return code ? code : 1;
+}
+
 int main(int argc, char **argv) {
     if (argc < 2) return usage(stderr, 2);
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) return usage(stdout, 0);
     if (strcmp(argv[1], "--version") == 0) return printf("fovea %s\n", fovea_version()), 0;
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
-        if (strcmp(argv[1], commands[i].name) == 0) return commands[i].run(argc - 1, argv + 1);
+        if (strcmp(argv[1], commands[i].name) == 0) return run(commands[i].run, argc, argv);
     fprintf(stderr, "fovea: there is no command «%s»\n", argv[1]);
     return usage(stderr, 2);
 }
