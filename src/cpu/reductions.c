@@ -2,7 +2,11 @@
  *
  * If memory runs along the reduced axis, each output is the sum of contiguous runs (slices). If it
  * runs along an axis that is kept, whole rows are added (columns). Axes are ordered by their
- * strides, so that both cases read memory in its order. */
+ * strides, so that both cases read memory in its order.
+ *
+ * One thread of a Xeon (Sapphire Rapids), avx512, 10^7 f32: 31 GB/s along all axes, 32 along the
+ * last and 28 along the first of [4000, 2500], 31 along the first of [10^6, 10]; a loop that only
+ * reads reaches 30 to 33. Two threads: 62, 63, 47, 62. */
 #include "cpu/threads.h"
 #include "cpu/tree.h"
 
