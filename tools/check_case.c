@@ -510,6 +510,19 @@ static void attention_case(int kernel, const int *choice, double limit, fovea_ch
     shrink(check, limit, choice[SEED] & 1);
 }
 
+/* Equal values over as many keys as there are: errors of a long sum do not cancel. */
+static bool attention_long_sums(int kernel, double limit, fovea_check_cases *cases) {
+    enum { LONGEST = 16, CONSTANT = 2 }; /* in sequence_lengths and attention_data */
+    for (int dtype = 0; dtype < 3; dtype++) {
+        int choice[FACTORS_MAX] = {
+            [LSE] = 1, [KEYS] = LONGEST, [DATA] = CONSTANT, [DTYPE] = dtype, [SEED] = 1};
+        fovea_check_case check;
+        attention_case(kernel, choice, limit, &check);
+        if (!append(cases, &check)) return false;
+    }
+    return true;
+}
+
 /* Every length, head size and option by itself first: what fails here says what is wrong. */
 static bool attention_singles(int kernel, double limit, fovea_check_cases *cases) {
     for (int f = 0; f < ATTENTION_FACTORS; f++)
@@ -521,7 +534,7 @@ static bool attention_singles(int kernel, double limit, fovea_check_cases *cases
             attention_case(kernel, choice, limit, &check);
             if (!append(cases, &check)) return false;
         }
-    return true;
+    return attention_long_sums(kernel, limit, cases);
 }
 
 static bool attention_cases(int kernel, fovea_effort effort, cover *cover,
