@@ -31,7 +31,7 @@ const fovea_kernel fovea_rows_normalization[] = {
      .parameters = {{"eps", FOVEA_REAL, 1e-5, NULL, "added to the variance"}},
      .operations = "7*B*D",
      .bytes = "2*s*B*D",
-     .bench = "B=max(1,floor(N/9765)),D=9765",
+     .bench = "B=max(1,floor(N/9765)),D=9765,gamma=1,beta=1",
      .bound_text = "c eps (|gamma| ((|x| + mean|x|) r + |h|) + |beta|), c = 8 + ceil(log2 D), r = "
                    "1/sqrt(var+eps), h = (x-mean) r",
      .check = FOVEA_HOOK(fovea_check_epsilon),
