@@ -502,7 +502,9 @@ static void attention_case(int kernel, const int *choice, double limit, fovea_ch
     fovea_case_set(c, "block_rows", (double)blocks[choice[BLOCKS]][0]);
     fovea_case_set(c, "block_keys", (double)blocks[choice[BLOCKS]][1]);
     c->layout = (fovea_layout)choice[MEMORY];
-    c->data = attention_data[choice[DATA]];
+    /* Blocks of one key make one chain of the whole sum, where errors of equal values add up. */
+    bool chain = blocks[choice[BLOCKS]][1] == 1;
+    c->data = chain ? FOVEA_DATA_ROW : attention_data[choice[DATA]];
     c->seed = (uint64_t)choice[SEED];
     if (choice[VARIANT] == FOVEA_VARIANT_EXPAND && !choice[SEQUENCES])
         check->variant = FOVEA_VARIANT_EXPAND;
