@@ -6,6 +6,7 @@
 #include "bench_arms.h"
 #include "bench_columns.h"
 #include "commands.h"
+#include "router/registry.h"
 #include "runtime/processor.h"
 
 #include <argp.h>
@@ -283,6 +284,22 @@ static bool check_json_path(const char *path, fovea_message *message) {
     return false;
 }
 
+/* Patterns that nothing matches would measure nothing, and look like a success. */
+static bool check_arms(const fovea_bench_run *run, fovea_message *message) {
+    const char *patterns = run->options.arms;
+    for (int c = 0; patterns && c < run->case_count; c++) {
+        int kernel = run->cases[c].definition.index;
+        for (int i = 0; i < fovea_implementation_count(kernel); i++)
+            if (fovea_arm_chosen(patterns, fovea_implementation_at(kernel, i)->name)) return true;
+    }
+    if (!patterns || fovea_arm_chosen(patterns, "peer/numpy,torch,openvino,onnxruntime,mlx,jax"))
+        return true;
+    fovea_fail(message, FOVEA_INVALID_ARGUMENT,
+               "--arms=%s: no implementation of these cases and no peer has that in its name",
+               patterns);
+    return false;
+}
+
 int fovea_command_bench(int argc, char **argv) {
     static const struct argp parser = {
         .options = option_table,
@@ -296,6 +313,7 @@ int fovea_command_bench(int argc, char **argv) {
     if (argp_parse(&parser, argc, argv, 0, NULL, &run.options)) return 2;
     bool good = fovea_suites_expand(&run, &message);
     if (good && run.options.list) return list(&run), release(&run), 0;
+    if (good) good = check_arms(&run, &message);
     if (good && run.options.json) good = check_json_path(run.options.json, &message);
     if (!good || !begin(&run, &message)) {
         fprintf(stderr, "fovea bench: %s\n", message.text);

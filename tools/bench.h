@@ -136,6 +136,9 @@ void fovea_monitor_take(const fovea_bench_run *run, fovea_monitor *monitor);
 void fovea_bench_warn(fovea_bench_run *run, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
+/* Whether the name of an arm has one of the comma-separated patterns in it. */
+bool fovea_arm_chosen(const char *patterns, const char *name);
+
 /* Peers of a run (bench_arms.c) */
 void fovea_bench_start_peers(fovea_bench_run *run);
 void fovea_bench_end_peers(fovea_bench_run *run);

@@ -150,7 +150,7 @@ static fovea_bench_row *new_row(bench *b, const char *name, bool peer) {
 }
 
 /* A list of patterns; a part of the name is enough. */
-static bool chosen(const char *list, const char *name) {
+bool fovea_arm_chosen(const char *list, const char *name) {
     char pattern[FOVEA_ARM_NAME + 2], one[FOVEA_ARM_NAME];
     for (const char *at = list; *at; at += strcspn(at, ","), at += *at == ',') {
         snprintf(one, sizeof one, "%.*s", (int)strcspn(at, ","), at);
@@ -178,7 +178,8 @@ static void list_arms(bench *b) {
     for (int i = 0; i < fovea_implementation_count(problem->index); i++) {
         const fovea_implementation *candidate = fovea_implementation_at(problem->index, i);
         bool serves = fovea_implementation_serves(candidate, problem, reason, sizeof reason);
-        if (patterns ? !chosen(patterns, candidate->name) : !serves || !by_default(b, candidate))
+        if (patterns ? !fovea_arm_chosen(patterns, candidate->name)
+                     : !serves || !by_default(b, candidate))
             continue;
         fovea_bench_row *row = new_row(b, candidate->name, false);
         if (!row) return;
@@ -191,7 +192,7 @@ static void list_arms(bench *b) {
     }
     for (int p = 0; p < b->run->peer_count; p++) {
         snprintf(name, sizeof name, "peer/%s", b->run->peers[p].name);
-        if (!b->run->peers[p].process || (patterns && !chosen(patterns, name))) continue;
+        if (!b->run->peers[p].process || (patterns && !fovea_arm_chosen(patterns, name))) continue;
         fovea_bench_row *row = new_row(b, name, true);
         if (!row) return;
         b->arms[b->arm_count++] =

@@ -15,7 +15,7 @@ static double gelu_tanh(double x) {
     return x / (1 + exp(-2 * z));
 }
 
-static void map_gelu(const fovea_problem *problem, double *const outputs[]) {
+static bool map_gelu(const fovea_problem *problem, double *const outputs[]) {
     const fovea_map_gelu_options *options = problem->options;
     bool by_tanh = options->approximate == FOVEA_MAP_GELU_APPROXIMATE_TANH;
     int64_t count = fovea_view_elements(&problem->views[1]);
@@ -23,6 +23,7 @@ static void map_gelu(const fovea_problem *problem, double *const outputs[]) {
         double x = fovea_view_read(&problem->views[0], i);
         outputs[1][i] = by_tanh ? gelu_tanh(x) : gelu(x);
     }
+    return true;
 }
 
 const fovea_reference fovea_references_activations[] = {{"map_gelu", map_gelu}, {0}};

@@ -184,7 +184,7 @@ int64_t fovea_attention_out_number(const fovea_attention_call *call, const fovea
     return fovea_attention_lse_number(call, sequence, head, i);
 }
 
-static void attention(const fovea_problem *problem, double *const outputs[]) {
+static bool attention(const fovea_problem *problem, double *const outputs[]) {
     fovea_attention_call call;
     fovea_attention_describe(problem, &call);
     double *out = outputs[FOVEA_ATTENTION_OUT], *lses = outputs[FOVEA_ATTENTION_LSE];
@@ -198,7 +198,9 @@ static void attention(const fovea_problem *problem, double *const outputs[]) {
                     out + fovea_attention_out_number(&call, &sequence, h, i) * call.value_size,
                     lses ? lses + fovea_attention_lse_number(&call, &sequence, h, i) : NULL);
     }
+    bool enough = scores != NULL;
     free(scores);
+    return enough;
 }
 
 void fovea_bound_attention(const fovea_problem *problem, int output, const double *expected,
@@ -240,7 +242,7 @@ static double largest_lse(const fovea_view *lses, int64_t parts, int64_t rows, i
     return maximum;
 }
 
-static void attention_merge(const fovea_problem *problem, double *const outputs[]) {
+static bool attention_merge(const fovea_problem *problem, double *const outputs[]) {
     const fovea_view *values = &problem->views[0], *lses = &problem->views[1];
     int64_t parts = values->shape[0], size = values->shape[4];
     int64_t rows = values->shape[1] * values->shape[2] * values->shape[3];
@@ -258,6 +260,7 @@ static void attention_merge(const fovea_problem *problem, double *const outputs[
         for (int64_t d = 0; d < size && maximum != -INFINITY; d++) out[d] /= sum;
         if (outputs[3]) outputs[3][row] = maximum == -INFINITY ? maximum : maximum + log(sum);
     }
+    return true;
 }
 
 void fovea_bound_merge(const fovea_problem *problem, int output, const double *expected,

@@ -7,7 +7,7 @@ static double read_or(const fovea_view *view, int64_t i, double otherwise) {
     return view ? fovea_view_read(view, i) : otherwise;
 }
 
-static void layer_norm(const fovea_problem *problem, double *const outputs[]) {
+static bool layer_norm(const fovea_problem *problem, double *const outputs[]) {
     const fovea_layer_norm_options *options = problem->options;
     const fovea_view *x = &problem->views[0];
     const fovea_view *gamma = fovea_problem_view(problem, "gamma");
@@ -26,6 +26,7 @@ static void layer_norm(const fovea_problem *problem, double *const outputs[]) {
             outputs[1][i] = read_or(gamma, i % n, 1) * (fovea_view_read(x, i) - mean) * r +
                             read_or(beta, i % n, 0);
     }
+    return true;
 }
 
 const fovea_reference fovea_references_normalization[] = {{"layer_norm", layer_norm}, {0}};

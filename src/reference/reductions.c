@@ -1,7 +1,7 @@
 /* Domain 1, reductions, in double (f64 inputs: in long double). */
 #include "reference/reference.h"
 
-static void reduce_sum(const fovea_problem *problem, double *const outputs[]) {
+static bool reduce_sum(const fovea_problem *problem, double *const outputs[]) {
     const fovea_view *x = &problem->views[0];
     int axis = fovea_problem_axis(problem);
     int64_t count = fovea_view_elements(&problem->views[1]);
@@ -20,6 +20,7 @@ static void reduce_sum(const fovea_problem *problem, double *const outputs[]) {
         }
         outputs[1][i] = (double)sum;
     }
+    return true;
 }
 
 const fovea_reference fovea_references_reductions[] = {{"reduce_sum", reduce_sum}, {0}};

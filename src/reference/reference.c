@@ -32,10 +32,7 @@ bool fovea_reference_run(const fovea_problem *problem, double *outputs[FOVEA_ARG
             outputs[a] = malloc((elements + 1) * sizeof(double));
         enough &= outputs[a] != NULL;
     }
-    if (enough) {
-        fovea_reference_find(problem->index)(problem, outputs);
-        return true;
-    }
+    if (enough && fovea_reference_find(problem->index)(problem, outputs)) return true;
     for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++) free(outputs[a]), outputs[a] = NULL;
     return false;
 }

@@ -5,8 +5,9 @@
 #include "catalogue/problem.h"
 
 /* outputs[a]: dense row-major doubles for output argument a, NULL if it is not given. In-place
- * arguments are read from the problem's views and their new values written to outputs. */
-typedef void fovea_reference_function(const fovea_problem *problem, double *const outputs[]);
+ * arguments are read from the problem's views and their new values written to outputs. False if
+ * memory is short. */
+typedef bool fovea_reference_function(const fovea_problem *problem, double *const outputs[]);
 
 typedef struct fovea_reference {
     const char *kernel;

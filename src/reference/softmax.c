@@ -4,7 +4,7 @@
 #include <math.h>
 
 /* A NaN or +inf in the row, or -inf throughout, makes e^(x-m) NaN for the maximum m. */
-static void softmax_stable(const fovea_problem *problem, double *const outputs[]) {
+static bool softmax_stable(const fovea_problem *problem, double *const outputs[]) {
     const fovea_view *x = &problem->views[0];
     int64_t columns = x->shape[x->rank - 1], count = fovea_view_elements(x);
     for (int64_t row = 0; columns > 0 && row < count / columns; row++) {
@@ -20,6 +20,7 @@ static void softmax_stable(const fovea_problem *problem, double *const outputs[]
         }
         for (int64_t i = row * columns; i < (row + 1) * columns; i++) outputs[1][i] /= sum;
     }
+    return true;
 }
 
 const fovea_reference fovea_references_softmax[] = {{"softmax_stable", softmax_stable}, {0}};
