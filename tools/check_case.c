@@ -525,6 +525,20 @@ static bool attention_long_sums(int kernel, double limit, fovea_check_cases *cas
     return true;
 }
 
+/* The calls that users make most, over several tiles and blocks, at every effort. */
+static bool attention_plain(int kernel, fovea_check_cases *cases) {
+    for (int dtype = 0; dtype < 3; dtype++)
+        for (int causal = 0; causal < 2; causal++) {
+            int choice[FACTORS_MAX] = {[LSE] = 1, [DTYPE] = dtype, [CAUSAL] = causal, [SEED] = 1};
+            fovea_check_case check;
+            attention_case(kernel, choice, INFINITY, &check);
+            fovea_case_extent(&check.c, "Sq", 129);
+            fovea_case_extent(&check.c, "Sk", 257);
+            if (!append(cases, &check)) return false;
+        }
+    return true;
+}
+
 /* Every length, head size and option by itself first: what fails here says what is wrong. */
 static bool attention_singles(int kernel, double limit, fovea_check_cases *cases) {
     for (int f = 0; f < ATTENTION_FACTORS; f++)
@@ -545,6 +559,7 @@ static bool attention_cases(int kernel, fovea_effort effort, cover *cover,
     static const double limits[] = {2e6, 2e7, 4e8};
     for (int f = 0; f < ATTENTION_FACTORS; f++)
         add_factor(cover, attention_factors[f].values, attention_factors[f].ordinary);
+    if (!attention_plain(kernel, cases)) return false;
     if (effort != FOVEA_QUICK && !attention_singles(kernel, limits[effort], cases)) return false;
     for (int i = 0; i < counts[effort]; i++) {
         int choice[FACTORS_MAX];
