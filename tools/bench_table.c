@@ -114,9 +114,9 @@ static void arm_line(const fovea_bench_case *c, const fovea_bench_row *row, fove
         line->style = FOVEA_FAINT;
     } else {
         snprintf(line->note, sizeof line->note, "%s%s",
-                 row->verified                      ? "was not timed"
-                 : row->bound > 0 || row->error > 0 ? "WRONG: "
-                                                    : "",
+                 row->verified                 ? "was not timed"
+                 : !(row->error <= row->bound) ? "WRONG: "
+                                               : "failed: ",
                  row->verified  ? ""
                  : *row->reason ? row->reason
                                 : "was not verified");
