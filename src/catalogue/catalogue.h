@@ -64,6 +64,9 @@ typedef struct fovea_parameter {
 /* The default of `axis`: reduce over all of them. */
 #define FOVEA_ALL_AXES_VALUE ((double)INT32_MIN)
 
+/* The dtypes of most domains. */
+#define FOVEA_FLOATS (1u << FOVEA_F32 | 1u << FOVEA_F16 | 1u << FOVEA_BF16)
+
 /* What a difference from the reference may be. Bounds are total absolute errors and include the
  * rounding of the output. */
 typedef void fovea_bound_function(const fovea_problem *problem, int output, const double *expected,

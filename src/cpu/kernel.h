@@ -20,8 +20,6 @@
     #define FOVEA_CPU_NAME(algorithm) "cpu/neon/" algorithm
 #endif
 
-#define FOVEA_FLOATS (1u << FOVEA_F32 | 1u << FOVEA_F16 | 1u << FOVEA_BF16)
-
 /* For functions whose arguments are meant as constants: a dtype, an operation. */
 #define FOVEA_INLINE static inline __attribute__((always_inline))
 

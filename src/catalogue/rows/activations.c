@@ -8,7 +8,7 @@ const fovea_kernel fovea_rows_activations[] = {
      .definition = "none: y = x/2 (1 + erf(x/sqrt 2)); tanh: y = x/2 (1 + tanh(sqrt(2/pi) (x + "
                    "0.044715 x^3)))",
      .source = "Hendrycks and Gimpel, Gaussian error linear units, 2016",
-     .dtypes = 1u << FOVEA_F32 | 1u << FOVEA_F16 | 1u << FOVEA_BF16,
+     .dtypes = FOVEA_FLOATS,
      .arguments = {{.name = "x", .shape = "N..."},
                    {.name = "y", .shape = "N...", .role = FOVEA_OUTPUT}},
      .parameters = {{"approximate", FOVEA_CHOICE, 0, "none,tanh", "which definition"}},

@@ -5,7 +5,6 @@
 
 #include <math.h>
 
-#define FLOATS (1u << FOVEA_F32 | 1u << FOVEA_F16 | 1u << FOVEA_BF16)
 #define F32_ONLY (1u << FOVEA_F32)
 #define I32_ONLY (1u << FOVEA_I32)
 #define BOOLEAN (1u << FOVEA_BOOL | 1u << FOVEA_U8)
@@ -27,7 +26,7 @@ const fovea_kernel fovea_rows_attention[] = {
          "block_table and seqused_k. Dropout keeps p[b,h,i,j] if u < 1 - dropout, u = word j mod 4 "
          "of Philox4x32-10 with counter (floor(j/4), i, b Hq + h, dropout_offset) and key seed, as "
          "floor(word/2^8) 2^-24.",
-     .dtypes = FLOATS,
+     .dtypes = FOVEA_FLOATS,
      .arguments =
          {[FOVEA_ATTENTION_Q] = {.name = "q", .shape = "B, Hq, Sq, D"},
           [FOVEA_ATTENTION_K] = {.name = "k", .shape = "B, Hkv, Sk, D"},
@@ -47,7 +46,7 @@ const fovea_kernel fovea_rows_attention[] = {
                                     .meaning = "true: may attend; broadcasts"},
           [FOVEA_ATTENTION_BIAS] = {.name = "bias",
                                     .shape = "B, Hq, Sq, Sk",
-                                    .dtypes = FLOATS,
+                                    .dtypes = FOVEA_FLOATS,
                                     .optional = true,
                                     .meaning = "added to s; broadcasts"},
           [FOVEA_ATTENTION_SLOPES] = {.name = "slopes",
@@ -145,7 +144,7 @@ const fovea_kernel fovea_rows_attention[] = {
                    "e^(part_lses_p)",
      .remarks = "Combines partial results over disjoint sets of keys. A part with lse -inf counts "
                 "nothing; where all are -inf, out is 0 and lse -inf.",
-     .dtypes = FLOATS,
+     .dtypes = FOVEA_FLOATS,
      .arguments = {{.name = "parts", .shape = "P, B, Hq, Sq, Dv"},
                    {.name = "part_lses", .shape = "P, B, Hq, Sq", .dtypes = F32_ONLY},
                    {.name = "out", .shape = "B, Hq, Sq, Dv", .role = FOVEA_OUTPUT},

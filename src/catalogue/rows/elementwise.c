@@ -1,14 +1,12 @@
 /* Domain 2, elementwise: one output element from the input elements at the same index. */
 #include "catalogue/bounds.h"
 
-#define HALVES_TOO (1u << FOVEA_F32 | 1u << FOVEA_F16 | 1u << FOVEA_BF16)
-
 const fovea_kernel fovea_rows_elementwise[] = {
     {.number = 16,
      .name = "map_clamp",
      .domain = "elementwise",
      .definition = "y = min(max(x, lo), hi); NaN stays NaN",
-     .dtypes = HALVES_TOO,
+     .dtypes = FOVEA_FLOATS,
      .arguments = {{.name = "x", .shape = "N..."},
                    {.name = "y", .shape = "N...", .role = FOVEA_OUTPUT}},
      .parameters = {{"lo", FOVEA_REAL, -1, NULL, "lower bound, rounded to the compute dtype"},
@@ -22,7 +20,7 @@ const fovea_kernel fovea_rows_elementwise[] = {
      .name = "map_add",
      .domain = "elementwise",
      .definition = "y = a + b",
-     .dtypes = HALVES_TOO,
+     .dtypes = FOVEA_FLOATS,
      .arguments = {{.name = "a", .shape = "N..."},
                    {.name = "b", .shape = "N..."},
                    {.name = "y", .shape = "N...", .role = FOVEA_OUTPUT}},

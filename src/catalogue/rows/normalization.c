@@ -1,20 +1,18 @@
 /* Domain 5, normalization. */
 #include "catalogue/bounds.h"
 
-#define HALVES_TOO (1u << FOVEA_F32 | 1u << FOVEA_F16 | 1u << FOVEA_BF16)
-
 const fovea_kernel fovea_rows_normalization[] = {
     {.number = 32,
      .name = "layer_norm",
      .domain = "normalization",
      .definition = "y = gamma (x-mean)/sqrt(var+eps) + beta, mean and var (divisor D) of the row",
      .source = "Ba, Kiros and Hinton, Layer normalization, 2016",
-     .dtypes = HALVES_TOO,
+     .dtypes = FOVEA_FLOATS,
      .arguments = {{.name = "x", .shape = "B..., D"},
                    {.name = "y", .shape = "B..., D", .role = FOVEA_OUTPUT},
                    {.name = "gamma",
                     .shape = "D",
-                    .dtypes = HALVES_TOO,
+                    .dtypes = FOVEA_FLOATS,
                     .optional = true,
                     .fill = FOVEA_FILL_UNIFORM,
                     .low = 0.5,
@@ -22,7 +20,7 @@ const fovea_kernel fovea_rows_normalization[] = {
                     .meaning = "t or f32; 1 if not given"},
                    {.name = "beta",
                     .shape = "D",
-                    .dtypes = HALVES_TOO,
+                    .dtypes = FOVEA_FLOATS,
                     .optional = true,
                     .fill = FOVEA_FILL_UNIFORM,
                     .low = -0.1,

@@ -7,7 +7,7 @@ const fovea_kernel fovea_rows_softmax[] = {
      .domain = "softmax",
      .definition = "y = e^(x-m) / sum e^(x-m), m the maximum of the row",
      .remarks = "A row that is all -inf, or holds +inf or NaN, is all NaN.",
-     .dtypes = 1u << FOVEA_F32 | 1u << FOVEA_F16 | 1u << FOVEA_BF16,
+     .dtypes = FOVEA_FLOATS,
      .arguments = {{.name = "x", .shape = "R..., C"},
                    {.name = "y", .shape = "R..., C", .role = FOVEA_OUTPUT}},
      .operations = "5*R*C",
