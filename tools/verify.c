@@ -170,7 +170,8 @@ static void expect_row(const fovea_attention_call *call, const row *place, int64
     double *expected = out->expected + r * size, logarithm;
     fovea_reference_attention_row(call, &sequence, place->head, place->i, scores, expected,
                                   &logarithm);
-    *error = fovea_reference_attention_error(call, &sequence, place->head, scores, expected);
+    *error =
+        fovea_reference_attention_error(call, &sequence, place->head, place->i, scores, expected);
     bool may_be_nan = !finite_keys && !keys_are_finite(call, &sequence, place->head / call->group);
     int64_t first = fovea_attention_out_number(call, &sequence, place->head, place->i) * size;
     for (int64_t d = 0; d < size; d++) out->numbers[r * size + d] = first + d;

@@ -94,10 +94,10 @@ void fovea_reference_attention_row(const fovea_attention_call *call, const fovea
 
 /* ---- Bounds --------------------------------------------------------------------------------- */
 
-/* Textbook in a half dtype with f32 softmax: scores, p and out are rounded to the dtype. Returns
- * the largest difference from the exact row. */
+/* Textbook in a half dtype with f32 softmax: scores, p (dropped out) and out are rounded to the
+ * dtype. Returns the largest difference from the exact row. */
 static double textbook_error(const fovea_attention_call *call, const fovea_sequence *sequence,
-                             int64_t head, const double *scores, const double *out) {
+                             int64_t head, int64_t i, const double *scores, const double *out) {
     fovea_dtype dtype = call->q.dtype;
     double maximum = -INFINITY, sum = 0, worst = 0;
     double *rounded = calloc((size_t)call->value_size + 1, sizeof *rounded);
@@ -110,7 +110,8 @@ static double textbook_error(const fovea_attention_call *call, const fovea_seque
         if (scores[j] != -INFINITY) sum += exp(fovea_round_to(dtype, scores[j]) - maximum);
     for (int64_t j = 0; j < sequence->key_count; j++) {
         if (scores[j] == -INFINITY) continue;
-        double p = fovea_round_to(dtype, exp(fovea_round_to(dtype, scores[j]) - maximum) / sum);
+        double p = exp(fovea_round_to(dtype, scores[j]) - maximum) / sum;
+        p = fovea_round_to(dtype, p * dropout_factor(call, sequence, head, i, j));
         const char *v = fovea_key_row(call, &call->v, sequence, head / call->group, j);
         for (int64_t d = 0; d < call->value_size; d++) rounded[d] += p * element(&call->v, v, d);
     }
@@ -119,13 +120,13 @@ static double textbook_error(const fovea_attention_call *call, const fovea_seque
         if (error > worst) worst = error;
     }
     free(rounded);
-    /* Under dropout p is not the textbook's; the undropped error scales with 1 / (1 - dropout). */
-    return call->options->dropout == 0 ? worst : 0.01 / (1 - call->options->dropout);
+    return worst;
 }
 
 fovea_attention_error fovea_reference_attention_error(const fovea_attention_call *call,
                                                       const fovea_sequence *sequence, int64_t head,
-                                                      const double *scores, const double *out) {
+                                                      int64_t i, const double *scores,
+                                                      const double *out) {
     double largest_score = 0, largest_value = 0;
     for (int64_t j = 0; j < sequence->key_count; j++) {
         if (scores[j] == -INFINITY) continue;
@@ -139,7 +140,7 @@ fovea_attention_error fovea_reference_attention_error(const fovea_attention_call
     return (fovea_attention_error){
         .scale_of_f32 = 4e-6 * largest_value * factor / (1 - call->options->dropout),
         .lse_factor = factor,
-        .textbook = half ? textbook_error(call, sequence, head, scores, out) : 0};
+        .textbook = half ? textbook_error(call, sequence, head, i, scores, out) : 0};
 }
 
 void fovea_attention_join_errors(fovea_attention_error *errors, int64_t count) {
@@ -220,7 +221,8 @@ void fovea_bound_attention(const fovea_problem *problem, int output, const doubl
                 fovea_reference_attention_row(&call, &sequence, h, i, scores, out, NULL);
                 int64_t number = lse ? fovea_attention_lse_number(&call, &sequence, h, i)
                                      : fovea_attention_out_number(&call, &sequence, h, i);
-                errors[number] = fovea_reference_attention_error(&call, &sequence, h, scores, out);
+                errors[number] =
+                    fovea_reference_attention_error(&call, &sequence, h, i, scores, out);
             }
     }
     if (errors) fovea_attention_join_errors(errors, rows);

@@ -24,7 +24,8 @@ typedef struct fovea_attention_error {
 } fovea_attention_error;
 fovea_attention_error fovea_reference_attention_error(const fovea_attention_call *call,
                                                       const fovea_sequence *sequence, int64_t head,
-                                                      const double *scores, const double *out);
+                                                      int64_t i, const double *scores,
+                                                      const double *out);
 
 /* Bounds are in terms of the largest |s| and the largest textbook error of all rows that are
  * compared: gives these to every row. */
