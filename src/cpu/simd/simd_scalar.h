@@ -153,6 +153,10 @@ VF_INLINE void vf_transpose(vf x[1]) { (void)x; }
 static inline vi vi_add(vi a, vi b) { return (vi)((uint32_t)a + (uint32_t)b); }
 static inline vi vi_sub(vi a, vi b) { return (vi)((uint32_t)a - (uint32_t)b); }
 static inline vi vi_mul(vi a, vi b) { return (vi)((uint32_t)a * (uint32_t)b); }
+static inline vi vi_mul_high(vi a, vi b) {
+    return (vi)(uint32_t)((uint64_t)(uint32_t)a * (uint32_t)b >> 32);
+}
+static inline vi vi_xor3(vi a, vi b, vi c) { return a ^ b ^ c; }
 static inline vi vi_and(vi a, vi b) { return a & b; }
 static inline vi vi_or(vi a, vi b) { return a | b; }
 static inline vi vi_xor(vi a, vi b) { return a ^ b; }
