@@ -150,6 +150,9 @@ static inline void vi_store_n(int32_t *p, vi x, size_t n) {
 static inline vi vi_load_u8_n(const uint8_t *p, size_t n) {
     return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(vm_first(n), p));
 }
+static inline void vi_store_u8_n(uint8_t *p, vi x, size_t n) {
+    _mm_mask_storeu_epi8(p, vm_first(n), _mm512_cvtepi32_epi8(x));
+}
 /* Pairs and quads within the 128-bit quarters, then the quarters, 4 x 4. */
 VF_INLINE void vf_transpose(vf x[16]) {
     vf y[16];
