@@ -35,6 +35,14 @@ static double multiply_add(const work *w, size_t first, size_t count) {
     return operations;
 }
 
+static double dot_bf16(const work *w, size_t first, size_t count) {
+    float value;
+    (void)first, (void)count;
+    double operations = w->loops->dot_bf16(w->rounds, &value);
+    sink = value;
+    return operations;
+}
+
 static double read_buffer(const work *w, size_t first, size_t count) {
     sink = w->loops->read(w->from + first, count);
     return 4.0 * (double)count;
@@ -69,7 +77,7 @@ static double rate(const work *w, part *run, int threads) {
 static fovea_ceiling *item_of(fovea_ceilings *ceilings, const char *kind, const char *tier,
                               const char *unit, int threads) {
     fovea_ceiling wanted = {.unit = unit, .tier = tier, .threads = threads};
-    if (strcmp(kind, "fma_f32") == 0)
+    if (strcmp(unit, "FLOP/s") == 0)
         snprintf(wanted.name, sizeof wanted.name, "%s_%s_t%d", kind, tier, threads);
     else
         snprintf(wanted.name, sizeof wanted.name, "%s_t%d", kind, threads);
@@ -102,15 +110,22 @@ static const fovea_ceiling_tier *best_tier(void) {
     return best;
 }
 
-/* Multiply-adds that take about so many seconds a repeat. */
-static void measure_tier(fovea_ceilings *ceilings, const fovea_ceiling_tier *t, int first,
-                         int threads, double seconds) {
+static void measure_loop(fovea_ceilings *ceilings, const fovea_ceiling_tier *t, const char *kind,
+                         part *loop, int first, int threads, double seconds) {
     work w = {.loops = t->loops, .rounds = 20000, .count = (size_t)threads * 1024};
     double start = omp_get_wtime();
-    multiply_add(&w, 0, 0);
+    loop(&w, 0, 0);
     w.rounds = (int64_t)(20000 * seconds / (omp_get_wtime() - start + 1e-7)) + 1;
     for (int n = first; n <= threads; n = next_count(n, threads))
-        measure(ceilings, "fma_f32", t->tier, "FLOP/s", &w, multiply_add, n);
+        measure(ceilings, kind, t->tier, "FLOP/s", &w, loop, n);
+}
+
+/* Arithmetic in registers, about so many seconds a repeat. */
+static void measure_tier(fovea_ceilings *ceilings, const fovea_ceiling_tier *t, int first,
+                         int threads, double seconds) {
+    measure_loop(ceilings, t, "fma_f32", multiply_add, first, threads, seconds);
+    if (t->loops->dot_bf16 && fovea_processor_get()->avx512_bf16)
+        measure_loop(ceilings, t, "dot_bf16", dot_bf16, first, threads, seconds);
 }
 
 static void measure_arithmetic(fovea_ceilings *ceilings, int threads, double seconds) {

@@ -36,6 +36,16 @@ static void stream_copy(float *to, const float *from, size_t count) {
     vf_stream_fence();
 }
 
+#if defined(FOVEA_TIER_AVX512)
+extern double fovea_dot_bf16_avx512(int64_t rounds, float *sink); /* ceilings_bf16.c */
+    #define DOT_BF16 fovea_dot_bf16_avx512
+#else
+    #define DOT_BF16 NULL
+#endif
+
 extern const fovea_ceiling_loops FOVEA_TIERED(fovea_ceilings);
-const fovea_ceiling_loops FOVEA_TIERED(fovea_ceilings) = {
-    .multiply_add = multiply_add, .read = read, .copy = copy, .stream_copy = stream_copy};
+const fovea_ceiling_loops FOVEA_TIERED(fovea_ceilings) = {.multiply_add = multiply_add,
+                                                          .read = read,
+                                                          .copy = copy,
+                                                          .stream_copy = stream_copy,
+                                                          .dot_bf16 = DOT_BF16};

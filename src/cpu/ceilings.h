@@ -12,6 +12,9 @@ typedef struct fovea_ceiling_loops {
     void (*copy)(float *to, const float *from, size_t count);
     void (*stream_copy)(float *to, const float *from, size_t count); /* past the caches; to and
                                                                         from aligned to 64 bytes */
+    /* bf16 pairs into floats, as multiply_add; NULL where the tier has no such instruction. To be
+     * called only where the processor has avx512_bf16. */
+    double (*dot_bf16)(int64_t rounds, float *sink);
 } fovea_ceiling_loops;
 
 typedef struct fovea_ceiling_tier {
