@@ -36,6 +36,37 @@ static void stream_copy(float *to, const float *from, size_t count) {
     vf_stream_fence();
 }
 
+#ifdef FOVEA_TIER_AMX
+/* Four accumulators cover the latency (52 cycles at one product in 16). */
+    #define TILE_PEAK(name, product, type, one)                                                    \
+        static double name(int64_t rounds, float *sink) {                                          \
+            static const type ones[AMX_TILE_BYTES / sizeof(type)] = {one};                         \
+            uint32_t result[AMX_ROWS][AMX_ROW_BYTES / 4];                                          \
+            const amx_configuration whole = amx_whole_tiles();                                     \
+            amx_configure(&whole);                                                                 \
+            amx_load(4, ones, AMX_ROW_BYTES);                                                      \
+            amx_load(5, ones, AMX_ROW_BYTES);                                                      \
+            for (int64_t r = 0; r < rounds; r++) {                                                 \
+                product(0, 4, 5);                                                                  \
+                product(1, 4, 5);                                                                  \
+                product(2, 4, 5);                                                                  \
+                product(3, 4, 5);                                                                  \
+            }                                                                                      \
+            amx_store(0, result, AMX_ROW_BYTES);                                                   \
+            amx_release();                                                                         \
+            *sink = (float)result[0][0];                                                           \
+            return 4 * 2.0 * 16 * 16 * (64 / sizeof(type)) * (double)rounds;                       \
+        }
+TILE_PEAK(tile_bf16, amx_bf16, uint16_t, 0x3f80)
+TILE_PEAK(tile_int8, amx_s8s8, int8_t, 1)
+#endif
+
 extern const fovea_ceiling_loops FOVEA_TIERED(fovea_ceilings);
-const fovea_ceiling_loops FOVEA_TIERED(fovea_ceilings) = {
-    .multiply_add = multiply_add, .read = read, .copy = copy, .stream_copy = stream_copy};
+const fovea_ceiling_loops FOVEA_TIERED(fovea_ceilings) = {.multiply_add = multiply_add,
+#ifdef FOVEA_TIER_AMX
+                                                          .tile_bf16 = tile_bf16,
+                                                          .tile_int8 = tile_int8,
+#endif
+                                                          .read = read,
+                                                          .copy = copy,
+                                                          .stream_copy = stream_copy};

@@ -8,7 +8,10 @@
 
 typedef struct fovea_ceiling_loops {
     double (*multiply_add)(int64_t rounds, float *sink); /* returns the operations done */
-    float (*read)(const float *from, size_t count);      /* a sum; count is a multiple of 256 */
+    /* The same of products of tiles, bf16 and int8; NULL where the tier has none. */
+    double (*tile_bf16)(int64_t rounds, float *sink);
+    double (*tile_int8)(int64_t rounds, float *sink);
+    float (*read)(const float *from, size_t count); /* a sum; count is a multiple of 256 */
     void (*copy)(float *to, const float *from, size_t count);
     void (*stream_copy)(float *to, const float *from, size_t count); /* past the caches; to and
                                                                         from aligned to 64 bytes */
