@@ -12,6 +12,9 @@
 #elif defined(FOVEA_TIER_AVX2)
     #define FOVEA_TIER_HERE FOVEA_TIER_AVX2
     #define FOVEA_CPU_NAME(algorithm) "cpu/avx2/" algorithm
+#elif defined(FOVEA_TIER_AMX)
+    #define FOVEA_TIER_HERE FOVEA_TIER_AMX
+    #define FOVEA_CPU_NAME(algorithm) "cpu/amx/" algorithm
 #elif defined(FOVEA_TIER_AVX512)
     #define FOVEA_TIER_HERE FOVEA_TIER_AVX512
     #define FOVEA_CPU_NAME(algorithm) "cpu/avx512/" algorithm

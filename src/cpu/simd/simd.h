@@ -1,8 +1,8 @@
 /* One small vocabulary of vector operations, the same in every tier.
  *
  * A domain's source is compiled once a tier, with that tier's compiler flags and one of the macros
- * FOVEA_TIER_SCALAR, FOVEA_TIER_AVX2, FOVEA_TIER_AVX512, FOVEA_TIER_NEON. Everything here is static
- * inline, so that no copy made for one tier can be linked into another. External symbols of such a
+ * FOVEA_TIER_SCALAR, FOVEA_TIER_AVX2, FOVEA_TIER_AVX512, FOVEA_TIER_AMX (AVX-512 and the tiles of
+ * amx.h; only domains that gain by tiles), FOVEA_TIER_NEON. Everything here is static inline, so that no copy made for one tier can be linked into another. External symbols of such a
  * source are named through FOVEA_TIERED(name), which appends _avx2 and so on. Compile with
  * -ffp-contract=off: where a fused multiply-add is meant, it is written.
  *
@@ -54,6 +54,12 @@
 #elif defined(FOVEA_TIER_AVX2)
     #include "simd_avx2.h"
     #define FOVEA_TIERED(name) name##_avx2
+#elif defined(FOVEA_TIER_AMX) /* AVX-512 and tiles beside it */
+    #define FOVEA_TIER_AVX512 FOVEA_TIER_AVX512
+    #include "simd_avx512.h"
+
+    #include "amx.h"
+    #define FOVEA_TIERED(name) name##_amx
 #elif defined(FOVEA_TIER_AVX512)
     #include "simd_avx512.h"
     #define FOVEA_TIERED(name) name##_avx512
@@ -61,8 +67,7 @@
     #include "simd_neon.h"
     #define FOVEA_TIERED(name) name##_neon
 #else
-    #error                                                                                         \
-        "compile with one of FOVEA_TIER_SCALAR, FOVEA_TIER_AVX2, FOVEA_TIER_AVX512, FOVEA_TIER_NEON"
+    #error "compile with one of FOVEA_TIER_SCALAR, _AVX2, _AVX512, _AMX, _NEON"
 #endif
 
 #define VF_BYTES (4 * VF_WIDTH)
