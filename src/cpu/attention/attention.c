@@ -155,9 +155,11 @@ static rows_of_block fetch_rows(const tile_context *at, const fovea_view *view, 
         return (rows_of_block){(const float *)(void *)fovea_key_row(at->call, view, &at->sequence,
                                                                     at->key_head, first),
                                view->stride[2]};
-    for (int64_t j = 0; j < count; j++)
+    for (int64_t j = 0; j < count; j++) {
         convert_row(fovea_key_row(at->call, view, &at->sequence, at->key_head, first + j),
                     view->dtype, view->stride[3], size, buffer + j * size);
+        scale_row(at->call, view, &at->sequence, at->key_head, first + j, buffer + j * size);
+    }
     return (rows_of_block){buffer, size};
 }
 
