@@ -171,9 +171,11 @@ static rows_of_block fetch_rows(const tile_context *at, const fovea_view *view, 
                                 int64_t first, int64_t count, float *buffer) {
     int64_t size = view->shape[3];
     if (!convert) return (rows_of_block){key_row(at, view, first), view->stride[2]};
-    for (int64_t j = 0; j < count; j++)
+    for (int64_t j = 0; j < count; j++) {
         convert_row(key_row(at, view, first + j), view->dtype, view->stride[3], size,
                     buffer + j * size);
+        scale_row(at->call, view, &at->sequence, at->key_head, first + j, buffer + j * size);
+    }
     return (rows_of_block){buffer, size};
 }
 

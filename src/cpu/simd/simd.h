@@ -11,7 +11,8 @@
  * Memory    vf_load(p), vf_store(p, x): any alignment. vf_load_n(p, n), vf_store_n(p, x, n): the
  *           first n lanes, 0 <= n <= VF_WIDTH; memory beyond them is not touched, lanes beyond them
  *           read as 0. The same four with the suffix _f16 or _bf16 convert (uint16_t *); stores
- *           round to nearest even, keep subnormals, and keep NaN a NaN. vf_load_strided(p, stride),
+ *           round to nearest even, keep subnormals, and keep NaN a NaN. vf_load_i8, vf_load_e4m3
+ *           (both from uint8_t *), and _n: bytes of a quantised cache, exactly. vf_load_strided(p, stride),
  *           with _n: lane i is p[i * stride]. vf_gather(p, i): p[i] a lane. vf_stream(p, x): past
  *           the caches, p aligned to the bytes that are written (also _f16, _bf16);
  *           vf_stream_fence() when done. vi_load, vi_store, _n.

@@ -95,6 +95,33 @@ static inline void vf_store_bf16_n(uint16_t *p, vf x, size_t n) {
     avx2_store_halves_n(p, avx2_to_bf16(x), n);
 }
 
+/* As in simd_avx512.h: through an f16 that is 2^-8 of the value. */
+static inline vf avx2_from_e4m3(__m128i x) {
+    __m128i wide = _mm_slli_epi16(_mm_cvtepi8_epi16(x), 7);
+    __m128i magnitude = _mm_and_si128(wide, _mm_set1_epi16(0x3f80));
+    __m128i nan = _mm_cmpeq_epi16(magnitude, _mm_set1_epi16(0x3f80));
+    wide = _mm_and_si128(wide, _mm_set1_epi16((short)0xbf80));
+    wide = _mm_or_si128(wide, _mm_and_si128(nan, _mm_set1_epi16(0x7fff)));
+    return _mm256_mul_ps(_mm256_cvtph_ps(wide), _mm256_set1_ps(256));
+}
+static inline __m128i avx2_load_bytes_n(const uint8_t *p, size_t n) {
+    uint8_t lanes[8] = {0};
+    for (size_t i = 0; i < n; ++i) lanes[i] = p[i];
+    return _mm_loadl_epi64((const __m128i *)lanes);
+}
+static inline vf vf_load_i8(const uint8_t *p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+}
+static inline vf vf_load_i8_n(const uint8_t *p, size_t n) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(avx2_load_bytes_n(p, n)));
+}
+static inline vf vf_load_e4m3(const uint8_t *p) {
+    return avx2_from_e4m3(_mm_loadl_epi64((const __m128i *)p));
+}
+static inline vf vf_load_e4m3_n(const uint8_t *p, size_t n) {
+    return avx2_from_e4m3(avx2_load_bytes_n(p, n));
+}
+
 static inline void vf_stream_f16(uint16_t *p, vf x) {
     _mm_stream_si128((__m128i *)p, _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
 }

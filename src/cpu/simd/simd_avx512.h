@@ -79,6 +79,28 @@ static inline void vf_store_bf16_n(uint16_t *p, vf x, size_t n) {
     _mm256_mask_storeu_epi16(p, vm_first(n), avx512_to_bf16(x));
 }
 
+/* Sign, exponent and fraction of an e4m3 shifted into an f16 are its value times 2^-8, subnormals
+ * included; only NaN has to be made one. */
+static inline vf avx512_from_e4m3(__m128i x) {
+    __m256i wide = _mm256_slli_epi16(_mm256_cvtepi8_epi16(x), 7);
+    __mmask16 nan = _mm_cmpeq_epi8_mask(_mm_or_si128(x, _mm_set1_epi8(-128)), _mm_set1_epi8(-1));
+    wide = _mm256_and_si256(wide, _mm256_set1_epi16((short)0xbf80));
+    wide = _mm256_mask_mov_epi16(wide, nan, _mm256_set1_epi16(0x7fff));
+    return _mm512_mul_ps(_mm512_cvtph_ps(wide), _mm512_set1_ps(256));
+}
+static inline vf vf_load_i8(const uint8_t *p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+static inline vf vf_load_i8_n(const uint8_t *p, size_t n) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(vm_first(n), p)));
+}
+static inline vf vf_load_e4m3(const uint8_t *p) {
+    return avx512_from_e4m3(_mm_loadu_si128((const __m128i *)p));
+}
+static inline vf vf_load_e4m3_n(const uint8_t *p, size_t n) {
+    return avx512_from_e4m3(_mm_maskz_loadu_epi8(vm_first(n), p));
+}
+
 static inline void vf_stream_f16(uint16_t *p, vf x) {
     _mm256_stream_si256((__m256i *)p, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
 }

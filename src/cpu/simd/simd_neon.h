@@ -85,6 +85,34 @@ static inline void vf_store_bf16_n(uint16_t *p, vf x, size_t n) {
     neon_store_halves_n(p, neon_to_bf16(x), n);
 }
 
+/* As in simd_avx512.h: through an f16 that is 2^-8 of the value. */
+static inline vf neon_from_e4m3(int16x4_t x) {
+    uint16x4_t wide = vshl_n_u16(vreinterpret_u16_s16(x), 7);
+    uint16x4_t nan = vceq_u16(vand_u16(wide, vdup_n_u16(0x3f80)), vdup_n_u16(0x3f80));
+    wide = vorr_u16(vand_u16(wide, vdup_n_u16(0xbf80)), vand_u16(nan, vdup_n_u16(0x7fff)));
+    return vmulq_n_f32(vcvt_f32_f16(vreinterpret_f16_u16(wide)), 256);
+}
+static inline int16x4_t neon_load_bytes_n(const uint8_t *p, size_t n) {
+    int16_t lanes[4] = {0};
+    for (size_t i = 0; i < n; ++i) lanes[i] = (int8_t)p[i];
+    return vld1_s16(lanes);
+}
+static inline int16x4_t neon_load_bytes(const uint8_t *p) {
+    uint32_t word;
+    __builtin_memcpy(&word, p, sizeof word);
+    return vget_low_s16(vmovl_s8(vreinterpret_s8_u32(vdup_n_u32(word))));
+}
+static inline vf vf_load_i8(const uint8_t *p) {
+    return vcvtq_f32_s32(vmovl_s16(neon_load_bytes(p)));
+}
+static inline vf vf_load_i8_n(const uint8_t *p, size_t n) {
+    return vcvtq_f32_s32(vmovl_s16(neon_load_bytes_n(p, n)));
+}
+static inline vf vf_load_e4m3(const uint8_t *p) { return neon_from_e4m3(neon_load_bytes(p)); }
+static inline vf vf_load_e4m3_n(const uint8_t *p, size_t n) {
+    return neon_from_e4m3(neon_load_bytes_n(p, n));
+}
+
 static inline void vf_stream_f16(uint16_t *p, vf x) { vf_store_f16(p, x); }
 static inline void vf_stream_bf16(uint16_t *p, vf x) { vf_store_bf16(p, x); }
 

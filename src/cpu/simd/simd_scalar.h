@@ -93,6 +93,18 @@ static inline void vf_store_bf16_n(uint16_t *p, vf x, size_t n) {
     if (n) *p = scalar_to_bf16(x);
 }
 
+static inline float scalar_from_e4m3(uint8_t x) {
+    int exponent = x >> 3 & 15, fraction = x & 7;
+    float magnitude =
+        exponent ? vi_as_vf((exponent + 120) << 23 | fraction << 20) : (float)fraction * 0x1p-9f;
+    if ((x & 0x7f) == 0x7f) magnitude = vi_as_vf(0x7fc00000);
+    return x & 0x80 ? -magnitude : magnitude;
+}
+static inline vf vf_load_i8(const uint8_t *p) { return (float)(int8_t)*p; }
+static inline vf vf_load_i8_n(const uint8_t *p, size_t n) { return n ? vf_load_i8(p) : 0.0f; }
+static inline vf vf_load_e4m3(const uint8_t *p) { return scalar_from_e4m3(*p); }
+static inline vf vf_load_e4m3_n(const uint8_t *p, size_t n) { return n ? vf_load_e4m3(p) : 0.0f; }
+
 static inline void vf_stream_f16(uint16_t *p, vf x) { vf_store_f16(p, x); }
 static inline void vf_stream_bf16(uint16_t *p, vf x) { vf_store_bf16(p, x); }
 
