@@ -249,11 +249,52 @@ map_div = elementwise(np.divide, "a", "b")
 # ---- Reductions --------------------------------------------------------------------------------
 
 
-def reduce_sum(case):
+def reduction(function):
+    """A function that takes axis= and out=."""
+    def line(case):
+        case.serve_only("float32", "float64")
+        x, y = case.arrays("x", "y")
+        axis = reduction_axis(case)
+        return Call(lambda: function(x, axis=axis, out=y))
+    return line
+
+
+def with_correction(function):
+    def line(case):
+        case.serve_only("float32", "float64")
+        x, y = case.arrays("x", "y")
+        axis, correction = reduction_axis(case), case.parameters["correction"]
+        return Call(lambda: function(x, axis=axis, out=y, ddof=correction))
+    return line
+
+
+def place(function):
+    def line(case):
+        case.serve_only("float32", "float64", "int64")
+        x, index = case.arrays("x", "index")
+        axis = reduction_axis(case)
+        return Call(lambda: function(x, axis=axis, out=index))
+    return line
+
+
+def reduce_l2(case):
     case.serve_only("float32", "float64")
     x, y = case.arrays("x", "y")
     axis = reduction_axis(case)
-    return Call(lambda: np.sum(x, axis=axis, out=y))
+
+    def run():
+        y[...] = np.linalg.norm(x.ravel() if axis is None else x, axis=axis)
+    return Call(run)
+
+
+reduce_sum = reduction(np.sum)
+reduce_mean = reduction(np.mean)
+reduce_min = reduction(np.min)
+reduce_max = reduction(np.max)
+reduce_var = with_correction(np.var)
+reduce_stddev = with_correction(np.std)
+reduce_argmax = place(np.argmax)
+reduce_argmin = place(np.argmin)
 
 
 def quantize_f32_to_f16(case):

@@ -124,11 +124,41 @@ map_mish = activation(lambda x, _: torch.nn.functional.mish(x))
 # ---- Reductions --------------------------------------------------------------------------------
 
 
-def reduce_sum(case):
-    x, y = ready(case, "x", "y")
-    axis = reduction_axis(case)
-    axes = tuple(range(x.dim())) if axis is None else axis
-    return Call(lambda: torch.sum(x, axes, out=y))
+def reduction(function):
+    """A function that takes axes and out=."""
+    def line(case):
+        x, y = ready(case, "x", "y")
+        axis = reduction_axis(case)
+        axes = tuple(range(x.dim())) if axis is None else axis
+        return Call(lambda: function(x, axes, out=y))
+    return line
+
+
+def with_correction(function):
+    def line(case):
+        x, y = ready(case, "x", "y")
+        axis, correction = reduction_axis(case), case.parameters["correction"]
+        return Call(lambda: function(x, axis, correction=correction, out=y))
+    return line
+
+
+def place(function):
+    def line(case):
+        x, index = ready(case, "x", "index")
+        axis = reduction_axis(case)
+        return Call(lambda: function(x, axis, out=index))
+    return line
+
+
+reduce_sum = reduction(torch.sum)
+reduce_mean = reduction(torch.mean)
+reduce_min = reduction(torch.amin)
+reduce_max = reduction(torch.amax)
+reduce_l2 = reduction(lambda x, axes, out: torch.linalg.vector_norm(x, 2, axes, out=out))
+reduce_var = with_correction(torch.var)
+reduce_stddev = with_correction(torch.std)
+reduce_argmax = place(torch.argmax)
+reduce_argmin = place(torch.argmin)
 
 
 def quantize_f32_to_f16(case):

@@ -120,7 +120,9 @@ typedef struct fovea_kernel {
      * with every choice, row length and axis. */
     const char *tune;
     fovea_preset presets[FOVEA_PRESETS_MAX];
-    bool elementwise; /* outputs may be exactly an input tensor */
+    bool elementwise;  /* outputs may be exactly an input tensor */
+    bool of_something; /* reducing no elements is an error */
+    bool exact_sums;   /* of -1, 0 and 1, however they are added (CATALOGUE.md, rule 10) */
     const char *bound_text;
     fovea_bound_function *bound; /* NULL: exact */
     double bound_factor;

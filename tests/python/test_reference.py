@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from library import Library
+from library import Error, Library
 
 try:
     from ml_dtypes import bfloat16
@@ -57,14 +57,56 @@ def assert_rounded(actual, expected, dtype, slack=1e-12):
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, 6.0, -6.0, 30.0, -30.0, np.inf, -np.inf, np.nan]
 
 
-def test_reduce_sum(library):
-    for name, axis in [("f32", None), ("f32", 0), ("f32", -1), ("f64", 1), ("f64", None)]:
-        x = normal((5, 7, 9), name).astype(np.float64 if name == "f64" else np.float32)
-        options = {} if axis is None else {"axis": axis}
-        y = np.empty_like(np.sum(x, axis=axis))
-        y = np.array(y)
-        library.call("reduce_sum", x, y, **options)
-        assert_rounded(y, np.sum(wide(x), axis=axis), name)
+def reduction(name, formula, **options):
+    """A test of y = formula(x, axis) over all axes or one, with an offset and with NaN."""
+    @pytest.mark.parametrize("axis", [None, 0, 1, -1])
+    @pytest.mark.parametrize("name_of_type", ["f32", "f64"])
+    def test(library, name_of_type, axis):
+        dtype = {"f32": np.float32, "f64": np.float64}[name_of_type]
+        x = (normal((5, 7, 9), "f64") + 3).astype(dtype)
+        for special in (False, True):
+            if special:
+                x[2, 3, 4], x[0, 0, 0], x[4, 6, 8] = np.nan, 10, -10
+            with np.errstate(invalid="ignore"):
+                expected = np.asarray(formula(wide(x), axis))
+            y = np.empty(expected.shape, np.int64 if expected.dtype == np.int64 else dtype)
+            library.call(name, x, y, **options, **({} if axis is None else {"axis": axis}))
+            if y.dtype == np.int64:
+                assert (y == expected).all()
+            else:
+                assert_rounded(y, expected, name_of_type, slack=1e-15 if dtype == np.float64 else 1e-12)
+    return test
+
+
+test_reduce_sum = reduction("reduce_sum", lambda x, axis: np.sum(x, axis))
+test_reduce_mean = reduction("reduce_mean", lambda x, axis: np.mean(x, axis))
+test_reduce_min = reduction("reduce_min", lambda x, axis: np.min(x, axis))
+test_reduce_max = reduction("reduce_max", lambda x, axis: np.max(x, axis))
+test_reduce_l2 = reduction("reduce_l2", lambda x, axis: np.sqrt(np.sum(x * x, axis)))
+test_reduce_var = reduction("reduce_var", lambda x, axis: np.var(x, axis, ddof=1), correction=1)
+test_reduce_stddev = reduction("reduce_stddev", lambda x, axis: np.std(x, axis))
+test_reduce_argmax = reduction("reduce_argmax", lambda x, axis: np.argmax(x, axis))
+test_reduce_argmin = reduction("reduce_argmin", lambda x, axis: np.argmin(x, axis))
+
+
+def test_reductions_of_nothing(library):
+    x, y = np.empty((3, 0), np.float32), np.empty(3, np.float32)
+    library.call("reduce_sum", x, y, axis=1)
+    assert (y == 0).all()
+    library.call("reduce_mean", x, y, axis=1)
+    assert np.isnan(y).all()
+    library.call("reduce_var", x, y, axis=1)
+    assert np.isnan(y).all()
+    with pytest.raises(Error, match="reduce_max: x has no elements along the axis"):
+        library.call("reduce_max", x, y, axis=1)
+    library.call("reduce_max", x, np.empty(0, np.float32), axis=0)
+
+
+def test_places_with_values(library):
+    x = np.array([[3, 7, 7], [-0.0, 0.0, -5]], np.float32)
+    index, value = np.empty(2, np.int64), np.empty(2, np.float32)
+    library.call("reduce_argmax", x, index, axis=1, value=value)
+    assert index.tolist() == [1, 0] and value.tolist() == [7, 0]
 
 
 def test_map_clamp(library, dtype):
