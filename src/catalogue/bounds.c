@@ -63,6 +63,7 @@ void fovea_bound_gelu(const fovea_problem *problem, int output, const double *ex
 typedef struct slice_sums {
     int64_t count;
     double x, y, xy, xx, yy;                 /* sums of absolute values and products */
+    double chosen, weights;                  /* sum of absolute x where y is not 0, and of y */
     double mean_x, mean_y, dxdy, dxdx, dydy; /* sums of absolute centred products */
 } slice_sums;
 
@@ -75,6 +76,7 @@ static slice_sums sum_slice(const fovea_problem *problem, const fovea_view *x, c
         double a = fovea_view_read(x, fovea_slice_element(&slice, k));
         double b = fovea_view_read(y, fovea_slice_element(&slice, k));
         s.x += fabs(a), s.y += fabs(b), s.xy += fabs(a * b), s.xx += a * a, s.yy += b * b;
+        s.chosen += b != 0 ? fabs(a) : 0, s.weights += b;
         s.mean_x += a / (double)s.count, s.mean_y += b / (double)s.count;
     }
     for (int64_t k = 0; k < s.count; k++) {
@@ -106,7 +108,9 @@ SUM_BOUND(fovea_bound_sum, s.x)
 SUM_BOUND(fovea_bound_mean, s.x / (double)s.count)
 SUM_BOUND(fovea_bound_square_sum, s.xx)
 SUM_BOUND(fovea_bound_product_sum, s.xy)
+SUM_BOUND(fovea_bound_chosen_sum, s.chosen)
 SUM_BOUND(fovea_bound_l2, sqrt(s.xx))
+SUM_BOUND(fovea_bound_weighted_mean, (s.xy + fabs(expected[i]) * s.y) / fabs(s.weights))
 
 /* C(n) times the divisor. */
 static double centred_error(const fovea_problem *problem, const slice_sums *s, double centred) {
@@ -139,6 +143,48 @@ void fovea_bound_deviation(const fovea_problem *problem, int output, const doubl
         bound[i] = fmax(sqrt(v + c) - expected[i], expected[i] - sqrt(fmax(v - c, 0))) +
                    epsilon * expected[i];
     }
+}
+
+void fovea_bound_covariance(const fovea_problem *problem, int output, const double *expected,
+                            double *bound) {
+    int64_t count = fovea_view_elements(&problem->views[output]);
+    (void)expected;
+    for (int64_t i = 0; i < count; i++) {
+        slice_sums s = sum_slice(problem, &problem->views[0], &problem->views[1], i);
+        bound[i] = centred_error(problem, &s, s.dxdy) / divisor_of(problem, s.count);
+    }
+}
+
+void fovea_bound_correlation(const fovea_problem *problem, int output, const double *expected,
+                             double *bound) {
+    int64_t count = fovea_view_elements(&problem->views[output]);
+    (void)expected;
+    for (int64_t i = 0; i < count; i++) {
+        slice_sums s = sum_slice(problem, &problem->views[0], &problem->views[1], i);
+        bound[i] = centred_error(problem, &s, s.dxdy) / (sqrt(s.dxdx) * sqrt(s.dydy)) +
+                   2 * tree_error(problem, s.count);
+    }
+}
+
+/* M(n), with the factor of the benchmark's distribution for all data. */
+static double product_error(int64_t n) { return (8 + sqrt((double)n)) * fovea_epsilon(FOVEA_F32); }
+
+void fovea_bound_dot(const fovea_problem *problem, int output, const double *expected,
+                     double *bound) {
+    int64_t count = fovea_view_elements(&problem->views[output]);
+    (void)expected;
+    for (int64_t i = 0; i < count; i++) {
+        slice_sums s = sum_slice(problem, &problem->views[0], &problem->views[1], i);
+        bound[i] = product_error(s.count) * s.xy;
+    }
+}
+
+void fovea_bound_cosine(const fovea_problem *problem, int output, const double *expected,
+                        double *bound) {
+    const fovea_view *a = &problem->views[0];
+    int64_t count = fovea_view_elements(&problem->views[output]);
+    (void)expected;
+    for (int64_t i = 0; i < count; i++) bound[i] = 2 * product_error(a->shape[a->rank - 1]);
 }
 
 /* ---- Rows ----------------------------------------------------------------------------------- */

@@ -25,9 +25,10 @@ typedef enum fovea_role { FOVEA_INPUT, FOVEA_OUTPUT, FOVEA_IN_PLACE } fovea_role
 
 /* What benchmark and check inputs of an argument are drawn from (CATALOGUE.md, rules 9 and 11). */
 typedef enum fovea_fill {
-    FOVEA_FILL_NORMAL,  /* standard normal */
-    FOVEA_FILL_UNIFORM, /* between low and high */
-    FOVEA_FILL_BINARY,  /* 1 if a uniform is below 0.5, else 0 */
+    FOVEA_FILL_NORMAL,    /* standard normal */
+    FOVEA_FILL_MAGNITUDE, /* absolute values of normals */
+    FOVEA_FILL_UNIFORM,   /* between low and high */
+    FOVEA_FILL_BINARY,    /* 1 if a uniform is below 0.5, else 0 */
     FOVEA_FILL_ONES,
     FOVEA_FILL_ZEROS,
     FOVEA_FILL_BY_ROW /* the row's fill function */

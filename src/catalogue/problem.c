@@ -135,6 +135,8 @@ typedef struct group {
 
 int fovea_problem_axis(const fovea_problem *problem) {
     int parameter = fovea_kernel_parameter(problem->kernel, "axis");
+    if (parameter < 0 && fovea_kernel_shape(problem->index, 0)->count > 0)
+        return problem->views[0].rank - 1;
     if (parameter < 0) return -1;
     double value = fovea_parameter_read(problem->index, problem->options, parameter);
     if (value == FOVEA_ALL_AXES_VALUE) return -1;

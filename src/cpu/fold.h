@@ -79,18 +79,18 @@ typedef struct fold_plan {
     static void name(double p, const void *x, const void *w, int64_t at, int64_t n, fold *f) {     \
         (void)w, (void)at;                                                                         \
         f->count = n;                                                                              \
-        f->value[0] = sum_##type(step##_##type, a, a, x, NULL, (type)p, n);                        \
+        f->value[0] = sum_##type(step##_##type, a, a, x, NULL, (type)p, 0, n);                     \
     }
 #define FOLD_SUM_OF_TWO(name, step, type, a, b)                                                    \
     static void name(double p, const void *x, const void *w, int64_t at, int64_t n, fold *f) {     \
         (void)at;                                                                                  \
         f->count = n;                                                                              \
-        f->value[0] = sum_##type(step##_##type, a, b, x, w, (type)p, n);                           \
+        f->value[0] = sum_##type(step##_##type, a, b, x, w, (type)p, 0, n);                        \
     }
 
 static inline void fold_add(fold *left, const fold *right) {
-    left->count += right->count;
-    left->value[0] += right->value[0], left->value[1] += right->value[1];
+    left->count += right->count, left->index += right->index;
+    for (int k = 0; k < 3; k++) left->value[k] += right->value[k];
 }
 static inline double fold_sum(double p, const fold *f) { return (void)p, f->value[0]; }
 

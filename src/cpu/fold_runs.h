@@ -18,20 +18,20 @@ FOVEA_INLINE VECTOR OF_TYPE(take)(fovea_dtype dtype, const void *p, int64_t i, i
 #endif
 }
 
-/* s with the elements a and b added in; p is a constant of the pass. */
-typedef VECTOR OF_TYPE(step)(VECTOR s, VECTOR a, VECTOR b, VECTOR p);
+/* s with the elements a and b added in; p and q are constants of the pass. */
+typedef VECTOR OF_TYPE(step)(VECTOR s, VECTOR a, VECTOR b, VECTOR p, VECTOR q);
 
 /* Eight accumulators in chains of at most 32 under a tree: whole chains need 256 WIDTH elements, so
  * that R(n) holds for any data. y may be NULL. */
 FOVEA_INLINE double OF_TYPE(sum)(OF_TYPE(step) * step, fovea_dtype a, fovea_dtype b, const void *x,
-                                 const void *y, ELEMENT constant, int64_t n) {
+                                 const void *y, ELEMENT first, ELEMENT second, int64_t n) {
     enum { W = WIDTH, STEP = 8 * W, CHAIN = W == 1 ? 16 : 32 };
-    const VECTOR p = V(set1)(constant), zero = V(set1)(0);
+    const VECTOR p = V(set1)(first), q = V(set1)(second), zero = V(set1)(0);
     V(tree) tree;
     int64_t i = 0;
     tree.count = 0;
 #define TERM(s, at, count)                                                                         \
-    step(s, OF_TYPE(take)(a, x, at, count), y ? OF_TYPE(take)(b, y, at, count) : zero, p)
+    step(s, OF_TYPE(take)(a, x, at, count), y ? OF_TYPE(take)(b, y, at, count) : zero, p, q)
     while (i + STEP <= n) {
         int64_t end = smaller(n - STEP, i + (CHAIN - 1) * STEP);
         VECTOR s[8];
@@ -89,51 +89,57 @@ FOVEA_INLINE int64_t OF_TYPE(find)(double value, const ELEMENT *x, int64_t n) {
 
 /* ---- Steps ---------------------------------------------------------------------------------- */
 
-FOVEA_INLINE VECTOR OF_TYPE(add_element)(VECTOR s, VECTOR a, VECTOR b, VECTOR p) {
-    return (void)b, (void)p, V(add)(s, a);
-}
-FOVEA_INLINE VECTOR OF_TYPE(add_second)(VECTOR s, VECTOR a, VECTOR b, VECTOR p) {
-    return (void)a, (void)p, V(add)(s, b);
-}
-FOVEA_INLINE VECTOR OF_TYPE(add_square)(VECTOR s, VECTOR a, VECTOR b, VECTOR p) {
-    return (void)b, (void)p, V(fma)(a, a, s);
-}
-FOVEA_INLINE VECTOR OF_TYPE(add_magnitude)(VECTOR s, VECTOR a, VECTOR b, VECTOR p) {
-    return (void)b, (void)p, V(add)(s, V(abs)(a));
-}
-FOVEA_INLINE VECTOR OF_TYPE(add_product)(VECTOR s, VECTOR a, VECTOR b, VECTOR p) {
-    return (void)p, V(fma)(a, b, s);
-}
-FOVEA_INLINE VECTOR OF_TYPE(add_chosen)(VECTOR s, VECTOR a, VECTOR b, VECTOR p) {
-    return (void)p, V(add)(s, V(select)(V(gt)(b, V(set1)(0)), a, V(set1)(0)));
-}
-FOVEA_INLINE VECTOR OF_TYPE(count_above)(VECTOR s, VECTOR a, VECTOR b, VECTOR p) {
-    return (void)b, V(add)(s, V(select)(V(gt)(a, p), V(set1)(1), V(set1)(0)));
-}
-FOVEA_INLINE VECTOR OF_TYPE(add_distance)(VECTOR s, VECTOR a, VECTOR b, VECTOR p) {
-    return (void)b, V(add)(s, V(sub)(a, p));
-}
-FOVEA_INLINE VECTOR OF_TYPE(add_squared_distance)(VECTOR s, VECTOR a, VECTOR b, VECTOR p) {
-    VECTOR d = V(sub)(a, p);
-    return (void)b, V(fma)(d, d, s);
-}
+#define STEP(name, expression)                                                                     \
+    FOVEA_INLINE VECTOR OF_TYPE(name)(VECTOR s, VECTOR a, VECTOR b, VECTOR p, VECTOR q) {          \
+        (void)a, (void)b, (void)p, (void)q;                                                        \
+        return expression;                                                                         \
+    }
+STEP(add_element, V(add)(s, a))
+STEP(add_square, V(fma)(a, a, s))
+STEP(add_second_square, V(fma)(b, b, s))
+STEP(add_magnitude, V(add)(s, V(abs)(a)))
+STEP(add_product, V(fma)(a, b, s))
+STEP(add_chosen, V(add)(s, V(select)(V(gt)(b, V(set1)(0)), a, V(set1)(0))))
+STEP(count_above, V(add)(s, V(select)(V(gt)(a, p), V(set1)(1), V(set1)(0))))
+STEP(add_distance, V(add)(s, V(sub)(a, p)))
+STEP(add_squared_distance, V(fma)(V(sub)(a, p), V(sub)(a, p), s))
+STEP(add_product_of_distances, V(fma)(V(sub)(a, p), V(sub)(b, q), s))
+#undef STEP
 
 /* ---- Moments -------------------------------------------------------------------------------- */
 
 /* The mean of a run less its first element: exact where all are equal, and small where they have an
  * offset, which the difference of two means would lose otherwise. */
 FOVEA_INLINE double OF_TYPE(rest_of_mean)(const ELEMENT *x, int64_t n) {
-    return OF_TYPE(sum)(OF_TYPE(add_distance), FOLD_DTYPE, 0, x, NULL, x[0], n) / (double)n;
+    return OF_TYPE(sum)(OF_TYPE(add_distance), FOLD_DTYPE, 0, x, NULL, x[0], 0, n) / (double)n;
 }
 
-/* The sum of (x - mean)^2: about the mean rounded to the element's type, which moves it by n times
- * the square of the difference. */
+/* The mean as the element's type has it, and what the mean is more than that. */
+FOVEA_INLINE ELEMENT OF_TYPE(centre)(ELEMENT first, double rest, double *moved) {
+    ELEMENT centre = (ELEMENT)((double)first + rest);
+    *moved = ((double)first - (double)centre) + rest;
+    return centre;
+}
+
+/* The sum of (x - mean)^2: about the rounded mean, which moves it by n times the square of the
+ * difference. */
 FOVEA_INLINE double OF_TYPE(squares)(const ELEMENT *x, double rest, int64_t n) {
-    ELEMENT centre = (ELEMENT)((double)x[0] + rest);
-    double moved = ((double)x[0] - (double)centre) + rest;
-    double sum = OF_TYPE(sum)(OF_TYPE(add_squared_distance), FOLD_DTYPE, 0, x, NULL, centre, n);
+    double moved;
+    ELEMENT p = OF_TYPE(centre)(x[0], rest, &moved);
+    double sum = OF_TYPE(sum)(OF_TYPE(add_squared_distance), FOLD_DTYPE, 0, x, NULL, p, 0, n);
     sum -= (double)n * moved * moved;
     return sum < 0 ? 0 : sum;
+}
+
+/* The sum of (x - mean x) (y - mean y). */
+FOVEA_INLINE double OF_TYPE(products)(const ELEMENT *x, const ELEMENT *y, double rest_x,
+                                      double rest_y, int64_t n) {
+    double moved_x, moved_y;
+    ELEMENT p = OF_TYPE(centre)(x[0], rest_x, &moved_x);
+    ELEMENT q = OF_TYPE(centre)(y[0], rest_y, &moved_y);
+    double sum =
+        OF_TYPE(sum)(OF_TYPE(add_product_of_distances), FOLD_DTYPE, FOLD_DTYPE, x, y, p, q, n);
+    return sum - (double)n * moved_x * moved_y;
 }
 
 #undef ELEMENT

@@ -109,6 +109,77 @@ def test_places_with_values(library):
     assert index.tolist() == [1, 0] and value.tolist() == [7, 0]
 
 
+def map_reduce(name, formula, two_inputs=False, **options):
+    """A test of y = formula(x, axis), or formula(x, mask, axis), with f32 or i64 output."""
+    @pytest.mark.parametrize("axis", [None, 0, -1])
+    def test(library, dtype, axis):
+        x = normal((6, 5, 8), dtype)
+        mask = (normal((6, 5, 8), "f64", 1) > 0).astype(np.uint8)
+        if two_inputs:
+            x[mask == 0] = np.nan
+        inputs = (x, mask) if two_inputs else (x,)
+        expected = np.asarray(formula(*((wide(x), mask) if two_inputs else (wide(x),)), axis))
+        y = np.empty(expected.shape, np.int64 if expected.dtype == np.int64 else np.float32)
+        library.call(name, *inputs, y, **options, **({} if axis is None else {"axis": axis}))
+        assert_rounded(y, expected, "f32")
+    return test
+
+
+test_map_reduce_square_sum = map_reduce("map_reduce_square_sum", lambda x, axis: np.sum(x * x, axis))
+test_map_reduce_abs_sum = map_reduce("map_reduce_abs_sum", lambda x, axis: np.sum(np.abs(x), axis))
+test_map_reduce_masked_sum = map_reduce(
+    "map_reduce_masked_sum", lambda x, mask, axis: np.sum(x, axis, where=mask != 0), True)
+test_map_reduce_threshold_count = map_reduce(
+    "map_reduce_threshold_count", lambda x, axis: np.sum(x > np.float32(0.3), axis, dtype=np.int64),
+    threshold=0.3)
+
+
+def test_dot_batched(library, dtype):
+    a, b = normal((3, 4, 33), dtype, 1), normal((3, 4, 33), dtype, 2)
+    y = np.empty((3, 4), np.float32)
+    library.call("dot_batched", a, b, y)
+    assert_rounded(y, np.einsum("ijk,ijk->ij", wide(a), wide(b)), "f32")
+
+
+def test_cosine_similarity(library, dtype):
+    a, b = normal((5, 33), dtype, 1), normal((5, 33), dtype, 2)
+    a[1], b[3], a[4] = 0, 0, a[4] * 1e-3
+    y = np.empty(5, np.float32)
+    library.call("cosine_similarity", a, b, y, eps=0.05)
+    norms = [np.maximum(np.linalg.norm(wide(v), axis=1), 0.05) for v in (a, b)]
+    assert_rounded(y, (wide(a) * wide(b)).sum(1) / norms[0] / norms[1], "f32")
+
+
+def correlation(name, formula, **options):
+    """A test of y = formula(x, w) of the rows of two matrices, and of all elements."""
+    @pytest.mark.parametrize("name_of_type", ["f32", "f64"])
+    def test(library, name_of_type):
+        dtype = {"f32": np.float32, "f64": np.float64}[name_of_type]
+        x, w = ((normal((4, 50), "f64", k) + 2).astype(dtype) for k in (1, 2))
+        y, whole = np.empty(4, dtype), np.empty((), dtype)
+        library.call(name, x, w, y, axis=-1, **options)
+        assert_rounded(y, [formula(a, b) for a, b in zip(wide(x), wide(w))], name_of_type, 1e-14)
+        library.call(name, x, w, whole, **options)
+        assert_rounded(whole, formula(wide(x).ravel(), wide(w).ravel()), name_of_type, 1e-14)
+    return test
+
+
+test_reduce_correlation = correlation("reduce_correlation", lambda x, y: np.corrcoef(x, y)[0, 1])
+test_reduce_covariance = correlation("reduce_covariance", lambda x, y: np.cov(x, y)[0, 1])
+test_reduce_weighted_sum = correlation("reduce_weighted_sum", lambda x, w: np.dot(x, w))
+test_reduce_weighted_mean = correlation("reduce_weighted_mean",
+                                        lambda x, w: np.average(x, weights=w))
+
+
+def test_correlation_of_a_constant(library):
+    x, y = np.full(7, 0.1, np.float32), normal((7,), "f32")
+    r = np.empty((), np.float32)
+    library.call("reduce_correlation", x, y, r)
+    assert np.isnan(r)
+    library.call("reduce_correlation", y, y, r)
+    assert r == 1
+
+
 def test_map_clamp(library, dtype):
     x = np.concatenate([normal((100,), dtype), np.array(SPECIAL, DTYPES[dtype])])
     y = np.empty_like(x)
