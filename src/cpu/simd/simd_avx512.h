@@ -259,5 +259,33 @@ static inline double vd_reduce_add(vd x) {
     __m128d z = _mm_add_pd(_mm256_castpd256_pd128(y), _mm256_extractf128_pd(y, 1));
     return _mm_cvtsd_f64(_mm_add_sd(z, _mm_unpackhi_pd(z, z)));
 }
+static inline void vd_store_n(double *p, vd x, size_t n) {
+    _mm512_mask_storeu_pd(p, (__mmask8)vm_first(n), x);
+}
+static inline vd vd_sub(vd a, vd b) { return _mm512_sub_pd(a, b); }
+static inline vd vd_mul(vd a, vd b) { return _mm512_mul_pd(a, b); }
+static inline vd vd_div(vd a, vd b) { return _mm512_div_pd(a, b); }
+static inline vd vd_fma(vd a, vd b, vd c) { return _mm512_fmadd_pd(a, b, c); }
+static inline vd vd_min(vd a, vd b) { return _mm512_min_pd(a, b); }
+static inline vd vd_max(vd a, vd b) { return _mm512_max_pd(a, b); }
+static inline vd vd_abs(vd x) { return _mm512_abs_pd(x); }
+static inline vd vd_sqrt(vd x) { return _mm512_sqrt_pd(x); }
+typedef __mmask8 vdm;
+static inline vdm vd_gt(vd a, vd b) { return _mm512_cmp_pd_mask(a, b, _CMP_GT_OQ); }
+static inline vdm vd_unordered(vd a, vd b) { return _mm512_cmp_pd_mask(a, b, _CMP_UNORD_Q); }
+static inline vd vd_select(vdm m, vd a, vd b) { return _mm512_mask_blend_pd(m, b, a); }
+static inline vdm vdm_or(vdm a, vdm b) { return (vdm)(a | b); }
+static inline int vdm_any(vdm a) { return a != 0; }
+static inline vdm vdm_first(size_t n) { return (vdm)((1u << n) - 1u); }
+static inline double vd_reduce_max(vd x) {
+    __m256d y = _mm256_max_pd(_mm512_castpd512_pd256(x), _mm512_extractf64x4_pd(x, 1));
+    __m128d z = _mm_max_pd(_mm256_castpd256_pd128(y), _mm256_extractf128_pd(y, 1));
+    return _mm_cvtsd_f64(_mm_max_sd(z, _mm_unpackhi_pd(z, z)));
+}
+static inline double vd_reduce_min(vd x) {
+    __m256d y = _mm256_min_pd(_mm512_castpd512_pd256(x), _mm512_extractf64x4_pd(x, 1));
+    __m128d z = _mm_min_pd(_mm256_castpd256_pd128(y), _mm256_extractf128_pd(y, 1));
+    return _mm_cvtsd_f64(_mm_min_sd(z, _mm_unpackhi_pd(z, z)));
+}
 
 #endif

@@ -252,5 +252,38 @@ static inline vd vd_load_n(const double *p, size_t n) {
 }
 static inline void vd_store(double *p, vd x) { vst1q_f64(p, x); }
 static inline double vd_reduce_add(vd x) { return vgetq_lane_f64(x, 0) + vgetq_lane_f64(x, 1); }
+static inline void vd_store_n(double *p, vd x, size_t n) {
+    if (n > 1) vst1q_f64(p, x);
+    if (n == 1) *p = vgetq_lane_f64(x, 0);
+}
+static inline vd vd_sub(vd a, vd b) { return vsubq_f64(a, b); }
+static inline vd vd_mul(vd a, vd b) { return vmulq_f64(a, b); }
+static inline vd vd_div(vd a, vd b) { return vdivq_f64(a, b); }
+static inline vd vd_fma(vd a, vd b, vd c) { return vfmaq_f64(c, a, b); }
+static inline vd vd_min(vd a, vd b) { return vbslq_f64(vcltq_f64(a, b), a, b); }
+static inline vd vd_max(vd a, vd b) { return vbslq_f64(vcgtq_f64(a, b), a, b); }
+static inline vd vd_abs(vd x) { return vabsq_f64(x); }
+static inline vd vd_sqrt(vd x) { return vsqrtq_f64(x); }
+typedef uint64x2_t vdm;
+static inline vdm vd_gt(vd a, vd b) { return vcgtq_f64(a, b); }
+static inline vdm vd_unordered(vd a, vd b) {
+    uint64x2_t ordered = vandq_u64(vceqq_f64(a, a), vceqq_f64(b, b));
+    return veorq_u64(ordered, vdupq_n_u64(UINT64_MAX));
+}
+static inline vd vd_select(vdm m, vd a, vd b) { return vbslq_f64(m, a, b); }
+static inline vdm vdm_or(vdm a, vdm b) { return vorrq_u64(a, b); }
+static inline int vdm_any(vdm a) { return (vgetq_lane_u64(a, 0) | vgetq_lane_u64(a, 1)) != 0; }
+static inline vdm vdm_first(size_t n) {
+    const uint64_t lanes[2] = {n > 0 ? UINT64_MAX : 0, n > 1 ? UINT64_MAX : 0};
+    return vld1q_u64(lanes);
+}
+static inline double vd_reduce_max(vd x) {
+    double a = vgetq_lane_f64(x, 0), b = vgetq_lane_f64(x, 1);
+    return a > b ? a : b;
+}
+static inline double vd_reduce_min(vd x) {
+    double a = vgetq_lane_f64(x, 0), b = vgetq_lane_f64(x, 1);
+    return a < b ? a : b;
+}
 
 #endif
