@@ -7,6 +7,7 @@
  * fused: the same with a single block that spans all keys; the maximum is known before the first exponential.
  * textbook: all scores of the problem in memory, three passes, nothing skipped: what the others are compared with.
  */
+#include "cpu/attention/attention_ahead.h"
 #include "cpu/attention/attention_tile.h"
 #include "cpu/attention/merge.h"
 #include "cpu/simd/philox.h"
@@ -30,6 +31,7 @@ typedef struct plan {
     int64_t items;
     int threads;
     bool convert_keys, convert_values;
+    bool ahead;                /* rows that come next are fetched while others are computed */
     const pair_kernels *pairs; /* NULL: floats */
     int64_t head_words;        /* of 32 bits, in a packed query */
     size_t keys_floats, values_floats, scores_floats, query_floats, out_floats, slice_floats;
@@ -94,11 +96,22 @@ static int threads_that_pay(const fovea_attention_call *call, int threads) {
     return most < 1 ? 1 : most < threads ? (int)most : threads;
 }
 
+/* Pays where the tensors do not stay in the second cache; rows of pages and of the heads of a group are not asked for. */
+static bool fetches_ahead(const fovea_attention_call *call) {
+    double rows = (double)(call->batch * call->query_heads) * (double)call->query_length +
+                  (double)(call->batch * call->key_heads) * (double)call->key_length;
+    double bytes = rows * (double)(call->head_size + call->value_size) *
+                   (double)fovea_dtype_size(call->q.dtype);
+    return !call->paged && call->k.stride[3] == 1 && call->v.stride[3] == 1 &&
+           call->q.stride[3] == 1 && bytes > (double)fovea_processor_get()->l2_bytes / 2;
+}
+
 static plan make_plan(const fovea_attention_call *call, algorithm algorithm, int threads) {
     plan p = {.algorithm = algorithm, .threads = threads_that_pay(call, threads)};
     p.block_keys = keys_of_a_block(call, algorithm);
     p.value_keys = round_up(keys_of_a_block(call, FLASH), 2);
     p.pairs = pairs_that_serve(call, algorithm);
+    p.ahead = algorithm == FLASH && fetches_ahead(call);
     p.block_rows = algorithm == TEXTBOOK ? TILE_ROWS : rows_of_a_block(call, p.threads);
     int64_t rows = call->query_length * call->group;
     p.superblocks = (rows + p.block_rows - 1) / p.block_rows;
@@ -321,16 +334,19 @@ static void add_values(const tile_context *at, tile *t, const segment *segments,
 }
 
 static void attend_block(const tile_context *at, tile *t, int64_t key, int64_t keys,
-                         rows_of_block k, rows_of_block v, float *s) {
+                         rows_of_block k, rows_of_block v, float *s, ahead *next) {
     float maximum[TILE_ROWS];
     segment segments[2 * TILE_VECTORS + 1] = {{0, keys, 0, t->vectors}};
     bool edge = key < t->full_low || key + keys > t->full_high;
     int count = edge ? cut_segments(t, key, keys, at->pairs ? 2 : 1, segments) : 1;
+    ahead_fetch(next);
     score_tile(at, t, segments, count, k, s, maximum);
+    ahead_fetch(next);
     if (at->general) change_scores(at, t, s, key, keys);
     if (at->general || edge) limit_scores(t, s, key, keys, maximum);
     softmax_block(at, t, s, keys, maximum);
     if (at->call->options->dropout > 0) drop_elements(at, t, s, key, keys);
+    ahead_fetch(next);
     add_values(at, t, segments, count, v, s);
 }
 
@@ -365,7 +381,7 @@ static int64_t pair_start(const tile_context *at, int64_t block, int64_t key) {
 
 /* All tiles of a superblock attend keys [start, end) of the block that begins at `block`. */
 static void attend_keys(const plan *p, const tile_context *at, tile *tiles, int count,
-                        int64_t block, int64_t start, int64_t end, const slice *s) {
+                        int64_t block, int64_t start, int64_t end, const slice *s, ahead *next) {
     const fovea_attention_call *call = at->call;
     start = pair_start(at, block, start);
     rows_of_block k = at->pairs
@@ -381,8 +397,33 @@ static void attend_keys(const plan *p, const tile_context *at, tile *tiles, int 
         if (a >= b) continue;
         rows_of_block tile_k = {(const char *)k.data + (a - start) * k.stride * k_size, k.stride};
         rows_of_block tile_v = {(const float *)v.data + (a - start) / v_rows * v.stride, v.stride};
-        attend_block(at, &tiles[i], a, b - a, tile_k, tile_v, s->scores);
+        attend_block(at, &tiles[i], a, b - a, tile_k, tile_v, s->scores, next);
     }
+}
+
+/* Keys and values [first, end) of the item's head. */
+static void plan_keys_ahead(const tile_context *at, int64_t first, int64_t end, ahead *next) {
+    const fovea_view *k = &at->call->k, *v = &at->call->v;
+    int64_t size = (int64_t)fovea_dtype_size(k->dtype);
+    if (first >= end) return;
+    ahead_add(next, key_row(at, v, first), v->stride[2] * size, v->shape[3] * size, end - first);
+    ahead_add(next, key_row(at, k, first), k->stride[2] * size, k->shape[3] * size, end - first);
+}
+
+/* What this thread's next item begins with, if threads take turns. */
+static void plan_item_ahead(const plan *p, const fovea_attention_call *call, int64_t item,
+                            ahead *next) {
+    int64_t first_row, rows;
+    item += p->threads;
+    if (item >= p->items || call->options->window_left >= 0) return;
+    tile_context at = item_context(p, call, item, &first_row, &rows);
+    int64_t size = (int64_t)fovea_dtype_size(call->q.dtype);
+    plan_keys_ahead(&at, 0, smaller(p->block_keys, at.sequence.key_count), next);
+    if (call->group > 1 || rows <= 0) return;
+    ahead_add(
+        next,
+        fovea_row(&call->q, at.sequence.batch, at.key_head, at.sequence.query_start + first_row),
+        call->q.stride[2] * size, call->head_size * size, rows);
 }
 
 static void attend_superblock(const plan *p, const fovea_attention_call *call, int64_t item,
@@ -397,9 +438,17 @@ static void attend_superblock(const plan *p, const fovea_attention_call *call, i
         tile_begin(&at, t);
         low = smaller(low, t->low), high = larger(high, t->high);
     }
-    for (int64_t block = low / p->block_keys * p->block_keys; block < high; block += p->block_keys)
-        attend_keys(p, &at, tiles, count, block, larger(block, low),
-                    smaller(block + p->block_keys, high), s);
+    for (int64_t block = low / p->block_keys * p->block_keys; block < high;
+         block += p->block_keys) {
+        int64_t end = block + p->block_keys;
+        ahead next = {.count = 0};
+        if (p->ahead && end < high)
+            plan_keys_ahead(&at, end, smaller(end + p->block_keys, high), &next);
+        else if (p->ahead)
+            plan_item_ahead(p, call, item, &next);
+        ahead_share(&next, 3 * (int64_t)count);
+        attend_keys(p, &at, tiles, count, block, larger(block, low), smaller(end, high), s, &next);
+    }
     for (int i = 0; i < count; i++) tile_finish(&at, &tiles[i]);
 }
 
