@@ -31,7 +31,7 @@ typedef struct plan {
     int64_t items;
     int threads;
     bool convert_keys, convert_values;
-    bool ahead;                /* rows that come next are fetched while others are computed */
+    bool ahead, ahead_panels;  /* what comes next is fetched: rows of q, k, v; of mask and bias */
     const pair_kernels *pairs; /* NULL: floats */
     int64_t head_words;        /* of 32 bits, in a packed query */
     size_t keys_floats, values_floats, scores_floats, query_floats, out_floats, slice_floats;
@@ -112,6 +112,9 @@ static plan make_plan(const fovea_attention_call *call, algorithm algorithm, int
     p.value_keys = round_up(keys_of_a_block(call, FLASH), 2);
     p.pairs = pairs_that_serve(call, algorithm);
     p.ahead = algorithm == FLASH && fetches_ahead(call);
+    p.ahead_panels = algorithm == FLASH && (!call->has_mask || call->mask.stride[3] == 1) &&
+                     (!call->has_bias || call->bias.stride[3] == 1) &&
+                     (call->has_mask || call->has_bias);
     p.block_rows = algorithm == TEXTBOOK ? TILE_ROWS : rows_of_a_block(call, p.threads);
     int64_t rows = call->query_length * call->group;
     p.superblocks = (rows + p.block_rows - 1) / p.block_rows;
@@ -266,18 +269,22 @@ static void drop_elements(const tile_context *at, const tile *t, float *p, int64
     const vi limit = vi_philox_limit((float)(1 - options->dropout));
     const vi base = vi_set1((int32_t)(at->sequence.batch * call->query_heads));
     for (int v = 0; v < t->vectors; v++, p += VF_WIDTH) {
-        vi counter[4] = {vi_set1(0), vi_load(t->query + v * VF_WIDTH),
-                         vi_add(vi_load(t->head + v * VF_WIDTH), base),
-                         vi_set1((int32_t)options->dropout_offset)};
-        for (int64_t j = key / 4 * 4; j < key + keys; j += 4) {
-            vi words[4];
-            counter[0] = vi_set1((int32_t)(j / 4));
-            vi_philox(counter, &seed, words);
-            VF_UNROLLED for (int w = 0; w < 4; w++) {
-                int64_t row = j + w - key;
-                if (row < 0 || row >= keys) continue;
-                drop_lanes(at, vi_philox_at_least(words[w], limit), p, row);
+        vi query = vi_load(t->query + v * VF_WIDTH),
+           offset = vi_set1((int32_t)options->dropout_offset);
+        vi head = vi_add(vi_load(t->head + v * VF_WIDTH), base);
+        for (int64_t j = key / 8 * 8; j < key + keys; j += 8) {
+            vi words[2][4];
+            for (int i = 0; i < 2; i++) {
+                words[i][0] = vi_set1((int32_t)(j / 4 + i));
+                words[i][1] = query, words[i][2] = head, words[i][3] = offset;
             }
+            vi_philox(2, words, &seed);
+            if (j >= key && j + 8 <= key + keys)
+                VF_UNROLLED for (int w = 0; w < 8; w++)
+                    drop_lanes(at, vi_philox_at_least(words[w / 4][w % 4], limit), p, j + w - key);
+            else
+                for (int64_t w = larger(key - j, 0); w < smaller(key + keys - j, 8); w++)
+                    drop_lanes(at, vi_philox_at_least(words[w / 4][w % 4], limit), p, j + w - key);
         }
     }
 }
@@ -334,19 +341,26 @@ static void add_values(const tile_context *at, tile *t, const segment *segments,
 }
 
 static void attend_block(const tile_context *at, tile *t, int64_t key, int64_t keys,
-                         rows_of_block k, rows_of_block v, float *s, ahead *next) {
+                         rows_of_block k, rows_of_block v, float *s, ahead *rows_ahead,
+                         ahead *panels) {
     float maximum[TILE_ROWS];
     segment segments[2 * TILE_VECTORS + 1] = {{0, keys, 0, t->vectors}};
     bool edge = key < t->full_low || key + keys > t->full_high;
     int count = edge ? cut_segments(t, key, keys, at->pairs ? 2 : 1, segments) : 1;
-    ahead_fetch(next);
+    ahead_fetch(rows_ahead);
+    ahead_fetch(panels);
     score_tile(at, t, segments, count, k, s, maximum);
-    ahead_fetch(next);
+    ahead_fetch(rows_ahead);
+    ahead_fetch(panels);
     if (at->general) change_scores(at, t, s, key, keys);
-    if (at->general || edge) limit_scores(t, s, key, keys, maximum);
+    if (edge)
+        limit_scores(t, s, key, keys, maximum);
+    else if (at->general)
+        find_maxima(t, s, keys, maximum);
     softmax_block(at, t, s, keys, maximum);
     if (at->call->options->dropout > 0) drop_elements(at, t, s, key, keys);
-    ahead_fetch(next);
+    ahead_fetch(rows_ahead);
+    ahead_fetch(panels);
     add_values(at, t, segments, count, v, s);
 }
 
@@ -379,9 +393,32 @@ static int64_t pair_start(const tile_context *at, int64_t block, int64_t key) {
     return at->pairs ? block + (key - block) / 2 * 2 : key;
 }
 
+/* Rows of a mask or a bias that a tile will read for keys [first, end): of each of its heads. */
+static void plan_panel_ahead(const tile_context *at, const tile *t, const fovea_view *view,
+                             int64_t first, int64_t end, ahead *next) {
+    int64_t size = (int64_t)fovea_dtype_size(view->dtype), group = at->call->group;
+    int64_t heads = view->stride[1] == 0 ? 1 : smaller(group, AHEAD_RANGES / 2);
+    for (int64_t h = 0; h < heads; h++)
+        ahead_add(next,
+                  fovea_row(view, at->sequence.batch, at->key_head * group + h, t->row / group) +
+                      first * size,
+                  view->stride[2] * size, (end - first) * size,
+                  view->stride[2] == 0 ? 1 : divide_up(t->rows, group));
+}
+
+static void plan_panels_ahead(const tile_context *at, const tile *t, int64_t first, int64_t end,
+                              ahead *next) {
+    const fovea_attention_call *call = at->call;
+    if (first >= end) return;
+    if (call->has_mask) plan_panel_ahead(at, t, &call->mask, first, end, next);
+    if (call->has_bias) plan_panel_ahead(at, t, &call->bias, first, end, next);
+    ahead_share(next, 3);
+}
+
 /* All tiles of a superblock attend keys [start, end) of the block that begins at `block`. */
 static void attend_keys(const plan *p, const tile_context *at, tile *tiles, int count,
-                        int64_t block, int64_t start, int64_t end, const slice *s, ahead *next) {
+                        int64_t block, int64_t start, int64_t end, const slice *s,
+                        ahead *rows_ahead) {
     const fovea_attention_call *call = at->call;
     start = pair_start(at, block, start);
     rows_of_block k = at->pairs
@@ -397,7 +434,13 @@ static void attend_keys(const plan *p, const tile_context *at, tile *tiles, int 
         if (a >= b) continue;
         rows_of_block tile_k = {(const char *)k.data + (a - start) * k.stride * k_size, k.stride};
         rows_of_block tile_v = {(const float *)v.data + (a - start) / v_rows * v.stride, v.stride};
-        attend_block(at, &tiles[i], a, b - a, tile_k, tile_v, s->scores, next);
+        ahead panels = {.count = 0};
+        if (p->ahead_panels && i + 1 < count)
+            plan_panels_ahead(at, &tiles[i + 1], start, end, &panels);
+        else if (p->ahead_panels)
+            plan_panels_ahead(at, &tiles[0], end,
+                              smaller(end + p->block_keys, at->sequence.key_count), &panels);
+        attend_block(at, &tiles[i], a, b - a, tile_k, tile_v, s->scores, rows_ahead, &panels);
     }
 }
 

@@ -6,7 +6,7 @@
 
 #include "cpu/kernel.h"
 
-enum { CACHE_LINE = 64 };
+enum { CACHE_LINE = 64, AHEAD_RANGES = 16 };
 
 /* Rows not yet asked for. */
 typedef struct ahead_rows {
@@ -15,7 +15,7 @@ typedef struct ahead_rows {
 } ahead_rows;
 
 typedef struct ahead {
-    ahead_rows ranges[3];
+    ahead_rows ranges[AHEAD_RANGES];
     int count;
     int64_t portion; /* rows at a time */
 } ahead;
