@@ -281,7 +281,7 @@ static void drop_elements(const tile_context *at, const tile *t, float *p, int64
                 words[i][0] = vi_set1((int32_t)(j / 4 + i));
                 words[i][1] = query, words[i][2] = head, words[i][3] = offset;
             }
-            vi_philox(2, words, &seed);
+            vi_philox_sets(2, words, &seed);
             if (j >= key && j + 8 <= key + keys)
                 VF_UNROLLED for (int w = 0; w < 8; w++)
                     drop_lanes(at, vi_philox_at_least(words[w / 4][w % 4], limit), p, j + w - key);

@@ -42,7 +42,7 @@ VF_INLINE void vi_philox_even(const int sets, vi state[][4], const vi_philox_key
 }
 
 /* state[i][w], lane l: the counter's word w becomes the generator's. Two sets at a time keep the multiplier busy. */
-VF_INLINE void vi_philox(const int sets, vi state[][4], const vi_philox_keys *keys) {
+VF_INLINE void vi_philox_sets(const int sets, vi state[][4], const vi_philox_keys *keys) {
     vi halves[4][4];
     VF_UNROLLED for (int i = 0; i < sets; i++) VF_UNROLLED for (int w = 0; w < 4; w++) {
         halves[2 * i][w] = state[i][w];
@@ -53,7 +53,7 @@ VF_INLINE void vi_philox(const int sets, vi state[][4], const vi_philox_keys *ke
         vi_merge(halves[2 * i][w], halves[2 * i + 1][w]);
 }
 #else
-VF_INLINE void vi_philox(const int sets, vi state[][4], const vi_philox_keys *keys) {
+VF_INLINE void vi_philox_sets(const int sets, vi state[][4], const vi_philox_keys *keys) {
     const vi first = vi_set1((int32_t)0xD2511F53u), second = vi_set1((int32_t)0xCD9E8D57u);
     VF_UNROLLED for (int r = 0; r < VI_PHILOX_ROUNDS; r++) {
         vi below = vi_set1((int32_t)keys->words[r][0]), above = vi_set1((int32_t)keys->words[r][1]);
@@ -67,6 +67,13 @@ VF_INLINE void vi_philox(const int sets, vi state[][4], const vi_philox_keys *ke
     }
 }
 #endif
+
+/* words[w], lane l: word w of the generator at counter (counter[0], ..., counter[3]), lane l. */
+VF_INLINE void vi_philox(const vi counter[4], const vi_philox_keys *keys, vi words[4]) {
+    vi state[1][4] = {{counter[0], counter[1], counter[2], counter[3]}};
+    vi_philox_sets(1, state, keys);
+    VF_UNROLLED for (int w = 0; w < 4; w++) words[w] = state[0][w];
+}
 
 /* Uniform on [0, 1) in steps of 2^-24, as prng_uniform defines it. */
 VF_INLINE vf vi_philox_uniform(vi word) {

@@ -148,7 +148,11 @@ static inline void vi_store_n(int32_t *p, vi x, size_t n) {
     if (n) *p = x;
 }
 static inline vi vi_load_u8_n(const uint8_t *p, size_t n) { return n ? *p : 0; }
+static inline void vi_store_u8_n(uint8_t *p, vi x, size_t n) {
+    if (n) *p = (uint8_t)x;
+}
 VF_INLINE void vf_transpose(vf x[1]) { (void)x; }
+VF_INLINE void vf_transpose_quads(vf x[4]) { (void)x; }
 
 static inline uint32_t u8_bits(const uint8_t *p, size_t n) {
     uint32_t bits = 0;
