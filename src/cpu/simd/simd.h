@@ -34,7 +34,8 @@
  *           bits kept: vf_as_vi, vi_as_vf.
  * Doubles   vd: VD_WIDTH doubles; vd_set1 add load load_n store reduce_add.
  * Across    vf_reduce_add, vf_reduce_max, vf_reduce_min: lane i with lane i + width/2, then halves
- *           again: one fixed order.
+ *           again: one fixed order. vf_reduce_each(x): of VF_WIDTH vectors x[], lane i is the sum of
+ *           x[i].
  */
 #ifndef FOVEA_CPU_SIMD_SIMD_H
 #define FOVEA_CPU_SIMD_SIMD_H
