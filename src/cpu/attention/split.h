@@ -380,6 +380,8 @@ static void split_attend_piece(const split_item *item, split_tile *tiles, int co
     split_rows rows[3], *k = &rows[0], *next = &rows[1], *v = &rows[2];
     for (int i = 0; i < count; i++)
         low = smaller(low, tiles[i].low), high = larger(high, tiles[i].high);
+    /* Groups of keys are whole but at the end, where no row attends what would be missing. */
+    low -= low % SPLIT_LANES;
     if (low < high) split_find_rows(item, &call->k, low, smaller(size - low % size, high - low), k);
     for (int64_t start = low; start < high;) {
         int64_t end = smaller(start - start % size + size, high), keys = end - start;
