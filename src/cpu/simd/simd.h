@@ -42,7 +42,8 @@
  *           vdm_any, vdm_first(n): all as for floats. vd_fma
  *           of the scalar tier rounds twice.
  * Across    vf_reduce_add, vf_reduce_max, vf_reduce_min: lane i with lane i + width/2, then halves
- *           again: one fixed order.
+ *           again: one fixed order. vf_reduce_each(x): of VF_WIDTH vectors x[], lane i is the sum of
+ *           x[i].
  */
 #ifndef FOVEA_CPU_SIMD_SIMD_H
 #define FOVEA_CPU_SIMD_SIMD_H

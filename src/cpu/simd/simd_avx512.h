@@ -241,6 +241,21 @@ static inline float vf_reduce_add(vf x) {
     z = _mm_add_ps(z, _mm_movehl_ps(z, z));
     return _mm_cvtss_f32(_mm_add_ss(z, _mm_shuffle_ps(z, z, 1)));
 }
+/* A transposition that adds as it goes, 30 shuffles and 15 additions: pairs and quads within the
+ * 128-bit quarters, then the quarters. */
+VF_INLINE vf vf_reduce_each(const vf x[16]) {
+    vf y[8], z[4];
+    VF_UNROLLED for (int i = 0; i < 8; i++) y[i] = _mm512_add_ps(
+        _mm512_unpacklo_ps(x[2 * i], x[2 * i + 1]), _mm512_unpackhi_ps(x[2 * i], x[2 * i + 1]));
+    VF_UNROLLED for (int i = 0; i < 4; i++) z[i] =
+        _mm512_add_ps(_mm512_shuffle_ps(y[2 * i], y[2 * i + 1], 0x44),
+                      _mm512_shuffle_ps(y[2 * i], y[2 * i + 1], 0xee));
+    vf a = _mm512_add_ps(_mm512_shuffle_f32x4(z[0], z[1], 0x44),
+                         _mm512_shuffle_f32x4(z[0], z[1], 0xee));
+    vf b = _mm512_add_ps(_mm512_shuffle_f32x4(z[2], z[3], 0x44),
+                         _mm512_shuffle_f32x4(z[2], z[3], 0xee));
+    return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+}
 static inline float vf_reduce_max(vf x) {
     __m256 y = _mm256_max_ps(_mm512_castps512_ps256(x), avx512_high(x));
     __m128 z = _mm_max_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));

@@ -242,6 +242,9 @@ static inline float vf_reduce_add(vf x) {
     float32x2_t y = vadd_f32(vget_low_f32(x), vget_high_f32(x));
     return vget_lane_f32(y, 0) + vget_lane_f32(y, 1);
 }
+VF_INLINE vf vf_reduce_each(const vf x[4]) {
+    return vpaddq_f32(vpaddq_f32(x[0], x[1]), vpaddq_f32(x[2], x[3]));
+}
 static inline float neon_max(float a, float b) { return a > b ? a : b; }
 static inline float neon_min(float a, float b) { return a < b ? a : b; }
 static inline float vf_reduce_max(vf x) {

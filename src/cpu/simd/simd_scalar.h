@@ -199,6 +199,7 @@ static inline vi vi_from_vf(vf x) { return vi_truncate_vf(rintf(x)); }
 static inline vf vf_from_vi(vi x) { return (vf)x; }
 
 static inline float vf_reduce_add(vf x) { return x; }
+static inline vf vf_reduce_each(const vf x[1]) { return x[0]; }
 static inline float vf_reduce_max(vf x) { return x; }
 static inline float vf_reduce_min(vf x) { return x; }
 
