@@ -77,18 +77,39 @@ static void poison_outputs(const fovea_problem *problem) {
     }
 }
 
+/* In-place tensors hold what they held when the expected values were made; false if memory is short. */
+static bool keep_in_place(const fovea_problem *problem, double *kept[]) {
+    for (int a = 0; a < FOVEA_ARGUMENTS_MAX && problem->kernel->arguments[a].name; a++) {
+        if (!fovea_given(problem, a) || problem->kernel->arguments[a].role != FOVEA_IN_PLACE)
+            continue;
+        kept[a] = malloc(((size_t)fovea_view_elements(&problem->views[a]) + 1) * sizeof(double));
+        if (!kept[a]) return false;
+        fovea_view_read_all(&problem->views[a], kept[a]);
+    }
+    return true;
+}
+
+static void restore_in_place(const fovea_problem *problem, double *const kept[]) {
+    for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++)
+        if (kept[a]) fovea_view_write_all(&problem->views[a], kept[a]);
+}
+
 void fovea_arms_verify(fovea_arms *arms, const fovea_problem *problem,
                        const fovea_verification *expected) {
-    for (int i = 0; i < arms->count && !fovea_interrupted(); i++) {
+    double *kept[FOVEA_ARGUMENTS_MAX] = {NULL};
+    bool enough = keep_in_place(problem, kept);
+    for (int i = 0; enough && i < arms->count && !fovea_interrupted(); i++) {
         fovea_arm *arm = &arms->items[i];
         fovea_verdict verdict;
         poison_outputs(problem);
+        restore_in_place(problem, kept);
         arm->first = run(arms, arm, problem, 1);
         if (arm->failed) continue;
         fovea_verify(expected, NULL, &verdict);
         arm->verified = verdict.verified;
         if (!arm->verified) snprintf(arm->why, sizeof arm->why, "%s", verdict.where);
     }
+    for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++) free(kept[a]);
 }
 
 const fovea_arm *fovea_arms_fastest(const fovea_arms *arms) {

@@ -284,7 +284,7 @@ static void judge(bench *b, arm *a) {
 
 static void verify_ours(bench *b, arm *a) {
     fovea_call_report report;
-    fovea_sample_poison(&b->samples[0]);
+    fovea_sample_restore(&b->samples[0]);
     double start = fovea_bench_now();
     if (!use(b, a) || !call(b, &b->samples[0])) {
         snprintf(a->row->reason, sizeof a->row->reason, "%s", fovea_last_message(b->run->context));
@@ -324,7 +324,7 @@ static void verify_peer(bench *b, arm *a) {
                  fovea_seconds_text(expected, text, sizeof text));
         return;
     }
-    fovea_sample_poison(&b->samples[0]);
+    fovea_sample_restore(&b->samples[0]);
     if (!fovea_peer_prepare(b->run, a->peer, b->samples, b->sets, a->row, &first)) return;
     a->estimate = first;
     judge(b, a);

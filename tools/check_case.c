@@ -239,6 +239,7 @@ static int parameter_values(const fovea_parameter *parameter) {
     if (parameter->kind == FOVEA_FLAG) return 2;
     if (parameter->kind == FOVEA_REAL) return REAL_VALUES;
     if (is_key(parameter)) return COUNT(keys);
+    if (strcmp(parameter->name, "step") == 0) return 2;
     for (const char *c = parameter->choices; c && *c; c++) count += *c == ',';
     return count;
 }
@@ -298,6 +299,7 @@ static double parameter_value(const fovea_parameter *parameter, const fovea_case
     }
     if (choice == 0) return parameter->standard;
     if (is_key(parameter)) return keys[choice];
+    if (strcmp(parameter->name, "step") == 0) return 10;
     return parameter->kind == FOVEA_REAL ? reals[choice] : choice;
 }
 
@@ -310,7 +312,9 @@ static bool is_meaningful(const fovea_check_case *check) {
     bool pointwise = row->elementwise || !row->bound || strcmp(row->domain, "softmax") == 0;
     if (data == FOVEA_DATA_EXTREMES && !pointwise) return false;
     if (fovea_case_parameter(&check->c, "eps") != 0) return true;
-    int64_t columns = check->c.extents[fovea_kernel_letter(check->c.index, "D")];
+    int letter = fovea_kernel_letter(check->c.index, "D");
+    if (letter < 0) return true;
+    int64_t columns = check->c.extents[letter];
     return columns > 1 && (data == FOVEA_DATA_ROW || data == FOVEA_DATA_INTEGERS);
 }
 

@@ -297,6 +297,97 @@ reduce_argmax = place(np.argmax)
 reduce_argmin = place(np.argmin)
 
 
+# ---- Optimizers --------------------------------------------------------------------------------
+
+
+def settings(case, *names):
+    return [np.float32(case.parameters[name]) for name in names]
+
+
+def opt_sgd(case):
+    p, g = case.arrays("p", "g")
+    lr, decay = settings(case, "lr", "weight_decay")
+    t = np.empty_like(p)
+
+    def run():
+        if decay:
+            np.multiply(p, decay, out=t)
+            np.add(t, g, out=t)
+            np.multiply(t, lr, out=t)
+        else:
+            np.multiply(g, lr, out=t)
+        np.subtract(p, t, out=p)
+    return Call(run)
+
+
+def opt_sgd_momentum(case):
+    case.refuse_options(nesterov=False, weight_decay=0, dampening=0)
+    p, g, v = case.arrays("p", "g", "v")
+    lr, momentum = settings(case, "lr", "momentum")
+    t = np.empty_like(p)
+    if case.parameters["step"] == 1:
+        raise Unserved("the first step")
+
+    def run():
+        np.multiply(v, momentum, out=v)
+        np.add(v, g, out=v)
+        np.multiply(v, lr, out=t)
+        np.subtract(p, t, out=p)
+    return Call(run)
+
+
+def adam(decoupled):
+    def line(case):
+        p, g, m, v = case.arrays("p", "g", "m", "v")
+        lr, beta1, beta2, eps, decay = (
+            case.parameters[name] for name in ("lr", "beta1", "beta2", "eps", "weight_decay"))
+        if decay and not decoupled:
+            raise Unserved(f"weight_decay = {decay}")
+        step, f32 = case.parameters["step"], np.float32
+        rate, root = f32(lr / (1 - beta1**step)), f32((1 - beta2**step) ** -0.5)
+        t, s = np.empty_like(p), np.empty_like(p)
+
+        def run():
+            np.multiply(m, f32(beta1), out=m)
+            np.multiply(g, f32(1 - beta1), out=t)
+            np.add(m, t, out=m)
+            np.multiply(v, f32(beta2), out=v)
+            np.multiply(g, g, out=t)
+            np.multiply(t, f32(1 - beta2), out=t)
+            np.add(v, t, out=v)
+            np.sqrt(v, out=t)
+            np.multiply(t, root, out=t)
+            np.add(t, f32(eps), out=t)
+            np.divide(m, t, out=s)
+            np.multiply(s, rate, out=s)
+            if decoupled:
+                np.multiply(p, f32(1 - lr * decay), out=p)
+            np.subtract(p, s, out=p)
+        return Call(run)
+    return line
+
+
+opt_adam = adam(False)
+opt_adamw = adam(True)
+
+
+def grad_clip_norm(case):
+    g, norm = case.arrays("g", "norm")
+    flat = g.ravel()
+
+    def run():
+        norm[...] = np.sqrt(np.dot(flat, flat))
+        factor = case.parameters["max_norm"] / (norm + np.float32(1e-6))
+        if factor < 1:
+            np.multiply(g, np.float32(factor), out=g)
+    return Call(run)
+
+
+def grad_clip_value(case):
+    g, c = case["g"], np.float32(case.parameters["c"])
+    return Call(lambda: np.clip(g, -c, c, out=g))
+
+
 # ---- Map-reduce, dot products, correlation ----------------------------------------------------
 
 

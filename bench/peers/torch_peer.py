@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from case import attention_parameters, Call, reduction_axis, refuse_lse
+from case import attention_parameters, Call, reduction_axis, refuse_lse, Unserved
 
 
 def versions():
@@ -159,6 +159,62 @@ reduce_var = with_correction(torch.var)
 reduce_stddev = with_correction(torch.std)
 reduce_argmax = place(torch.argmax)
 reduce_argmin = place(torch.argmin)
+
+
+# ---- Optimizers --------------------------------------------------------------------------------
+
+
+def optimizer(make, *states):
+    """One step of make(parameters, options), whose state are the tensors of these arguments."""
+    def line(case):
+        p, g = ready(case, "p", "g")
+        p = torch.nn.Parameter(p)
+        p.grad = g
+        instance = make([p], case.parameters)
+        for name, key in states:
+            instance.state[p][key] = tensor(case[name])
+        if "step" in case.parameters:
+            instance.state[p]["step"] = torch.tensor(float(case.parameters["step"] - 1))
+        return Call(instance.step)
+    return line
+
+
+def sgd(parameters, p):
+    return torch.optim.SGD(parameters, p["lr"], weight_decay=p["weight_decay"], fused=True)
+
+
+def momentum(parameters, p):
+    if p["step"] == 1:
+        raise Unserved("the first step")
+    return torch.optim.SGD(parameters, p["lr"], p["momentum"], p["dampening"], p["weight_decay"],
+                           p["nesterov"], fused=True)
+
+
+def adam(which):
+    def make(parameters, p):
+        return which(parameters, p["lr"], (p["beta1"], p["beta2"]), p["eps"], p["weight_decay"],
+                     fused=True)
+    return make
+
+
+opt_sgd = optimizer(sgd)
+opt_sgd_momentum = optimizer(momentum, ("v", "momentum_buffer"))
+opt_adam = optimizer(adam(torch.optim.Adam), ("m", "exp_avg"), ("v", "exp_avg_sq"))
+opt_adamw = optimizer(adam(torch.optim.AdamW), ("m", "exp_avg"), ("v", "exp_avg_sq"))
+
+
+def grad_clip_norm(case):
+    g, norm = ready(case, "g", "norm")
+    p = torch.nn.Parameter(torch.empty_like(g))
+    p.grad = g
+    clip, most = torch.nn.utils.clip_grad_norm_, case.parameters["max_norm"]
+    return Kept(lambda: clip([p], most), norm).call()
+
+
+def grad_clip_value(case):
+    g, = ready(case, "g")
+    c = case.parameters["c"]
+    return Call(lambda: g.clamp_(-c, c))
 
 
 # ---- Map-reduce, dot products, correlation ----------------------------------------------------

@@ -4,6 +4,7 @@
 
 #include "catalogue/attention.h"
 
+#include <fovea/fovea.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -243,4 +244,82 @@ fovea_status fovea_check_epsilon(const fovea_problem *problem, fovea_message *me
     if (epsilon >= 0) return FOVEA_OK;
     return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "options.eps is %g; it is at least 0",
                       epsilon);
+}
+
+/* ---- Optimizers ----------------------------------------------------------------------------- */
+
+/* 2 eps |p| and 16 eps times what an update's terms come to in absolute values. */
+static double update_bound(double p, double update) {
+    return fovea_epsilon(FOVEA_F32) * (2 * fabs(p) + 16 * fabs(update));
+}
+
+/* |g| + weight_decay |p| of element i; p in *parameter. */
+static double gradient_terms(const fovea_problem *problem, double decay, int64_t i,
+                             double *parameter) {
+    *parameter = fovea_view_read(&problem->views[0], i);
+    return fabs(fovea_view_read(&problem->views[1], i)) + fabs(decay * *parameter);
+}
+
+void fovea_bound_sgd(const fovea_problem *problem, int output, const double *expected,
+                     double *bound) {
+    const fovea_opt_sgd_options *o = problem->options;
+    int64_t count = fovea_view_elements(&problem->views[output]);
+    (void)expected;
+    for (int64_t i = 0; i < count; i++) {
+        double p, g = gradient_terms(problem, o->weight_decay, i, &p);
+        bound[i] = update_bound(p, o->lr * g);
+    }
+}
+
+void fovea_bound_momentum(const fovea_problem *problem, int output, const double *expected,
+                          double *bound) {
+    const fovea_opt_sgd_momentum_options *o = problem->options;
+    int64_t count = fovea_view_elements(&problem->views[output]);
+    (void)expected;
+    for (int64_t i = 0; i < count; i++) {
+        double p, g = gradient_terms(problem, o->weight_decay, i, &p);
+        double v =
+            fabs(o->momentum * fovea_view_read(&problem->views[2], i)) + fabs(1 - o->dampening) * g;
+        if (o->step == 1) v = g;
+        double direction = o->nesterov ? g + fabs(o->momentum) * v : v;
+        bound[i] =
+            output == 0 ? update_bound(p, o->lr * direction) : 4 * fovea_epsilon(FOVEA_F32) * v;
+    }
+}
+
+/* The options of opt_adam and opt_adamw are alike. */
+void fovea_bound_adam(const fovea_problem *problem, int output, const double *expected,
+                      double *bound) {
+    const fovea_opt_adam_options *o = problem->options;
+    bool decoupled = strcmp(problem->kernel->name, "opt_adam") != 0;
+    int64_t count = fovea_view_elements(&problem->views[output]);
+    (void)expected;
+    for (int64_t i = 0; i < count; i++) {
+        double p, g = gradient_terms(problem, decoupled ? 0 : o->weight_decay, i, &p);
+        double m = fabs(o->beta1 * fovea_view_read(&problem->views[2], i)) + (1 - o->beta1) * g;
+        double v = o->beta2 * fovea_view_read(&problem->views[3], i) + (1 - o->beta2) * g * g;
+        double exact =
+            fovea_view_read(&problem->views[1], i) + (decoupled ? 0 : o->weight_decay * p);
+        double root =
+            o->beta2 * fovea_view_read(&problem->views[3], i) + (1 - o->beta2) * exact * exact;
+        root = sqrt(root / (1 - pow(o->beta2, (double)o->step))) + o->eps;
+        double update = o->lr * m / (1 - pow(o->beta1, (double)o->step)) / root;
+        bound[i] = output == 0 ? update_bound(p, update)
+                               : 4 * fovea_epsilon(FOVEA_F32) * (output == 2 ? m : v);
+    }
+}
+
+void fovea_bound_clip_norm(const fovea_problem *problem, int output, const double *expected,
+                           double *bound) {
+    int64_t n = fovea_view_elements(&problem->views[0]);
+    int64_t count = fovea_view_elements(&problem->views[output]);
+    for (int64_t i = 0; i < count; i++)
+        bound[i] = (8 + tree_depth(n)) * fovea_epsilon(FOVEA_F32) * fabs(expected[i]);
+}
+
+fovea_status fovea_check_step(const fovea_problem *problem, fovea_message *message) {
+    double step = fovea_problem_parameter(problem, "step");
+    if (step >= 1) return FOVEA_OK;
+    return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "options.step is %.0f; it counts from 1",
+                      step);
 }

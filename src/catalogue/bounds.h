@@ -13,6 +13,8 @@ fovea_bound_function fovea_bound_sum, fovea_bound_mean, fovea_bound_square_sum,
     fovea_bound_product_sum, fovea_bound_chosen_sum, fovea_bound_l2, fovea_bound_weighted_mean;
 fovea_bound_function fovea_bound_variance, fovea_bound_deviation; /* C(n) */
 fovea_bound_function fovea_bound_correlation, fovea_bound_covariance;
+fovea_bound_function fovea_bound_sgd, fovea_bound_momentum, fovea_bound_adam; /* domain 8 */
+fovea_bound_function fovea_bound_clip_norm;
 fovea_bound_function fovea_bound_dot, fovea_bound_cosine; /* domain 18 */
 fovea_bound_function fovea_bound_softmax;                 /* domain 4 */
 fovea_bound_function fovea_bound_layer_norm;              /* domain 5 */
@@ -20,6 +22,7 @@ fovea_bound_function fovea_bound_attention;               /* ATTENTION.md */
 fovea_bound_function fovea_bound_merge;
 
 /* Parameter checks that rows share. */
+fovea_status fovea_check_step(const fovea_problem *problem, fovea_message *message);
 fovea_status fovea_check_epsilon(const fovea_problem *problem, fovea_message *message);
 
 #endif

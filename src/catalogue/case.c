@@ -311,9 +311,10 @@ static double check_value(const fovea_case *c, fovea_dtype dtype, int64_t i, int
 
 static void fill_numbers(const fovea_case *c, int position, const fovea_argument *argument,
                          const fovea_view *view) {
-    stream s = {c->seed, (uint64_t)position};
+    bool square = argument->fill == FOVEA_FILL_SQUARE;
+    stream s = {c->seed, (uint64_t)(position - square)};
     int64_t count = fovea_view_elements(view);
-    bool normal = argument->fill == FOVEA_FILL_NORMAL || argument->fill == FOVEA_FILL_MAGNITUDE;
+    bool normal = argument->fill <= FOVEA_FILL_SQUARE;
     bool coarse = view->dtype == FOVEA_I8 || view->dtype == FOVEA_E4M3;
     bool dense = fovea_view_is_contiguous(view) && view->dtype == FOVEA_F32;
     for (int64_t i = 0; i < count; i += 4) {
@@ -329,6 +330,7 @@ static void fill_numbers(const fovea_case *c, int position, const fovea_argument
             if (normal && c->data) value = check_value(c, view->dtype, j, count, value);
             if (normal && coarse) value *= 32; /* as a quantised tensor fills its range */
             if (argument->fill == FOVEA_FILL_MAGNITUDE) value = fabs(value);
+            if (square) value *= value;
             if (dense)
                 ((float *)(void *)view->data)[j] = (float)value;
             else
@@ -448,6 +450,12 @@ static fovea_status fill_tensor(fovea_sample *sample, int a, fovea_message *mess
         case_kernel(sample->c)->case_fill(sample->c, a, &view);
     else
         fill_numbers(sample->c, a, argument, &view);
+    if (argument->role != FOVEA_IN_PLACE) return FOVEA_OK;
+    sample->first[a] = malloc(sample->bytes[a]);
+    if (!sample->first[a])
+        return fovea_fail(message, FOVEA_OUT_OF_MEMORY, "no memory for a copy of %s",
+                          argument->name);
+    memcpy(sample->first[a], sample->storage[a], sample->bytes[a]);
     return FOVEA_OK;
 }
 
@@ -491,16 +499,22 @@ fovea_status fovea_sample_create(const fovea_case *c, const fovea_case_memory *m
     return status;
 }
 
-void fovea_sample_poison(fovea_sample *sample) {
-    for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++)
-        if (sample->present >> a & 1 && case_kernel(sample->c)->arguments[a].role == FOVEA_OUTPUT)
+void fovea_sample_restore(fovea_sample *sample) {
+    for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++) {
+        if (!(sample->present >> a & 1)) continue;
+        if (case_kernel(sample->c)->arguments[a].role == FOVEA_OUTPUT)
             memset(sample->storage[a], 0xA5, sample->bytes[a]);
+        if (sample->first[a]) memcpy(sample->storage[a], sample->first[a], sample->bytes[a]);
+    }
 }
 
 void fovea_sample_destroy(fovea_sample *sample) {
-    for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++)
+    for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++) {
         if (sample->storage[a])
             sample->memory.release(sample->memory.user, sample->storage[a], sample->bytes[a], a);
+        free(sample->first[a]);
+    }
     memset(sample->storage, 0, sizeof sample->storage);
+    memset(sample->first, 0, sizeof sample->first);
     sample->present = 0;
 }

@@ -78,6 +78,7 @@ typedef struct fovea_sample {
     int64_t shapes[FOVEA_ARGUMENTS_MAX][FOVEA_RANK_MAX];
     int64_t strides[FOVEA_ARGUMENTS_MAX][FOVEA_RANK_MAX];
     void *storage[FOVEA_ARGUMENTS_MAX];
+    void *first[FOVEA_ARGUMENTS_MAX]; /* content of in-place tensors before the first call */
     size_t bytes[FOVEA_ARGUMENTS_MAX];
     uint32_t present;
     DLTensor *required[FOVEA_ARGUMENTS_MAX]; /* the positional arguments, for fovea_call */
@@ -89,7 +90,8 @@ typedef struct fovea_sample {
 
 fovea_status fovea_sample_create(const fovea_case *c, const fovea_case_memory *memory,
                                  fovea_sample *sample, fovea_message *message);
-void fovea_sample_poison(fovea_sample *sample); /* the outputs, again */
+/* Poisons the outputs again and gives in-place tensors their first content. */
+void fovea_sample_restore(fovea_sample *sample);
 void fovea_sample_destroy(fovea_sample *sample);
 
 /* Philox4x32-10: one block of four words (CATALOGUE.md, domain 14). */

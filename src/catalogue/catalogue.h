@@ -27,6 +27,7 @@ typedef enum fovea_role { FOVEA_INPUT, FOVEA_OUTPUT, FOVEA_IN_PLACE } fovea_role
 typedef enum fovea_fill {
     FOVEA_FILL_NORMAL,    /* standard normal */
     FOVEA_FILL_MAGNITUDE, /* absolute values of normals */
+    FOVEA_FILL_SQUARE,    /* squares of the normals in the argument before */
     FOVEA_FILL_UNIFORM,   /* between low and high */
     FOVEA_FILL_BINARY,    /* 1 if a uniform is below 0.5, else 0 */
     FOVEA_FILL_ONES,

@@ -17,9 +17,8 @@
 
 enum { MAP_INPUTS = 3, MAP_OPERANDS = 1 + MAP_INPUTS, MAP_BLOCK = 1024, MAP_PIECE = 16384 };
 
-/* One contiguous run of each input and of y. */
-typedef void map_function(const float constants[2], char *const inputs[], void *y, int64_t n,
-                          bool stream);
+/* One contiguous run of each operand: y and the inputs, or the tensors of an update in their order. */
+typedef void map_function(const float *constants, char *const at[], int64_t n, bool stream);
 
 /* An operation: as many of a, b, c as it has inputs, and the two constants of the call. */
 typedef vf map_operation(vf a, vf b, vf c, float p, float q);
@@ -39,11 +38,11 @@ FOVEA_INLINE vf map_item(map_operation *operation, int inputs, fovea_dtype in, c
 /* The loop of every elementwise kernel. Four vectors are in flight: light operations wait for
  * loads. */
 FOVEA_INLINE void map_run(map_operation *operation, int inputs, fovea_dtype in, fovea_dtype out,
-                          const float constants[2], char *const x[], void *y, int64_t n,
-                          bool stream) {
+                          const float *constants, char *const at[], int64_t n, bool stream) {
     enum { W = VF_WIDTH };
     const float p = constants[0], q = constants[1];
-    char *from[MAP_INPUTS] = {x[0], inputs > 1 ? x[1] : NULL, inputs > 2 ? x[2] : NULL};
+    char *y = at[0], *from[MAP_INPUTS];
+    VF_UNROLLED for (int k = 0; k < MAP_INPUTS; k++) from[k] = k < inputs ? at[1 + k] : NULL;
     int64_t i = 0;
 #define ITEM(place, count) map_item(operation, inputs, in, from, place, count, p, q)
     if (stream && n >= 8 * W) {
@@ -68,10 +67,22 @@ FOVEA_INLINE void map_run(map_operation *operation, int inputs, fovea_dtype in, 
 #undef ITEM
 }
 
+/* Elements i, i+1, ... of operand k, for updates of f32. */
+FOVEA_INLINE vf map_load(char *const at[], int k, int64_t i, int64_t n) {
+    return n == VF_WIDTH ? vf_load((float *)(void *)at[k] + i)
+                         : vf_load_n((float *)(void *)at[k] + i, (size_t)n);
+}
+FOVEA_INLINE void map_store(char *const at[], int k, int64_t i, vf x, int64_t n) {
+    if (n == VF_WIDTH)
+        vf_store((float *)(void *)at[k] + i, x);
+    else
+        vf_store_n((float *)(void *)at[k] + i, x, (size_t)n);
+}
+
 /* Instantiates a map_function: name, operation, how many inputs it has, dtypes. */
 #define MAP(name, operation, inputs, in, out)                                                      \
-    static void name(const float constants[2], char *const x[], void *y, int64_t n, bool stream) { \
-        map_run(operation, inputs, in, out, constants, x, y, n, stream);                           \
+    static void name(const float *constants, char *const at[], int64_t n, bool stream) {           \
+        map_run(operation, inputs, in, out, constants, at, n, stream);                             \
     }
 
 /* name_operation, from an expression in a, b, c, p and q, and name_by_dtype, its functions for f32,
@@ -99,8 +110,9 @@ FOVEA_INLINE void map_run(map_operation *operation, int inputs, fovea_dtype in, 
 
 typedef struct map_plan {
     map_function *function;
-    float constants[2];
-    int operands;                   /* y and its inputs */
+    const float *constants;
+    int operands;                   /* y and its inputs, or the tensors of an update */
+    unsigned read, written;         /* bit k: operand k */
     fovea_view views[MAP_OPERANDS]; /* y and the inputs in the order of y's memory */
     bool direct[MAP_OPERANDS];      /* columns are contiguous */
     bool stream;
@@ -236,8 +248,9 @@ static void map_one_tile(const map_plan *plan, int64_t number) {
     int64_t rows = smaller(plan->tile_rows, plan->rows - row);
     int64_t columns = smaller(plan->tile_columns, plan->columns - column);
     map_addresses(plan, number / plan->row_tiles, row, column, at);
-    char *y = at[0];
+    char *tile[MAP_OPERANDS];
     bool packed = true;
+    memcpy(tile, at, sizeof tile);
     for (int k = 0; k < plan->operands; k++) {
         const fovea_view *view = &plan->views[k];
         int64_t size = (int64_t)fovea_dtype_size(view->dtype);
@@ -245,15 +258,17 @@ static void map_one_tile(const map_plan *plan, int64_t number) {
                                                     : columns * size;
         packed = packed && !plan->direct[k];
         if (plan->direct[k]) continue;
-        if (k > 0) map_move(view, at[k], buffers[k], rows, columns, true);
+        if (plan->read >> k & 1) map_move(view, at[k], buffers[k], rows, columns, true);
         at[k] = buffers[k];
     }
-    if (packed) plan->function(plan->constants, at + 1, at[0], rows * columns, false);
+    if (packed) plan->function(plan->constants, at, rows * columns, false);
     for (int64_t r = 0; r < rows && !packed; r++) {
-        plan->function(plan->constants, at + 1, at[0], columns, plan->stream && plan->direct[0]);
+        plan->function(plan->constants, at, columns, plan->stream && plan->direct[0]);
         for (int k = 0; k < plan->operands; k++) at[k] += step[k];
     }
-    if (!plan->direct[0]) map_move(&plan->views[0], y, buffers[0], rows, columns, false);
+    for (int k = 0; k < plan->operands; k++)
+        if (plan->written >> k & 1 && !plan->direct[k])
+            map_move(&plan->views[k], tile[k], buffers[k], rows, columns, false);
 }
 
 static void map_tiles(const void *task, int64_t begin, int64_t end, int thread) {
@@ -263,28 +278,48 @@ static void map_tiles(const void *task, int64_t begin, int64_t end, int thread) 
     if (plan->stream) vf_stream_fence();
 }
 
-/* Runs a call whose row lists the inputs first and then the output. `cost`: the time of an element
- * in bytes of memory traffic (at least what it moves). */
+/* Runs a plan with function, constants, operands, views and what is read and written. `cost`: the time
+ * of an element in bytes of memory traffic (at least what it moves). */
+static inline fovea_status map_start(map_plan *plan, fovea_run *run, int64_t cost) {
+    int allowed = run->threads;
+    int64_t bytes = 0, elements = fovea_view_elements(&plan->views[0]);
+    run->threads = 1;
+    if (elements == 0) return FOVEA_OK;
+    for (int k = 0; k < plan->operands; k++)
+        bytes += elements * (int64_t)fovea_dtype_size(plan->views[k].dtype);
+    map_collapse(plan);
+    map_tile(plan);
+    run->threads = fovea_useful_threads(plan->tiles, elements * cost, allowed);
+    plan->stream = !(plan->read & 1) && fovea_dtype_size(plan->views[0].dtype) > 1 &&
+                   fovea_worth_streaming(bytes, run->threads);
+    fovea_share(plan->tiles, run->threads, map_tiles, plan);
+    return FOVEA_OK;
+}
+
+/* A call whose row lists the inputs first and then the output. */
 static inline fovea_status map_call(const fovea_problem *problem, fovea_run *run,
                                     map_function *function, int inputs, const float constants[2],
                                     int64_t cost) {
-    map_plan plan = {.function = function, .operands = inputs + 1};
-    memcpy(plan.constants, constants, sizeof plan.constants);
-    int allowed = run->threads;
-    int64_t bytes = 0, elements = fovea_view_elements(&problem->views[inputs]);
-    run->threads = 1;
-    if (elements == 0) return FOVEA_OK;
-    for (int k = 0; k <= inputs; k++) {
-        plan.views[k] = problem->views[k ? k - 1 : inputs];
-        bytes += elements * (int64_t)fovea_dtype_size(plan.views[k].dtype);
-    }
-    map_collapse(&plan);
-    map_tile(&plan);
-    run->threads = fovea_useful_threads(plan.tiles, elements * cost, allowed);
-    plan.stream =
-        fovea_dtype_size(plan.views[0].dtype) > 1 && fovea_worth_streaming(bytes, run->threads);
-    fovea_share(plan.tiles, run->threads, map_tiles, &plan);
-    return FOVEA_OK;
+    map_plan plan = {.function = function,
+                     .constants = constants,
+                     .operands = inputs + 1,
+                     .read = ~1u,
+                     .written = 1u};
+    for (int k = 0; k <= inputs; k++) plan.views[k] = problem->views[k ? k - 1 : inputs];
+    return map_start(&plan, run, cost);
+}
+
+/* A call that changes some of its first `operands` tensors, as `written` says, in place. */
+static inline fovea_status map_update(const fovea_problem *problem, fovea_run *run,
+                                      map_function *function, int operands, unsigned written,
+                                      const float *constants, int64_t cost) {
+    map_plan plan = {.function = function,
+                     .constants = constants,
+                     .operands = operands,
+                     .read = ~0u,
+                     .written = written};
+    memcpy(plan.views, problem->views, (size_t)operands * sizeof *plan.views);
+    return map_start(&plan, run, cost);
 }
 
 #endif

@@ -279,6 +279,80 @@ def test_layer_norm(library, dtype, affine):
     assert_rounded(y, expected, dtype)
 
 
+# ---- Optimizers ----------------------------------------------------------------------------------
+
+
+def optimizer_state():
+    p, g, m = (normal((7, 11), "f32", k) for k in range(3))
+    return p, g, m, m * m
+
+
+def assert_updated(actual, expected):
+    """The constants are f32, so that a formula in doubles is met within their rounding."""
+    for a, e in zip(actual, expected):
+        np.testing.assert_allclose(wide(a), e, rtol=3e-6, atol=1e-12)
+
+
+def test_opt_sgd(library):
+    p, g, _, _ = optimizer_state()
+    expected = wide(p) - 0.1 * (wide(g) + 0.3 * wide(p))
+    library.call("opt_sgd", p, g, lr=0.1, weight_decay=0.3)
+    assert_updated([p], [expected])
+
+
+@pytest.mark.parametrize("step", [1, 4])
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_opt_sgd_momentum(library, step, nesterov):
+    p, g, v, _ = optimizer_state()
+    gradient = wide(g) + 0.3 * wide(p)
+    velocity = gradient if step == 1 else 0.8 * wide(v) + 0.75 * gradient
+    expected = wide(p) - 0.1 * (gradient + 0.8 * velocity if nesterov else velocity)
+    library.call("opt_sgd_momentum", p, g, v, lr=0.1, momentum=0.8, dampening=0.25,
+                 nesterov=nesterov, weight_decay=0.3, step=step)
+    assert_updated([p, v], [expected, velocity])
+
+
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_opt_adam(library, decoupled):
+    p, g, m, v = optimizer_state()
+    lr, beta1, beta2, eps, decay, step = 0.1, 0.8, 0.95, 1e-3, 0.3, 7
+    gradient = wide(g) + (0 if decoupled else decay * wide(p))
+    mean = beta1 * wide(m) + (1 - beta1) * gradient
+    square = beta2 * wide(v) + (1 - beta2) * gradient**2
+    start = wide(p) * (1 - lr * decay) if decoupled else wide(p)
+    expected = start - lr * (mean / (1 - beta1**step)) / (np.sqrt(square / (1 - beta2**step)) + eps)
+    library.call("opt_adamw" if decoupled else "opt_adam", p, g, m, v, lr=lr, beta1=beta1,
+                 beta2=beta2, eps=eps, weight_decay=decay, step=step)
+    assert_updated([p, m, v], [expected, mean, square])
+
+
+def test_opt_adamw(library):
+    p, g, m, v = optimizer_state()
+    with pytest.raises(Error, match="options.step is 0; it counts from 1"):
+        library.call("opt_adamw", p, g, m, v, step=0)
+
+
+@pytest.mark.parametrize("most", [1, 1e3])
+def test_grad_clip_norm(library, most):
+    _, g, _, _ = optimizer_state()
+    length = np.linalg.norm(wide(g))
+    expected = wide(g) * min(1, most / (length + 1e-6))
+    norm = np.empty((), np.float32)
+    library.call("grad_clip_norm", g, norm, max_norm=most)
+    assert_rounded(g, expected, "f32")
+    assert_rounded(norm, length, "f32")
+
+
+def test_grad_clip_value(library):
+    _, g, _, _ = optimizer_state()
+    expected = np.clip(g, -np.float32(0.3), np.float32(0.3))
+    library.call("grad_clip_value", g, c=0.3)
+    assert (g == expected).all()
+
+
+# ---- Conversions ---------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("target", ["f16", "bf16"])
 def test_quantize_f32_to_f16(library, target):
     if DTYPES[target] is None:

@@ -71,7 +71,7 @@ static int fail_each(fovea_sample *sample, const char *kernel, const char *imple
         assert_int_equal(fovea_context_create(&options, &context), FOVEA_OK);
         assert_int_equal(fovea_use(context, kernel, implementation), FOVEA_OK);
         c.allocations = 0, c.fail_at = n;
-        fovea_sample_poison(sample);
+        fovea_sample_restore(sample);
         fovea_status status =
             fovea_call(context, kernel, sample->required, sample->count, sample->options);
         bool failed = c.allocations > n;
