@@ -295,6 +295,21 @@ static fovea_status check_overlap(const fovea_problem *problem, int arguments,
 
 /* ---- The whole ------------------------------------------------------------------------------ */
 
+/* The first tensor says where the problem is. */
+static fovea_status take_device(fovea_problem *problem, int argument, const DLTensor *tensor,
+                                fovea_message *message) {
+    char here[32], there[32];
+    DLDevice device = fovea_device_of(tensor);
+    if (problem->present == 0) problem->device = device;
+    if (fovea_same_device(device, problem->device)) return FOVEA_OK;
+    const fovea_argument *arguments = problem->kernel->arguments;
+    return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
+                      "%s is on %s, %s is on %s; all must be on one", arguments[argument].name,
+                      fovea_device_text(device, here, sizeof here),
+                      arguments[__builtin_ctz(problem->present)].name,
+                      fovea_device_text(problem->device, there, sizeof there));
+}
+
 static fovea_status take_tensors(fovea_problem *problem, int arguments,
                                  const DLTensor *const *tensors, size_t count,
                                  fovea_message *message) {
@@ -314,6 +329,7 @@ static fovea_status take_tensors(fovea_problem *problem, int arguments,
         }
         fovea_status status =
             fovea_view_from_tensor(tensor, argument->name, &problem->views[a], message);
+        if (status == FOVEA_OK) status = take_device(problem, a, tensor, message);
         if (status != FOVEA_OK) return status;
         problem->present |= 1u << a;
     }
@@ -329,6 +345,7 @@ fovea_status fovea_problem_create(int kernel, const DLTensor *const *tensors, si
     problem->kernel = fovea_catalogue_kernel(kernel);
     problem->index = kernel;
     problem->present = 0;
+    problem->device = (DLDevice){kDLCPU, 0};
     int arguments = fovea_kernel_arguments(problem->kernel);
     fovea_status status = complete_options(kernel, options, storage, &problem->options, message);
     if (status == FOVEA_OK) status = take_tensors(problem, arguments, tensors, count, message);

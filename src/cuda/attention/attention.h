@@ -3,13 +3,13 @@
 #ifndef FOVEA_CUDA_ATTENTION_ATTENTION_H
 #define FOVEA_CUDA_ATTENTION_ATTENTION_H
 
-#include "catalogue/attention.h"
-
 #include <cuda_runtime_api.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+#include "catalogue/attention.h"
 
 /* A tensor [B, H, S, D] in elements. Packed (ragged) tensors have batch stride 0 and S counts rows of
  * all sequences; paged k and v are [pages, Hkv, page_size, D]. Broadcast dimensions have stride 0. */
