@@ -4,7 +4,7 @@
 
 #include "hopper_kernel.cuh"
 
-#include <climits>
+#include <algorithm>
 #include <cuda_runtime.h>
 
 namespace fovea::hopper {
@@ -79,10 +79,11 @@ template <typename Shape> cudaError_t launch_attention(const attention_call &cal
     p.heads = call.batch * call.query_heads;
     p.tiles = p.row_tiles * p.heads;
     p.descending = call.banded;
-    // Keys and values of a section's heads, at most half of the L2.
-    int64_t head_bytes = int64_t{4} * call.key_length * call.head_size;
-    int64_t section = (int64_t{32} << 20) / head_bytes;
-    p.section = call.banded ? int(section < 1 ? 1 : section > p.heads / p.group ? p.heads / p.group : section) * p.group : p.heads;
+    // A section's keys and values fit in half of the L2, or its key heads are so few that many blocks follow each
+    // of them, a few blocks of keys apart.
+    int64_t head_bytes = int64_t{4} * call.key_length * call.head_size, key_heads = p.heads / p.group;
+    int64_t section = std::max((int64_t{32} << 20) / head_bytes, int64_t{processors} / 16);
+    p.section = call.banded ? int(std::min(section, key_heads)) * p.group : p.heads;
     p.counter = call.counter;
     int clusters = processors / Shape::cluster;
     cudaLaunchConfig_t config = {};
