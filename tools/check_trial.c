@@ -3,6 +3,7 @@
 #include "check_trial.h"
 
 #include "catalogue/attention.h"
+#include "reference/reference.h"
 #include "router/registry.h"
 
 #include <math.h>
@@ -100,10 +101,16 @@ static void touch_mask(const fovea_view *view) {
         if (i / keys % 3 == 1) fovea_view_write(view, i, 0);
 }
 
+static bool is_backward(const fovea_problem *problem) {
+    return strcmp(problem->kernel->name, "attention_backward") == 0;
+}
+
 /* NaN into every row of k or v that belongs to no sequence. */
 static bool touch_beyond(const fovea_problem *problem, int argument, char *data, size_t bytes) {
+    fovea_backward_call backward;
     fovea_attention_call call;
-    fovea_attention_describe(problem, &call);
+    if (is_backward(problem)) fovea_backward_describe(problem, &backward);
+    fovea_attention_describe(is_backward(problem) ? &backward.forward : problem, &call);
     const fovea_view *view = argument == FOVEA_ATTENTION_K ? &call.k : &call.v;
     size_t size = fovea_dtype_size(view->dtype);
     char *copy = malloc(bytes + 1);
@@ -155,6 +162,18 @@ static bool touch(fovea_trial *trial) {
     default:
         break;
     }
+    return true;
+}
+
+/* A gradient's out and lse are those of its other inputs. */
+static bool give_forward_results(const fovea_problem *problem) {
+    fovea_backward_call backward;
+    double *outputs[FOVEA_ARGUMENTS_MAX];
+    fovea_backward_describe(problem, &backward);
+    if (!fovea_reference_run(&backward.forward, outputs)) return false;
+    for (int a = FOVEA_ATTENTION_OUT; a <= FOVEA_ATTENTION_LSE; a++)
+        fovea_view_write_all(&problem->views[a], outputs[a]);
+    for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++) free(outputs[a]);
     return true;
 }
 
@@ -259,13 +278,15 @@ static int64_t compared_rows(const fovea_problem *problem) {
     double keys = (double)fovea_problem_extent(problem, "Sk");
     double sizes =
         (double)(fovea_problem_extent(problem, "D") + fovea_problem_extent(problem, "Dv"));
-    double rows = 2e6 / (keys * sizes + 1);
+    double rows = (is_backward(problem) ? 5e5 : 2e6) / (keys * sizes + 1);
     return rows < 16 ? 16 : rows > 1e6 ? 0 : (int64_t)rows;
 }
 
 static bool prepare(fovea_trial *trial) {
     fovea_problem *problem = &trial->problems[FOVEA_AT_END];
     if (!touch(trial)) return false;
+    if (is_backward(&trial->sample.problem) && !give_forward_results(&trial->sample.problem))
+        return false;
     for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++) {
         if (!present(trial, a)) continue;
         if (!map_elements(trial, a) || !keep_original(trial, a)) return false;
