@@ -493,6 +493,8 @@ ALGORITHM(flash, FLASH)
 ALGORITHM(fused, FUSED)
 ALGORITHM(textbook, TEXTBOOK)
 
+#include "cpu/attention/backward.h"
+
 #if defined(FOVEA_TIER_AVX512)
     #define TIER FOVEA_TIER_AVX512
     #define NAME(algorithm) "cpu/avx512/" algorithm
@@ -518,6 +520,14 @@ extern const fovea_implementation FOVEA_TIERED(fovea_cpu_attention)[];
 const fovea_implementation FOVEA_TIERED(fovea_cpu_attention)[] = {ROW(flash),
                                                                   ROW(fused),
                                                                   ROW(textbook),
+                                                                  {.kernel = "attention_backward",
+                                                                   .name = NAME("flash"),
+                                                                   .dtypes = FLOATS,
+                                                                   .tier = TIER,
+                                                                   .serves = serves_backward,
+                                                                   .workspace = workspace_backward,
+                                                                   .run = run_backward,
+                                                                   .cost = cost_backward},
                                                                   {.kernel = "attention_merge",
                                                                    .name = NAME("direct"),
                                                                    .dtypes = FLOATS,
