@@ -16,6 +16,7 @@ typedef struct suite {
     fovea_bench_view view;
     double seconds;
     const char *kernel;       /* NULL: every row of the catalogue that is given by N */
+    const char *backward;     /* its gradient: each case is measured in both phases */
     const char *fixed;        /* what all its cases share */
     const char *cases[CASES]; /* what each adds, or */
     struct {
@@ -47,6 +48,18 @@ static const suite suites[] = {
      .kernel = "attention",
      .fixed = "dtype=f16,b=2,hq=8,d=64",
      .axes = {{"sq", {256, 512, 1024, 2048, 4096, 8192}}}},
+    {.name = "training",
+     .summary = "attention forward and backward, causal, f32: heads of TinyLlama-1.1B and "
+                "Qwen2.5-1.5B",
+     .view = FOVEA_VIEW_ARMS,
+     .seconds = 120,
+     .kernel = "attention",
+     .backward = "attention_backward",
+     .fixed = "causal=top_left",
+     .cases = {"b=1,hq=32,hkv=4,sq=512,d=64", "b=1,hq=32,hkv=4,sq=1024,d=64",
+               "b=1,hq=32,hkv=4,sq=2048,d=64", "b=2,hq=32,hkv=4,sq=1024,d=64",
+               "b=1,hq=12,hkv=2,sq=512,d=128", "b=1,hq=12,hkv=2,sq=1024,d=128",
+               "b=1,hq=12,hkv=2,sq=2048,d=128", "b=2,hq=12,hkv=2,sq=1024,d=128"}},
     {.name = "kernels",
      .summary = "the streaming kernels of the catalogue at 1K, 100K, 1M and 10M elements",
      .view = FOVEA_VIEW_KERNELS,
@@ -87,6 +100,11 @@ static size_t append_part(char *name, size_t used, const char *letter, int64_t e
 static int64_t extent_of(const fovea_case *c, const char *letter) {
     int index = fovea_kernel_letter(c->index, letter);
     return index < 0 ? -1 : c->extents[index];
+}
+
+static void append_word(char *name, const char *word) {
+    size_t used = strlen(name);
+    snprintf(name + used, FOVEA_CASE_NAME - used, "-%s", word);
 }
 
 /* "b32-hq1-sq1024-d64-causal": extents that follow from others are left out. */
@@ -137,8 +155,10 @@ static fovea_bench_case *new_case(fovea_bench_run *run) {
 
 /* Larger problems take longer to verify and to sample. */
 static double weight_of(const fovea_case *c) {
-    double work = 1;
-    if (strcmp(fovea_catalogue_kernel(c->index)->name, "attention") == 0) {
+    const char *kernel = fovea_catalogue_kernel(c->index)->name;
+    bool backward = strcmp(kernel, "attention_backward") == 0;
+    double work = backward ? 2.5 : 1;
+    if (backward || strcmp(kernel, "attention") == 0) {
         static const char *const letters[] = {"B", "Hq", "Sq", "Sk", "D"};
         for (size_t i = 0; i < sizeof letters / sizeof *letters; i++)
             work *= (double)extent_of(c, letters[i]);
@@ -160,9 +180,10 @@ static bool add_case(fovea_bench_run *run, const suite *s, int kernel, const cha
         if (texts[i] && fovea_case_parse(&c->definition, texts[i], n, message) != FOVEA_OK)
             return false;
     if (fovea_case_complete(&c->definition, message) != FOVEA_OK) return false;
-    if (s->kernel)
-        name_attention(&c->definition, c->name);
-    else
+    if (s->kernel) name_attention(&c->definition, c->name);
+    if (s->backward)
+        append_word(c->name, kernel == fovea_catalogue_find(s->backward) ? "backward" : "forward");
+    if (!s->kernel)
         snprintf(c->name, sizeof c->name, "%s-n%.0f", fovea_catalogue_kernel(kernel)->name, n);
     c->weight = weight_of(&c->definition);
     run->case_count += matches(run->options.filter, c);
@@ -203,12 +224,16 @@ static bool expand_catalogue(fovea_bench_run *run, const suite *s, fovea_message
 
 static bool expand(fovea_bench_run *run, const suite *s, fovea_message *message) {
     if (!s->kernel) return expand_catalogue(run, s, message);
-    int kernel = fovea_catalogue_find(s->kernel);
-    if (s->axes[0].name) return expand_axes(run, s, kernel, message);
-    for (int i = 0; i < CASES && s->cases[i]; i++) {
-        const char *const texts[] = {s->fixed, s->cases[i]};
-        if (!add_case(run, s, kernel, texts, 2, 0, message)) return false;
-    }
+    const char *const phases[] = {s->kernel, s->backward};
+    unsigned wanted = run->options.phases;
+    if (s->axes[0].name) return expand_axes(run, s, fovea_catalogue_find(s->kernel), message);
+    for (int i = 0; i < CASES && s->cases[i]; i++)
+        for (int phase = 0; phase < 2; phase++) {
+            const char *const texts[] = {s->fixed, s->cases[i]};
+            if (!phases[phase] || (wanted && !(wanted >> phase & 1))) continue;
+            int kernel = fovea_catalogue_find(phases[phase]);
+            if (!add_case(run, s, kernel, texts, 2, 0, message)) return false;
+        }
     return true;
 }
 
@@ -217,9 +242,11 @@ bool fovea_suites_expand(fovea_bench_run *run, fovea_message *message) {
     for (const char *at = run->options.suites; *at; at += strcspn(at, ","), at += *at == ',') {
         snprintf(name, sizeof name, "%.*s", (int)strcspn(at, ","), at);
         if (!find_suite(name) && strcmp(name, "all") != 0) {
-            fovea_fail(message, FOVEA_INVALID_ARGUMENT,
-                       "there is no suite «%s»; there are sdpa, flash, sage, kernels, and all",
-                       name);
+            fovea_fail(
+                message, FOVEA_INVALID_ARGUMENT,
+                "there is no suite «%s»; there are sdpa, flash, sage, training, kernels, and "
+                "all",
+                name);
             return false;
         }
     }
