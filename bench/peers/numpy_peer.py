@@ -296,3 +296,63 @@ def quantize_f32_to_f16(case):
     case.serve_only("float32", "float16")
     x, y = case.arrays("x", "y")
     return Call(lambda: np.copyto(y, x, casting="same_kind"))
+
+
+# NumPy's own generators have other sequences, so that these are Philox4x32-10 in array arithmetic.
+
+def philox_words(case, count):
+    """A function that makes the first `count` words."""
+    seed, stream = (int(case.parameters[name]) & (1 << 64) - 1 for name in ("seed", "stream"))
+    blocks = np.arange(-(-count // 4), dtype=np.uint64)
+    mask = np.uint64(0xffffffff)
+    words = np.empty((len(blocks), 4), np.uint32)
+
+    def make():
+        c = [blocks & mask, blocks >> np.uint64(32), np.uint64(stream) & mask,
+             np.uint64(stream >> 32)]
+        k = [seed & 0xffffffff, seed >> 32]
+        for _ in range(10):
+            a, b = np.uint64(0xD2511F53) * c[0], np.uint64(0xCD9E8D57) * c[2]
+            c = [b >> np.uint64(32) ^ c[1] ^ np.uint64(k[0]), b & mask,
+                 a >> np.uint64(32) ^ c[3] ^ np.uint64(k[1]), a & mask]
+            k = [k[0] + 0x9E3779B9 & 0xffffffff, k[1] + 0xBB67AE85 & 0xffffffff]
+        for i in range(4):
+            words[:, i] = c[i]
+        return words.reshape(-1)[:count]
+    return make
+
+
+def uniforms(words):
+    return (words >> np.uint32(8)).astype(np.float32) * np.float32(2**-24)
+
+
+def prng_philox(case):
+    y, = case.arrays("y")
+    words = philox_words(case, y.size)
+    return Call(lambda: np.copyto(y, words().reshape(y.shape)))
+
+
+def prng_uniform(case):
+    y, = case.arrays("y")
+    case.serve_only("float32")
+    words = philox_words(case, y.size)
+    return Call(lambda: np.copyto(y, uniforms(words()).reshape(y.shape)))
+
+
+def prng_normal(case):
+    y, = case.arrays("y")
+    words = philox_words(case, y.size + y.size % 2)
+
+    def run():
+        pairs = words().reshape(-1, 2)
+        radius = np.sqrt(-2 * np.log(uniforms(pairs[:, 0]) + np.float32(2**-24)))
+        angle = 2 * np.pi * uniforms(pairs[:, 1]).astype(np.float64)  # cosines of f32 lose zeros
+        both = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+        np.copyto(y, both.reshape(-1)[:y.size].reshape(y.shape))
+    return Call(run)
+
+
+def prng_dropout_mask(case):
+    y, = case.arrays("y")
+    words, keep = philox_words(case, y.size), np.float32(case.parameters["keep"])
+    return Call(lambda: np.less(uniforms(words()).reshape(y.shape), keep, out=y.view(bool)))

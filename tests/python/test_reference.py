@@ -182,6 +182,64 @@ def test_quantize_f32_to_f16(library, target):
     assert np.isnan(wide(y[~numbers])).all()
 
 
+# ---- Random numbers ------------------------------------------------------------------------------
+
+SEED, STREAM = 0x0123456789abcdef, -5
+
+
+def philox(block, stream=STREAM, seed=SEED):
+    """Four words, in Python's integers (Salmon et al., 2011)."""
+    low = 2**32 - 1
+    c = [block & low, block >> 32, stream & low, stream >> 32 & low]
+    k = [seed & low, seed >> 32]
+    for _ in range(10):
+        a, b = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
+        c = [b >> 32 ^ c[1] ^ k[0], b & low, a >> 32 ^ c[3] ^ k[1], a & low]
+        k = [k[0] + 0x9E3779B9 & low, k[1] + 0xBB67AE85 & low]
+    return c
+
+
+WORDS = np.array([word for block in range(300) for word in philox(block)], np.uint64)
+
+
+def draw(library, kernel, count, dtype, **options):
+    y = np.empty(count, dtype)
+    library.call(kernel, y, seed=SEED, stream=STREAM, **options)
+    return y
+
+
+def test_prng_philox(library):
+    assert (draw(library, "prng_philox", 1001, np.uint32) == WORDS[:1001]).all()
+    y = np.empty(4, np.uint32)
+    library.call("prng_philox", y)  # Random123's first known answer
+    assert [f"{word:08x}" for word in y] == ["6627e8d5", "e169c58d", "bc57ac4c", "9b00dbd8"]
+
+
+def test_prng_uniform(library):
+    single = draw(library, "prng_uniform", 1001, np.float32)
+    assert (single.astype(np.float64) * 2**24 == WORDS[:1001] >> np.uint64(8)).all()
+    double = draw(library, "prng_uniform", 501, np.float64)
+    pairs = WORDS[0:1002:2] + (WORDS[1:1002:2] << np.uint64(32))
+    assert (double * 2**53 == pairs >> np.uint64(11)).all()
+
+
+def test_prng_normal(library):
+    y = draw(library, "prng_normal", 1001, np.float32)
+    u = ((WORDS[0::2] >> np.uint64(8)) + np.uint64(1)).astype(np.float64) * 2**-24
+    v = (WORDS[1::2] >> np.uint64(8)).astype(np.float64) * 2**-24
+    z = np.sqrt(-2 * np.log(u)) * np.exp(2j * np.pi * v)
+    assert_rounded(y, np.stack([z.real, z.imag], -1).reshape(-1)[:1001], "f32", slack=1e-14)
+    many = draw(library, "prng_normal", 100000, np.float32).astype(np.float64)
+    assert abs(many.mean()) < 0.02 and abs(many.std() - 1) < 0.01 and abs(many).max() < 5.78
+
+
+def test_prng_dropout_mask(library):
+    kept = (WORDS[:1001] >> np.uint64(8)).astype(np.float64) * 2**-24 < np.float64(np.float32(0.3))
+    assert (draw(library, "prng_dropout_mask", 1001, np.uint8, keep=0.3) == kept).all()
+    assert draw(library, "prng_dropout_mask", 99, np.uint8, keep=1.0).all()
+    assert not draw(library, "prng_dropout_mask", 99, np.uint8, keep=0.0).any()
+
+
 # ---- Attention -----------------------------------------------------------------------------------
 
 

@@ -167,6 +167,7 @@ VF_INLINE void vf_transpose(vf x[4]) {
     x[2] = vcombine_f32(vget_high_f32(a.val[0]), vget_high_f32(b.val[0]));
     x[3] = vcombine_f32(vget_high_f32(a.val[1]), vget_high_f32(b.val[1]));
 }
+VF_INLINE void vf_transpose_quads(vf x[4]) { vf_transpose(x); }
 
 static inline vi vi_add(vi a, vi b) { return vaddq_s32(a, b); }
 static inline vi vi_sub(vi a, vi b) { return vsubq_s32(a, b); }

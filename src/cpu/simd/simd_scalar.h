@@ -152,6 +152,7 @@ static inline void vi_store_u8_n(uint8_t *p, vi x, size_t n) {
     if (n) *p = (uint8_t)x;
 }
 VF_INLINE void vf_transpose(vf x[1]) { (void)x; }
+VF_INLINE void vf_transpose_quads(vf x[4]) { (void)x; }
 
 static inline vi vi_add(vi a, vi b) { return (vi)((uint32_t)a + (uint32_t)b); }
 static inline vi vi_sub(vi a, vi b) { return (vi)((uint32_t)a - (uint32_t)b); }
