@@ -1,32 +1,41 @@
 /* attention_backward: p is computed again from lse, a tile of query rows and a block of keys at a
  * time, and so is ds = p (dout v^T - delta), delta = sum(dout out) of a row (Dao et al. 2022, B.2).
  *
- * One pass (five products): a work item is a key head of a sequence. Superblocks of query rows, in
- * order, run through the keys; dq of a tile stays in the cache and dk, dv are added to in place.
- * Two passes (seven products), where there are too few items for the threads: blocks of keys that
- * gather dk and dv from all rows, then superblocks of rows that gather dq from all keys. Both cut
- * tiles and blocks alike and add in the same order, so that they give the same bits, and so does
- * any number of threads. dbias and dsinks, where asked for, have passes of their own: what was
- * broadcast is summed by one thread, in order.
+ * Five products, in one pass: a work item is a superblock of query rows of a key head. It runs through
+ * the keys in order; dq of its tiles stays in the cache, and dk and dv are added to where they are.
+ * Items of a head take their turns: each adds to a block of keys after the one before has, and so the
+ * sums have the same bits with any number of threads, and nobody has memory of its own for them. An
+ * item waits only for items that were begun earlier. Heads are interleaved, as many as there are
+ * threads, so that an item's predecessor is as a rule finished long before.
  *
- * Outputs that are not f32 with unit stride are gathered in scratch memory: dk and dv of an item.
+ * dk and dv that are not f32 with unit stride are gathered in scratch memory, for twice as many heads
+ * as there are threads. dbias and dsinks, where asked for, have passes of their own: what was
+ * broadcast is summed by one thread, in order.
  */
 #ifndef FOVEA_CPU_ATTENTION_BACKWARD_H
 #define FOVEA_CPU_ATTENTION_BACKWARD_H
 
 #include "cpu/attention/backward_micro.h"
 
+#include <sched.h>
+
 enum { BACKWARD_TILES = 512 / TILE_ROWS };
 
 typedef struct backward_plan {
     int64_t block_keys, block_rows; /* block_rows: a multiple of TILE_ROWS */
-    int64_t key_rows;               /* keys of an item of the pass over keys */
+    int64_t heads, interleaved;     /* key heads of all sequences; how many run at a time */
+    int64_t superblocks, slots;     /* of a head; heads whose dk and dv are gathered at a time */
     int threads;
-    bool one_pass, general, dropout, capped, biased, keys_in_place, values_in_place;
+    bool general, dropout, capped, biased, keys_in_place, values_in_place;
     int64_t head_pitch, value_pitch; /* of rows of q and dout in a tile */
-    int64_t gathered_keys;           /* dk and dv in scratch memory */
     size_t block_floats, tile_floats, slice_floats;
+    size_t dk_floats, dv_floats; /* gathered for a head */
 } backward_plan;
+
+/* How far an item is: keys below have got all that it and those before it add. A cache line each. */
+typedef struct backward_progress {
+    _Alignas(64) atomic_llong keys;
+} backward_progress;
 
 /* A tile of forward (its `out` gathers dq, `reference` is lse in units of log 2, `sum` is delta), and
  * dout packed like q; rows of q, times scale, and of dout, over the share that dropout keeps. */
@@ -36,7 +45,7 @@ typedef struct backward_tile {
 } backward_tile;
 
 typedef struct backward_slice {
-    float *keys, *values, *s, *dp, *kept, *slope, *bias, *tiles, *dk, *dv;
+    float *keys, *values, *s, *dp, *kept, *slope, *bias, *tiles;
 } backward_slice;
 
 /* Where dk or dv of a key head is added to; row 0 is key 0 of the sequence. */
@@ -51,7 +60,8 @@ typedef struct backward_item {
     backward_slice slice;
     tile_context at;
     gradient_rows dk, dv;
-    bool queries, keys; /* which gradients are wanted */
+    backward_progress *progress, *before; /* of all items or of this one; before: NULL, the first */
+    float *gathered;
 } backward_item;
 
 /* ---- The plan --------------------------------------------------------------------------------------- */
@@ -64,22 +74,15 @@ static int64_t backward_block_keys(const fovea_attention_call *call) {
     return larger(smaller(keys, call->key_length), 1);
 }
 
+/* Tiles in half of L2; fewer rows where the threads would run out of items. */
 static int64_t backward_block_rows(const fovea_attention_call *call, const backward_plan *p) {
     int64_t row_bytes = (int64_t)(p->tile_floats / TILE_ROWS) * 4;
     int64_t rows = (int64_t)fovea_processor_get()->l2_bytes / 2 / row_bytes;
+    int64_t of_a_head = call->query_length * call->group;
+    if (p->threads > 1) rows = smaller(rows, of_a_head * p->heads / (8 * p->threads));
     if (call->options->block_rows > 0) rows = call->options->block_rows;
-    rows = smaller(larger(rows, 1), smaller(call->query_length * call->group, 512));
+    rows = smaller(larger(rows, 1), smaller(of_a_head, 512));
     return larger(round_up(rows, TILE_ROWS), TILE_ROWS);
-}
-
-/* Items of one pass are whole key heads: if they leave more than the price of a second pass idle
- * (7 products for 5), or want more than 16 MiB a thread to gather in, two passes are made. */
-static bool one_pass_pays(const fovea_attention_call *call, const backward_plan *p) {
-    double items = (double)(call->batch * call->key_heads), threads = p->threads;
-    double gathered = (p->keys_in_place ? 0 : (double)call->head_size) +
-                      (p->values_in_place ? 0 : (double)call->value_size);
-    return items / (ceil(items / threads) * threads) > 5.0 / 7 &&
-           gathered * (double)call->key_length * 4 <= 0x1p24;
 }
 
 static backward_plan make_backward_plan(const fovea_backward_call *backward, int threads) {
@@ -87,6 +90,7 @@ static backward_plan make_backward_plan(const fovea_backward_call *backward, int
     const fovea_view *dk = &backward->dk, *dv = &backward->dv;
     int64_t d = call->head_size, dv_size = call->value_size;
     backward_plan p = {.threads = threads_that_pay(call, threads),
+                       .heads = call->batch * call->key_heads,
                        .general = call->has_bias || call->has_mask || call->has_slopes ||
                                   isfinite(call->softcap) || call->options->dropout > 0,
                        .dropout = call->options->dropout > 0,
@@ -100,22 +104,29 @@ static backward_plan make_backward_plan(const fovea_backward_call *backward, int
         (size_t)(TILE_ROWS * (2 * d + dv_size + p.head_pitch + p.value_pitch + TILE_ARRAYS));
     p.block_keys = backward_block_keys(call);
     p.block_rows = backward_block_rows(call, &p);
-    p.one_pass = one_pass_pays(call, &p);
-    /* About four items a thread, a few blocks each so that packing rows pays. */
-    int64_t heads = larger(call->batch * call->key_heads, 1);
-    int64_t pieces = larger(divide_up(4 * p.threads, heads), 1);
-    p.key_rows =
-        round_up(larger(divide_up(call->key_length, pieces), 4 * p.block_keys), p.block_keys);
-    p.gathered_keys = p.one_pass ? call->key_length : smaller(p.key_rows, call->key_length);
+    p.superblocks = larger(divide_up(call->query_length * call->group, p.block_rows), 1);
+    if (p.superblocks * p.heads < p.threads) p.threads = (int)larger(p.superblocks * p.heads, 1);
+    p.interleaved = larger(smaller(p.heads, p.threads), 1);
+    p.slots = smaller(p.heads, 2 * p.interleaved);
+    if (!p.keys_in_place) p.dk_floats = (size_t)round_up(call->key_length * d, 16);
+    if (!p.values_in_place) p.dv_floats = (size_t)round_up(call->key_length * dv_size, 16);
     p.block_floats = (size_t)(p.block_keys * TILE_ROWS);
     p.slice_floats =
         (size_t)(round_up(p.block_keys * d, 16) + round_up(p.block_keys * dv_size, 16)) +
         (size_t)(2 + p.dropout + p.capped + p.biased) * p.block_floats +
-        (size_t)(p.block_rows / TILE_ROWS) * p.tile_floats +
-        (size_t)(p.keys_in_place ? 0 : round_up(p.gathered_keys * d, 16)) +
-        (size_t)(p.values_in_place ? 0 : round_up(p.gathered_keys * dv_size, 16));
+        (size_t)(p.block_rows / TILE_ROWS) * p.tile_floats;
     p.slice_floats = (p.slice_floats + 31) / 16 * 16;
     return p;
+}
+
+/* The workspace: a slice a thread, gathered dk and dv, progress of all items. */
+static float *gathered_rows(const backward_plan *p, void *workspace) {
+    return (float *)workspace + (size_t)p->threads * p->slice_floats;
+}
+
+static backward_progress *progress_of_items(const backward_plan *p, void *workspace) {
+    return (backward_progress *)(void *)(gathered_rows(p, workspace) +
+                                         (size_t)p->slots * (p->dk_floats + p->dv_floats));
 }
 
 static backward_slice backward_thread_slice(const backward_plan *p,
@@ -130,8 +141,6 @@ static backward_slice backward_thread_slice(const backward_plan *p,
     s.slope = p->capped ? s.dp + (1 + p->dropout) * p->block_floats : NULL;
     s.bias = s.dp + (size_t)(1 + p->dropout + p->capped) * p->block_floats;
     s.tiles = s.bias + (p->biased ? p->block_floats : 0);
-    s.dk = s.tiles + (size_t)(p->block_rows / TILE_ROWS) * p->tile_floats;
-    s.dv = s.dk + (p->keys_in_place ? 0 : round_up(p->gathered_keys * call->head_size, 16));
     return s;
 }
 
@@ -218,8 +227,7 @@ static void read_rows(const backward_item *item, backward_tile *b, int vector) {
 static void read_tile(const backward_item *item, backward_tile *b) {
     if (item->at.call->has_slopes) set_slopes(&item->at, &b->t);
     for (int v = 0; v < b->t.vectors; v++) read_rows(item, b, v);
-    if (item->queries)
-        memset(b->t.out, 0, (size_t)(TILE_ROWS * item->at.call->head_size) * sizeof(float));
+    memset(b->t.out, 0, (size_t)(TILE_ROWS * item->at.call->head_size) * sizeof(float));
 }
 
 static void finish_tile(const backward_item *item, const backward_tile *b) {
@@ -331,11 +339,9 @@ static void backward_block(const backward_item *item, const backward_tile *b,
         int64_t rows = smaller(b->t.rows - lane, g->vectors * VF_WIDTH);
         int64_t key = block->key + g->start;
         if (g->vectors == 0) continue;
-        if (item->queries)
-            micro[g->vectors].values(g->keys, call->head_size, item->slice.dp + place, TILE_ROWS,
-                                     block->k.data + g->start * block->k.stride, block->k.stride,
-                                     b->t.out + lane, false);
-        if (!item->keys) continue;
+        micro[g->vectors].values(g->keys, call->head_size, item->slice.dp + place, TILE_ROWS,
+                                 block->k.data + g->start * block->k.stride, block->k.stride,
+                                 b->t.out + lane, false);
         add_to_keys(g->keys, rows, call->value_size, item->slice.s + place,
                     b->dout_rows + lane * p->value_pitch, p->value_pitch,
                     item->dv.data + key * item->dv.stride, item->dv.stride);
@@ -345,75 +351,51 @@ static void backward_block(const backward_item *item, const backward_tile *b,
     }
 }
 
-/* A superblock of rows through the keys [first, end). Blocks start at multiples of block_keys. */
-static void backward_rows(const backward_item *item, int64_t first_row, int64_t rows, int64_t first,
-                          int64_t end) {
+/* ---- Turns ------------------------------------------------------------------------------------------- */
+
+/* Until the item has come so far; its thread may have been put to sleep. */
+static void wait_for(const backward_progress *item, int64_t keys) {
+    enum { PATIENCE = 2000 };
+    for (int spins = 0; atomic_load_explicit(&item->keys, memory_order_acquire) < keys; spins++)
+        if (spins > PATIENCE) sched_yield();
+}
+
+static void wait_for_turn(const backward_item *item, int64_t keys) {
+    if (item->before) wait_for(item->before, keys);
+}
+
+static void tell_progress(const backward_item *item, int64_t keys) {
+    atomic_store_explicit(&item->progress->keys, keys, memory_order_release);
+}
+
+/* A superblock of rows through all keys. Blocks start at multiples of block_keys. */
+static void backward_rows(const backward_item *item, int64_t first_row, int64_t rows) {
     const backward_plan *p = item->plan;
     backward_tile tiles[BACKWARD_TILES];
     int64_t low = INT64_MAX, high = 0;
     int count = 0;
     for (int64_t row = 0; row < rows; row += TILE_ROWS, count++) {
-        tile *t = &tiles[count].t;
         place_tile(item, count, first_row + row, rows - row, &tiles[count]);
-        t->low = larger(t->low, first), t->high = smaller(t->high, end);
-        if (t->low < t->high) low = smaller(low, t->low), high = larger(high, t->high);
-        if (t->low < t->high || item->queries) read_tile(item, &tiles[count]);
+        read_tile(item, &tiles[count]);
+        low = smaller(low, tiles[count].t.low), high = larger(high, tiles[count].t.high);
     }
     for (int64_t start = low / p->block_keys * p->block_keys; start < high;
          start += p->block_keys) {
         int64_t from = larger(start, low), to = smaller(start + p->block_keys, high);
         key_block block = fetch_block(item, from, to - from);
+        wait_for_turn(item, to);
         for (int i = 0; i < count; i++) {
             int64_t a = larger(from, tiles[i].t.low), z = smaller(to, tiles[i].t.high);
             if (a >= z) continue;
             key_block part = part_of_block(&block, a, z);
             backward_block(item, &tiles[i], &part);
         }
+        tell_progress(item, to);
     }
-    for (int i = 0; item->queries && i < count; i++) finish_tile(item, &tiles[i]);
+    for (int i = 0; i < count; i++) finish_tile(item, &tiles[i]);
 }
 
-/* ---- Gradients of keys ----------------------------------------------------------------------------------- */
-
-/* Where keys [first, end) of the item are gathered; scratch memory is cleared. */
-static gradient_rows open_rows(const backward_item *item, const fovea_view *view, bool in_place,
-                               float *scratch, int64_t first, int64_t end) {
-    int64_t size = view->shape[3];
-    if (in_place)
-        return (gradient_rows){(float *)(void *)fovea_key_row(
-                                   item->at.call, view, &item->at.sequence, item->at.key_head, 0),
-                               view->stride[2]};
-    memset(scratch, 0, (size_t)((end - first) * size) * sizeof *scratch);
-    return (gradient_rows){scratch - first * size, size};
-}
-
-static void close_rows(const backward_item *item, const fovea_view *view, bool in_place,
-                       const gradient_rows *rows, int64_t first, int64_t end) {
-    for (int64_t j = first; j < end && !in_place; j++) {
-        char *row = fovea_key_row(item->at.call, view, &item->at.sequence, item->at.key_head, j);
-        for (int64_t d = 0; d < view->shape[3]; d += VF_WIDTH) {
-            int64_t count = smaller(view->shape[3] - d, VF_WIDTH);
-            vf x = vf_load_n(rows->data + j * rows->stride + d, (size_t)count);
-            store_elements(row, view->dtype, view->stride[3], d, x, count);
-        }
-    }
-}
-
-/* All rows of the item's key head, for the keys [first, end). */
-static void backward_keys(backward_item *item, int64_t first, int64_t end) {
-    const backward_plan *p = item->plan;
-    const fovea_backward_call *backward = item->backward;
-    int64_t rows = item->at.sequence.query_count * item->at.call->group;
-    item->keys = true;
-    item->dk = open_rows(item, &backward->dk, p->keys_in_place, item->slice.dk, first, end);
-    item->dv = open_rows(item, &backward->dv, p->values_in_place, item->slice.dv, first, end);
-    for (int64_t row = 0; row < rows; row += p->block_rows)
-        backward_rows(item, row, smaller(rows - row, p->block_rows), first, end);
-    close_rows(item, &backward->dk, p->keys_in_place, &item->dk, first, end);
-    close_rows(item, &backward->dv, p->values_in_place, &item->dv, first, end);
-}
-
-/* ---- Phases ------------------------------------------------------------------------------------------ */
+/* ---- Work items -------------------------------------------------------------------------------------- */
 
 typedef struct backward_phase {
     int64_t items;
@@ -430,11 +412,6 @@ static tile_context backward_context(const fovea_attention_call *call, int64_t b
                                      options->window_left >= 0 || options->window_right >= 0};
 }
 
-static void choose_head(backward_item *item, int64_t number) {
-    const fovea_attention_call *call = &item->backward->attention;
-    item->at = backward_context(call, number / call->key_heads, number % call->key_heads);
-}
-
 /* Keys that no row attends, and those of no sequence, have gradient 0. */
 static void clear_keys(backward_item *item, int64_t number) {
     const fovea_view *views[] = {&item->backward->dk, &item->backward->dv};
@@ -448,41 +425,78 @@ static void clear_keys(backward_item *item, int64_t number) {
     }
 }
 
-static void run_whole_head(backward_item *item, int64_t number) {
-    choose_head(item, number);
-    item->queries = true;
-    backward_keys(item, 0, item->at.sequence.key_count);
+/* Where the keys of the item's head are added to. */
+static gradient_rows open_rows(const backward_item *item, const fovea_view *view, bool in_place,
+                               float *scratch) {
+    if (!in_place) return (gradient_rows){scratch, view->shape[3]};
+    char *first = fovea_key_row(item->at.call, view, &item->at.sequence, item->at.key_head, 0);
+    return (gradient_rows){(float *)(void *)first, view->stride[2]};
 }
 
-static int64_t pieces_of_keys(const backward_plan *p, const fovea_attention_call *call) {
-    return divide_up(call->key_length, p->key_rows);
+static void close_rows(const backward_item *item, const fovea_view *view, bool in_place,
+                       const gradient_rows *rows) {
+    for (int64_t j = 0; j < item->at.sequence.key_count && !in_place; j++) {
+        char *row = fovea_key_row(item->at.call, view, &item->at.sequence, item->at.key_head, j);
+        for (int64_t d = 0; d < view->shape[3]; d += VF_WIDTH) {
+            int64_t count = smaller(view->shape[3] - d, VF_WIDTH);
+            vf x = vf_load_n(rows->data + j * rows->stride + d, (size_t)count);
+            store_elements(row, view->dtype, view->stride[3], d, x, count);
+        }
+    }
 }
 
-static void run_keys(backward_item *item, int64_t number) {
-    int64_t pieces = pieces_of_keys(item->plan, &item->backward->attention);
-    choose_head(item, number / pieces);
-    int64_t first = number % pieces * item->plan->key_rows;
-    int64_t end = smaller(first + item->plan->key_rows, item->at.sequence.key_count);
-    item->queries = false;
-    if (first < end) backward_keys(item, first, end);
+/* The number of an item: groups of interleaved heads one after another, in a group superblock by
+ * superblock, in that head by head. */
+static int64_t item_number(const backward_plan *p, int64_t head, int64_t superblock) {
+    int64_t first = head / p->interleaved * p->interleaved;
+    int64_t group = smaller(p->interleaved, p->heads - first);
+    return first * p->superblocks + superblock * group + head - first;
 }
 
-static int64_t superblocks_of_rows(const backward_plan *p, const fovea_attention_call *call) {
-    return divide_up(call->query_length * call->group, p->block_rows);
+static void find_item(const backward_plan *p, int64_t number, int64_t *head, int64_t *superblock) {
+    int64_t first = number / (p->interleaved * p->superblocks) * p->interleaved;
+    int64_t group = smaller(p->interleaved, p->heads - first);
+    number -= first * p->superblocks;
+    *head = first + number % group, *superblock = number / group;
 }
 
-/* The last rows attend most keys under a causal mask: they come first. */
-static void run_queries(backward_item *item, int64_t number) {
-    const fovea_attention_call *call = &item->backward->attention;
-    int64_t heads = call->batch * call->key_heads;
-    choose_head(item, number % heads);
-    int64_t block = superblocks_of_rows(item->plan, call) - 1 - number / heads;
-    int64_t row = block * item->plan->block_rows;
-    int64_t rows = item->at.sequence.query_count * call->group;
-    item->queries = true, item->keys = false;
-    if (row < rows)
-        backward_rows(item, row, smaller(rows - row, item->plan->block_rows), 0,
-                      item->at.sequence.key_count);
+/* The first item of a head clears what it is gathered in, once the head before it there is done. */
+static void clear_gathered(const backward_item *item, const backward_progress *all, int64_t head) {
+    const backward_plan *p = item->plan;
+    size_t floats = p->dk_floats + p->dv_floats;
+    if (floats == 0) return;
+    if (head >= p->slots)
+        wait_for(&all[item_number(p, head - p->slots, p->superblocks - 1)], INT64_MAX);
+    memset(item->dk.data, 0, floats * sizeof(float));
+}
+
+static void run_superblock(backward_item *all, int64_t number) {
+    const backward_plan *p = all->plan;
+    const fovea_backward_call *backward = all->backward;
+    backward_item item = *all;
+    int64_t head, superblock;
+    find_item(p, number, &head, &superblock);
+    item.at = backward_context(&backward->attention, head / backward->attention.key_heads,
+                               head % backward->attention.key_heads);
+    item.progress = &all->progress[number];
+    item.before = superblock ? &all->progress[item_number(p, head, superblock - 1)] : NULL;
+    float *dk =
+        all->gathered + (size_t)(head % larger(p->slots, 1)) * (p->dk_floats + p->dv_floats);
+    if (superblock == 0) {
+        item.dk.data = dk;
+        clear_gathered(&item, all->progress, head);
+    }
+    item.dk = open_rows(&item, &backward->dk, p->keys_in_place, dk);
+    item.dv = open_rows(&item, &backward->dv, p->values_in_place, dk + p->dk_floats);
+    int64_t row = superblock * p->block_rows;
+    int64_t rows = item.at.sequence.query_count * item.at.call->group - row;
+    if (rows > 0) backward_rows(&item, row, smaller(rows, p->block_rows));
+    wait_for_turn(&item, INT64_MAX);
+    if (superblock == p->superblocks - 1) {
+        close_rows(&item, &backward->dk, p->keys_in_place, &item.dk);
+        close_rows(&item, &backward->dv, p->values_in_place, &item.dv);
+    }
+    tell_progress(&item, INT64_MAX);
 }
 
 /* ---- dsinks ---------------------------------------------------------------------------------------------- */
@@ -626,7 +640,6 @@ static void run_bias(backward_item *item, int64_t number) {
     bool alone = i.batches * i.heads * i.tiles == 1;
     double columns[TILE_ROWS] = {0};
     float *sum = item->slice.bias;
-    item->queries = false;
     for (int64_t key = 0; key < item->backward->attention.key_length; key += p->block_keys) {
         int64_t keys = smaller(p->block_keys, item->backward->attention.key_length - key);
         memset(sum, 0, p->block_floats * sizeof *sum);
@@ -641,7 +654,10 @@ static void run_bias(backward_item *item, int64_t number) {
 static void drain_backward(const backward_plan *p, const fovea_backward_call *backward,
                            void *workspace, const backward_phase *phase, atomic_llong *next,
                            int thread) {
-    backward_item item = {.plan = p, .backward = backward};
+    backward_item item = {.plan = p,
+                          .backward = backward,
+                          .progress = progress_of_items(p, workspace),
+                          .gathered = gathered_rows(p, workspace)};
     item.slice = backward_thread_slice(p, &backward->attention, workspace, thread);
     for (;;) {
         int64_t number = atomic_fetch_add_explicit(next, 1, memory_order_relaxed);
@@ -672,14 +688,12 @@ static fovea_status run_backward(const fovea_problem *problem, fovea_run *run) {
     fovea_backward_describe(problem, &backward);
     const fovea_attention_call *call = &backward.attention;
     backward_plan p = make_backward_plan(&backward, run->threads);
-    int64_t heads = call->batch * call->key_heads;
-    const backward_phase phases[] = {
-        {backward.dk.shape[0] * backward.dk.shape[1], clear_keys},
-        {p.one_pass ? heads : 0, run_whole_head},
-        {p.one_pass ? 0 : heads * pieces_of_keys(&p, call), run_keys},
-        {p.one_pass ? 0 : heads * superblocks_of_rows(&p, call), run_queries},
-        {backward.has_dbias ? bias_items(&backward) : 0, run_bias},
-        {backward.has_dsinks ? call->query_heads : 0, run_sink}};
+    const backward_phase phases[] = {{backward.dk.shape[0] * backward.dk.shape[1], clear_keys},
+                                     {p.heads * p.superblocks, run_superblock},
+                                     {backward.has_dbias ? bias_items(&backward) : 0, run_bias},
+                                     {backward.has_dsinks ? call->query_heads : 0, run_sink}};
+    backward_progress *progress = progress_of_items(&p, run->workspace);
+    for (int64_t i = 0; i < p.heads * p.superblocks; i++) atomic_init(&progress[i].keys, 0);
     run->threads = 1;
     for (size_t i = 0; i < sizeof phases / sizeof *phases; i++) {
         int used = run_backward_phase(&p, &backward, run->workspace, &phases[i]);
@@ -693,7 +707,9 @@ static size_t workspace_backward(const fovea_problem *problem, int threads) {
     fovea_backward_call backward;
     fovea_backward_describe(problem, &backward);
     backward_plan p = make_backward_plan(&backward, threads);
-    return (size_t)p.threads * p.slice_floats * sizeof(float);
+    return ((size_t)p.threads * p.slice_floats + (size_t)p.slots * (p.dk_floats + p.dv_floats)) *
+               sizeof(float) +
+           (size_t)(p.heads * p.superblocks) * sizeof(backward_progress);
 }
 
 static bool serves_backward(const fovea_problem *problem, char *reason, size_t size) {
@@ -708,8 +724,7 @@ static double cost_backward(const fovea_problem *problem, int threads, double fl
     (void)bandwidth;
     fovea_backward_describe(problem, &backward);
     backward_plan p = make_backward_plan(&backward, threads);
-    double products = p.one_pass ? 1 : 1.4;
-    return fovea_problem_operations(problem) * products / (flops * 0.75 * p.threads) +
+    return fovea_problem_operations(problem) / (flops * 0.75 * p.threads) +
            (p.threads > 1 ? 3e-6 : 1e-6);
 }
 
