@@ -23,8 +23,7 @@
 enum { NO_PEERS = 256, PEERS, COLD, SEED, LIST, FULL, PHASE };
 
 static const struct argp_option option_table[] = {
-    {"suite", 's', "NAME,...", 0,
-     "What to measure: sdpa, flash, sage, training, kernels, all (sdpa,flash)", 0},
+    {"suite", 's', "NAME,...", 0, "What to measure: suites of --list, or all (sdpa,flash)", 0},
     {"phase", PHASE, "NAME", 0, "Of the suite training only this: forward or backward", 0},
     {"filter", 'f', "PATTERN", 0, "Only cases whose SUITE/NAME has this in it, or matches it", 0},
     {"arms", 'a', "PATTERN,...", 0,

@@ -174,7 +174,7 @@ static void copy_row(const char *row, const fovea_view *view, int64_t pitch, flo
     convert_row(row, view->dtype, view->stride[3], size, copy);
 }
 
-static void scale_row(float *row, int64_t pitch, float factor) {
+static void multiply_row(float *row, int64_t pitch, float factor) {
     for (int64_t d = 0; d < pitch; d += VF_WIDTH)
         vf_store(row + d, vf_mul(vf_load(row + d), vf_set1(factor)));
 }
@@ -216,10 +216,10 @@ static void read_rows(const backward_item *item, backward_tile *b, int vector) {
         float *q_row = b->q_rows + (lane + i) * item->plan->head_pitch;
         float *dout_row = b->dout_rows + (lane + i) * item->plan->value_pitch;
         copy_row(q[i], &call->q, item->plan->head_pitch, q_row);
-        scale_row(q_row, item->plan->head_pitch, (float)call->scale);
+        multiply_row(q_row, item->plan->head_pitch, (float)call->scale);
         copy_row(gradient[i], dout, item->plan->value_pitch, dout_row);
         b->t.sum[lane + i] = row_product(dout_row, out[i], &call->out);
-        if (keep != 1) scale_row(dout_row, item->plan->value_pitch, keep);
+        if (keep != 1) multiply_row(dout_row, item->plan->value_pitch, keep);
         b->t.reference[lane + i] = lse_in_log2(lse[i]);
     }
 }
@@ -243,25 +243,24 @@ static void finish_tile(const backward_item *item, const backward_tile *b) {
 
 /* ---- A tile and a block of keys ------------------------------------------------------------------------ */
 
+/* Rows of k and v side by side, always copied: a superblock reads them over and over. */
 typedef struct key_block {
     int64_t key, keys;
-    rows_of_block k, v;
+    const float *k, *v;
 } key_block;
 
-/* k and v of a block, always dense: a superblock of rows reads them over and over. */
 static key_block fetch_block(const backward_item *item, int64_t key, int64_t keys) {
     const fovea_attention_call *call = item->at.call;
-    return (key_block){key, keys,
-                       fetch_rows(&item->at, &call->k, true, key, keys, item->slice.keys),
-                       fetch_rows(&item->at, &call->v, true, key, keys, item->slice.values)};
+    fetch_rows(&item->at, &call->k, true, key, keys, item->slice.keys);
+    fetch_rows(&item->at, &call->v, true, key, keys, item->slice.values);
+    return (key_block){key, keys, item->slice.keys, item->slice.values};
 }
 
-static key_block part_of_block(const key_block *block, int64_t key, int64_t end) {
+static key_block part_of_block(const backward_item *item, const key_block *block, int64_t key,
+                               int64_t end) {
     int64_t skip = key - block->key;
-    return (key_block){key,
-                       end - key,
-                       {block->k.data + skip * block->k.stride, block->k.stride},
-                       {block->v.data + skip * block->v.stride, block->v.stride}};
+    return (key_block){key, end - key, block->k + skip * item->at.call->head_size,
+                       block->v + skip * item->at.call->value_size};
 }
 
 /* Like cap_scores, and 1 - tanh^2 beside it. */
@@ -284,10 +283,8 @@ static void change_for_gradient(const backward_item *item, const backward_tile *
     const backward_slice *slice = &item->slice;
     int64_t keys = block->keys;
     if (slice->slope) cap_with_slope(&item->at, slice->s, slice->slope, keys, b->t.vectors);
-    for (int v = 0; (call->has_bias || call->has_mask) && v < b->t.vectors; v++)
-        for (int64_t j = 0; j < keys; j += VF_WIDTH)
-            add_bias_and_mask(&item->at, &b->t, slice->s + j * TILE_ROWS + v * VF_WIDTH, v,
-                              block->key + j, smaller(keys - j, VF_WIDTH));
+    if (call->has_bias) add_bias(&item->at, &b->t, slice->s, block->key, keys);
+    if (call->has_mask) apply_mask(&item->at, &b->t, slice->s, block->key, keys);
     if (call->has_slopes) add_slopes(&b->t, slice->s, block->key, keys);
     for (int64_t i = 0; slice->kept && i < keys * TILE_ROWS; i++) slice->kept[i] = 1;
     if (slice->kept) drop_elements(&item->at, &b->t, slice->kept, block->key, keys);
@@ -299,21 +296,22 @@ static int score_gradients(const backward_item *item, const backward_tile *b,
                            const key_block *block, bool before_cap, segment *segments) {
     const tile *t = &b->t;
     const backward_slice *slice = &item->slice;
+    const int64_t head_size = item->at.call->head_size, value_size = item->at.call->value_size;
     float maximum[TILE_ROWS];
     bool edge = block->key < t->full_low || block->key + block->keys > t->full_high;
     segments[0] = (segment){0, block->keys, 0, t->vectors};
-    int count = edge ? cut_segments(t, block->key, block->keys, segments) : 1;
+    int count = edge ? cut_segments(t, block->key, block->keys, 1, segments) : 1;
     for (int i = 0; i < TILE_ROWS; i++) maximum[i] = 0;
     for (int i = 0; i < count; i++) {
         const segment *g = &segments[i];
         int64_t lane = g->vector * VF_WIDTH, place = g->start * TILE_ROWS + lane;
         if (g->vectors == 0) continue;
-        micro[g->vectors].scores(g->keys, item->at.call->head_size, t->q + lane, TILE_ROWS,
-                                 block->k.data + g->start * block->k.stride, block->k.stride,
-                                 slice->s + place, maximum + lane);
-        micro[g->vectors].scores(g->keys, item->at.call->value_size, b->dout + lane, TILE_ROWS,
-                                 block->v.data + g->start * block->v.stride, block->v.stride,
-                                 slice->dp + place, maximum + lane);
+        micro[g->vectors].scores(g->keys, head_size, t->q + lane, TILE_ROWS,
+                                 block->k + g->start * head_size, head_size, slice->s + place,
+                                 maximum + lane);
+        micro[g->vectors].scores(g->keys, value_size, b->dout + lane, TILE_ROWS,
+                                 block->v + g->start * value_size, value_size, slice->dp + place,
+                                 maximum + lane);
     }
     if (item->plan->general) change_for_gradient(item, b, block);
     if (edge || item->plan->general) {
@@ -329,7 +327,7 @@ static int score_gradients(const backward_item *item, const backward_tile *b,
 
 static void backward_block(const backward_item *item, const backward_tile *b,
                            const key_block *block) {
-    const fovea_attention_call *call = item->at.call;
+    const int64_t head_size = item->at.call->head_size, value_size = item->at.call->value_size;
     const backward_plan *p = item->plan;
     segment segments[2 * TILE_VECTORS + 1];
     int count = score_gradients(item, b, block, true, segments);
@@ -339,13 +337,13 @@ static void backward_block(const backward_item *item, const backward_tile *b,
         int64_t rows = smaller(b->t.rows - lane, g->vectors * VF_WIDTH);
         int64_t key = block->key + g->start;
         if (g->vectors == 0) continue;
-        micro[g->vectors].values(g->keys, call->head_size, item->slice.dp + place, TILE_ROWS,
-                                 block->k.data + g->start * block->k.stride, block->k.stride,
-                                 b->t.out + lane, false);
-        add_to_keys(g->keys, rows, call->value_size, item->slice.s + place,
+        micro[g->vectors].values(g->keys, head_size, item->slice.dp + place, TILE_ROWS,
+                                 block->k + g->start * head_size, head_size, b->t.out + lane,
+                                 false);
+        add_to_keys(g->keys, rows, value_size, item->slice.s + place,
                     b->dout_rows + lane * p->value_pitch, p->value_pitch,
                     item->dv.data + key * item->dv.stride, item->dv.stride);
-        add_to_keys(g->keys, rows, call->head_size, item->slice.dp + place,
+        add_to_keys(g->keys, rows, head_size, item->slice.dp + place,
                     b->q_rows + lane * p->head_pitch, p->head_pitch,
                     item->dk.data + key * item->dk.stride, item->dk.stride);
     }
@@ -387,7 +385,7 @@ static void backward_rows(const backward_item *item, int64_t first_row, int64_t 
         for (int i = 0; i < count; i++) {
             int64_t a = larger(from, tiles[i].t.low), z = smaller(to, tiles[i].t.high);
             if (a >= z) continue;
-            key_block part = part_of_block(&block, a, z);
+            key_block part = part_of_block(item, &block, a, z);
             backward_block(item, &tiles[i], &part);
         }
         tell_progress(item, to);
