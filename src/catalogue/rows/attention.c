@@ -176,12 +176,11 @@ const fovea_kernel fovea_rows_attention[] = {
          "what was broadcast; dsinks = -sum exp(sinks - lse) sum(dout out). A softcap multiplies "
          "ds "
          "by 1 - tanh^2 after dbias; dropout is rebuilt from its seed. A row that may attend "
-         "nothing "
-         "gives 0, and so do keys beyond a sequence's length. p is computed from lse, a block at a "
-         "time: no score matrix. Deterministic: the same bits with any number of threads. NaN in "
-         "row i of q, dout or out touches row i of dq and the dk and dv of its key head; in k or "
-         "v, "
-         "the gradients of its key head. Paged caches have no gradient: block_table is refused.",
+         "nothing gives 0, and so do keys beyond a sequence's length. p is computed from lse, a "
+         "block at a time: no score matrix. Deterministic: the same bits with any number of "
+         "threads. NaN in row i of q, dout or out touches row i of dq and the dk and dv of its key "
+         "head; in k or v, the gradients of its key head. Paged caches have no gradient: "
+         "block_table is refused.",
      .dtypes = FOVEA_FLOATS,
      .arguments =
          {[FOVEA_ATTENTION_Q] = {.name = "q", .shape = "B, Hq, Sq, D"},

@@ -702,6 +702,7 @@ static bool serves_split(const fovea_problem *problem, char *reason, size_t size
            split_serves(&call, reason, size);
 }
 
+/* Here, because it shares rows, segments and dropout with what stands above. */
 #include "cpu/attention/backward.h"
 
 #if defined(FOVEA_TIER_AVX512)
