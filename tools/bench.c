@@ -20,10 +20,11 @@
 
 /* ---- Options -------------------------------------------------------------------------------- */
 
-enum { NO_PEERS = 256, PEERS, COLD, SEED, LIST, FULL };
+enum { NO_PEERS = 256, PEERS, COLD, SEED, LIST, FULL, PHASE };
 
 static const struct argp_option option_table[] = {
     {"suite", 's', "NAME,...", 0, "What to measure: suites of --list, or all (sdpa,flash)", 0},
+    {"phase", PHASE, "NAME", 0, "Of the suite training only this: forward or backward", 0},
     {"filter", 'f', "PATTERN", 0, "Only cases whose SUITE/NAME has this in it, or matches it", 0},
     {"arms", 'a', "PATTERN,...", 0,
      "Only arms whose name has one of these in it; all tiers, and the reference if named", 0},
@@ -94,6 +95,11 @@ static error_t parse(int key, char *value, struct argp_state *state) {
         break;
     case FULL:
         o->full = true;
+        break;
+    case PHASE:
+        if (strcmp(value, "forward") != 0 && strcmp(value, "backward") != 0)
+            argp_error(state, "--phase=%s: it is forward or backward", value);
+        o->phases = strcmp(value, "forward") == 0 ? FOVEA_FORWARD : FOVEA_BACKWARD;
         break;
     case LIST:
         o->list = true;

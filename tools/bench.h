@@ -75,11 +75,14 @@ typedef struct fovea_bench_case {
     double seconds;
 } fovea_bench_case;
 
+enum { FOVEA_FORWARD = 1, FOVEA_BACKWARD = 2 };
+
 typedef struct fovea_bench_options {
     const char *suites, *filter, *arms, *json, *peers;
     int threads;
     double seconds; /* 0: what the suites ask for */
     bool no_peers, cold, list, full;
+    unsigned phases; /* of suites that have both; 0: both */
     uint64_t seed;
 } fovea_bench_options;
 

@@ -5,6 +5,7 @@
 
 #include "api/call.h"
 #include "bench_columns.h"
+#include "catalogue/attention.h"
 #include "router/registry.h"
 #include "verify.h"
 
@@ -83,6 +84,32 @@ static int set_count(const bench *b, double bytes) {
     return wanted > SETS_MAX ? SETS_MAX : wanted < 1 ? 1 : (int)wanted;
 }
 
+/* A gradient's out and lse are what attention gives for its other inputs. */
+static bool give_forward_results(const bench *b, fovea_sample *sample) {
+    fovea_backward_call backward;
+    if (strcmp(sample->problem.kernel->name, "attention_backward") != 0) return true;
+    fovea_backward_describe(&sample->problem, &backward);
+    fovea_attention_options *options = &backward.options;
+    struct {
+        int argument;
+        const DLTensor **field;
+    } tensors[] = {{FOVEA_ATTENTION_MASK, &options->mask},
+                   {FOVEA_ATTENTION_BIAS, &options->bias},
+                   {FOVEA_ATTENTION_SLOPES, &options->slopes},
+                   {FOVEA_ATTENTION_SINKS, &options->sinks},
+                   {FOVEA_ATTENTION_CU_SEQLENS_Q, &options->cu_seqlens_q},
+                   {FOVEA_ATTENTION_CU_SEQLENS_K, &options->cu_seqlens_k},
+                   {FOVEA_ATTENTION_SEQUSED_K, &options->seqused_k}};
+    for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
+        if (sample->present >> tensors[i].argument & 1)
+            *tensors[i].field = &sample->tensors[tensors[i].argument];
+    options->lse = &sample->tensors[FOVEA_ATTENTION_LSE];
+    fovea_use(b->run->context, "attention", NULL);
+    return fovea_attention(b->run->context, &sample->tensors[FOVEA_ATTENTION_Q],
+                           &sample->tensors[FOVEA_ATTENTION_K], &sample->tensors[FOVEA_ATTENTION_V],
+                           &sample->tensors[FOVEA_ATTENTION_OUT], options) == FOVEA_OK;
+}
+
 static bool make_samples(bench *b) {
     fovea_case_memory memory = {share, unshare, b->run};
     fovea_message message;
@@ -95,6 +122,11 @@ static bool make_samples(bench *b) {
             fovea_sample_create(&b->c->definition, &memory, &b->samples[b->sets], &message);
         if (status != FOVEA_OK) {
             snprintf(b->c->problem, sizeof b->c->problem, "%s", message.text);
+            return false;
+        }
+        if (!give_forward_results(b, &b->samples[b->sets])) {
+            snprintf(b->c->problem, sizeof b->c->problem, "%s",
+                     fovea_last_message(b->run->context));
             return false;
         }
         if (b->sets == 0) wanted = set_count(b, fovea_problem_bytes(&b->samples[0].problem));

@@ -16,6 +16,7 @@ typedef struct suite {
     fovea_bench_view view;
     double seconds;
     const char *kernel;       /* NULL: every row of the catalogue that is given by N */
+    const char *backward;     /* its gradient: each case is measured in both phases */
     const char *fixed;        /* what all its cases share */
     const char *cases[CASES]; /* what each adds, or */
     struct {
@@ -47,6 +48,18 @@ static const suite suites[] = {
      .kernel = "attention",
      .fixed = "dtype=f16,b=2,hq=8,d=64",
      .axes = {{"sq", {256, 512, 1024, 2048, 4096, 8192}}}},
+    {.name = "training",
+     .summary = "attention forward and backward, causal, f32: heads of TinyLlama-1.1B and "
+                "Qwen2.5-1.5B",
+     .view = FOVEA_VIEW_ARMS,
+     .seconds = 120,
+     .kernel = "attention",
+     .backward = "attention_backward",
+     .fixed = "causal=top_left",
+     .cases = {"b=1,hq=32,hkv=4,sq=512,d=64", "b=1,hq=32,hkv=4,sq=1024,d=64",
+               "b=1,hq=32,hkv=4,sq=2048,d=64", "b=2,hq=32,hkv=4,sq=1024,d=64",
+               "b=1,hq=12,hkv=2,sq=512,d=128", "b=1,hq=12,hkv=2,sq=1024,d=128",
+               "b=1,hq=12,hkv=2,sq=2048,d=128", "b=2,hq=12,hkv=2,sq=1024,d=128"}},
     {.name = "halves",
      .summary = "attention bf16 and f16 beside f32: 8 heads of 64 and 128, causal and not",
      .view = FOVEA_VIEW_ARMS,
@@ -175,8 +188,10 @@ static fovea_bench_case *new_case(fovea_bench_run *run) {
 
 /* Larger problems take longer to verify and to sample. */
 static double weight_of(const fovea_case *c) {
-    double work = 1;
-    if (strcmp(fovea_catalogue_kernel(c->index)->name, "attention") == 0) {
+    const char *kernel = fovea_catalogue_kernel(c->index)->name;
+    bool backward = strcmp(kernel, "attention_backward") == 0;
+    double work = backward ? 2.5 : 1;
+    if (backward || strcmp(kernel, "attention") == 0) {
         static const char *const letters[] = {"B", "Hq", "Sq", "Sk", "D"};
         for (size_t i = 0; i < sizeof letters / sizeof *letters; i++)
             work *= (double)extent_of(c, letters[i]);
@@ -202,6 +217,9 @@ static bool add_case(fovea_bench_run *run, const suite *s, int kernel, const cha
         name_attention(&c->definition, c->name);
         if (c->definition.dtype != FOVEA_F32 && !strstr(s->fixed, "dtype="))
             append_word(c->name, fovea_dtype_name(c->definition.dtype));
+        if (s->backward)
+            append_word(c->name,
+                        kernel == fovea_catalogue_find(s->backward) ? "backward" : "forward");
     } else {
         snprintf(c->name, sizeof c->name, "%s-n%.0f", fovea_catalogue_kernel(kernel)->name, n);
     }
@@ -244,12 +262,16 @@ static bool expand_catalogue(fovea_bench_run *run, const suite *s, fovea_message
 
 static bool expand(fovea_bench_run *run, const suite *s, fovea_message *message) {
     if (!s->kernel) return expand_catalogue(run, s, message);
-    int kernel = fovea_catalogue_find(s->kernel);
-    if (s->axes[0].name) return expand_axes(run, s, kernel, message);
-    for (int i = 0; i < CASES && s->cases[i]; i++) {
-        const char *const texts[] = {s->fixed, s->cases[i]};
-        if (!add_case(run, s, kernel, texts, 2, 0, message)) return false;
-    }
+    const char *const phases[] = {s->kernel, s->backward};
+    unsigned wanted = run->options.phases;
+    if (s->axes[0].name) return expand_axes(run, s, fovea_catalogue_find(s->kernel), message);
+    for (int i = 0; i < CASES && s->cases[i]; i++)
+        for (int phase = 0; phase < 2; phase++) {
+            const char *const texts[] = {s->fixed, s->cases[i]};
+            if (!phases[phase] || (wanted && !(wanted >> phase & 1))) continue;
+            int kernel = fovea_catalogue_find(phases[phase]);
+            if (!add_case(run, s, kernel, texts, 2, 0, message)) return false;
+        }
     return true;
 }
 

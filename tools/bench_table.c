@@ -485,9 +485,7 @@ static void print_formulas(const fovea_bench_run *run, const fovea_screen *scree
         if (!seen)
             say(screen, FOVEA_FAINT, "%s: FLOP %s, bytes %s%s", kernel->name, kernel->operations,
                 kernel->bytes,
-                strcmp(kernel->name, "attention")
-                    ? ""
-                    : "; masked pairs are not counted (causal: half)");
+                kernel->count_operations ? "; masked pairs are not counted (causal: half)" : "");
         last = kernel;
     }
 }

@@ -464,6 +464,10 @@ static void give(fovea_case *c, int argument, fovea_dtype dtype) {
     c->dtypes[argument] = 1 + (uint32_t)dtype;
 }
 
+static bool is_backward(const fovea_case *c) {
+    return strcmp(fovea_catalogue_kernel(c->index)->name, "attention_backward") == 0;
+}
+
 static void attention_tensors(const int *choice, fovea_check_case *check) {
     fovea_case *c = &check->c;
     int number = choice[SEQUENCES];
@@ -471,7 +475,7 @@ static void attention_tensors(const int *choice, fovea_check_case *check) {
         give(c, FOVEA_ATTENTION_MASK, choice[MASK] == 2 ? FOVEA_U8 : FOVEA_BOOL);
     if (choice[BIAS] || check->touch == FOVEA_TOUCH_BIAS)
         give(c, FOVEA_ATTENTION_BIAS, choice[BIAS] == 2 ? FOVEA_F32 : c->dtype);
-    if (caches[choice[CACHE]].quantised) {
+    if (caches[choice[CACHE]].quantised && !is_backward(c)) {
         c->dtypes[FOVEA_ATTENTION_K] = 1 + (uint32_t)caches[choice[CACHE]].k;
         c->dtypes[FOVEA_ATTENTION_V] = 1 + (uint32_t)caches[choice[CACHE]].v;
     }
@@ -480,9 +484,13 @@ static void attention_tensors(const int *choice, fovea_check_case *check) {
     if (choice[SLOPES]) fovea_case_give(c, "slopes");
     if (choice[SINKS]) fovea_case_give(c, "sinks");
     if (choice[LSE]) fovea_case_give(c, "lse");
+    if (c->optional >> FOVEA_ATTENTION_BIAS & 1 && choice[SEED] % 3 && fovea_case_give(c, "dbias"))
+        c->dtypes[FOVEA_BACKWARD_DBIAS] = c->dtypes[FOVEA_ATTENTION_BIAS];
+    if (choice[SINKS]) fovea_case_give(c, "dsinks");
     /* Something must lie beyond a length for it not to be read. */
     if (check->touch == FOVEA_TOUCH_BEYOND && !sequences[number].used)
         number = 2 + 2 * (number % 2);
+    if (sequences[number].table && is_backward(c)) number = 2 + number % 2;
     if (sequences[number].packed_q) fovea_case_give(c, "cu_seqlens_q");
     if (sequences[number].packed_k) fovea_case_give(c, "cu_seqlens_k");
     if (sequences[number].used) fovea_case_give(c, "seqused_k");
@@ -601,8 +609,8 @@ static bool attention_cases(int kernel, fovea_effort effort, cover *cover,
 
 double fovea_check_case_work(const fovea_check_case *check) {
     const fovea_case *c = &check->c;
-    double work = 1;
     if (!fovea_catalogue_kernel(c->index)->shape) {
+        double work = 1;
         for (int l = 0; fovea_kernel_letter_name(c->index, l); l++) work *= (double)c->extents[l];
         return 10 * work;
     }
@@ -610,8 +618,9 @@ double fovea_check_case_work(const fovea_check_case *check) {
     const int64_t *e = c->extents;
     double rows = (double)(e[B] * e[HQ] * e[SQ]), keys = (double)e[SK];
     bool full = c->optional >> FOVEA_ATTENTION_MASK & 1 || c->optional >> FOVEA_ATTENTION_BIAS & 1;
-    return rows * keys * (2.0 * (double)(e[D] + e[DV]) + (full ? 100 : 10)) +
-           20 * (rows + (double)(e[B] * e[HKV]) * keys) * (double)(e[D] + e[DV]);
+    double work = rows * keys * (2.0 * (double)(e[D] + e[DV]) + (full ? 100 : 10)) +
+                  20 * (rows + (double)(e[B] * e[HKV]) * keys) * (double)(e[D] + e[DV]);
+    return is_backward(c) ? 3 * work : work;
 }
 
 bool fovea_check_cases_create(int kernel, fovea_effort effort, uint64_t seed,

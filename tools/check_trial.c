@@ -4,6 +4,7 @@
 
 #include "catalogue/attention.h"
 #include "check_device.h"
+#include "reference/reference.h"
 #include "router/registry.h"
 
 #include <math.h>
@@ -101,10 +102,16 @@ static void touch_mask(const fovea_view *view) {
         if (i / keys % 3 == 1) fovea_view_write(view, i, 0);
 }
 
+static bool is_backward(const fovea_problem *problem) {
+    return strcmp(problem->kernel->name, "attention_backward") == 0;
+}
+
 /* NaN into every row of k, v or a scale of theirs that belongs to no sequence. */
 static bool touch_beyond(const fovea_problem *problem, int argument, char *data, size_t bytes) {
+    fovea_backward_call backward;
     fovea_attention_call call;
-    fovea_attention_describe(problem, &call);
+    if (is_backward(problem)) fovea_backward_describe(problem, &backward);
+    fovea_attention_describe(is_backward(problem) ? &backward.forward : problem, &call);
     const fovea_view *view = argument == FOVEA_ATTENTION_K         ? &call.k
                              : argument == FOVEA_ATTENTION_V       ? &call.v
                              : argument == FOVEA_ATTENTION_K_SCALE ? &call.k_scale
@@ -157,13 +164,27 @@ static bool touch(fovea_trial *trial) {
         break;
     case FOVEA_TOUCH_BEYOND:
         for (int a = FOVEA_ATTENTION_K; a <= FOVEA_ATTENTION_V_SCALE; a++)
-            if ((a <= FOVEA_ATTENTION_V || a >= FOVEA_ATTENTION_K_SCALE) && present(trial, a) &&
+            if ((a <= FOVEA_ATTENTION_V ||
+                 (a >= FOVEA_ATTENTION_K_SCALE && !is_backward(&sample->problem))) &&
+                present(trial, a) &&
                 !touch_beyond(&sample->problem, a, sample->storage[a], sample->bytes[a]))
                 return false;
         break;
     default:
         break;
     }
+    return true;
+}
+
+/* A gradient's out and lse are those of its other inputs. */
+static bool give_forward_results(const fovea_problem *problem) {
+    fovea_backward_call backward;
+    double *outputs[FOVEA_ARGUMENTS_MAX];
+    fovea_backward_describe(problem, &backward);
+    if (!fovea_reference_run(&backward.forward, outputs)) return false;
+    for (int a = FOVEA_ATTENTION_OUT; a <= FOVEA_ATTENTION_LSE; a++)
+        fovea_view_write_all(&problem->views[a], outputs[a]);
+    for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++) free(outputs[a]);
     return true;
 }
 
@@ -264,13 +285,15 @@ static int64_t compared_rows(const fovea_problem *problem) {
     double keys = (double)fovea_problem_extent(problem, "Sk");
     double sizes =
         (double)(fovea_problem_extent(problem, "D") + fovea_problem_extent(problem, "Dv"));
-    double rows = 2e6 / (keys * sizes + 1);
+    double rows = (is_backward(problem) ? 5e5 : 2e6) / (keys * sizes + 1);
     return rows < 16 ? 16 : rows > 1e6 ? 0 : (int64_t)rows;
 }
 
 static bool prepare(fovea_trial *trial) {
     fovea_problem *problem = &trial->problems[FOVEA_AT_END];
     if (!touch(trial)) return false;
+    if (is_backward(&trial->sample.problem) && !give_forward_results(&trial->sample.problem))
+        return false;
     for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++) {
         if (!present(trial, a)) continue;
         if (!map_elements(trial, a) || !keep_original(trial, a)) return false;

@@ -219,6 +219,125 @@ static bool expect_attention(const fovea_problem *problem, int64_t limit, uint64
     return enough;
 }
 
+/* ---- Attention's gradients ------------------------------------------------------------------ */
+
+/* Whether the rows of a view that belong to a sequence and head hold numbers only. */
+static bool rows_are_finite(const fovea_view *view, const fovea_sequence *sequence, int64_t head,
+                            int64_t first, int64_t count) {
+    for (int64_t i = first; i < first + count; i++)
+        if (!row_is_finite(view, fovea_row(view, sequence->batch, head, i))) return false;
+    return true;
+}
+
+/* What masked pairs may let through: zero times what is not finite. A lse of -inf is no such thing,
+ * for the row counts nothing; others come with an out that is not finite. */
+static bool key_head_is_finite(const fovea_backward_call *backward, const fovea_sequence *sequence,
+                               int64_t key_head) {
+    const fovea_attention_call *call = &backward->attention;
+    const fovea_view *views[] = {&call->q, &call->out, &backward->dout};
+    bool finite = keys_are_finite(call, sequence, key_head);
+    for (int64_t h = key_head * call->group; h < (key_head + 1) * call->group && finite; h++)
+        for (int v = 0; v < 3 && finite; v++)
+            finite = rows_are_finite(views[v], sequence, h, sequence->query_start,
+                                     sequence->query_count);
+    return finite;
+}
+
+static bool gradient_may_be_nan(const fovea_backward_call *backward, int output, int64_t row) {
+    const fovea_attention_call *call = &backward->attention;
+    fovea_sequence sequence;
+    int64_t head, place;
+    if (output == FOVEA_BACKWARD_DBIAS || output == FOVEA_BACKWARD_DSINKS) return false;
+    if (!fovea_gradient_place(backward, output, row, &sequence, &head, &place)) return false;
+    return output == FOVEA_BACKWARD_DQ ? !keys_are_finite(call, &sequence, head / call->group)
+                                       : !key_head_is_finite(backward, &sequence, head);
+}
+
+/* How many rows of an output the reference computes in the time of `limit` rows of dq; 0: all. */
+static int64_t gradient_rows(const fovea_backward_call *backward, int output, int64_t total,
+                             int64_t limit) {
+    const fovea_attention_call *call = &backward->attention;
+    double keys = (double)call->key_length, queries = (double)call->query_length;
+    double all = (double)(call->batch * call->query_heads) * queries * keys;
+    double pairs = output == FOVEA_BACKWARD_DQ       ? keys
+                   : output == FOVEA_BACKWARD_DBIAS  ? all / (double)(total > 0 ? total : 1)
+                   : output == FOVEA_BACKWARD_DSINKS ? (double)call->batch * queries
+                                                     : 2 * (double)call->group * queries;
+    double rows = fmax((double)limit * keys / fmax(pairs, 1), 12);
+    return limit == 0 || rows >= (double)total ? total : (int64_t)rows;
+}
+
+/* Row r of n that are compared of `total`: the ends and what lies beside tile edges first. */
+static int64_t gradient_row(int64_t r, int64_t n, int64_t total, uint64_t *random) {
+    static const int64_t edges[] = {0, -1, 63, 64, 47, 48, 127, 128, -2, 15};
+    if (n == total) return r;
+    int64_t edge = r < (int64_t)(sizeof edges / sizeof *edges) ? edges[r] : total;
+    if (edge < 0) edge += total;
+    return edge < total ? edge : (int64_t)(next_random(random) % (uint64_t)total);
+}
+
+/* One output; *largest grows. The bounds follow when that of all outputs is known. */
+static fovea_gradient *expect_gradient(const fovea_backward_call *backward, int output,
+                                       int64_t limit, uint64_t random, bool finite, double *largest,
+                                       expectation *expected) {
+    int64_t size = fovea_gradient_row_size(backward, output);
+    int64_t total = size ? fovea_view_elements(&expected->view) / size : 0;
+    int64_t rows = gradient_rows(backward, output, total, limit);
+    fovea_gradient *elements = malloc(((size_t)(rows * size) + 1) * sizeof *elements);
+    if (!elements || !allocate_expectation(expected, rows * size)) return free(elements), NULL;
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t row = gradient_row(r, rows, total, &random);
+        fovea_reference_gradient_row(backward, output, row, elements + r * size, largest);
+        for (int64_t d = 0; d < size; d++) {
+            expected->numbers[r * size + d] = row * size + d;
+            expected->expected[r * size + d] = elements[r * size + d].value;
+        }
+        memset(expected->may_be_nan + r * size,
+               !finite && gradient_may_be_nan(backward, output, row), (size_t)size);
+    }
+    return elements;
+}
+
+static void bound_gradient(const fovea_backward_call *backward, const fovea_gradient *elements,
+                           double largest, expectation *output) {
+    fovea_dtype dtype = output->view.dtype;
+    double textbook = 0;
+    for (int64_t e = 0; e < output->count; e++)
+        textbook =
+            fmax(textbook, fabs(fovea_round_to(dtype, elements[e].textbook) - elements[e].value));
+    for (int64_t e = 0; e < output->count; e++) {
+        output->bound[e] = fovea_gradient_bound(backward, dtype, &elements[e], largest, textbook);
+        output->peer_bound[e] =
+            2 * output->bound[e] + 62 * fovea_gradient_bound_f32(&elements[e], largest);
+    }
+}
+
+static bool expect_backward(const fovea_problem *problem, int64_t limit, uint64_t seed,
+                            fovea_verification *verification) {
+    fovea_backward_call backward;
+    fovea_gradient *elements[FOVEA_ARGUMENTS_MAX] = {0};
+    double largest = 0;
+    bool enough = true, finite = true;
+    fovea_backward_describe(problem, &backward);
+    for (int64_t b = 0; b < backward.attention.batch && finite; b++) {
+        fovea_sequence sequence = fovea_attention_sequence(&backward.attention, b);
+        for (int64_t h = 0; h < backward.attention.key_heads && finite; h++)
+            finite = key_head_is_finite(&backward, &sequence, h);
+    }
+    for (int a = FOVEA_BACKWARD_DQ; a <= FOVEA_BACKWARD_DSINKS && enough; a++) {
+        if (!is_output(problem, a)) continue;
+        elements[a] = expect_gradient(&backward, a, limit, seed + (uint64_t)a, finite, &largest,
+                                      &verification->outputs[a]);
+        enough = elements[a] != NULL;
+    }
+    for (int a = FOVEA_BACKWARD_DQ; a <= FOVEA_BACKWARD_DSINKS; a++) {
+        if (enough && elements[a])
+            bound_gradient(&backward, elements[a], largest, &verification->outputs[a]);
+        free(elements[a]);
+    }
+    return enough;
+}
+
 fovea_verification *fovea_verification_create(const fovea_problem *problem, int64_t rows,
                                               uint64_t seed) {
     fovea_verification *verification = calloc(1, sizeof *verification);
@@ -227,9 +346,12 @@ fovea_verification *fovea_verification_create(const fovea_problem *problem, int6
     verification->compute = fovea_compute_dtype(problem->dtype);
     for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++)
         if (is_output(problem, a)) verification->outputs[a].view = problem->views[a];
-    bool attention = strcmp(problem->kernel->name, "attention") == 0;
-    bool enough = attention ? expect_attention(problem, rows, seed, verification)
-                            : expect_all(problem, verification);
+    const char *kernel = problem->kernel->name;
+    bool enough = strcmp(kernel, "attention") == 0
+                      ? expect_attention(problem, rows, seed, verification)
+                  : strcmp(kernel, "attention_backward") == 0
+                      ? expect_backward(problem, rows, seed, verification)
+                      : expect_all(problem, verification);
     if (enough) return verification;
     fovea_verification_destroy(verification);
     return NULL;

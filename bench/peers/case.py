@@ -64,11 +64,14 @@ class Case:
                 raise Unserved(f"{name} = {given}")
 
 
-def attention_parameters(case):
+BACKWARD = {"lse", "dout", "dq", "dk", "dv"}  # what attention_backward has besides
+
+
+def attention_parameters(case, known=frozenset()):
     """(causal, scale) of the attention that peers know: dense, no window, no bias."""
     case.refuse_options(layout="bhsd", window_left=-1, window_right=-1, softcap=None,
                         query_offset=0, dropout=0)
-    extra = set(case.tensors) - {"q", "k", "v", "out"}
+    extra = set(case.tensors) - {"q", "k", "v", "out"} - known
     if extra:
         raise Unserved(f"no adapter for {', '.join(sorted(extra))}")
     q, k = case["q"], case["k"]

@@ -7,7 +7,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import jax.numpy as jnp
 import numpy as np
-from case import attention_parameters, Call, reduction_axis, refuse_lse, Unserved
+from case import attention_parameters, BACKWARD, Call, reduction_axis, refuse_lse, Unserved
 
 
 def versions():
@@ -49,6 +49,29 @@ def attention(case):
     call = compiled(case, ["q", "k", "v"], "out", function, swap_heads, swap_heads)
     call.arithmetic = "f32" if wide else ""
     return call
+
+
+def attention_backward(case):
+    """The pullback of dot_product_attention, jitted; the forward pass is not timed."""
+    causal, scale = attention_parameters(case, BACKWARD)
+    if case.dtype == "f16":
+        raise Unserved("no products of halves on processors")
+    q, k, v, dout = (jax.device_put(swap_heads(np.array(case[name])))
+                     for name in ("q", "k", "v", "dout"))
+
+    def forward(q, k, v):
+        return jax.nn.dot_product_attention(q, k, v, scale=scale, is_causal=causal)
+    pull = jax.jit(lambda *given: jax.vjp(forward, *given)[1])(q, k, v)
+    backward = jax.jit(lambda pull, dout: pull(dout))
+    kept = {}
+
+    def run():
+        kept["gradients"] = jax.block_until_ready(backward(pull, dout))
+
+    def store():
+        for name, gradient in zip(("dq", "dk", "dv"), kept["gradients"]):
+            case[name][...] = swap_heads(np.asarray(gradient))
+    return Call(run, store)
 
 
 def attention_merge(case):

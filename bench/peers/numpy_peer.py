@@ -3,7 +3,7 @@
 import time
 
 import numpy as np
-from case import attention_parameters, Call, fastest, reduction_axis, refuse_lse, Unserved
+from case import attention_parameters, BACKWARD, Call, fastest, reduction_axis, refuse_lse, Unserved
 
 
 def versions():
@@ -73,6 +73,42 @@ def attention(case):
     if 4 * b * hq * sq * sk > 1 << 30:
         return by_head()
     return fastest(case, [by_head, whole], seconds, 2)
+
+
+def attention_backward(case):
+    """A head at a time, with p rebuilt from lse: the lines of the definition, in place."""
+    case.serve_only("float32")
+    causal, scale = attention_parameters(case, BACKWARD)
+    q, k, v, out, lse, dout, dq, dk, dv = case.arrays("q", "k", "v", "out", "lse", "dout", "dq",
+                                                      "dk", "dv")
+    b, hq, sq, d = q.shape
+    hkv, sk = k.shape[1:3]
+    scale = np.float32(scale)
+    mask = np.triu(np.full((sq, sk), -np.inf, np.float32), 1) if causal else None
+    p, ds = np.empty((sq, sk), np.float32), np.empty((sq, sk), np.float32)
+
+    def head(i, h, g):
+        np.matmul(q[i, h], k[i, g].T, out=p)
+        np.multiply(p, scale, out=p)
+        np.subtract(p, lse[i, h, :, None], out=p)
+        if mask is not None:
+            np.add(p, mask, out=p)
+        np.exp(p, out=p)
+        np.matmul(dout[i, h], v[i, g].T, out=ds)
+        np.subtract(ds, np.einsum("sd,sd->s", dout[i, h], out[i, h])[:, None], out=ds)
+        np.multiply(ds, p, out=ds)
+        np.multiply(ds, scale, out=ds)
+        np.matmul(ds, k[i, g], out=dq[i, h])
+        dk[i, g] += ds.T @ q[i, h]
+        dv[i, g] += p.T @ dout[i, h]
+
+    def run():
+        dk.fill(0)
+        dv.fill(0)
+        for i in range(b):
+            for h in range(hq):
+                head(i, h, h * hkv // hq)
+    return Call(run)
 
 
 def attention_merge(case):

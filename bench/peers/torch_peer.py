@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from case import attention_parameters, Call, reduction_axis, refuse_lse, Unserved
+from case import attention_parameters, BACKWARD, Call, reduction_axis, refuse_lse, Unserved
 
 
 def versions():
@@ -45,6 +45,24 @@ def attention(case):
         options["enable_gqa"] = True
     function = torch.nn.functional.scaled_dot_product_attention
     return Kept(lambda: function(q, k, v, **options), out).call()
+
+
+def attention_backward(case):
+    """Autograd through scaled_dot_product_attention; the forward pass is not timed."""
+    causal, scale = attention_parameters(case, BACKWARD)
+    q, k, v, dout, *targets = ready(case, "q", "k", "v", "dout", "dq", "dk", "dv")
+    inputs = [x.detach().requires_grad_() for x in (q, k, v)]
+    out = torch.nn.functional.scaled_dot_product_attention(
+        *inputs, is_causal=causal, scale=scale, enable_gqa=q.shape[1] != k.shape[1])
+    kept = {}
+
+    def run():
+        kept["gradients"] = torch.autograd.grad(out, inputs, dout, retain_graph=True)
+
+    def store():
+        for target, gradient in zip(targets, kept["gradients"]):
+            target.copy_(gradient)
+    return Call(run, store)
 
 
 def attention_merge(case):

@@ -77,6 +77,42 @@ int64_t fovea_query_position(const fovea_attention_call *attention, const fovea_
 void fovea_attended_keys(const fovea_attention_call *attention, const fovea_sequence *sequence,
                          int64_t i, int64_t *first, int64_t *end);
 
+/* ---- Backward (catalogue/attention_backward.c) ------------------------------------------------ */
+
+/* Arguments of attention_backward: those of attention at the same positions, then these. */
+enum {
+    FOVEA_BACKWARD_DOUT = FOVEA_ATTENTION_BLOCK_TABLE + 1,
+    FOVEA_BACKWARD_DQ,
+    FOVEA_BACKWARD_DK,
+    FOVEA_BACKWARD_DV,
+    FOVEA_BACKWARD_DBIAS,
+    FOVEA_BACKWARD_DSINKS
+};
+
+fovea_status fovea_backward_shape(fovea_problem *problem, fovea_message *message);
+fovea_status fovea_backward_check(const fovea_problem *problem, fovea_message *message);
+double fovea_backward_operations(const fovea_problem *problem);
+double fovea_backward_bytes(const fovea_problem *problem);
+void fovea_backward_traits(const fovea_problem *problem, fovea_traits *traits);
+void fovea_backward_case_shape(const fovea_case *c, int argument, int *rank, int64_t *shape);
+
+#ifndef FOVEA_GENERATOR /* which has no options yet */
+/* A call of attention_backward: the forward call that it belongs to, where `out` and `lse` are
+ * inputs, and the gradients in canonical form. It points into itself and must not be copied. */
+typedef struct fovea_backward_call {
+    fovea_attention_call attention;
+    fovea_view dout, dq, dk, dv; /* as attention's out, q, k, v */
+    fovea_view dbias;            /* as attention's bias, zero strides where it was broadcast */
+    fovea_view dsinks;           /* [Hq] */
+    bool has_dbias, has_dsinks;
+    fovea_problem forward;
+    fovea_attention_options options;
+} fovea_backward_call;
+
+/* The problem must have passed its checks. */
+void fovea_backward_describe(const fovea_problem *problem, fovea_backward_call *backward);
+#endif
+
 /* Byte addresses of rows: element d is at + d * stride[3] elements. */
 static inline char *fovea_row(const fovea_view *view, int64_t batch, int64_t head, int64_t row) {
     return view->data + (batch * view->stride[0] + head * view->stride[1] + row * view->stride[2]) *

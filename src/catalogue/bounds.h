@@ -19,6 +19,7 @@ fovea_bound_function fovea_bound_dot, fovea_bound_cosine; /* domain 18 */
 fovea_bound_function fovea_bound_softmax;                 /* domain 4 */
 fovea_bound_function fovea_bound_layer_norm;              /* domain 5 */
 fovea_bound_function fovea_bound_attention;               /* ATTENTION.md */
+fovea_bound_function fovea_bound_backward;
 fovea_bound_function fovea_bound_merge;
 
 /* Parameter checks that rows share. */

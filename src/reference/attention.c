@@ -56,28 +56,34 @@ static double product(const fovea_attention_call *call, const char *q, const sto
     return call->scale * sum;
 }
 
-static void score_row(const fovea_attention_call *call, const fovea_sequence *sequence,
-                      int64_t head, int64_t i, double *scores) {
-    int64_t first, end, batch = sequence->batch, key_head = head / call->group;
-    const char *q = fovea_row(&call->q, batch, head, sequence->query_start + i);
-    int64_t position = fovea_query_position(call, sequence, i);
+double fovea_reference_score(const fovea_attention_call *call, const fovea_sequence *sequence,
+                             int64_t head, int64_t i, int64_t j, double *uncapped) {
+    int64_t first, end, batch = sequence->batch;
     fovea_attended_keys(call, sequence, i, &first, &end);
-    for (int64_t j = 0; j < sequence->key_count; j++) {
-        scores[j] = -INFINITY;
-        if (j < first || j >= end) continue;
-        if (call->has_mask && broadcast_element(&call->mask, batch, head, i, j) == 0) continue;
-        stored_row k = find_row(call, FOVEA_ATTENTION_K, sequence, key_head, j);
-        double s = product(call, q, &k);
-        if (isfinite(call->softcap)) s = call->softcap * tanh(s / call->softcap);
-        if (call->has_bias) s += broadcast_element(&call->bias, batch, head, i, j);
-        if (call->has_slopes) s += head_value(&call->slopes, head) * (double)(j - position);
-        scores[j] = s;
-    }
+    *uncapped = 0;
+    if (j < first || j >= end) return -INFINITY;
+    if (call->has_mask && broadcast_element(&call->mask, batch, head, i, j) == 0) return -INFINITY;
+    const char *q = fovea_row(&call->q, batch, head, sequence->query_start + i);
+    stored_row k = find_row(call, FOVEA_ATTENTION_K, sequence, head / call->group, j);
+    double s = product(call, q, &k);
+    *uncapped = s;
+    if (isfinite(call->softcap)) s = call->softcap * tanh(s / call->softcap);
+    if (call->has_bias) s += broadcast_element(&call->bias, batch, head, i, j);
+    if (call->has_slopes)
+        s +=
+            head_value(&call->slopes, head) * (double)(j - fovea_query_position(call, sequence, i));
+    return s;
 }
 
-/* 1 / (1 - dropout) if the element is kept, else 0. */
-static double dropout_factor(const fovea_attention_call *call, const fovea_sequence *sequence,
-                             int64_t head, int64_t i, int64_t j) {
+static void score_row(const fovea_attention_call *call, const fovea_sequence *sequence,
+                      int64_t head, int64_t i, double *scores) {
+    double uncapped;
+    for (int64_t j = 0; j < sequence->key_count; j++)
+        scores[j] = fovea_reference_score(call, sequence, head, i, j, &uncapped);
+}
+
+double fovea_reference_dropout(const fovea_attention_call *call, const fovea_sequence *sequence,
+                               int64_t head, int64_t i, int64_t j) {
     const fovea_attention_options *options = call->options;
     if (options->dropout == 0) return 1;
     const uint32_t key[2] = {(uint32_t)options->seed, (uint32_t)((uint64_t)options->seed >> 32)};
@@ -108,7 +114,7 @@ void fovea_reference_attention_row(const fovea_attention_call *call, const fovea
         if (scores[j] == -INFINITY) continue;
         double p = exp(scores[j] - maximum);
         stored_row v = find_row(call, FOVEA_ATTENTION_V, sequence, head / call->group, j);
-        double weight = p * dropout_factor(call, sequence, head, i, j);
+        double weight = p * fovea_reference_dropout(call, sequence, head, i, j);
         for (int64_t d = 0; d < call->value_size; d++) out[d] += weight * stored_element(&v, d);
         sum += p;
     }
@@ -135,7 +141,7 @@ static double textbook_error(const fovea_attention_call *call, const fovea_seque
     for (int64_t j = 0; j < sequence->key_count; j++) {
         if (scores[j] == -INFINITY) continue;
         double p = exp(fovea_round_to(dtype, scores[j]) - maximum) / sum;
-        p = fovea_round_to(dtype, p * dropout_factor(call, sequence, head, i, j));
+        p = fovea_round_to(dtype, p * fovea_reference_dropout(call, sequence, head, i, j));
         stored_row v = find_row(call, FOVEA_ATTENTION_V, sequence, head / call->group, j);
         for (int64_t d = 0; d < call->value_size; d++) rounded[d] += p * stored_element(&v, d);
     }
@@ -334,4 +340,7 @@ void fovea_bound_merge(const fovea_problem *problem, int output, const double *e
 }
 
 const fovea_reference fovea_references_attention[] = {
-    {"attention", attention}, {"attention_merge", attention_merge}, {0}};
+    {"attention_backward", fovea_reference_backward},
+    {"attention", attention},
+    {"attention_merge", attention_merge},
+    {0}};

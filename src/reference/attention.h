@@ -3,6 +3,14 @@
 #define FOVEA_REFERENCE_ATTENTION_H
 
 #include "catalogue/attention.h"
+#include "reference/reference.h"
+
+/* s of a pair with all that changes it, -inf where the pair is masked; uncapped: scale q k^T. */
+double fovea_reference_score(const fovea_attention_call *call, const fovea_sequence *sequence,
+                             int64_t head, int64_t i, int64_t j, double *uncapped);
+/* 1 / (1 - dropout) if the element of p is kept, else 0. */
+double fovea_reference_dropout(const fovea_attention_call *call, const fovea_sequence *sequence,
+                               int64_t head, int64_t i, int64_t j);
 
 /* Row i of head h of a sequence. scores: key_count doubles of scratch, left holding s (masked:
  * -inf). out: value_size doubles. lse may be NULL. */
@@ -35,5 +43,31 @@ void fovea_attention_join_errors(fovea_attention_error *errors, int64_t count);
 double fovea_attention_out_bound(const fovea_attention_call *call, double expected,
                                  const fovea_attention_error *row);
 double fovea_attention_lse_bound(double expected, const fovea_attention_error *row);
+
+/* ---- Backward (reference/attention_backward.c) -------------------------------------------------- */
+
+fovea_reference_function fovea_reference_backward;
+
+/* An element of a gradient, and what its bound is made of. */
+typedef struct fovea_gradient {
+    double value;
+    double magnitude; /* the sum of the magnitudes of its terms */
+    double textbook;  /* the value by textbook in the call's half dtype; as `value` for f32 */
+} fovea_gradient;
+
+/* The outputs of attention_backward as rows: of D or Dv columns, or single elements of dbias and
+ * dsinks. Elements of row r are numbers r size, r size + 1, ... of the output in row-major order. */
+int64_t fovea_gradient_row_size(const fovea_backward_call *backward, int output);
+/* largest: grows to the largest |s| or |lse| of the pairs that were visited. */
+void fovea_reference_gradient_row(const fovea_backward_call *backward, int output, int64_t row,
+                                  fovea_gradient *elements, double *largest);
+/* The sequence, head and place in it of a row of dq, dk or dv. False: it belongs to no sequence. */
+bool fovea_gradient_place(const fovea_backward_call *backward, int output, int64_t row,
+                          fovea_sequence *sequence, int64_t *head, int64_t *place);
+
+/* f32's part of the bound, and the whole; textbook: the largest error by textbook in this output. */
+double fovea_gradient_bound_f32(const fovea_gradient *element, double largest);
+double fovea_gradient_bound(const fovea_backward_call *backward, fovea_dtype dtype,
+                            const fovea_gradient *element, double largest, double textbook);
 
 #endif

@@ -117,6 +117,26 @@ def normal(*shape, dtype=np.float32):
     return RANDOM.standard_normal(shape).astype(dtype)
 
 
+def attention_backward(q, k, v, dout, causal):
+    """dq, dk, dv in double, with out and lse beside them."""
+    group = q.shape[1] // k.shape[1]
+    q, k, v, dout = (x.astype(float) for x in (q, k, v, dout))
+    keys, values = np.repeat(k, group, 1), np.repeat(v, group, 1)
+    s = q @ np.swapaxes(keys, 2, 3) / math.sqrt(q.shape[3])
+    if causal:
+        s += np.triu(np.full(s.shape[2:], -np.inf), 1)
+    lse = np.log(np.exp(s).sum(-1))
+    p = np.exp(s - lse[..., None])
+    out = p @ values
+    ds = p * (dout @ np.swapaxes(values, 2, 3) - (dout * out).sum(-1, keepdims=True))
+    ds /= math.sqrt(q.shape[3])
+
+    def of_group(x):
+        return x.reshape(k.shape[0], k.shape[1], group, *k.shape[2:]).sum(2)
+    return {"dq": ds @ keys, "dk": of_group(np.swapaxes(ds, 2, 3) @ q),
+            "dv": of_group(np.swapaxes(p, 2, 3) @ dout), "out": out, "lse": lse}
+
+
 def half_case(kind):
     import ml_dtypes
     return {"f16": np.float16, "bf16": ml_dtypes.bfloat16}[kind]
@@ -135,6 +155,15 @@ def case(name):
                 {"layout": "bhsd", "causal": "top_left" if causal else "none", "scale": None},
                 {"out": (q.shape, dtype)}, attention(q, k, v, causal),
                 {"f32": 2e-5, "f16": 2e-2, "bf16": 5e-2}[dtype])
+    if name == "backward":
+        q, dout = normal(2, 4, 65, 32), normal(2, 4, 65, 32)
+        k, v = normal(2, 2, 65, 32), normal(2, 2, 65, 32)
+        given = attention_backward(q, k, v, dout, True)
+        inputs = {"q": q, "k": k, "v": v, "dout": dout}
+        inputs |= {name: given.pop(name).astype(np.float32) for name in ("out", "lse")}
+        return ("attention_backward", "f32", inputs,
+                {"layout": "bhsd", "causal": "top_left", "scale": None},
+                {name: (x.shape, "f32") for name, x in given.items()}, given, 2e-5)
     if name == "attention_merge":
         parts, lses = normal(3, 2, 4, 33, 32), normal(3, 2, 4, 33)
         weights = np.exp(lses.astype(float))
@@ -169,13 +198,13 @@ def case(name):
 
 
 CASES = ["attention", "attention_causal", "attention_gqa", "attention_f16", "attention_bf16",
-         "attention_merge", "softmax_stable", "layer_norm", "gelu_none", "gelu_tanh", "map_clamp", "map_add",
+         "backward", "attention_merge", "softmax_stable", "layer_norm", "gelu_none", "gelu_tanh", "map_clamp", "map_add",
          "reduce_sum", "reduce_sum_axis", "quantize_f16", "quantize_bf16"]
 # What a peer declines, and nothing else.
 UNSERVED = {
     "numpy": {"attention_bf16", "gelu_none", "quantize_bf16"},
-    "torch": set(), "openvino": set(), "mlx": set(), "jax": set(),
-    "onnxruntime": {"attention_bf16", "quantize_bf16"},
+    "torch": set(), "openvino": {"backward"}, "mlx": {"backward"}, "jax": set(),
+    "onnxruntime": {"attention_bf16", "backward", "quantize_bf16"},
 }
 
 
@@ -207,9 +236,10 @@ def test_kernel(peer, name):
     elapsed = time.monotonic() - started
     assert len(samples) == 3 and 0 < sum(samples) * 2 <= elapsed
     assert peer.ask("result")["ok"]
-    (output,) = outputs
-    actual = peer.output(output).astype(float)
-    assert np.abs(actual - expected).max() <= tolerance
+    for output in outputs:
+        actual = peer.output(output).astype(float)
+        right = expected[output] if isinstance(expected, dict) else expected
+        assert np.abs(actual - right).max() <= tolerance
 
 
 def test_unknown_kernel(peer):

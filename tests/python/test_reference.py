@@ -1,5 +1,6 @@
 """The double-precision reference against NumPy, by formulas written from the definitions alone."""
 
+import functools
 import math
 
 import numpy as np
@@ -429,6 +430,7 @@ def test_prng_dropout_mask(library):
 # ---- Attention -----------------------------------------------------------------------------------
 
 
+@functools.cache
 def philox_uniform(seed, offset, head, i, keys):
     """u for each key j: word j mod 4 of Philox4x32-10, counter (j/4, i, head, offset)."""
     uniforms = []
@@ -612,6 +614,107 @@ def test_attention_paged(library, dtype, page_size):
     for b in range(3):
         k, v = (np.concatenate(pages[table[b]])[:used[b]].transpose(1, 0, 2) for pages in cache)
         assert_rounded(out[b], attention(q[b], k, v, causal=BOTTOM_RIGHT)[0], dtype)
+
+
+def central_differences(function, x, step=1e-4):
+    """The gradient of a scalar function at x, in double."""
+    gradient = np.empty_like(x)
+    for place in np.ndindex(x.shape):
+        middle = x[place]
+        x[place] = middle + step
+        above = function()
+        x[place] = middle - step
+        gradient[place] = (above - function()) / (2 * step)
+        x[place] = middle
+    return gradient
+
+
+def numerical_gradients(case, q, k, v, dout, arrays):
+    """Of sum(dout out) with respect to q, k, v, bias and sinks."""
+    points = {"q": wide(q), "k": wide(k), "v": wide(v)}
+    points |= {name: wide(arrays[name]) for name in ("bias", "sinks") if name in arrays}
+
+    def objective():
+        given = {**arrays, **{name: points[name] for name in ("bias", "sinks") if name in points}}
+        total = 0.0
+        for b in range(len(q)):
+            out, _ = attention(points["q"][b], points["k"][b], points["v"][b],
+                               first_head=b * case["hq"], **formula_options(case, given, b))
+            total += (wide(dout[b]) * out).sum()
+        return total
+    return {name: central_differences(objective, x) for name, x in points.items()}
+
+
+def assert_gradients(actual, expected):
+    """out and lse were rounded to f32 on the way."""
+    for name, gradient in expected.items():
+        slack = 3e-6 * (1 + np.abs(gradient).max(initial=0))
+        np.testing.assert_allclose(wide(actual[name]), gradient, 0, slack, err_msg=name)
+
+
+def backward(library, q, k, v, dout, arrays, options):
+    """The library's gradients by name, from its own forward pass."""
+    out, lse = np.empty_like(dout), np.empty(q.shape[:-1], np.float32)
+    if "cu_seqlens_q" in options:
+        lse = np.empty(lse.T.shape, np.float32)
+    elif options.get("layout") == BSHD:
+        lse = np.empty((q.shape[0], q.shape[2], q.shape[1]), np.float32)
+    library.call("attention", q, k, v, out, lse=lse, **options)
+    gradients = {"q": np.full_like(q, 7), "k": np.full_like(k, 7), "v": np.full_like(v, 7)}
+    optional = {}
+    for name in ("bias", "sinks"):
+        if name in arrays:
+            gradients[name] = optional["d" + name] = np.full_like(arrays[name], 7)
+    library.call("attention_backward", q, k, v, out, lse, dout, *list(gradients.values())[:3],
+                 **options, **optional)
+    return gradients
+
+
+@functools.cache
+def backward_case(name):
+    """The case, its q, k, v, dout, its optional arrays, and what the gradients are."""
+    case = {**PLAIN, **CASES[name], "d": 4}
+    case["dv"] = 5 if "dv" in CASES[name] else 4
+    q = normal((2, case["hq"], case["sq"], case["d"]), "f32", 1)
+    k = normal((2, case["hkv"], case["sk"], case["d"]), "f32", 2)
+    v = normal((2, case["hkv"], case["sk"], case["dv"]), "f32", 3)
+    dout = normal((2, case["hq"], case["sq"], case["dv"]), "f32", 4)
+    arrays = optional_arrays(case, "f32")
+    return case, [q, k, v, dout], arrays, numerical_gradients(case, q, k, v, dout, arrays)
+
+
+@pytest.mark.parametrize("layout", ["bhsd", "bshd"])
+@pytest.mark.parametrize("name", CASES)
+def test_attention_backward(library, name, layout):
+    case, operands, arrays, expected = backward_case(name)
+    options = library_options(case, arrays)
+    if layout == "bshd":
+        options["layout"] = BSHD
+        operands = [np.ascontiguousarray(a.transpose(0, 2, 1, 3)) for a in operands]
+    actual = backward(library, *operands, arrays, options)
+    if layout == "bshd":
+        actual |= {n: actual[n].transpose(0, 2, 1, 3) for n in "qkv"}
+    assert_gradients(actual, expected)
+
+
+def test_attention_backward_ragged(library):
+    """Packed sequences, some keys unused, and rows of k and v that belong to no sequence."""
+    q_lengths, k_lengths, used = [3, 0, 5, 1], [4, 2, 0, 9], [4, 1, 0, 6]
+    q_ends, k_ends = (np.cumsum([0, *n]).astype(np.int32) for n in (q_lengths, k_lengths))
+    q, k, v = (normal((n, h, 4), "f32", n + h) for n, h in ((9, 4), (17, 2), (17, 2)))
+    dout = normal(q.shape, "f32", 3)
+    options = {"cu_seqlens_q": q_ends, "cu_seqlens_k": k_ends, "causal": BOTTOM_RIGHT,
+               "seqused_k": np.array(used, np.int32)}
+    actual = backward(library, q, k, v, dout, {}, options)
+    case = {**PLAIN, "causal": BOTTOM_RIGHT}
+    expected = {"q": np.zeros(q.shape), "k": np.zeros(k.shape), "v": np.zeros(v.shape)}
+    for b, count in enumerate(used):
+        rows, keys = slice(q_ends[b], q_ends[b + 1]), slice(k_ends[b], k_ends[b] + count)
+        alone = [x.transpose(1, 0, 2)[None] for x in (q[rows], k[keys], v[keys], dout[rows])]
+        gradients = numerical_gradients(case, *alone, {})
+        for name, place in (("q", rows), ("k", keys), ("v", keys)):
+            expected[name][place] = gradients[name][0].transpose(1, 0, 2)
+    assert_gradients(actual, expected)
 
 
 def test_attention_merge(library, dtype):

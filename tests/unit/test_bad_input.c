@@ -9,12 +9,12 @@
 #include <string.h>
 
 enum { COUNT = 4096 };
-static float memory[8][COUNT], before[8][COUNT];
+static float memory[10][COUNT], before[10][COUNT];
 static fovea_context *context;
 
 static int set_up(void **state) {
     (void)state;
-    for (int m = 0; m < 8; m++)
+    for (int m = 0; m < 10; m++)
         for (int i = 0; i < COUNT; i++) memory[m][i] = (float)(i % 17) - 8;
     memcpy(before, memory, sizeof memory);
     return fovea_context_create(NULL, &context) == FOVEA_OK ? 0 : -1;
@@ -242,6 +242,34 @@ static void merge_refuses_parts_that_do_not_fit(void **state) {
             "part_lses has extent 3 in dimension 0, parts has 2 there (P)");
 }
 
+static void backward_refuses_what_does_not_fit(void **state) {
+    (void)state;
+    ATTENTION(c);
+    DLTensor lse = TENSOR(memory[4], FOVEA_F32, 1, 4, 3);
+    DLTensor dout = TENSOR(memory[5], FOVEA_F32, 1, 4, 3, 8);
+    DLTensor dq = TENSOR(memory[6], FOVEA_F32, 1, 4, 3, 8);
+    DLTensor dk = TENSOR(memory[7], FOVEA_F32, 1, 2, 5, 8);
+    DLTensor dv = TENSOR(memory[8], FOVEA_F32, 1, 2, 5, 8);
+    DLTensor bias = TENSOR(memory[9], FOVEA_F32, 3, 5), table = TENSOR(memory[9], FOVEA_I32, 1, 1);
+    DLTensor wrong = TENSOR(memory[6], FOVEA_F32, 1, 4, 3, 7);
+    fovea_attention_backward_options options;
+    fovea_attention_backward_options_default(&options);
+#define BACKWARD(dq)                                                                               \
+    fovea_attention_backward(context, &c.q, &c.k, &c.v, &c.out, &lse, &dout, dq, &dk, &dv, &options)
+    REFUSED(BACKWARD(&wrong), "dq has shape [1, 4, 3, 7]; it has that of q, [1, 4, 3, 8]");
+    REFUSED(BACKWARD(&c.out), "dq overlaps out in memory");
+    options.dbias = &bias;
+    REFUSED(BACKWARD(&dq), "dbias is given without bias");
+    options.dbias = NULL, options.dropout = 1;
+    REFUSED(BACKWARD(&dq), "options.dropout is 1; it is at least 0 and below 1");
+    options.dropout = 0, options.block_table = &table;
+    REFUSED(BACKWARD(&dq), "block_table is given: a paged cache is for inference and has no "
+                           "gradient; gather keys and values and call without it");
+    options.block_table = NULL;
+    lse = TENSOR(memory[4], FOVEA_F32, 1, 4, 4);
+    REFUSED(BACKWARD(&dq), "lse has shape [1, 4, 4]; it is [B, Hq, Sq]");
+}
+
 /* ---- Calls by name -------------------------------------------------------------------------- */
 
 static void calls_by_name_check_what_they_are_given(void **state) {
@@ -295,6 +323,7 @@ int main(void) {
         cmocka_unit_test(attention_refuses_pages_that_do_not_exist),
         cmocka_unit_test(streaming_kernels_refuse_what_does_not_fit),
         cmocka_unit_test(merge_refuses_parts_that_do_not_fit),
+        cmocka_unit_test(backward_refuses_what_does_not_fit),
         cmocka_unit_test(calls_by_name_check_what_they_are_given),
         cmocka_unit_test(null_contexts_are_refused),
     };

@@ -1,5 +1,5 @@
-/* Domain 6, attention: the general forward operation with its presets, and the merge of partial
- * results. What it means beyond the scores stands in catalogue/attention.c. */
+/* Domain 6, attention: the general forward operation with its presets, its gradient, and the merge
+ * of partial results. What it means beyond the scores stands in catalogue/attention.c. */
 #include "catalogue/attention.h"
 #include "catalogue/bounds.h"
 
@@ -164,6 +164,135 @@ const fovea_kernel fovea_rows_attention[] = {
      .trait_sizes = "d,dv,sq,sk,heads,group",
      .trait_features =
          "causal,window,mask,bias,ragged,paged,modified,stepped,k_i8,k_e4m3,v_i8,v_e4m3"},
+    {.name = "attention_backward",
+     .domain = "attention",
+     .definition = "dv = p^T dout, ds = p (dout v^T - sum(dout out)), dq = scale ds k, dk = scale "
+                   "ds^T q, with p = exp(s - lse) and s as attention computes it",
+     .source = "Dao et al., FlashAttention, 2022, appendix B.2",
+     .remarks =
+         "The gradient of attention for the same q, k, v and options; out and lse are what it "
+         "gave. "
+         "dk and dv sum over the query heads of a group; dbias has the shape of bias and sums over "
+         "what was broadcast; dsinks = -sum exp(sinks - lse) sum(dout out). A softcap multiplies "
+         "ds "
+         "by 1 - tanh^2 after dbias; dropout is rebuilt from its seed. A row that may attend "
+         "nothing gives 0, and so do keys beyond a sequence's length. p is computed from lse, a "
+         "block at a time: no score matrix. Deterministic: the same bits with any number of "
+         "threads. NaN in row i of q, dout or out touches row i of dq and the dk and dv of its key "
+         "head; in k or v, the gradients of its key head. Paged caches have no gradient: "
+         "block_table is refused.",
+     .dtypes = FOVEA_FLOATS,
+     .arguments =
+         {[FOVEA_ATTENTION_Q] = {.name = "q", .shape = "B, Hq, Sq, D"},
+          [FOVEA_ATTENTION_K] = {.name = "k", .shape = "B, Hkv, Sk, D"},
+          [FOVEA_ATTENTION_V] = {.name = "v", .shape = "B, Hkv, Sk, Dv"},
+          [FOVEA_ATTENTION_OUT] = {.name = "out",
+                                   .shape = "B, Hq, Sq, Dv",
+                                   .meaning = "the result of attention"},
+          [FOVEA_ATTENTION_LSE] = {.name = "lse",
+                                   .shape = "B, Hq, Sq",
+                                   .dtypes = F32_ONLY,
+                                   .meaning = "that attention gave"},
+          [FOVEA_ATTENTION_MASK] = {.name = "mask",
+                                    .shape = "B, Hq, Sq, Sk",
+                                    .dtypes = BOOLEAN,
+                                    .optional = true,
+                                    .fill = FOVEA_FILL_BINARY,
+                                    .meaning = "true: may attend; broadcasts"},
+          [FOVEA_ATTENTION_BIAS] = {.name = "bias",
+                                    .shape = "B, Hq, Sq, Sk",
+                                    .dtypes = FOVEA_FLOATS,
+                                    .optional = true,
+                                    .meaning = "added to s; broadcasts"},
+          [FOVEA_ATTENTION_SLOPES] = {.name = "slopes",
+                                      .shape = "Hq",
+                                      .dtypes = F32_ONLY,
+                                      .optional = true,
+                                      .fill = FOVEA_FILL_BY_ROW,
+                                      .meaning = "ALiBi slopes"},
+          [FOVEA_ATTENTION_SINKS] = {.name = "sinks",
+                                     .shape = "Hq",
+                                     .dtypes = F32_ONLY,
+                                     .optional = true,
+                                     .meaning = "a logit a head that joins the denominator only"},
+          [FOVEA_ATTENTION_CU_SEQLENS_Q] = {.name = "cu_seqlens_q",
+                                            .shape = "B+1",
+                                            .dtypes = I32_ONLY,
+                                            .optional = true,
+                                            .fill = FOVEA_FILL_BY_ROW,
+                                            .meaning = "first row of each sequence in packed q"},
+          [FOVEA_ATTENTION_CU_SEQLENS_K] = {.name = "cu_seqlens_k",
+                                            .shape = "B+1",
+                                            .dtypes = I32_ONLY,
+                                            .optional = true,
+                                            .fill = FOVEA_FILL_BY_ROW,
+                                            .meaning = "first row of each sequence in packed k, v"},
+          [FOVEA_ATTENTION_SEQUSED_K] = {.name = "seqused_k",
+                                         .shape = "B",
+                                         .dtypes = I32_ONLY,
+                                         .optional = true,
+                                         .fill = FOVEA_FILL_BY_ROW,
+                                         .meaning = "keys of each sequence that exist"},
+          [FOVEA_ATTENTION_BLOCK_TABLE] = {.name = "block_table",
+                                           .shape = "B, max_pages",
+                                           .dtypes = I32_ONLY,
+                                           .optional = true,
+                                           .fill = FOVEA_FILL_BY_ROW,
+                                           .meaning = "refused: a paged cache has no gradient"},
+          [FOVEA_BACKWARD_DOUT] = {.name = "dout", .shape = "B, Hq, Sq, Dv"},
+          [FOVEA_BACKWARD_DQ] = {.name = "dq", .shape = "B, Hq, Sq, D", .role = FOVEA_OUTPUT},
+          [FOVEA_BACKWARD_DK] = {.name = "dk", .shape = "B, Hkv, Sk, D", .role = FOVEA_OUTPUT},
+          [FOVEA_BACKWARD_DV] = {.name = "dv", .shape = "B, Hkv, Sk, Dv", .role = FOVEA_OUTPUT},
+          [FOVEA_BACKWARD_DBIAS] = {.name = "dbias",
+                                    .shape = "B, Hq, Sq, Sk",
+                                    .dtypes = FOVEA_FLOATS,
+                                    .role = FOVEA_OUTPUT,
+                                    .optional = true,
+                                    .meaning = "of the shape of bias"},
+          [FOVEA_BACKWARD_DSINKS] = {.name = "dsinks",
+                                     .shape = "Hq",
+                                     .dtypes = F32_ONLY,
+                                     .role = FOVEA_OUTPUT,
+                                     .optional = true,
+                                     .meaning = "sums over batch and queries"}},
+     .parameters =
+         {{"scale", FOVEA_REAL, NAN, NULL, "factor of q k^T; NAN: 1/sqrt(D)"},
+          {"softcap", FOVEA_REAL, INFINITY, NULL, "c of c tanh(s/c); INFINITY: off"},
+          {"dropout", FOVEA_REAL, 0, NULL, "probability that an element of p was dropped"},
+          {"seed", FOVEA_INTEGER, 0, NULL, "of dropout"},
+          {"dropout_offset", FOVEA_INTEGER, 0, NULL, "last word of dropout's counter"},
+          {"query_offset", FOVEA_INTEGER, 0, NULL, "position of query 0"},
+          {"window_left", FOVEA_INTEGER, -1, NULL, "keys before the position; -1: unbounded"},
+          {"window_right", FOVEA_INTEGER, -1, NULL, "keys after the position; -1: unbounded"},
+          {"block_rows", FOVEA_INTEGER, 0, NULL, "query rows of a block; 0: by formula"},
+          {"block_keys", FOVEA_INTEGER, 0, NULL, "keys of a block; 0: by formula"},
+          {"layout", FOVEA_CHOICE, 0, "bhsd,bshd", "order of the axes"},
+          {"causal", FOVEA_CHOICE, 0, "none,top_left,bottom_right",
+           "causal mask and its alignment"}},
+     .operations = "2*(3*D+2*Dv)*pairs",
+     .bytes = "s*(B*Hq*Sq*(2*D+2*Dv)+2*B*Hkv*Sk*(D+Dv))",
+     .bench = "B=1,Hq=32,Hkv=4,Sq=512,D=64,causal=top_left",
+     .tune = "b=1,hq=8,sq=128,d=64;b=1,hq=8,sq=128,d=64,causal=top_left;"
+             "b=1,hq=8,sq=512,d=64;b=1,hq=8,sq=512,d=64,causal=top_left;"
+             "b=1,hq=8,hkv=2,sq=512,d=64,causal=top_left;b=1,hq=8,sq=512,d=128,causal=top_left;"
+             "b=1,hq=4,sq=1024,d=64,causal=top_left;b=1,hq=1,sq=512,d=64",
+     .bound_text =
+         "f32: 4e-6 max(1, max|s|/8, max|lse|/8) times the sum of the magnitudes that make the "
+         "element: dv sum p |dout|; ds p (sum|dout v| + sum|dout out|), dq |scale| sum ds |k|, dk "
+         "|scale| sum ds |q|; p below 2^-126 may count as 0. Halves: that plus twice the error of "
+         "textbook in that dtype with f32 softmax, plus one rounding",
+     .bound = FOVEA_HOOK(fovea_bound_backward),
+     .letters = "B,Hq,Hkv,Sq,Sk,D,Dv,Page",
+     .shape = FOVEA_HOOK(fovea_backward_shape),
+     .check = FOVEA_HOOK(fovea_backward_check),
+     .case_shape = FOVEA_HOOK(fovea_backward_case_shape),
+     .case_fill = FOVEA_HOOK(fovea_attention_case_fill),
+     .case_defaults = FOVEA_HOOK(fovea_attention_case_defaults),
+     .count_operations = FOVEA_HOOK(fovea_backward_operations),
+     .count_bytes = FOVEA_HOOK(fovea_backward_bytes),
+     .traits = FOVEA_HOOK(fovea_backward_traits),
+     .trait_sizes = "d,dv,sq,sk,heads,group",
+     .trait_features = "causal,window,mask,bias,ragged,paged,modified,stepped"},
     {.name = "attention_merge",
      .domain = "attention",
      .definition = "out = sum_p w_p parts_p, w = softmax over p of part_lses; lse = ln sum_p "

@@ -10,8 +10,8 @@
 #include "cpu/attention/attention_ahead.h"
 #include "cpu/attention/attention_tile.h"
 #include "cpu/attention/merge.h"
-#include "cpu/simd/philox.h"
 #include "cpu/attention/split.h"
+#include "cpu/simd/philox.h"
 
 #include "catalogue/case.h"
 #include "catalogue/implementation.h"
@@ -702,6 +702,9 @@ static bool serves_split(const fovea_problem *problem, char *reason, size_t size
            split_serves(&call, reason, size);
 }
 
+/* Here, because it shares rows, segments and dropout with what stands above. */
+#include "cpu/attention/backward.h"
+
 #if defined(FOVEA_TIER_AVX512)
     #define TIER FOVEA_TIER_AVX512
     #define NAME(algorithm) "cpu/avx512/" algorithm
@@ -744,6 +747,14 @@ const fovea_implementation FOVEA_TIERED(fovea_cpu_attention)[] = {ROW(flash),
                                                                    .workspace = split_workspace,
                                                                    .run = split_run,
                                                                    .cost = split_cost},
+                                                                  {.kernel = "attention_backward",
+                                                                   .name = NAME("flash"),
+                                                                   .dtypes = FLOATS,
+                                                                   .tier = TIER,
+                                                                   .serves = serves_backward,
+                                                                   .workspace = workspace_backward,
+                                                                   .run = run_backward,
+                                                                   .cost = cost_backward},
                                                                   {.kernel = "attention_merge",
                                                                    .name = NAME("direct"),
                                                                    .dtypes = FLOATS,

@@ -1,0 +1,137 @@
+/* attention_backward: its calls are described by the forward call that they belong to, and so are
+ * their checks, counts and cases. */
+#include "catalogue/attention.h"
+
+#include "catalogue/case.h"
+
+/* The forward problem: the same arguments at the same positions, and its own options. */
+static void make_forward(const fovea_problem *problem, fovea_problem *forward,
+                         fovea_attention_options *options) {
+    const fovea_attention_backward_options *given = problem->options;
+    fovea_attention_options_default(options);
+    options->scale = given->scale, options->softcap = given->softcap;
+    options->dropout = given->dropout, options->seed = given->seed;
+    options->dropout_offset = given->dropout_offset, options->query_offset = given->query_offset;
+    options->window_left = given->window_left, options->window_right = given->window_right;
+    options->block_rows = given->block_rows, options->block_keys = given->block_keys;
+    options->layout = given->layout, options->causal = given->causal;
+    *forward = (fovea_problem){.index = fovea_catalogue_find("attention"),
+                               .dtype = problem->dtype,
+                               .present = problem->present & ((1u << FOVEA_BACKWARD_DOUT) - 1),
+                               .options = options};
+    forward->kernel = fovea_catalogue_kernel(forward->index);
+    memcpy(forward->extents, problem->extents, sizeof forward->extents);
+    memcpy(forward->views, problem->views, FOVEA_BACKWARD_DOUT * sizeof *forward->views);
+}
+
+/* The gradients stand in the places of what they are gradients of. */
+void fovea_backward_describe(const fovea_problem *problem, fovea_backward_call *backward) {
+    static const int places[][2] = {{FOVEA_ATTENTION_Q, FOVEA_BACKWARD_DQ},
+                                    {FOVEA_ATTENTION_K, FOVEA_BACKWARD_DK},
+                                    {FOVEA_ATTENTION_V, FOVEA_BACKWARD_DV},
+                                    {FOVEA_ATTENTION_OUT, FOVEA_BACKWARD_DOUT},
+                                    {FOVEA_ATTENTION_BIAS, FOVEA_BACKWARD_DBIAS}};
+    const fovea_view *views = problem->views;
+    make_forward(problem, &backward->forward, &backward->options);
+    backward->has_dbias = fovea_given(problem, FOVEA_BACKWARD_DBIAS);
+    backward->has_dsinks = fovea_given(problem, FOVEA_BACKWARD_DSINKS);
+    if (backward->has_dsinks) backward->dsinks = views[FOVEA_BACKWARD_DSINKS];
+    fovea_problem gradients = backward->forward;
+    fovea_attention_call call;
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++)
+        if (fovea_given(problem, places[i][1])) gradients.views[places[i][0]] = views[places[i][1]];
+    fovea_attention_describe(&gradients, &call);
+    backward->dq = call.q, backward->dk = call.k, backward->dv = call.v, backward->dout = call.out;
+    if (backward->has_dbias) backward->dbias = call.bias;
+    fovea_attention_describe(&backward->forward, &backward->attention);
+}
+
+/* ---- Checks --------------------------------------------------------------------------------- */
+
+static fovea_status check_same(const fovea_problem *problem, int argument, int model,
+                               fovea_message *message) {
+    const fovea_view *view = &problem->views[argument], *wanted = &problem->views[model];
+    char has[96], should[96];
+    if (view->rank == wanted->rank &&
+        memcmp(view->shape, wanted->shape, (size_t)view->rank * sizeof *view->shape) == 0)
+        return FOVEA_OK;
+    return fovea_fail(
+        message, FOVEA_INVALID_ARGUMENT, "%s has shape %s; it has that of %s, %s",
+        problem->kernel->arguments[argument].name, fovea_shape_text(view, has, sizeof has),
+        problem->kernel->arguments[model].name, fovea_shape_text(wanted, should, sizeof should));
+}
+
+fovea_status fovea_backward_shape(fovea_problem *problem, fovea_message *message) {
+    static const int models[][2] = {{FOVEA_BACKWARD_DOUT, FOVEA_ATTENTION_OUT},
+                                    {FOVEA_BACKWARD_DQ, FOVEA_ATTENTION_Q},
+                                    {FOVEA_BACKWARD_DK, FOVEA_ATTENTION_K},
+                                    {FOVEA_BACKWARD_DV, FOVEA_ATTENTION_V},
+                                    {FOVEA_BACKWARD_DBIAS, FOVEA_ATTENTION_BIAS},
+                                    {FOVEA_BACKWARD_DSINKS, FOVEA_ATTENTION_SINKS}};
+    fovea_attention_options options;
+    fovea_problem forward;
+    if (fovea_given(problem, FOVEA_ATTENTION_BLOCK_TABLE))
+        return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
+                          "block_table is given: a paged cache is for inference and has no "
+                          "gradient; gather keys and values and call without it");
+    make_forward(problem, &forward, &options);
+    fovea_status status = fovea_attention_shape(&forward, message);
+    memcpy(problem->extents, forward.extents, sizeof problem->extents);
+    for (size_t i = 0; i < sizeof models / sizeof *models && status == FOVEA_OK; i++) {
+        if (!fovea_given(problem, models[i][0])) continue;
+        if (!fovea_given(problem, models[i][1]))
+            return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s is given without %s",
+                              problem->kernel->arguments[models[i][0]].name,
+                              problem->kernel->arguments[models[i][1]].name);
+        status = check_same(problem, models[i][0], models[i][1], message);
+    }
+    return status;
+}
+
+fovea_status fovea_backward_check(const fovea_problem *problem, fovea_message *message) {
+    fovea_attention_options options;
+    fovea_problem forward;
+    make_forward(problem, &forward, &options);
+    return fovea_attention_check(&forward, message);
+}
+
+/* ---- Counts --------------------------------------------------------------------------------- */
+
+/* Products of D columns: q k, ds k, ds^T q; of Dv: dout v, p^T dout. 2.5 times forward if D = Dv. */
+double fovea_backward_operations(const fovea_problem *problem) {
+    fovea_backward_call backward;
+    fovea_backward_describe(problem, &backward);
+    const fovea_attention_call *call = &backward.attention;
+    return 2.0 * (double)(3 * call->head_size + 2 * call->value_size) * fovea_attention_pairs(call);
+}
+
+double fovea_backward_bytes(const fovea_problem *problem) {
+    static const int once[] = {FOVEA_ATTENTION_Q,   FOVEA_ATTENTION_K,   FOVEA_ATTENTION_V,
+                               FOVEA_ATTENTION_OUT, FOVEA_BACKWARD_DOUT, FOVEA_BACKWARD_DQ,
+                               FOVEA_BACKWARD_DK,   FOVEA_BACKWARD_DV};
+    double bytes = 0;
+    for (size_t i = 0; i < sizeof once / sizeof *once; i++)
+        bytes += (double)fovea_view_elements(&problem->views[once[i]]) *
+                 (double)fovea_dtype_size(problem->views[once[i]].dtype);
+    return bytes;
+}
+
+void fovea_backward_traits(const fovea_problem *problem, fovea_traits *traits) {
+    fovea_attention_options options;
+    fovea_problem forward;
+    make_forward(problem, &forward, &options);
+    fovea_attention_traits(&forward, traits);
+}
+
+/* ---- Cases ---------------------------------------------------------------------------------- */
+
+void fovea_backward_case_shape(const fovea_case *c, int argument, int *rank, int64_t *shape) {
+    static const int models[] = {[FOVEA_BACKWARD_DOUT] = FOVEA_ATTENTION_OUT,
+                                 [FOVEA_BACKWARD_DQ] = FOVEA_ATTENTION_Q,
+                                 [FOVEA_BACKWARD_DK] = FOVEA_ATTENTION_K,
+                                 [FOVEA_BACKWARD_DV] = FOVEA_ATTENTION_V,
+                                 [FOVEA_BACKWARD_DBIAS] = FOVEA_ATTENTION_BIAS,
+                                 [FOVEA_BACKWARD_DSINKS] = FOVEA_ATTENTION_SINKS};
+    fovea_attention_case_shape(c, argument < FOVEA_BACKWARD_DOUT ? argument : models[argument],
+                               rank, shape);
+}
