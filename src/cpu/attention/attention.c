@@ -18,7 +18,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 
-typedef enum algorithm { TEXTBOOK, FUSED, FLASH } algorithm;
+typedef enum algorithm { TEXTBOOK, FUSED, FLASH, SAGE } algorithm;
 
 /* How a call is cut into work. Floats of a thread's slice of the workspace, in this order: a block of keys, a block of
  * values, the scores of a tile, then for the tiles of a superblock queries, outputs, row data. */
@@ -42,9 +42,11 @@ static int64_t round_up(int64_t x, int64_t multiple) {
 static int64_t keys_of_a_block(const fovea_attention_call *call, algorithm algorithm) {
     int64_t keys = (int64_t)fovea_processor_get()->l1_bytes / 2 / (TILE_ROWS * 4);
     keys = smaller(larger(keys, 48), 192) / 24 * 24;
+    if (algorithm == SAGE) keys = 128; /* one chunk: a scale of values ends there */
     if (call->options->block_keys > 0) keys = call->options->block_keys;
     if (algorithm == FUSED) keys = call->key_length;
-    return larger(smaller(keys, call->key_length), 1);
+    keys = larger(smaller(keys, call->key_length), 1);
+    return algorithm == SAGE ? round_up(keys, 4) : keys; /* whole words of packed weights */
 }
 
 /* Queries and outputs of a superblock in half of L2; fewer rows where the threads would run out of items. */
@@ -92,7 +94,7 @@ static plan make_plan(const fovea_attention_call *call, algorithm algorithm, int
     p.superblocks = (rows + p.block_rows - 1) / p.block_rows;
     p.items = p.superblocks * call->batch * call->key_heads;
     if (p.items < p.threads) p.threads = (int)larger(p.items, 1);
-    p.convert_keys = needs_conversion(call, &call->k);
+    p.convert_keys = algorithm != SAGE && needs_conversion(call, &call->k);
     p.convert_values = needs_conversion(call, &call->v) || values_are_far(call, p.block_rows);
     p.keys_floats = (size_t)(p.convert_keys ? round_up(p.block_keys * call->head_size, 16) : 0);
     p.values_floats =
@@ -493,6 +495,8 @@ ALGORITHM(flash, FLASH)
 ALGORITHM(fused, FUSED)
 ALGORITHM(textbook, TEXTBOOK)
 
+#include "cpu/attention/sage.h"
+
 #if defined(FOVEA_TIER_AVX512)
     #define TIER FOVEA_TIER_AVX512
     #define NAME(algorithm) "cpu/avx512/" algorithm
@@ -518,6 +522,7 @@ extern const fovea_implementation FOVEA_TIERED(fovea_cpu_attention)[];
 const fovea_implementation FOVEA_TIERED(fovea_cpu_attention)[] = {ROW(flash),
                                                                   ROW(fused),
                                                                   ROW(textbook),
+                                                                  ROW(sage),
                                                                   {.kernel = "attention_merge",
                                                                    .name = NAME("direct"),
                                                                    .dtypes = FLOATS,
