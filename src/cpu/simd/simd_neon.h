@@ -155,6 +155,11 @@ static inline vi vi_load_u8_n(const uint8_t *p, size_t n) {
     for (size_t i = 0; i < n; ++i) lanes[i] = p[i];
     return vld1q_s32(lanes);
 }
+static inline void vi_store_u8_n(uint8_t *p, vi x, size_t n) {
+    int32_t lanes[4];
+    vst1q_s32(lanes, x);
+    for (size_t i = 0; i < n; ++i) p[i] = (uint8_t)lanes[i];
+}
 VF_INLINE void vf_transpose(vf x[4]) {
     float32x4x2_t a = vtrnq_f32(x[0], x[1]), b = vtrnq_f32(x[2], x[3]);
     x[0] = vcombine_f32(vget_low_f32(a.val[0]), vget_low_f32(b.val[0]));
@@ -162,6 +167,7 @@ VF_INLINE void vf_transpose(vf x[4]) {
     x[2] = vcombine_f32(vget_high_f32(a.val[0]), vget_high_f32(b.val[0]));
     x[3] = vcombine_f32(vget_high_f32(a.val[1]), vget_high_f32(b.val[1]));
 }
+VF_INLINE void vf_transpose_quads(vf x[4]) { vf_transpose(x); }
 
 static inline vi vi_add(vi a, vi b) { return vaddq_s32(a, b); }
 static inline vi vi_sub(vi a, vi b) { return vsubq_s32(a, b); }
