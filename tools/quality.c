@@ -1,6 +1,8 @@
 /* Limits of approximate attention; quality.h says for what. */
 #include "quality.h"
 
+#include "reference/attention.h"
+
 #include <math.h>
 
 void fovea_tally_add(fovea_tally *tally, double expected, double actual) {
@@ -39,15 +41,16 @@ static double element(const fovea_view *view, const char *row, int64_t d) {
 
 fovea_head_spread fovea_measure_head(const fovea_attention_call *call,
                                      const fovea_sequence *sequence, int64_t key_head,
-                                     double *mean) {
+                                     double *scratch) {
     fovea_head_spread head = {0};
     int64_t keys = sequence->key_count, size = call->head_size;
+    double *mean = scratch, *key = scratch + size;
     for (int64_t d = 0; d < size; d++) mean[d] = 0;
     for (int pass = 0; pass < 2; pass++)
         for (int64_t j = 0; j < keys; j++) {
-            const char *k = fovea_key_row(call, &call->k, sequence, key_head, j);
+            fovea_reference_key(call, sequence, key_head, j, key);
             for (int64_t d = 0; d < size; d++) {
-                double x = element(&call->k, k, d);
+                double x = isfinite(key[d]) ? key[d] : 0;
                 if (pass == 0) {
                     mean[d] += x / (double)keys;
                     continue;

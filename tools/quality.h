@@ -23,10 +23,10 @@ fovea_accuracy fovea_tally_accuracy(const fovea_tally *tally);
 typedef struct fovea_head_spread {
     double query_largest, key_largest, key_square; /* k without its mean; mean |k|^2 of a key */
 } fovea_head_spread;
-/* mean: head_size doubles of scratch. Elements that are not finite are left out. */
+/* scratch: 2 head_size doubles. Elements that are not finite are left out. */
 fovea_head_spread fovea_measure_head(const fovea_attention_call *call,
                                      const fovea_sequence *sequence, int64_t key_head,
-                                     double *mean);
+                                     double *scratch);
 
 /* What is known of a row before any output is. */
 typedef struct fovea_quality_row {

@@ -221,14 +221,14 @@ static bool measure_noise(const fovea_attention_call *call, const row_list *list
     int64_t heads = call->batch * call->key_heads;
     fovea_head_spread *spreads = calloc((size_t)heads + 1, sizeof *spreads);
     bool *known = calloc((size_t)heads + 1, sizeof *known);
-    double *mean = malloc(((size_t)call->head_size + 1) * sizeof *mean);
-    bool enough = spreads && known && mean;
+    double *scratch = malloc((2 * (size_t)call->head_size + 1) * sizeof *scratch);
+    bool enough = spreads && known && scratch;
     for (int64_t r = 0; enough && r < list->count; r++) {
         const row *place = &list->rows[r];
         fovea_sequence sequence = fovea_attention_sequence(call, place->batch);
         int64_t key_head = place->head / call->group;
         int64_t head = place->batch * call->key_heads + key_head;
-        if (!known[head]) spreads[head] = fovea_measure_head(call, &sequence, key_head, mean);
+        if (!known[head]) spreads[head] = fovea_measure_head(call, &sequence, key_head, scratch);
         known[head] = true;
         verification->rows[r].noise =
             fovea_row_noise(call, &spreads[head], &sequence, place->head, place->i);
@@ -238,7 +238,7 @@ static bool measure_noise(const fovea_attention_call *call, const row_list *list
         memset(verification->outputs[FOVEA_ATTENTION_OUT].may_be_nan + r * size, 1, (size_t)size);
         if (call->has_lse) verification->outputs[FOVEA_ATTENTION_LSE].may_be_nan[r] = 1;
     }
-    free(spreads), free(known), free(mean);
+    free(spreads), free(known), free(scratch);
     return enough;
 }
 

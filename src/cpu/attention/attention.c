@@ -30,6 +30,8 @@ typedef struct plan {
     int64_t items;
     int threads;
     bool convert_keys, convert_values;
+    const pair_kernels *pairs; /* NULL: floats */
+    int64_t head_words;        /* of 32 bits, in a packed query */
     size_t keys_floats, values_floats, scores_floats, query_floats, out_floats, slice_floats;
     size_t score_matrix_floats; /* textbook: behind the slices; scores, references and sums */
 } plan;
@@ -62,9 +64,18 @@ static int64_t rows_of_a_block(const fovea_attention_call *call, int threads) {
     return round_up(larger((of_a_head + count - 1) / count, 1), TILE_ROWS);
 }
 
-/* The micro-kernels read f32 rows with unit stride in place. */
-static bool needs_conversion(const fovea_attention_call *call, const fovea_view *view) {
-    return call->paged || view->dtype != FOVEA_F32 || view->stride[3] != 1;
+/* The micro-kernels read f32 rows with unit stride in place, and k in pairs. */
+static bool needs_conversion(const fovea_attention_call *call, const fovea_view *view, bool pairs) {
+    bool in_place = pairs ? view->shape[3] % 2 == 0 : view->dtype == FOVEA_F32;
+    return call->paged || !in_place || view->stride[3] != 1;
+}
+
+/* Without a scale scores are 0 whatever their sign, and -inf * 0 is not what a mask means. */
+static const pair_kernels *pairs_that_serve(const fovea_attention_call *call, algorithm algorithm) {
+    bool bf16 =
+        call->q.dtype == FOVEA_BF16 && call->k.dtype == FOVEA_BF16 && call->v.dtype == FOVEA_BF16;
+    bool scaled = (float)(call->scale * LOG2E) != 0;
+    return bf16 && scaled && algorithm != TEXTBOOK && algorithm != SAGE ? find_pair_kernels() : NULL;
 }
 
 /* Values are read a row a key, over and over. Rows 2 KiB apart or more share few sets of L1 and take
@@ -88,19 +99,22 @@ static int threads_that_pay(const fovea_attention_call *call, int threads) {
 static plan make_plan(const fovea_attention_call *call, algorithm algorithm, int threads) {
     plan p = {.algorithm = algorithm, .threads = threads_that_pay(call, threads)};
     p.block_keys = keys_of_a_block(call, algorithm);
-    p.value_keys = keys_of_a_block(call, FLASH);
+    p.value_keys = round_up(keys_of_a_block(call, FLASH), 2);
+    p.pairs = pairs_that_serve(call, algorithm);
     p.block_rows = algorithm == TEXTBOOK ? TILE_ROWS : rows_of_a_block(call, p.threads);
     int64_t rows = call->query_length * call->group;
     p.superblocks = (rows + p.block_rows - 1) / p.block_rows;
     p.items = p.superblocks * call->batch * call->key_heads;
     if (p.items < p.threads) p.threads = (int)larger(p.items, 1);
-    p.convert_keys = algorithm != SAGE && needs_conversion(call, &call->k);
-    p.convert_values = needs_conversion(call, &call->v) || values_are_far(call, p.block_rows);
-    p.keys_floats = (size_t)(p.convert_keys ? round_up(p.block_keys * call->head_size, 16) : 0);
-    p.values_floats =
-        (size_t)(p.convert_values ? round_up(p.block_keys * call->value_size, 16) : 0);
+    p.convert_keys = algorithm != SAGE && needs_conversion(call, &call->k, p.pairs);
+    p.convert_values =
+        p.pairs || needs_conversion(call, &call->v, false) || values_are_far(call, p.block_rows);
+    p.head_words = p.pairs ? words_of(call->head_size) : call->head_size;
+    int64_t value_rows = p.pairs ? words_of(p.block_keys) : p.block_keys;
+    p.keys_floats = (size_t)(p.convert_keys ? round_up(p.block_keys * p.head_words, 16) : 0);
+    p.values_floats = (size_t)(p.convert_values ? round_up(value_rows * call->value_size, 16) : 0);
     p.scores_floats = (size_t)(p.block_keys * TILE_ROWS);
-    p.query_floats = (size_t)(p.block_rows * call->head_size);
+    p.query_floats = (size_t)(p.block_rows * p.head_words);
     p.out_floats = (size_t)(p.block_rows * call->value_size);
     p.slice_floats = (p.keys_floats + p.values_floats + p.scores_floats + p.query_floats +
                       p.out_floats + (size_t)(TILE_ARRAYS * p.block_rows) + 31) /
@@ -132,9 +146,8 @@ static tile superblock_tile(const plan *p, const tile_context *at, const slice *
     const fovea_attention_call *call = at->call;
     float *data = s->rows + number * TILE_ARRAYS * TILE_ROWS;
     tile t = {.row = first_row, .rows = smaller(rows, TILE_ROWS)};
-    (void)p;
     t.vectors = (int)((t.rows + VF_WIDTH - 1) / VF_WIDTH);
-    t.q = s->queries + number * TILE_ROWS * call->head_size;
+    t.q = s->queries + number * TILE_ROWS * p->head_words;
     t.out = s->outputs + number * TILE_ROWS * call->value_size;
     t.reference = data, t.sum = data + TILE_ROWS, t.slope = data + 2 * TILE_ROWS;
     t.query = (int32_t *)(void *)(data + 3 * TILE_ROWS);
@@ -145,22 +158,49 @@ static tile superblock_tile(const plan *p, const tile_context *at, const slice *
 
 /* ---- Keys and values of a block -------------------------------------------------------------------- */
 
+/* Of floats, of bf16 (k in pairs), or of words (v in pairs: a row is two keys). */
 typedef struct rows_of_block {
-    const float *data;
-    int64_t stride;
+    const void *data;
+    int64_t stride; /* in elements, or words */
 } rows_of_block;
 
-/* Rows [first, first + count) of k or v: in place, or converted into `buffer`. */
+static const char *key_row(const tile_context *at, const fovea_view *view, int64_t key) {
+    return fovea_key_row(at->call, view, &at->sequence, at->key_head, key);
+}
+
+/* Rows [first, first + count) of k or v as floats: in place, or converted into `buffer`. */
 static rows_of_block fetch_rows(const tile_context *at, const fovea_view *view, bool convert,
                                 int64_t first, int64_t count, float *buffer) {
     int64_t size = view->shape[3];
-    if (!convert)
-        return (rows_of_block){(const float *)(void *)fovea_key_row(at->call, view, &at->sequence,
-                                                                    at->key_head, first),
-                               view->stride[2]};
+    if (!convert) return (rows_of_block){key_row(at, view, first), view->stride[2]};
+    for (int64_t j = 0; j < count; j++) {
+        convert_row(key_row(at, view, first + j), view->dtype, view->stride[3], size,
+                    buffer + j * size);
+        scale_row(at->call, view, &at->sequence, at->key_head, first + j, buffer + j * size);
+    }
+    return (rows_of_block){buffer, size};
+}
+
+/* The same for the products of pairs: rows of k with an even number of elements. */
+static rows_of_block fetch_pair_keys(const tile_context *at, bool convert, int64_t first,
+                                     int64_t count, void *buffer) {
+    const fovea_view *k = &at->call->k;
+    int64_t size = 2 * words_of(k->shape[3]);
+    if (!convert) return (rows_of_block){key_row(at, k, first), k->stride[2]};
     for (int64_t j = 0; j < count; j++)
-        convert_row(fovea_key_row(at->call, view, &at->sequence, at->key_head, first + j),
-                    view->dtype, view->stride[3], size, buffer + j * size);
+        load_halves(key_row(at, k, first + j), k->stride[3], 0, k->shape[3],
+                    (uint16_t *)buffer + j * size, size);
+    return (rows_of_block){buffer, size};
+}
+
+static rows_of_block fetch_pair_values(const tile_context *at, int64_t first, int64_t count,
+                                       void *buffer) {
+    const fovea_view *v = &at->call->v;
+    int64_t size = v->shape[3];
+    for (int64_t j = 0; j < count; j += 2)
+        interleave_rows(key_row(at, v, first + j),
+                        j + 1 < count ? key_row(at, v, first + j + 1) : NULL, v->stride[3], size,
+                        (int32_t *)buffer + j / 2 * size);
     return (rows_of_block){buffer, size};
 }
 
@@ -173,22 +213,39 @@ typedef struct segment {
 } segment;
 
 /* Limits rise with the rows, so at each key the vectors that attend it are neighbours: on the diagonal of a causal mask a
- * fourth of the work falls away. */
-static int cut_segments(const tile *t, int64_t key, int64_t keys,
+ * fourth of the work falls away. Keys stay together in groups of `step`. */
+static int cut_segments(const tile *t, int64_t key, int64_t keys, int64_t step,
                         segment segments[2 * TILE_VECTORS + 1]) {
     int count = 0;
     for (int64_t j = key; j < key + keys;) {
         int64_t next = key + keys;
         int low = 0, high = t->vectors;
         while (low < high && t->end[low * VF_WIDTH + VF_WIDTH - 1] <= j) low++;
-        while (high > low && t->first[(high - 1) * VF_WIDTH] > j) high--;
-        if (low < t->vectors)
-            next = smaller(next, larger(t->end[low * VF_WIDTH + VF_WIDTH - 1], j + 1));
-        if (high < t->vectors) next = smaller(next, larger(t->first[high * VF_WIDTH], j + 1));
+        while (high > low && t->first[(high - 1) * VF_WIDTH] > j + step - 1) high--;
+        if (low < t->vectors) {
+            int64_t end = t->end[low * VF_WIDTH + VF_WIDTH - 1] - key;
+            next = smaller(next, key + larger(round_up(end, step), j - key + step));
+        }
+        if (high < t->vectors) {
+            int64_t first = t->first[high * VF_WIDTH] - key;
+            next = smaller(next, key + larger(first / step * step, j - key + step));
+        }
         segments[count++] = (segment){j - key, next - j, low, high - low};
         j = next;
     }
     return count;
+}
+
+/* Row `row` of a block of p becomes 0 where it is dropped; of a pair only its half of the word. */
+VF_INLINE void drop_lanes(const tile_context *at, vm dropped, float *p, int64_t row) {
+    if (!at->pairs) {
+        float *place = p + row * TILE_ROWS;
+        vf_store(place, vf_select(dropped, vf_set1(0), vf_load(place)));
+        return;
+    }
+    int32_t *place = (int32_t *)(void *)(p + row / 2 * TILE_ROWS);
+    vi word = vi_load(place), other = vi_set1(row % 2 ? 0xffff : (int32_t)0xffff0000);
+    vi_store(place, vi_select(dropped, vi_and(word, other), word));
 }
 
 /* Zero where an element is dropped: lanes are rows, the four words of a counter are four keys. */
@@ -210,9 +267,7 @@ static void drop_elements(const tile_context *at, const tile *t, float *p, int64
             VF_UNROLLED for (int w = 0; w < 4; w++) {
                 int64_t row = j + w - key;
                 if (row < 0 || row >= keys) continue;
-                float *place = p + row * TILE_ROWS;
-                vm dropped = vi_philox_at_least(words[w], limit);
-                vf_store(place, vf_select(dropped, vf_set1(0), vf_load(place)));
+                drop_lanes(at, vi_philox_at_least(words[w], limit), p, row);
             }
         }
     }
@@ -224,11 +279,31 @@ static void score_tile(const tile_context *at, const tile *t, const segment *seg
     for (int i = 0; i < count; i++) {
         const segment *g = &segments[i];
         if (g->vectors == 0) continue;
-        int64_t lane = g->vector * VF_WIDTH;
-        micro[g->vectors].scores(g->keys, at->call->head_size, t->q + lane, TILE_ROWS,
-                                 k.data + g->start * k.stride, k.stride,
-                                 s + g->start * TILE_ROWS + lane, maximum + lane);
+        int64_t lane = g->vector * VF_WIDTH, skipped = g->start * k.stride;
+        float *scores = s + g->start * TILE_ROWS + lane;
+        if (at->pairs)
+            at->pairs[g->vectors].scores(
+                g->keys, words_of(at->call->head_size), (const int32_t *)(void *)(t->q + lane),
+                (const uint16_t *)k.data + skipped, k.stride, scores, maximum + lane);
+        else
+            micro[g->vectors].scores(g->keys, at->call->head_size, t->q + lane, TILE_ROWS,
+                                     (const float *)k.data + skipped, k.stride, scores,
+                                     maximum + lane);
     }
+}
+
+/* The product of keys [start, start + keys) of a block with the vectors of a segment. */
+static void add_piece(const tile_context *at, const tile *t, const segment *g, int64_t start,
+                      int64_t keys, rows_of_block v, const float *p) {
+    int64_t size = at->call->value_size, lane = g->vector * VF_WIDTH;
+    if (at->pairs)
+        at->pairs[g->vectors].values(
+            words_of(keys), size, (const int32_t *)(const void *)(p + start / 2 * TILE_ROWS + lane),
+            (const int32_t *)v.data + start / 2 * v.stride, t->out + lane, !t->started);
+    else
+        micro[g->vectors].values(keys, size, p + start * TILE_ROWS + lane, TILE_ROWS,
+                                 (const float *)v.data + start * v.stride, v.stride, t->out + lane,
+                                 !t->started);
 }
 
 /* Long strips are taken in pieces that L1 holds. What comes first sets `out` instead of adding. */
@@ -242,11 +317,8 @@ static void add_values(const tile_context *at, tile *t, const segment *segments,
             memset(t->out, 0, (size_t)(size * TILE_ROWS) * sizeof(float));
             t->started = true;
         }
-        int64_t lane = g->vector * VF_WIDTH;
         for (int64_t j = g->start; j < g->start + g->keys; j += at->value_keys) {
-            int64_t keys = smaller(at->value_keys, g->start + g->keys - j);
-            micro[g->vectors].values(keys, size, p + j * TILE_ROWS + lane, TILE_ROWS,
-                                     v.data + j * v.stride, v.stride, t->out + lane, !t->started);
+            add_piece(at, t, g, j, smaller(at->value_keys, g->start + g->keys - j), v, p);
             t->started = true;
         }
     }
@@ -257,11 +329,11 @@ static void attend_block(const tile_context *at, tile *t, int64_t key, int64_t k
     float maximum[TILE_ROWS];
     segment segments[2 * TILE_VECTORS + 1] = {{0, keys, 0, t->vectors}};
     bool edge = key < t->full_low || key + keys > t->full_high;
-    int count = edge ? cut_segments(t, key, keys, segments) : 1;
+    int count = edge ? cut_segments(t, key, keys, at->pairs ? 2 : 1, segments) : 1;
     score_tile(at, t, segments, count, k, s, maximum);
     if (at->general) change_scores(at, t, s, key, keys);
     if (at->general || edge) limit_scores(t, s, key, keys, maximum);
-    softmax_block(t, s, keys, maximum, at->call->value_size);
+    softmax_block(at, t, s, keys, maximum);
     if (at->call->options->dropout > 0) drop_elements(at, t, s, key, keys);
     add_values(at, t, segments, count, v, s);
 }
@@ -281,10 +353,40 @@ static tile_context item_context(const plan *p, const fovea_attention_call *call
         .key_head = head % call->key_heads,
         .value_keys = p->value_keys,
         .general = call->has_bias || call->has_mask || call->has_slopes || isfinite(call->softcap),
-        .limited = causal || call->options->window_left >= 0 || call->options->window_right >= 0};
+        .limited = causal || call->options->window_left >= 0 || call->options->window_right >= 0,
+        .pairs = p->pairs,
+        .scale = (float)fabs(call->scale * LOG2E)};
+    at.unit = at.pairs && !at.general ? at.scale : 1;
     *first_row = block * p->block_rows;
     *rows = smaller(at.sequence.query_count * call->group - *first_row, p->block_rows);
     return at;
+}
+
+/* The first key of a block's part; pairs keep their places in the block. */
+static int64_t pair_start(const tile_context *at, int64_t block, int64_t key) {
+    return at->pairs ? block + (key - block) / 2 * 2 : key;
+}
+
+/* All tiles of a superblock attend keys [start, end) of the block that begins at `block`. */
+static void attend_keys(const plan *p, const tile_context *at, tile *tiles, int count,
+                        int64_t block, int64_t start, int64_t end, const slice *s) {
+    const fovea_attention_call *call = at->call;
+    start = pair_start(at, block, start);
+    rows_of_block k = at->pairs
+                          ? fetch_pair_keys(at, p->convert_keys, start, end - start, s->keys)
+                          : fetch_rows(at, &call->k, p->convert_keys, start, end - start, s->keys);
+    rows_of_block v =
+        at->pairs ? fetch_pair_values(at, start, end - start, s->values)
+                  : fetch_rows(at, &call->v, p->convert_values, start, end - start, s->values);
+    int64_t k_size = at->pairs ? 2 : 4, v_rows = at->pairs ? 2 : 1;
+    for (int i = 0; i < count; i++) {
+        int64_t a = pair_start(at, block, larger(start, tiles[i].low));
+        int64_t b = smaller(end, tiles[i].high);
+        if (a >= b) continue;
+        rows_of_block tile_k = {(const char *)k.data + (a - start) * k.stride * k_size, k.stride};
+        rows_of_block tile_v = {(const float *)v.data + (a - start) / v_rows * v.stride, v.stride};
+        attend_block(at, &tiles[i], a, b - a, tile_k, tile_v, s->scores);
+    }
 }
 
 static void attend_superblock(const plan *p, const fovea_attention_call *call, int64_t item,
@@ -299,20 +401,9 @@ static void attend_superblock(const plan *p, const fovea_attention_call *call, i
         tile_begin(&at, t);
         low = smaller(low, t->low), high = larger(high, t->high);
     }
-    for (int64_t block = low / p->block_keys * p->block_keys; block < high;
-         block += p->block_keys) {
-        int64_t start = larger(block, low), end = smaller(block + p->block_keys, high);
-        rows_of_block k = fetch_rows(&at, &call->k, p->convert_keys, start, end - start, s->keys);
-        rows_of_block v =
-            fetch_rows(&at, &call->v, p->convert_values, start, end - start, s->values);
-        for (int i = 0; i < count; i++) {
-            int64_t a = larger(start, tiles[i].low), b = smaller(end, tiles[i].high);
-            if (a >= b) continue;
-            rows_of_block tile_k = {k.data + (a - start) * k.stride, k.stride};
-            rows_of_block tile_v = {v.data + (a - start) * v.stride, v.stride};
-            attend_block(&at, &tiles[i], a, b - a, tile_k, tile_v, s->scores);
-        }
-    }
+    for (int64_t block = low / p->block_keys * p->block_keys; block < high; block += p->block_keys)
+        attend_keys(p, &at, tiles, count, block, larger(block, low),
+                    smaller(block + p->block_keys, high), s);
     for (int i = 0; i < count; i++) tile_finish(&at, &tiles[i]);
 }
 
@@ -356,7 +447,7 @@ static void textbook_softmax(const plan *p, const fovea_attention_call *call, vo
     memcpy(maximum, state, sizeof maximum);
     t.reference = state, t.sum = state + TILE_ROWS;
     for (int64_t i = 0; i < TILE_ROWS; i++) t.reference[i] = -INFINITY, t.sum[i] = 0;
-    softmax_block(&t, scores, at.sequence.key_count, maximum, call->value_size);
+    softmax_block(&at, &t, scores, at.sequence.key_count, maximum);
     if (call->options->dropout > 0) drop_elements(&at, &t, scores, 0, at.sequence.key_count);
 }
 
@@ -421,6 +512,7 @@ static fovea_status run_attention(const fovea_problem *problem, fovea_run *run,
     fovea_attention_describe(problem, &call);
     plan p = make_plan(&call, algorithm, run->threads);
     run->block_rows = p.block_rows, run->block_keys = p.block_keys;
+    run->arithmetic = p.pairs ? "bf16 pairs" : NULL;
     if (algorithm == TEXTBOOK) {
         run_phase(&p, &call, run->workspace, textbook_scores);
         run_phase(&p, &call, run->workspace, textbook_softmax);
@@ -473,6 +565,7 @@ static double cost(const fovea_problem *problem, int threads, double flops, doub
         scores = 4 * (double)p.score_matrix_floats * 4;
     }
     double share = algorithm == FLASH ? 0.85 : algorithm == FUSED ? 0.8 : 0.7;
+    if (p.pairs) flops *= 2;
     return operations / (flops * share * p.threads) + scores / (bandwidth * p.threads) +
            (p.threads > 1 ? 3e-6 : 1e-6);
 }
@@ -510,12 +603,22 @@ ALGORITHM(textbook, TEXTBOOK)
     #define TIER FOVEA_TIER_SCALAR
     #define NAME(algorithm) "cpu/scalar/" algorithm
 #endif
+/* What `info` says: of flash and fused where the processor has the unit. */
+#if defined(FOVEA_TIER_AVX512)
+    #define PAIRS_NOTE "bf16 by AVX-512-BF16 where the processor has it"
+#else
+    #define PAIRS_NOTE NULL
+#endif
+#define NOTE_flash PAIRS_NOTE
+#define NOTE_fused PAIRS_NOTE
+#define NOTE_textbook NULL
+#define NOTE_sage SAGE_NOTE
 #define FLOATS (1u << FOVEA_F32 | 1u << FOVEA_F16 | 1u << FOVEA_BF16)
 #define ROW(algorithm)                                                                             \
     {                                                                                              \
         .kernel = "attention", .name = NAME(#algorithm), .dtypes = FLOATS, .tier = TIER,           \
         .serves = serves_##algorithm, .workspace = workspace_##algorithm, .run = run_##algorithm,  \
-        .cost = cost_##algorithm                                                                   \
+        .cost = cost_##algorithm, .note = NOTE_##algorithm                                         \
     }
 
 extern const fovea_implementation FOVEA_TIERED(fovea_cpu_attention)[];

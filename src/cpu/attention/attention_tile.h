@@ -8,6 +8,7 @@
 #ifndef FOVEA_CPU_ATTENTION_ATTENTION_TILE_H
 #define FOVEA_CPU_ATTENTION_ATTENTION_TILE_H
 
+#include "cpu/attention/attention_pairs.h"
 #include "cpu/attention/attention_rows.h"
 
 #include <math.h>
@@ -39,6 +40,9 @@ typedef struct tile_context {
     int64_t value_keys; /* at most so many keys at a time in the product with v */
     bool general;       /* scores need more than lane limits: softcap, bias, slopes, boolean mask */
     bool limited;       /* rows attend different keys */
+    const pair_kernels *pairs; /* NULL: floats */
+    float scale; /* of scores as they come, in units of log 2; floats have it in the queries */
+    float unit;  /* what is left of it when the softmax begins */
 } tile_context;
 
 static inline float head_float(const fovea_view *view, int64_t head) {
@@ -93,15 +97,18 @@ static void set_slopes(const tile_context *at, tile *t) {
 
 static void tile_begin(const tile_context *at, tile *t) {
     const fovea_attention_call *call = at->call;
-    float factor = (float)(call->scale * LOG2E);
     char *rows[VF_WIDTH];
     number_rows(at, t);
     set_limits(at, t);
     if (call->has_slopes) set_slopes(at, t);
     for (int v = 0; v < t->vectors; v++) {
         vector_rows(at, t, &call->q, at->sequence.query_start, v, rows);
-        pack_rows((const char *const *)rows, call->q.dtype, call->q.stride[3], call->head_size,
-                  factor, t->q + v * VF_WIDTH, TILE_ROWS);
+        if (at->pairs)
+            pack_pair_rows((const char *const *)rows, call->q.stride[3], call->head_size,
+                           call->scale < 0 ? 0x80008000 : 0, t->q + v * VF_WIDTH, TILE_ROWS);
+        else
+            pack_rows((const char *const *)rows, call->q.dtype, call->q.stride[3], call->head_size,
+                      (float)(call->scale * LOG2E), t->q + v * VF_WIDTH, TILE_ROWS);
         vf_store(t->reference + v * VF_WIDTH, NEGATIVE_INFINITY);
         vf_store(t->sum + v * VF_WIDTH, vf_set1(0));
     }
@@ -128,6 +135,13 @@ static void load_panel(const tile_context *at, const tile *t, const fovea_view *
         panel[i] = vf_from_vi(vi_load_u8_n(stride != 1 ? lanes : p, (size_t)count));
     }
     vf_transpose(panel);
+}
+
+static void scale_scores(const tile_context *at, float *s, int64_t keys, int vectors) {
+    vf scale = vf_set1(at->scale);
+    for (int64_t j = 0; j < keys; j++, s += TILE_ROWS)
+        for (int v = 0; v < vectors; v++)
+            vf_store(s + v * VF_WIDTH, vf_mul(vf_load(s + v * VF_WIDTH), scale));
 }
 
 /* c tanh(s / c), in units of log 2 */
@@ -170,6 +184,7 @@ static void add_slopes(const tile *t, float *s, int64_t key, int64_t keys) {
 static void change_scores(const tile_context *at, const tile *t, float *s, int64_t key,
                           int64_t keys) {
     const fovea_attention_call *call = at->call;
+    if (at->pairs) scale_scores(at, s, keys, t->vectors);
     if (isfinite(call->softcap)) cap_scores(at, s, keys, t->vectors);
     for (int v = 0; (call->has_bias || call->has_mask) && v < t->vectors; v++)
         for (int64_t j = 0; j < keys; j += VF_WIDTH)
@@ -205,9 +220,11 @@ static void rescale(const tile *t, int vector, vf factor, int64_t value_size) {
 
 /* Moves the references where the block's maxima demand it. `shift` gets what to subtract: the reference, or 0 where
  * there is none yet (-inf - -inf would be NaN). */
-static void move_references(tile *t, const float *maximum, int64_t value_size, float *shift) {
+static void move_references(tile *t, const float *maximum, float unit, int64_t value_size,
+                            float *shift) {
     for (int v = 0; v < t->vectors; v++) {
-        vf old = vf_load(t->reference + v * VF_WIDTH), block = vf_load(maximum + v * VF_WIDTH);
+        vf old = vf_load(t->reference + v * VF_WIDTH);
+        vf block = vf_mul(vf_load(maximum + v * VF_WIDTH), vf_set1(unit));
         vm grows = vf_gt(block, vf_add(old, vf_set1(8)));
         vf reference = vf_select(grows, block, old);
         if (vm_any(grows)) {
@@ -222,11 +239,14 @@ static void move_references(tile *t, const float *maximum, int64_t value_size, f
     }
 }
 
-static void softmax_block(tile *t, float *s, int64_t keys, const float *maximum,
-                          int64_t value_size) {
+static void softmax_block(const tile_context *at, tile *t, float *s, int64_t keys,
+                          const float *maximum) {
     float shift[TILE_ROWS], block_sum[TILE_ROWS];
-    move_references(t, maximum, value_size, shift);
-    micro[t->vectors].exponentials(keys, TILE_ROWS, s, shift, block_sum);
+    move_references(t, maximum, at->unit, at->call->value_size, shift);
+    if (at->pairs)
+        at->pairs[t->vectors].exponentials(keys, s, at->unit, shift, block_sum);
+    else
+        micro[t->vectors].exponentials(keys, TILE_ROWS, s, shift, block_sum);
     for (int v = 0; v < t->vectors; v++) {
         float *sum = t->sum + v * VF_WIDTH;
         vf_store(sum, vf_add(vf_load(sum), vf_load(block_sum + v * VF_WIDTH)));

@@ -47,6 +47,16 @@ static const sage_kernels *find_sage_kernels(void) {
     return &FOVEA_TIERED(fovea_sage_kernels);
 }
 
+#if defined(FOVEA_TIER_AVX512)
+    #define SAGE_NOTE "products of bytes by AVX-512 VNNI and of bf16 by AVX-512 BF16, where present"
+#elif defined(FOVEA_TIER_AVX2)
+    #define SAGE_NOTE "products of bytes by AVX-VNNI where the processor has it"
+#elif defined(FOVEA_TIER_NEON)
+    #define SAGE_NOTE "products of bytes by the dot product extension where present"
+#else
+    #define SAGE_NOTE NULL
+#endif
+
 /* ---- Plan ---------------------------------------------------------------------------------------- */
 
 /* Where the parts of the workspace begin, in bytes. The keys of all sequences of a key head stand
@@ -177,6 +187,7 @@ static void row_of_chunk(const sage_plan *p, const sage_chunk *chunk, const fove
                          int64_t row, float *out) {
     convert_row(fovea_key_row(p->call, view, &chunk->sequence, chunk->key_head, chunk->key + row),
                 view->dtype, view->stride[3], view->shape[3], out);
+    scale_row(p->call, view, &chunk->sequence, chunk->key_head, chunk->key + row, out);
 }
 
 /* The chunk's part of the mean. */
@@ -439,7 +450,7 @@ static void weigh_block(const sage_plan *p, const tile_context *at, tile *t, flo
     void (*weights)(int, int64_t, int64_t, float *, const float *, float *, bool) =
         p->integer_values ? p->kernels->integer_weights : p->kernels->bf16_weights;
     bool dropped = at->call->options->dropout > 0;
-    move_references(t, maximum, at->call->value_size, reference);
+    move_references(t, maximum, at->unit, at->call->value_size, reference);
     for (int v = 0; v < t->vectors; v++) {
         vf largest = vf_load(maximum + v * VF_WIDTH);
         vf base = vf_select(vf_eq(largest, NEGATIVE_INFINITY), vf_set1(0), largest);
@@ -483,7 +494,7 @@ static void sage_block(const sage_plan *p, const tile_context *at, sage_tile *t,
     tile *rows = &t->rows;
     segment segments[2 * TILE_VECTORS + 1] = {{0, keys, 0, rows->vectors}};
     bool edge = key < rows->full_low || key + keys > rows->full_high;
-    int count = edge ? cut_segments(rows, key, keys, segments) : 1;
+    int count = edge ? cut_segments(rows, key, keys, 1, segments) : 1;
     sage_scores(p, t, head, segments, count, key, s, maximum);
     if (at->general) change_scores(at, rows, s, key, keys);
     if (at->general || edge) limit_scores(rows, s, key, keys, maximum);
@@ -495,7 +506,7 @@ static void sage_block(const sage_plan *p, const tile_context *at, sage_tile *t,
         add_packed_values(p, rows, head, s, key, keys, factor);
         return;
     }
-    softmax_block(rows, s, keys, maximum, at->call->value_size);
+    softmax_block(at, rows, s, keys, maximum);
     if (at->call->options->dropout > 0) drop_elements(at, rows, s, key, keys);
     add_values(at, rows, segments, count, v, s);
 }
@@ -528,7 +539,8 @@ static void sage_superblock(const sage_plan *p, int64_t item, const slice *s, fl
         for (int i = 0; i < count; i++) {
             int64_t a = larger(start, tiles[i].rows.low), b = smaller(end, tiles[i].rows.high);
             if (a >= b) continue;
-            rows_of_block tile_v = {v.data ? v.data + (a - start) * v.stride : NULL, v.stride};
+            rows_of_block tile_v = v;
+            if (v.data) tile_v.data = (const float *)v.data + (a - start) * v.stride;
             sage_block(p, &at, &tiles[i], &head, tile_v, a, b - a, s->scores);
         }
     }
