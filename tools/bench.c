@@ -229,6 +229,7 @@ static void measure_all(fovea_bench_run *run) {
         time_left_at = fovea_bench_now();
         fovea_bench_measure(run, c, fmin(seconds, 30), progress);
         weight -= c->weight;
+        if (i + 1 < run->case_count) fovea_bench_relieve_peers(run);
         fovea_ceilings_refresh(&run->ceilings, run->threads, false);
         print_finished(run, i);
     }

@@ -8,6 +8,7 @@
 #include "bench_statistics.h"
 #include "catalogue/case.h"
 #include "python.h"
+#include "quality.h"
 
 enum { FOVEA_ARM_NAME = 64, FOVEA_CASE_NAME = 96, FOVEA_PEERS_MAX = 8, FOVEA_ARMS_MAX = 48 };
 
@@ -23,9 +24,10 @@ typedef enum fovea_row_flag {
     FOVEA_ROW_LESS_ACCURATE = 1 << 6, /* a peer beyond the catalogue's bound, within its own */
     FOVEA_ROW_NOISY = 1 << 7,         /* the median's spread stayed above the target */
     FOVEA_ROW_FEW_SAMPLES = 1 << 8,   /* fewer than 5 */
-    FOVEA_ROW_THROTTLED = 1 << 9      /* the clock fell by a tenth while it was sampled */
+    FOVEA_ROW_THROTTLED = 1 << 9,     /* the clock fell by a tenth while it was sampled */
+    FOVEA_ROW_APPROXIMATE = 1 << 10   /* judged by its quality, and never the best of ours */
 } fovea_row_flag;
-enum { FOVEA_ROW_FLAGS = 10 };
+enum { FOVEA_ROW_FLAGS = 11 };
 const char *fovea_row_flag_name(int bit);
 
 typedef struct fovea_bench_row {
@@ -34,8 +36,9 @@ typedef struct fovea_bench_row {
     bool served;   /* it takes part; otherwise `reason` says why not */
     bool verified; /* its output was right before it was timed */
     char reason[FOVEA_PEER_REASON];
-    double error, bound; /* where the error is the largest share of its bound */
-    bool peer_bound;     /* the bound is the wider one for peers */
+    double error, bound;     /* where the error is the largest share of its bound */
+    bool peer_bound;         /* the bound is the wider one for peers */
+    fovea_accuracy accuracy; /* of attention; count 0: not measured */
     fovea_timings timings;
     fovea_summary summary;
     double share; /* of the case's ceiling, by the median */
@@ -123,11 +126,18 @@ double fovea_bench_now(void); /* CLOCK_MONOTONIC, seconds */
 /* Suites (bench_suites.c) */
 typedef enum fovea_bench_view {
     FOVEA_VIEW_ARMS,      /* a table a case, a line an arm */
+    FOVEA_VIEW_ACCURACY,  /* the same, and a table of differences from the reference */
     FOVEA_VIEW_ATTENTION, /* a line a case, with tokens/s and speed-ups */
     FOVEA_VIEW_KERNELS    /* a line a case, by kernel */
 } fovea_bench_view;
 fovea_bench_view fovea_suite_view(const char *suite);
 double fovea_suite_seconds(const char *suite);
+/* Arms that a suite adds: the best implementation that serves its cases with these options. */
+typedef struct fovea_suite_arm {
+    const char *name, *options; /* "int8-bf16", "algorithm=sage,pv=bf16" */
+} fovea_suite_arm;
+enum { FOVEA_SUITE_ARMS_MAX = 6 };
+int fovea_suite_arms(const char *suite, const fovea_suite_arm **arms);
 void fovea_suites_print(FILE *file);
 /* Appends the cases of the suites named (commas, or "all") that match the filter. */
 bool fovea_suites_expand(fovea_bench_run *run, fovea_message *message);
@@ -145,6 +155,8 @@ bool fovea_arm_chosen(const char *patterns, const char *name);
 /* Peers of a run (bench_arms.c) */
 void fovea_bench_start_peers(fovea_bench_run *run);
 void fovea_bench_end_peers(fovea_bench_run *run);
+/* Between cases: starts those anew that keep much memory. */
+void fovea_bench_relieve_peers(fovea_bench_run *run);
 /* Measures a case within about so many seconds. progress is called now and then. */
 void fovea_bench_measure(fovea_bench_run *run, fovea_bench_case *c, double seconds,
                          void (*progress)(const fovea_bench_run *run, const fovea_bench_case *c,

@@ -34,7 +34,8 @@ typedef struct arm {
     fovea_timings *timings;
     const fovea_implementation *implementation; /* or */
     fovea_bench_peer *peer;
-    double estimate, used; /* seconds: a call; all its turns */
+    const fovea_case *definition; /* of ours: the case's, or with the options of a suite's arm */
+    double estimate, used;        /* seconds: a call; all its turns */
     bool lost;
 } arm;
 
@@ -44,6 +45,7 @@ typedef struct bench {
     fovea_sample *samples;
     int sets, turn_of_set;
     fovea_verification *expected;
+    fovea_case optional[FOVEA_SUITE_ARMS_MAX]; /* the case with the options of the suite's arms */
     arm arms[FOVEA_ARMS_MAX];
     int arm_count;
     double seconds; /* for its rounds */
@@ -213,6 +215,49 @@ static bool by_default(const bench *b, const fovea_implementation *candidate) {
     return true;
 }
 
+/* The parameters that the arms of this case are called with, until they are set again. */
+static void set_options(bench *b, const fovea_case *definition) {
+    int count = fovea_kernel_parameters(fovea_catalogue_kernel(definition->index));
+    for (int s = 0; s < b->sets; s++)
+        for (int p = 0; p < count; p++)
+            fovea_parameter_write(definition->index, b->samples[s].options, p,
+                                  definition->parameters[p]);
+}
+
+static void add_optional_arm(bench *b, const fovea_suite_arm *wanted,
+                             const fovea_case *definition) {
+    const fovea_problem *problem = &b->samples[0].problem;
+    const char *patterns = b->run->options.arms;
+    char reason[160], name[FOVEA_ARM_NAME];
+    for (int i = 0; i < fovea_implementation_count(problem->index); i++) {
+        const fovea_implementation *candidate = fovea_implementation_at(problem->index, i);
+        snprintf(name, sizeof name, "%s-%s", candidate->name, wanted->name);
+        if (candidate->only_by_name || (patterns && !fovea_arm_chosen(patterns, name)) ||
+            !fovea_implementation_serves(candidate, problem, reason, sizeof reason))
+            continue;
+        fovea_bench_row *row = new_row(b, name, false);
+        if (!row) return;
+        b->arms[b->arm_count++] = (arm){.row = row,
+                                        .timings = &row->timings,
+                                        .implementation = candidate,
+                                        .definition = definition};
+        if (!patterns) return;
+    }
+}
+
+static void list_optional_arms(bench *b) {
+    const fovea_suite_arm *arms;
+    fovea_message message;
+    int count = fovea_suite_arms(b->c->suite, &arms);
+    for (int i = 0; i < count; i++) {
+        b->optional[i] = b->c->definition;
+        if (fovea_case_parse(&b->optional[i], arms[i].options, 0, &message) != FOVEA_OK) continue;
+        set_options(b, &b->optional[i]);
+        add_optional_arm(b, &arms[i], &b->optional[i]);
+        set_options(b, &b->c->definition);
+    }
+}
+
 static void list_arms(bench *b) {
     const fovea_problem *problem = &b->samples[0].problem;
     const char *patterns = b->run->options.arms;
@@ -227,11 +272,14 @@ static void list_arms(bench *b) {
         if (!row) return;
         row->served = serves;
         if (serves)
-            b->arms[b->arm_count++] =
-                (arm){.row = row, .timings = &row->timings, .implementation = candidate};
+            b->arms[b->arm_count++] = (arm){.row = row,
+                                            .timings = &row->timings,
+                                            .implementation = candidate,
+                                            .definition = &b->c->definition};
         else
             snprintf(row->reason, sizeof row->reason, "%s", reason);
     }
+    list_optional_arms(b);
     for (int p = 0; p < b->run->peer_count; p++) {
         snprintf(name, sizeof name, "peer/%s", b->run->peers[p].name);
         if (!b->run->peers[p].process || (patterns && !fovea_arm_chosen(patterns, name))) continue;
@@ -257,6 +305,7 @@ static bool use(bench *b, const arm *a) {
 
 static bool run_ours(bench *b, const arm *a, const fovea_turn *turn) {
     bool good = use(b, a);
+    set_options(b, a->definition);
     for (int i = 0; i < turn->warm; i++) good = good && call(b, &b->samples[0]);
     for (int s = 0; good && s < turn->count; s++) {
         double start = fovea_bench_now();
@@ -265,6 +314,7 @@ static bool run_ours(bench *b, const arm *a, const fovea_turn *turn) {
         double seconds = (fovea_bench_now() - start) / turn->inner;
         good = good && fovea_timings_add(a->timings, seconds);
     }
+    set_options(b, &b->c->definition);
     return good;
 }
 
@@ -289,7 +339,15 @@ static void judge(bench *b, arm *a) {
     fovea_bench_row *row = a->row;
     const fovea_problem *problem = &b->samples[0].problem;
     fovea_verdict verdict;
-    fovea_verify(b->expected, NULL, &verdict);
+    fovea_quality quality;
+    bool approximate = strcmp(problem->kernel->name, "attention") == 0 &&
+                       fovea_attention_quality(problem->options, &quality);
+    if (approximate)
+        fovea_verify_quality(b->expected, &quality, NULL, &verdict);
+    else
+        fovea_verify(b->expected, NULL, &verdict);
+    if (approximate) row->flags |= FOVEA_ROW_APPROXIMATE;
+    row->accuracy = verdict.accuracy;
     row->verified = a->peer ? verdict.verified_as_peer : verdict.verified;
     row->peer_bound = a->peer != NULL;
     /* The error as it counts: where the exact value was only rounded, there is none. */
@@ -314,7 +372,7 @@ static void judge(bench *b, arm *a) {
     }
 }
 
-static void verify_ours(bench *b, arm *a) {
+static void verify_with_options(bench *b, arm *a) {
     fovea_call_report report;
     fovea_sample_restore(&b->samples[0]);
     double start = fovea_bench_now();
@@ -330,6 +388,12 @@ static void verify_ours(bench *b, arm *a) {
         a->row->block_keys = report.block_keys;
         snprintf(a->row->arithmetic, sizeof a->row->arithmetic, "%s", report.arithmetic);
     }
+}
+
+static void verify_ours(bench *b, arm *a) {
+    set_options(b, a->definition);
+    verify_with_options(b, a);
+    set_options(b, &b->c->definition);
 }
 
 /* Seconds that a peer needed for an operation of this kernel and dtype the last time, so that a call

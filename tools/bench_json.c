@@ -73,6 +73,19 @@ static void add_summary(json_t *object, const fovea_bench_case *c, const fovea_b
     json_object_set_new(object, "ceiling", *c->ceiling ? json_string(c->ceiling) : json_null());
 }
 
+/* Null where the arm was not compared. */
+static json_t *accuracy_json(const fovea_accuracy *a) {
+    if (!a->count) return json_null();
+    json_t *object = json_object();
+    json_object_set_new(object, "elements", count(a->count));
+    json_object_set_new(object, "maximum", real(a->maximum));
+    json_object_set_new(object, "mean", real(a->mean));
+    json_object_set_new(object, "cosine", real(a->cosine));
+    json_object_set_new(object, "relative_l1", real(a->relative_l1));
+    json_object_set_new(object, "rmse", real(a->rmse));
+    return object;
+}
+
 static json_t *row_json(const fovea_bench_run *run, const fovea_bench_case *c,
                         const fovea_bench_row *row) {
     const fovea_case *d = &c->definition;
@@ -90,7 +103,12 @@ static json_t *row_json(const fovea_bench_run *run, const fovea_bench_case *c,
     bool compared = row->verified || row->bound > 0 || row->error > 0;
     json_object_set_new(object, "error", compared ? real(row->error) : json_null());
     json_object_set_new(object, "bound", compared ? real(row->bound) : json_null());
-    json_object_set_new(object, "bound_kind", json_string(row->peer_bound ? "peer" : "catalogue"));
+    bool quality = row->flags & FOVEA_ROW_APPROXIMATE;
+    json_object_set_new(object, "bound_kind",
+                        json_string(row->peer_bound ? "peer"
+                                    : quality       ? "quality"
+                                                    : "catalogue"));
+    json_object_set_new(object, "accuracy", accuracy_json(&row->accuracy));
     json_object_set_new(object, "samples", timings(&row->timings));
     add_summary(object, c, row);
     json_object_set_new(object, "flops", real(c->operations));

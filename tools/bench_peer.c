@@ -42,10 +42,20 @@ int fovea_peer_process(const fovea_peer *peer) { return (int)peer->process; }
 
 /* ---- Starting and ending -------------------------------------------------------------------- */
 
+/* Where memory runs out, the system is to end the worker rather than the tool. */
+static void volunteer(void) {
+    int file = open("/proc/self/oom_score_adj", O_WRONLY);
+    if (file < 0) return;
+    ssize_t written = write(file, "500", 3);
+    (void)written;
+    close(file);
+}
+
 /* Runs in the child, between fork and exec: nothing but system calls. */
 static void become_worker(pid_t parent, const int descriptors[4], char *const *arguments) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent) _exit(127);
+    volunteer();
     /* An interrupt at the terminal reaches the whole group; the tool decides what becomes of us. */
     signal(SIGINT, SIG_IGN);
     signal(SIGPIPE, SIG_DFL);

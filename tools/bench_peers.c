@@ -6,9 +6,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { RESTARTS = 2 };
 static const double start_timeout = 90, prepare_timeout = 120;
+/* What a worker may keep from case to case, and the share of the memory that is not to be used up. */
+static const double kept_bytes = 1 << 30, reserved_share = 0.15;
 static const char *const known_peers[] = {"numpy",       "torch", "openvino",
                                           "onnxruntime", "mlx",   "jax"};
 
@@ -41,6 +44,67 @@ static void welcome(fovea_bench_peer *peer) {
     }
     if (!peer->versions) peer->versions = json_incref(json_object_get(reply, "versions"));
     json_decref(reply);
+}
+
+/* ---- Memory --------------------------------------------------------------------------------- */
+
+/* Bytes of a process that no other shares; 0 if unknown. */
+static double private_bytes(int process) {
+    char path[64];
+    long long resident = 0, shared = 0;
+    snprintf(path, sizeof path, "/proc/%d/statm", process);
+    FILE *file = fopen(path, "r");
+    if (!file) return 0;
+    if (fscanf(file, "%*d %lld %lld", &resident, &shared) != 2) resident = shared = 0;
+    fclose(file);
+    return (double)(resident - shared) * (double)sysconf(_SC_PAGESIZE);
+}
+
+/* Share of the machine's memory that can be had without taking it from others; 1 if unknown. */
+static double available_share(void) {
+    double total = 0, available = 0;
+    char line[256];
+    FILE *file = fopen("/proc/meminfo", "r");
+    if (!file) return 1;
+    while (fgets(line, sizeof line, file)) {
+        sscanf(line, "MemTotal: %lf", &total);
+        sscanf(line, "MemAvailable: %lf", &available);
+    }
+    fclose(file);
+    return total > 0 ? available / total : 1;
+}
+
+static void restart(fovea_bench_run *run, fovea_bench_peer *peer) {
+    give_up(peer);
+    if (fovea_interrupted()) return;
+    start(run, peer);
+}
+
+void fovea_bench_relieve_peers(fovea_bench_run *run) {
+    bool restarted[FOVEA_PEERS_MAX] = {false};
+    for (int p = 0; p < run->peer_count; p++) {
+        fovea_bench_peer *peer = &run->peers[p];
+        if (!peer->process || private_bytes(fovea_peer_process(peer->process)) <= kept_bytes)
+            continue;
+        restart(run, peer);
+        restarted[p] = true;
+    }
+    for (int p = 0; p < run->peer_count; p++)
+        if (restarted[p]) welcome(&run->peers[p]);
+}
+
+/* Whether the machine still has memory for the other arms. Else the peer gives its own back, and is out of this
+ * case: what it needs would get some process ended by the system. */
+static bool leaves_memory(fovea_bench_run *run, fovea_bench_peer *peer, fovea_bench_row *row) {
+    double share = available_share();
+    if (share >= reserved_share || fovea_interrupted()) return true;
+    snprintf(row->reason, sizeof row->reason,
+             "left out: with the %.1f GiB that it holds, %.0f %% of the memory is left",
+             private_bytes(fovea_peer_process(peer->process)) / 0x1p30, 100 * share);
+    row->served = false;
+    restart(run, peer);
+    welcome(peer);
+    return false;
 }
 
 static bool wanted(const fovea_bench_options *options, const char *name) {
@@ -161,7 +225,7 @@ bool fovea_peer_prepare(fovea_bench_run *run, fovea_bench_peer *peer, const fove
                                 NULL, reason);
     }
     if (answer != FOVEA_PEER_OK) note_loss(run, peer, row, answer, reason);
-    return answer == FOVEA_PEER_OK;
+    return answer == FOVEA_PEER_OK && leaves_memory(run, peer, row);
 }
 
 bool fovea_peer_run(fovea_bench_run *run, fovea_bench_peer *peer, fovea_bench_row *row,

@@ -7,8 +7,8 @@
 
 const char *fovea_row_flag_name(int bit) {
     static const char *const names[FOVEA_ROW_FLAGS] = {
-        "fits-l1", "fits-l2",       "cache-resident", "cold",        "above-ceiling",
-        "routed",  "less-accurate", "noisy",          "few-samples", "throttled"};
+        "fits-l1",       "fits-l2", "cache-resident", "cold",      "above-ceiling", "routed",
+        "less-accurate", "noisy",   "few-samples",    "throttled", "approximate"};
     return names[bit];
 }
 
@@ -20,7 +20,7 @@ const fovea_bench_row *fovea_best_row(const fovea_bench_case *c, bool peer) {
     const fovea_bench_row *best = NULL;
     for (int r = 0; r < c->row_count; r++) {
         const fovea_bench_row *row = &c->rows[r];
-        if (row->peer != peer || !comparable(row)) continue;
+        if (row->peer != peer || !comparable(row) || row->flags & FOVEA_ROW_APPROXIMATE) continue;
         if (!best || row->summary.median < best->summary.median) best = row;
     }
     return best;

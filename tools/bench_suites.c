@@ -23,6 +23,7 @@ typedef struct suite {
         const char *name;
         int values[VALUES];
     } axes[AXES]; /* every combination, the last axis the fastest */
+    fovea_suite_arm arms[FOVEA_SUITE_ARMS_MAX];
 } suite;
 
 static const suite suites[] = {
@@ -42,12 +43,17 @@ static const suite suites[] = {
      .fixed = "hq=8",
      .axes = {{"b", {1, 2, 4, 8}}, {"sq", {64, 128, 256, 512}}, {"d", {32, 64, 128}}}},
     {.name = "sage",
-     .summary = "attention f16, batch 2, 8 heads of 64, length 256 to 8192, exact algorithms",
-     .view = FOVEA_VIEW_ARMS,
-     .seconds = 60,
+     .summary = "attention f16, batch 2, 8 heads of 64, length 256 to 8192, exact and in int8",
+     .view = FOVEA_VIEW_ACCURACY,
+     .seconds = 90,
      .kernel = "attention",
      .fixed = "dtype=f16,b=2,hq=8,d=64",
-     .axes = {{"sq", {256, 512, 1024, 2048, 4096, 8192}}}},
+     .axes = {{"sq", {256, 512, 1024, 2048, 4096, 8192}}},
+     .arms = {{"pv-f32", "algorithm=sage,pv=f32"},
+              {"pv-bf16", "algorithm=sage,pv=bf16"},
+              {"pv-i8", "algorithm=sage,pv=i8"},
+              {"pv-f32-unsmoothed", "algorithm=sage,pv=f32,smooth_k=0"},
+              {"pv-i8-unsmoothed", "algorithm=sage,pv=i8,smooth_k=0"}}},
     {.name = "training",
      .summary = "attention forward and backward, causal, f32: heads of TinyLlama-1.1B and "
                 "Qwen2.5-1.5B",
@@ -98,6 +104,14 @@ fovea_bench_view fovea_suite_view(const char *name) {
 double fovea_suite_seconds(const char *name) {
     const suite *s = find_suite(name);
     return s ? s->seconds : 0;
+}
+
+int fovea_suite_arms(const char *name, const fovea_suite_arm **arms) {
+    const suite *s = find_suite(name);
+    int count = 0;
+    while (s && count < FOVEA_SUITE_ARMS_MAX && s->arms[count].name) count++;
+    *arms = s ? s->arms : NULL;
+    return count;
 }
 
 void fovea_suites_print(FILE *file) {

@@ -36,6 +36,18 @@ static void ratio_cell(fovea_line *line, int column, const fovea_bench_row *row,
     if (row && other) cell(line, column, "%.2f×", other->summary.median / row->summary.median);
 }
 
+/* The arm whose name ends so. */
+static const fovea_bench_row *find_arm(const fovea_bench_case *c, const char *end) {
+    for (int r = 0; r < c->row_count; r++) {
+        const fovea_bench_row *row = &c->rows[r];
+        size_t length = strlen(row->arm), part = strlen(end);
+        if (row->verified && row->summary.count && length >= part &&
+            strcmp(row->arm + length - part, end) == 0)
+            return row;
+    }
+    return NULL;
+}
+
 static const char *last_part(const char *arm) {
     const char *slash = strrchr(arm, '/');
     return slash ? slash + 1 : arm;
@@ -69,6 +81,7 @@ static void remarks(const fovea_bench_row *row, char *text, size_t size) {
                  {FOVEA_ROW_LESS_ACCURATE, "less accurate"},
                  {FOVEA_ROW_ABOVE_CEILING, "above the ceiling"},
                  {FOVEA_ROW_NOISY, "noisy"},
+                 {FOVEA_ROW_APPROXIMATE, "approximate"},
                  {FOVEA_ROW_FEW_SAMPLES, "few samples"},
                  {FOVEA_ROW_COLD, "cold"},
                  {FOVEA_ROW_THROTTLED, "throttled"}};
@@ -124,6 +137,42 @@ static void arm_line(const fovea_bench_case *c, const fovea_bench_row *row, fove
     }
 }
 
+/* Differences from the reference over the elements that were compared, and speed-ups. */
+static const fovea_column accuracy_columns[] = {
+    {"arm", 0, true},           {"time", 20, false},           {"vs flash", 18, false},
+    {"vs textbook", 17, false}, {"max difference", 10, false}, {"mean", 9, false},
+    {"cosine", 15, false},      {"relative L1", 16, false},    {"RMSE", 12, false}};
+enum { ACCURACY_COLUMNS = sizeof accuracy_columns / sizeof *accuracy_columns };
+
+static void accuracy_line(const fovea_bench_case *c, const fovea_bench_row *row, fovea_line *line) {
+    char text[64];
+    const fovea_accuracy *a = &row->accuracy;
+    *line = (fovea_line){.style = FOVEA_PLAIN};
+    cell(line, 0, "%s", row->arm);
+    if (row->summary.count) {
+        cell(line, 1, "%s", fovea_seconds_text(row->summary.median, text, sizeof text));
+        ratio_cell(line, 2, row, fovea_find_row(c, "/flash"));
+        ratio_cell(line, 3, row, fovea_find_row(c, "/textbook"));
+    }
+    cell(line, 4, "%.1e", a->maximum);
+    cell(line, 5, "%.1e", a->mean);
+    cell(line, 6, "%.7f", a->cosine);
+    cell(line, 7, "%.1e", a->relative_l1);
+    cell(line, 8, "%.1e", a->rmse);
+    if (!row->verified) line->style = FOVEA_BAD;
+}
+
+static void print_accuracy(const fovea_screen *screen, const fovea_bench_case *c,
+                           const fovea_bench_row *const *order) {
+    static fovea_line lines[FOVEA_ARMS_MAX];
+    int count = 0;
+    for (int r = 0; r < c->row_count; r++)
+        if (order[r]->accuracy.count) accuracy_line(c, order[r], &lines[count++]);
+    if (!count) return;
+    fputc('\n', screen->file);
+    fovea_columns_print(screen, accuracy_columns, ACCURACY_COLUMNS, lines, count);
+}
+
 static void print_case(const fovea_screen *screen, const fovea_bench_case *c) {
     static fovea_line lines[FOVEA_ARMS_MAX];
     const fovea_bench_row *order[FOVEA_ARMS_MAX];
@@ -141,6 +190,7 @@ static void print_case(const fovea_screen *screen, const fovea_bench_case *c) {
     qsort(order, (size_t)c->row_count, sizeof *order, by_median);
     for (int r = 0; r < c->row_count; r++) arm_line(c, order[r], &lines[r]);
     fovea_columns_print(screen, arm_columns, ARM_COLUMNS, lines, c->row_count);
+    if (fovea_suite_view(c->suite) == FOVEA_VIEW_ACCURACY) print_accuracy(screen, c, order);
 }
 
 /* ---- A line a case -------------------------------------------------------------------------- */
@@ -385,6 +435,34 @@ static void print_ratios(const fovea_screen *screen, const char *against, ratios
         r->values[r->count - 1], r->count, r->wins, r->losses);
 }
 
+/* Of each arm that the suite adds, over flash and textbook. */
+static void print_optional_arms(const fovea_bench_run *run, const fovea_screen *screen,
+                                const char *suite) {
+    static ratios flash, textbook;
+    const fovea_suite_arm *arms;
+    int count = fovea_suite_arms(suite, &arms);
+    for (int i = 0; i < count; i++) {
+        char part[64];
+        snprintf(part, sizeof part, "/sage-%s", arms[i].name);
+        flash = textbook = (ratios){0};
+        for (int k = 0; k < run->case_count; k++) {
+            const fovea_bench_case *c = &run->cases[k];
+            if (strcmp(c->suite, suite) != 0 || !c->done) continue;
+            const fovea_bench_row *ours = find_arm(c, part);
+            add_ratio(&flash, ours, fovea_find_row(c, "/flash"), 1);
+            add_ratio(&textbook, ours, fovea_find_row(c, "/textbook"), 1);
+        }
+        if (!flash.count || !textbook.count) continue;
+        double over_flash = fovea_median(flash.values, flash.count);
+        double over_textbook = fovea_median(textbook.values, textbook.count);
+        say(screen, over_flash > 1 ? FOVEA_GOOD : FOVEA_BAD,
+            "%s (%s): over flash median %.2f×, from %.2f× to %.2f×; over textbook median %.2f×, "
+            "from %.2f× to %.2f×; %d cases.",
+            part + 1, arms[i].options, over_flash, flash.values[0], flash.values[flash.count - 1],
+            over_textbook, textbook.values[0], textbook.values[textbook.count - 1], flash.count);
+    }
+}
+
 static void print_speedups(const fovea_bench_run *run, const fovea_screen *screen,
                            const char *suite) {
     static ratios peer, numpy, best;
@@ -416,7 +494,7 @@ void fovea_bench_print_suite(const fovea_bench_run *run, const char *suite) {
     snprintf(title, sizeof title, "%s, %d thread%s", suite, run->threads,
              run->threads == 1 ? "" : "s");
     fovea_screen_title(&screen, title);
-    if (view == FOVEA_VIEW_ARMS) {
+    if (view == FOVEA_VIEW_ARMS || view == FOVEA_VIEW_ACCURACY) {
         for (int i = 0; i < run->case_count; i++)
             if (strcmp(run->cases[i].suite, suite) == 0) print_case(&screen, &run->cases[i]);
     } else {
@@ -430,6 +508,7 @@ void fovea_bench_print_suite(const fovea_bench_run *run, const char *suite) {
     }
     if (fovea_suite_view(suite) == FOVEA_VIEW_KERNELS) print_kernels(run, &screen, suite);
     print_speedups(run, &screen, suite);
+    print_optional_arms(run, &screen, suite);
     fflush(stdout);
 }
 

@@ -12,8 +12,8 @@
 #include <stdlib.h>
 
 static const char *const variant_names[FOVEA_VARIANT_COUNT] = {"plain", "alias", "expand"};
-static const char *const touch_names[FOVEA_TOUCH_COUNT] = {"none", "q",    "k",     "v",
-                                                           "bias", "mask", "beyond"};
+static const char *const touch_names[FOVEA_TOUCH_COUNT] = {"none", "q",    "k",      "v",
+                                                           "bias", "mask", "beyond", "channels"};
 
 /* ---- Text ----------------------------------------------------------------------------------- */
 
@@ -428,36 +428,43 @@ enum attention_factor {
     TOUCH,
     VARIANT,
     SEED,
-    ATTENTION_FACTORS
+    ATTENTION_FACTORS,
+    /* Of approximate attention: */
+    GRANULARITY = ATTENTION_FACTORS,
+    PRODUCT,
+    SMOOTHING,
+    SAGE_FACTORS
 };
 
-static const factor attention_factors[ATTENTION_FACTORS] = {
-    [QUERIES] = {COUNT(sequence_lengths), 0},
-    [KEYS] = {COUNT(sequence_lengths), 0},
-    [SIZES] = {COUNT(head_sizes), 0},
-    [HEADS] = {COUNT(head_counts), 0},
-    [BATCH] = {COUNT(batches), 20},
-    [DTYPE] = {3, 20},
-    [CAUSAL] = {3, 20},
-    [WINDOW] = {COUNT(windows), 50},
-    [OFFSET] = {COUNT(offsets), 60},
-    [MASK] = {3, 60},
-    [BIAS] = {3, 60},
-    [SOFTCAP] = {COUNT(softcaps), 70},
-    [SLOPES] = {2, 60},
-    [SINKS] = {2, 60},
-    [LSE] = {2, 0},
-    [SEQUENCES] = {COUNT(sequences), 60},
-    [CACHE] = {COUNT(caches), 60},
-    [DROPOUT] = {COUNT(dropouts), 80},
-    [AXES] = {2, 0},
-    [MEMORY] = {FOVEA_LAYOUT_COUNT, 30},
-    [SCALE] = {COUNT(scales), 50},
-    [BLOCKS] = {COUNT(blocks), 50},
-    [DATA] = {COUNT(attention_data), 60},
-    [TOUCH] = {FOVEA_TOUCH_COUNT, 60},
-    [VARIANT] = {FOVEA_VARIANT_COUNT, 85},
-    [SEED] = {12, 0}};
+static const factor attention_factors[SAGE_FACTORS] = {[QUERIES] = {COUNT(sequence_lengths), 0},
+                                                       [KEYS] = {COUNT(sequence_lengths), 0},
+                                                       [SIZES] = {COUNT(head_sizes), 0},
+                                                       [HEADS] = {COUNT(head_counts), 0},
+                                                       [BATCH] = {COUNT(batches), 20},
+                                                       [DTYPE] = {3, 20},
+                                                       [CAUSAL] = {3, 20},
+                                                       [WINDOW] = {COUNT(windows), 50},
+                                                       [OFFSET] = {COUNT(offsets), 60},
+                                                       [MASK] = {3, 60},
+                                                       [BIAS] = {3, 60},
+                                                       [SOFTCAP] = {COUNT(softcaps), 70},
+                                                       [SLOPES] = {2, 60},
+                                                       [SINKS] = {2, 60},
+                                                       [LSE] = {2, 0},
+                                                       [SEQUENCES] = {COUNT(sequences), 60},
+                                                       [CACHE] = {COUNT(caches), 60},
+                                                       [DROPOUT] = {COUNT(dropouts), 80},
+                                                       [AXES] = {2, 0},
+                                                       [MEMORY] = {FOVEA_LAYOUT_COUNT, 30},
+                                                       [SCALE] = {COUNT(scales), 50},
+                                                       [BLOCKS] = {COUNT(blocks), 50},
+                                                       [DATA] = {COUNT(attention_data), 60},
+                                                       [TOUCH] = {FOVEA_TOUCH_COUNT, 60},
+                                                       [VARIANT] = {FOVEA_VARIANT_COUNT, 85},
+                                                       [SEED] = {12, 0},
+                                                       [GRANULARITY] = {3, 0},
+                                                       [PRODUCT] = {3, 0},
+                                                       [SMOOTHING] = {2, 70}};
 
 static void give(fovea_case *c, int argument, fovea_dtype dtype) {
     c->optional |= 1u << argument;
@@ -587,6 +594,48 @@ static bool attention_singles(int kernel, double limit, fovea_check_cases *cases
     return attention_long_sums(kernel, limit, cases);
 }
 
+/* The same case for the approximate algorithm. Keys far off 0 are not rounded well without smoothing. */
+static void make_sage(const int *choice, fovea_check_case *check) {
+    static const char *const names[] = {"granularity", "pv"};
+    for (int f = GRANULARITY; f <= PRODUCT; f++)
+        fovea_case_set(&check->c, names[f - GRANULARITY], choice[f]);
+    fovea_case_set(&check->c, "algorithm", FOVEA_ATTENTION_ALGORITHM_SAGE);
+    if (choice[SMOOTHING] && check->touch != FOVEA_TOUCH_CHANNELS)
+        fovea_case_set(&check->c, "smooth_k", 0);
+}
+
+/* At every effort, over several tiles and chunks: each product, masked and not, and keys that only smoothing
+ * rounds well. */
+static bool sage_plain(int kernel, fovea_check_cases *cases) {
+    for (int i = 0; i < 12; i++) {
+        int choice[FACTORS_MAX] = {
+            [LSE] = 1, [DTYPE] = i % 3, [CAUSAL] = i / 3 % 2, [SEED] = 1, [PRODUCT] = i / 2 % 3};
+        choice[TOUCH] = i % 2 ? FOVEA_TOUCH_CHANNELS : FOVEA_TOUCH_NONE;
+        choice[WINDOW] = i % 4 == 3 ? 3 : 0; /* whose blocks begin amid a word of weights */
+        choice[GRANULARITY] = i / 4;
+        fovea_check_case check;
+        attention_case(kernel, choice, INFINITY, &check);
+        make_sage(choice, &check);
+        fovea_case_extent(&check.c, "Sq", 129);
+        fovea_case_extent(&check.c, "Sk", 257);
+        if (!append(cases, &check)) return false;
+    }
+    return true;
+}
+
+static bool attention_draws(int kernel, int count, bool sage, double limit, cover *cover,
+                            fovea_check_cases *cases) {
+    for (int i = 0; i < count; i++) {
+        int choice[FACTORS_MAX];
+        fovea_check_case check;
+        draw_covering(cover, choice);
+        attention_case(kernel, choice, limit, &check);
+        if (sage) make_sage(choice, &check);
+        if (!append(cases, &check)) return false;
+    }
+    return true;
+}
+
 static bool attention_cases(int kernel, fovea_effort effort, cover *cover,
                             fovea_check_cases *cases) {
     static const int counts[] = {40, 400, 5000};
@@ -595,14 +644,13 @@ static bool attention_cases(int kernel, fovea_effort effort, cover *cover,
         add_factor(cover, attention_factors[f].values, attention_factors[f].ordinary);
     if (!attention_plain(kernel, cases)) return false;
     if (effort != FOVEA_QUICK && !attention_singles(kernel, limits[effort], cases)) return false;
-    for (int i = 0; i < counts[effort]; i++) {
-        int choice[FACTORS_MAX];
-        fovea_check_case check;
-        draw_covering(cover, choice);
-        attention_case(kernel, choice, limits[effort], &check);
-        if (!append(cases, &check)) return false;
-    }
-    return true;
+    if (!attention_draws(kernel, counts[effort], false, limits[effort], cover, cases)) return false;
+    /* Pairs are to meet again, this time in approximate attention. */
+    memset(cover->seen, 0, sizeof cover->seen);
+    for (int f = ATTENTION_FACTORS; f < SAGE_FACTORS; f++)
+        add_factor(cover, attention_factors[f].values, attention_factors[f].ordinary);
+    return sage_plain(kernel, cases) &&
+           attention_draws(kernel, counts[effort], true, limits[effort], cover, cases);
 }
 
 /* ---- All ------------------------------------------------------------------------------------ */

@@ -14,12 +14,13 @@ typedef enum fovea_variant {
 /* What is put into the inputs of attention. */
 typedef enum fovea_touch {
     FOVEA_TOUCH_NONE,
-    FOVEA_TOUCH_Q,      /* NaN in one query row, an infinity in another */
-    FOVEA_TOUCH_K,      /* the same in key rows */
-    FOVEA_TOUCH_V,      /* in value rows */
-    FOVEA_TOUCH_BIAS,   /* -inf in many places, and in whole rows */
-    FOVEA_TOUCH_MASK,   /* whole rows that may attend nothing */
-    FOVEA_TOUCH_BEYOND, /* NaN in every key and value row that no sequence has */
+    FOVEA_TOUCH_Q,        /* NaN in one query row, an infinity in another */
+    FOVEA_TOUCH_K,        /* the same in key rows */
+    FOVEA_TOUCH_V,        /* in value rows */
+    FOVEA_TOUCH_BIAS,     /* -inf in many places, and in whole rows */
+    FOVEA_TOUCH_MASK,     /* whole rows that may attend nothing */
+    FOVEA_TOUCH_BEYOND,   /* NaN in every key and value row that no sequence has */
+    FOVEA_TOUCH_CHANNELS, /* every fourth element of a key lies far off 0, the same way in all keys */
     FOVEA_TOUCH_COUNT
 } fovea_touch;
 

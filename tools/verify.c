@@ -25,6 +25,10 @@ struct fovea_verification {
     const fovea_kernel *kernel;
     fovea_dtype compute;
     expectation outputs[FOVEA_ARGUMENTS_MAX]; /* view.data NULL and count 0: none */
+    fovea_quality_row *rows;                  /* of attention, as they are compared */
+    int64_t row_count;
+    bool approximate; /* the problem asks for an approximate algorithm, of this quality: */
+    fovea_quality quality;
 };
 
 static bool is_output(const fovea_problem *problem, int argument) {
@@ -38,6 +42,7 @@ void fovea_verification_destroy(fovea_verification *verification) {
         free(output->numbers), free(output->expected), free(output->bound);
         free(output->peer_bound), free(output->may_be_nan);
     }
+    if (verification) free(verification->rows);
     free(verification);
 }
 
@@ -161,10 +166,16 @@ static bool all_keys_are_finite(const fovea_attention_call *call) {
     return true;
 }
 
+static double root_of_squares(const double *scores, int64_t count, double lse) {
+    double sum = 0;
+    for (int64_t j = 0; j < count; j++) sum += exp(2 * (scores[j] - lse));
+    return lse > -INFINITY ? sqrt(sum) : 0;
+}
+
 /* Fills the elements of row number r of the list. */
 static void expect_row(const fovea_attention_call *call, const row *place, int64_t r,
                        double *scores, bool finite_keys, expectation *out, expectation *lse,
-                       fovea_attention_error *error) {
+                       fovea_attention_error *error, fovea_quality_row *quality) {
     fovea_sequence sequence = fovea_attention_sequence(call, place->batch);
     int64_t size = call->value_size;
     double *expected = out->expected + r * size, logarithm;
@@ -176,6 +187,9 @@ static void expect_row(const fovea_attention_call *call, const row *place, int64
     int64_t first = fovea_attention_out_number(call, &sequence, place->head, place->i) * size;
     for (int64_t d = 0; d < size; d++) out->numbers[r * size + d] = first + d;
     memset(out->may_be_nan + r * size, may_be_nan, (size_t)size);
+    quality->weight = root_of_squares(scores, sequence.key_count, logarithm);
+    quality->value = error->scale_of_f32 / (4e-6 * error->lse_factor);
+    quality->empty = logarithm == -INFINITY;
     if (!lse) return;
     lse->numbers[r] = fovea_attention_lse_number(call, &sequence, place->head, place->i);
     lse->expected[r] = logarithm;
@@ -199,6 +213,35 @@ static void bound_rows(const fovea_attention_call *call, int64_t rows, expectati
     }
 }
 
+/* What rounding to 8 bits does to the rows' scores. Approximate attention gives a query row that holds NaN or an infinity
+ * as NaN, where the definition may have a number. */
+static bool measure_noise(const fovea_attention_call *call, const row_list *list,
+                          fovea_verification *verification) {
+    int64_t size = call->value_size;
+    int64_t heads = call->batch * call->key_heads;
+    fovea_head_spread *spreads = calloc((size_t)heads + 1, sizeof *spreads);
+    bool *known = calloc((size_t)heads + 1, sizeof *known);
+    double *scratch = malloc((2 * (size_t)call->head_size + 1) * sizeof *scratch);
+    bool enough = spreads && known && scratch;
+    for (int64_t r = 0; enough && r < list->count; r++) {
+        const row *place = &list->rows[r];
+        fovea_sequence sequence = fovea_attention_sequence(call, place->batch);
+        int64_t key_head = place->head / call->group;
+        int64_t head = place->batch * call->key_heads + key_head;
+        if (!known[head]) spreads[head] = fovea_measure_head(call, &sequence, key_head, scratch);
+        known[head] = true;
+        verification->rows[r].noise =
+            fovea_row_noise(call, &spreads[head], &sequence, place->head, place->i);
+        const char *q =
+            fovea_row(&call->q, place->batch, place->head, sequence.query_start + place->i);
+        if (!verification->approximate || row_is_finite(&call->q, q)) continue;
+        memset(verification->outputs[FOVEA_ATTENTION_OUT].may_be_nan + r * size, 1, (size_t)size);
+        if (call->has_lse) verification->outputs[FOVEA_ATTENTION_LSE].may_be_nan[r] = 1;
+    }
+    free(spreads), free(known), free(scratch);
+    return enough;
+}
+
 static bool expect_attention(const fovea_problem *problem, int64_t limit, uint64_t seed,
                              fovea_verification *verification) {
     fovea_attention_call call;
@@ -209,11 +252,17 @@ static bool expect_attention(const fovea_problem *problem, int64_t limit, uint64
     expectation *lse = call.has_lse ? &verification->outputs[FOVEA_ATTENTION_LSE] : NULL;
     double *scores = malloc(((size_t)call.key_length + 1) * sizeof *scores);
     fovea_attention_error *errors = malloc(((size_t)list.count + 1) * sizeof *errors);
-    bool enough = scores && errors && allocate_expectation(out, list.count * call.value_size) &&
+    verification->rows = calloc((size_t)list.count + 1, sizeof *verification->rows);
+    verification->row_count = list.count;
+    verification->approximate = fovea_attention_quality(problem->options, &verification->quality);
+    bool enough = scores && errors && verification->rows &&
+                  allocate_expectation(out, list.count * call.value_size) &&
                   (!lse || allocate_expectation(lse, list.count));
     bool finite_keys = all_keys_are_finite(&call);
     for (int64_t r = 0; enough && r < list.count; r++)
-        expect_row(&call, &list.rows[r], r, scores, finite_keys, out, lse, &errors[r]);
+        expect_row(&call, &list.rows[r], r, scores, finite_keys, out, lse, &errors[r],
+                   &verification->rows[r]);
+    enough = enough && measure_noise(&call, &list, verification);
     if (enough) bound_rows(&call, list.count, out, lse, errors);
     free(scores), free(errors), free(list.rows);
     return enough;
@@ -467,9 +516,8 @@ static void describe(const fovea_verification *verification, fovea_verdict *verd
              verdict->share == 0 ? "right" : excess);
 }
 
-void fovea_verify(const fovea_verification *verification, const fovea_view *outputs,
-                  fovea_verdict *verdict) {
-    *verdict = (fovea_verdict){.output = -1};
+static void verify_exactly(const fovea_verification *verification, const fovea_view *outputs,
+                           fovea_verdict *verdict) {
     for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++)
         if (verification->outputs[a].count > 0)
             compare(verification, a, outputs ? &outputs[a] : &verification->outputs[a].view,
@@ -477,4 +525,144 @@ void fovea_verify(const fovea_verification *verification, const fovea_view *outp
     verdict->verified = verdict->wrong == 0;
     verdict->verified_as_peer = verdict->peer_share <= 1;
     if (verdict->output >= 0) describe(verification, verdict);
+}
+
+/* ---- Approximate attention ------------------------------------------------------------------ */
+
+/* A figure beside its limit; the one nearest to it is kept, in words. */
+static void weigh(fovea_verdict *verdict, int output, int64_t number, const char *what,
+                  double error, double bound) {
+    double share = error <= 0 ? 0 : bound > 0 ? error / bound : INFINITY;
+    if (isnan(error)) share = INFINITY;
+    verdict->wrong += !(share <= 1);
+    if (verdict->output >= 0 && !(share > verdict->share)) return;
+    verdict->share = verdict->peer_share = share;
+    verdict->error = verdict->peer_error = error;
+    verdict->bound = verdict->peer_bound = bound;
+    verdict->output = output, verdict->number = number;
+    snprintf(verdict->where, sizeof verdict->where, "%s is %.4g, at most %.4g is allowed", what,
+             error, bound);
+}
+
+/* Elements that are NaN or infinite here or there are judged one by one, and left out of sums. */
+static bool both_finite(const fovea_verification *verification, int argument,
+                        const fovea_view *view, int64_t e, double *actual, fovea_verdict *verdict) {
+    const expectation *output = &verification->outputs[argument];
+    char what[96];
+    *actual = fovea_view_read(view, output->numbers[e]);
+    double expected = output->expected[e];
+    if (isfinite(expected) && isfinite(*actual)) return true;
+    double share = share_of(view->dtype, expected, *actual, 0, nan_is_accepted(output, e));
+    snprintf(what, sizeof what, "%s element %lld, %g where %g is expected,",
+             verification->kernel->arguments[argument].name, (long long)output->numbers[e], *actual,
+             expected);
+    weigh(verdict, argument, output->numbers[e], what, share, 1);
+    return false;
+}
+
+static fovea_tally tally_row(const fovea_verification *verification, const fovea_view *view,
+                             int64_t r, fovea_tally *all, fovea_verdict *verdict) {
+    const expectation *out = &verification->outputs[FOVEA_ATTENTION_OUT];
+    int64_t size = out->count / verification->row_count;
+    fovea_tally row = {0};
+    for (int64_t e = r * size; e < (r + 1) * size; e++) {
+        double actual;
+        if (!both_finite(verification, FOVEA_ATTENTION_OUT, view, e, &actual, verdict)) continue;
+        fovea_tally_add(&row, out->expected[e], actual);
+        fovea_tally_add(all, out->expected[e], actual);
+    }
+    return row;
+}
+
+/* What an element below the normal range of its dtype may lose. */
+static double smallest_step(fovea_dtype dtype) { return dtype == FOVEA_F16 ? 0x1p-25 : 0x1p-126; }
+
+static void judge_rows(const fovea_verification *verification, const fovea_quality *quality,
+                       const fovea_view *view, fovea_tally *all, double *factor,
+                       fovea_verdict *verdict) {
+    const expectation *out = &verification->outputs[FOVEA_ATTENTION_OUT];
+    int64_t size = verification->row_count ? out->count / verification->row_count : 0;
+    char what[96];
+    for (int64_t r = 0; r < verification->row_count && size > 0; r++) {
+        const fovea_quality_row *row = &verification->rows[r];
+        fovea_tally tally = tally_row(verification, view, r, all, verdict);
+        *factor = fmax(*factor, fovea_quality_factor(row));
+        double limit = fovea_quality_row_error(quality->relative_l1, row, &tally) +
+                       (double)tally.count * smallest_step(view->dtype);
+        if (row->empty) limit = 0;
+        snprintf(what, sizeof what, "the sum of errors of out's row from element %lld on",
+                 (long long)out->numbers[r * size]);
+        weigh(verdict, FOVEA_ATTENTION_OUT, out->numbers[r * size], what, tally.error, limit);
+    }
+}
+
+static void judge_lses(const fovea_verification *verification, const fovea_quality *quality,
+                       const fovea_view *view, fovea_verdict *verdict) {
+    const expectation *lse = &verification->outputs[FOVEA_ATTENTION_LSE];
+    char what[96];
+    for (int64_t r = 0; r < lse->count; r++) {
+        double actual, expected = lse->expected[r];
+        if (!both_finite(verification, FOVEA_ATTENTION_LSE, view, r, &actual, verdict)) continue;
+        snprintf(what, sizeof what, "the error of lse element %lld", (long long)lse->numbers[r]);
+        weigh(verdict, FOVEA_ATTENTION_LSE, lse->numbers[r], what, fabs(actual - expected),
+              fovea_quality_lse(quality->lse, &verification->rows[r], expected));
+    }
+}
+
+static void judge_whole(const fovea_quality *quality, const fovea_tally *all, fovea_dtype dtype,
+                        double factor, fovea_verdict *verdict) {
+    double step = smallest_step(dtype), count = (double)all->count;
+    double lost = all->magnitude > 0 ? count * step / all->magnitude : 0;
+    double square = all->expected_square > 0 ? count * step * step / all->expected_square : 0;
+    weigh(verdict, FOVEA_ATTENTION_OUT, 0, "the relative L1 difference of out",
+          verdict->accuracy.relative_l1, quality->relative_l1 * factor + lost);
+    weigh(verdict, FOVEA_ATTENTION_OUT, 0, "1 - cosine of out", 1 - verdict->accuracy.cosine,
+          (1 - quality->cosine) * factor * factor + square);
+}
+
+static const fovea_view *view_of(const fovea_verification *verification, const fovea_view *outputs,
+                                 int argument) {
+    return outputs ? &outputs[argument] : &verification->outputs[argument].view;
+}
+
+static void measure_accuracy(const fovea_verification *verification, const fovea_view *outputs,
+                             fovea_verdict *verdict) {
+    const expectation *out = &verification->outputs[FOVEA_ATTENTION_OUT];
+    const fovea_view *view = view_of(verification, outputs, FOVEA_ATTENTION_OUT);
+    fovea_tally all = {0};
+    for (int64_t e = 0; e < out->count; e++) {
+        double actual = fovea_view_read(view, out->numbers[e]);
+        if (isfinite(actual) && isfinite(out->expected[e]))
+            fovea_tally_add(&all, out->expected[e], actual);
+    }
+    verdict->accuracy = fovea_tally_accuracy(&all);
+}
+
+void fovea_verify_quality(const fovea_verification *verification, const fovea_quality *quality,
+                          const fovea_view *outputs, fovea_verdict *verdict) {
+    fovea_tally all = {0};
+    double factor = 1;
+    *verdict = (fovea_verdict){.output = -1};
+    judge_rows(verification, quality, view_of(verification, outputs, FOVEA_ATTENTION_OUT), &all,
+               &factor, verdict);
+    if (verification->outputs[FOVEA_ATTENTION_LSE].count > 0)
+        judge_lses(verification, quality, view_of(verification, outputs, FOVEA_ATTENTION_LSE),
+                   verdict);
+    verdict->accuracy = fovea_tally_accuracy(&all);
+    judge_whole(quality, &all, verification->outputs[FOVEA_ATTENTION_OUT].view.dtype, factor,
+                verdict);
+    verdict->compared = verification->outputs[FOVEA_ATTENTION_OUT].count +
+                        verification->outputs[FOVEA_ATTENTION_LSE].count;
+    verdict->verified = verdict->verified_as_peer = verdict->wrong == 0;
+}
+
+void fovea_verify(const fovea_verification *verification, const fovea_view *outputs,
+                  fovea_verdict *verdict) {
+    if (verification->approximate) {
+        fovea_verify_quality(verification, &verification->quality, outputs, verdict);
+        return;
+    }
+    *verdict = (fovea_verdict){.output = -1};
+    verify_exactly(verification, outputs, verdict);
+    if (verification->rows) measure_accuracy(verification, outputs, verdict);
 }

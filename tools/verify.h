@@ -10,7 +10,8 @@
 #ifndef FOVEA_TOOLS_VERIFY_H
 #define FOVEA_TOOLS_VERIFY_H
 
-#include "catalogue/problem.h"
+#include "catalogue/bounds.h"
+#include "quality.h"
 
 typedef struct fovea_verification fovea_verification;
 
@@ -34,11 +35,17 @@ typedef struct fovea_verdict {
     int64_t number;          /* row-major number of that element */
     int64_t compared, wrong; /* elements in all; those beyond the catalogue's bound */
     char where[192];         /* "out[0, 3, 17, 5] is 1.5, expected 1.25: 3.1 times the bound" */
+    fovea_accuracy accuracy; /* of the first output of attention; count 0: not measured */
 } fovea_verdict;
 
 /* outputs: views by argument, of the problem's shapes and dtypes, any strides; NULL: those of the
  * problem itself. */
 void fovea_verify(const fovea_verification *verification, const fovea_view *outputs,
                   fovea_verdict *verdict);
+/* The same by the quality that approximate attention owes, which fovea_verify itself takes where the
+ * problem asks for such an algorithm. Then error and bound are a relative L1 difference, 1 - cosine,
+ * a row's sum of errors or an lse: whichever is nearest to its limit. */
+void fovea_verify_quality(const fovea_verification *verification, const fovea_quality *quality,
+                          const fovea_view *outputs, fovea_verdict *verdict);
 
 #endif

@@ -239,6 +239,12 @@ void fovea_bound_layer_norm(const fovea_problem *problem, int output, const doub
     }
 }
 
+bool fovea_attention_quality(const fovea_attention_options *options, fovea_quality *quality) {
+    bool bytes = options->pv == FOVEA_ATTENTION_PV_I8;
+    *quality = bytes ? (fovea_quality){0.999, 0.03, 1e-2} : (fovea_quality){0.9995, 0.02, 1e-2};
+    return options->algorithm == FOVEA_ATTENTION_ALGORITHM_SAGE;
+}
+
 fovea_status fovea_check_epsilon(const fovea_problem *problem, fovea_message *message) {
     double epsilon = fovea_problem_parameter(problem, "eps");
     if (epsilon >= 0) return FOVEA_OK;

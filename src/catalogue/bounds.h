@@ -3,6 +3,7 @@
 #define FOVEA_CATALOGUE_BOUNDS_H
 
 #include "catalogue/problem.h"
+#include "fovea/kernels.h"
 
 fovea_bound_function fovea_bound_ulp;        /* factor ULP; halves 0.51 ULP of the output */
 fovea_bound_function fovea_bound_correct;    /* correctly rounded: 0.5 ULP */
@@ -21,6 +22,13 @@ fovea_bound_function fovea_bound_layer_norm;              /* domain 5 */
 fovea_bound_function fovea_bound_attention;               /* ATTENTION.md */
 fovea_bound_function fovea_bound_backward;
 fovea_bound_function fovea_bound_merge;
+
+/* What an approximate algorithm owes in place of a bound on each element: of `out` a cosine and a relative L1 difference of all
+ * elements together, of lse a difference in units of max(1, |lse|). tools/quality.h has the rest. False: exact bounds hold. */
+typedef struct fovea_quality {
+    double cosine, relative_l1, lse;
+} fovea_quality;
+bool fovea_attention_quality(const fovea_attention_options *options, fovea_quality *quality);
 
 /* Parameter checks that rows share. */
 fovea_status fovea_check_step(const fovea_problem *problem, fovea_message *message);

@@ -48,6 +48,12 @@ static double stored_element(const stored_row *row, int64_t d) {
     return row->scales ? value * element(row->scale, row->scales, d / row->group) : value;
 }
 
+void fovea_reference_key(const fovea_attention_call *call, const fovea_sequence *sequence,
+                         int64_t head, int64_t j, double *out) {
+    stored_row row = find_row(call, FOVEA_ATTENTION_K, sequence, head, j);
+    for (int64_t d = 0; d < call->head_size; d++) out[d] = stored_element(&row, d);
+}
+
 /* scale q k^T */
 static double product(const fovea_attention_call *call, const char *q, const stored_row *k) {
     double sum = 0;

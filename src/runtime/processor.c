@@ -16,6 +16,10 @@
 #if defined(__x86_64__)
     #include <cpuid.h>
 #endif
+#if defined(__aarch64__) && defined(__linux__)
+    #include <asm/hwcap.h>
+    #include <sys/auxv.h>
+#endif
 
 static const char *const tier_names[FOVEA_TIER_COUNT] = {"scalar", "avx2", "avx512", "amx", "neon"};
 
@@ -104,6 +108,9 @@ static void detect_model(fovea_processor *processor) {
 static void detect_features(fovea_processor *processor) {
     #if defined(__aarch64__)
     processor->tiers |= 1u << FOVEA_TIER_NEON;
+        #if defined(__linux__)
+    processor->neon_dot = (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+        #endif
     #endif
     (void)processor;
 }
@@ -155,6 +162,10 @@ static void cap_tiers(fovea_processor *processor) {
     fovea_tier cap;
     const char *name = getenv("FOVEA_TIER");
     if (name && fovea_tier_parse(name, &cap)) processor->tiers &= (2u << cap) - 1;
+    const char *extensions = getenv("FOVEA_EXTENSIONS");
+    if (!extensions || strcmp(extensions, "none") != 0) return;
+    processor->avx512_bf16 = processor->avx512_vnni = processor->avx512_fp16 = false;
+    processor->avx_vnni = processor->neon_dot = false;
 }
 
 static fovea_processor processor;

@@ -22,13 +22,15 @@ typedef struct fovea_processor {
     char vendor[16];
     int family, stepping, model_number;
     uint32_t tiers; /* bit fovea_tier: the machine has it and the system saves its registers */
-    bool avx512_bf16, avx512_vnni, avx512_fp16, avx_vnni;
+    bool avx512_bf16, avx512_vnni, avx512_fp16, avx_vnni; /* extensions of tiers */
+    bool neon_dot;                                        /* signed dot products of bytes */
     size_t l1_bytes, l2_bytes,
         l3_bytes; /* data caches that one core sees; typical values if unknown */
     int threads;  /* how many the affinity mask and the cgroup allow, at least 1 */
 } fovea_processor;
 
-/* Detected on the first call; thread-safe. FOVEA_TIER in the environment caps the tiers. */
+/* Detected on the first call; thread-safe. FOVEA_TIER in the environment caps the tiers;
+ * FOVEA_EXTENSIONS=none hides what stands in flags of its own above. */
 const fovea_processor *fovea_processor_get(void);
 
 const char *fovea_tier_name(fovea_tier tier); /* "avx512" */

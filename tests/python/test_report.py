@@ -366,3 +366,22 @@ def test_the_page_can_be_read_by_others(tmp_path):
     mask = os.umask(0)
     os.umask(mask)
     assert stat.S_IMODE((tmp_path / "report.html").stat().st_mode) == 0o666 & ~mask
+
+
+def test_approximate_arms_have_their_accuracy_and_are_never_the_best(tmp_path):
+    accuracy = {"elements": 64, "maximum": 3.5e-3, "mean": 5e-4, "cosine": 0.9999134,
+                "relative_l1": 1.3e-2, "rmse": 6.7e-4}
+    sage = row("cpu/avx512/sage-pv-i8", 1e-3, error=1.3e-2, bound=3e-2, bound_kind="quality",
+               flags=["approximate"], accuracy=accuracy)
+    content = document(sage, row("cpu/avx2/flash", 2e-3), row("cpu/avx2/textbook", 4e-3),
+                       row("peer/torch", 3e-3))
+    case = group_of(*content["rows"]).cases[0]
+    assert case.ours["arm"] == "cpu/avx2/flash"
+    assert case.ratio(sage, case.flash) == 2 and case.ratio(sage, case.textbook) == 4
+    words = words_of(page_of(tmp_path, content))
+    assert "0.9999134" in words and "relative L1" in words
+    broken = {**sage, "accuracy": {**accuracy, "cosine": "near"}}
+    path = tmp_path / "broken.json"
+    path.write_text(json.dumps(document(broken)))
+    with pytest.raises(DocumentError, match="accuracy.cosine"):
+        load(path)

@@ -118,6 +118,8 @@ def anything(value, where):
 COUNT = number(minimum=0)
 WHOLE = number(minimum=0, whole=True)
 SECONDS = number(above=0)
+ACCURACY = record({"elements": WHOLE, "maximum": COUNT, "mean": COUNT, "cosine": number(minimum=-1),
+                   "relative_l1": nullable(COUNT), "rmse": COUNT})
 
 ROW = record(
     {
@@ -133,7 +135,7 @@ ROW = record(
     {
         "reason": nullable(text), "bound_kind": nullable(text), "arithmetic": nullable(text),
         "p10": nullable(SECONDS), "p90": nullable(SECONDS), "outliers": nullable(WHOLE),
-        "block": nullable(mapping(fact(0))),
+        "block": nullable(mapping(fact(0))), "accuracy": nullable(ACCURACY),
     },
 )
 

@@ -38,6 +38,11 @@ def wrong(row):
     return not row["verified"] and not (row["error"] is None and row["bound"] is None)
 
 
+def approximate(row):
+    """Judged by its quality as a whole; never compared with exact arms as their equal."""
+    return "approximate" in row["flags"]
+
+
 def fastest(rows):
     return min(filter(ranked, rows), key=lambda row: row["median"], default=None)
 
@@ -59,15 +64,22 @@ class Case:
 
     def __post_init__(self):
         self.rows.sort(key=lambda row: (not ranked(row), row["median"] or 0, row["arm"]))
-        self.ours = fastest(row for row in self.rows if not row["peer"])
+        self.ours = fastest(row for row in self.rows if not row["peer"] and not approximate(row))
         self.peer = fastest(row for row in self.rows if row["peer"])
         self.numpy = fastest(row for row in self.rows if is_numpy(row))
+        self.approximate = any(map(approximate, self.rows))
+        self.flash = self.of_algorithm("flash")
+        self.textbook = self.of_algorithm("textbook")
         named = [row["ceiling"] for row in self.rows if row["ceiling"]]
         self.ceiling = self.ceilings[named[0]] if named else None
         if self.ceiling:
             self.counts_bytes = self.ceiling["unit"] == "B/s"
         else:
             self.counts_bytes = not any(row["flops"] for row in self.rows)
+
+    def of_algorithm(self, name):
+        return fastest(row for row in self.rows
+                       if not row["peer"] and row["arm"].endswith("/" + name))
 
     def rate(self, row):
         """In FLOP/s or B/s, whichever the case is bound by; None if it was not timed or counted."""

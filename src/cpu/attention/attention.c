@@ -20,7 +20,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 
-typedef enum algorithm { TEXTBOOK, FUSED, FLASH } algorithm;
+typedef enum algorithm { TEXTBOOK, FUSED, FLASH, SAGE } algorithm;
 
 enum { LISTS_MAX = 32 };
 
@@ -49,9 +49,11 @@ static int64_t round_up(int64_t x, int64_t multiple) {
 static int64_t keys_of_a_block(const fovea_attention_call *call, algorithm algorithm) {
     int64_t keys = (int64_t)fovea_processor_get()->l1_bytes / 2 / (TILE_ROWS * 4);
     keys = smaller(larger(keys, 48), 192) / 24 * 24;
+    if (algorithm == SAGE) keys = 128; /* one chunk: a scale of values ends there */
     if (call->options->block_keys > 0) keys = call->options->block_keys;
     if (algorithm == FUSED) keys = call->key_length;
-    return larger(smaller(keys, call->key_length), 1);
+    keys = larger(smaller(keys, call->key_length), 1);
+    return algorithm == SAGE ? round_up(keys, 4) : keys; /* whole words of packed weights */
 }
 
 /* Queries and outputs of a superblock in half of L2; fewer rows where the threads would run out of items. */
@@ -78,7 +80,7 @@ static const pair_kernels *pairs_that_serve(const fovea_attention_call *call, al
     bool bf16 =
         call->q.dtype == FOVEA_BF16 && call->k.dtype == FOVEA_BF16 && call->v.dtype == FOVEA_BF16;
     bool scaled = (float)(call->scale * LOG2E) != 0;
-    return bf16 && scaled && algorithm != TEXTBOOK ? find_pair_kernels() : NULL;
+    return bf16 && scaled && algorithm != TEXTBOOK && algorithm != SAGE ? find_pair_kernels() : NULL;
 }
 
 /* Values are read a row a key, over and over. Rows 2 KiB apart or more share few sets of L1 and take
@@ -124,7 +126,7 @@ static plan make_plan(const fovea_attention_call *call, algorithm algorithm, int
     p.items = p.superblocks * call->batch * call->key_heads;
     if (p.items < p.threads) p.threads = (int)larger(p.items, 1);
     p.lists = (int)smaller(p.threads, LISTS_MAX);
-    p.convert_keys = needs_conversion(call, &call->k, p.pairs);
+    p.convert_keys = algorithm != SAGE && needs_conversion(call, &call->k, p.pairs);
     p.convert_values =
         p.pairs || needs_conversion(call, &call->v, false) || values_are_far(call, p.block_rows);
     p.head_words = p.pairs ? words_of(call->head_size) : call->head_size;
@@ -704,6 +706,7 @@ static bool serves_split(const fovea_problem *problem, char *reason, size_t size
 
 /* Here, because it shares rows, segments and dropout with what stands above. */
 #include "cpu/attention/backward.h"
+#include "cpu/attention/sage.h"
 
 #if defined(FOVEA_TIER_AVX512)
     #define TIER FOVEA_TIER_AVX512
@@ -727,6 +730,7 @@ static bool serves_split(const fovea_problem *problem, char *reason, size_t size
 #define NOTE_flash PAIRS_NOTE
 #define NOTE_fused PAIRS_NOTE
 #define NOTE_textbook NULL
+#define NOTE_sage SAGE_NOTE
 #define FLOATS (1u << FOVEA_F32 | 1u << FOVEA_F16 | 1u << FOVEA_BF16)
 #define ROW(algorithm)                                                                             \
     {                                                                                              \
@@ -755,6 +759,7 @@ const fovea_implementation FOVEA_TIERED(fovea_cpu_attention)[] = {ROW(flash),
                                                                    .workspace = workspace_backward,
                                                                    .run = run_backward,
                                                                    .cost = cost_backward},
+                                                                  ROW(sage),
                                                                   {.kernel = "attention_merge",
                                                                    .name = NAME("direct"),
                                                                    .dtypes = FLOATS,

@@ -1,0 +1,631 @@
+/* sage: flash attention with q k^T in integers (Zhang et al., SageAttention, 2024), and p v in f32, bf16 or integers.
+ *
+ * k is smoothed: its mean over the keys of the sequence and head is taken away, which shifts all scores of a row alike. The
+ * shift, q mean, is given back when scores become floats, in the same multiply-add that scales them, so that softcap, sinks
+ * and lse see the true scores. q and k are then rounded to 8 bits, absmax / 127 being one, in groups of rows (`granularity`):
+ *     block   the query rows of a tile (16 to 64, with the tier); 64 keys
+ *     warp    the query rows of a vector; 16 keys
+ *     thread  each query row, which is a lane of its own; each key
+ * Scales are applied a row and a key whatever the groups, so that the finest costs no more.
+ *
+ * Weights in 8 bits are relative to the largest of their row in the block of keys; values have a scale a column for every 128
+ * keys; the product of a block starts from 0 in i32 and joins an f32 sum.
+ *
+ * Before the items of flash run, all keys and values of the call are quantised once into the workspace, chunk by chunk: what
+ * is read of k, v twice, and written once.
+ */
+#ifndef FOVEA_CPU_ATTENTION_SAGE_H
+#define FOVEA_CPU_ATTENTION_SAGE_H
+
+#include "cpu/attention/attention_tile.h"
+#include "cpu/attention/sage_kernels.h"
+
+enum { CHUNK_KEYS = 128, BLOCK_GROUP_KEYS = 64, WARP_GROUP_KEYS = 16 };
+static const float smallest_absmax = 1e-30f; /* 127 divided by it is finite */
+
+extern const sage_kernels FOVEA_TIERED(fovea_sage_kernels);
+#if defined(FOVEA_TIER_AVX512)
+extern const sage_kernels fovea_sage_kernels_avx512_vnni, fovea_sage_kernels_avx512_bf16;
+#elif defined(FOVEA_TIER_AVX2)
+extern const sage_kernels fovea_sage_kernels_avx2_vnni;
+#elif defined(FOVEA_TIER_NEON)
+extern const sage_kernels fovea_sage_kernels_neon_dot;
+#endif
+
+/* The best that the processor has. */
+static const sage_kernels *find_sage_kernels(void) {
+    const fovea_processor *processor = fovea_processor_get();
+    (void)processor;
+#if defined(FOVEA_TIER_AVX512)
+    if (processor->avx512_vnni && processor->avx512_bf16) return &fovea_sage_kernels_avx512_bf16;
+    if (processor->avx512_vnni) return &fovea_sage_kernels_avx512_vnni;
+#elif defined(FOVEA_TIER_AVX2)
+    if (processor->avx_vnni) return &fovea_sage_kernels_avx2_vnni;
+#elif defined(FOVEA_TIER_NEON)
+    if (processor->neon_dot) return &fovea_sage_kernels_neon_dot;
+#endif
+    return &FOVEA_TIERED(fovea_sage_kernels);
+}
+
+#if defined(FOVEA_TIER_AVX512)
+    #define SAGE_NOTE "products of bytes by AVX-512 VNNI and of bf16 by AVX-512 BF16, where present"
+#elif defined(FOVEA_TIER_AVX2)
+    #define SAGE_NOTE "products of bytes by AVX-VNNI where the processor has it"
+#elif defined(FOVEA_TIER_NEON)
+    #define SAGE_NOTE "products of bytes by the dot product extension where present"
+#else
+    #define SAGE_NOTE NULL
+#endif
+
+/* ---- Plan ---------------------------------------------------------------------------------------- */
+
+/* Where the parts of the workspace begin, in bytes. The keys of all sequences of a key head stand
+ * one after another, each sequence at a multiple of CHUNK_KEYS: `positions` in all. */
+typedef struct sage_plan {
+    plan items;
+    const sage_kernels *kernels;
+    const fovea_attention_call *call;
+    char *workspace;
+    bool integer_values, bf16_values, smooth;
+    int value_elements; /* keys in a word of values */
+    int64_t words;      /* of a row of q or k */
+    int64_t group_keys, positions, chunks;
+    int64_t slice_floats; /* of a thread, for scales of rows and for quantising */
+    size_t slices, starts, keys, key_scales, key_starts, means, sums, values, value_scales, bytes;
+} sage_plan;
+
+static size_t reserve(size_t *used, int64_t count, size_t size) {
+    size_t at = *used;
+    *used = (at + (size_t)count * size + 63) / 64 * 64;
+    return at;
+}
+
+static int64_t padded_keys(const fovea_attention_call *call, int64_t batch) {
+    return round_up(fovea_attention_sequence(call, batch).key_count, CHUNK_KEYS);
+}
+
+static int64_t group_of_keys(const fovea_attention_options *options) {
+    if (options->granularity == FOVEA_ATTENTION_GRANULARITY_BLOCK) return BLOCK_GROUP_KEYS;
+    return options->granularity == FOVEA_ATTENTION_GRANULARITY_WARP ? WARP_GROUP_KEYS : 1;
+}
+
+static void place_parts(sage_plan *p, int threads) {
+    const fovea_attention_call *call = p->call;
+    int64_t heads = call->key_heads, size = call->head_size, columns = call->value_size;
+    bool packed = p->integer_values || p->bf16_values;
+    size_t used = (size_t)p->items.threads * p->items.slice_floats * sizeof(float);
+    p->slices = reserve(&used, 0, 1);
+    reserve(&used, threads, (size_t)p->slice_floats * sizeof(float));
+    p->starts = reserve(&used, call->batch + 1, sizeof(int64_t));
+    p->keys = reserve(&used, heads * p->positions, (size_t)p->words * 4);
+    p->key_scales = reserve(&used, heads * p->positions, 4);
+    p->key_starts = reserve(&used, heads * p->positions, 4);
+    p->means = reserve(&used, p->smooth ? heads * call->batch : 0, (size_t)size * 4);
+    p->sums = reserve(&used, p->smooth ? heads * p->chunks : 0, (size_t)size * 4);
+    p->values =
+        reserve(&used, packed ? heads * p->positions / p->value_elements : 0, (size_t)columns * 4);
+    p->value_scales =
+        reserve(&used, p->integer_values ? heads * p->chunks : 0, (size_t)columns * 4);
+    p->bytes = used;
+}
+
+static sage_plan make_sage_plan(const fovea_attention_call *call, int threads) {
+    sage_plan p = {.kernels = find_sage_kernels(), .call = call};
+    int product = call->options->pv;
+    p.integer_values = product == FOVEA_ATTENTION_PV_I8;
+    p.bf16_values = product == FOVEA_ATTENTION_PV_BF16;
+    p.smooth = call->options->smooth_k;
+    p.value_elements = p.bf16_values ? 2 : p.kernels->elements;
+    p.words = divide_up(call->head_size, p.kernels->elements);
+    p.group_keys = group_of_keys(call->options);
+    for (int64_t b = 0; b < call->batch; b++) p.positions += padded_keys(call, b);
+    p.chunks = p.positions / CHUNK_KEYS;
+    p.items = make_plan(call, SAGE, threads);
+    int64_t wide = larger(p.words * p.kernels->elements, call->head_size);
+    p.slice_floats = round_up(larger(larger(BLOCK_GROUP_KEYS * wide, CHUNK_KEYS * call->value_size),
+                                     2 * p.items.block_rows),
+                              16);
+    place_parts(&p, p.items.threads);
+    return p;
+}
+
+/* A head of a sequence, in the workspace. */
+typedef struct sage_head {
+    int64_t first; /* position of its key 0 */
+    sage_keys keys;
+    const float *mean;
+    const int32_t *values;
+    const float *value_scales; /* of the chunk of its key 0 */
+} sage_head;
+
+static sage_head head_of(const sage_plan *p, int64_t batch, int64_t key_head) {
+    const int64_t *starts = (const int64_t *)(void *)(p->workspace + p->starts);
+    int64_t columns = p->call->value_size, first = key_head * p->positions + starts[batch];
+    const float *scales = (const float *)(void *)(p->workspace + p->key_scales);
+    const int32_t *sums = (const int32_t *)(void *)(p->workspace + p->key_starts);
+    const int32_t *keys = (const int32_t *)(void *)(p->workspace + p->keys);
+    const float *means = (const float *)(void *)(p->workspace + p->means);
+    return (sage_head){.first = first,
+                       .keys = {keys + first * p->words, p->words, scales + first, sums + first},
+                       .mean = means + (batch * p->call->key_heads + key_head) * p->call->head_size,
+                       .values = (const int32_t *)(void *)(p->workspace + p->values) +
+                                 first / p->value_elements * columns,
+                       .value_scales = (const float *)(void *)(p->workspace + p->value_scales) +
+                                       first / CHUNK_KEYS * columns};
+}
+
+/* ---- Keys and values into the workspace ------------------------------------------------------------ */
+
+/* A chunk of one sequence and key head. */
+typedef struct sage_chunk {
+    fovea_sequence sequence;
+    int64_t key_head, number; /* number: among all of all heads */
+    int64_t key, count;       /* its first key; how many are left there, at most CHUNK_KEYS */
+    sage_head head;
+} sage_chunk;
+
+static sage_chunk chunk_of(const sage_plan *p, int64_t number) {
+    const int64_t *starts = (const int64_t *)(void *)(p->workspace + p->starts);
+    int64_t position = number % p->chunks * CHUNK_KEYS, low = 0, high = p->call->batch - 1;
+    while (low < high) { /* the last sequence that begins at or before it, and is not empty */
+        int64_t middle = (low + high + 1) / 2;
+        if (starts[middle] <= position)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    sage_chunk chunk = {.sequence = fovea_attention_sequence(p->call, low),
+                        .key_head = number / p->chunks,
+                        .number = number,
+                        .key = position - starts[low]};
+    chunk.count = smaller(chunk.sequence.key_count - chunk.key, CHUNK_KEYS);
+    chunk.head = head_of(p, low, chunk.key_head);
+    return chunk;
+}
+
+static void row_of_chunk(const sage_plan *p, const sage_chunk *chunk, const fovea_view *view,
+                         int64_t row, float *out) {
+    convert_row(fovea_key_row(p->call, view, &chunk->sequence, chunk->key_head, chunk->key + row),
+                view->dtype, view->stride[3], view->shape[3], out);
+    scale_row(p->call, view, &chunk->sequence, chunk->key_head, chunk->key + row, out);
+}
+
+/* The chunk's part of the mean. */
+static void sum_chunk(const sage_plan *p, int64_t number, float *buffer) {
+    sage_chunk chunk = chunk_of(p, number);
+    int64_t size = p->call->head_size;
+    float *sum = (float *)(void *)(p->workspace + p->sums) + number * size;
+    vf share = vf_set1(1 / (float)chunk.sequence.key_count);
+    memset(sum, 0, (size_t)size * sizeof *sum);
+    for (int64_t j = 0; j < chunk.count; j++) {
+        row_of_chunk(p, &chunk, &p->call->k, j, buffer);
+        for (int64_t d = 0; d < size; d += VF_WIDTH) {
+            size_t n = (size_t)smaller(size - d, VF_WIDTH);
+            vf_store_n(sum + d, vf_fma(vf_load_n(buffer + d, n), share, vf_load_n(sum + d, n)), n);
+        }
+    }
+}
+
+/* Item: a sequence and key head. */
+static void add_sums(const sage_plan *p, int64_t item, float *buffer) {
+    int64_t size = p->call->head_size, batch = item / p->call->key_heads;
+    (void)buffer;
+    sage_head head = head_of(p, batch, item % p->call->key_heads);
+    const float *sums =
+        (const float *)(void *)(p->workspace + p->sums) + head.first / CHUNK_KEYS * size;
+    float *mean = (float *)(void *)(p->workspace + p->means) + item * size;
+    int64_t chunks = padded_keys(p->call, batch) / CHUNK_KEYS;
+    memset(mean, 0, (size_t)size * sizeof *mean);
+    for (int64_t c = 0; c < chunks; c++, sums += size)
+        for (int64_t d = 0; d < size; d += VF_WIDTH) {
+            size_t n = (size_t)smaller(size - d, VF_WIDTH);
+            vf_store_n(mean + d, vf_add(vf_load_n(mean + d, n), vf_load_n(sums + d, n)), n);
+        }
+}
+
+/* k - mean of one key as floats, zeros up to `wide`. Returns its largest magnitude, or NaN if an
+ * element is not finite. */
+static float smooth_key(const sage_plan *p, const sage_chunk *chunk, int64_t row, int64_t wide,
+                        float *out) {
+    int64_t size = p->call->head_size;
+    vf largest = vf_set1(0), bad = vf_set1(0);
+    row_of_chunk(p, chunk, &p->call->k, row, out);
+    for (int64_t d = 0; d < size; d += VF_WIDTH) {
+        size_t n = (size_t)smaller(size - d, VF_WIDTH);
+        vf x = vf_load_n(out + d, n);
+        if (p->smooth) x = vf_sub(x, vf_load_n(chunk->head.mean + d, n));
+        largest = vf_max(vf_abs(x), largest);
+        bad = vf_fma(x, vf_set1(0), bad);
+        vf_store_n(out + d, x, n);
+    }
+    for (int64_t d = size; d < wide; d++) out[d] = 0;
+    return isnan(vf_reduce_add(bad)) ? NAN : vf_reduce_max(largest);
+}
+
+/* Word i of a row holds elements i, i + words, i + 2 words, ...: q is packed alike. */
+static void pack_key(const sage_plan *p, const float *key, float inverse, int32_t *words,
+                     int32_t *start) {
+    const int elements = p->kernels->elements;
+    vi sum = vi_set1(0);
+    vf factor = vf_set1(inverse);
+    for (int64_t i = 0; i < p->words; i += VF_WIDTH) {
+        size_t n = (size_t)smaller(p->words - i, VF_WIDTH);
+        vi word = vi_set1(0);
+        for (int e = elements - 1; e >= 0; e--) {
+            vi x = vi_from_vf(vf_mul(vf_load_n(key + e * p->words + i, n), factor));
+            sum = vi_add(sum, x);
+            word = elements == 4 ? vi_or(vi_shl(word, 8), vi_and(x, vi_set1(0xff)))
+                                 : vi_or(vi_shl(word, 16), vi_and(x, vi_set1(0xffff)));
+        }
+        vi_store_n(words + i, word, n);
+    }
+    *start = -p->kernels->offset * (int32_t)vf_reduce_add(vf_from_vi(sum));
+}
+
+static void quantise_keys(const sage_plan *p, const sage_chunk *chunk, float *buffer) {
+    int64_t wide = larger(p->words * p->kernels->elements, p->call->head_size);
+    int32_t *words =
+        (int32_t *)(void *)(p->workspace + p->keys) + chunk->number * CHUNK_KEYS * p->words;
+    float *scales = (float *)(void *)(p->workspace + p->key_scales) + chunk->number * CHUNK_KEYS;
+    int32_t *starts =
+        (int32_t *)(void *)(p->workspace + p->key_starts) + chunk->number * CHUNK_KEYS;
+    for (int64_t first = 0; first < chunk->count; first += p->group_keys) {
+        int64_t count = smaller(chunk->count - first, p->group_keys);
+        float largest = smallest_absmax, rows[BLOCK_GROUP_KEYS];
+        for (int64_t j = 0; j < count; j++) {
+            rows[j] = smooth_key(p, chunk, first + j, wide, buffer + j * wide);
+            if (rows[j] > largest) largest = rows[j];
+        }
+        for (int64_t j = 0; j < count; j++) {
+            bool bad = isnan(rows[j]);
+            if (bad) memset(buffer + j * wide, 0, (size_t)wide * sizeof *buffer);
+            pack_key(p, buffer + j * wide, 127 / largest, words + (first + j) * p->words,
+                     starts + first + j);
+            scales[first + j] = bad ? NAN : largest / 127;
+        }
+    }
+}
+
+/* Columns [d, d + n) of the chunk's values, `buffer` rows of them, as words of integers. */
+static void quantise_columns(const sage_plan *p, const float *buffer, int64_t d, size_t n,
+                             int32_t *words, float *scales) {
+    const int elements = p->value_elements;
+    int64_t columns = p->call->value_size;
+    vf largest = vf_set1(smallest_absmax), bad = vf_set1(0);
+    for (int64_t j = 0; j < CHUNK_KEYS; j++) {
+        vf x = vf_load_n(buffer + j * columns + d, n);
+        largest = vf_max(vf_abs(x), largest);
+        bad = vf_fma(x, vf_set1(0), bad);
+    }
+    vm wrong = vf_unordered(bad, bad);
+    vf inverse = vf_div(vf_set1(127), largest);
+    vf scale = vf_select(wrong, vf_set1(NAN), vf_mul(largest, vf_set1(1 / 127.0f)));
+    for (int64_t j = 0; j < CHUNK_KEYS; j += elements) {
+        vi word = vi_set1(0);
+        for (int e = elements - 1; e >= 0; e--) {
+            vf x = vf_mul(vf_load_n(buffer + (j + e) * columns + d, n), inverse);
+            vi integer = vi_from_vf(vf_select(wrong, vf_set1(0), x));
+            word = elements == 4 ? vi_or(vi_shl(word, 8), vi_and(integer, vi_set1(0xff)))
+                                 : vi_or(vi_shl(word, 16), vi_and(integer, vi_set1(0xffff)));
+        }
+        vi_store_n(words + j / elements * columns + d, word, n);
+    }
+    vf_store_n(scales + d, scale, n);
+}
+
+static void halve_columns(const sage_plan *p, const float *buffer, int64_t d, size_t n,
+                          int32_t *words) {
+    int64_t columns = p->call->value_size;
+    for (int64_t j = 0; j < CHUNK_KEYS; j += 2) {
+        uint16_t halves[2][VF_WIDTH] = {{0}};
+        int32_t pairs[VF_WIDTH];
+        for (int e = 0; e < 2; e++)
+            vf_store_bf16(halves[e], vf_load_n(buffer + (j + e) * columns + d, n));
+        for (int i = 0; i < VF_WIDTH; i++)
+            pairs[i] = (int32_t)(halves[0][i] | (uint32_t)halves[1][i] << 16);
+        vi_store_n(words + j / 2 * columns + d, vi_load(pairs), n);
+    }
+}
+
+static void quantise_values(const sage_plan *p, const sage_chunk *chunk, float *buffer) {
+    int64_t columns = p->call->value_size;
+    int32_t *words = (int32_t *)(void *)(p->workspace + p->values) +
+                     chunk->number * CHUNK_KEYS / p->value_elements * columns;
+    float *scales = (float *)(void *)(p->workspace + p->value_scales) + chunk->number * columns;
+    for (int64_t j = 0; j < chunk->count; j++)
+        row_of_chunk(p, chunk, &p->call->v, j, buffer + j * columns);
+    memset(buffer + chunk->count * columns, 0,
+           (size_t)((CHUNK_KEYS - chunk->count) * columns) * sizeof *buffer);
+    for (int64_t d = 0; d < columns; d += VF_WIDTH) {
+        size_t n = (size_t)smaller(columns - d, VF_WIDTH);
+        if (p->integer_values)
+            quantise_columns(p, buffer, d, n, words, scales);
+        else
+            halve_columns(p, buffer, d, n, words);
+    }
+}
+
+static void quantise_chunk(const sage_plan *p, int64_t number, float *buffer) {
+    sage_chunk chunk = chunk_of(p, number);
+    quantise_keys(p, &chunk, buffer);
+    if (p->integer_values || p->bf16_values) quantise_values(p, &chunk, buffer);
+}
+
+/* ---- Queries of a tile ------------------------------------------------------------------------------- */
+
+/* The tile of flash with what its rows are scaled and shifted by. */
+typedef struct sage_tile {
+    tile rows;
+    float *scale, *shift;
+} sage_tile;
+
+/* Largest magnitudes that the rows of each vector share; `bad` rows have none. */
+static void share_largest(const sage_plan *p, int vectors, float *largest) {
+    int granularity = p->call->options->granularity;
+    if (granularity == FOVEA_ATTENTION_GRANULARITY_THREAD) return;
+    int64_t group = granularity == FOVEA_ATTENTION_GRANULARITY_WARP ? 1 : vectors;
+    for (int64_t first = 0; first < vectors; first += group) {
+        float most = 0;
+        for (int64_t v = first; v < first + group; v++)
+            most = fmaxf(most, vf_reduce_max(vf_load(largest + v * VF_WIDTH)));
+        for (int64_t v = first; v < first + group; v++)
+            vf_store(largest + v * VF_WIDTH, vf_set1(most));
+    }
+}
+
+/* Measures the rows of one vector: `scale` gets their largest magnitudes, 0 for rows that are not finite, and `shift` what
+ * smoothing took from their scores, NaN for these. */
+static void measure_rows(const sage_plan *p, const float *q, const float *mean, float *scale,
+                         float *shift) {
+    vf largest = vf_set1(0), bad = vf_set1(0), product = vf_set1(0);
+    for (int64_t d = 0; d < p->call->head_size; d++, q += TILE_ROWS) {
+        vf x = vf_load(q);
+        largest = vf_max(vf_abs(x), largest);
+        bad = vf_fma(x, vf_set1(0), bad);
+        if (p->smooth) product = vf_fma(x, vf_set1(mean[d]), product);
+    }
+    vm wrong = vf_unordered(bad, bad);
+    vf_store(scale, vf_select(wrong, vf_set1(0), largest));
+    vf_store(shift, vf_select(wrong, vf_set1(NAN), product));
+}
+
+/* In place: line i of words overwrites line i of floats, the first of those it is made of. */
+static void pack_rows_of_vector(const sage_plan *p, float *q, vf inverse, vm wrong) {
+    const int elements = p->kernels->elements;
+    const vi offset = vi_set1(p->kernels->offset);
+    for (int64_t i = 0; i < p->words; i++) {
+        vi word = vi_set1(0);
+        for (int e = elements - 1; e >= 0; e--) {
+            int64_t d = e * p->words + i;
+            vf x =
+                d < p->call->head_size ? vf_mul(vf_load(q + d * TILE_ROWS), inverse) : vf_set1(0);
+            vi integer = vi_add(vi_from_vf(vf_select(wrong, vf_set1(0), x)), offset);
+            word = elements == 4 ? vi_or(vi_shl(word, 8), vi_and(integer, vi_set1(0xff)))
+                                 : vi_or(vi_shl(word, 16), vi_and(integer, vi_set1(0xffff)));
+        }
+        vf_store(q + i * TILE_ROWS, vi_as_vf(word));
+    }
+}
+
+static void sage_tile_begin(const sage_plan *p, const tile_context *at, const float *mean,
+                            sage_tile *t) {
+    tile *rows = &t->rows;
+    tile_begin(at, rows);
+    for (int v = 0; v < rows->vectors; v++)
+        measure_rows(p, rows->q + v * VF_WIDTH, mean, t->scale + v * VF_WIDTH,
+                     t->shift + v * VF_WIDTH);
+    share_largest(p, rows->vectors, t->scale);
+    for (int v = 0; v < rows->vectors; v++) {
+        float *scale = t->scale + v * VF_WIDTH;
+        vf shift = vf_load(t->shift + v * VF_WIDTH);
+        vf largest = vf_max(vf_load(scale), vf_set1(smallest_absmax));
+        pack_rows_of_vector(p, rows->q + v * VF_WIDTH, vf_div(vf_set1(127), largest),
+                            vf_unordered(shift, shift));
+        vf_store(scale, vf_mul(largest, vf_set1(1 / 127.0f)));
+    }
+}
+
+/* ---- One tile, one block of keys --------------------------------------------------------------------- */
+
+static void sage_scores(const sage_plan *p, const sage_tile *t, const sage_head *head,
+                        const segment *segments, int count, int64_t key, float *s, float *maximum) {
+    for (int v = 0; v < t->rows.vectors; v++) vf_store(maximum + v * VF_WIDTH, NEGATIVE_INFINITY);
+    for (int i = 0; i < count; i++) {
+        const segment *g = &segments[i];
+        if (g->vectors == 0) continue;
+        int64_t lane = g->vector * VF_WIDTH, first = key + g->start;
+        sage_keys k = head->keys;
+        k.data += first * k.words, k.scale += first, k.start += first;
+        p->kernels->scores(g->vectors, g->keys, &k, t->rows.q + lane, TILE_ROWS, t->scale + lane,
+                           t->shift + lane, s + g->start * TILE_ROWS + lane, maximum + lane);
+    }
+}
+
+/* Weights relative to the block's maxima; `factor` gets what makes them relative to the references, and the rows' sums take
+ * the block's in. */
+static void weigh_block(const sage_plan *p, const tile_context *at, tile *t, float *s, int64_t key,
+                        int64_t keys, const float *maximum, float *factor) {
+    float reference[TILE_ROWS], shift[TILE_ROWS], block_sum[TILE_ROWS];
+    float most = p->integer_values ? p->kernels->weight_max : 1;
+    void (*weights)(int, int64_t, int64_t, float *, const float *, float *, bool) =
+        p->integer_values ? p->kernels->integer_weights : p->kernels->bf16_weights;
+    bool dropped = at->call->options->dropout > 0;
+    move_references(t, maximum, at->unit, at->call->value_size, reference);
+    for (int v = 0; v < t->vectors; v++) {
+        vf largest = vf_load(maximum + v * VF_WIDTH);
+        vf base = vf_select(vf_eq(largest, NEGATIVE_INFINITY), vf_set1(0), largest);
+        vf ratio = vf_exp2_softmax(vf_sub(largest, vf_load(reference + v * VF_WIDTH)));
+        vf_store(shift + v * VF_WIDTH, vf_sub(base, vf_set1(log2f(most))));
+        vf_store(factor + v * VF_WIDTH, vf_mul(ratio, vf_set1(1 / most)));
+    }
+    if (dropped) {
+        micro[t->vectors].exponentials(keys, TILE_ROWS, s, shift, block_sum);
+        drop_elements(at, t, s, key, keys);
+    }
+    weights(t->vectors, keys, TILE_ROWS, s, shift, block_sum, dropped);
+    for (int v = 0; v < t->vectors; v++) {
+        float *sum = t->sum + v * VF_WIDTH;
+        vf_store(sum, vf_fma(vf_load(block_sum + v * VF_WIDTH), vf_load(factor + v * VF_WIDTH),
+                             vf_load(sum)));
+    }
+}
+
+/* Values have scales of their own in each chunk, so integers are added within one only. */
+static void add_packed_values(const sage_plan *p, tile *t, const sage_head *head, const float *s,
+                              int64_t key, int64_t keys, const float *factor) {
+    int64_t columns = p->call->value_size, elements = p->value_elements;
+    int64_t chunk = p->integer_values ? CHUNK_KEYS : INT64_MAX;
+    for (int64_t j = key; j < key + keys;) {
+        int64_t end = smaller(key + keys, j / chunk * chunk + chunk);
+        int64_t steps = divide_up(end - j, elements);
+        const float *line = s + (j - key) / elements * TILE_ROWS;
+        const int32_t *values = head->values + j / elements * columns;
+        const float *scales = head->value_scales + j / CHUNK_KEYS * columns;
+        (p->integer_values ? p->kernels->integer_values : p->kernels->bf16_values)(
+            t->vectors, steps, columns, line, TILE_ROWS, values, scales, factor, t->out);
+        j = end;
+    }
+}
+
+static void sage_block(const sage_plan *p, const tile_context *at, sage_tile *t,
+                       const sage_head *head, rows_of_block v, int64_t key, int64_t keys,
+                       float *s) {
+    float maximum[TILE_ROWS], factor[TILE_ROWS];
+    tile *rows = &t->rows;
+    segment segments[2 * TILE_VECTORS + 1] = {{0, keys, 0, rows->vectors}};
+    bool edge = key < rows->full_low || key + keys > rows->full_high;
+    int count = edge ? cut_segments(rows, key, keys, 1, segments) : 1;
+    sage_scores(p, t, head, segments, count, key, s, maximum);
+    if (at->general) change_scores(at, rows, s, key, keys);
+    if (at->general || edge) limit_scores(rows, s, key, keys, maximum);
+    if (p->integer_values || p->bf16_values) {
+        if (!rows->started)
+            memset(rows->out, 0, (size_t)(at->call->value_size * TILE_ROWS) * sizeof(float));
+        weigh_block(p, at, rows, s, key, keys, maximum, factor);
+        rows->started = true;
+        add_packed_values(p, rows, head, s, key, keys, factor);
+        return;
+    }
+    softmax_block(at, rows, s, keys, maximum);
+    if (at->call->options->dropout > 0) drop_elements(at, rows, s, key, keys);
+    add_values(at, rows, segments, count, v, s);
+}
+
+/* ---- Work items --------------------------------------------------------------------------------------- */
+
+static void sage_superblock(const sage_plan *p, int64_t item, const slice *s, float *scales) {
+    enum { WORD = 4 }; /* blocks begin at whole words of any packing */
+    sage_tile tiles[512 / TILE_ROWS + 1];
+    const fovea_attention_call *call = p->call;
+    bool floats = !p->integer_values && !p->bf16_values;
+    int64_t first_row, rows, low = INT64_MAX, high = 0;
+    tile_context at = item_context(&p->items, call, item, &first_row, &rows);
+    sage_head head = head_of(p, at.sequence.batch, at.key_head);
+    int count = 0;
+    for (int64_t row = 0; row < rows; row += TILE_ROWS, count++) {
+        sage_tile *t = &tiles[count];
+        t->rows = superblock_tile(&p->items, &at, s, first_row + row, rows - row, count);
+        t->scale = scales + 2 * count * TILE_ROWS, t->shift = t->scale + TILE_ROWS;
+        sage_tile_begin(p, &at, head.mean, t);
+        t->rows.low = t->rows.low / WORD * WORD;
+        low = smaller(low, t->rows.low), high = larger(high, t->rows.high);
+    }
+    int64_t keys = p->items.block_keys;
+    for (int64_t block = low / keys * keys; block < high; block += keys) {
+        int64_t start = larger(block, low), end = smaller(block + keys, high);
+        rows_of_block v = {0};
+        if (floats)
+            v = fetch_rows(&at, &call->v, p->items.convert_values, start, end - start, s->values);
+        for (int i = 0; i < count; i++) {
+            int64_t a = larger(start, tiles[i].rows.low), b = smaller(end, tiles[i].rows.high);
+            if (a >= b) continue;
+            rows_of_block tile_v = v;
+            if (v.data) tile_v.data = (const float *)v.data + (a - start) * v.stride;
+            sage_block(p, &at, &tiles[i], &head, tile_v, a, b - a, s->scores);
+        }
+    }
+    for (int i = 0; i < count; i++) tile_finish(&at, &tiles[i].rows);
+}
+
+/* ---- Running ------------------------------------------------------------------------------------------ */
+
+typedef void sage_phase(const sage_plan *p, int64_t item, float *buffer);
+
+static int sage_drain(const sage_plan *p, int64_t items, sage_phase *run) {
+    atomic_llong next = 0;
+    int threads = (int)larger(smaller(items, p->items.threads), 1), used = 1;
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        int thread = omp_get_thread_num();
+        slice s = thread_slice(&p->items, p->workspace, thread);
+        float *buffer = (float *)(void *)(p->workspace + p->slices) + thread * p->slice_floats;
+#pragma omp single nowait
+        used = omp_get_num_threads();
+        for (;;) {
+            int64_t item = atomic_fetch_add_explicit(&next, 1, memory_order_relaxed);
+            if (item >= items) break;
+            if (run)
+                run(p, item, buffer);
+            else
+                sage_superblock(p, item, &s, buffer);
+        }
+    }
+    return used;
+}
+
+static fovea_status run_sage(const fovea_problem *problem, fovea_run *run) {
+    fovea_attention_call call;
+    fovea_attention_describe(problem, &call);
+    sage_plan p = make_sage_plan(&call, run->threads);
+    p.workspace = run->workspace;
+    int64_t *starts = (int64_t *)(void *)(p.workspace + p.starts);
+    for (int64_t b = starts[0] = 0; b < call.batch; b++)
+        starts[b + 1] = starts[b] + padded_keys(&call, b);
+    if (p.smooth) {
+        sage_drain(&p, call.key_heads * p.chunks, sum_chunk);
+        sage_drain(&p, call.key_heads * call.batch, add_sums);
+    }
+    sage_drain(&p, call.key_heads * p.chunks, quantise_chunk);
+    run->block_rows = p.items.block_rows, run->block_keys = p.items.block_keys;
+    run->threads = sage_drain(&p, p.items.items, NULL);
+    return FOVEA_OK;
+}
+
+static size_t workspace_sage(const fovea_problem *problem, int threads) {
+    fovea_attention_call call;
+    fovea_attention_describe(problem, &call);
+    double bytes = (double)call.batch * (double)call.key_heads *
+                   (double)(call.key_length + CHUNK_KEYS) *
+                   (double)(call.head_size + call.value_size + 16) * 16;
+    if (bytes > 0x1p62) return SIZE_MAX;
+    return make_sage_plan(&call, threads).bytes;
+}
+
+static bool serves_sage(const fovea_problem *problem, char *reason, size_t size) {
+    const fovea_attention_options *options = problem->options;
+    if (options->algorithm != FOVEA_ATTENTION_ALGORITHM_SAGE) {
+        snprintf(reason, size, "it is approximate and runs only where algorithm=sage asks for it");
+        return false;
+    }
+    fovea_attention_call call;
+    fovea_attention_describe(problem, &call);
+    if (call.head_size > 1 << 16) {
+        snprintf(reason, size, "it sums products of bytes in 32 bits: D %lld, at most 65536",
+                 (long long)call.head_size);
+        return false;
+    }
+    if (options->pv == FOVEA_ATTENTION_PV_BF16 && !find_sage_kernels()->bf16) {
+        snprintf(reason, size, "pv=bf16: it has no product of bf16 on this processor");
+        return false;
+    }
+    return serves(problem, reason, size, FOVEA_ATTENTION_ALGORITHM_SAGE);
+}
+
+static double cost_sage(const fovea_problem *problem, int threads, double flops, double bandwidth) {
+    /* q k and p v at twice to four times the rate of floats. */
+    const fovea_attention_options *options = problem->options;
+    double faster = options->pv == FOVEA_ATTENTION_PV_I8 ? 2.5 : 1.5;
+    return cost(problem, threads, flops * faster, bandwidth, FLASH);
+}
+
+#endif
