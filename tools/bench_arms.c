@@ -33,7 +33,8 @@ typedef struct arm {
     fovea_timings *timings;
     const fovea_implementation *implementation; /* or */
     fovea_bench_peer *peer;
-    double estimate, used; /* seconds: a call; all its turns */
+    int64_t block_rows, block_keys; /* forced; 0: by the formula */
+    double estimate, used;          /* seconds: a call; all its turns */
     bool lost;
 } arm;
 
@@ -173,12 +174,39 @@ bool fovea_arm_chosen(const char *list, const char *name) {
 /* Without --arms: of each algorithm the best tier that serves the call. */
 static bool by_default(const bench *b, const fovea_implementation *candidate) {
     if (candidate->only_by_name) return false;
+    if (b->c->algorithms &&
+        !fovea_arm_chosen(b->c->algorithms, fovea_implementation_algorithm(candidate)))
+        return false;
     for (int i = 0; i < b->arm_count; i++)
         if (b->arms[i].implementation &&
             strcmp(fovea_implementation_algorithm(b->arms[i].implementation),
                    fovea_implementation_algorithm(candidate)) == 0)
             return false;
     return true;
+}
+
+/* The implementation once more for each plan of the sweep that the problem is large enough for. */
+static void add_block_plans(bench *b, const fovea_implementation *implementation) {
+    static const int64_t rows[] = {64, 128, 256, 512}, keys[] = {24, 48, 96, 144, 192};
+    const fovea_case *d = &b->c->definition;
+    int64_t sizes[4];
+    static const char *const letters[] = {"Hq", "Hkv", "Sq", "Sk"};
+    for (int i = 0; i < 4; i++) sizes[i] = d->extents[fovea_kernel_letter(d->index, letters[i])];
+    int64_t head_rows = sizes[2] * (sizes[0] / sizes[1]), head_keys = sizes[3];
+    for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
+        for (size_t k = 0; k < sizeof keys / sizeof *keys; k++) {
+            char name[FOVEA_ARM_NAME];
+            if (rows[r] > head_rows || keys[k] > head_keys) continue;
+            snprintf(name, sizeof name, "%s@%lldx%lld", implementation->name, (long long)rows[r],
+                     (long long)keys[k]);
+            fovea_bench_row *row = new_row(b, name, false);
+            if (!row) return;
+            b->arms[b->arm_count++] = (arm){.row = row,
+                                            .timings = &row->timings,
+                                            .implementation = implementation,
+                                            .block_rows = rows[r],
+                                            .block_keys = keys[k]};
+        }
 }
 
 static void list_arms(bench *b) {
@@ -197,10 +225,10 @@ static void list_arms(bench *b) {
         if (serves)
             b->arms[b->arm_count++] =
                 (arm){.row = row, .timings = &row->timings, .implementation = candidate};
-        else
-            snprintf(row->reason, sizeof row->reason, "%s", reason);
+        if (serves && b->c->sweep) add_block_plans(b, candidate);
+        if (!serves) snprintf(row->reason, sizeof row->reason, "%s", reason);
     }
-    for (int p = 0; p < b->run->peer_count; p++) {
+    for (int p = 0; p < b->run->peer_count && !b->c->alone; p++) {
         snprintf(name, sizeof name, "peer/%s", b->run->peers[p].name);
         if (!b->run->peers[p].process || (patterns && !fovea_arm_chosen(patterns, name))) continue;
         fovea_bench_row *row = new_row(b, name, true);
@@ -218,7 +246,15 @@ static bool call(bench *b, const fovea_sample *sample) {
                              sample->options) == FOVEA_OK;
 }
 
+static void force_blocks(bench *b, const arm *a) {
+    for (int s = 0; s < b->sets; s++) {
+        fovea_attention_options *options = (void *)b->samples[s].options;
+        options->block_rows = a->block_rows, options->block_keys = a->block_keys;
+    }
+}
+
 static bool use(bench *b, const arm *a) {
+    if (b->c->sweep) force_blocks(b, a);
     return fovea_use(b->run->context, b->samples[0].problem.kernel->name,
                      a->implementation->name) == FOVEA_OK;
 }
@@ -526,7 +562,7 @@ void fovea_bench_measure(fovea_bench_run *run, fovea_bench_case *c, double secon
         if (b.expected) {
             list_arms(&b);
             verify(&b, progress);
-            add_noise_pair(&b);
+            if (!c->alone || c->sweep) add_noise_pair(&b);
             b.seconds = fmax(seconds - (fovea_bench_now() - start), 0.4 * seconds);
             run_rounds(&b, progress);
             conclude(&b);
