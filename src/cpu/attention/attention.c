@@ -44,9 +44,10 @@ static int64_t round_up(int64_t x, int64_t multiple) {
     return (x + multiple - 1) / multiple * multiple;
 }
 
-/* Half of L1 for the scores of a tile (measured flat between 48 and 192 keys); whole groups of any micro-kernel. */
+/* Three quarters of L1 for the scores of a tile; whole groups of any micro-kernel. Measured flat between 48 and 192 keys, and on
+ * Zen 5 up to 2 % better at 144 than at 96, the half. */
 static int64_t keys_of_a_block(const fovea_attention_call *call, algorithm algorithm) {
-    int64_t keys = (int64_t)fovea_processor_get()->l1_bytes / 2 / (TILE_ROWS * 4);
+    int64_t keys = (int64_t)fovea_processor_get()->l1_bytes * 3 / 4 / (TILE_ROWS * 4);
     keys = smaller(larger(keys, 48), 192) / 24 * 24;
     if (call->options->block_keys > 0) keys = call->options->block_keys;
     if (algorithm == FUSED) keys = call->key_length;
