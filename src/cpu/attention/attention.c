@@ -11,6 +11,7 @@
 #include "cpu/attention/attention_tile.h"
 #include "cpu/attention/merge.h"
 #include "cpu/simd/philox.h"
+#include "cpu/attention/split.h"
 
 #include "catalogue/case.h"
 #include "catalogue/implementation.h"
@@ -191,9 +192,11 @@ static rows_of_block fetch_rows(const tile_context *at, const fovea_view *view, 
                                 int64_t first, int64_t count, float *buffer) {
     int64_t size = view->shape[3];
     if (!convert) return (rows_of_block){key_row(at, view, first), view->stride[2]};
-    for (int64_t j = 0; j < count; j++)
+    for (int64_t j = 0; j < count; j++) {
         convert_row(key_row(at, view, first + j), view->dtype, view->stride[3], size,
                     buffer + j * size);
+        scale_row(at->call, view, &at->sequence, at->key_head, first + j, buffer + j * size);
+    }
     return (rows_of_block){buffer, size};
 }
 
@@ -704,6 +707,13 @@ ALGORITHM(flash, FLASH)
 ALGORITHM(fused, FUSED)
 ALGORITHM(textbook, TEXTBOOK)
 
+static bool serves_split(const fovea_problem *problem, char *reason, size_t size) {
+    fovea_attention_call call;
+    fovea_attention_describe(problem, &call);
+    return serves(problem, reason, size, FOVEA_ATTENTION_ALGORITHM_SPLIT) &&
+           split_serves(&call, reason, size);
+}
+
 #if defined(FOVEA_TIER_AVX512)
     #define TIER FOVEA_TIER_AVX512
     #define NAME(algorithm) "cpu/avx512/" algorithm
@@ -738,6 +748,14 @@ extern const fovea_implementation FOVEA_TIERED(fovea_cpu_attention)[];
 const fovea_implementation FOVEA_TIERED(fovea_cpu_attention)[] = {ROW(flash),
                                                                   ROW(fused),
                                                                   ROW(textbook),
+                                                                  {.kernel = "attention",
+                                                                   .name = NAME("split"),
+                                                                   .dtypes = FLOATS,
+                                                                   .tier = TIER,
+                                                                   .serves = serves_split,
+                                                                   .workspace = split_workspace,
+                                                                   .run = split_run,
+                                                                   .cost = split_cost},
                                                                   {.kernel = "attention_merge",
                                                                    .name = NAME("direct"),
                                                                    .dtypes = FLOATS,

@@ -15,6 +15,13 @@ static vf load_elements(const char *row, fovea_dtype dtype, int64_t stride, int6
         if (stride != 1) return vf_load_strided_n(p, stride, n);
         return n == VF_WIDTH ? vf_load(p) : vf_load_n(p, n);
     }
+    if (fovea_dtype_size(dtype) == 1) {
+        const uint8_t *p = (const uint8_t *)row + start * stride;
+        uint8_t lanes[VF_WIDTH];
+        for (size_t i = 0; stride != 1 && i < n; i++) lanes[i] = p[(int64_t)i * stride];
+        if (stride != 1) p = lanes;
+        return dtype == FOVEA_I8 ? vf_load_i8_n(p, n) : vf_load_e4m3_n(p, n);
+    }
     const uint16_t *p = (const uint16_t *)(const void *)row + start * stride;
     uint16_t lanes[VF_WIDTH];
     if (stride != 1) {
@@ -56,12 +63,31 @@ static void convert_row(const char *row, fovea_dtype dtype, int64_t stride, int6
         for (; d < whole; d += VF_WIDTH) vf_store(out + d, vf_load((const float *)from + d));
     else if (dtype == FOVEA_F16)
         for (; d < whole; d += VF_WIDTH) vf_store(out + d, vf_load_f16((const uint16_t *)from + d));
-    else
+    else if (dtype == FOVEA_BF16)
         for (; d < whole; d += VF_WIDTH)
             vf_store(out + d, vf_load_bf16((const uint16_t *)from + d));
+    else if (dtype == FOVEA_I8)
+        for (; d < whole; d += VF_WIDTH) vf_store(out + d, vf_load_i8((const uint8_t *)from + d));
+    else
+        for (; d < whole; d += VF_WIDTH) vf_store(out + d, vf_load_e4m3((const uint8_t *)from + d));
     for (; d < size; d += VF_WIDTH) {
         int64_t count = smaller(size - d, VF_WIDTH);
         vf_store_n(out + d, load_elements(row, dtype, stride, d, count), (size_t)count);
+    }
+}
+
+/* Multiplies a converted row j of k or v by its scales. */
+static void scale_row(const fovea_attention_call *call, const fovea_view *view,
+                      const fovea_sequence *sequence, int64_t head, int64_t j, float *row) {
+    bool key = view == &call->k;
+    const fovea_view *scale = key ? &call->k_scale : &call->v_scale;
+    if (!scale->data) return;
+    const char *scales = fovea_key_row(call, scale, sequence, head, j);
+    int64_t size = view->shape[3], group = key ? call->k_group : call->v_group;
+    for (int64_t first = 0; first < size; first += group, scales += scale->stride[3] * 4) {
+        float factor;
+        memcpy(&factor, scales, sizeof factor);
+        for (int64_t d = first; d < first + group; d++) row[d] *= factor;
     }
 }
 

@@ -85,6 +85,34 @@ static inline void vf_store_bf16_n(uint16_t *p, vf x, size_t n) {
     neon_store_halves_n(p, neon_to_bf16(x), n);
 }
 
+/* As in simd_avx512.h: through an f16 that is 2^-8 of the value. */
+static inline vf neon_from_e4m3(int16x4_t x) {
+    uint16x4_t wide = vshl_n_u16(vreinterpret_u16_s16(x), 7);
+    uint16x4_t nan = vceq_u16(vand_u16(wide, vdup_n_u16(0x3f80)), vdup_n_u16(0x3f80));
+    wide = vorr_u16(vand_u16(wide, vdup_n_u16(0xbf80)), vand_u16(nan, vdup_n_u16(0x7fff)));
+    return vmulq_n_f32(vcvt_f32_f16(vreinterpret_f16_u16(wide)), 256);
+}
+static inline int16x4_t neon_load_bytes_n(const uint8_t *p, size_t n) {
+    int16_t lanes[4] = {0};
+    for (size_t i = 0; i < n; ++i) lanes[i] = (int8_t)p[i];
+    return vld1_s16(lanes);
+}
+static inline int16x4_t neon_load_bytes(const uint8_t *p) {
+    uint32_t word;
+    __builtin_memcpy(&word, p, sizeof word);
+    return vget_low_s16(vmovl_s8(vreinterpret_s8_u32(vdup_n_u32(word))));
+}
+static inline vf vf_load_i8(const uint8_t *p) {
+    return vcvtq_f32_s32(vmovl_s16(neon_load_bytes(p)));
+}
+static inline vf vf_load_i8_n(const uint8_t *p, size_t n) {
+    return vcvtq_f32_s32(vmovl_s16(neon_load_bytes_n(p, n)));
+}
+static inline vf vf_load_e4m3(const uint8_t *p) { return neon_from_e4m3(neon_load_bytes(p)); }
+static inline vf vf_load_e4m3_n(const uint8_t *p, size_t n) {
+    return neon_from_e4m3(neon_load_bytes_n(p, n));
+}
+
 static inline void vf_stream_f16(uint16_t *p, vf x) { vf_store_f16(p, x); }
 static inline void vf_stream_bf16(uint16_t *p, vf x) { vf_store_bf16(p, x); }
 
@@ -214,6 +242,9 @@ static inline float vf_reduce_add(vf x) {
     float32x2_t y = vadd_f32(vget_low_f32(x), vget_high_f32(x));
     return vget_lane_f32(y, 0) + vget_lane_f32(y, 1);
 }
+VF_INLINE vf vf_reduce_each(const vf x[4]) {
+    return vpaddq_f32(vpaddq_f32(x[0], x[1]), vpaddq_f32(x[2], x[3]));
+}
 static inline float neon_max(float a, float b) { return a > b ? a : b; }
 static inline float neon_min(float a, float b) { return a < b ? a : b; }
 static inline float vf_reduce_max(vf x) {
@@ -238,5 +269,38 @@ static inline vd vd_load_n(const double *p, size_t n) {
 }
 static inline void vd_store(double *p, vd x) { vst1q_f64(p, x); }
 static inline double vd_reduce_add(vd x) { return vgetq_lane_f64(x, 0) + vgetq_lane_f64(x, 1); }
+static inline void vd_store_n(double *p, vd x, size_t n) {
+    if (n > 1) vst1q_f64(p, x);
+    if (n == 1) *p = vgetq_lane_f64(x, 0);
+}
+static inline vd vd_sub(vd a, vd b) { return vsubq_f64(a, b); }
+static inline vd vd_mul(vd a, vd b) { return vmulq_f64(a, b); }
+static inline vd vd_div(vd a, vd b) { return vdivq_f64(a, b); }
+static inline vd vd_fma(vd a, vd b, vd c) { return vfmaq_f64(c, a, b); }
+static inline vd vd_min(vd a, vd b) { return vbslq_f64(vcltq_f64(a, b), a, b); }
+static inline vd vd_max(vd a, vd b) { return vbslq_f64(vcgtq_f64(a, b), a, b); }
+static inline vd vd_abs(vd x) { return vabsq_f64(x); }
+static inline vd vd_sqrt(vd x) { return vsqrtq_f64(x); }
+typedef uint64x2_t vdm;
+static inline vdm vd_gt(vd a, vd b) { return vcgtq_f64(a, b); }
+static inline vdm vd_unordered(vd a, vd b) {
+    uint64x2_t ordered = vandq_u64(vceqq_f64(a, a), vceqq_f64(b, b));
+    return veorq_u64(ordered, vdupq_n_u64(UINT64_MAX));
+}
+static inline vd vd_select(vdm m, vd a, vd b) { return vbslq_f64(m, a, b); }
+static inline vdm vdm_or(vdm a, vdm b) { return vorrq_u64(a, b); }
+static inline int vdm_any(vdm a) { return (vgetq_lane_u64(a, 0) | vgetq_lane_u64(a, 1)) != 0; }
+static inline vdm vdm_first(size_t n) {
+    const uint64_t lanes[2] = {n > 0 ? UINT64_MAX : 0, n > 1 ? UINT64_MAX : 0};
+    return vld1q_u64(lanes);
+}
+static inline double vd_reduce_max(vd x) {
+    double a = vgetq_lane_f64(x, 0), b = vgetq_lane_f64(x, 1);
+    return a > b ? a : b;
+}
+static inline double vd_reduce_min(vd x) {
+    double a = vgetq_lane_f64(x, 0), b = vgetq_lane_f64(x, 1);
+    return a < b ? a : b;
+}
 
 #endif
