@@ -61,7 +61,10 @@ typedef struct fovea_monitor {
 typedef struct fovea_bench_case {
     char suite[16], name[FOVEA_CASE_NAME];
     fovea_case definition;
-    double weight; /* of its share in the time */
+    double weight;          /* of its share in the time */
+    const char *algorithms; /* only these of ours, unless --arms says otherwise; NULL: all */
+    bool alone;             /* too large for peers, or for taking an arm twice */
+    bool sweep;             /* attention's block plans beside the one of the formula */
     /* Filled when it runs: */
     bool done;
     char problem[520]; /* why it could not run; "" if it did */
@@ -128,7 +131,8 @@ typedef enum fovea_bench_view {
     FOVEA_VIEW_ARMS,      /* a table a case, a line an arm */
     FOVEA_VIEW_ACCURACY,  /* the same, and a table of differences from the reference */
     FOVEA_VIEW_ATTENTION, /* a line a case, with tokens/s and speed-ups */
-    FOVEA_VIEW_KERNELS    /* a line a case, by kernel */
+    FOVEA_VIEW_KERNELS,   /* a line a case, by kernel */
+    FOVEA_VIEW_BLOCKS     /* a line a case: the block plan of the formula and the best one */
 } fovea_bench_view;
 fovea_bench_view fovea_suite_view(const char *suite);
 double fovea_suite_seconds(const char *suite);
@@ -183,6 +187,8 @@ fovea_noise fovea_bench_noise(const fovea_bench_run *run);
 const fovea_bench_row *fovea_best_row(const fovea_bench_case *c, bool peer);
 const fovea_bench_row *fovea_find_row(const fovea_bench_case *c, const char *part_of_name);
 const fovea_bench_row *fovea_routed_row(const fovea_bench_case *c);
+/* By how much the plan of the formula is slower than the best of a sweep, as a share; NaN: unknown. */
+double fovea_block_regret(const fovea_bench_case *c);
 int fovea_wrong_rows(const fovea_bench_run *run); /* ours that failed verification */
 
 #endif

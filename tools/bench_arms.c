@@ -24,7 +24,8 @@ enum {
     ROUNDS_MIN = 3,
     SAMPLES_ENOUGH = 12,
     SAMPLES_FEW = 5,
-    COUNT_MAX = 30
+    COUNT_MAX = 30,
+    OPTIONAL_MAX = 24
 };
 static const double spread_target = 0.003, noisy_spread = 0.03, sample_seconds = 20e-6;
 static const size_t mapping_bytes = (size_t)1 << 37; /* of address space */
@@ -45,7 +46,8 @@ typedef struct bench {
     fovea_sample *samples;
     int sets, turn_of_set;
     fovea_verification *expected;
-    fovea_case optional[FOVEA_SUITE_ARMS_MAX]; /* the case with the options of the suite's arms */
+    fovea_case optional[OPTIONAL_MAX]; /* the case with the options of the suite's arms or plans */
+    int optional_count;
     arm arms[FOVEA_ARMS_MAX];
     int arm_count;
     double seconds; /* for its rounds */
@@ -207,6 +209,9 @@ bool fovea_arm_chosen(const char *list, const char *name) {
 /* Without --arms: of each algorithm the best tier that serves the call. */
 static bool by_default(const bench *b, const fovea_implementation *candidate) {
     if (candidate->only_by_name) return false;
+    if (b->c->algorithms &&
+        !fovea_arm_chosen(b->c->algorithms, fovea_implementation_algorithm(candidate)))
+        return false;
     for (int i = 0; i < b->arm_count; i++)
         if (b->arms[i].implementation &&
             strcmp(fovea_implementation_algorithm(b->arms[i].implementation),
@@ -249,13 +254,42 @@ static void list_optional_arms(bench *b) {
     const fovea_suite_arm *arms;
     fovea_message message;
     int count = fovea_suite_arms(b->c->suite, &arms);
-    for (int i = 0; i < count; i++) {
-        b->optional[i] = b->c->definition;
-        if (fovea_case_parse(&b->optional[i], arms[i].options, 0, &message) != FOVEA_OK) continue;
-        set_options(b, &b->optional[i]);
-        add_optional_arm(b, &arms[i], &b->optional[i]);
+    for (int i = 0; i < count && b->optional_count < OPTIONAL_MAX; i++) {
+        fovea_case *definition = &b->optional[b->optional_count++];
+        *definition = b->c->definition;
+        if (fovea_case_parse(definition, arms[i].options, 0, &message) != FOVEA_OK) continue;
+        set_options(b, definition);
+        add_optional_arm(b, &arms[i], definition);
         set_options(b, &b->c->definition);
     }
+}
+
+/* The implementation once more for each plan of the sweep that the problem is large enough for. */
+static void add_block_plans(bench *b, const fovea_implementation *implementation) {
+    static const int64_t rows[] = {64, 128, 256, 512}, keys[] = {24, 48, 96, 144, 192};
+    const fovea_case *d = &b->c->definition;
+    int64_t sizes[4];
+    static const char *const letters[] = {"Hq", "Hkv", "Sq", "Sk"};
+    for (int i = 0; i < 4; i++) sizes[i] = d->extents[fovea_kernel_letter(d->index, letters[i])];
+    int64_t head_rows = sizes[2] * (sizes[0] / sizes[1]), head_keys = sizes[3];
+    for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
+        for (size_t k = 0; k < sizeof keys / sizeof *keys; k++) {
+            char name[FOVEA_ARM_NAME];
+            if (rows[r] > head_rows || keys[k] > head_keys || b->optional_count == OPTIONAL_MAX)
+                continue;
+            fovea_case *definition = &b->optional[b->optional_count++];
+            *definition = *d;
+            fovea_case_set(definition, "block_rows", (double)rows[r]);
+            fovea_case_set(definition, "block_keys", (double)keys[k]);
+            snprintf(name, sizeof name, "%s@%lldx%lld", implementation->name, (long long)rows[r],
+                     (long long)keys[k]);
+            fovea_bench_row *row = new_row(b, name, false);
+            if (!row) return;
+            b->arms[b->arm_count++] = (arm){.row = row,
+                                            .timings = &row->timings,
+                                            .implementation = implementation,
+                                            .definition = definition};
+        }
 }
 
 static void list_arms(bench *b) {
@@ -276,11 +310,11 @@ static void list_arms(bench *b) {
                                             .timings = &row->timings,
                                             .implementation = candidate,
                                             .definition = &b->c->definition};
-        else
-            snprintf(row->reason, sizeof row->reason, "%s", reason);
+        if (serves && b->c->sweep) add_block_plans(b, candidate);
+        if (!serves) snprintf(row->reason, sizeof row->reason, "%s", reason);
     }
     list_optional_arms(b);
-    for (int p = 0; p < b->run->peer_count; p++) {
+    for (int p = 0; p < b->run->peer_count && !b->c->alone; p++) {
         snprintf(name, sizeof name, "peer/%s", b->run->peers[p].name);
         if (!b->run->peers[p].process || (patterns && !fovea_arm_chosen(patterns, name))) continue;
         fovea_bench_row *row = new_row(b, name, true);
@@ -622,7 +656,7 @@ void fovea_bench_measure(fovea_bench_run *run, fovea_bench_case *c, double secon
         if (b.expected) {
             list_arms(&b);
             verify(&b, progress);
-            add_noise_pair(&b);
+            if (!c->alone || c->sweep) add_noise_pair(&b);
             b.seconds = fmax(seconds - (fovea_bench_now() - start), 0.4 * seconds);
             run_rounds(&b, progress);
             conclude(&b);

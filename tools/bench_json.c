@@ -159,6 +159,27 @@ static json_t *noise_json(const fovea_bench_run *run) {
     return object;
 }
 
+/* What the formula of attention's block plan loses against the best of the sweeps. */
+static json_t *regret_json(const fovea_bench_run *run) {
+    json_t *cases = json_array(), *object = json_object();
+    double *regrets = malloc(((size_t)run->case_count + 1) * sizeof *regrets);
+    int n = 0;
+    for (int i = 0; regrets && i < run->case_count; i++) {
+        const fovea_bench_case *c = &run->cases[i];
+        double regret = fovea_block_regret(c);
+        if (isnan(regret)) continue;
+        regrets[n++] = regret;
+        json_array_append_new(cases, json_pack("{s:s,s:s,s:s,s:s,s:f}", "suite", c->suite, "case",
+                                               c->name, "formula", c->rows[0].arm, "best",
+                                               fovea_best_row(c, false)->arm, "regret", regret));
+    }
+    json_object_set_new(object, "median", n ? real(fovea_median(regrets, n)) : json_null());
+    json_object_set_new(object, "worst", n ? real(regrets[n - 1]) : json_null());
+    json_object_set_new(object, "cases", cases);
+    free(regrets);
+    return object;
+}
+
 static json_t *formulas_json(const fovea_bench_run *run) {
     json_t *object = json_object();
     for (int i = 0; i < run->case_count; i++) {
@@ -209,6 +230,7 @@ json_t *fovea_bench_to_json(const fovea_bench_run *run) {
     json_object_set_new(document, "ceilings", ceilings_json(run));
     json_object_set_new(document, "noise_floor", noise_json(run));
     json_object_set_new(document, "formulas", formulas_json(run));
+    json_object_set_new(document, "block_regret", regret_json(run));
     for (int i = 0; i < run->case_count; i++)
         for (int r = 0; run->cases[i].done && r < run->cases[i].row_count; r++)
             json_array_append_new(rows, row_json(run, &run->cases[i], &run->cases[i].rows[r]));

@@ -38,6 +38,12 @@ const fovea_bench_row *fovea_routed_row(const fovea_bench_case *c) {
     return fovea_best_row(c, false);
 }
 
+double fovea_block_regret(const fovea_bench_case *c) {
+    const fovea_bench_row *best = fovea_best_row(c, false), *formula = &c->rows[0];
+    if (!c->sweep || !c->done || !c->row_count || !comparable(formula)) return NAN;
+    return formula->summary.median / best->summary.median - 1;
+}
+
 void fovea_bench_update_shares(fovea_bench_run *run) {
     for (int i = 0; i < run->case_count; i++) {
         fovea_bench_case *c = &run->cases[i];

@@ -24,6 +24,8 @@ typedef struct suite {
         int values[VALUES];
     } axes[AXES]; /* every combination, the last axis the fastest */
     fovea_suite_arm arms[FOVEA_SUITE_ARMS_MAX];
+    const char *algorithms;     /* as in fovea_bench_case */
+    bool alone, sweep, by_name; /* by_name: not part of «all» */
 } suite;
 
 static const suite suites[] = {
@@ -84,6 +86,28 @@ static const suite suites[] = {
      .fixed = "b=1,hq=4,sq=1024,d=64",
      .cases = {"scale=0.125", "causal=top_left", "window_left=128,window_right=128", "mask=bool",
                "bias=f32", "softcap=20", "slopes=1", "dropout=0.1"}},
+    {.name = "blocks",
+     .summary = "attention's block plan by the formula beside a sweep of block sizes",
+     .view = FOVEA_VIEW_BLOCKS,
+     .seconds = 60,
+     .kernel = "attention",
+     .fixed = "hq=4",
+     .algorithms = "flash",
+     .alone = true,
+     .sweep = true,
+     .cases = {"b=1,sq=256,d=64", "b=1,sq=1024,d=32", "b=1,sq=1024,d=64", "b=1,sq=1024,d=128",
+               "b=1,sq=1024,d=64,causal=top_left", "b=1,sq=1024,d=128,dtype=bf16",
+               "b=1,hq=32,hkv=4,sq=256,d=64", "b=2,hq=8,sq=1024,d=64,layout=bshd"}},
+    {.name = "long",
+     .summary = "attention of one head of 128 over 131072 rows, causal",
+     .view = FOVEA_VIEW_ARMS,
+     .seconds = 60,
+     .kernel = "attention",
+     .fixed = "b=1,hq=1,d=128",
+     .algorithms = "flash,split",
+     .alone = true,
+     .by_name = true,
+     .cases = {"sq=131072,causal=top_left", "sq=131072,causal=top_left,dtype=bf16"}},
     {.name = "kernels",
      .summary = "the streaming kernels of the catalogue at 1K, 100K, 1M and 10M elements",
      .view = FOVEA_VIEW_KERNELS,
@@ -173,9 +197,10 @@ static void name_attention(const fovea_case *c, char *name) {
 
 /* ---- Expansion ------------------------------------------------------------------------------ */
 
-static bool listed(const char *list, const char *name) {
-    size_t length = strlen(name);
-    if (strcmp(list, "all") == 0) return true;
+static bool chosen(const char *list, const suite *s) {
+    size_t length = strlen(s->name);
+    const char *name = s->name;
+    if (strcmp(list, "all") == 0) return !s->by_name;
     for (const char *at = list; *at; at += strcspn(at, ","), at += *at == ',')
         if (strncmp(at, name, length) == 0 && (at[length] == ',' || !at[length])) return true;
     return false;
@@ -238,6 +263,7 @@ static bool add_case(fovea_bench_run *run, const suite *s, int kernel, const cha
         snprintf(c->name, sizeof c->name, "%s-n%.0f", fovea_catalogue_kernel(kernel)->name, n);
     }
     c->weight = weight_of(&c->definition);
+    c->algorithms = s->algorithms, c->alone = s->alone, c->sweep = s->sweep;
     run->case_count += matches(run->options.filter, c);
     return true;
 }
@@ -309,7 +335,7 @@ bool fovea_suites_expand(fovea_bench_run *run, fovea_message *message) {
         }
     }
     for (size_t i = 0; i < sizeof suites / sizeof *suites; i++)
-        if (listed(run->options.suites, suites[i].name) && !expand(run, &suites[i], message))
+        if (chosen(run->options.suites, &suites[i]) && !expand(run, &suites[i], message))
             return false;
     if (run->case_count > 0) return true;
     fovea_fail(message, FOVEA_INVALID_ARGUMENT, "no case of %s matches «%s»", run->options.suites,

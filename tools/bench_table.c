@@ -487,6 +487,51 @@ static void print_speedups(const fovea_bench_run *run, const fovea_screen *scree
             best.losses);
 }
 
+/* ---- Block plans ---------------------------------------------------------------------------- */
+
+static void block_line(const fovea_bench_case *c, fovea_line *line) {
+    char text[64];
+    double regret = fovea_block_regret(c);
+    *line = (fovea_line){.style = FOVEA_PLAIN};
+    cell(line, 0, "%s", c->name);
+    if (isnan(regret)) {
+        snprintf(line->note, sizeof line->note, "%s", *c->problem ? c->problem : "not measured");
+        line->style = FOVEA_FAINT;
+        return;
+    }
+    const fovea_bench_row *formula = &c->rows[0], *best = fovea_best_row(c, false);
+    cell(line, 1, "%lldx%lld", (long long)formula->block_rows, (long long)formula->block_keys);
+    cell(line, 2, "%s", fovea_seconds_text(formula->summary.median, text, sizeof text));
+    cell(line, 3, "%lldx%lld", (long long)best->block_rows, (long long)best->block_keys);
+    cell(line, 4, "%s", fovea_seconds_text(best->summary.median, text, sizeof text));
+    cell(line, 5, "%.1f %%", 100 * regret);
+    cell(line, 6, "%d", c->row_count);
+}
+
+/* The formula is one of the plans, so that a regret is never below 0; noise of the others adds to it. */
+static void print_blocks(const fovea_bench_run *run, const fovea_screen *screen,
+                         const char *suite) {
+    static const fovea_column columns[] = {
+        {"case", 0, true},      {"formula", 7, false}, {"time", 9, false}, {"best", 7, false},
+        {"its time", 8, false}, {"regret", 10, false}, {"plans", 1, false}};
+    static fovea_line lines[LINES_MAX];
+    double regrets[LINES_MAX];
+    int count = 0, known = 0;
+    for (int i = 0; i < run->case_count && count < LINES_MAX; i++) {
+        if (strcmp(run->cases[i].suite, suite) != 0) continue;
+        double regret = fovea_block_regret(&run->cases[i]);
+        if (!isnan(regret)) regrets[known++] = regret;
+        block_line(&run->cases[i], &lines[count++]);
+    }
+    fovea_columns_print(screen, columns, 7, lines, count);
+    if (!known) return;
+    double median = fovea_median(regrets, known);
+    fputc('\n', screen->file);
+    say(screen, FOVEA_BOLD,
+        "Regret of the formula against the best plan of each sweep: median %.1f %%, worst %.1f %%.",
+        100 * median, 100 * regrets[known - 1]);
+}
+
 void fovea_bench_print_suite(const fovea_bench_run *run, const char *suite) {
     fovea_screen screen = fovea_screen_detect(stdout);
     fovea_bench_view view = run->options.full ? FOVEA_VIEW_ARMS : fovea_suite_view(suite);
@@ -497,8 +542,13 @@ void fovea_bench_print_suite(const fovea_bench_run *run, const char *suite) {
     if (view == FOVEA_VIEW_ARMS || view == FOVEA_VIEW_ACCURACY) {
         for (int i = 0; i < run->case_count; i++)
             if (strcmp(run->cases[i].suite, suite) == 0) print_case(&screen, &run->cases[i]);
-    } else {
+    } else if (view != FOVEA_VIEW_BLOCKS) {
         print_lines(run, &screen, suite, view == FOVEA_VIEW_ATTENTION);
+    }
+    if (fovea_suite_view(suite) == FOVEA_VIEW_BLOCKS) {
+        print_blocks(run, &screen, suite);
+        fflush(stdout);
+        return;
     }
     if (fovea_suite_view(suite) == FOVEA_VIEW_ATTENTION) {
         print_group(run, &screen, suite, "B", "batch");
