@@ -59,6 +59,7 @@ typedef struct fovea_bench_case {
     char suite[16], name[FOVEA_CASE_NAME];
     fovea_case definition;
     double weight; /* of its share in the time */
+    bool cold;     /* its calls rotate over buffers larger than the last-level cache */
     /* Filled when it runs: */
     bool done;
     char problem[520]; /* why it could not run; "" if it did */

@@ -9,6 +9,7 @@ DTYPES = {
 try:
     import ml_dtypes
     DTYPES["bf16"] = ml_dtypes.bfloat16
+    DTYPES["e4m3"] = ml_dtypes.float8_e4m3fn
 except ImportError:  # NumPy itself has no bf16
     pass
 
@@ -64,11 +65,12 @@ class Case:
                 raise Unserved(f"{name} = {given}")
 
 
-def attention_parameters(case):
-    """(causal, scale) of the attention that peers know: dense, no window, no bias."""
+def attention_parameters(case, also=()):
+    """(causal, scale) of the attention that peers know: dense, no window, no bias, no tensors but
+    those of `also`."""
     case.refuse_options(layout="bhsd", window_left=-1, window_right=-1, softcap=None,
                         query_offset=0, dropout=0)
-    extra = set(case.tensors) - {"q", "k", "v", "out"}
+    extra = set(case.tensors) - {"q", "k", "v", "out", *also}
     if extra:
         raise Unserved(f"no adapter for {', '.join(sorted(extra))}")
     q, k = case["q"], case["k"]

@@ -12,6 +12,7 @@ fovea_bound_function fovea_bound_softmax;    /* domain 4 */
 fovea_bound_function fovea_bound_layer_norm; /* domain 5 */
 fovea_bound_function fovea_bound_attention;  /* ATTENTION.md */
 fovea_bound_function fovea_bound_merge;
+fovea_bound_function fovea_bound_append;
 
 /* Parameter checks that rows share. */
 fovea_status fovea_check_epsilon(const fovea_problem *problem, fovea_message *message);

@@ -334,4 +334,7 @@ void fovea_bound_merge(const fovea_problem *problem, int output, const double *e
 }
 
 const fovea_reference fovea_references_attention[] = {
-    {"attention", attention}, {"attention_merge", attention_merge}, {0}};
+    {"attention", attention},
+    {"attention_merge", attention_merge},
+    {"kv_append", fovea_reference_append},
+    {0}};

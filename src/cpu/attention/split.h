@@ -23,7 +23,7 @@
 enum {
     SPLIT_ROWS_MAX = 64, /* of a key head: more is work for flash */
     SPLIT_BLOCK_MAX = 256,
-    SPLIT_BLOCK_BYTES = 16 << 10, /* of keys; the values, and the next keys, are in L1 too */
+    SPLIT_BLOCK_BYTES = 32 << 10, /* of keys, and as much of values: on their way to L1 or in L2 */
     SPLIT_PIECE_KEYS = 512,       /* at least; half a millisecond of one thread at most is lost */
     SPLIT_ITEMS = 128,            /* wanted; enough for the threads to end together */
     SPLIT_WIDE_ARRAYS = 7

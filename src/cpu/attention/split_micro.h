@@ -27,6 +27,20 @@ VF_INLINE void split_fetch(const char *row, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += 64) __builtin_prefetch(row + at, 0, 3);
 }
 
+/* One vector of each key times one of each row. A vector of q is loaded once for all keys. */
+VF_INLINE void split_products(const fovea_dtype dtype, const int rows, int64_t d, int64_t n,
+                              const float *q, int64_t pitch, const char *const *k, vf *sum) {
+    const int keys = SPLIT_LANES / rows;
+    vf x[SPLIT_LANES];
+    VF_UNROLLED for (int j = 0; j < keys; j++) x[j] =
+        n == VF_WIDTH ? vf_load_as(dtype, k[j], d) : vf_load_n_as(dtype, k[j], d, n);
+    VF_UNROLLED for (int r = 0; r < rows; r++) {
+        vf line = vf_load(q + r * pitch + d);
+        VF_UNROLLED for (int j = 0; j < keys; j++) sum[j * rows + r] =
+            vf_fma(x[j], line, sum[j * rows + r]);
+    }
+}
+
 /* s[key][row] = k q for `groups` times LANES / rows keys. q: [rows][pitch] floats, zeros up to a
  * whole vector. */
 VF_INLINE void split_scores(const fovea_dtype dtype, const int rows, int64_t groups, int64_t size,
@@ -38,17 +52,9 @@ VF_INLINE void split_scores(const fovea_dtype dtype, const int rows, int64_t gro
         VF_UNROLLED for (int l = 0; l < SPLIT_LANES; l++) sum[l] = vf_set1(0);
         for (int j = 0; j < keys; j++) split_fetch(ahead[j], 0, ahead_bytes);
         int64_t d = 0;
-        for (; d + VF_WIDTH <= size; d += VF_WIDTH) VF_UNROLLED for (int j = 0; j < keys; j++) {
-                vf x = vf_load_as(dtype, k[j], d);
-                VF_UNROLLED for (int r = 0; r < rows; r++) sum[j * rows + r] =
-                    vf_fma(x, vf_load(q + r * pitch + d), sum[j * rows + r]);
-            }
-        if (d < size)
-            for (int j = 0; j < keys; j++) {
-                vf x = vf_load_n_as(dtype, k[j], d, size - d);
-                VF_UNROLLED for (int r = 0; r < rows; r++) sum[j * rows + r] =
-                    vf_fma(x, vf_load(q + r * pitch + d), sum[j * rows + r]);
-            }
+        for (; d + VF_WIDTH <= size; d += VF_WIDTH)
+            split_products(dtype, rows, d, VF_WIDTH, q, pitch, k, sum);
+        if (d < size) split_products(dtype, rows, d, size - d, q, pitch, k, sum);
         VF_UNROLLED for (int l = 0; l < SPLIT_LANES; l += VF_WIDTH)
             vf_store(s + l, vf_reduce_each(sum + l));
     }
