@@ -484,10 +484,8 @@ static const char *element_name(const fovea_trial *trial, const difference *d, c
     return text;
 }
 
-/* Sums of -1, 0 and 1 are exact however they are added (CATALOGUE.md, rule 10). */
 static bool must_be_exact(const fovea_trial *trial) {
-    return trial->check->c.data == FOVEA_DATA_INTEGERS &&
-           strcmp(trial->sample.problem.kernel->domain, "reductions") == 0;
+    return trial->check->c.data == FOVEA_DATA_INTEGERS && trial->sample.problem.kernel->exact_sums;
 }
 
 static bool compare_runs(fovea_trial *trial, const fovea_verdict *verdict, char *const blocks[],

@@ -83,6 +83,16 @@ def attention_parameters(case, also=()):
     return causal == "top_left", q.shape[3] ** -0.5 if scale is None else scale
 
 
+def append_places(case):
+    """(sequence, position, token) of each new key in a contiguous cache, as index arrays."""
+    case.refuse_options(layout="bhsd", rope="none")
+    extra = set(case.tensors) - {"k", "v", "positions", "k_cache", "v_cache"}
+    if extra:
+        raise Unserved(f"no adapter for {', '.join(sorted(extra))}")
+    batch, token = np.nonzero(case["positions"] >= 0)
+    return batch, case["positions"][batch, token].astype(np.int64), token
+
+
 def refuse_lse(case):
     if "lse" in case.tensors:
         raise Unserved("no adapter for lse")

@@ -275,12 +275,13 @@ static double new_rows(const fovea_problem *problem) {
     return (double)e[LETTER_B] * (double)e[LETTER_HKV] * (double)e[LETTER_T];
 }
 
-/* A rotation is 3 an element; finding the scale 2, dividing, rounding and limiting 3. */
+/* Storing is a conversion an element, rotating 3 more, finding a scale 2, dividing, rounding and
+ * limiting 3. */
 double fovea_append_operations(const fovea_problem *problem) {
     fovea_append_call append;
     fovea_append_describe(problem, &append);
-    double k = (append.k.rotated ? 3 : 0) + (is_quantised(append.k.cache.dtype) ? 5 : 0);
-    double v = is_quantised(append.v.cache.dtype) ? 5 : 0;
+    double k = 1 + (append.k.rotated ? 3 : 0) + (is_quantised(append.k.cache.dtype) ? 5 : 0);
+    double v = 1 + (is_quantised(append.v.cache.dtype) ? 5 : 0);
     return new_rows(problem) * (k * (double)append.k.size + v * (double)append.v.size);
 }
 

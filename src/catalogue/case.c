@@ -316,7 +316,7 @@ static void fill_numbers(const fovea_case *c, int position, const fovea_argument
                          const fovea_view *view) {
     stream s = {c->seed, (uint64_t)position};
     int64_t count = fovea_view_elements(view);
-    bool normal = argument->fill == FOVEA_FILL_NORMAL;
+    bool normal = argument->fill == FOVEA_FILL_NORMAL || argument->fill == FOVEA_FILL_MAGNITUDE;
     bool coarse = view->dtype == FOVEA_I8 || view->dtype == FOVEA_E4M3;
     bool packed = fovea_view_is_contiguous(view), dense = packed && view->dtype == FOVEA_F32;
     int64_t fresh = packed && count > PERIOD ? PERIOD : count;
@@ -333,6 +333,7 @@ static void fill_numbers(const fovea_case *c, int position, const fovea_argument
             if (argument->fill == FOVEA_FILL_ZEROS) value = 0;
             if (normal && c->data) value = check_value(c, view->dtype, j, count, value);
             if (normal && coarse) value *= 32; /* as a quantised tensor fills its range */
+            if (argument->fill == FOVEA_FILL_MAGNITUDE) value = fabs(value);
             if (dense)
                 ((float *)(void *)view->data)[j] = (float)value;
             else
@@ -409,9 +410,9 @@ static bool lay_out(fovea_layout layout, int rank, const int64_t *shape, int64_t
 }
 
 static fovea_dtype argument_dtype(const fovea_case *c, int argument) {
-    uint32_t set = case_kernel(c)->arguments[argument].dtypes;
+    uint32_t set = fovea_argument_dtypes(&case_kernel(c)->arguments[argument], c->dtype);
     if (c->dtypes[argument]) return (fovea_dtype)(c->dtypes[argument] - 1);
-    if (!set || set >> c->dtype & 1) return c->dtype;
+    if (set >> c->dtype & 1) return c->dtype;
     return (fovea_dtype)__builtin_ctz(set);
 }
 

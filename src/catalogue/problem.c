@@ -90,36 +90,39 @@ static fovea_status check_parameters(const fovea_problem *problem, fovea_message
 
 /* ---- Dtypes --------------------------------------------------------------------------------- */
 
+/* The dtype of the call is that of the first argument that has no other choice. */
+static fovea_status find_dtype(fovea_problem *problem, int arguments, fovea_message *message) {
+    const fovea_kernel *kernel = problem->kernel;
+    char text[96];
+    for (int a = 0; a < arguments; a++) {
+        if (!fovea_given(problem, a) || kernel->arguments[a].dtypes) continue;
+        problem->dtype = problem->views[a].dtype;
+        if (kernel->dtypes >> problem->dtype & 1) return FOVEA_OK;
+        return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s is %s; %s takes %s",
+                          kernel->arguments[a].name, fovea_dtype_name(problem->dtype), kernel->name,
+                          dtype_set_text(kernel->dtypes, text, sizeof text));
+    }
+    return FOVEA_OK;
+}
+
 static fovea_status check_dtypes(fovea_problem *problem, int arguments, fovea_message *message) {
     const fovea_kernel *kernel = problem->kernel;
     char text[96];
-    bool known = false;
-    for (int a = 0; a < arguments; a++) {
+    fovea_status status = find_dtype(problem, arguments, message);
+    for (int a = 0; a < arguments && status == FOVEA_OK; a++) {
         const fovea_argument *argument = &kernel->arguments[a];
-        const fovea_view *view = &problem->views[a];
-        if (!fovea_given(problem, a)) continue;
-        if (argument->dtypes) {
-            if (!(argument->dtypes >> view->dtype & 1))
-                return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s is %s; it may be %s",
-                                  argument->name, fovea_dtype_name(view->dtype),
-                                  dtype_set_text(argument->dtypes, text, sizeof text));
-            continue;
-        }
-        if (!known) {
-            if (!(kernel->dtypes >> view->dtype & 1))
-                return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s is %s; %s takes %s",
-                                  argument->name, fovea_dtype_name(view->dtype), kernel->name,
-                                  dtype_set_text(kernel->dtypes, text, sizeof text));
-            problem->dtype = view->dtype;
-            known = true;
-        } else if (view->dtype != problem->dtype) {
+        fovea_dtype dtype = problem->views[a].dtype;
+        uint32_t allowed = fovea_argument_dtypes(argument, problem->dtype);
+        if (!fovea_given(problem, a) || allowed >> dtype & 1) continue;
+        if (!argument->dtypes)
             return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
                               "%s is %s, %s is %s; they must agree", argument->name,
-                              fovea_dtype_name(view->dtype), kernel->arguments[0].name,
+                              fovea_dtype_name(dtype), kernel->arguments[0].name,
                               fovea_dtype_name(problem->dtype));
-        }
+        return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s is %s; it may be %s", argument->name,
+                          fovea_dtype_name(dtype), dtype_set_text(allowed, text, sizeof text));
     }
-    return FOVEA_OK;
+    return status;
 }
 
 /* ---- Shapes --------------------------------------------------------------------------------- */
@@ -132,11 +135,37 @@ typedef struct group {
 
 int fovea_problem_axis(const fovea_problem *problem) {
     int parameter = fovea_kernel_parameter(problem->kernel, "axis");
+    if (parameter < 0 && fovea_kernel_shape(problem->index, 0)->count > 0)
+        return problem->views[0].rank - 1;
     if (parameter < 0) return -1;
     double value = fovea_parameter_read(problem->index, problem->options, parameter);
     if (value == FOVEA_ALL_AXES_VALUE) return -1;
     int rank = problem->views[0].rank;
     return (int)(value < 0 ? value + rank : value);
+}
+
+fovea_slice fovea_problem_slice(const fovea_problem *problem, int64_t number) {
+    const fovea_view *x = &problem->views[0];
+    int axis = fovea_problem_axis(problem);
+    if (axis < 0) return (fovea_slice){fovea_view_elements(x), 0, 1};
+    fovea_slice slice = {.count = x->shape[axis], .step = 1};
+    for (int i = axis + 1; i < x->rank; i++) slice.step *= x->shape[i];
+    slice.first = number / slice.step * slice.count * slice.step + number % slice.step;
+    return slice;
+}
+
+/* An extreme of nothing does not exist. */
+static fovea_status check_elements(const fovea_problem *problem, fovea_message *message) {
+    const fovea_view *x = &problem->views[0];
+    int axis = fovea_problem_axis(problem);
+    int64_t count = axis < 0 ? fovea_view_elements(x) : x->shape[axis];
+    bool written = false;
+    for (int a = 1; problem->kernel->arguments[a].name; a++)
+        if (fovea_given(problem, a)) written |= fovea_view_elements(&problem->views[a]) > 0;
+    if (!problem->kernel->of_something || count > 0 || !written) return FOVEA_OK;
+    return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s: %s has no elements %s",
+                      problem->kernel->name, problem->kernel->arguments[0].name,
+                      axis < 0 ? "at all" : "along the axis");
 }
 
 static fovea_status check_axis(const fovea_problem *problem, fovea_message *message) {
@@ -306,6 +335,7 @@ fovea_status fovea_problem_create(int kernel, const DLTensor *const *tensors, si
     if (status == FOVEA_OK) status = check_parameters(problem, message);
     if (status == FOVEA_OK) status = check_dtypes(problem, arguments, message);
     if (status == FOVEA_OK) status = check_shapes(problem, arguments, message);
+    if (status == FOVEA_OK) status = check_elements(problem, message);
     if (status == FOVEA_OK) status = check_overlap(problem, arguments, message);
     if (status == FOVEA_OK && problem->kernel->check)
         status = problem->kernel->check(problem, message);
@@ -331,7 +361,11 @@ static double lookup_extent(const char *name, const void *user) {
     const fovea_problem *problem = user;
     if (strcmp(name, "s") == 0) return (double)fovea_dtype_size(problem->dtype);
     int letter = fovea_kernel_letter(problem->index, name);
-    return letter < 0 ? NAN : (double)problem->extents[letter];
+    if (letter >= 0) return (double)problem->extents[letter];
+    int argument = fovea_kernel_argument(problem->kernel, name);
+    if (argument < 0) return NAN;
+    const fovea_view *view = &problem->views[argument];
+    return fovea_given(problem, argument) ? (double)fovea_dtype_size(view->dtype) : 0;
 }
 
 double fovea_problem_operations(const fovea_problem *problem) {

@@ -4,15 +4,17 @@ import math
 
 import numpy as np
 import pytest
-from library import Library
+from library import Error, Library
 
 try:
     from ml_dtypes import bfloat16
+    from ml_dtypes import float8_e4m3fn as E4M3
 except ImportError:
-    bfloat16 = None
+    bfloat16 = E4M3 = None
 
 DTYPES = {"f32": np.float32, "f16": np.float16, "bf16": bfloat16}
 EPSILON = {"f64": 2.0**-52, "f32": 2.0**-23, "f16": 2.0**-10, "bf16": 2.0**-7}
+LARGEST = {"f64": np.inf, "f32": 2.0**128, "f16": 65520.0, "bf16": 2.0**128}  # and above: inf
 SMALLEST = {"f64": 0.0, "f32": 2.0**-149, "f16": 2.0**-24, "bf16": 2.0**-133}
 NONE, TOP_LEFT, BOTTOM_RIGHT = range(3)
 BSHD = 1
@@ -47,6 +49,7 @@ def assert_rounded(actual, expected, dtype, slack=1e-12):
     with np.errstate(invalid="ignore"):
         same = (actual == expected) | (np.abs(actual - expected) <= allowed)
     same |= np.isnan(actual) & np.isnan(expected)
+    same |= (actual == np.sign(expected) * np.inf) & (np.abs(expected) >= LARGEST[dtype])
     assert same.all(), f"{actual[~same][:5]} is not {expected[~same][:5]}"
 
 
@@ -55,14 +58,127 @@ def assert_rounded(actual, expected, dtype, slack=1e-12):
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, 6.0, -6.0, 30.0, -30.0, np.inf, -np.inf, np.nan]
 
 
-def test_reduce_sum(library):
-    for name, axis in [("f32", None), ("f32", 0), ("f32", -1), ("f64", 1), ("f64", None)]:
-        x = normal((5, 7, 9), name).astype(np.float64 if name == "f64" else np.float32)
-        options = {} if axis is None else {"axis": axis}
-        y = np.empty_like(np.sum(x, axis=axis))
-        y = np.array(y)
-        library.call("reduce_sum", x, y, **options)
-        assert_rounded(y, np.sum(wide(x), axis=axis), name)
+def reduction(name, formula, **options):
+    """A test of y = formula(x, axis) over all axes or one, with an offset and with NaN."""
+    @pytest.mark.parametrize("axis", [None, 0, 1, -1])
+    @pytest.mark.parametrize("name_of_type", ["f32", "f64"])
+    def test(library, name_of_type, axis):
+        dtype = {"f32": np.float32, "f64": np.float64}[name_of_type]
+        x = (normal((5, 7, 9), "f64") + 3).astype(dtype)
+        for special in (False, True):
+            if special:
+                x[2, 3, 4], x[0, 0, 0], x[4, 6, 8] = np.nan, 10, -10
+            with np.errstate(invalid="ignore"):
+                expected = np.asarray(formula(wide(x), axis))
+            y = np.empty(expected.shape, np.int64 if expected.dtype == np.int64 else dtype)
+            library.call(name, x, y, **options, **({} if axis is None else {"axis": axis}))
+            if y.dtype == np.int64:
+                assert (y == expected).all()
+            else:
+                assert_rounded(y, expected, name_of_type, slack=1e-15 if dtype == np.float64 else 1e-12)
+    return test
+
+
+test_reduce_sum = reduction("reduce_sum", lambda x, axis: np.sum(x, axis))
+test_reduce_mean = reduction("reduce_mean", lambda x, axis: np.mean(x, axis))
+test_reduce_min = reduction("reduce_min", lambda x, axis: np.min(x, axis))
+test_reduce_max = reduction("reduce_max", lambda x, axis: np.max(x, axis))
+test_reduce_l2 = reduction("reduce_l2", lambda x, axis: np.sqrt(np.sum(x * x, axis)))
+test_reduce_var = reduction("reduce_var", lambda x, axis: np.var(x, axis, ddof=1), correction=1)
+test_reduce_stddev = reduction("reduce_stddev", lambda x, axis: np.std(x, axis))
+test_reduce_argmax = reduction("reduce_argmax", lambda x, axis: np.argmax(x, axis))
+test_reduce_argmin = reduction("reduce_argmin", lambda x, axis: np.argmin(x, axis))
+
+
+def test_reductions_of_nothing(library):
+    x, y = np.empty((3, 0), np.float32), np.empty(3, np.float32)
+    library.call("reduce_sum", x, y, axis=1)
+    assert (y == 0).all()
+    library.call("reduce_mean", x, y, axis=1)
+    assert np.isnan(y).all()
+    library.call("reduce_var", x, y, axis=1)
+    assert np.isnan(y).all()
+    with pytest.raises(Error, match="reduce_max: x has no elements along the axis"):
+        library.call("reduce_max", x, y, axis=1)
+    library.call("reduce_max", x, np.empty(0, np.float32), axis=0)
+
+
+def test_places_with_values(library):
+    x = np.array([[3, 7, 7], [-0.0, 0.0, -5]], np.float32)
+    index, value = np.empty(2, np.int64), np.empty(2, np.float32)
+    library.call("reduce_argmax", x, index, axis=1, value=value)
+    assert index.tolist() == [1, 0] and value.tolist() == [7, 0]
+
+
+def map_reduce(name, formula, two_inputs=False, **options):
+    """A test of y = formula(x, axis), or formula(x, mask, axis), with f32 or i64 output."""
+    @pytest.mark.parametrize("axis", [None, 0, -1])
+    def test(library, dtype, axis):
+        x = normal((6, 5, 8), dtype)
+        mask = (normal((6, 5, 8), "f64", 1) > 0).astype(np.uint8)
+        if two_inputs:
+            x[mask == 0] = np.nan
+        inputs = (x, mask) if two_inputs else (x,)
+        expected = np.asarray(formula(*((wide(x), mask) if two_inputs else (wide(x),)), axis))
+        y = np.empty(expected.shape, np.int64 if expected.dtype == np.int64 else np.float32)
+        library.call(name, *inputs, y, **options, **({} if axis is None else {"axis": axis}))
+        assert_rounded(y, expected, "f32")
+    return test
+
+
+test_map_reduce_square_sum = map_reduce("map_reduce_square_sum", lambda x, axis: np.sum(x * x, axis))
+test_map_reduce_abs_sum = map_reduce("map_reduce_abs_sum", lambda x, axis: np.sum(np.abs(x), axis))
+test_map_reduce_masked_sum = map_reduce(
+    "map_reduce_masked_sum", lambda x, mask, axis: np.sum(x, axis, where=mask != 0), True)
+test_map_reduce_threshold_count = map_reduce(
+    "map_reduce_threshold_count", lambda x, axis: np.sum(x > np.float32(0.3), axis, dtype=np.int64),
+    threshold=0.3)
+
+
+def test_dot_batched(library, dtype):
+    a, b = normal((3, 4, 33), dtype, 1), normal((3, 4, 33), dtype, 2)
+    y = np.empty((3, 4), np.float32)
+    library.call("dot_batched", a, b, y)
+    assert_rounded(y, np.einsum("ijk,ijk->ij", wide(a), wide(b)), "f32")
+
+
+def test_cosine_similarity(library, dtype):
+    a, b = normal((5, 33), dtype, 1), normal((5, 33), dtype, 2)
+    a[1], b[3], a[4] = 0, 0, a[4] * 1e-3
+    y = np.empty(5, np.float32)
+    library.call("cosine_similarity", a, b, y, eps=0.05)
+    norms = [np.maximum(np.linalg.norm(wide(v), axis=1), 0.05) for v in (a, b)]
+    assert_rounded(y, (wide(a) * wide(b)).sum(1) / norms[0] / norms[1], "f32")
+
+
+def correlation(name, formula, **options):
+    """A test of y = formula(x, w) of the rows of two matrices, and of all elements."""
+    @pytest.mark.parametrize("name_of_type", ["f32", "f64"])
+    def test(library, name_of_type):
+        dtype = {"f32": np.float32, "f64": np.float64}[name_of_type]
+        x, w = ((normal((4, 50), "f64", k) + 2).astype(dtype) for k in (1, 2))
+        y, whole = np.empty(4, dtype), np.empty((), dtype)
+        library.call(name, x, w, y, axis=-1, **options)
+        assert_rounded(y, [formula(a, b) for a, b in zip(wide(x), wide(w))], name_of_type, 1e-14)
+        library.call(name, x, w, whole, **options)
+        assert_rounded(whole, formula(wide(x).ravel(), wide(w).ravel()), name_of_type, 1e-14)
+    return test
+
+
+test_reduce_correlation = correlation("reduce_correlation", lambda x, y: np.corrcoef(x, y)[0, 1])
+test_reduce_covariance = correlation("reduce_covariance", lambda x, y: np.cov(x, y)[0, 1])
+test_reduce_weighted_sum = correlation("reduce_weighted_sum", lambda x, w: np.dot(x, w))
+test_reduce_weighted_mean = correlation("reduce_weighted_mean",
+                                        lambda x, w: np.average(x, weights=w))
+
+
+def test_correlation_of_a_constant(library):
+    x, y = np.full(7, 0.1, np.float32), normal((7,), "f32")
+    r = np.empty((), np.float32)
+    library.call("reduce_correlation", x, y, r)
+    assert np.isnan(r)
+    library.call("reduce_correlation", y, y, r)
+    assert r == 1
 
 
 def test_map_clamp(library, dtype):
@@ -73,11 +189,54 @@ def test_map_clamp(library, dtype):
     assert_rounded(y, np.clip(wide(x), *map(float, bounds)), dtype)
 
 
-def test_map_add(library, dtype):
+def elementwise(name, formula, **options):
+    """A test of y = formula(inputs), which is in doubles and takes the parameters by name."""
+    def test(library, dtype):
+        count = formula.__code__.co_argcount - len(options)
+        inputs = [np.concatenate([3 * normal((300,), dtype, k), np.roll(SPECIAL, k).astype(DTYPES[dtype])])
+                  for k in range(count)]
+        y = np.empty_like(inputs[0])
+        library.call(name, *inputs, y, **options)
+        rounded = {key: float(np.float32(value)) for key, value in options.items()}
+        with np.errstate(all="ignore"):
+            assert_rounded(y, formula(*map(wide, inputs), **rounded), dtype)
+    return test
+
+
+def softplus(x):
+    return np.logaddexp(x, 0)
+
+
+def at_limit(x, y):
+    """-inf times a factor that is 0 there."""
+    return np.where(np.isneginf(x), 0, y)
+
+
+test_map_exp = elementwise("map_exp", lambda x: np.exp(x))
+test_map_log = elementwise("map_log", lambda x: np.log(x))
+test_map_sigmoid = elementwise("map_sigmoid", lambda x: 1 / (1 + np.exp(-x)))
+test_map_tanh = elementwise("map_tanh", lambda x: np.tanh(x))
+test_map_softplus = elementwise("map_softplus", softplus)
+test_map_abs = elementwise("map_abs", lambda x: np.abs(x))
+test_map_add = elementwise("map_add", lambda a, b: a + b)
+test_map_mul = elementwise("map_mul", lambda a, b: a * b)
+test_map_div = elementwise("map_div", lambda a, b: a / b)
+test_map_compare = elementwise("map_compare", lambda a, b: a > b)
+test_map_fma = elementwise("map_fma", lambda a, b, c: a * b + c)
+test_map_relu = elementwise("map_relu", lambda x: np.maximum(x, 0))
+test_map_leaky_relu = elementwise("map_leaky_relu", lambda x, slope: np.where(x > 0, x, slope * x),
+                                  slope=0.3)
+test_map_elu = elementwise("map_elu", lambda x, alpha: np.where(x > 0, x, alpha * np.expm1(x)),
+                           alpha=0.7)
+test_map_silu = elementwise("map_silu", lambda x: at_limit(x, x / (1 + np.exp(-x))))
+test_map_mish = elementwise("map_mish", lambda x: at_limit(x, x * np.tanh(softplus(x))))
+
+
+def test_map_compare_to_bytes(library, dtype):
     a, b = normal((4, 50), dtype, 1), normal((4, 50), dtype, 2)
-    y = np.empty_like(a)
-    library.call("map_add", a, b, y)
-    assert_rounded(y, wide(a) + wide(b), dtype)
+    y = np.empty(a.shape, np.uint8)
+    library.call("map_compare", a, b, y)
+    assert (y == (wide(a) > wide(b))).all()
 
 
 @pytest.mark.parametrize("approximate", [0, 1])
@@ -134,6 +293,64 @@ def test_quantize_f32_to_f16(library, target):
     numbers = ~np.isnan(x)
     assert (y.view(np.uint16)[numbers] == expected.view(np.uint16)[numbers]).all()
     assert np.isnan(wide(y[~numbers])).all()
+
+
+# ---- Random numbers ------------------------------------------------------------------------------
+
+SEED, STREAM = 0x0123456789abcdef, -5
+
+
+def philox(block, stream=STREAM, seed=SEED):
+    """Four words, in Python's integers (Salmon et al., 2011)."""
+    low = 2**32 - 1
+    c = [block & low, block >> 32, stream & low, stream >> 32 & low]
+    k = [seed & low, seed >> 32]
+    for _ in range(10):
+        a, b = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
+        c = [b >> 32 ^ c[1] ^ k[0], b & low, a >> 32 ^ c[3] ^ k[1], a & low]
+        k = [k[0] + 0x9E3779B9 & low, k[1] + 0xBB67AE85 & low]
+    return c
+
+
+WORDS = np.array([word for block in range(300) for word in philox(block)], np.uint64)
+
+
+def draw(library, kernel, count, dtype, **options):
+    y = np.empty(count, dtype)
+    library.call(kernel, y, seed=SEED, stream=STREAM, **options)
+    return y
+
+
+def test_prng_philox(library):
+    assert (draw(library, "prng_philox", 1001, np.uint32) == WORDS[:1001]).all()
+    y = np.empty(4, np.uint32)
+    library.call("prng_philox", y)  # Random123's first known answer
+    assert [f"{word:08x}" for word in y] == ["6627e8d5", "e169c58d", "bc57ac4c", "9b00dbd8"]
+
+
+def test_prng_uniform(library):
+    single = draw(library, "prng_uniform", 1001, np.float32)
+    assert (single.astype(np.float64) * 2**24 == WORDS[:1001] >> np.uint64(8)).all()
+    double = draw(library, "prng_uniform", 501, np.float64)
+    pairs = WORDS[0:1002:2] + (WORDS[1:1002:2] << np.uint64(32))
+    assert (double * 2**53 == pairs >> np.uint64(11)).all()
+
+
+def test_prng_normal(library):
+    y = draw(library, "prng_normal", 1001, np.float32)
+    u = ((WORDS[0::2] >> np.uint64(8)) + np.uint64(1)).astype(np.float64) * 2**-24
+    v = (WORDS[1::2] >> np.uint64(8)).astype(np.float64) * 2**-24
+    z = np.sqrt(-2 * np.log(u)) * np.exp(2j * np.pi * v)
+    assert_rounded(y, np.stack([z.real, z.imag], -1).reshape(-1)[:1001], "f32", slack=1e-14)
+    many = draw(library, "prng_normal", 100000, np.float32).astype(np.float64)
+    assert abs(many.mean()) < 0.02 and abs(many.std() - 1) < 0.01 and abs(many).max() < 5.78
+
+
+def test_prng_dropout_mask(library):
+    kept = (WORDS[:1001] >> np.uint64(8)).astype(np.float64) * 2**-24 < np.float64(np.float32(0.3))
+    assert (draw(library, "prng_dropout_mask", 1001, np.uint8, keep=0.3) == kept).all()
+    assert draw(library, "prng_dropout_mask", 99, np.uint8, keep=1.0).all()
+    assert not draw(library, "prng_dropout_mask", 99, np.uint8, keep=0.0).any()
 
 
 # ---- Attention -----------------------------------------------------------------------------------
@@ -322,6 +539,84 @@ def test_attention_paged(library, dtype, page_size):
     for b in range(3):
         k, v = (np.concatenate(pages[table[b]])[:used[b]].transpose(1, 0, 2) for pages in cache)
         assert_rounded(out[b], attention(q[b], k, v, causal=BOTTOM_RIGHT)[0], dtype)
+
+
+def codes(shape, dtype, seed):
+    """Numbers that fill the range of a quantised cache."""
+    values = 32 * np.random.default_rng([seed, *shape]).standard_normal(shape)
+    return np.rint(values).clip(-127, 127).astype(np.int8) if dtype == "i8" else values.astype(E4M3)
+
+
+@pytest.mark.skipif(bfloat16 is None, reason="ml_dtypes is missing, which NumPy needs for e4m3")
+@pytest.mark.parametrize("keys, values", [("i8", "i8"), ("e4m3", "e4m3"), ("i8", "e4m3")])
+@pytest.mark.parametrize("scale_shape", [(1, 2, 1, 1), (3, 2, 20, 1), (3, 2, 20, 4), (1, 1, 1, 8)])
+def test_attention_quantised(library, dtype, keys, values, scale_shape):
+    k, v = codes((3, 2, 20, 8), keys, 1), codes((3, 2, 20, 8), values, 2)
+    scales = [np.random.default_rng(i).uniform(0.02, 0.05, scale_shape).astype(np.float32)
+              for i in (3, 4)]
+    q = normal((3, 4, 2, 8), dtype, 5)
+    out = np.zeros_like(q)
+    library.call("attention", q, k, v, out, k_scale=scales[0], v_scale=scales[1])
+    stands_for = [wide(x) * np.repeat(wide(s), 8 // s.shape[3], axis=3)
+                  for x, s in zip((k, v), scales)]
+    for b in range(3):
+        assert_rounded(out[b], attention(q[b], stands_for[0][b], stands_for[1][b])[0], dtype)
+
+
+def rotated(x, position, rope):
+    """x [..., D] at an angle position * 10000^(-2 j / D), pairs as rope_apply has them."""
+    size = x.shape[-1]
+    angle = position * 10000.0 ** (-2 * np.arange(size // 2) / size)
+    pairs = x.reshape(*x.shape[:-1], *((2, size // 2) if rope == 1 else (size // 2, 2)))
+    a, b = np.moveaxis(pairs, -2 if rope == 1 else -1, 0)
+    pair = a * np.cos(angle) - b * np.sin(angle), a * np.sin(angle) + b * np.cos(angle)
+    return np.stack(pair, -2 if rope == 1 else -1).reshape(x.shape)
+
+
+@pytest.mark.parametrize("rope", [0, 1, 2])
+@pytest.mark.parametrize("page_size", [0, 4])
+def test_kv_append(library, dtype, rope, page_size):
+    k, v = normal((2, 3, 5, 8), dtype, 1), normal((2, 3, 5, 8), dtype, 2)
+    positions = np.array([[0, 3, -1, 4, 11], [6, 7, 8, 9, 10]], np.int32)
+    shape, options = (2, 3, 12, 8), {"rope": rope}
+    if page_size:
+        shape = (7, page_size, 3, 8)
+        options["block_table"] = np.array([[5, 0, 6], [3, 1, 2]], np.int32)
+    caches = [normal(shape, dtype, 3), normal(shape, dtype, 4)]
+    expected = [wide(cache) for cache in caches]
+    for b, t in np.argwhere(positions >= 0):
+        p = positions[b, t]
+        place = ((options["block_table"][b, p // page_size], p % page_size) if page_size
+                 else (b, slice(None), p))
+        new = wide(k[b, :, t])
+        expected[0][place] = rotated(new, p, rope) if rope else new
+        expected[1][place] = wide(v[b, :, t])
+    library.call("kv_append", k, v, positions, *caches, **options)
+    for cache, wanted in zip(caches, expected):
+        assert_rounded(cache, wanted, dtype)
+
+
+@pytest.mark.skipif(bfloat16 is None, reason="ml_dtypes is missing, which NumPy needs for e4m3")
+@pytest.mark.parametrize("kind, largest", [("i8", 127), ("e4m3", 448)])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_kv_append_quantised(library, kind, largest, groups):
+    k, v = normal((2, 3, 1, 8), "f32", 1), normal((2, 3, 1, 8), "f32", 2)
+    v[0, 0] = 0
+    positions = np.array([[4], [0]], np.int32)
+    caches = [codes((2, 3, 6, 8), kind, seed) for seed in (3, 4)]
+    scales = [np.ones((2, 3, 6, groups), np.float32) for _ in caches]
+    expected, factors = [c.copy() for c in caches], [s.copy() for s in scales]
+    for b in range(2):
+        for cache, scale, new in zip(expected, factors, (k, v)):
+            x = new[b, :, 0].reshape(3, groups, -1)
+            factor = np.abs(x).max(-1) / np.float32(largest)
+            ratio = x / np.where(factor == 0, 1, factor)[..., None]
+            stored = np.rint(ratio) if kind == "i8" else ratio
+            cache[b, :, positions[b, 0]] = stored.reshape(3, 8).astype(cache.dtype)
+            scale[b, :, positions[b, 0]] = factor
+    library.call("kv_append", k, v, positions, *caches, k_scale=scales[0], v_scale=scales[1])
+    for actual, wanted in zip(caches + scales, expected + factors):
+        assert (actual.view(np.int8) == wanted.view(np.int8)).all()
 
 
 def test_attention_merge(library, dtype):

@@ -160,11 +160,26 @@ static inline void vi_store_n(int32_t *p, vi x, size_t n) {
     if (n) *p = x;
 }
 static inline vi vi_load_u8_n(const uint8_t *p, size_t n) { return n ? *p : 0; }
+static inline void vi_store_u8_n(uint8_t *p, vi x, size_t n) {
+    if (n) *p = (uint8_t)x;
+}
 VF_INLINE void vf_transpose(vf x[1]) { (void)x; }
+VF_INLINE void vf_transpose_quads(vf x[4]) { (void)x; }
+
+static inline uint32_t u8_bits(const uint8_t *p, size_t n) {
+    uint32_t bits = 0;
+    for (size_t i = 0; i < n; i++) bits |= (uint32_t)(p[i] != 0) << i;
+    return bits;
+}
 
 static inline vi vi_add(vi a, vi b) { return (vi)((uint32_t)a + (uint32_t)b); }
 static inline vi vi_sub(vi a, vi b) { return (vi)((uint32_t)a - (uint32_t)b); }
 static inline vi vi_mul(vi a, vi b) { return (vi)((uint32_t)a * (uint32_t)b); }
+static inline vm vi_test(vi a, vi b) { return (a & b) != 0; }
+static inline vi vi_mul_high(vi a, vi b) {
+    return (vi)(uint32_t)((uint64_t)(uint32_t)a * (uint32_t)b >> 32);
+}
+static inline vi vi_xor3(vi a, vi b, vi c) { return a ^ b ^ c; }
 static inline vi vi_and(vi a, vi b) { return a & b; }
 static inline vi vi_or(vi a, vi b) { return a | b; }
 static inline vi vi_xor(vi a, vi b) { return a ^ b; }
@@ -197,5 +212,29 @@ static inline vd vd_load(const double *p) { return *p; }
 static inline vd vd_load_n(const double *p, size_t n) { return n ? *p : 0.0; }
 static inline void vd_store(double *p, vd x) { *p = x; }
 static inline double vd_reduce_add(vd x) { return x; }
+static inline void vd_store_n(double *p, vd x, size_t n) {
+    if (n) *p = x;
+}
+static inline vd vd_sub(vd a, vd b) { return a - b; }
+static inline vd vd_mul(vd a, vd b) { return a * b; }
+static inline vd vd_div(vd a, vd b) { return a / b; }
+#ifdef __FP_FAST_FMA
+static inline vd vd_fma(vd a, vd b, vd c) { return fma(a, b, c); }
+#else /* rounded twice: fma is a slow call, and nothing wider is at hand */
+static inline vd vd_fma(vd a, vd b, vd c) { return a * b + c; }
+#endif
+static inline vd vd_min(vd a, vd b) { return a < b ? a : b; }
+static inline vd vd_max(vd a, vd b) { return a > b ? a : b; }
+static inline vd vd_abs(vd x) { return fabs(x); }
+static inline vd vd_sqrt(vd x) { return sqrt(x); }
+typedef int vdm;
+static inline vdm vd_gt(vd a, vd b) { return a > b; }
+static inline vdm vd_unordered(vd a, vd b) { return a != a || b != b; }
+static inline vd vd_select(vdm m, vd a, vd b) { return m ? a : b; }
+static inline vdm vdm_or(vdm a, vdm b) { return a | b; }
+static inline int vdm_any(vdm a) { return a; }
+static inline vdm vdm_first(size_t n) { return n > 0; }
+static inline double vd_reduce_max(vd x) { return x; }
+static inline double vd_reduce_min(vd x) { return x; }
 
 #endif
