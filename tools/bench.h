@@ -65,6 +65,7 @@ typedef struct fovea_bench_case {
     const char *algorithms; /* only these of ours, unless --arms says otherwise; NULL: all */
     bool alone;             /* too large for peers, or for taking an arm twice */
     bool sweep;             /* attention's block plans beside the one of the formula */
+    bool cold;              /* its calls rotate over buffers larger than the last-level cache */
     /* Filled when it runs: */
     bool done;
     char problem[520]; /* why it could not run; "" if it did */

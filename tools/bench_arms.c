@@ -84,7 +84,7 @@ static void unshare(void *user, void *memory, size_t bytes, int argument) {
 /* Enough sets of tensors to be larger than the last-level cache, where the calls are to be cold. */
 static int set_count(const bench *b, double bytes) {
     double cache = (double)fovea_processor_get()->l3_bytes;
-    double wanted = b->run->options.cold ? ceil(2 * cache / fmax(bytes, 1)) : 1;
+    double wanted = b->c->cold ? ceil(2 * cache / fmax(bytes, 1)) : 1;
     return wanted > SETS_MAX ? SETS_MAX : wanted < 1 ? 1 : (int)wanted;
 }
 
@@ -506,7 +506,7 @@ static fovea_turn plan_turn(const bench *b, const arm *a) {
     if (a->estimate < sample_seconds) turn.inner = (int)ceil(sample_seconds / (a->estimate + 1e-9));
     double count = share / (a->estimate * turn.inner);
     turn.count = count < 1 ? 1 : count > COUNT_MAX ? COUNT_MAX : (int)count;
-    turn.warm = a->estimate < 0.02 && !b->run->options.cold;
+    turn.warm = a->estimate < 0.02 && !b->c->cold;
     return turn;
 }
 
@@ -590,7 +590,7 @@ static void run_rounds(bench *b, progress_function *progress) {
 static unsigned size_flags(const bench *b) {
     const fovea_processor *p = fovea_processor_get();
     double bytes = b->c->bytes * b->sets;
-    unsigned flags = b->run->options.cold && bytes >= (double)p->l3_bytes ? FOVEA_ROW_COLD : 0;
+    unsigned flags = b->c->cold && bytes >= (double)p->l3_bytes ? FOVEA_ROW_COLD : 0;
     if (bytes <= (double)p->l3_bytes) flags |= FOVEA_ROW_FITS_L3;
     if (bytes <= (double)p->l2_bytes) flags |= FOVEA_ROW_FITS_L2;
     if (bytes <= (double)p->l1_bytes) flags |= FOVEA_ROW_FITS_L1;
@@ -600,7 +600,7 @@ static unsigned size_flags(const bench *b) {
 /* Once a run: small tensors cannot be rotated out of a large cache. */
 static void warn_if_warm(const bench *b) {
     static bool said;
-    if (!b->run->options.cold || said || size_flags(b) & FOVEA_ROW_COLD) return;
+    if (!b->c->cold || said || size_flags(b) & FOVEA_ROW_COLD) return;
     fovea_bench_warn(b->run,
                      "%d sets of buffers of %s do not exceed the last-level cache: rows without "
                      "the flag «cold» are warm",
@@ -643,6 +643,14 @@ static void conclude(bench *b) {
     }
 }
 
+/* Fewer rows of attention over very many keys, whose reference would take minutes. */
+static int64_t sampled_rows(const fovea_problem *problem) {
+    if (strcmp(problem->kernel->name, "attention") != 0) return SAMPLED_ROWS;
+    double row = (double)fovea_problem_extent(problem, "Sk") *
+                 (double)(fovea_problem_extent(problem, "D") + fovea_problem_extent(problem, "Dv"));
+    return (int64_t)fmin(SAMPLED_ROWS, fmax(8, 2e8 / fmax(row, 1)));
+}
+
 void fovea_bench_measure(fovea_bench_run *run, fovea_bench_case *c, double seconds,
                          progress_function *progress) {
     bench b = {.run = run, .c = c, .seconds = seconds};
@@ -651,8 +659,8 @@ void fovea_bench_measure(fovea_bench_run *run, fovea_bench_case *c, double secon
     progress(run, c, "the reference");
     if (c->rows && make_samples(&b)) {
         find_ceiling(&b);
-        b.expected =
-            fovea_verification_create(&b.samples[0].problem, SAMPLED_ROWS, c->definition.seed + 1);
+        b.expected = fovea_verification_create(
+            &b.samples[0].problem, sampled_rows(&b.samples[0].problem), c->definition.seed + 1);
         if (b.expected) {
             list_arms(&b);
             verify(&b, progress);

@@ -41,6 +41,11 @@ static double read_buffer(const work *w, size_t first, size_t count) {
     return 4.0 * (double)count;
 }
 
+static double read_buffer_ahead(const work *w, size_t first, size_t count) {
+    sink = w->loops->read_ahead(w->from + first, count);
+    return 4.0 * (double)count;
+}
+
 static double copy_buffer(const work *w, size_t first, size_t count) {
     w->loops->copy(w->to + first, w->from + first, count);
     return 8.0 * (double)count;
@@ -158,6 +163,7 @@ static void measure_bandwidth(fovea_ceilings *ceilings, int first, int threads) 
         .loops = best->loops, .from = buffer, .to = buffer + count / 2, .count = count / 2};
     for (int n = first; n <= threads; n = next_count(n, threads)) {
         measure(ceilings, "read", best->tier, "B/s", &all, read_buffer, n);
+        measure(ceilings, "read", best->tier, "B/s", &all, read_buffer_ahead, n);
         measure(ceilings, "copy", best->tier, "B/s", &halves, copy_buffer, n);
         measure(ceilings, "stream_copy", best->tier, "B/s", &halves, stream_copy_buffer, n);
     }

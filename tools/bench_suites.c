@@ -1,5 +1,5 @@
 /* The suites: the published tables that this tool reproduces, and the catalogue's streaming kernels.
- * A suite is a list of cases, or one case with up to three axes, or the benchmark cases of the rows. */
+ * A suite is one case with up to three axes, a list of cases, or the benchmark cases of the rows. */
 #include "bench.h"
 
 #include <ctype.h>
@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { AXES = 3, VALUES = 8, CASES = 8 };
+enum { AXES = 3, VALUES = 8, CASES = 8, TYPES = 8 };
 
 typedef struct suite {
     const char *name, *summary;
@@ -18,7 +18,9 @@ typedef struct suite {
     const char *kernel;       /* NULL: every row of the catalogue that is given by N */
     const char *backward;     /* its gradient: each case is measured in both phases */
     const char *fixed;        /* what all its cases share */
-    const char *cases[CASES]; /* what each adds, or */
+    bool cold;                /* calls rotate over buffers larger than the last-level cache */
+    const char *types[TYPES]; /* each case in each of these; none: as they are */
+    const char *cases[CASES]; /* what each adds, and */
     struct {
         const char *name;
         int values[VALUES];
@@ -68,6 +70,18 @@ static const suite suites[] = {
                "b=1,hq=32,hkv=4,sq=2048,d=64", "b=2,hq=32,hkv=4,sq=1024,d=64",
                "b=1,hq=12,hkv=2,sq=512,d=128", "b=1,hq=12,hkv=2,sq=1024,d=128",
                "b=1,hq=12,hkv=2,sq=2048,d=128", "b=2,hq=12,hkv=2,sq=1024,d=128"}},
+    {.name = "decode",
+     .summary =
+         "attention of one query, 8 heads on one key head of 128: batch 1 to 32, 1K to 1M keys",
+     .view = FOVEA_VIEW_ARMS,
+     .seconds = 300,
+     .kernel = "attention",
+     .fixed = "hq=8,hkv=1,sq=1,d=128",
+     .cold = true,
+     .types = {"dtype=f32", "dtype=f16", "dtype=bf16", "dtype=bf16,k=i8,v=i8,k_scale=1,v_scale=1",
+               "dtype=bf16,k=e4m3,v=e4m3,k_scale=1,v_scale=1"},
+     .axes = {{"b", {1, 8, 32}}, {"sk", {1024, 8192, 32768, 131072}}},
+     .cases = {"b=1,sk=1048576"}},
     {.name = "halves",
      .summary = "attention bf16 and f16 beside f32: 8 heads of 64 and 128, causal and not",
      .view = FOVEA_VIEW_ARMS,
@@ -195,6 +209,14 @@ static void name_attention(const fovea_case *c, char *name) {
     append_options(c, name);
 }
 
+/* The dtype of k, and of q where that is another: "-i8", "-bf16". */
+static void name_keys(const fovea_case *c, char *name) {
+    uint32_t keys = c->dtypes[fovea_kernel_argument(fovea_catalogue_kernel(c->index), "k")];
+    size_t used = strlen(name);
+    snprintf(name + used, FOVEA_CASE_NAME - used, "-%s",
+             fovea_dtype_name(keys ? (fovea_dtype)(keys - 1) : c->dtype));
+}
+
 /* ---- Expansion ------------------------------------------------------------------------------ */
 
 static bool chosen(const char *list, const suite *s) {
@@ -252,9 +274,12 @@ static bool add_case(fovea_bench_run *run, const suite *s, int kernel, const cha
         if (texts[i] && fovea_case_parse(&c->definition, texts[i], n, message) != FOVEA_OK)
             return false;
     if (fovea_case_complete(&c->definition, message) != FOVEA_OK) return false;
+    c->cold = run->options.cold || s->cold;
     if (s->kernel) {
         name_attention(&c->definition, c->name);
-        if (c->definition.dtype != FOVEA_F32 && !strstr(s->fixed, "dtype="))
+        if (s->types[0])
+            name_keys(&c->definition, c->name);
+        else if (c->definition.dtype != FOVEA_F32 && !strstr(s->fixed, "dtype="))
             append_word(c->name, fovea_dtype_name(c->definition.dtype));
         if (s->backward)
             append_word(c->name,
@@ -268,7 +293,8 @@ static bool add_case(fovea_bench_run *run, const suite *s, int kernel, const cha
     return true;
 }
 
-static bool expand_axes(fovea_bench_run *run, const suite *s, int kernel, fovea_message *message) {
+static bool expand_axes(fovea_bench_run *run, const suite *s, int kernel, const char *type,
+                        fovea_message *message) {
     int at[AXES] = {0};
     for (;;) {
         char text[96];
@@ -276,8 +302,8 @@ static bool expand_axes(fovea_bench_run *run, const suite *s, int kernel, fovea_
         for (int a = 0; a < AXES && s->axes[a].name; a++)
             used += (size_t)snprintf(text + used, sizeof text - used, "%s%s=%d", a ? "," : "",
                                      s->axes[a].name, s->axes[a].values[at[a]]);
-        const char *const texts[] = {s->fixed, text};
-        if (!add_case(run, s, kernel, texts, 2, 0, message)) return false;
+        const char *const texts[] = {s->fixed, text, type};
+        if (!add_case(run, s, kernel, texts, 3, 0, message)) return false;
         int a = AXES - 1;
         while (a >= 0 && (!s->axes[a].name || at[a] + 1 == VALUES || !s->axes[a].values[at[a] + 1]))
             at[a--] = 0;
@@ -304,14 +330,16 @@ static bool expand(fovea_bench_run *run, const suite *s, fovea_message *message)
     if (!s->kernel) return expand_catalogue(run, s, message);
     const char *const phases[] = {s->kernel, s->backward};
     unsigned wanted = run->options.phases;
-    if (s->axes[0].name) return expand_axes(run, s, fovea_catalogue_find(s->kernel), message);
-    for (int i = 0; i < CASES && s->cases[i]; i++)
-        for (int phase = 0; phase < 2; phase++) {
-            const char *const texts[] = {s->fixed, s->cases[i]};
-            if (!phases[phase] || (wanted && !(wanted >> phase & 1))) continue;
-            int kernel = fovea_catalogue_find(phases[phase]);
-            if (!add_case(run, s, kernel, texts, 2, 0, message)) return false;
+    int kernel = fovea_catalogue_find(s->kernel);
+    for (int t = 0; t == 0 || (t < TYPES && s->types[t]); t++) {
+        if (s->axes[0].name && !expand_axes(run, s, kernel, s->types[t], message)) return false;
+        for (int i = 0; i < 2 * CASES && s->cases[i / 2]; i++) {
+            const char *const texts[] = {s->fixed, s->cases[i / 2], s->types[t]};
+            if (!phases[i % 2] || (wanted && !(wanted >> i % 2 & 1))) continue;
+            kernel = fovea_catalogue_find(phases[i % 2]);
+            if (!add_case(run, s, kernel, texts, 3, 0, message)) return false;
         }
+    }
     return true;
 }
 

@@ -5,6 +5,7 @@
  * 1997). */
 #include "check_case.h"
 
+#include "catalogue/append.h"
 #include "catalogue/attention.h"
 
 #include <math.h>
@@ -653,6 +654,103 @@ static bool attention_cases(int kernel, fovea_effort effort, cover *cover,
            attention_draws(kernel, counts[effort], true, limits[effort], cover, cases);
 }
 
+/* ---- Appending to a cache -------------------------------------------------------------------- */
+
+static const int64_t new_tokens[] = {1, 2, 3, 5, 17, 0};
+static const int64_t cache_lengths[] = {33, 64, 1, 5, 128, 0};
+static const int64_t row_sizes[] = {64, 8, 16, 2, 40, 128, 34, 0, 7};
+static const int64_t page_sizes[] = {0, 16, 1, 5};
+static const double rope_offsets[] = {0, 7, -3, 1e6};
+
+enum append_factor {
+    NEW_BATCH,
+    NEW_HEADS,
+    NEW_TOKENS,
+    NEW_ROOM,
+    NEW_SIZE,
+    NEW_VALUE_SIZE,
+    NEW_DTYPE,
+    NEW_CACHE,
+    NEW_SCALING,
+    NEW_ROPE,
+    NEW_TABLES,
+    NEW_OFFSET,
+    NEW_PAGES,
+    NEW_AXES,
+    NEW_MEMORY,
+    NEW_DATA,
+    NEW_SEED,
+    APPEND_FACTORS
+};
+
+static const factor append_factors[APPEND_FACTORS] = {[NEW_BATCH] = {4, 0},
+                                                      [NEW_HEADS] = {4, 0},
+                                                      [NEW_TOKENS] = {COUNT(new_tokens), 0},
+                                                      [NEW_ROOM] = {COUNT(cache_lengths), 0},
+                                                      [NEW_SIZE] = {COUNT(row_sizes), 0},
+                                                      [NEW_VALUE_SIZE] = {COUNT(row_sizes), 0},
+                                                      [NEW_DTYPE] = {3, 0},
+                                                      [NEW_CACHE] = {COUNT(caches), 0},
+                                                      [NEW_SCALING] = {2, 60},
+                                                      [NEW_ROPE] = {3, 30},
+                                                      [NEW_TABLES] = {2, 50},
+                                                      [NEW_OFFSET] = {COUNT(rope_offsets), 30},
+                                                      [NEW_PAGES] = {COUNT(page_sizes), 40},
+                                                      [NEW_AXES] = {2, 0},
+                                                      [NEW_MEMORY] = {FOVEA_LAYOUT_COUNT, 30},
+                                                      [NEW_DATA] = {FOVEA_DATA_COUNT, 30},
+                                                      [NEW_SEED] = {12, 0}};
+
+static void append_case(int kernel, const int *choice, fovea_check_case *check) {
+    fovea_case *c = &check->c;
+    *check = (fovea_check_case){0};
+    fovea_case_begin(c, kernel);
+    int64_t size = row_sizes[choice[NEW_SIZE]];
+    fovea_case_extent(c, "B", (choice[NEW_BATCH] + 1) % 4);
+    fovea_case_extent(c, "Hkv", (choice[NEW_HEADS] + 1) % 4);
+    fovea_case_extent(c, "T", new_tokens[choice[NEW_TOKENS]]);
+    fovea_case_extent(c, "S", cache_lengths[choice[NEW_ROOM]]);
+    fovea_case_extent(c, "D", size);
+    fovea_case_extent(c, "Dv", row_sizes[choice[NEW_VALUE_SIZE]]);
+    fovea_case_extent(c, "Page", page_sizes[choice[NEW_PAGES]]);
+    if (choice[NEW_PAGES]) fovea_case_give(c, "block_table");
+    c->dtype = dtype_number(fovea_catalogue_kernel(kernel)->dtypes, choice[NEW_DTYPE]);
+    bool quantised = caches[choice[NEW_CACHE]].quantised;
+    if (quantised) {
+        c->dtypes[FOVEA_APPEND_K_CACHE] = 1 + (uint32_t)caches[choice[NEW_CACHE]].k;
+        c->dtypes[FOVEA_APPEND_V_CACHE] = 1 + (uint32_t)caches[choice[NEW_CACHE]].v;
+        bool given = choice[NEW_SCALING] || !caches[choice[NEW_CACHE]].scaled;
+        if (caches[choice[NEW_CACHE]].scaled) fovea_case_give(c, "k_scale");
+        if (caches[choice[NEW_CACHE]].scaled) fovea_case_give(c, "v_scale");
+        fovea_case_set(c, "scaling", given);
+    }
+    int rope = size % 2 == 0 ? choice[NEW_ROPE] : 0;
+    fovea_case_set(c, "rope", rope);
+    fovea_case_set(c, "offset", rope_offsets[choice[NEW_OFFSET]]);
+    fovea_case_set(c, "layout", choice[NEW_AXES]);
+    if (rope && choice[NEW_TABLES]) fovea_case_give(c, "cos");
+    if (rope && choice[NEW_TABLES]) fovea_case_give(c, "sin");
+    c->layout = (fovea_layout)choice[NEW_MEMORY];
+    /* Rotated, the extremes and infinities leave the range where a bound says anything. */
+    c->data = rope && choice[NEW_DATA] >= FOVEA_DATA_EXTREMES
+                  ? FOVEA_DATA_ROW
+                  : (fovea_distribution)choice[NEW_DATA];
+    c->seed = (uint64_t)choice[NEW_SEED];
+}
+
+static bool append_cases(int kernel, int count, cover *cover, fovea_check_cases *cases) {
+    for (int f = 0; f < APPEND_FACTORS; f++)
+        add_factor(cover, append_factors[f].values, append_factors[f].ordinary);
+    for (int i = 0; i < count; i++) {
+        int choice[FACTORS_MAX];
+        fovea_check_case check;
+        draw_covering(cover, choice);
+        append_case(kernel, choice, &check);
+        if (!append(cases, &check)) return false;
+    }
+    return true;
+}
+
 /* ---- All ------------------------------------------------------------------------------------ */
 
 double fovea_check_case_work(const fovea_check_case *check) {
@@ -664,6 +762,8 @@ double fovea_check_case_work(const fovea_check_case *check) {
     }
     enum { B, HQ, HKV, SQ, SK, D, DV };
     const int64_t *e = c->extents;
+    if (strcmp(fovea_catalogue_kernel(c->index)->name, "kv_append") == 0)
+        return 100 * (double)(e[0] * e[1] * (e[2] + e[3]) * (e[4] + e[5]));
     double rows = (double)(e[B] * e[HQ] * e[SQ]), keys = (double)e[SK];
     bool full = c->optional >> FOVEA_ATTENTION_MASK & 1 || c->optional >> FOVEA_ATTENTION_BIAS & 1;
     double work = rows * keys * (2.0 * (double)(e[D] + e[DV]) + (full ? 100 : 10)) +
@@ -678,9 +778,11 @@ bool fovea_check_cases_create(int kernel, fovea_effort effort, uint64_t seed,
     *cases = (fovea_check_cases){0};
     if (!c) return false;
     c->random = seed ^ (uint64_t)kernel << 32;
-    bool enough = fovea_catalogue_kernel(kernel)->shape
-                      ? attention_cases(kernel, effort, c, cases)
-                      : general_cases(kernel, counts[effort], c, cases);
+    const fovea_kernel *row = fovea_catalogue_kernel(kernel);
+    bool enough = strcmp(row->name, "kv_append") == 0
+                      ? append_cases(kernel, counts[effort], c, cases)
+                  : row->shape ? attention_cases(kernel, effort, c, cases)
+                               : general_cases(kernel, counts[effort], c, cases);
     free(c);
     return enough;
 }

@@ -9,6 +9,7 @@ DTYPES = {
 try:
     import ml_dtypes
     DTYPES["bf16"] = ml_dtypes.bfloat16
+    DTYPES["e4m3"] = ml_dtypes.float8_e4m3fn
 except ImportError:  # NumPy itself has no bf16
     pass
 
@@ -67,11 +68,12 @@ class Case:
 BACKWARD = {"lse", "dout", "dq", "dk", "dv"}  # what attention_backward has besides
 
 
-def attention_parameters(case, known=frozenset()):
-    """(causal, scale) of the attention that peers know: dense, no window, no bias."""
+def attention_parameters(case, also=()):
+    """(causal, scale) of the attention that peers know: dense, no window, no bias, no tensors but
+    those of `also`."""
     case.refuse_options(layout="bhsd", window_left=-1, window_right=-1, softcap=None,
                         query_offset=0, dropout=0)
-    extra = set(case.tensors) - {"q", "k", "v", "out"} - known
+    extra = set(case.tensors) - {"q", "k", "v", "out", *also}
     if extra:
         raise Unserved(f"no adapter for {', '.join(sorted(extra))}")
     q, k = case["q"], case["k"]
@@ -82,6 +84,16 @@ def attention_parameters(case, known=frozenset()):
         raise Unserved("causal aligned to the bottom right")
     scale = case.parameters.get("scale")
     return causal == "top_left", q.shape[3] ** -0.5 if scale is None else scale
+
+
+def append_places(case):
+    """(sequence, position, token) of each new key in a contiguous cache, as index arrays."""
+    case.refuse_options(layout="bhsd", rope="none")
+    extra = set(case.tensors) - {"k", "v", "positions", "k_cache", "v_cache"}
+    if extra:
+        raise Unserved(f"no adapter for {', '.join(sorted(extra))}")
+    batch, token = np.nonzero(case["positions"] >= 0)
+    return batch, case["positions"][batch, token].astype(np.int64), token
 
 
 def refuse_lse(case):

@@ -3,7 +3,8 @@
 import time
 
 import numpy as np
-from case import attention_parameters, BACKWARD, Call, fastest, reduction_axis, refuse_lse, Unserved
+from case import (append_places, attention_parameters, BACKWARD, Call, fastest, reduction_axis,
+                  refuse_lse, Unserved)
 
 
 def versions():
@@ -108,6 +109,16 @@ def attention_backward(case):
         for i in range(b):
             for h in range(hq):
                 head(i, h, h * hkv // hq)
+    return Call(run)
+
+
+def kv_append(case):
+    batch, position, token = append_places(case)
+    k, v, k_cache, v_cache = case.arrays("k", "v", "k_cache", "v_cache")
+
+    def run():
+        k_cache[batch, :, position] = k[batch, :, token]
+        v_cache[batch, :, position] = v[batch, :, token]
     return Call(run)
 
 

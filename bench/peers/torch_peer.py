@@ -2,7 +2,8 @@
 
 import numpy as np
 import torch
-from case import attention_parameters, BACKWARD, Call, reduction_axis, refuse_lse, Unserved
+from case import (append_places, attention_parameters, BACKWARD, Call, reduction_axis, refuse_lse,
+                  Unserved)
 
 
 def versions():
@@ -11,6 +12,8 @@ def versions():
 
 def tensor(array):
     """A tensor over the same memory."""
+    if array.dtype.name == "float8_e4m3fn":
+        return torch.from_numpy(array.view(np.uint8)).view(torch.float8_e4m3fn)
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)
     return torch.from_numpy(array)
@@ -38,13 +41,36 @@ class Kept:
 
 
 def attention(case):
-    causal, scale = attention_parameters(case)
+    causal, scale = attention_parameters(case, ("k_scale", "v_scale"))
     q, k, v, out = ready(case, "q", "k", "v", "out")
     options = {"is_causal": causal, "scale": scale}
     if q.shape[1] != k.shape[1]:
         options["enable_gqa"] = True
     function = torch.nn.functional.scaled_dot_product_attention
-    return Kept(lambda: function(q, k, v, **options), out).call()
+    if k.dtype == q.dtype and v.dtype == q.dtype:
+        return Kept(lambda: function(q, k, v, **options), out).call()
+
+    # It has no attention over a quantised cache: what its users write is a conversion before it.
+    def wide(name):
+        stored = tensor(case[name])
+        if name + "_scale" not in case.tensors:
+            return stored.to(q.dtype)
+        factor = tensor(case[name + "_scale"])
+        if factor.shape[-1] != 1:
+            raise Unserved("scales of parts of a row")
+        return stored.to(q.dtype).mul_(factor.to(q.dtype))
+    return Kept(lambda: function(q, wide("k"), wide("v"), **options), out).call()
+
+
+def kv_append(case):
+    places = append_places(case)
+    k, v, k_cache, v_cache = ready(case, "k", "v", "k_cache", "v_cache")
+    batch, position, token = (torch.from_numpy(index) for index in places)
+
+    def run():
+        k_cache[batch, :, position] = k[batch, :, token]
+        v_cache[batch, :, position] = v[batch, :, token]
+    return Call(torch.inference_mode()(run))
 
 
 def attention_backward(case):

@@ -22,6 +22,7 @@ fovea_bound_function fovea_bound_layer_norm;              /* domain 5 */
 fovea_bound_function fovea_bound_attention;               /* ATTENTION.md */
 fovea_bound_function fovea_bound_backward;
 fovea_bound_function fovea_bound_merge;
+fovea_bound_function fovea_bound_append;
 
 /* What an approximate algorithm owes in place of a bound on each element: of `out` a cosine and a relative L1 difference of all
  * elements together, of lse a difference in units of max(1, |lse|). tools/quality.h has the rest. False: exact bounds hold. */

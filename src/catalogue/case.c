@@ -309,6 +309,9 @@ static double check_value(const fovea_case *c, fovea_dtype dtype, int64_t i, int
     }
 }
 
+/* Numbers of a dense tensor repeat after so many: a cache of 10^9 would be minutes in the making. */
+enum { PERIOD = 1 << 24 };
+
 static void fill_numbers(const fovea_case *c, int position, const fovea_argument *argument,
                          const fovea_view *view) {
     bool square = argument->fill == FOVEA_FILL_SQUARE;
@@ -316,11 +319,13 @@ static void fill_numbers(const fovea_case *c, int position, const fovea_argument
     int64_t count = fovea_view_elements(view);
     bool normal = argument->fill <= FOVEA_FILL_SQUARE;
     bool coarse = view->dtype == FOVEA_I8 || view->dtype == FOVEA_E4M3;
-    bool dense = fovea_view_is_contiguous(view) && view->dtype == FOVEA_F32;
-    for (int64_t i = 0; i < count; i += 4) {
+    bool packed = fovea_view_is_contiguous(view), dense = packed && view->dtype == FOVEA_F32;
+    int64_t fresh = packed && count > PERIOD ? PERIOD : count;
+#pragma omp parallel for schedule(static) if (fresh > PERIOD / 4)
+    for (int64_t i = 0; i < fresh; i += 4) {
         double values[4];
         draw(&s, (uint64_t)i / 4, normal, values);
-        for (int64_t j = i; j < i + 4 && j < count; j++) {
+        for (int64_t j = i; j < i + 4 && j < fresh; j++) {
             double value = values[j - i];
             if (argument->fill == FOVEA_FILL_UNIFORM)
                 value = argument->low + (argument->high - argument->low) * value;
@@ -337,6 +342,10 @@ static void fill_numbers(const fovea_case *c, int position, const fovea_argument
                 fovea_view_write(view, j, value);
         }
     }
+    size_t size = fovea_dtype_size(view->dtype);
+    for (int64_t i = fresh; i < count; i += fresh)
+        memcpy(view->data + (size_t)i * size, view->data,
+               (size_t)(count - i < fresh ? count - i : fresh) * size);
 }
 
 /* ---- Tensors -------------------------------------------------------------------------------- */

@@ -4,6 +4,8 @@
 
 #include "cpu/simd/simd.h"
 
+#include <stdbool.h>
+
 /* Written out by the pragmas: an array that is indexed by a variable would live in memory. */
 enum { CHAINS = 12, UNROLL = 8 };
 
@@ -19,15 +21,21 @@ static double multiply_add(int64_t rounds, float *sink) {
 }
 #endif
 
-static float read(const float *from, size_t count) {
+VF_INLINE float read_with(const bool ahead, const float *from, size_t count) {
     vf sums[UNROLL];
     VF_UNROLLED for (int u = 0; u < UNROLL; u++) sums[u] = vf_set1(0);
     for (size_t i = 0; i < count; i += UNROLL * VF_WIDTH)
-        VF_UNROLLED for (int u = 0; u < UNROLL; u++) sums[u] =
-            vf_add(sums[u], vf_load(from + i + u * VF_WIDTH));
+        VF_UNROLLED for (int u = 0; u < UNROLL; u++) {
+            if (ahead) __builtin_prefetch(from + i + u * VF_WIDTH + 512, 0, 3);
+            sums[u] = vf_add(sums[u], vf_load(from + i + u * VF_WIDTH));
+        }
     VF_UNROLLED for (int u = 1; u < UNROLL; u++) sums[0] = vf_add(sums[0], sums[u]);
     return vf_reduce_add(sums[0]);
 }
+
+static float read(const float *from, size_t count) { return read_with(false, from, count); }
+
+static float read_ahead(const float *from, size_t count) { return read_with(true, from, count); }
 
 static void copy(float *to, const float *from, size_t count) {
     for (size_t i = 0; i < count; i += VF_WIDTH) vf_store(to + i, vf_load(from + i));
@@ -82,5 +90,8 @@ extern double fovea_dot_bf16_avx512(int64_t rounds, float *sink); /* ceilings_bf
 #endif
 
 extern const fovea_ceiling_loops FOVEA_TIERED(fovea_ceilings);
-const fovea_ceiling_loops FOVEA_TIERED(fovea_ceilings) = {
-    .arithmetic = ARITHMETIC, .read = read, .copy = copy, .stream_copy = stream_copy};
+const fovea_ceiling_loops FOVEA_TIERED(fovea_ceilings) = {.arithmetic = ARITHMETIC,
+                                                          .read = read,
+                                                          .read_ahead = read_ahead,
+                                                          .copy = copy,
+                                                          .stream_copy = stream_copy};

@@ -15,7 +15,8 @@ typedef struct fovea_arithmetic_loop {
 
 typedef struct fovea_ceiling_loops {
     fovea_arithmetic_loop arithmetic[3];
-    float (*read)(const float *from, size_t count); /* a sum; count is a multiple of 256 */
+    float (*read)(const float *from, size_t count);       /* a sum; count is a multiple of 256 */
+    float (*read_ahead)(const float *from, size_t count); /* the same, fetching 2 KiB ahead */
     void (*copy)(float *to, const float *from, size_t count);
     void (*stream_copy)(float *to, const float *from, size_t count); /* past the caches; to and
                                                                         from aligned to 64 bytes */

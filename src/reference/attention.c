@@ -349,4 +349,5 @@ const fovea_reference fovea_references_attention[] = {
     {"attention_backward", fovea_reference_backward},
     {"attention", attention},
     {"attention_merge", attention_merge},
+    {"kv_append", fovea_reference_append},
     {0}};

@@ -14,6 +14,9 @@ typedef struct fovea_reference {
     fovea_reference_function *run;
 } fovea_reference;
 
+/* References of a domain that stand in a file of their own. */
+fovea_reference_function fovea_reference_append;
+
 /* The reference of a kernel by its index in the catalogue; never NULL for a row with a reference.
  */
 fovea_reference_function *fovea_reference_find(int kernel);

@@ -36,7 +36,8 @@ class Error(Exception):
 def tensor(array):
     """A DLTensor over the array's memory; both must stay alive."""
     codes = {"i": 0, "u": 1, "f": 2, "b": 1}
-    code = 4 if array.dtype.name == "bfloat16" else codes[array.dtype.kind]
+    special = {"bfloat16": 4, "float8_e4m3fn": 10}
+    code = special.get(array.dtype.name) or codes[array.dtype.kind]
     extents = (ctypes.c_int64 * array.ndim)(*array.shape)
     strides = (ctypes.c_int64 * array.ndim)(*(s // array.itemsize for s in array.strides))
     made = DLTensor(array.ctypes.data, DLDevice(1, 0), array.ndim,

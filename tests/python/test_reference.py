@@ -9,8 +9,9 @@ from library import Error, Library
 
 try:
     from ml_dtypes import bfloat16
+    from ml_dtypes import float8_e4m3fn as E4M3
 except ImportError:
-    bfloat16 = None
+    bfloat16 = E4M3 = None
 
 DTYPES = {"f32": np.float32, "f16": np.float16, "bf16": bfloat16}
 EPSILON = {"f64": 2.0**-52, "f32": 2.0**-23, "f16": 2.0**-10, "bf16": 2.0**-7}
@@ -715,6 +716,84 @@ def test_attention_backward_ragged(library):
         for name, place in (("q", rows), ("k", keys), ("v", keys)):
             expected[name][place] = gradients[name][0].transpose(1, 0, 2)
     assert_gradients(actual, expected)
+
+
+def codes(shape, dtype, seed):
+    """Numbers that fill the range of a quantised cache."""
+    values = 32 * np.random.default_rng([seed, *shape]).standard_normal(shape)
+    return np.rint(values).clip(-127, 127).astype(np.int8) if dtype == "i8" else values.astype(E4M3)
+
+
+@pytest.mark.skipif(bfloat16 is None, reason="ml_dtypes is missing, which NumPy needs for e4m3")
+@pytest.mark.parametrize("keys, values", [("i8", "i8"), ("e4m3", "e4m3"), ("i8", "e4m3")])
+@pytest.mark.parametrize("scale_shape", [(1, 2, 1, 1), (3, 2, 20, 1), (3, 2, 20, 4), (1, 1, 1, 8)])
+def test_attention_quantised(library, dtype, keys, values, scale_shape):
+    k, v = codes((3, 2, 20, 8), keys, 1), codes((3, 2, 20, 8), values, 2)
+    scales = [np.random.default_rng(i).uniform(0.02, 0.05, scale_shape).astype(np.float32)
+              for i in (3, 4)]
+    q = normal((3, 4, 2, 8), dtype, 5)
+    out = np.zeros_like(q)
+    library.call("attention", q, k, v, out, k_scale=scales[0], v_scale=scales[1])
+    stands_for = [wide(x) * np.repeat(wide(s), 8 // s.shape[3], axis=3)
+                  for x, s in zip((k, v), scales)]
+    for b in range(3):
+        assert_rounded(out[b], attention(q[b], stands_for[0][b], stands_for[1][b])[0], dtype)
+
+
+def rotated(x, position, rope):
+    """x [..., D] at an angle position * 10000^(-2 j / D), pairs as rope_apply has them."""
+    size = x.shape[-1]
+    angle = position * 10000.0 ** (-2 * np.arange(size // 2) / size)
+    pairs = x.reshape(*x.shape[:-1], *((2, size // 2) if rope == 1 else (size // 2, 2)))
+    a, b = np.moveaxis(pairs, -2 if rope == 1 else -1, 0)
+    pair = a * np.cos(angle) - b * np.sin(angle), a * np.sin(angle) + b * np.cos(angle)
+    return np.stack(pair, -2 if rope == 1 else -1).reshape(x.shape)
+
+
+@pytest.mark.parametrize("rope", [0, 1, 2])
+@pytest.mark.parametrize("page_size", [0, 4])
+def test_kv_append(library, dtype, rope, page_size):
+    k, v = normal((2, 3, 5, 8), dtype, 1), normal((2, 3, 5, 8), dtype, 2)
+    positions = np.array([[0, 3, -1, 4, 11], [6, 7, 8, 9, 10]], np.int32)
+    shape, options = (2, 3, 12, 8), {"rope": rope}
+    if page_size:
+        shape = (7, page_size, 3, 8)
+        options["block_table"] = np.array([[5, 0, 6], [3, 1, 2]], np.int32)
+    caches = [normal(shape, dtype, 3), normal(shape, dtype, 4)]
+    expected = [wide(cache) for cache in caches]
+    for b, t in np.argwhere(positions >= 0):
+        p = positions[b, t]
+        place = ((options["block_table"][b, p // page_size], p % page_size) if page_size
+                 else (b, slice(None), p))
+        new = wide(k[b, :, t])
+        expected[0][place] = rotated(new, p, rope) if rope else new
+        expected[1][place] = wide(v[b, :, t])
+    library.call("kv_append", k, v, positions, *caches, **options)
+    for cache, wanted in zip(caches, expected):
+        assert_rounded(cache, wanted, dtype)
+
+
+@pytest.mark.skipif(bfloat16 is None, reason="ml_dtypes is missing, which NumPy needs for e4m3")
+@pytest.mark.parametrize("kind, largest", [("i8", 127), ("e4m3", 448)])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_kv_append_quantised(library, kind, largest, groups):
+    k, v = normal((2, 3, 1, 8), "f32", 1), normal((2, 3, 1, 8), "f32", 2)
+    v[0, 0] = 0
+    positions = np.array([[4], [0]], np.int32)
+    caches = [codes((2, 3, 6, 8), kind, seed) for seed in (3, 4)]
+    scales = [np.ones((2, 3, 6, groups), np.float32) for _ in caches]
+    expected, factors = [c.copy() for c in caches], [s.copy() for s in scales]
+    for b in range(2):
+        for cache, scale, new in zip(expected, factors, (k, v)):
+            x = new[b, :, 0].reshape(3, groups, -1)
+            factor = np.abs(x).max(-1) / np.float32(largest)
+            ratio = x / np.where(factor == 0, 1, factor)[..., None]
+            stored = np.rint(ratio) if kind == "i8" else ratio
+            cache[b, :, positions[b, 0]] = stored.reshape(3, 8).astype(cache.dtype)
+            scale[b, :, positions[b, 0]] = factor
+    library.call("kv_append", k, v, positions, *caches, k_scale=scales[0], v_scale=scales[1])
+    for actual, wanted in zip(caches + scales, expected + factors):
+        assert (actual.view(np.int8) == wanted.view(np.int8)).all()
 
 
 def test_attention_merge(library, dtype):

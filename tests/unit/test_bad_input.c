@@ -206,6 +206,64 @@ static void attention_refuses_pages_that_do_not_exist(void **state) {
 
 /* ---- The other kernels ---------------------------------------------------------------------- */
 
+static void attention_refuses_scales_that_do_not_fit(void **state) {
+    (void)state;
+    ATTENTION(c);
+    DLTensor scale = TENSOR(memory[4], FOVEA_F32, 1, 2, 1, 1);
+    c.options.k_scale = &scale;
+    REFUSED(run(&c), "k_scale is given, but k is f32, not quantised");
+    c.k.dtype = fovea_dtype_to_dlpack(FOVEA_I8);
+    scale = TENSOR(memory[4], FOVEA_F32, 1, 2, 1, 3);
+    REFUSED(run(&c), "k_scale has shape [1, 2, 1, 3]; it has the axes of k = [1, 2, 5, 8], each as "
+                     "long or 1, the last a divisor");
+}
+
+/* B 1, Hkv 2, T 2, S 5, D 8. */
+static fovea_status append(int32_t first, int32_t second, fovea_dtype cache_dtype,
+                           fovea_kv_append_options *options) {
+    int32_t places[2] = {first, second};
+    DLTensor k = TENSOR(memory[0], FOVEA_F32, 1, 2, 2, 8),
+             v = TENSOR(memory[1], FOVEA_F32, 1, 2, 2, 8);
+    DLTensor positions = TENSOR(places, FOVEA_I32, 1, 2);
+    DLTensor k_cache = TENSOR(memory[2], cache_dtype, 1, 2, 5, 8);
+    DLTensor v_cache = TENSOR(memory[3], FOVEA_F32, 1, 2, 5, 8);
+    return fovea_kv_append(context, &k, &v, &positions, &k_cache, &v_cache, options);
+}
+
+static void append_refuses_places_that_do_not_exist(void **state) {
+    (void)state;
+    REFUSED(
+        append(1, 5, FOVEA_F32, NULL),
+        "positions[0][1] is 5; it is above 1, the one before, and below 5, the room of the cache");
+    REFUSED(
+        append(2, 2, FOVEA_F32, NULL),
+        "positions[0][1] is 2; it is above 2, the one before, and below 5, the room of the cache");
+    fovea_kv_append_options options;
+    fovea_kv_append_options_default(&options);
+    int32_t pages[2] = {0, 7}, places[2] = {0, 2};
+    DLTensor table = TENSOR(pages, FOVEA_I32, 1, 2), positions = TENSOR(places, FOVEA_I32, 1, 2);
+    DLTensor k = TENSOR(memory[0], FOVEA_F32, 1, 2, 2, 8),
+             v = TENSOR(memory[1], FOVEA_F32, 1, 2, 2, 8);
+    DLTensor k_cache = TENSOR(memory[2], FOVEA_F32, 3, 2, 2, 8);
+    DLTensor v_cache = TENSOR(memory[3], FOVEA_F32, 3, 2, 2, 8);
+    options.block_table = &table;
+    REFUSED(fovea_kv_append(context, &k, &v, &positions, &k_cache, &v_cache, &options),
+            "block_table[0][1] is 7; the cache has 3 pages");
+}
+
+static void append_refuses_caches_that_do_not_fit(void **state) {
+    (void)state;
+    REFUSED(append(0, 1, FOVEA_F16, NULL),
+            "k_cache is f16, k is f32; they agree, or k_cache is i8 or e4m3");
+    REFUSED(append(0, 1, FOVEA_I8, NULL),
+            "k_cache is i8, and k_scale is not given; options.scaling absmax writes it");
+    fovea_kv_append_options options;
+    fovea_kv_append_options_default(&options);
+    DLTensor cosines = TENSOR(memory[4], FOVEA_F32, 5, 4);
+    options.cos = &cosines;
+    REFUSED(append(0, 1, FOVEA_F32, &options), "cos is given without sin");
+}
+
 static void streaming_kernels_refuse_what_does_not_fit(void **state) {
     (void)state;
     DLTensor a = TENSOR(memory[0], FOVEA_F32, 2, 3), b = TENSOR(memory[1], FOVEA_F32, 3, 2);
@@ -321,6 +379,9 @@ int main(void) {
         cmocka_unit_test(attention_refuses_optional_tensors_that_do_not_fit),
         cmocka_unit_test(attention_refuses_ragged_offsets_that_lie),
         cmocka_unit_test(attention_refuses_pages_that_do_not_exist),
+        cmocka_unit_test(attention_refuses_scales_that_do_not_fit),
+        cmocka_unit_test(append_refuses_places_that_do_not_exist),
+        cmocka_unit_test(append_refuses_caches_that_do_not_fit),
         cmocka_unit_test(streaming_kernels_refuse_what_does_not_fit),
         cmocka_unit_test(merge_refuses_parts_that_do_not_fit),
         cmocka_unit_test(backward_refuses_what_does_not_fit),

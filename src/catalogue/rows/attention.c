@@ -1,6 +1,7 @@
 /* Domain 6, attention: the general forward operation with its presets, its gradient, and the merge
  * of partial results. What it means beyond the scores stands in catalogue/attention.c. */
 #include "catalogue/attention.h"
+#include "catalogue/append.h"
 #include "catalogue/bounds.h"
 
 #include <math.h>
@@ -321,4 +322,96 @@ const fovea_kernel fovea_rows_attention[] = {
      .bench = "P=8,B=max(1,floor(N/524288)),Hq=8,Sq=128,Dv=64",
      .bound_text = "8 eps (sum_p w_p |parts_p| (1 + |part_lses_p - max|)); lse: 4 eps (1 + |lse|)",
      .bound = FOVEA_HOOK(fovea_bound_merge)},
+    {.name = "kv_append",
+     .domain = "attention",
+     .definition = "cache[b, positions[b,t]] = k[b, t], v[b, t]; k rotated by its position, both "
+                   "quantised, where asked for",
+     .remarks =
+         "Writes the keys and values of new tokens into a cache, in place; nothing else in the "
+         "cache "
+         "changes. k and v are [B, Hkv, T, D] (layout bhsd) or [B, T, Hkv, D] (bshd), the caches "
+         "alike with S for T, or paged: [pages, page_size, Hkv, D] with block_table. Positions "
+         "that "
+         "are not negative rise along a sequence; a negative one leaves its token out. Rotating "
+         "(rope) is that of rope_apply, at the angle of position + offset, or by row `position` of "
+         "cos and sin. A cache of i8 or e4m3 gets, with scaling absmax, scale = max |x| / 127 or / "
+         "448 for each group of D/G elements of a row, written to k_scale and v_scale, which have "
+         "the axes of the cache and G last; with scaling given it uses those there, where extents "
+         "of 1 broadcast, or 1. The number stored is x / scale to nearest even, kept within 127 or "
+         "448; it is 0 where the absmax scale is 0 or not finite, so that NaN and infinities show "
+         "when the cache is read. All this is f32 arithmetic.",
+     .dtypes = FOVEA_FLOATS,
+     .arguments =
+         {[FOVEA_APPEND_K] = {.name = "k", .shape = "B, Hkv, T, D"},
+          [FOVEA_APPEND_V] = {.name = "v", .shape = "B, Hkv, T, Dv"},
+          [FOVEA_APPEND_POSITIONS] = {.name = "positions",
+                                      .shape = "B, T",
+                                      .dtypes = I32_ONLY,
+                                      .fill = FOVEA_FILL_BY_ROW,
+                                      .meaning = "where each token goes; negative: nowhere"},
+          [FOVEA_APPEND_K_CACHE] =
+              {.name = "k_cache", .shape = "B, Hkv, S, D", .dtypes = KEYS, .role = FOVEA_IN_PLACE},
+          [FOVEA_APPEND_V_CACHE] =
+              {.name = "v_cache", .shape = "B, Hkv, S, Dv", .dtypes = KEYS, .role = FOVEA_IN_PLACE},
+          [FOVEA_APPEND_K_SCALE] = {.name = "k_scale",
+                                    .shape = "B, Hkv, S, G",
+                                    .dtypes = F32_ONLY,
+                                    .role = FOVEA_IN_PLACE,
+                                    .optional = true,
+                                    .fill = FOVEA_FILL_UNIFORM,
+                                    .low = 0.02,
+                                    .high = 0.045,
+                                    .meaning = "factors of a quantised k_cache"},
+          [FOVEA_APPEND_V_SCALE] = {.name = "v_scale",
+                                    .shape = "B, Hkv, S, G",
+                                    .dtypes = F32_ONLY,
+                                    .role = FOVEA_IN_PLACE,
+                                    .optional = true,
+                                    .fill = FOVEA_FILL_UNIFORM,
+                                    .low = 0.02,
+                                    .high = 0.045,
+                                    .meaning = "factors of a quantised v_cache"},
+          [FOVEA_APPEND_BLOCK_TABLE] = {.name = "block_table",
+                                        .shape = "B, max_pages",
+                                        .dtypes = I32_ONLY,
+                                        .optional = true,
+                                        .fill = FOVEA_FILL_BY_ROW,
+                                        .meaning = "pages of each sequence, in order"},
+          [FOVEA_APPEND_COS] = {.name = "cos",
+                                .shape = "P, D/2",
+                                .dtypes = F32_ONLY,
+                                .optional = true,
+                                .fill = FOVEA_FILL_UNIFORM,
+                                .low = -1,
+                                .high = 1,
+                                .meaning = "cosines by position, for rope"},
+          [FOVEA_APPEND_SIN] = {.name = "sin",
+                                .shape = "P, D/2",
+                                .dtypes = F32_ONLY,
+                                .optional = true,
+                                .fill = FOVEA_FILL_UNIFORM,
+                                .low = -1,
+                                .high = 1,
+                                .meaning = "sines by position, for rope"}},
+     .parameters = {{"base", FOVEA_REAL, 10000, NULL, "of the angles of rope"},
+                    {"offset", FOVEA_INTEGER, 0, NULL, "added to positions for their angles"},
+                    {"layout", FOVEA_CHOICE, 0, "bhsd,bshd", "order of the axes"},
+                    {"rope", FOVEA_CHOICE, 0, "none,half,interleaved",
+                     "rotates k: pairs j, j + D/2 or 2j, 2j + 1"},
+                    {"scaling", FOVEA_CHOICE, 0, "absmax,given",
+                     "scales of a quantised cache are written, or used"}},
+     .operations = "B*Hkv*T*(D+Dv)",
+     .bytes = "2*s*B*Hkv*T*(D+Dv)",
+     .bench = "B=32,Hkv=8,T=1,S=4096,D=128",
+     .tune = "b=1,hkv=8,t=1,s=1024,d=128;b=32,hkv=8,t=1,s=1024,d=128;b=1,hkv=8,t=512,s=1024,d=128",
+     .bound_text = "exact; rotated: 4 eps (|a| + |b|), and one step of a quantised cache",
+     .bound = FOVEA_HOOK(fovea_bound_append),
+     .letters = "B,Hkv,T,S,D,Dv,Page",
+     .shape = FOVEA_HOOK(fovea_append_shape),
+     .check = FOVEA_HOOK(fovea_append_check),
+     .case_shape = FOVEA_HOOK(fovea_append_case_shape),
+     .case_fill = FOVEA_HOOK(fovea_append_case_fill),
+     .case_defaults = FOVEA_HOOK(fovea_append_case_defaults),
+     .count_operations = FOVEA_HOOK(fovea_append_operations),
+     .count_bytes = FOVEA_HOOK(fovea_append_bytes)},
     {0}};

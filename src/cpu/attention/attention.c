@@ -7,6 +7,7 @@
  * fused: the same with a single block that spans all keys; the maximum is known before the first exponential.
  * textbook: all scores of the problem in memory, three passes, nothing skipped: what the others are compared with.
  */
+#include "cpu/attention/append.h"
 #include "cpu/attention/attention_ahead.h"
 #include "cpu/attention/attention_tile.h"
 #include "cpu/attention/merge.h"
@@ -686,6 +687,9 @@ static double cost(const fovea_problem *problem, int threads, double flops, doub
         scores = 4 * (double)p.score_matrix_floats * 4;
     }
     double share = algorithm == FLASH ? 0.85 : algorithm == FUSED ? 0.8 : 0.7;
+    int64_t rows = larger(call.query_length * call.group, 1);
+    operations *= (double)round_up(rows, VF_WIDTH) / (double)rows; /* lanes that stay empty */
+    if (rows <= VF_WIDTH) share *= 0.15; /* keys come from memory, a broadcast an element */
     if (p.pairs) flops *= 2;
     return operations / (flops * share * p.threads) + scores / (bandwidth * p.threads) +
            (p.threads > 1 ? 3e-6 : 1e-6);
@@ -778,4 +782,10 @@ const fovea_implementation FOVEA_TIERED(fovea_cpu_attention)[] = {ROW(flash),
                                                                    .tier = TIER,
                                                                    .workspace = merge_workspace,
                                                                    .run = run_merge},
+                                                                  {.kernel = "kv_append",
+                                                                   .name = NAME("direct"),
+                                                                   .dtypes = FLOATS,
+                                                                   .tier = TIER,
+                                                                   .workspace = append_workspace,
+                                                                   .run = append_run},
                                                                   {0}};

@@ -14,6 +14,7 @@
 
 #include "cpu/attention/attention_tile.h"
 #include "cpu/attention/split_micro.h"
+#include "cpu/attention/split_pairs.h"
 
 #include <math.h>
 #include <omp.h>
@@ -23,7 +24,7 @@
 enum {
     SPLIT_ROWS_MAX = 64, /* of a key head: more is work for flash */
     SPLIT_BLOCK_MAX = 256,
-    SPLIT_BLOCK_BYTES = 16 << 10, /* of keys; the values, and the next keys, are in L1 too */
+    SPLIT_BLOCK_BYTES = 32 << 10, /* of keys, and as much of values: on their way to L1 or in L2 */
     SPLIT_PIECE_KEYS = 512,       /* at least; half a millisecond of one thread at most is lost */
     SPLIT_ITEMS = 128,            /* wanted; enough for the threads to end together */
     SPLIT_WIDE_ARRAYS = 7
@@ -34,6 +35,7 @@ typedef struct split_plan {
     int64_t pieces, piece_keys, block_keys, items;
     int threads;
     bool convert_keys, convert_values;
+    split_pair_scores *const *pairs; /* NULL: scores from floats */
     bool key_scales,
         value_scales;           /* a scale a key, to be applied to its scores and probabilities */
     int64_t q_pitch, out_pitch; /* floats of a packed query row, of an output row */
@@ -71,6 +73,10 @@ static split_plan split_make_plan(const fovea_attention_call *call, int threads)
     if (p.items < p.threads) p.threads = (int)larger(p.items, 1);
     p.convert_keys = split_converts(&call->k, &call->k_scale);
     p.convert_values = split_converts(&call->v, &call->v_scale);
+    /* As in attention.c: without a scale scores are 0 whatever they were before. */
+    if (call->q.dtype == FOVEA_BF16 && call->k.dtype == FOVEA_BF16 && !p.convert_keys &&
+        (float)(call->scale * LOG2E) != 0)
+        p.pairs = split_find_pairs();
     p.key_scales =
         call->k_scale.data && !p.convert_keys && !split_scale_is_constant(call, &call->k_scale);
     p.value_scales =
@@ -153,6 +159,10 @@ static void split_set_limits(const split_item *item, split_tile *t) {
     t->high = smaller(t->high, item->end);
 }
 
+static void split_copy_halves(const char *row, int64_t stride, int64_t size, uint16_t *q) {
+    for (int64_t d = 0; d < size; d++) memcpy(q + d, row + 2 * d * stride, sizeof *q);
+}
+
 static void split_begin_tile(const split_item *item, int64_t number, split_tile *t) {
     const fovea_attention_call *call = item->call;
     const split_plan *p = item->plan;
@@ -176,6 +186,10 @@ static void split_begin_tile(const split_item *item, int64_t number, split_tile 
                                           t->row + smaller(r, t->rows - 1));
         float *q = t->q + r * p->q_pitch;
         memset(q, 0, (size_t)p->q_pitch * sizeof *q);
+        if (p->pairs) {
+            split_copy_halves(row, call->q.stride[3], call->head_size, (uint16_t *)(void *)q);
+            continue;
+        }
         convert_row(row, call->q.dtype, call->q.stride[3], call->head_size, q);
         for (int64_t d = 0; d < call->head_size; d++) q[d] *= factor;
     }
@@ -345,6 +359,17 @@ static void split_convert(const split_item *item, const fovea_view *view, int64_
         rows->at[j] = (const char *)(buffer + smaller(j, count - 1) * pitch);
 }
 
+/* The queries are as they were given: their factor comes afterwards. */
+static void split_score_pairs(const split_item *item, const split_tile *t, int64_t groups,
+                              const split_rows *k, const split_rows *v, int64_t v_bytes, float *s) {
+    const split_plan *p = item->plan;
+    vf factor = vf_set1((float)(item->call->scale * LOG2E));
+    p->pairs[t->kind](groups, item->call->head_size, (const uint16_t *)(const void *)t->q,
+                      2 * p->q_pitch, k->at, v->at, v_bytes, s);
+    for (int64_t i = 0; i < groups * SPLIT_LANES; i += VF_WIDTH)
+        vf_store(s + i, vf_mul(vf_load(s + i), factor));
+}
+
 static void split_attend_block(const split_item *item, split_tile *t, int64_t key, int64_t keys,
                                const split_rows *k, const split_rows *v, const split_rows *next) {
     const fovea_attention_call *call = item->call;
@@ -355,8 +380,11 @@ static void split_attend_block(const split_item *item, split_tile *t, int64_t ke
     int64_t v_bytes = call->value_size * (int64_t)fovea_dtype_size(call->v.dtype);
     fovea_dtype key_dtype = p->convert_keys ? FOVEA_F32 : call->k.dtype;
     fovea_dtype value_dtype = p->convert_values ? FOVEA_F32 : call->v.dtype;
-    split_micro[key_dtype][t->kind].scores(groups, call->head_size, t->q, p->q_pitch, k->at, v->at,
-                                           p->convert_values ? 0 : v_bytes, s);
+    if (p->pairs)
+        split_score_pairs(item, t, groups, k, v, p->convert_values ? 0 : v_bytes, s);
+    else
+        split_micro[key_dtype][t->kind].scores(groups, call->head_size, t->q, p->q_pitch, k->at,
+                                               v->at, p->convert_values ? 0 : v_bytes, s);
     if (p->key_scales) split_apply_scales(item, &call->k_scale, t->width, key, keys, groups, s);
     if (isfinite(call->softcap)) split_cap(call, s, groups * SPLIT_LANES);
     if (call->has_bias || call->has_mask) split_bias(item, t, key, keys, s);

@@ -10,21 +10,20 @@
 #ifndef FOVEA_CPU_ATTENTION_SPLIT_MICRO_H
 #define FOVEA_CPU_ATTENTION_SPLIT_MICRO_H
 
-#include "cpu/kernel.h"
+#include "cpu/attention/split_lanes.h"
 
-/* LANES sums, a vector of a key and one of a query must fit the registers: 32 on AVX-512 and NEON,
- * 16 on AVX2. */
-#if defined(FOVEA_TIER_AVX512) || defined(FOVEA_TIER_NEON)
-enum { SPLIT_ROWS = 8, SPLIT_LANES = 16 };
-#elif defined(FOVEA_TIER_AVX2)
-enum { SPLIT_ROWS = 4, SPLIT_LANES = 8 };
-#else
-enum { SPLIT_ROWS = 4, SPLIT_LANES = 4 };
-#endif
-
-/* Brings bytes [begin, end) of a row nearer. */
-VF_INLINE void split_fetch(const char *row, int64_t begin, int64_t end) {
-    for (int64_t at = begin; at < end; at += 64) __builtin_prefetch(row + at, 0, 3);
+/* One vector of each key times one of each row. A vector of q is loaded once for all keys. */
+VF_INLINE void split_products(const fovea_dtype dtype, const int rows, int64_t d, int64_t n,
+                              const float *q, int64_t pitch, const char *const *k, vf *sum) {
+    const int keys = SPLIT_LANES / rows;
+    vf x[SPLIT_LANES];
+    VF_UNROLLED for (int j = 0; j < keys; j++) x[j] =
+        n == VF_WIDTH ? vf_load_as(dtype, k[j], d) : vf_load_n_as(dtype, k[j], d, n);
+    VF_UNROLLED for (int r = 0; r < rows; r++) {
+        vf line = vf_load(q + r * pitch + d);
+        VF_UNROLLED for (int j = 0; j < keys; j++) sum[j * rows + r] =
+            vf_fma(x[j], line, sum[j * rows + r]);
+    }
 }
 
 /* s[key][row] = k q for `groups` times LANES / rows keys. q: [rows][pitch] floats, zeros up to a
@@ -38,17 +37,9 @@ VF_INLINE void split_scores(const fovea_dtype dtype, const int rows, int64_t gro
         VF_UNROLLED for (int l = 0; l < SPLIT_LANES; l++) sum[l] = vf_set1(0);
         for (int j = 0; j < keys; j++) split_fetch(ahead[j], 0, ahead_bytes);
         int64_t d = 0;
-        for (; d + VF_WIDTH <= size; d += VF_WIDTH) VF_UNROLLED for (int j = 0; j < keys; j++) {
-                vf x = vf_load_as(dtype, k[j], d);
-                VF_UNROLLED for (int r = 0; r < rows; r++) sum[j * rows + r] =
-                    vf_fma(x, vf_load(q + r * pitch + d), sum[j * rows + r]);
-            }
-        if (d < size)
-            for (int j = 0; j < keys; j++) {
-                vf x = vf_load_n_as(dtype, k[j], d, size - d);
-                VF_UNROLLED for (int r = 0; r < rows; r++) sum[j * rows + r] =
-                    vf_fma(x, vf_load(q + r * pitch + d), sum[j * rows + r]);
-            }
+        for (; d + VF_WIDTH <= size; d += VF_WIDTH)
+            split_products(dtype, rows, d, VF_WIDTH, q, pitch, k, sum);
+        if (d < size) split_products(dtype, rows, d, size - d, q, pitch, k, sum);
         VF_UNROLLED for (int l = 0; l < SPLIT_LANES; l += VF_WIDTH)
             vf_store(s + l, vf_reduce_each(sum + l));
     }
