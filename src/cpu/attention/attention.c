@@ -10,8 +10,8 @@
 #include "cpu/attention/attention_ahead.h"
 #include "cpu/attention/attention_tile.h"
 #include "cpu/attention/merge.h"
-#include "cpu/simd/philox.h"
 #include "cpu/attention/split.h"
+#include "cpu/simd/philox.h"
 
 #include "catalogue/case.h"
 #include "catalogue/implementation.h"
