@@ -1,7 +1,7 @@
 /* Philox4x32-10 (Salmon, Moraes, Dror, Shaw 2011) on VF_WIDTH counters at a time: the same words as
- * fovea_philox. On
- * AVX-512 a round of all lanes takes twelve operations, so 2 for each word that comes out: the
- * 64-bit products of even and of odd lanes are kept as they come, high halves shifted down. */
+ * fovea_philox. On AVX-512 a round of all lanes takes twelve operations, so 2 for each word that
+ * comes out: the 64-bit products of even and of odd lanes are kept as they come, high halves shifted
+ * down. */
 #ifndef FOVEA_CPU_SIMD_PHILOX_H
 #define FOVEA_CPU_SIMD_PHILOX_H
 
