@@ -3,12 +3,14 @@
  * flash: a work item is a superblock of query rows of one key head. Blocks of keys are the outer loop and the tiles of the
  * superblock the inner one, so that a block of k and v is fetched, and converted where its layout asks for it, once for all of them.
  * Blocks that no row of a tile attends are skipped; only blocks on the edge of a mask are compared lane by lane. Items are
- * drained from one atomic counter, those with most keys first.
+ * drained from atomic counters, those with most keys first.
  * fused: the same with a single block that spans all keys; the maximum is known before the first exponential.
  * textbook: all scores of the problem in memory, three passes, nothing skipped: what the others are compared with.
  */
+#include "cpu/attention/attention_ahead.h"
 #include "cpu/attention/attention_tile.h"
 #include "cpu/attention/merge.h"
+#include "cpu/attention/split.h"
 #include "cpu/simd/philox.h"
 
 #include "catalogue/case.h"
@@ -20,6 +22,8 @@
 
 typedef enum algorithm { TEXTBOOK, FUSED, FLASH, SAGE } algorithm;
 
+enum { LISTS_MAX = 32 };
+
 /* How a call is cut into work. Floats of a thread's slice of the workspace, in this order: a block of keys, a block of
  * values, the scores of a tile, then for the tiles of a superblock queries, outputs, row data. */
 typedef struct plan {
@@ -28,8 +32,9 @@ typedef struct plan {
     int64_t value_keys;             /* keys at a time in the product with v */
     int64_t superblocks;            /* of a key head, by the longest sequence */
     int64_t items;
-    int threads;
+    int threads, lists; /* of items */
     bool convert_keys, convert_values;
+    bool ahead, ahead_panels;  /* what comes next is fetched: rows of q, k, v; of mask and bias */
     const pair_kernels *pairs; /* NULL: floats */
     int64_t head_words;        /* of 32 bits, in a packed query */
     size_t keys_floats, values_floats, scores_floats, query_floats, out_floats, slice_floats;
@@ -75,7 +80,8 @@ static const pair_kernels *pairs_that_serve(const fovea_attention_call *call, al
     bool bf16 =
         call->q.dtype == FOVEA_BF16 && call->k.dtype == FOVEA_BF16 && call->v.dtype == FOVEA_BF16;
     bool scaled = (float)(call->scale * LOG2E) != 0;
-    return bf16 && scaled && algorithm != TEXTBOOK && algorithm != SAGE ? find_pair_kernels() : NULL;
+    return bf16 && scaled && algorithm != TEXTBOOK && algorithm != SAGE ? find_pair_kernels()
+                                                                        : NULL;
 }
 
 /* Values are read a row a key, over and over. Rows 2 KiB apart or more share few sets of L1 and take
@@ -96,16 +102,31 @@ static int threads_that_pay(const fovea_attention_call *call, int threads) {
     return most < 1 ? 1 : most < threads ? (int)most : threads;
 }
 
+/* Pays where the tensors do not stay in the second cache; rows of pages and of the heads of a group are not asked for. */
+static bool fetches_ahead(const fovea_attention_call *call) {
+    double rows = (double)(call->batch * call->query_heads) * (double)call->query_length +
+                  (double)(call->batch * call->key_heads) * (double)call->key_length;
+    double bytes = rows * (double)(call->head_size + call->value_size) *
+                   (double)fovea_dtype_size(call->q.dtype);
+    return !call->paged && call->k.stride[3] == 1 && call->v.stride[3] == 1 &&
+           call->q.stride[3] == 1 && bytes > (double)fovea_processor_get()->l2_bytes / 2;
+}
+
 static plan make_plan(const fovea_attention_call *call, algorithm algorithm, int threads) {
     plan p = {.algorithm = algorithm, .threads = threads_that_pay(call, threads)};
     p.block_keys = keys_of_a_block(call, algorithm);
     p.value_keys = round_up(keys_of_a_block(call, FLASH), 2);
     p.pairs = pairs_that_serve(call, algorithm);
+    p.ahead = algorithm == FLASH && fetches_ahead(call);
+    p.ahead_panels = algorithm == FLASH && (!call->has_mask || call->mask.stride[3] == 1) &&
+                     (!call->has_bias || call->bias.stride[3] == 1) &&
+                     (call->has_mask || call->has_bias);
     p.block_rows = algorithm == TEXTBOOK ? TILE_ROWS : rows_of_a_block(call, p.threads);
     int64_t rows = call->query_length * call->group;
     p.superblocks = (rows + p.block_rows - 1) / p.block_rows;
     p.items = p.superblocks * call->batch * call->key_heads;
     if (p.items < p.threads) p.threads = (int)larger(p.items, 1);
+    p.lists = (int)smaller(p.threads, LISTS_MAX);
     p.convert_keys = algorithm != SAGE && needs_conversion(call, &call->k, p.pairs);
     p.convert_values =
         p.pairs || needs_conversion(call, &call->v, false) || values_are_far(call, p.block_rows);
@@ -257,18 +278,22 @@ static void drop_elements(const tile_context *at, const tile *t, float *p, int64
     const vi limit = vi_philox_limit((float)(1 - options->dropout));
     const vi base = vi_set1((int32_t)(at->sequence.batch * call->query_heads));
     for (int v = 0; v < t->vectors; v++, p += VF_WIDTH) {
-        vi counter[4] = {vi_set1(0), vi_load(t->query + v * VF_WIDTH),
-                         vi_add(vi_load(t->head + v * VF_WIDTH), base),
-                         vi_set1((int32_t)options->dropout_offset)};
-        for (int64_t j = key / 4 * 4; j < key + keys; j += 4) {
-            vi words[4];
-            counter[0] = vi_set1((int32_t)(j / 4));
-            vi_philox(counter, &seed, words);
-            VF_UNROLLED for (int w = 0; w < 4; w++) {
-                int64_t row = j + w - key;
-                if (row < 0 || row >= keys) continue;
-                drop_lanes(at, vi_philox_at_least(words[w], limit), p, row);
+        vi query = vi_load(t->query + v * VF_WIDTH),
+           offset = vi_set1((int32_t)options->dropout_offset);
+        vi head = vi_add(vi_load(t->head + v * VF_WIDTH), base);
+        for (int64_t j = key / 8 * 8; j < key + keys; j += 8) {
+            vi words[2][4];
+            for (int i = 0; i < 2; i++) {
+                words[i][0] = vi_set1((int32_t)(j / 4 + i));
+                words[i][1] = query, words[i][2] = head, words[i][3] = offset;
             }
+            vi_philox_sets(2, words, &seed);
+            if (j >= key && j + 8 <= key + keys)
+                VF_UNROLLED for (int w = 0; w < 8; w++)
+                    drop_lanes(at, vi_philox_at_least(words[w / 4][w % 4], limit), p, j + w - key);
+            else
+                for (int64_t w = larger(key - j, 0); w < smaller(key + keys - j, 8); w++)
+                    drop_lanes(at, vi_philox_at_least(words[w / 4][w % 4], limit), p, j + w - key);
         }
     }
 }
@@ -325,16 +350,26 @@ static void add_values(const tile_context *at, tile *t, const segment *segments,
 }
 
 static void attend_block(const tile_context *at, tile *t, int64_t key, int64_t keys,
-                         rows_of_block k, rows_of_block v, float *s) {
+                         rows_of_block k, rows_of_block v, float *s, ahead *rows_ahead,
+                         ahead *panels) {
     float maximum[TILE_ROWS];
     segment segments[2 * TILE_VECTORS + 1] = {{0, keys, 0, t->vectors}};
     bool edge = key < t->full_low || key + keys > t->full_high;
     int count = edge ? cut_segments(t, key, keys, at->pairs ? 2 : 1, segments) : 1;
+    ahead_fetch(rows_ahead);
+    ahead_fetch(panels);
     score_tile(at, t, segments, count, k, s, maximum);
+    ahead_fetch(rows_ahead);
+    ahead_fetch(panels);
     if (at->general) change_scores(at, t, s, key, keys);
-    if (at->general || edge) limit_scores(t, s, key, keys, maximum);
+    if (edge)
+        limit_scores(t, s, key, keys, maximum);
+    else if (at->general)
+        find_maxima(t, s, keys, maximum);
     softmax_block(at, t, s, keys, maximum);
     if (at->call->options->dropout > 0) drop_elements(at, t, s, key, keys);
+    ahead_fetch(rows_ahead);
+    ahead_fetch(panels);
     add_values(at, t, segments, count, v, s);
 }
 
@@ -367,9 +402,32 @@ static int64_t pair_start(const tile_context *at, int64_t block, int64_t key) {
     return at->pairs ? block + (key - block) / 2 * 2 : key;
 }
 
+/* Rows of a mask or a bias that a tile will read for keys [first, end): of each of its heads. */
+static void plan_panel_ahead(const tile_context *at, const tile *t, const fovea_view *view,
+                             int64_t first, int64_t end, ahead *next) {
+    int64_t size = (int64_t)fovea_dtype_size(view->dtype), group = at->call->group;
+    int64_t heads = view->stride[1] == 0 ? 1 : smaller(group, AHEAD_RANGES / 2);
+    for (int64_t h = 0; h < heads; h++)
+        ahead_add(next,
+                  fovea_row(view, at->sequence.batch, at->key_head * group + h, t->row / group) +
+                      first * size,
+                  view->stride[2] * size, (end - first) * size,
+                  view->stride[2] == 0 ? 1 : divide_up(t->rows, group));
+}
+
+static void plan_panels_ahead(const tile_context *at, const tile *t, int64_t first, int64_t end,
+                              ahead *next) {
+    const fovea_attention_call *call = at->call;
+    if (first >= end) return;
+    if (call->has_mask) plan_panel_ahead(at, t, &call->mask, first, end, next);
+    if (call->has_bias) plan_panel_ahead(at, t, &call->bias, first, end, next);
+    ahead_share(next, 3);
+}
+
 /* All tiles of a superblock attend keys [start, end) of the block that begins at `block`. */
 static void attend_keys(const plan *p, const tile_context *at, tile *tiles, int count,
-                        int64_t block, int64_t start, int64_t end, const slice *s) {
+                        int64_t block, int64_t start, int64_t end, const slice *s,
+                        ahead *rows_ahead) {
     const fovea_attention_call *call = at->call;
     start = pair_start(at, block, start);
     rows_of_block k = at->pairs
@@ -385,8 +443,39 @@ static void attend_keys(const plan *p, const tile_context *at, tile *tiles, int 
         if (a >= b) continue;
         rows_of_block tile_k = {(const char *)k.data + (a - start) * k.stride * k_size, k.stride};
         rows_of_block tile_v = {(const float *)v.data + (a - start) / v_rows * v.stride, v.stride};
-        attend_block(at, &tiles[i], a, b - a, tile_k, tile_v, s->scores);
+        ahead panels = {.count = 0};
+        if (p->ahead_panels && i + 1 < count)
+            plan_panels_ahead(at, &tiles[i + 1], start, end, &panels);
+        else if (p->ahead_panels)
+            plan_panels_ahead(at, &tiles[0], end,
+                              smaller(end + p->block_keys, at->sequence.key_count), &panels);
+        attend_block(at, &tiles[i], a, b - a, tile_k, tile_v, s->scores, rows_ahead, &panels);
     }
+}
+
+/* Keys and values [first, end) of the item's head. */
+static void plan_keys_ahead(const tile_context *at, int64_t first, int64_t end, ahead *next) {
+    const fovea_view *k = &at->call->k, *v = &at->call->v;
+    int64_t size = (int64_t)fovea_dtype_size(k->dtype);
+    if (first >= end) return;
+    ahead_add(next, key_row(at, v, first), v->stride[2] * size, v->shape[3] * size, end - first);
+    ahead_add(next, key_row(at, k, first), k->stride[2] * size, k->shape[3] * size, end - first);
+}
+
+/* What this thread's next item begins with, if threads take turns. */
+static void plan_item_ahead(const plan *p, const fovea_attention_call *call, int64_t item,
+                            ahead *next) {
+    int64_t first_row, rows;
+    item += p->lists;
+    if (item >= p->items || call->options->window_left >= 0) return;
+    tile_context at = item_context(p, call, item, &first_row, &rows);
+    int64_t size = (int64_t)fovea_dtype_size(call->q.dtype);
+    plan_keys_ahead(&at, 0, smaller(p->block_keys, at.sequence.key_count), next);
+    if (call->group > 1 || rows <= 0) return;
+    ahead_add(
+        next,
+        fovea_row(&call->q, at.sequence.batch, at.key_head, at.sequence.query_start + first_row),
+        call->q.stride[2] * size, call->head_size * size, rows);
 }
 
 static void attend_superblock(const plan *p, const fovea_attention_call *call, int64_t item,
@@ -401,9 +490,17 @@ static void attend_superblock(const plan *p, const fovea_attention_call *call, i
         tile_begin(&at, t);
         low = smaller(low, t->low), high = larger(high, t->high);
     }
-    for (int64_t block = low / p->block_keys * p->block_keys; block < high; block += p->block_keys)
-        attend_keys(p, &at, tiles, count, block, larger(block, low),
-                    smaller(block + p->block_keys, high), s);
+    for (int64_t block = low / p->block_keys * p->block_keys; block < high;
+         block += p->block_keys) {
+        int64_t end = block + p->block_keys;
+        ahead next = {.count = 0};
+        if (p->ahead && end < high)
+            plan_keys_ahead(&at, end, smaller(end + p->block_keys, high), &next);
+        else if (p->ahead)
+            plan_item_ahead(p, call, item, &next);
+        ahead_share(&next, 3 * (int64_t)count);
+        attend_keys(p, &at, tiles, count, block, larger(block, low), smaller(end, high), s, &next);
+    }
     for (int i = 0; i < count; i++) tile_finish(&at, &tiles[i]);
 }
 
@@ -480,28 +577,41 @@ static void flash_phase(const plan *p, const fovea_attention_call *call, void *w
     attend_superblock(p, call, item, s);
 }
 
+/* Items l, l + lists, ... are list l: a thread drains its own first and then helps with the others'. So a head goes to the
+ * same core call after call, where its lines are; with one counter for all, half of them came from the other core's
+ * cache (H8 S64 D128 with two threads on Zen 5: 55 us, 46 with lists). */
+enum { LINE_COUNTERS = 8 };
+
+typedef struct work_lists {
+    _Alignas(64) atomic_llong next[LISTS_MAX][LINE_COUNTERS]; /* the first of a line counts */
+} work_lists;
+
 static void drain(const plan *p, const fovea_attention_call *call, void *workspace, phase *run,
-                  atomic_llong *next, int thread) {
+                  work_lists *lists, int thread) {
     slice s = thread_slice(p, workspace, thread);
-    for (;;) {
-        int64_t item = atomic_fetch_add_explicit(next, 1, memory_order_relaxed);
-        if (item >= p->items) break;
-        run(p, call, workspace, item, &s);
+    for (int i = 0; i < p->lists; i++) {
+        int list = (thread + i) % p->lists;
+        for (;;) {
+            int64_t item = list + p->lists * atomic_fetch_add_explicit(&lists->next[list][0], 1,
+                                                                       memory_order_relaxed);
+            if (item >= p->items) break;
+            run(p, call, workspace, item, &s);
+        }
     }
 }
 
 static int run_phase(const plan *p, const fovea_attention_call *call, void *workspace, phase *run) {
-    atomic_llong next = 0;
+    work_lists lists;
     int threads = 1;
+    for (int i = 0; i < p->lists; i++) lists.next[i][0] = 0;
     if (p->threads == 1) {
-        drain(p, call, workspace, run, &next, 0);
+        drain(p, call, workspace, run, &lists, 0);
         return 1;
     }
 #pragma omp parallel num_threads(p->threads)
     {
-#pragma omp single nowait
-        threads = omp_get_num_threads();
-        drain(p, call, workspace, run, &next, omp_get_thread_num());
+        if (omp_get_thread_num() == 0) threads = omp_get_num_threads();
+        drain(p, call, workspace, run, &lists, omp_get_thread_num());
     }
     return threads;
 }
@@ -588,6 +698,13 @@ ALGORITHM(flash, FLASH)
 ALGORITHM(fused, FUSED)
 ALGORITHM(textbook, TEXTBOOK)
 
+static bool serves_split(const fovea_problem *problem, char *reason, size_t size) {
+    fovea_attention_call call;
+    fovea_attention_describe(problem, &call);
+    return serves(problem, reason, size, FOVEA_ATTENTION_ALGORITHM_SPLIT) &&
+           split_serves(&call, reason, size);
+}
+
 #include "cpu/attention/sage.h"
 
 #if defined(FOVEA_TIER_AVX512)
@@ -626,6 +743,14 @@ const fovea_implementation FOVEA_TIERED(fovea_cpu_attention)[] = {ROW(flash),
                                                                   ROW(fused),
                                                                   ROW(textbook),
                                                                   ROW(sage),
+                                                                  {.kernel = "attention",
+                                                                   .name = NAME("split"),
+                                                                   .dtypes = FLOATS,
+                                                                   .tier = TIER,
+                                                                   .serves = serves_split,
+                                                                   .workspace = split_workspace,
+                                                                   .run = split_run,
+                                                                   .cost = split_cost},
                                                                   {.kernel = "attention_merge",
                                                                    .name = NAME("direct"),
                                                                    .dtypes = FLOATS,

@@ -31,6 +31,9 @@
  *           nothing to do). vi_load_u8_n(p, n): n
  *           bytes, widened; vi_store_u8_n(p, x, n): the low bytes.
  * Integers  vi_set1 iota add sub mul and or xor xor3 min max, vi_mul_high (of the unsigned product),
+ *           vi_test(a, b): (a & b) != 0 -> vm. Tiers of 8 lanes and more: vi_mul_even, the unsigned
+ *           64-bit products of the even lanes; vi_odd_to_even(x) moves lanes down by one,
+ *           vi_merge(even, odd) is its inverse. u8_bits(p, n): bit i is p[i] != 0, n <= 32.
  *           vi_shl shr(logical) sar(arithmetic) by a literal, vi_eq gt lt, vi_select.
  * Converts  vi_from_vf (nearest even; out of range is unspecified), vi_truncate_vf, vf_from_vi;
  *           bits kept: vf_as_vi, vi_as_vf.
@@ -39,7 +42,8 @@
  *           vdm_any, vdm_first(n): all as for floats. vd_fma
  *           of the scalar tier rounds twice.
  * Across    vf_reduce_add, vf_reduce_max, vf_reduce_min: lane i with lane i + width/2, then halves
- *           again: one fixed order.
+ *           again: one fixed order. vf_reduce_each(x): of VF_WIDTH vectors x[], lane i is the sum of
+ *           x[i].
  */
 #ifndef FOVEA_CPU_SIMD_SIMD_H
 #define FOVEA_CPU_SIMD_SIMD_H

@@ -183,6 +183,19 @@ static inline vi vi_load_u8_n(const uint8_t *p, size_t n) {
     for (size_t i = 0; i < n; ++i) lanes[i] = p[i];
     return vld1q_s32(lanes);
 }
+static inline uint32_t neon_bits(const uint8_t *p) {
+    const uint8_t weights[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+    uint8x16_t x = vld1q_u8(p), bits = vandq_u8(vtstq_u8(x, x), vld1q_u8(weights));
+    return vaddv_u8(vget_low_u8(bits)) | (uint32_t)vaddv_u8(vget_high_u8(bits)) << 8;
+}
+static inline uint32_t u8_bits(const uint8_t *p, size_t n) {
+    uint8_t bytes[32] = {0};
+    if (n < 32) {
+        for (size_t i = 0; i < n; ++i) bytes[i] = p[i];
+        p = bytes;
+    }
+    return neon_bits(p) | neon_bits(p + 16) << 16;
+}
 static inline void vi_store_u8_n(uint8_t *p, vi x, size_t n) {
     int32_t lanes[4];
     vst1q_s32(lanes, x);
@@ -200,6 +213,7 @@ VF_INLINE void vf_transpose_quads(vf x[4]) { vf_transpose(x); }
 static inline vi vi_add(vi a, vi b) { return vaddq_s32(a, b); }
 static inline vi vi_sub(vi a, vi b) { return vsubq_s32(a, b); }
 static inline vi vi_mul(vi a, vi b) { return vmulq_s32(a, b); }
+static inline vm vi_test(vi a, vi b) { return vtstq_s32(a, b); }
 static inline vi vi_mul_high(vi a, vi b) {
     uint32x4_t x = vreinterpretq_u32_s32(a), y = vreinterpretq_u32_s32(b);
     uint64x2_t low = vmull_u32(vget_low_u32(x), vget_low_u32(y)), high = vmull_high_u32(x, y);
@@ -227,6 +241,9 @@ static inline vf vf_from_vi(vi x) { return vcvtq_f32_s32(x); }
 static inline float vf_reduce_add(vf x) {
     float32x2_t y = vadd_f32(vget_low_f32(x), vget_high_f32(x));
     return vget_lane_f32(y, 0) + vget_lane_f32(y, 1);
+}
+VF_INLINE vf vf_reduce_each(const vf x[4]) {
+    return vpaddq_f32(vpaddq_f32(x[0], x[1]), vpaddq_f32(x[2], x[3]));
 }
 static inline float neon_max(float a, float b) { return a > b ? a : b; }
 static inline float neon_min(float a, float b) { return a < b ? a : b; }

@@ -166,9 +166,16 @@ static inline void vi_store_u8_n(uint8_t *p, vi x, size_t n) {
 VF_INLINE void vf_transpose(vf x[1]) { (void)x; }
 VF_INLINE void vf_transpose_quads(vf x[4]) { (void)x; }
 
+static inline uint32_t u8_bits(const uint8_t *p, size_t n) {
+    uint32_t bits = 0;
+    for (size_t i = 0; i < n; i++) bits |= (uint32_t)(p[i] != 0) << i;
+    return bits;
+}
+
 static inline vi vi_add(vi a, vi b) { return (vi)((uint32_t)a + (uint32_t)b); }
 static inline vi vi_sub(vi a, vi b) { return (vi)((uint32_t)a - (uint32_t)b); }
 static inline vi vi_mul(vi a, vi b) { return (vi)((uint32_t)a * (uint32_t)b); }
+static inline vm vi_test(vi a, vi b) { return (a & b) != 0; }
 static inline vi vi_mul_high(vi a, vi b) {
     return (vi)(uint32_t)((uint64_t)(uint32_t)a * (uint32_t)b >> 32);
 }
@@ -192,6 +199,7 @@ static inline vi vi_from_vf(vf x) { return vi_truncate_vf(rintf(x)); }
 static inline vf vf_from_vi(vi x) { return (vf)x; }
 
 static inline float vf_reduce_add(vf x) { return x; }
+static inline vf vf_reduce_each(const vf x[1]) { return x[0]; }
 static inline float vf_reduce_max(vf x) { return x; }
 static inline float vf_reduce_min(vf x) { return x; }
 
