@@ -158,7 +158,9 @@ const fovea_kernel fovea_rows_attention[] = {
      .bound_text = "f32: 4e-6 max|v| max(1, max|s|/8), s with and without softcap; halves: twice "
                    "the error of textbook in that "
                    "dtype with f32 softmax, plus one rounding; lse: (2e-6 |lse| + 2e-6) times the "
-                   "same factor. Of a quantised cache what k and v stand for is taken as given",
+                   "same factor. Of a quantised cache what k and v stand for is taken as given. "
+                   "sage: of all elements cosine 0.9995 and relative L1 0.02 (pv=i8: 0.999, 0.03), "
+                   "lse 1e-2 max(1, |lse|)",
      .bound = FOVEA_HOOK(fovea_bound_attention),
      .letters = "B,Hq,Hkv,Sq,Sk,D,Dv,Page",
      .shape = FOVEA_HOOK(fovea_attention_shape),

@@ -82,7 +82,8 @@ static const pair_kernels *pairs_that_serve(const fovea_attention_call *call, al
     bool bf16 =
         call->q.dtype == FOVEA_BF16 && call->k.dtype == FOVEA_BF16 && call->v.dtype == FOVEA_BF16;
     bool scaled = (float)(call->scale * LOG2E) != 0;
-    return bf16 && scaled && algorithm != TEXTBOOK && algorithm != SAGE ? find_pair_kernels() : NULL;
+    return bf16 && scaled && algorithm != TEXTBOOK && algorithm != SAGE ? find_pair_kernels()
+                                                                        : NULL;
 }
 
 /* Values are read a row a key, over and over. Rows 2 KiB apart or more share few sets of L1 and take
@@ -759,6 +760,7 @@ extern const fovea_implementation FOVEA_TIERED(fovea_cpu_attention)[];
 const fovea_implementation FOVEA_TIERED(fovea_cpu_attention)[] = {ROW(flash),
                                                                   ROW(fused),
                                                                   ROW(textbook),
+                                                                  ROW(sage),
                                                                   {.kernel = "attention",
                                                                    .name = NAME("split"),
                                                                    .dtypes = FLOATS,
@@ -775,7 +777,6 @@ const fovea_implementation FOVEA_TIERED(fovea_cpu_attention)[] = {ROW(flash),
                                                                    .workspace = workspace_backward,
                                                                    .run = run_backward,
                                                                    .cost = cost_backward},
-                                                                  ROW(sage),
                                                                   {.kernel = "attention_merge",
                                                                    .name = NAME("direct"),
                                                                    .dtypes = FLOATS,

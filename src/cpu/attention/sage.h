@@ -19,6 +19,7 @@
 
 #include "cpu/attention/attention_tile.h"
 #include "cpu/attention/sage_kernels.h"
+#include "cpu/simd/simd_dot.h"
 
 enum { CHUNK_KEYS = 128, BLOCK_GROUP_KEYS = 64, WARP_GROUP_KEYS = 16 };
 static const float smallest_absmax = 1e-30f; /* 127 divided by it is finite */
@@ -242,25 +243,64 @@ static float smooth_key(const sage_plan *p, const sage_chunk *chunk, int64_t row
     return isnan(vf_reduce_add(bad)) ? NAN : vf_reduce_max(largest);
 }
 
+/* ---- Words ---------------------------------------------------------------------------------- */
+
+VF_INLINE vi pack_integers(const int elements, const vi *x) {
+    return elements == 4 ? vi_pack_bytes(x) : vi_pack_shorts(x);
+}
+
 /* Word i of a row holds elements i, i + words, i + 2 words, ...: q is packed alike. */
+VF_INLINE void pack_key_of(const int elements, int64_t count, const float *key, vf factor,
+                           int32_t *words, vi *sum) {
+    for (int64_t i = 0; i < count; i += VF_WIDTH) {
+        size_t n = (size_t)smaller(count - i, VF_WIDTH);
+        vi x[4];
+        VF_UNROLLED for (int e = 0; e < elements; e++) {
+            x[e] = vi_from_vf(vf_mul(vf_load_n(key + e * count + i, n), factor));
+            *sum = vi_add(*sum, x[e]);
+        }
+        vi_store_n(words + i, pack_integers(elements, x), n);
+    }
+}
+
 static void pack_key(const sage_plan *p, const float *key, float inverse, int32_t *words,
                      int32_t *start) {
-    const int elements = p->kernels->elements;
     vi sum = vi_set1(0);
-    vf factor = vf_set1(inverse);
-    for (int64_t i = 0; i < p->words; i += VF_WIDTH) {
-        size_t n = (size_t)smaller(p->words - i, VF_WIDTH);
-        vi word = vi_set1(0);
-        for (int e = elements - 1; e >= 0; e--) {
-            vi x = vi_from_vf(vf_mul(vf_load_n(key + e * p->words + i, n), factor));
-            sum = vi_add(sum, x);
-            word = elements == 4 ? vi_or(vi_shl(word, 8), vi_and(x, vi_set1(0xff)))
-                                 : vi_or(vi_shl(word, 16), vi_and(x, vi_set1(0xffff)));
-        }
-        vi_store_n(words + i, word, n);
-    }
+    if (p->kernels->elements == 4)
+        pack_key_of(4, p->words, key, vf_set1(inverse), words, &sum);
+    else
+        pack_key_of(2, p->words, key, vf_set1(inverse), words, &sum);
     *start = -p->kernels->offset * (int32_t)vf_reduce_add(vf_from_vi(sum));
 }
+
+/* Columns d to d + n of a chunk of values. */
+VF_INLINE void pack_columns(const int elements, const float *buffer, int64_t columns, int64_t d,
+                            size_t n, vf inverse, vm wrong, int32_t *words) {
+    for (int64_t j = 0; j < CHUNK_KEYS; j += elements) {
+        vi x[4];
+        VF_UNROLLED for (int e = 0; e < elements; e++) {
+            vf value = vf_mul(vf_load_n(buffer + (j + e) * columns + d, n), inverse);
+            x[e] = vi_from_vf(vf_select(wrong, vf_set1(0), value));
+        }
+        vi_store_n(words + j / elements * columns + d, pack_integers(elements, x), n);
+    }
+}
+
+/* In place: line i of words overwrites line i of floats, the first of those it is made of. */
+VF_INLINE void pack_lines(const int elements, int64_t count, int64_t size, int offset, float *q,
+                          vf inverse, vm wrong) {
+    for (int64_t i = 0; i < count; i++) {
+        vi x[4];
+        VF_UNROLLED for (int e = 0; e < elements; e++) {
+            int64_t d = e * count + i;
+            vf value = d < size ? vf_mul(vf_load(q + d * TILE_ROWS), inverse) : vf_set1(0);
+            x[e] = vi_add(vi_from_vf(vf_select(wrong, vf_set1(0), value)), vi_set1(offset));
+        }
+        vf_store(q + i * TILE_ROWS, vi_as_vf(pack_integers(elements, x)));
+    }
+}
+
+/* ---- Keys and values into the workspace, chunk by chunk --------------------------------------- */
 
 static void quantise_keys(const sage_plan *p, const sage_chunk *chunk, float *buffer) {
     int64_t wide = larger(p->words * p->kernels->elements, p->call->head_size);
@@ -289,7 +329,6 @@ static void quantise_keys(const sage_plan *p, const sage_chunk *chunk, float *bu
 /* Columns [d, d + n) of the chunk's values, `buffer` rows of them, as words of integers. */
 static void quantise_columns(const sage_plan *p, const float *buffer, int64_t d, size_t n,
                              int32_t *words, float *scales) {
-    const int elements = p->value_elements;
     int64_t columns = p->call->value_size;
     vf largest = vf_set1(smallest_absmax), bad = vf_set1(0);
     for (int64_t j = 0; j < CHUNK_KEYS; j++) {
@@ -300,16 +339,10 @@ static void quantise_columns(const sage_plan *p, const float *buffer, int64_t d,
     vm wrong = vf_unordered(bad, bad);
     vf inverse = vf_div(vf_set1(127), largest);
     vf scale = vf_select(wrong, vf_set1(NAN), vf_mul(largest, vf_set1(1 / 127.0f)));
-    for (int64_t j = 0; j < CHUNK_KEYS; j += elements) {
-        vi word = vi_set1(0);
-        for (int e = elements - 1; e >= 0; e--) {
-            vf x = vf_mul(vf_load_n(buffer + (j + e) * columns + d, n), inverse);
-            vi integer = vi_from_vf(vf_select(wrong, vf_set1(0), x));
-            word = elements == 4 ? vi_or(vi_shl(word, 8), vi_and(integer, vi_set1(0xff)))
-                                 : vi_or(vi_shl(word, 16), vi_and(integer, vi_set1(0xffff)));
-        }
-        vi_store_n(words + j / elements * columns + d, word, n);
-    }
+    if (p->value_elements == 4)
+        pack_columns(4, buffer, columns, d, n, inverse, wrong, words);
+    else
+        pack_columns(2, buffer, columns, d, n, inverse, wrong, words);
     vf_store_n(scales + d, scale, n);
 }
 
@@ -389,22 +422,11 @@ static void measure_rows(const sage_plan *p, const float *q, const float *mean, 
     vf_store(shift, vf_select(wrong, vf_set1(NAN), product));
 }
 
-/* In place: line i of words overwrites line i of floats, the first of those it is made of. */
 static void pack_rows_of_vector(const sage_plan *p, float *q, vf inverse, vm wrong) {
-    const int elements = p->kernels->elements;
-    const vi offset = vi_set1(p->kernels->offset);
-    for (int64_t i = 0; i < p->words; i++) {
-        vi word = vi_set1(0);
-        for (int e = elements - 1; e >= 0; e--) {
-            int64_t d = e * p->words + i;
-            vf x =
-                d < p->call->head_size ? vf_mul(vf_load(q + d * TILE_ROWS), inverse) : vf_set1(0);
-            vi integer = vi_add(vi_from_vf(vf_select(wrong, vf_set1(0), x)), offset);
-            word = elements == 4 ? vi_or(vi_shl(word, 8), vi_and(integer, vi_set1(0xff)))
-                                 : vi_or(vi_shl(word, 16), vi_and(integer, vi_set1(0xffff)));
-        }
-        vf_store(q + i * TILE_ROWS, vi_as_vf(word));
-    }
+    if (p->kernels->elements == 4)
+        pack_lines(4, p->words, p->call->head_size, p->kernels->offset, q, inverse, wrong);
+    else
+        pack_lines(2, p->words, p->call->head_size, p->kernels->offset, q, inverse, wrong);
 }
 
 static void sage_tile_begin(const sage_plan *p, const tile_context *at, const float *mean,

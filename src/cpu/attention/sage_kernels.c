@@ -95,10 +95,13 @@ VF_INLINE void pack_word(const product kind, const int vectors, const bool ready
             part = vf_add(part, weights[e]);
         }
         total[v] = vf_add(total[v], part);
-        vi word, integers[DOT_ELEMENTS];
+        vi word, integers[4];
         VF_UNROLLED for (int e = 0; kind != HALVES && e < DOT_ELEMENTS; e++) integers[e] =
             vi_from_vf(weights[e]);
-        word = kind == HALVES ? vi_pack_bf16(weights[0], weights[1]) : vi_pack(integers);
+        if (kind == HALVES)
+            word = vi_pack_bf16(weights[0], weights[1]);
+        else
+            word = DOT_ELEMENTS == 4 ? vi_pack_bytes(integers) : vi_pack_shorts(integers);
         vf_store(packed + v * VF_WIDTH, vi_as_vf(word));
     }
 }

@@ -60,20 +60,24 @@ static inline vi vi_dot(vi sum, vi line, vi row) {
 }
 #endif
 
-/* The low bits of DOT_ELEMENTS vectors, side by side in each lane, the first lowest. */
-VF_INLINE vi vi_pack(const vi x[DOT_ELEMENTS]) {
-#if defined(__AVX512VNNI__) && defined(FOVEA_TIER_AVX512)
+/* The low bytes of four vectors side by side in each lane, the first lowest. */
+VF_INLINE vi vi_pack_bytes(const vi x[4]) {
+#if defined(FOVEA_TIER_AVX512)
     /* Byte 0 of each lane to all its bytes, merged where the mask has its place. */
     const __m512i spread = _mm512_set4_epi32(0x0c0c0c0c, 0x08080808, 0x04040404, 0);
     __m512i y = _mm512_mask_shuffle_epi8(x[0], 0x2222222222222222, x[1], spread);
     y = _mm512_mask_shuffle_epi8(y, 0x4444444444444444, x[2], spread);
     return _mm512_mask_shuffle_epi8(y, 0x8888888888888888, x[3], spread);
 #else
-    if (DOT_ELEMENTS == 2) return vi_or(vi_and(x[0], vi_set1(0xffff)), vi_shl(x[1], 16));
-    vi low = vi_or(vi_and(x[0], vi_set1(0xff)), vi_shl(vi_and(x[1], vi_set1(0xff)), 8));
-    return vi_or(low, vi_or(vi_shl(vi_and(x[DOT_ELEMENTS - 2], vi_set1(0xff)), 16),
-                            vi_shl(x[DOT_ELEMENTS - 1], 24)));
+    const vi byte = vi_set1(0xff);
+    vi low = vi_or(vi_and(x[0], byte), vi_shl(vi_and(x[1], byte), 8));
+    return vi_or(low, vi_or(vi_shl(vi_and(x[2], byte), 16), vi_shl(x[3], 24)));
 #endif
+}
+
+/* The low halves of two vectors, alike. */
+VF_INLINE vi vi_pack_shorts(const vi x[2]) {
+    return vi_or(vi_and(x[0], vi_set1(0xffff)), vi_shl(x[1], 16));
 }
 
 /* Products of bf16 numbers, two to a lane, added in f32: its operands are kept as bits. */
