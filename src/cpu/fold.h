@@ -329,12 +329,27 @@ static inline void fold_addresses(const fold_plan *plan, int64_t slice, char *x[
     }
 }
 
+/* Slices [begin, end) that are one run each. */
+static void fold_short_slices(const fold_plan *plan, int64_t begin, int64_t end) {
+    for (int64_t slice = begin; slice < end; slice++) {
+        char *x[FOLD_INPUTS] = {NULL};
+        fold f = plan->method.nothing;
+        fold_addresses(plan, slice, x);
+        plan->method.run(plan->constant, x[0], x[1], 0, plan->length, &f);
+        fold_write(plan, slice, &f);
+    }
+}
+
 /* Units [begin, end): `side` slices of the innermost kept axis, fewer at its end. */
 static void fold_units(const void *task, int64_t begin, int64_t end, int thread) {
     const fold_plan *plan = task;
     int64_t inner = plan->kept[0].shape[plan->kept[0].rank - 1];
     int64_t across = divide_up(inner, plan->side);
     (void)thread;
+    if (plan->direct && plan->pieces == 1) {
+        fold_short_slices(plan, begin, end);
+        return;
+    }
     for (int64_t unit = begin; unit < end; unit++) {
         int64_t first = unit % across * plan->side, slices = smaller(plan->side, inner - first);
         int64_t slice = unit / across * inner + first;
