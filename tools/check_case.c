@@ -380,6 +380,15 @@ static const double softcaps[] = {INFINITY, 20, 0.5};
 static const double scales[] = {NAN, 1, 0, -0.5, 16};
 static const double dropouts[] = {0, 0.25};
 static const int64_t blocks[][2] = {{0, 0}, {16, 16}, {13, 40}, {64, 128}, {1, 1}};
+/* What a cache holds. */
+static const struct {
+    fovea_dtype k, v;
+    bool quantised, scaled;
+} caches[] = {{0},
+              {FOVEA_I8, FOVEA_I8, true, true},
+              {FOVEA_E4M3, FOVEA_E4M3, true, true},
+              {FOVEA_I8, FOVEA_E4M3, true, true},
+              {FOVEA_E4M3, FOVEA_E4M3, true, false}};
 static const fovea_distribution attention_data[] = {FOVEA_DATA_ROW,      FOVEA_DATA_SMALL,
                                                     FOVEA_DATA_CONSTANT, FOVEA_DATA_ZEROS,
                                                     FOVEA_DATA_IMPULSE,  FOVEA_DATA_INTEGERS};
@@ -409,6 +418,7 @@ enum attention_factor {
     SINKS,
     LSE,
     SEQUENCES,
+    CACHE,
     DROPOUT,
     AXES,
     MEMORY,
@@ -438,6 +448,7 @@ static const factor attention_factors[ATTENTION_FACTORS] = {
     [SINKS] = {2, 60},
     [LSE] = {2, 0},
     [SEQUENCES] = {COUNT(sequences), 60},
+    [CACHE] = {COUNT(caches), 60},
     [DROPOUT] = {COUNT(dropouts), 80},
     [AXES] = {2, 0},
     [MEMORY] = {FOVEA_LAYOUT_COUNT, 30},
@@ -460,6 +471,12 @@ static void attention_tensors(const int *choice, fovea_check_case *check) {
         give(c, FOVEA_ATTENTION_MASK, choice[MASK] == 2 ? FOVEA_U8 : FOVEA_BOOL);
     if (choice[BIAS] || check->touch == FOVEA_TOUCH_BIAS)
         give(c, FOVEA_ATTENTION_BIAS, choice[BIAS] == 2 ? FOVEA_F32 : c->dtype);
+    if (caches[choice[CACHE]].quantised) {
+        c->dtypes[FOVEA_ATTENTION_K] = 1 + (uint32_t)caches[choice[CACHE]].k;
+        c->dtypes[FOVEA_ATTENTION_V] = 1 + (uint32_t)caches[choice[CACHE]].v;
+    }
+    if (caches[choice[CACHE]].scaled) fovea_case_give(c, "k_scale");
+    if (caches[choice[CACHE]].scaled) fovea_case_give(c, "v_scale");
     if (choice[SLOPES]) fovea_case_give(c, "slopes");
     if (choice[SINKS]) fovea_case_give(c, "sinks");
     if (choice[LSE]) fovea_case_give(c, "lse");

@@ -85,6 +85,34 @@ static inline void vf_store_bf16_n(uint16_t *p, vf x, size_t n) {
     neon_store_halves_n(p, neon_to_bf16(x), n);
 }
 
+/* As in simd_avx512.h: through an f16 that is 2^-8 of the value. */
+static inline vf neon_from_e4m3(int16x4_t x) {
+    uint16x4_t wide = vshl_n_u16(vreinterpret_u16_s16(x), 7);
+    uint16x4_t nan = vceq_u16(vand_u16(wide, vdup_n_u16(0x3f80)), vdup_n_u16(0x3f80));
+    wide = vorr_u16(vand_u16(wide, vdup_n_u16(0xbf80)), vand_u16(nan, vdup_n_u16(0x7fff)));
+    return vmulq_n_f32(vcvt_f32_f16(vreinterpret_f16_u16(wide)), 256);
+}
+static inline int16x4_t neon_load_bytes_n(const uint8_t *p, size_t n) {
+    int16_t lanes[4] = {0};
+    for (size_t i = 0; i < n; ++i) lanes[i] = (int8_t)p[i];
+    return vld1_s16(lanes);
+}
+static inline int16x4_t neon_load_bytes(const uint8_t *p) {
+    uint32_t word;
+    __builtin_memcpy(&word, p, sizeof word);
+    return vget_low_s16(vmovl_s8(vreinterpret_s8_u32(vdup_n_u32(word))));
+}
+static inline vf vf_load_i8(const uint8_t *p) {
+    return vcvtq_f32_s32(vmovl_s16(neon_load_bytes(p)));
+}
+static inline vf vf_load_i8_n(const uint8_t *p, size_t n) {
+    return vcvtq_f32_s32(vmovl_s16(neon_load_bytes_n(p, n)));
+}
+static inline vf vf_load_e4m3(const uint8_t *p) { return neon_from_e4m3(neon_load_bytes(p)); }
+static inline vf vf_load_e4m3_n(const uint8_t *p, size_t n) {
+    return neon_from_e4m3(neon_load_bytes_n(p, n));
+}
+
 static inline void vf_stream_f16(uint16_t *p, vf x) { vf_store_f16(p, x); }
 static inline void vf_stream_bf16(uint16_t *p, vf x) { vf_store_bf16(p, x); }
 
@@ -155,6 +183,19 @@ static inline vi vi_load_u8_n(const uint8_t *p, size_t n) {
     for (size_t i = 0; i < n; ++i) lanes[i] = p[i];
     return vld1q_s32(lanes);
 }
+static inline uint32_t neon_bits(const uint8_t *p) {
+    const uint8_t weights[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+    uint8x16_t x = vld1q_u8(p), bits = vandq_u8(vtstq_u8(x, x), vld1q_u8(weights));
+    return vaddv_u8(vget_low_u8(bits)) | (uint32_t)vaddv_u8(vget_high_u8(bits)) << 8;
+}
+static inline uint32_t u8_bits(const uint8_t *p, size_t n) {
+    uint8_t bytes[32] = {0};
+    if (n < 32) {
+        for (size_t i = 0; i < n; ++i) bytes[i] = p[i];
+        p = bytes;
+    }
+    return neon_bits(p) | neon_bits(p + 16) << 16;
+}
 static inline void vi_store_u8_n(uint8_t *p, vi x, size_t n) {
     int32_t lanes[4];
     vst1q_s32(lanes, x);
@@ -172,6 +213,7 @@ VF_INLINE void vf_transpose_quads(vf x[4]) { vf_transpose(x); }
 static inline vi vi_add(vi a, vi b) { return vaddq_s32(a, b); }
 static inline vi vi_sub(vi a, vi b) { return vsubq_s32(a, b); }
 static inline vi vi_mul(vi a, vi b) { return vmulq_s32(a, b); }
+static inline vm vi_test(vi a, vi b) { return vtstq_s32(a, b); }
 static inline vi vi_mul_high(vi a, vi b) {
     uint32x4_t x = vreinterpretq_u32_s32(a), y = vreinterpretq_u32_s32(b);
     uint64x2_t low = vmull_u32(vget_low_u32(x), vget_low_u32(y)), high = vmull_high_u32(x, y);
@@ -199,6 +241,9 @@ static inline vf vf_from_vi(vi x) { return vcvtq_f32_s32(x); }
 static inline float vf_reduce_add(vf x) {
     float32x2_t y = vadd_f32(vget_low_f32(x), vget_high_f32(x));
     return vget_lane_f32(y, 0) + vget_lane_f32(y, 1);
+}
+VF_INLINE vf vf_reduce_each(const vf x[4]) {
+    return vpaddq_f32(vpaddq_f32(x[0], x[1]), vpaddq_f32(x[2], x[3]));
 }
 static inline float neon_max(float a, float b) { return a > b ? a : b; }
 static inline float neon_min(float a, float b) { return a < b ? a : b; }
