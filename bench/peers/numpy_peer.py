@@ -148,6 +148,34 @@ def softmax_stable(case):
     return Call(run)
 
 
+softmax_online = softmax_stable
+
+
+def log_softmax(case):
+    case.serve_only("float32")
+    x, y = case.arrays("x", "y")
+    t = np.empty_like(x)
+
+    def run():
+        np.subtract(x, x.max(axis=-1, keepdims=True), out=y)
+        np.exp(y, out=t)
+        np.subtract(y, np.log(t.sum(axis=-1, keepdims=True)), out=y)
+    return Call(run)
+
+
+def rms_norm(case):
+    case.serve_only("float32")
+    x, y = case.arrays("x", "y")
+    epsilon, gamma = np.float32(case.parameters["eps"]), case.tensors.get("gamma")
+
+    def run():
+        mean = np.vecdot(x, x)[..., None] / np.float32(x.shape[-1])
+        np.divide(x, np.sqrt(mean + epsilon), out=y)
+        if gamma is not None:
+            np.multiply(y, gamma, out=y)
+    return Call(run)
+
+
 def layer_norm(case):
     case.serve_only("float32")
     x, y = case.arrays("x", "y")

@@ -106,6 +106,22 @@ def softmax_stable(case):
     return Call(lambda: torch.softmax(x, -1, out=y))
 
 
+softmax_online = softmax_stable
+
+
+def log_softmax(case):
+    x, y = ready(case, "x", "y")
+    return Call(lambda: torch.log_softmax(x, -1, out=y))
+
+
+def rms_norm(case):
+    x, y = ready(case, "x", "y")
+    gamma = tensor(case["gamma"]) if "gamma" in case.tensors else None
+    shape, epsilon = x.shape[-1:], case.parameters["eps"]
+    function = torch.nn.functional.rms_norm
+    return Kept(lambda: function(x, shape, gamma, epsilon), y).call()
+
+
 def layer_norm(case):
     x, y = ready(case, "x", "y")
     gamma, beta = (tensor(case[name]) if name in case.tensors else None

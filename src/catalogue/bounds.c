@@ -190,23 +190,25 @@ void fovea_bound_cosine(const fovea_problem *problem, int output, const double *
 
 /* ---- Rows ----------------------------------------------------------------------------------- */
 
-void fovea_bound_softmax(const fovea_problem *problem, int output, const double *expected,
-                         double *bound) {
-    const fovea_view *x = &problem->views[0], *y = &problem->views[output];
-    int64_t columns = x->shape[x->rank - 1], count = fovea_view_elements(y);
-    double epsilon = fovea_epsilon(FOVEA_F32);
-    for (int64_t row = 0; columns > 0 && row < count / columns; row++) {
-        double maximum = -INFINITY;
-        for (int64_t c = 0; c < columns; c++)
-            maximum = fmax(maximum, fovea_view_read(x, row * columns + c));
-        for (int64_t i = row * columns; i < (row + 1) * columns; i++) {
-            double distance = fabs(fovea_view_read(x, i) - maximum);
-            if (!isfinite(distance)) distance = 0;
-            bound[i] = with_rounding(y->dtype, expected[i],
-                                     epsilon * expected[i] * (8 + tree_depth(columns) + distance));
-        }
+/* Bounds by distance from the row's maximum. */
+#define ROW_BOUND(name, error)                                                                     \
+    void name(const fovea_problem *problem, int output, const double *expected, double *bound) {   \
+        const fovea_view *x = &problem->views[0], *y = &problem->views[output];                    \
+        int64_t columns = x->shape[x->rank - 1], count = fovea_view_elements(y);                   \
+        double epsilon = fovea_epsilon(FOVEA_F32), tree = 8 + tree_depth(columns);                 \
+        for (int64_t row = 0; columns > 0 && row < count / columns; row++) {                       \
+            double maximum = -INFINITY;                                                            \
+            for (int64_t c = 0; c < columns; c++)                                                  \
+                maximum = fmax(maximum, fovea_view_read(x, row * columns + c));                    \
+            for (int64_t i = row * columns; i < (row + 1) * columns; i++) {                        \
+                double distance = fabs(fovea_view_read(x, i) - maximum);                           \
+                if (!isfinite(distance)) distance = 0;                                             \
+                bound[i] = with_rounding(y->dtype, expected[i], error);                            \
+            }                                                                                      \
+        }                                                                                          \
     }
-}
+ROW_BOUND(fovea_bound_softmax, epsilon *expected[i] * (tree + distance))
+ROW_BOUND(fovea_bound_log_softmax, tree *epsilon *(1 + distance))
 
 static double weight(const fovea_problem *problem, const char *name, int64_t i, double otherwise) {
     const fovea_view *view = fovea_problem_view(problem, name);
@@ -243,6 +245,15 @@ bool fovea_attention_quality(const fovea_attention_options *options, fovea_quali
     bool bytes = options->pv == FOVEA_ATTENTION_PV_I8;
     *quality = bytes ? (fovea_quality){0.999, 0.03, 1e-2} : (fovea_quality){0.9995, 0.02, 1e-2};
     return options->algorithm == FOVEA_ATTENTION_ALGORITHM_SAGE;
+}
+
+void fovea_bound_rms_norm(const fovea_problem *problem, int output, const double *expected,
+                          double *bound) {
+    const fovea_view *x = &problem->views[0], *y = &problem->views[output];
+    int64_t count = fovea_view_elements(y);
+    double factor = (8 + tree_depth(x->shape[x->rank - 1])) * fovea_epsilon(FOVEA_F32);
+    for (int64_t i = 0; i < count; i++)
+        bound[i] = with_rounding(y->dtype, expected[i], factor * fabs(expected[i]));
 }
 
 fovea_status fovea_check_epsilon(const fovea_problem *problem, fovea_message *message) {

@@ -16,10 +16,10 @@ fovea_bound_function fovea_bound_variance, fovea_bound_deviation; /* C(n) */
 fovea_bound_function fovea_bound_correlation, fovea_bound_covariance;
 fovea_bound_function fovea_bound_sgd, fovea_bound_momentum, fovea_bound_adam; /* domain 8 */
 fovea_bound_function fovea_bound_clip_norm;
-fovea_bound_function fovea_bound_dot, fovea_bound_cosine; /* domain 18 */
-fovea_bound_function fovea_bound_softmax;                 /* domain 4 */
-fovea_bound_function fovea_bound_layer_norm;              /* domain 5 */
-fovea_bound_function fovea_bound_attention;               /* ATTENTION.md */
+fovea_bound_function fovea_bound_dot, fovea_bound_cosine;          /* domain 18 */
+fovea_bound_function fovea_bound_softmax, fovea_bound_log_softmax; /* domain 4 */
+fovea_bound_function fovea_bound_layer_norm, fovea_bound_rms_norm; /* domain 5 */
+fovea_bound_function fovea_bound_attention;                        /* ATTENTION.md */
 fovea_bound_function fovea_bound_backward;
 fovea_bound_function fovea_bound_merge;
 fovea_bound_function fovea_bound_append;

@@ -329,12 +329,42 @@ static inline void fold_addresses(const fold_plan *plan, int64_t slice, char *x[
     }
 }
 
+/* A slice to come, fetched while this one is computed: the processor's own prefetching starts again
+ * with each of two streams of short rows. Dot products of 78,125 rows of 128 floats, two threads of a
+ * Zen 5: 5.25 ms without, 2.55 with. */
+static inline void fold_prefetch(const fold_plan *plan, int64_t slice) {
+    char *x[FOLD_INPUTS];
+    fold_addresses(plan, slice, x);
+    for (int k = 0; k < plan->inputs; k++) {
+        int64_t bytes = plan->length * (int64_t)fovea_dtype_size(plan->slice[k].dtype);
+        for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(x[k] + at, 0, 3);
+    }
+}
+
+/* Slices [begin, end) that are one run each. */
+static void fold_short_slices(const fold_plan *plan, int64_t begin, int64_t end) {
+    enum { AHEAD = 4 };
+    bool prefetch = VF_WIDTH > 1 && plan->length >= 64 && plan->length <= 2048;
+    for (int64_t slice = begin; slice < end; slice++) {
+        char *x[FOLD_INPUTS] = {NULL};
+        fold f = plan->method.nothing;
+        if (prefetch && slice + AHEAD < end) fold_prefetch(plan, slice + AHEAD);
+        fold_addresses(plan, slice, x);
+        plan->method.run(plan->constant, x[0], x[1], 0, plan->length, &f);
+        fold_write(plan, slice, &f);
+    }
+}
+
 /* Units [begin, end): `side` slices of the innermost kept axis, fewer at its end. */
 static void fold_units(const void *task, int64_t begin, int64_t end, int thread) {
     const fold_plan *plan = task;
     int64_t inner = plan->kept[0].shape[plan->kept[0].rank - 1];
     int64_t across = divide_up(inner, plan->side);
     (void)thread;
+    if (plan->direct && plan->pieces == 1) {
+        fold_short_slices(plan, begin, end);
+        return;
+    }
     for (int64_t unit = begin; unit < end; unit++) {
         int64_t first = unit % across * plan->side, slices = smaller(plan->side, inner - first);
         int64_t slice = unit / across * inner + first;

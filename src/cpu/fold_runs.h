@@ -39,7 +39,9 @@ FOVEA_INLINE double OF_TYPE(sum)(OF_TYPE(step) * step, fovea_dtype a, fovea_dtyp
         for (i += STEP; i <= end; i += STEP)
             VF_UNROLLED for (int k = 0; k < 8; k++) s[k] = TERM(s[k], i + k * W, W);
         VF_UNROLLED for (int k = 0; k < 4; k++) s[k] = V(add)(s[k], s[k + 4]);
-        V(tree_push)(&tree, V(add)(V(add)(s[0], s[1]), V(add)(s[2], s[3])));
+        VECTOR chain = V(add)(V(add)(s[0], s[1]), V(add)(s[2], s[3]));
+        if (i == n && tree.count == 0) return (double)V(reduce_add)(chain);
+        V(tree_push)(&tree, chain);
     }
     VECTOR rest = zero;
     for (; i + W <= n; i += W) rest = TERM(rest, i, W);

@@ -105,7 +105,56 @@ static fovea_status layer_norm(const fovea_problem *problem, fovea_run *run) {
     return rows_call(&plan, run, layer_norm_rows, 24);
 }
 
+/* ---- Root mean square ----------------------------------------------------------------------- */
+
+FOVEA_INLINE vf squared(const float *x, void *state, int64_t i, int64_t n) {
+    const affine *a = state;
+    rows_prefetch(a->next, i * a->size);
+    vf value = rows_take(x, i, n);
+    return vf_mul(value, value);
+}
+FOVEA_INLINE vf scaled(const float *x, void *state, int64_t i, int64_t n) {
+    return vf_mul(rows_take(x, i, n), vf_set1(((const affine *)state)->factor));
+}
+FOVEA_INLINE vf weighted(const float *x, void *state, int64_t i, int64_t n) {
+    return vf_mul(scaled(x, state, i, n), rows_take(((const affine *)state)->gamma, i, n));
+}
+
+static void rms_norm_rows(const void *task, int64_t begin, int64_t end, int thread) {
+    const rows_plan *plan = task;
+    const layer_norm_constants *constants = plan->constants;
+    int64_t n = plan->columns;
+    float *scratch = (float *)(void *)(plan->scratch + thread * plan->scratch_step);
+    affine state = {.gamma = constants->gamma, .size = (int64_t)fovea_dtype_size(plan->dtype)};
+    for (int64_t row = begin; row < end; row++) {
+        char *y = rows_address(&plan->y, row);
+        const float *x =
+            rows_load(plan->dtype, rows_address(&plan->x, row), plan->x_step, n, scratch);
+        state.next = rows_next(plan, row, end);
+        double square = (double)rows_sum(squared, x, &state, n) / (double)n;
+        state.factor = (float)(1 / sqrt(square + constants->eps));
+        if (state.gamma)
+            rows_store(plan, y, weighted, x, &state, scratch);
+        else
+            rows_store(plan, y, scaled, x, &state, scratch);
+    }
+    if (plan->stream) vf_stream_fence();
+}
+
+static fovea_status rms_norm(const fovea_problem *problem, fovea_run *run) {
+    const fovea_rms_norm_options *options = problem->options;
+    rows_plan plan = rows_make_plan(&problem->views[0], &problem->views[1]);
+    layer_norm_constants constants = {.eps = options->eps};
+    char *scratch = run->workspace;
+    if (options->gamma) constants.gamma = affine_row(problem, "gamma", 1, (float *)(void *)scratch);
+    plan.constants = &constants;
+    plan.scratch = scratch + 2 * plan.scratch_step;
+    return rows_call(&plan, run, rms_norm_rows, 16);
+}
+
 const fovea_implementation FOVEA_TIERED(fovea_cpu_normalization)[] = {
     {"layer_norm", FOVEA_CPU_NAME("direct"), FOVEA_FLOATS, FOVEA_TIER_HERE,
      .workspace = layer_norm_workspace, .run = layer_norm},
+    {"rms_norm", FOVEA_CPU_NAME("direct"), FOVEA_FLOATS, FOVEA_TIER_HERE,
+     .workspace = layer_norm_workspace, .run = rms_norm},
     {0}};

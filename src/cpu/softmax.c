@@ -1,5 +1,6 @@
 /* Domain 4, softmax along the last axis. Three passes over a row that stays in the cache: maximum,
- * exponentials with their sum, division. */
+ * exponentials with their sum, division. softmax_online reads a row once for maximum and sum and once
+ * to write, and keeps nothing but those two: for rows that no cache holds. */
 #include "cpu/rows.h"
 #include "cpu/simd/simd_math.h"
 
@@ -62,6 +63,86 @@ static void softmax_rows(const void *task, int64_t begin, int64_t end, int threa
     if (plan->stream) vf_stream_fence();
 }
 
+/* e^(x - m), not kept. */
+FOVEA_INLINE vf passing(const float *x, void *state, int64_t i, int64_t n) {
+    const exponentials *e = state;
+    rows_prefetch(e->next, i * e->size);
+    vf y = vf_exp(vf_sub(rows_take(x, i, n), vf_set1(e->maximum)));
+    return n == VF_WIDTH ? y : vf_select(vm_first((size_t)n), y, vf_set1(0));
+}
+
+typedef struct shift {
+    float maximum, logarithm; /* of the sum */
+} shift;
+
+FOVEA_INLINE vf shifted(const float *x, void *state, int64_t i, int64_t n) {
+    const shift *s = state;
+    return vf_sub(vf_sub(rows_take(x, i, n), vf_set1(s->maximum)), vf_set1(s->logarithm));
+}
+
+static void log_softmax_rows(const void *task, int64_t begin, int64_t end, int thread) {
+    const rows_plan *plan = task;
+    int64_t n = plan->columns;
+    float *scratch = (float *)(void *)(plan->scratch + thread * plan->scratch_step);
+    for (int64_t row = begin; row < end; row++) {
+        const float *x =
+            rows_load(plan->dtype, rows_address(&plan->x, row), plan->x_step, n, scratch);
+        exponentials state = {row_maximum(x, n), NULL, rows_next(plan, row, end),
+                              (int64_t)fovea_dtype_size(plan->dtype)};
+        shift s = {state.maximum, (float)log((double)rows_sum(passing, x, &state, n))};
+        rows_store(plan, rows_address(&plan->y, row), shifted, x, &s, scratch);
+    }
+    if (plan->stream) vf_stream_fence();
+}
+
+typedef struct running {
+    float maximum;
+    double sum; /* of e^(x - maximum); between blocks the order is a chain, so it is wide */
+} running;
+
+/* Maximum and sum of a row, block by block: a block that raises the maximum rescales the sum. As long
+ * as all elements are -inf they are taken about 0, which leaves the sum 0, or NaN if there is one. */
+static running online_sum(const float *x, int64_t n, const char *next, int64_t size) {
+    enum { BLOCK = 1024 };
+    running r = {-INFINITY, 0};
+    for (int64_t i = 0; i < n; i += BLOCK) {
+        int64_t count = smaller(BLOCK, n - i);
+        float maximum = row_maximum(x + i, count);
+        if (maximum > r.maximum) {
+            r.sum *= exp((double)r.maximum - (double)maximum);
+            r.maximum = maximum;
+        }
+        float centre = r.maximum == -INFINITY ? 0 : r.maximum;
+        exponentials state = {centre, NULL, next + i * size, size};
+        r.sum += (double)rows_sum(passing, x + i, &state, count);
+    }
+    return r;
+}
+
+typedef struct weights {
+    float maximum, factor;
+} weights;
+
+FOVEA_INLINE vf weighted(const float *x, void *state, int64_t i, int64_t n) {
+    const weights *w = state;
+    return vf_mul(vf_exp(vf_sub(rows_take(x, i, n), vf_set1(w->maximum))), vf_set1(w->factor));
+}
+
+static void online_rows(const void *task, int64_t begin, int64_t end, int thread) {
+    const rows_plan *plan = task;
+    int64_t n = plan->columns;
+    float *scratch = (float *)(void *)(plan->scratch + thread * plan->scratch_step);
+    for (int64_t row = begin; row < end; row++) {
+        const float *x =
+            rows_load(plan->dtype, rows_address(&plan->x, row), plan->x_step, n, scratch);
+        running r =
+            online_sum(x, n, rows_next(plan, row, end), (int64_t)fovea_dtype_size(plan->dtype));
+        weights w = {r.maximum, (float)(1 / r.sum)};
+        rows_store(plan, rows_address(&plan->y, row), weighted, x, &w, scratch);
+    }
+    if (plan->stream) vf_stream_fence();
+}
+
 static size_t softmax_workspace(const fovea_problem *problem, int threads) {
     const fovea_view *x = &problem->views[0];
     return (size_t)(rows_scratch_bytes(x->shape[x->rank - 1]) * threads);
@@ -73,7 +154,23 @@ static fovea_status softmax_stable(const fovea_problem *problem, fovea_run *run)
     return rows_call(&plan, run, softmax_rows, 24);
 }
 
+static fovea_status log_softmax(const fovea_problem *problem, fovea_run *run) {
+    rows_plan plan = rows_make_plan(&problem->views[0], &problem->views[1]);
+    plan.scratch = run->workspace;
+    return rows_call(&plan, run, log_softmax_rows, 24);
+}
+
+static fovea_status softmax_online(const fovea_problem *problem, fovea_run *run) {
+    rows_plan plan = rows_make_plan(&problem->views[0], &problem->views[1]);
+    plan.scratch = run->workspace;
+    return rows_call(&plan, run, online_rows, 32);
+}
+
+#define ENTRY(name)                                                                                \
+    {                                                                                              \
+        #name, FOVEA_CPU_NAME("direct"), FOVEA_FLOATS, FOVEA_TIER_HERE,                            \
+            .workspace = softmax_workspace, .run = name                                            \
+    }
+
 const fovea_implementation FOVEA_TIERED(fovea_cpu_softmax)[] = {
-    {"softmax_stable", FOVEA_CPU_NAME("direct"), FOVEA_FLOATS, FOVEA_TIER_HERE,
-     .workspace = softmax_workspace, .run = softmax_stable},
-    {0}};
+    ENTRY(softmax_stable), ENTRY(log_softmax), ENTRY(softmax_online), {0}};

@@ -257,16 +257,45 @@ def test_map_gelu(library, dtype, approximate):
     assert_rounded(y, expected, dtype, slack=1e-11)
 
 
-def test_softmax_stable(library, dtype):
+def check_softmax(library, dtype, name):
     x = 5 * normal((3, 4, 33), dtype)
     x[0, 0, 3] = -np.inf
     y = np.empty_like(x)
-    library.call("softmax_stable", x, y)
+    library.call(name, x, y)
     shifted = np.exp(wide(x) - wide(x).max(-1, keepdims=True))
     assert_rounded(y, shifted / shifted.sum(-1, keepdims=True), dtype)
     x[0, 1, 5], x[0, 2, 5], x[0, 3, :] = np.inf, np.nan, -np.inf
-    library.call("softmax_stable", x, y)
+    library.call(name, x, y)
     assert np.isnan(wide(y)[0, 1:]).all() and not np.isnan(wide(y)[1:]).any()
+
+
+def test_softmax_stable(library, dtype):
+    check_softmax(library, dtype, "softmax_stable")
+
+
+def test_softmax_online(library, dtype):
+    check_softmax(library, dtype, "softmax_online")
+
+
+def test_log_softmax(library, dtype):
+    x = 5 * normal((3, 4, 33), dtype)
+    x[0, 0, 3] = -np.inf
+    y = np.empty_like(x)
+    library.call("log_softmax", x, y)
+    expected = wide(x) - np.logaddexp.reduce(wide(x), axis=-1, keepdims=True)
+    assert_rounded(y, expected, dtype)
+    x[0, 1, 5], x[0, 2, 5], x[0, 3, :] = np.inf, np.nan, -np.inf
+    library.call("log_softmax", x, y)
+    assert np.isnan(wide(y)[0, 1:]).all() and not np.isnan(wide(y)[1:]).any()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_rms_norm(library, dtype, weighted):
+    x, gamma = normal((6, 40), dtype), normal((40,), dtype, 1)
+    y = np.empty_like(x)
+    library.call("rms_norm", x, y, eps=1e-3, **({"gamma": gamma} if weighted else {}))
+    expected = wide(x) / np.sqrt((wide(x) ** 2).mean(-1, keepdims=True) + 1e-3)
+    assert_rounded(y, expected * wide(gamma) if weighted else expected, dtype)
 
 
 @pytest.mark.parametrize("affine", [False, True])
