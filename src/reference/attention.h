@@ -62,7 +62,7 @@ typedef struct fovea_gradient {
 /* The outputs of attention_backward as rows: of D or Dv columns, or single elements of dbias and
  * dsinks. Elements of row r are numbers r size, r size + 1, ... of the output in row-major order. */
 int64_t fovea_gradient_row_size(const fovea_backward_call *backward, int output);
-/* largest: grows to the largest |s| or |lse| of the pairs that were visited. */
+/* largest: grows to the largest |s|, |lse| or |scale| sqrt(sum (q k)^2) of the pairs visited. */
 void fovea_reference_gradient_row(const fovea_backward_call *backward, int output, int64_t row,
                                   fovea_gradient *elements, double *largest);
 /* The sequence, head and place in it of a row of dq, dk or dv. False: it belongs to no sequence. */

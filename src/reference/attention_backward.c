@@ -27,6 +27,15 @@ static double product(const fovea_view *a, const char *x, const fovea_view *b, c
     return sum;
 }
 
+/* |scale| sqrt(sum (q k)^2): what s is like if the signs of its terms are random. Where s itself is
+ * smaller by chance, its rounding errors are not. */
+static double score_spread(const fovea_attention_call *call, const char *q, const char *k) {
+    double sum = 0;
+    for (int64_t d = 0; d < call->head_size; d++)
+        sum += pow(element(&call->q, q, d) * element(&call->k, k, d), 2);
+    return fabs(call->scale) * sqrt(sum);
+}
+
 /* A query row: what the softmax's derivative subtracts, and its lse. */
 typedef struct query_row {
     const fovea_sequence *sequence;
@@ -77,7 +86,9 @@ static bool make_pair(const fovea_backward_call *backward, const query_row *row,
     double uncapped, magnitude, slope = 1;
     double s = fovea_reference_score(call, sequence, row->head, row->i, j, &uncapped);
     if (s == -INFINITY || row->lse == -INFINITY) return false;
-    if (isfinite(s)) *largest = fmax(*largest, fabs(s));
+    const char *k = fovea_key_row(call, &call->k, sequence, row->head / call->group, j);
+    double spread = score_spread(call, row->q, k);
+    if (isfinite(s)) *largest = fmax(*largest, fmax(fabs(s), isfinite(spread) ? spread : 0));
     if (isfinite(row->lse)) *largest = fmax(*largest, fabs(row->lse));
     double p = exp(s - row->lse);
     double kept = fovea_reference_dropout(call, sequence, row->head, row->i, j);

@@ -74,7 +74,8 @@ def test_autograd(library, name, implementation):
     if dbias:
         actual["bias"] = dbias["dbias"]
     for kind, expected in autograd(q, k, v, dout, case, arrays).items():
-        slack = 4e-6 * (1 + np.abs(expected).max())
+        # 4e-6 times the magnitudes of the terms, which are above 10 where the sum is 0.
+        slack = 2e-5 * (1 + np.abs(expected).max())
         np.testing.assert_allclose(actual[kind].astype(float), expected, 0, slack, err_msg=kind)
 
 

@@ -109,6 +109,7 @@ def test_lines_fit_the_window(columns):
 
 @pytest.mark.parametrize("arguments, words", [
     (("--suite", "nonsense"), "nonsense"),
+    (("--suite", "training", "--phase", "sideways"), "sideways"),
     (("--filter", "nonsense"), "nonsense"),
     (("--seconds", "-1"), "--seconds=-1"),
     (("--seconds", "nan"), "--seconds=nan"),
@@ -131,6 +132,16 @@ def test_list_measures_nothing():
     assert sum(line.startswith("flash/") for line in lines) == 48
     assert sum(line.startswith("sdpa/") for line in lines) == 7
     assert any(line.startswith("sdpa/b32-hq1-sq1024-d64-causal ") for line in lines)
+
+
+def test_training_has_two_phases():
+    names = [line.split()[0] for line in bench("--list", "--suite", "training").stdout.splitlines()
+             if line.startswith("training/")]
+    assert len(names) == 16
+    assert sum(name.endswith("-forward") for name in names) == 8
+    listed = bench("--list", "--suite", "training", "--phase", "backward").stdout
+    assert [line.split()[:2] for line in listed.splitlines() if line.startswith("training/")] == [
+        [name, "attention_backward"] for name in names if name.endswith("-backward")]
 
 
 # ---- Endings ------------------------------------------------------------------------------------

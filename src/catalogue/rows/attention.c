@@ -287,8 +287,9 @@ const fovea_kernel fovea_rows_attention[] = {
              "b=1,hq=8,hkv=2,sq=512,d=64,causal=top_left;b=1,hq=8,sq=512,d=128,causal=top_left;"
              "b=1,hq=4,sq=1024,d=64,causal=top_left;b=1,hq=1,sq=512,d=64",
      .bound_text =
-         "f32: 4e-6 max(1, max|s|/8, max|lse|/8) times the sum of the magnitudes that make the "
-         "element: dv sum p |dout|; ds p (sum|dout v| + sum|dout out|), dq |scale| sum ds |k|, dk "
+         "f32: 4e-6 max(1, m/8), m the largest |s|, |lse| and |scale| sqrt(sum (q k)^2), times the "
+         "sum of the magnitudes that make the element: dv sum p |dout|; ds p (sum|dout v| + "
+         "sum|dout out|), dq |scale| sum ds |k|, dk "
          "|scale| sum ds |q|; p below 2^-126 may count as 0. Halves: that plus twice the error of "
          "textbook in that dtype with f32 softmax, plus one rounding",
      .bound = FOVEA_HOOK(fovea_bound_backward),
