@@ -14,7 +14,7 @@
 #include <stdbool.h>
 
 /* The most vectors a tile has. Accumulators, one line of the tile and a broadcast must fit the registers (32 or 16). */
-#if defined(FOVEA_TIER_AVX2)
+#if defined(FOVEA_TIER_AVX2) || defined(FOVEA_TIER_AMX) /* 32 queries: two by two tiles */
 enum { TILE_VECTORS = 2 };
 #else
 enum { TILE_VECTORS = 4 };
@@ -162,7 +162,7 @@ typedef struct micro_kernels {
     }
 #define MICRO_ROW(vectors) [vectors] = {scores_##vectors, values_##vectors, exponentials_##vectors}
 
-#if defined(FOVEA_TIER_AVX2)
+#if defined(FOVEA_TIER_AVX2) || defined(FOVEA_TIER_AMX)
 MICRO_KERNELS(1, 12)
 MICRO_KERNELS(2, 6)
 static const micro_kernels micro[] = {MICRO_ROW(1), MICRO_ROW(2)};

@@ -48,7 +48,7 @@ static void store_elements(char *row, fovea_dtype dtype, int64_t stride, int64_t
 }
 
 /* A row as `size` floats, side by side. The branches stand outside the loops. */
-static void convert_row(const char *row, fovea_dtype dtype, int64_t stride, int64_t size,
+static inline void convert_row(const char *row, fovea_dtype dtype, int64_t stride, int64_t size,
                         float *out) {
     const void *from = row;
     int64_t d = 0, whole = stride == 1 ? size / VF_WIDTH * VF_WIDTH : 0;

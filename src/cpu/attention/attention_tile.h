@@ -91,7 +91,7 @@ static void set_slopes(const tile_context *at, tile *t) {
     }
 }
 
-static void tile_begin(const tile_context *at, tile *t) {
+static inline void tile_begin(const tile_context *at, tile *t) {
     const fovea_attention_call *call = at->call;
     float factor = (float)(call->scale * LOG2E);
     char *rows[VF_WIDTH];
@@ -222,8 +222,8 @@ static void move_references(tile *t, const float *maximum, int64_t value_size, f
     }
 }
 
-static void softmax_block(tile *t, float *s, int64_t keys, const float *maximum,
-                          int64_t value_size) {
+static inline void softmax_block(tile *t, float *s, int64_t keys, const float *maximum,
+                                 int64_t value_size) {
     float shift[TILE_ROWS], block_sum[TILE_ROWS];
     move_references(t, maximum, value_size, shift);
     micro[t->vectors].exponentials(keys, TILE_ROWS, s, shift, block_sum);
