@@ -227,11 +227,18 @@ static const int64_t *letter_values(int kernel, const general *g, int letter, in
 
 enum { SPLITS = 6, REAL_VALUES = 4, AXIS_VALUES = 6 };
 
+/* Of generators: any 64 bits. */
+static const double keys[] = {0, 1, 0x1.23456789ap50, -1};
+static bool is_key(const fovea_parameter *parameter) {
+    return strcmp(parameter->name, "seed") == 0 || strcmp(parameter->name, "stream") == 0;
+}
+
 static int parameter_values(const fovea_parameter *parameter) {
     int count = 1;
     if (strcmp(parameter->name, "axis") == 0) return AXIS_VALUES;
     if (parameter->kind == FOVEA_FLAG) return 2;
     if (parameter->kind == FOVEA_REAL) return REAL_VALUES;
+    if (is_key(parameter)) return COUNT(keys);
     for (const char *c = parameter->choices; c && *c; c++) count += *c == ',';
     return count;
 }
@@ -290,6 +297,7 @@ static double parameter_value(const fovea_parameter *parameter, const fovea_case
         return exists ? axes[choice] : parameter->standard;
     }
     if (choice == 0) return parameter->standard;
+    if (is_key(parameter)) return keys[choice];
     return parameter->kind == FOVEA_REAL ? reals[choice] : choice;
 }
 
@@ -329,12 +337,8 @@ static void general_case(int kernel, const general *g, const int *choice, fovea_
         int number = choice[g->arguments[a]] - argument->optional;
         if (number < 0) continue;
         if (argument->optional) c->optional |= 1u << a;
-        if (argument->dtypes) {
-            fovea_dtype dtype = dtype_number(argument->dtypes, number);
-            /* Weights have the dtype of the call or f32. */
-            if (argument->role == FOVEA_INPUT && dtype != c->dtype) dtype = FOVEA_F32;
-            c->dtypes[a] = 1 + (uint32_t)dtype;
-        }
+        uint32_t dtypes = fovea_argument_dtypes(argument, c->dtype);
+        if (argument->dtypes) c->dtypes[a] = 1 + (uint32_t)dtype_number(dtypes, number);
     }
 }
 

@@ -119,6 +119,66 @@ def layer_norm(case):
     return Call(run)
 
 
+# ---- Elementwise and activations ---------------------------------------------------------------
+
+
+def elementwise(function, *inputs):
+    """A function that takes the inputs and out=."""
+    def line(case):
+        case.serve_only("float32", "float16")
+        arrays, y = case.arrays(*inputs), case["y"]
+        return Call(lambda: function(*arrays, out=y))
+    return line
+
+
+def of_one(body):
+    """y = body(x, y, t, parameters): in place, with one temporary."""
+    def line(case):
+        case.serve_only("float32")
+        x, y = case.arrays("x", "y")
+        t = np.empty_like(x)
+        return Call(lambda: body(x, y, t, case.parameters))
+    return line
+
+
+@of_one
+def map_sigmoid(x, y, t, parameters):
+    np.negative(x, out=y)
+    np.exp(y, out=y)
+    np.add(y, np.float32(1), out=y)
+    np.reciprocal(y, out=y)
+
+
+@of_one
+def map_silu(x, y, t, parameters):
+    np.negative(x, out=t)
+    np.exp(t, out=t)
+    np.add(t, np.float32(1), out=t)
+    np.divide(x, t, out=y)
+
+
+@of_one
+def map_mish(x, y, t, parameters):
+    np.logaddexp(x, np.float32(0), out=t)
+    np.tanh(t, out=t)
+    np.multiply(x, t, out=y)
+
+
+@of_one
+def map_elu(x, y, t, parameters):
+    np.minimum(x, np.float32(0), out=t)
+    np.expm1(t, out=t)
+    np.multiply(t, np.float32(parameters["alpha"]), out=t)
+    np.maximum(x, np.float32(0), out=y)
+    np.add(y, t, out=y)
+
+
+@of_one
+def map_leaky_relu(x, y, t, parameters):
+    np.multiply(x, np.float32(parameters["slope"]), out=t)
+    np.maximum(x, t, out=y)
+
+
 def map_gelu(case):
     case.serve_only("float32")
     x, y = case.arrays("x", "y")
@@ -147,10 +207,46 @@ def map_clamp(case):
     return Call(lambda: np.clip(x, low, high, out=y))
 
 
-def map_add(case):
+def map_softplus(case):
     case.serve_only("float32", "float16")
+    x, y = case.arrays("x", "y")
+    zero = x.dtype.type(0)
+    return Call(lambda: np.logaddexp(x, zero, out=y))
+
+
+def map_relu(case):
+    case.serve_only("float32", "float16")
+    x, y = case.arrays("x", "y")
+    zero = x.dtype.type(0)
+    return Call(lambda: np.maximum(x, zero, out=y))
+
+
+def map_compare(case):
+    case.serve_only("float32", "float16", "uint8")
     a, b, y = case.arrays("a", "b", "y")
-    return Call(lambda: np.add(a, b, out=y))
+    return Call(lambda: np.greater(a, b, out=y, casting="unsafe"))
+
+
+def map_fma(case):
+    case.serve_only("float32")
+    a, b, c, y = case.arrays("a", "b", "c", "y")
+
+    def run():
+        np.multiply(a, b, out=y)
+        np.add(y, c, out=y)
+    return Call(run)
+
+
+map_exp = elementwise(np.exp, "x")
+map_log = elementwise(np.log, "x")
+map_tanh = elementwise(np.tanh, "x")
+map_abs = elementwise(np.abs, "x")
+map_add = elementwise(np.add, "a", "b")
+map_mul = elementwise(np.multiply, "a", "b")
+map_div = elementwise(np.divide, "a", "b")
+
+
+# ---- Reductions --------------------------------------------------------------------------------
 
 
 def reduce_sum(case):
@@ -164,3 +260,63 @@ def quantize_f32_to_f16(case):
     case.serve_only("float32", "float16")
     x, y = case.arrays("x", "y")
     return Call(lambda: np.copyto(y, x, casting="same_kind"))
+
+
+# NumPy's own generators have other sequences, so that these are Philox4x32-10 in array arithmetic.
+
+def philox_words(case, count):
+    """A function that makes the first `count` words."""
+    seed, stream = (int(case.parameters[name]) & (1 << 64) - 1 for name in ("seed", "stream"))
+    blocks = np.arange(-(-count // 4), dtype=np.uint64)
+    mask = np.uint64(0xffffffff)
+    words = np.empty((len(blocks), 4), np.uint32)
+
+    def make():
+        c = [blocks & mask, blocks >> np.uint64(32), np.uint64(stream) & mask,
+             np.uint64(stream >> 32)]
+        k = [seed & 0xffffffff, seed >> 32]
+        for _ in range(10):
+            a, b = np.uint64(0xD2511F53) * c[0], np.uint64(0xCD9E8D57) * c[2]
+            c = [b >> np.uint64(32) ^ c[1] ^ np.uint64(k[0]), b & mask,
+                 a >> np.uint64(32) ^ c[3] ^ np.uint64(k[1]), a & mask]
+            k = [k[0] + 0x9E3779B9 & 0xffffffff, k[1] + 0xBB67AE85 & 0xffffffff]
+        for i in range(4):
+            words[:, i] = c[i]
+        return words.reshape(-1)[:count]
+    return make
+
+
+def uniforms(words):
+    return (words >> np.uint32(8)).astype(np.float32) * np.float32(2**-24)
+
+
+def prng_philox(case):
+    y, = case.arrays("y")
+    words = philox_words(case, y.size)
+    return Call(lambda: np.copyto(y, words().reshape(y.shape)))
+
+
+def prng_uniform(case):
+    y, = case.arrays("y")
+    case.serve_only("float32")
+    words = philox_words(case, y.size)
+    return Call(lambda: np.copyto(y, uniforms(words()).reshape(y.shape)))
+
+
+def prng_normal(case):
+    y, = case.arrays("y")
+    words = philox_words(case, y.size + y.size % 2)
+
+    def run():
+        pairs = words().reshape(-1, 2)
+        radius = np.sqrt(-2 * np.log(uniforms(pairs[:, 0]) + np.float32(2**-24)))
+        angle = 2 * np.pi * uniforms(pairs[:, 1]).astype(np.float64)  # cosines of f32 lose zeros
+        both = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+        np.copyto(y, both.reshape(-1)[:y.size].reshape(y.shape))
+    return Call(run)
+
+
+def prng_dropout_mask(case):
+    y, = case.arrays("y")
+    words, keep = philox_words(case, y.size), np.float32(case.parameters["keep"])
+    return Call(lambda: np.less(uniforms(words()).reshape(y.shape), keep, out=y.view(bool)))

@@ -90,36 +90,39 @@ static fovea_status check_parameters(const fovea_problem *problem, fovea_message
 
 /* ---- Dtypes --------------------------------------------------------------------------------- */
 
+/* The dtype of the call is that of the first argument that has no other choice. */
+static fovea_status find_dtype(fovea_problem *problem, int arguments, fovea_message *message) {
+    const fovea_kernel *kernel = problem->kernel;
+    char text[96];
+    for (int a = 0; a < arguments; a++) {
+        if (!fovea_given(problem, a) || kernel->arguments[a].dtypes) continue;
+        problem->dtype = problem->views[a].dtype;
+        if (kernel->dtypes >> problem->dtype & 1) return FOVEA_OK;
+        return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s is %s; %s takes %s",
+                          kernel->arguments[a].name, fovea_dtype_name(problem->dtype), kernel->name,
+                          dtype_set_text(kernel->dtypes, text, sizeof text));
+    }
+    return FOVEA_OK;
+}
+
 static fovea_status check_dtypes(fovea_problem *problem, int arguments, fovea_message *message) {
     const fovea_kernel *kernel = problem->kernel;
     char text[96];
-    bool known = false;
-    for (int a = 0; a < arguments; a++) {
+    fovea_status status = find_dtype(problem, arguments, message);
+    for (int a = 0; a < arguments && status == FOVEA_OK; a++) {
         const fovea_argument *argument = &kernel->arguments[a];
-        const fovea_view *view = &problem->views[a];
-        if (!fovea_given(problem, a)) continue;
-        if (argument->dtypes) {
-            if (!(argument->dtypes >> view->dtype & 1))
-                return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s is %s; it may be %s",
-                                  argument->name, fovea_dtype_name(view->dtype),
-                                  dtype_set_text(argument->dtypes, text, sizeof text));
-            continue;
-        }
-        if (!known) {
-            if (!(kernel->dtypes >> view->dtype & 1))
-                return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s is %s; %s takes %s",
-                                  argument->name, fovea_dtype_name(view->dtype), kernel->name,
-                                  dtype_set_text(kernel->dtypes, text, sizeof text));
-            problem->dtype = view->dtype;
-            known = true;
-        } else if (view->dtype != problem->dtype) {
+        fovea_dtype dtype = problem->views[a].dtype;
+        uint32_t allowed = fovea_argument_dtypes(argument, problem->dtype);
+        if (!fovea_given(problem, a) || allowed >> dtype & 1) continue;
+        if (!argument->dtypes)
             return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
                               "%s is %s, %s is %s; they must agree", argument->name,
-                              fovea_dtype_name(view->dtype), kernel->arguments[0].name,
+                              fovea_dtype_name(dtype), kernel->arguments[0].name,
                               fovea_dtype_name(problem->dtype));
-        }
+        return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s is %s; it may be %s", argument->name,
+                          fovea_dtype_name(dtype), dtype_set_text(allowed, text, sizeof text));
     }
-    return FOVEA_OK;
+    return status;
 }
 
 /* ---- Shapes --------------------------------------------------------------------------------- */
@@ -331,7 +334,11 @@ static double lookup_extent(const char *name, const void *user) {
     const fovea_problem *problem = user;
     if (strcmp(name, "s") == 0) return (double)fovea_dtype_size(problem->dtype);
     int letter = fovea_kernel_letter(problem->index, name);
-    return letter < 0 ? NAN : (double)problem->extents[letter];
+    if (letter >= 0) return (double)problem->extents[letter];
+    int argument = fovea_kernel_argument(problem->kernel, name);
+    if (argument < 0) return NAN;
+    const fovea_view *view = &problem->views[argument];
+    return fovea_given(problem, argument) ? (double)fovea_dtype_size(view->dtype) : 0;
 }
 
 double fovea_problem_operations(const fovea_problem *problem) {

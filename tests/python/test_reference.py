@@ -13,6 +13,7 @@ except ImportError:
 
 DTYPES = {"f32": np.float32, "f16": np.float16, "bf16": bfloat16}
 EPSILON = {"f64": 2.0**-52, "f32": 2.0**-23, "f16": 2.0**-10, "bf16": 2.0**-7}
+LARGEST = {"f64": np.inf, "f32": 2.0**128, "f16": 65520.0, "bf16": 2.0**128}  # and above: inf
 SMALLEST = {"f64": 0.0, "f32": 2.0**-149, "f16": 2.0**-24, "bf16": 2.0**-133}
 NONE, TOP_LEFT, BOTTOM_RIGHT = range(3)
 BSHD = 1
@@ -47,6 +48,7 @@ def assert_rounded(actual, expected, dtype, slack=1e-12):
     with np.errstate(invalid="ignore"):
         same = (actual == expected) | (np.abs(actual - expected) <= allowed)
     same |= np.isnan(actual) & np.isnan(expected)
+    same |= (actual == np.sign(expected) * np.inf) & (np.abs(expected) >= LARGEST[dtype])
     assert same.all(), f"{actual[~same][:5]} is not {expected[~same][:5]}"
 
 
@@ -73,11 +75,54 @@ def test_map_clamp(library, dtype):
     assert_rounded(y, np.clip(wide(x), *map(float, bounds)), dtype)
 
 
-def test_map_add(library, dtype):
+def elementwise(name, formula, **options):
+    """A test of y = formula(inputs), which is in doubles and takes the parameters by name."""
+    def test(library, dtype):
+        count = formula.__code__.co_argcount - len(options)
+        inputs = [np.concatenate([3 * normal((300,), dtype, k), np.roll(SPECIAL, k).astype(DTYPES[dtype])])
+                  for k in range(count)]
+        y = np.empty_like(inputs[0])
+        library.call(name, *inputs, y, **options)
+        rounded = {key: float(np.float32(value)) for key, value in options.items()}
+        with np.errstate(all="ignore"):
+            assert_rounded(y, formula(*map(wide, inputs), **rounded), dtype)
+    return test
+
+
+def softplus(x):
+    return np.logaddexp(x, 0)
+
+
+def at_limit(x, y):
+    """-inf times a factor that is 0 there."""
+    return np.where(np.isneginf(x), 0, y)
+
+
+test_map_exp = elementwise("map_exp", lambda x: np.exp(x))
+test_map_log = elementwise("map_log", lambda x: np.log(x))
+test_map_sigmoid = elementwise("map_sigmoid", lambda x: 1 / (1 + np.exp(-x)))
+test_map_tanh = elementwise("map_tanh", lambda x: np.tanh(x))
+test_map_softplus = elementwise("map_softplus", softplus)
+test_map_abs = elementwise("map_abs", lambda x: np.abs(x))
+test_map_add = elementwise("map_add", lambda a, b: a + b)
+test_map_mul = elementwise("map_mul", lambda a, b: a * b)
+test_map_div = elementwise("map_div", lambda a, b: a / b)
+test_map_compare = elementwise("map_compare", lambda a, b: a > b)
+test_map_fma = elementwise("map_fma", lambda a, b, c: a * b + c)
+test_map_relu = elementwise("map_relu", lambda x: np.maximum(x, 0))
+test_map_leaky_relu = elementwise("map_leaky_relu", lambda x, slope: np.where(x > 0, x, slope * x),
+                                  slope=0.3)
+test_map_elu = elementwise("map_elu", lambda x, alpha: np.where(x > 0, x, alpha * np.expm1(x)),
+                           alpha=0.7)
+test_map_silu = elementwise("map_silu", lambda x: at_limit(x, x / (1 + np.exp(-x))))
+test_map_mish = elementwise("map_mish", lambda x: at_limit(x, x * np.tanh(softplus(x))))
+
+
+def test_map_compare_to_bytes(library, dtype):
     a, b = normal((4, 50), dtype, 1), normal((4, 50), dtype, 2)
-    y = np.empty_like(a)
-    library.call("map_add", a, b, y)
-    assert_rounded(y, wide(a) + wide(b), dtype)
+    y = np.empty(a.shape, np.uint8)
+    library.call("map_compare", a, b, y)
+    assert (y == (wide(a) > wide(b))).all()
 
 
 @pytest.mark.parametrize("approximate", [0, 1])
@@ -134,6 +179,64 @@ def test_quantize_f32_to_f16(library, target):
     numbers = ~np.isnan(x)
     assert (y.view(np.uint16)[numbers] == expected.view(np.uint16)[numbers]).all()
     assert np.isnan(wide(y[~numbers])).all()
+
+
+# ---- Random numbers ------------------------------------------------------------------------------
+
+SEED, STREAM = 0x0123456789abcdef, -5
+
+
+def philox(block, stream=STREAM, seed=SEED):
+    """Four words, in Python's integers (Salmon et al., 2011)."""
+    low = 2**32 - 1
+    c = [block & low, block >> 32, stream & low, stream >> 32 & low]
+    k = [seed & low, seed >> 32]
+    for _ in range(10):
+        a, b = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
+        c = [b >> 32 ^ c[1] ^ k[0], b & low, a >> 32 ^ c[3] ^ k[1], a & low]
+        k = [k[0] + 0x9E3779B9 & low, k[1] + 0xBB67AE85 & low]
+    return c
+
+
+WORDS = np.array([word for block in range(300) for word in philox(block)], np.uint64)
+
+
+def draw(library, kernel, count, dtype, **options):
+    y = np.empty(count, dtype)
+    library.call(kernel, y, seed=SEED, stream=STREAM, **options)
+    return y
+
+
+def test_prng_philox(library):
+    assert (draw(library, "prng_philox", 1001, np.uint32) == WORDS[:1001]).all()
+    y = np.empty(4, np.uint32)
+    library.call("prng_philox", y)  # Random123's first known answer
+    assert [f"{word:08x}" for word in y] == ["6627e8d5", "e169c58d", "bc57ac4c", "9b00dbd8"]
+
+
+def test_prng_uniform(library):
+    single = draw(library, "prng_uniform", 1001, np.float32)
+    assert (single.astype(np.float64) * 2**24 == WORDS[:1001] >> np.uint64(8)).all()
+    double = draw(library, "prng_uniform", 501, np.float64)
+    pairs = WORDS[0:1002:2] + (WORDS[1:1002:2] << np.uint64(32))
+    assert (double * 2**53 == pairs >> np.uint64(11)).all()
+
+
+def test_prng_normal(library):
+    y = draw(library, "prng_normal", 1001, np.float32)
+    u = ((WORDS[0::2] >> np.uint64(8)) + np.uint64(1)).astype(np.float64) * 2**-24
+    v = (WORDS[1::2] >> np.uint64(8)).astype(np.float64) * 2**-24
+    z = np.sqrt(-2 * np.log(u)) * np.exp(2j * np.pi * v)
+    assert_rounded(y, np.stack([z.real, z.imag], -1).reshape(-1)[:1001], "f32", slack=1e-14)
+    many = draw(library, "prng_normal", 100000, np.float32).astype(np.float64)
+    assert abs(many.mean()) < 0.02 and abs(many.std() - 1) < 0.01 and abs(many).max() < 5.78
+
+
+def test_prng_dropout_mask(library):
+    kept = (WORDS[:1001] >> np.uint64(8)).astype(np.float64) * 2**-24 < np.float64(np.float32(0.3))
+    assert (draw(library, "prng_dropout_mask", 1001, np.uint8, keep=0.3) == kept).all()
+    assert draw(library, "prng_dropout_mask", 99, np.uint8, keep=1.0).all()
+    assert not draw(library, "prng_dropout_mask", 99, np.uint8, keep=0.0).any()
 
 
 # ---- Attention -----------------------------------------------------------------------------------

@@ -25,10 +25,12 @@
  *           vf_select(m, a, b): a where m, else b.
  * Masks     vm_and or xor not, vm_any vm_all, vm_first(n): the first n lanes, vm_bits(m): bit i is
  *           lane i.
- * Layout    vf_transpose(x): the square of VF_WIDTH vectors x[], in place. vi_load_u8_n(p, n): n
- *           bytes, widened.
- * Integers  vi_set1 iota add sub mul and or xor min max, vi_shl shr(logical) sar(arithmetic) by a
- *           literal, vi_eq gt lt, vi_select.
+ * Layout    vf_transpose(x): the square of VF_WIDTH vectors x[], in place. vf_transpose_quads(x): four
+ *           vectors; each run of four lanes becomes the transpose of its 4 x 4 square (with one lane:
+ *           nothing to do). vi_load_u8_n(p, n): n
+ *           bytes, widened; vi_store_u8_n(p, x, n): the low bytes.
+ * Integers  vi_set1 iota add sub mul and or xor xor3 min max, vi_mul_high (of the unsigned product),
+ *           vi_shl shr(logical) sar(arithmetic) by a literal, vi_eq gt lt, vi_select.
  * Converts  vi_from_vf (nearest even; out of range is unspecified), vi_truncate_vf, vf_from_vi;
  *           bits kept: vf_as_vi, vi_as_vf.
  * Doubles   vd: VD_WIDTH doubles; vd_set1 add load load_n store reduce_add.

@@ -160,22 +160,29 @@ static inline void vi_store_n(int32_t *p, vi x, size_t n) {
 }
 static inline vi vi_load_u8_n(const uint8_t *p, size_t n) {
     uint8_t lanes[8] = {0};
+    if (n == 8) return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
     for (size_t i = 0; i < n; ++i) lanes[i] = p[i];
     return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)lanes));
 }
-/* Pairs, then quads within the halves, then the halves. */
+static inline void vi_store_u8_n(uint8_t *p, vi x, size_t n) {
+    const __m256i low = _mm256_set1_epi32(0x0c080400);
+    __m256i bytes = _mm256_shuffle_epi8(x, low); /* four in each half */
+    __m128i eight =
+        _mm_unpacklo_epi32(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1));
+    uint8_t lanes[8];
+    _mm_storel_epi64((__m128i *)(n == 8 ? p : lanes), eight);
+    for (size_t i = 0; n < 8 && i < n; ++i) p[i] = lanes[i];
+}
+VF_INLINE void vf_transpose_quads(vf x[4]) {
+    vf a = _mm256_unpacklo_ps(x[0], x[1]), b = _mm256_unpackhi_ps(x[0], x[1]);
+    vf c = _mm256_unpacklo_ps(x[2], x[3]), d = _mm256_unpackhi_ps(x[2], x[3]);
+    x[0] = _mm256_shuffle_ps(a, c, 0x44), x[1] = _mm256_shuffle_ps(a, c, 0xee);
+    x[2] = _mm256_shuffle_ps(b, d, 0x44), x[3] = _mm256_shuffle_ps(b, d, 0xee);
+}
+/* Quads within the halves, then the halves. */
 VF_INLINE void vf_transpose(vf x[8]) {
     vf y[8];
-    VF_UNROLLED for (int i = 0; i < 8; i += 2) {
-        y[i] = _mm256_unpacklo_ps(x[i], x[i + 1]);
-        y[i + 1] = _mm256_unpackhi_ps(x[i], x[i + 1]);
-    }
-    VF_UNROLLED for (int i = 0; i < 8; i += 4) {
-        x[i] = _mm256_shuffle_ps(y[i], y[i + 2], 0x44);
-        x[i + 1] = _mm256_shuffle_ps(y[i], y[i + 2], 0xee);
-        x[i + 2] = _mm256_shuffle_ps(y[i + 1], y[i + 3], 0x44);
-        x[i + 3] = _mm256_shuffle_ps(y[i + 1], y[i + 3], 0xee);
-    }
+    VF_UNROLLED for (int i = 0; i < 8; i += 4) vf_transpose_quads(x + i);
     VF_UNROLLED for (int i = 0; i < 4; ++i) {
         y[i] = _mm256_permute2f128_ps(x[i], x[i + 4], 0x20);
         y[i + 4] = _mm256_permute2f128_ps(x[i], x[i + 4], 0x31);
@@ -186,6 +193,12 @@ VF_INLINE void vf_transpose(vf x[8]) {
 static inline vi vi_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
 static inline vi vi_sub(vi a, vi b) { return _mm256_sub_epi32(a, b); }
 static inline vi vi_mul(vi a, vi b) { return _mm256_mullo_epi32(a, b); }
+static inline vi vi_mul_high(vi a, vi b) {
+    vi even = _mm256_mul_epu32(a, b);
+    vi odd = _mm256_mul_epu32(_mm256_srli_epi64(a, 32), _mm256_srli_epi64(b, 32));
+    return _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
+}
+static inline vi vi_xor3(vi a, vi b, vi c) { return _mm256_xor_si256(_mm256_xor_si256(a, b), c); }
 static inline vi vi_and(vi a, vi b) { return _mm256_and_si256(a, b); }
 static inline vi vi_or(vi a, vi b) { return _mm256_or_si256(a, b); }
 static inline vi vi_xor(vi a, vi b) { return _mm256_xor_si256(a, b); }
