@@ -127,7 +127,9 @@ static void find_ceiling(bench *b) {
     c->operations = fovea_problem_operations(problem);
     c->bytes = fovea_problem_bytes(problem);
     bool writes = output_bytes(problem) > 0.01 * c->bytes;
+    const fovea_ceiling *tiles = fovea_ceilings_find(all, "tile_bf16", "amx", threads);
     const fovea_ceiling *arithmetic = fovea_ceilings_find(all, "fma_f32", b->run->tier, threads);
+    if (tiles && problem->dtype == FOVEA_BF16) arithmetic = tiles; /* peers use them too */
     const fovea_ceiling *memory =
         writes ? higher(fovea_ceilings_find(all, "copy", NULL, threads),
                         fovea_ceilings_find(all, "stream_copy", NULL, threads))

@@ -26,8 +26,9 @@ typedef struct plan {
     int terms, threads;
     shapes shapes;
     int64_t block_keys, block_rows, superblocks, items;
-    /* Bytes of a thread's slice: k and v of two blocks, scores and p of two jobs, then for the tiles
-     * of a superblock queries, outputs, row data. */
+    int64_t chunk_keys; /* packed at a time: whole blocks */
+    /* Bytes of a thread's slice: a chunk of k and v, scores and p of two blocks, then for the tiles of
+     * a superblock queries, outputs, row data. */
     size_t keys_bytes, values_bytes, facts_bytes, scores_bytes, p_bytes;
     size_t query_bytes, out_bytes, slice_bytes;
 } plan;
@@ -39,7 +40,7 @@ static int terms_of(fovea_dtype dtype) {
 }
 
 static int64_t keys_of_a_block(const fovea_attention_call *call) {
-    int64_t keys = call->options->block_keys > 0 ? call->options->block_keys : 128;
+    int64_t keys = call->options->block_keys > 0 ? call->options->block_keys : 64;
     return round_up(larger(smaller(keys, call->key_length), 1), STEP);
 }
 
@@ -71,6 +72,14 @@ static int threads_that_pay(const fovea_attention_call *call, int terms, int thr
     return most < 1 ? 1 : most < threads ? (int)most : threads;
 }
 
+/* Packed k and v in half of L2, where every tile of rows finds them. */
+static int64_t keys_of_a_chunk(const fovea_attention_call *call, const plan *p) {
+    int64_t key_bytes =
+        (p->shapes.head_steps + divide_up(p->shapes.value_tiles, 2)) * STEP * p->terms * 2;
+    int64_t keys = (int64_t)fovea_processor_get()->l2_bytes / 2 / larger(key_bytes, 1);
+    return round_up(larger(smaller(keys, call->key_length), 1), p->block_keys);
+}
+
 static plan make_plan(const fovea_attention_call *call, int threads) {
     plan p = {.terms = terms_of(call->q.dtype)};
     p.threads = threads_that_pay(call, p.terms, threads);
@@ -90,16 +99,18 @@ static plan make_plan(const fovea_attention_call *call, int threads) {
     p.items = p.superblocks * call->batch * call->key_heads;
     if (p.items < p.threads) p.threads = (int)larger(p.items, 1);
     p.shapes.p_term = p.block_keys * TILE_ROWS;
-    p.keys_bytes = (size_t)(p.block_keys * p.shapes.head_steps * STEP * p.terms) * 2;
-    p.values_bytes = (size_t)(p.block_keys * p.shapes.value_tiles * AMX_ROWS * p.terms) * 2;
-    p.facts_bytes = (size_t)round_up(p.block_keys / STEP * (int64_t)sizeof(group_facts), 64);
+    p.chunk_keys = keys_of_a_chunk(call, &p);
+    p.keys_bytes = (size_t)(p.chunk_keys * p.shapes.head_steps * STEP * p.terms) * 2;
+    p.shapes.value_pair = p.chunk_keys * 2 * AMX_ROWS * p.terms;
+    p.values_bytes = (size_t)(divide_up(p.shapes.value_tiles, 2) * p.shapes.value_pair) * 2;
+    p.facts_bytes = (size_t)round_up(p.chunk_keys / STEP * (int64_t)sizeof(group_facts), 64);
     p.scores_bytes = (size_t)(p.block_keys * TILE_ROWS) * 4;
     p.p_bytes = (size_t)(p.shapes.p_term * p.terms) * 2;
     p.query_bytes = (size_t)(p.block_rows * query_row);
     p.out_bytes = (size_t)(p.block_rows * out_row);
-    p.slice_bytes =
-        2 * (p.keys_bytes + p.values_bytes + p.facts_bytes + p.scores_bytes + p.p_bytes) +
-        p.query_bytes + p.out_bytes + (size_t)(TILE_ARRAYS * p.block_rows) * 4;
+    p.slice_bytes = p.keys_bytes + p.values_bytes + p.facts_bytes +
+                    2 * (p.scores_bytes + p.p_bytes) + p.query_bytes + p.out_bytes +
+                    (size_t)(TILE_ARRAYS * p.block_rows) * 4;
     return p;
 }
 
@@ -112,21 +123,21 @@ typedef struct query_tile {
     bool has_reference, zero_reference;
 } query_tile;
 
-/* A block of keys in packed form. */
-typedef struct key_block {
+/* A chunk of keys in packed form. */
+typedef struct key_chunk {
     int64_t first, end; /* multiples of 32, except the last end */
     uint16_t *keys, *values;
     group_facts *facts;
-} key_block;
+} key_chunk;
 
 typedef struct attend_job {
     job products;
     query_tile *q;
-    const key_block *block;
+    const group_facts *facts;
     int64_t first, groups; /* key and number of groups */
 } attend_job;
 
-/* A superblock on its way: two of each buffer, and the jobs in hand. */
+/* A superblock on its way, and the jobs in hand. */
 typedef struct superblock {
     const plan *p;
     tile_context at;
@@ -135,7 +146,7 @@ typedef struct superblock {
     bool general;
     query_tile tiles[TILES_MAX];
     int64_t count;
-    key_block blocks[2];
+    key_chunk chunk;
     float *scores[2];
     uint16_t *weights[2];
     int64_t jobs;
@@ -170,11 +181,10 @@ static bool limit_edges(const tile *t, float *s, int64_t key, int64_t keys) {
 
 static float length_of_keys(const attend_job *j, bool *values_tame) {
     float length = 0;
-    const group_facts *facts = j->block->facts + (j->first - j->block->first) / STEP;
     *values_tame = true;
     for (int64_t g = 0; g < j->groups; g++) {
-        if (!(facts[g].length <= length) && !isnan(length)) length = facts[g].length;
-        *values_tame &= facts[g].values_tame;
+        if (!(j->facts[g].length <= length) && !isnan(length)) length = j->facts[g].length;
+        *values_tame &= j->facts[g].values_tame;
     }
     return length;
 }
@@ -184,6 +194,16 @@ static void retire_previous(superblock *b) {
     softmax_work none = {0};
     if (b->has_previous) b->multiply(NONE, &b->previous.products, NULL, &b->p->shapes, &none);
     b->has_previous = false;
+}
+
+/* Whether move_references will rescale. */
+static bool references_move(const tile *t, const float *maximum) {
+    bool any = false;
+    for (int v = 0; v < TILE_VECTORS; v++) {
+        vf limit = vf_add(vf_load(t->reference + v * VF_WIDTH), vf_set1(8));
+        any |= vm_any(vf_gt(vf_load(maximum + v * VF_WIDTH), limit));
+    }
+    return any;
 }
 
 static softmax_kind begin_softmax(superblock *b, attend_job *j, softmax_work *work) {
@@ -206,9 +226,9 @@ static softmax_kind begin_softmax(superblock *b, attend_job *j, softmax_work *wo
         for (int v = 0; v < TILE_VECTORS; v++) vf_store(t->reference + v * VF_WIDTH, vf_set1(0));
         q->zero_reference = true;
     } else {
-        /* A reference that moves rescales what the previous job is still to be added to. */
-        if (b->has_previous && b->previous.q == q) retire_previous(b);
         if (!b->general) find_maxima(s, keys, factor, maximum);
+        /* What is rescaled must not be waiting for the previous job. */
+        if (references_move(t, maximum)) retire_previous(b);
         move_references(t, maximum, call->value_size, shift);
         q->zero_reference = false;
     }
@@ -245,40 +265,49 @@ static void advance(superblock *b, const attend_job *next) {
     if (next) b->current = *next;
 }
 
-static void attend_tile(superblock *b, query_tile *q, const key_block *block) {
-    int64_t first = larger(block->first, q->t.low / STEP * STEP);
-    int64_t end = smaller(round_up(block->end, STEP), round_up(q->t.high, STEP));
-    if (q->t.low >= q->t.high || first >= end) return;
-    int64_t group = (first - block->first) / STEP, turn = b->jobs++ % 2;
-    attend_job next = {.q = q, .block = block, .first = first, .groups = (end - first) / STEP};
-    next.products =
-        (job){.t = &q->t,
-              .queries = q->queries,
-              .keys = block->keys + group * b->p->shapes.head_steps * b->p->terms * 2 * HALF_TILE,
-              .values = block->values + group * b->p->shapes.value_tiles * b->p->terms * HALF_TILE,
-              .groups = next.groups,
-              .scores = b->scores[turn],
-              .p = b->weights[turn]};
-    advance(b, &next);
+static void attend_tile(superblock *b, query_tile *q) {
+    const key_chunk *chunk = &b->chunk;
+    const plan *p = b->p;
+    int64_t first = larger(chunk->first, q->t.low / STEP * STEP);
+    int64_t end = smaller(round_up(chunk->end, STEP), round_up(q->t.high, STEP));
+    if (q->t.low >= q->t.high) return;
+    while (first < end) {
+        int64_t next_block = (first / p->block_keys + 1) * p->block_keys;
+        int64_t group = (first - chunk->first) / STEP, turn = b->jobs++ % 2;
+        attend_job next = {.q = q,
+                           .facts = chunk->facts + group,
+                           .first = first,
+                           .groups = (smaller(next_block, end) - first) / STEP};
+        next.products =
+            (job){.t = &q->t,
+                  .queries = q->queries,
+                  .keys = chunk->keys + group * p->shapes.head_steps * p->terms * 2 * HALF_TILE,
+                  .values = chunk->values + group * 2 * p->terms * HALF_TILE,
+                  .groups = next.groups,
+                  .scores = b->scores[turn],
+                  .p = b->weights[turn]};
+        advance(b, &next);
+        first = next_block;
+    }
 }
 
 /* ---- Work items -------------------------------------------------------------------------------------- */
 
-VF_INLINE void pack_block(const int terms, const superblock *b, key_block *block) {
+VF_INLINE void pack_chunk(const int terms, const superblock *b, key_chunk *chunk) {
     int64_t keys_group = b->p->shapes.head_steps * terms * 2 * HALF_TILE;
-    int64_t values_group = b->p->shapes.value_tiles * terms * HALF_TILE, g = 0;
-    for (int64_t key = block->first; key < block->end; key += STEP, g++) {
-        int64_t count = smaller(STEP, block->end - key);
-        block->facts[g] =
-            (group_facts){pack_keys(terms, &b->at, key, count, block->keys + g * keys_group),
-                          pack_values(terms, &b->at, key, count, block->values + g * values_group)};
+    int64_t values_group = 2 * terms * HALF_TILE, pair = b->p->shapes.value_pair, g = 0;
+    for (int64_t key = chunk->first; key < chunk->end; key += STEP, g++) {
+        int64_t count = smaller(STEP, chunk->end - key);
+        chunk->facts[g] = (group_facts){
+            pack_keys(terms, &b->at, key, count, chunk->keys + g * keys_group),
+            pack_values(terms, &b->at, key, count, pair, chunk->values + g * values_group)};
     }
 }
 
-static void pack(const superblock *b, key_block *block) {
-    if (b->p->terms == 1) pack_block(1, b, block);
-    if (b->p->terms == 2) pack_block(2, b, block);
-    if (b->p->terms == 3) pack_block(3, b, block);
+static void pack(const superblock *b, key_chunk *chunk) {
+    if (b->p->terms == 1) pack_chunk(1, b, chunk);
+    if (b->p->terms == 2) pack_chunk(2, b, chunk);
+    if (b->p->terms == 3) pack_chunk(3, b, chunk);
 }
 
 static void begin_tile(const superblock *b, query_tile *q) {
@@ -320,15 +349,15 @@ static void lay_out_tiles(superblock *b, int64_t first_row, int64_t rows, char *
 }
 
 /* Returns what is left of the memory. */
-static char *lay_out_blocks(superblock *b, char *memory) {
+static char *lay_out_buffers(superblock *b, char *memory) {
     const plan *p = b->p;
+    b->chunk.keys = (uint16_t *)(void *)memory;
+    memory += p->keys_bytes;
+    b->chunk.values = (uint16_t *)(void *)memory;
+    memory += p->values_bytes;
+    b->chunk.facts = (group_facts *)(void *)memory;
+    memory += p->facts_bytes;
     for (int i = 0; i < 2; i++) {
-        b->blocks[i].keys = (uint16_t *)(void *)memory;
-        memory += p->keys_bytes;
-        b->blocks[i].values = (uint16_t *)(void *)memory;
-        memory += p->values_bytes;
-        b->blocks[i].facts = (group_facts *)(void *)memory;
-        memory += p->facts_bytes;
         b->scores[i] = (float *)(void *)memory;
         memory += p->scores_bytes;
         b->weights[i] = (uint16_t *)(void *)memory;
@@ -337,30 +366,21 @@ static char *lay_out_blocks(superblock *b, char *memory) {
     return memory;
 }
 
-/* Nothing in hand may need the buffer of a block any more. */
-static void free_block(superblock *b, const key_block *block) {
-    if (b->has_current && b->current.block == block) advance(b, NULL);
-    if (b->has_previous && b->previous.block == block) retire_previous(b);
-}
-
 static void attend_superblock(superblock *b) {
     const plan *p = b->p;
-    int64_t low = INT64_MAX, high = 0, turn = 0;
-    for (int64_t i = 0; i < b->count; i++) {
+    int64_t low = INT64_MAX, high = 0;
+    for (int64_t i = 0; i < b->count; i++)
         low = smaller(low, b->tiles[i].t.low), high = larger(high, b->tiles[i].t.high);
-    }
     high = smaller(round_up(high, STEP), b->at.sequence.key_count);
     for (int64_t first = low / p->block_keys * p->block_keys; first < high;
-         first += p->block_keys, turn = 1 - turn) {
-        key_block *block = &b->blocks[turn];
-        free_block(b, block);
-        block->first = larger(first, low / STEP * STEP);
-        block->end = smaller(first + p->block_keys, high);
-        pack(b, block);
-        for (int64_t i = 0; i < b->count; i++) attend_tile(b, &b->tiles[i], block);
+         first += p->chunk_keys) {
+        b->chunk.first = larger(first, low / STEP * STEP);
+        b->chunk.end = smaller(first + p->chunk_keys, high);
+        pack(b, &b->chunk);
+        for (int64_t i = 0; i < b->count; i++) attend_tile(b, &b->tiles[i]);
+        if (b->has_current) advance(b, NULL);
+        retire_previous(b);
     }
-    if (b->has_current) advance(b, NULL);
-    retire_previous(b);
     for (int64_t i = 0; i < b->count; i++) tile_finish(&b->at, &b->tiles[i].t);
 }
 
@@ -388,7 +408,7 @@ static void attend_item(const plan *p, const fovea_attention_call *call, int64_t
     int64_t rows = smaller(b.at.sequence.query_count * call->group - first_row, p->block_rows);
     const amx_configuration whole = amx_whole_tiles();
     amx_configure(&whole);
-    lay_out_tiles(&b, first_row, rows, lay_out_blocks(&b, memory));
+    lay_out_tiles(&b, first_row, rows, lay_out_buffers(&b, memory));
     attend_superblock(&b);
     amx_release();
 }

@@ -140,10 +140,11 @@ VF_INLINE float pack_keys(const int terms, const tile_context *at, int64_t key, 
     return 1.01f * sqrtf(vf_reduce_add(largest)) + vf_reduce_add(poison);
 }
 
-/* [value tile][term], 16 columns of v x 32 keys. Rows 2k and 2k + 1 are interleaved, so that a word
+/* [pair of tiles][group][tile][term], a tile being 16 columns of v x 32 keys; `pair` is the distance
+ * of pairs. Rows 2k and 2k + 1 are interleaved, so that a word
  * is a pair of keys, and the words transposed: 160 shuffles for 32 keys and 32 columns. */
 VF_INLINE bool pack_values(const int terms, const tile_context *at, int64_t key, int64_t count,
-                           uint16_t *packed) {
+                           int64_t pair, uint16_t *packed) {
     const fovea_view *v = &at->call->v;
     int64_t tiles = divide_up(v->shape[3], AMX_ROWS);
     const __m512i magnitude = _mm512_set1_epi16(0x7fff);
@@ -172,11 +173,9 @@ VF_INLINE bool pack_values(const int terms, const tile_context *at, int64_t key,
                 transpose_words(words[n][high]);
                 for (int64_t r = 0; r < 16; r++) {
                     int64_t column = r / 4 * 8 + high * 4 + r % 4;
-                    int64_t tile = first + column / AMX_ROWS;
-                    if (tile < tiles)
-                        _mm512_storeu_si512(packed + (tile * terms + n) * HALF_TILE +
-                                                column % AMX_ROWS * STEP,
-                                            words[n][high][r]);
+                    uint16_t *to = packed + first / 2 * pair + column % AMX_ROWS * STEP;
+                    to += (column / AMX_ROWS * terms + n) * HALF_TILE;
+                    _mm512_storeu_si512(to, words[n][high][r]);
                 }
             }
     }
