@@ -44,6 +44,7 @@ static void print_kernel(int index) {
         printf("        %-28s %s\n", implementation->name,
                !fovea_has_tier(implementation->tier) ? "not on this machine"
                : implementation->only_by_name        ? "by name only"
+               : implementation->note                ? implementation->note
                                                      : "");
     }
 }

@@ -7,6 +7,7 @@
 /* Written out by the pragmas: an array that is indexed by a variable would live in memory. */
 enum { CHAINS = 12, UNROLL = 8 };
 
+#ifndef FOVEA_TIER_AMX
 static double multiply_add(int64_t rounds, float *sink) {
     vf x = vf_set1(0.999f), y = vf_set1(1e-3f), a[CHAINS];
     VF_UNROLLED for (int c = 0; c < CHAINS; c++) a[c] = vf_set1((float)c);
@@ -16,6 +17,7 @@ static double multiply_add(int64_t rounds, float *sink) {
     *sink = vf_reduce_add(a[0]);
     return 2.0 * VF_WIDTH * CHAINS * (double)rounds;
 }
+#endif
 
 static float read(const float *from, size_t count) {
     vf sums[UNROLL];
@@ -61,12 +63,24 @@ TILE_PEAK(tile_bf16, amx_bf16, uint16_t, 0x3f80)
 TILE_PEAK(tile_int8, amx_s8s8, int8_t, 1)
 #endif
 
-extern const fovea_ceiling_loops FOVEA_TIERED(fovea_ceilings);
-const fovea_ceiling_loops FOVEA_TIERED(fovea_ceilings) = {.multiply_add = multiply_add,
-#ifdef FOVEA_TIER_AMX
-                                                          .tile_bf16 = tile_bf16,
-                                                          .tile_int8 = tile_int8,
+#if defined(FOVEA_TIER_AMX)
+    #define ARITHMETIC                                                                             \
+        {                                                                                          \
+            {"tile_bf16", tile_bf16}, { "tile_int8", tile_int8 }                                   \
+        }
+#elif defined(FOVEA_TIER_AVX512)
+extern double fovea_dot_bf16_avx512(int64_t rounds, float *sink); /* ceilings_bf16.c */
+    #define ARITHMETIC                                                                             \
+        {                                                                                          \
+            {"fma_f32", multiply_add}, { "dot_bf16", fovea_dot_bf16_avx512 }                       \
+        }
+#else
+    #define ARITHMETIC                                                                             \
+        {                                                                                          \
+            { "fma_f32", multiply_add }                                                            \
+        }
 #endif
-                                                          .read = read,
-                                                          .copy = copy,
-                                                          .stream_copy = stream_copy};
+
+extern const fovea_ceiling_loops FOVEA_TIERED(fovea_ceilings);
+const fovea_ceiling_loops FOVEA_TIERED(fovea_ceilings) = {
+    .arithmetic = ARITHMETIC, .read = read, .copy = copy, .stream_copy = stream_copy};

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from library import Library
+from library import Error, Library
 
 try:
     from ml_dtypes import bfloat16
@@ -57,14 +57,127 @@ def assert_rounded(actual, expected, dtype, slack=1e-12):
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, 6.0, -6.0, 30.0, -30.0, np.inf, -np.inf, np.nan]
 
 
-def test_reduce_sum(library):
-    for name, axis in [("f32", None), ("f32", 0), ("f32", -1), ("f64", 1), ("f64", None)]:
-        x = normal((5, 7, 9), name).astype(np.float64 if name == "f64" else np.float32)
-        options = {} if axis is None else {"axis": axis}
-        y = np.empty_like(np.sum(x, axis=axis))
-        y = np.array(y)
-        library.call("reduce_sum", x, y, **options)
-        assert_rounded(y, np.sum(wide(x), axis=axis), name)
+def reduction(name, formula, **options):
+    """A test of y = formula(x, axis) over all axes or one, with an offset and with NaN."""
+    @pytest.mark.parametrize("axis", [None, 0, 1, -1])
+    @pytest.mark.parametrize("name_of_type", ["f32", "f64"])
+    def test(library, name_of_type, axis):
+        dtype = {"f32": np.float32, "f64": np.float64}[name_of_type]
+        x = (normal((5, 7, 9), "f64") + 3).astype(dtype)
+        for special in (False, True):
+            if special:
+                x[2, 3, 4], x[0, 0, 0], x[4, 6, 8] = np.nan, 10, -10
+            with np.errstate(invalid="ignore"):
+                expected = np.asarray(formula(wide(x), axis))
+            y = np.empty(expected.shape, np.int64 if expected.dtype == np.int64 else dtype)
+            library.call(name, x, y, **options, **({} if axis is None else {"axis": axis}))
+            if y.dtype == np.int64:
+                assert (y == expected).all()
+            else:
+                assert_rounded(y, expected, name_of_type, slack=1e-15 if dtype == np.float64 else 1e-12)
+    return test
+
+
+test_reduce_sum = reduction("reduce_sum", lambda x, axis: np.sum(x, axis))
+test_reduce_mean = reduction("reduce_mean", lambda x, axis: np.mean(x, axis))
+test_reduce_min = reduction("reduce_min", lambda x, axis: np.min(x, axis))
+test_reduce_max = reduction("reduce_max", lambda x, axis: np.max(x, axis))
+test_reduce_l2 = reduction("reduce_l2", lambda x, axis: np.sqrt(np.sum(x * x, axis)))
+test_reduce_var = reduction("reduce_var", lambda x, axis: np.var(x, axis, ddof=1), correction=1)
+test_reduce_stddev = reduction("reduce_stddev", lambda x, axis: np.std(x, axis))
+test_reduce_argmax = reduction("reduce_argmax", lambda x, axis: np.argmax(x, axis))
+test_reduce_argmin = reduction("reduce_argmin", lambda x, axis: np.argmin(x, axis))
+
+
+def test_reductions_of_nothing(library):
+    x, y = np.empty((3, 0), np.float32), np.empty(3, np.float32)
+    library.call("reduce_sum", x, y, axis=1)
+    assert (y == 0).all()
+    library.call("reduce_mean", x, y, axis=1)
+    assert np.isnan(y).all()
+    library.call("reduce_var", x, y, axis=1)
+    assert np.isnan(y).all()
+    with pytest.raises(Error, match="reduce_max: x has no elements along the axis"):
+        library.call("reduce_max", x, y, axis=1)
+    library.call("reduce_max", x, np.empty(0, np.float32), axis=0)
+
+
+def test_places_with_values(library):
+    x = np.array([[3, 7, 7], [-0.0, 0.0, -5]], np.float32)
+    index, value = np.empty(2, np.int64), np.empty(2, np.float32)
+    library.call("reduce_argmax", x, index, axis=1, value=value)
+    assert index.tolist() == [1, 0] and value.tolist() == [7, 0]
+
+
+def map_reduce(name, formula, two_inputs=False, **options):
+    """A test of y = formula(x, axis), or formula(x, mask, axis), with f32 or i64 output."""
+    @pytest.mark.parametrize("axis", [None, 0, -1])
+    def test(library, dtype, axis):
+        x = normal((6, 5, 8), dtype)
+        mask = (normal((6, 5, 8), "f64", 1) > 0).astype(np.uint8)
+        if two_inputs:
+            x[mask == 0] = np.nan
+        inputs = (x, mask) if two_inputs else (x,)
+        expected = np.asarray(formula(*((wide(x), mask) if two_inputs else (wide(x),)), axis))
+        y = np.empty(expected.shape, np.int64 if expected.dtype == np.int64 else np.float32)
+        library.call(name, *inputs, y, **options, **({} if axis is None else {"axis": axis}))
+        assert_rounded(y, expected, "f32")
+    return test
+
+
+test_map_reduce_square_sum = map_reduce("map_reduce_square_sum", lambda x, axis: np.sum(x * x, axis))
+test_map_reduce_abs_sum = map_reduce("map_reduce_abs_sum", lambda x, axis: np.sum(np.abs(x), axis))
+test_map_reduce_masked_sum = map_reduce(
+    "map_reduce_masked_sum", lambda x, mask, axis: np.sum(x, axis, where=mask != 0), True)
+test_map_reduce_threshold_count = map_reduce(
+    "map_reduce_threshold_count", lambda x, axis: np.sum(x > np.float32(0.3), axis, dtype=np.int64),
+    threshold=0.3)
+
+
+def test_dot_batched(library, dtype):
+    a, b = normal((3, 4, 33), dtype, 1), normal((3, 4, 33), dtype, 2)
+    y = np.empty((3, 4), np.float32)
+    library.call("dot_batched", a, b, y)
+    assert_rounded(y, np.einsum("ijk,ijk->ij", wide(a), wide(b)), "f32")
+
+
+def test_cosine_similarity(library, dtype):
+    a, b = normal((5, 33), dtype, 1), normal((5, 33), dtype, 2)
+    a[1], b[3], a[4] = 0, 0, a[4] * 1e-3
+    y = np.empty(5, np.float32)
+    library.call("cosine_similarity", a, b, y, eps=0.05)
+    norms = [np.maximum(np.linalg.norm(wide(v), axis=1), 0.05) for v in (a, b)]
+    assert_rounded(y, (wide(a) * wide(b)).sum(1) / norms[0] / norms[1], "f32")
+
+
+def correlation(name, formula, **options):
+    """A test of y = formula(x, w) of the rows of two matrices, and of all elements."""
+    @pytest.mark.parametrize("name_of_type", ["f32", "f64"])
+    def test(library, name_of_type):
+        dtype = {"f32": np.float32, "f64": np.float64}[name_of_type]
+        x, w = ((normal((4, 50), "f64", k) + 2).astype(dtype) for k in (1, 2))
+        y, whole = np.empty(4, dtype), np.empty((), dtype)
+        library.call(name, x, w, y, axis=-1, **options)
+        assert_rounded(y, [formula(a, b) for a, b in zip(wide(x), wide(w))], name_of_type, 1e-14)
+        library.call(name, x, w, whole, **options)
+        assert_rounded(whole, formula(wide(x).ravel(), wide(w).ravel()), name_of_type, 1e-14)
+    return test
+
+
+test_reduce_correlation = correlation("reduce_correlation", lambda x, y: np.corrcoef(x, y)[0, 1])
+test_reduce_covariance = correlation("reduce_covariance", lambda x, y: np.cov(x, y)[0, 1])
+test_reduce_weighted_sum = correlation("reduce_weighted_sum", lambda x, w: np.dot(x, w))
+test_reduce_weighted_mean = correlation("reduce_weighted_mean",
+                                        lambda x, w: np.average(x, weights=w))
+
+
+def test_correlation_of_a_constant(library):
+    x, y = np.full(7, 0.1, np.float32), normal((7,), "f32")
+    r = np.empty((), np.float32)
+    library.call("reduce_correlation", x, y, r)
+    assert np.isnan(r)
+    library.call("reduce_correlation", y, y, r)
+    assert r == 1
 
 
 def test_map_clamp(library, dtype):

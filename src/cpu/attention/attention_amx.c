@@ -142,7 +142,6 @@ typedef struct superblock {
     const plan *p;
     tile_context at;
     multiply_function *multiply;
-    float factor; /* of scores, to units of log 2 */
     bool general;
     query_tile tiles[TILES_MAX];
     int64_t count;
@@ -155,19 +154,6 @@ typedef struct superblock {
 } superblock;
 
 /* ---- What happens to scores before their exponentials ----------------------------------------------- */
-
-static void scale_scores(float *s, int64_t keys, float factor) {
-    for (int64_t i = 0; i < keys * TILE_ROWS; i += VF_WIDTH)
-        vf_store(s + i, vf_mul(vf_load(s + i), vf_set1(factor)));
-}
-
-static void find_maxima(const float *s, int64_t keys, float factor, float *maximum) {
-    for (int v = 0; v < TILE_VECTORS; v++, s += VF_WIDTH) {
-        vf largest = NEGATIVE_INFINITY;
-        for (int64_t j = 0; j < keys; j++) largest = vf_max(vf_load(s + j * TILE_ROWS), largest);
-        vf_store(maximum + v * VF_WIDTH, vf_mul(largest, vf_set1(factor)));
-    }
-}
 
 /* -inf where a row does not attend a key. Returns whether there may be such places. */
 static bool limit_edges(const tile *t, float *s, int64_t key, int64_t keys) {
@@ -197,11 +183,12 @@ static void retire_previous(superblock *b) {
 }
 
 /* Whether move_references will rescale. */
-static bool references_move(const tile *t, const float *maximum) {
+static bool references_move(const tile *t, const float *maximum, float unit) {
     bool any = false;
     for (int v = 0; v < TILE_VECTORS; v++) {
         vf limit = vf_add(vf_load(t->reference + v * VF_WIDTH), vf_set1(8));
-        any |= vm_any(vf_gt(vf_load(maximum + v * VF_WIDTH), limit));
+        vf block = vf_mul(vf_load(maximum + v * VF_WIDTH), vf_set1(unit));
+        any |= vm_any(vf_gt(block, limit)) != 0;
     }
     return any;
 }
@@ -211,11 +198,11 @@ static softmax_kind begin_softmax(superblock *b, attend_job *j, softmax_work *wo
     query_tile *q = j->q;
     tile *t = &q->t;
     int64_t keys = j->groups * STEP;
-    float *s = j->products.scores, factor = b->factor, maximum[TILE_ROWS], shift[TILE_ROWS] = {0};
+    float *s = j->products.scores, factor = b->at.scale, maximum[TILE_ROWS], shift[TILE_ROWS] = {0};
     bool edge = true, tame;
     float bound = factor * q->length * length_of_keys(j, &tame);
     if (b->general) {
-        scale_scores(s, keys, factor);
+        scale_scores(&b->at, s, keys, TILE_VECTORS);
         change_scores(&b->at, t, s, j->first, smaller(keys, b->at.sequence.key_count - j->first));
         limit_scores(t, s, j->first, keys, maximum);
         factor = 1;
@@ -226,10 +213,10 @@ static softmax_kind begin_softmax(superblock *b, attend_job *j, softmax_work *wo
         for (int v = 0; v < TILE_VECTORS; v++) vf_store(t->reference + v * VF_WIDTH, vf_set1(0));
         q->zero_reference = true;
     } else {
-        if (!b->general) find_maxima(s, keys, factor, maximum);
+        if (!b->general) find_maxima(t, s, keys, maximum);
         /* What is rescaled must not be waiting for the previous job. */
-        if (references_move(t, maximum)) retire_previous(b);
-        move_references(t, maximum, call->value_size, shift);
+        if (references_move(t, maximum, factor)) retire_previous(b);
+        move_references(t, maximum, factor, call->value_size, shift);
         q->zero_reference = false;
     }
     q->has_reference = true;
@@ -398,11 +385,12 @@ static void attend_item(const plan *p, const fovea_attention_call *call, int64_t
                            .sequence = fovea_attention_sequence(call, head / call->key_heads),
                            .key_head = head % call->key_heads,
                            .limited = causal || call->options->window_left >= 0 ||
-                                      call->options->window_right >= 0},
-                    .multiply = by_terms[p->terms],
-                    .factor = (float)(call->scale * LOG2E)};
+                                      call->options->window_right >= 0,
+                           .scale = (float)(call->scale * LOG2E),
+                           .unit = 1},
+                    .multiply = by_terms[p->terms]};
     b.general = call->has_bias || call->has_mask || call->has_slopes || isfinite(call->softcap) ||
-                !(b.factor > 0);
+                !(b.at.scale > 0);
     b.at.general = b.general;
     int64_t first_row = number * p->block_rows;
     int64_t rows = smaller(b.at.sequence.query_count * call->group - first_row, p->block_rows);
