@@ -155,6 +155,40 @@ typedef struct superblock {
 
 /* ---- What happens to scores before their exponentials ----------------------------------------------- */
 
+/* Scores from the elements themselves. An infinite element is inf in its first term, and times a
+ * second term that is 0 it would be NaN where the product is inf. */
+static void score_plainly(const superblock *b, const attend_job *j) {
+    enum { SLICE = 64 };
+    const fovea_view *q = &b->at.call->q, *k = &b->at.call->k;
+    int64_t keys = smaller(j->groups * STEP, b->at.sequence.key_count - j->first);
+    int64_t size = (int64_t)fovea_dtype_size(q->dtype);
+    float *s = j->products.scores, queries[SLICE * TILE_ROWS], key[SLICE];
+    memset(s, 0, (size_t)(j->groups * STEP * TILE_ROWS) * sizeof *s);
+    for (int64_t start = 0; start < q->shape[3]; start += SLICE) {
+        int64_t count = smaller(q->shape[3] - start, SLICE);
+        for (int v = 0; v < TILE_VECTORS; v++) {
+            char *rows[VF_WIDTH];
+            vector_rows(&b->at, &j->q->t, q, b->at.sequence.query_start, v, rows);
+            for (int i = 0; i < VF_WIDTH; i++) rows[i] += start * q->stride[3] * size;
+            pack_rows((const char *const *)rows, q->dtype, q->stride[3], count, 1,
+                      queries + v * VF_WIDTH, TILE_ROWS);
+        }
+        for (int64_t i = 0; i < keys; i++) {
+            convert_row(
+                fovea_key_row(b->at.call, k, &b->at.sequence, b->at.key_head, j->first + i) +
+                    start * k->stride[3] * size,
+                k->dtype, k->stride[3], count, key);
+            for (int lane = 0; lane < TILE_ROWS; lane += VF_WIDTH) {
+                float *place = s + i * TILE_ROWS + lane;
+                vf sum = vf_load(place);
+                for (int64_t d = 0; d < count; d++)
+                    sum = vf_fma(vf_set1(key[d]), vf_load(queries + d * TILE_ROWS + lane), sum);
+                vf_store(place, sum);
+            }
+        }
+    }
+}
+
 /* -inf where a row does not attend a key. Returns whether there may be such places. */
 static bool limit_edges(const tile *t, float *s, int64_t key, int64_t keys) {
     float unused[TILE_ROWS];
@@ -201,6 +235,7 @@ static softmax_kind begin_softmax(superblock *b, attend_job *j, softmax_work *wo
     float *s = j->products.scores, factor = b->at.scale, maximum[TILE_ROWS], shift[TILE_ROWS] = {0};
     bool edge = true, tame;
     float bound = factor * q->length * length_of_keys(j, &tame);
+    if (b->p->terms > 1 && !isfinite(bound)) score_plainly(b, j);
     if (b->general) {
         scale_scores(&b->at, s, keys, TILE_VECTORS);
         change_scores(&b->at, t, s, j->first, smaller(keys, b->at.sequence.key_count - j->first));
