@@ -40,7 +40,7 @@ static int terms_of(fovea_dtype dtype) {
 }
 
 static int64_t keys_of_a_block(const fovea_attention_call *call) {
-    int64_t keys = call->options->block_keys > 0 ? call->options->block_keys : 64;
+    int64_t keys = call->options->block_keys > 0 ? call->options->block_keys : 256;
     return round_up(larger(smaller(keys, call->key_length), 1), STEP);
 }
 
