@@ -175,6 +175,10 @@ json_t *fovea_bench_to_json(const fovea_bench_run *run);
 /* Writes atomically; false with a sentence. */
 bool fovea_bench_write_json(const fovea_bench_run *run, const char *path, fovea_message *message);
 
+/* What a row is measured by: the ceiling of its case, or, where that is arithmetic and the row is one
+ * of tiles, their peak. NULL: not measured. */
+const fovea_ceiling *fovea_bench_ceiling(const fovea_bench_run *run, const fovea_bench_case *c,
+                                         const fovea_bench_row *row);
 /* Shares of the ceilings as they are known now; also flags what is above one. */
 void fovea_bench_update_shares(fovea_bench_run *run);
 /* The noise floor: a ratio of medians that equal work reaches in nine of ten cases. */

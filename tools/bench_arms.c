@@ -154,12 +154,17 @@ static const fovea_ceiling *higher(const fovea_ceiling *a, const fovea_ceiling *
     return !a || (b && b->value > a->value) ? b : a;
 }
 
-/* Attention of bf16 is held against the unit for bf16 where the machine has one. */
+/* Attention of bf16 is held against the unit for bf16 where the machine has one; tiles serve peers
+ * too. */
 static const fovea_ceiling *arithmetic_ceiling(const bench *b) {
     const fovea_problem *problem = &b->samples[0].problem;
     const fovea_ceiling *unit = NULL;
-    if (problem->dtype == FOVEA_BF16 && strcmp(problem->kernel->name, "attention") == 0)
-        unit = fovea_ceilings_find(&b->run->ceilings, "dot_bf16", b->run->tier, b->run->threads);
+    if (problem->dtype == FOVEA_BF16 && strcmp(problem->kernel->name, "attention") == 0) {
+        unit = fovea_ceilings_find(&b->run->ceilings, "tile_bf16", NULL, b->run->threads);
+        if (!unit)
+            unit =
+                fovea_ceilings_find(&b->run->ceilings, "dot_bf16", b->run->tier, b->run->threads);
+    }
     if (unit) return unit;
     return fovea_ceilings_find(&b->run->ceilings, "fma_f32", b->run->tier, b->run->threads);
 }

@@ -59,7 +59,8 @@ static json_t *flags(unsigned bits) {
     return array;
 }
 
-static void add_summary(json_t *object, const fovea_bench_case *c, const fovea_bench_row *row) {
+static void add_summary(json_t *object, const fovea_bench_run *run, const fovea_bench_case *c,
+                        const fovea_bench_row *row) {
     const fovea_summary *s = &row->summary;
     const struct {
         const char *name;
@@ -70,7 +71,8 @@ static void add_summary(json_t *object, const fovea_bench_case *c, const fovea_b
         json_object_set_new(object, figures[i].name,
                             s->count ? real(figures[i].value) : json_null());
     json_object_set_new(object, "outliers", s->count ? count(s->outliers) : json_null());
-    json_object_set_new(object, "ceiling", *c->ceiling ? json_string(c->ceiling) : json_null());
+    const fovea_ceiling *ceiling = fovea_bench_ceiling(run, c, row);
+    json_object_set_new(object, "ceiling", ceiling ? json_string(ceiling->name) : json_null());
 }
 
 /* Null where the arm was not compared. */
@@ -110,7 +112,7 @@ static json_t *row_json(const fovea_bench_run *run, const fovea_bench_case *c,
                                                     : "catalogue"));
     json_object_set_new(object, "accuracy", accuracy_json(&row->accuracy));
     json_object_set_new(object, "samples", timings(&row->timings));
-    add_summary(object, c, row);
+    add_summary(object, run, c, row);
     json_object_set_new(object, "flops", real(c->operations));
     json_object_set_new(object, "bytes", real(c->bytes));
     json_object_set_new(object, "scratch_bytes",

@@ -44,17 +44,25 @@ double fovea_block_regret(const fovea_bench_case *c) {
     return formula->summary.median / best->summary.median - 1;
 }
 
+const fovea_ceiling *fovea_bench_ceiling(const fovea_bench_run *run, const fovea_bench_case *c,
+                                         const fovea_bench_row *row) {
+    const fovea_ceiling *tiles = NULL;
+    if (!c->by_bytes && strncmp(row->arm, "cpu/amx/", 8) == 0)
+        tiles = fovea_ceilings_find(&run->ceilings, "tile_bf16", "amx", run->threads);
+    for (int k = 0; !tiles && k < run->ceilings.count; k++)
+        if (strcmp(run->ceilings.items[k].name, c->ceiling) == 0) return &run->ceilings.items[k];
+    return tiles;
+}
+
 void fovea_bench_update_shares(fovea_bench_run *run) {
     for (int i = 0; i < run->case_count; i++) {
         fovea_bench_case *c = &run->cases[i];
-        double ceiling = 0, work = c->by_bytes ? c->bytes : c->operations;
-        for (int k = 0; k < run->ceilings.count; k++)
-            if (strcmp(run->ceilings.items[k].name, c->ceiling) == 0)
-                ceiling = run->ceilings.items[k].value;
+        double work = c->by_bytes ? c->bytes : c->operations;
         for (int r = 0; r < c->row_count; r++) {
             fovea_bench_row *row = &c->rows[r];
+            const fovea_ceiling *ceiling = fovea_bench_ceiling(run, c, row);
             row->share =
-                ceiling > 0 && row->summary.count ? work / row->summary.median / ceiling : 0;
+                ceiling && row->summary.count ? work / row->summary.median / ceiling->value : 0;
             row->flags &= ~(unsigned)FOVEA_ROW_ABOVE_CEILING;
             if (row->share > 1) row->flags |= FOVEA_ROW_ABOVE_CEILING;
         }

@@ -570,8 +570,9 @@ static bool attention_long_sums(int kernel, double limit, fovea_check_cases *cas
 /* The calls that users make most, over several tiles and blocks, at every effort. */
 static bool attention_plain(int kernel, fovea_check_cases *cases) {
     for (int dtype = 0; dtype < 3; dtype++)
-        for (int causal = 0; causal < 2; causal++) {
-            int choice[FACTORS_MAX] = {[LSE] = 1, [DTYPE] = dtype, [CAUSAL] = causal, [SEED] = 1};
+        for (int kind = 0; kind < 4; kind++) {
+            int choice[FACTORS_MAX] = {
+                [LSE] = kind / 2, [DTYPE] = dtype, [CAUSAL] = kind % 2, [SEED] = 1};
             fovea_check_case check;
             attention_case(kernel, choice, INFINITY, &check);
             fovea_case_extent(&check.c, "Sq", 129);

@@ -5,7 +5,7 @@
 #include "cpu/kernel.h"
 
 /* The most vectors a tile has. Accumulators, one line of the tile and a broadcast must fit the registers (32 or 16). */
-#if defined(FOVEA_TIER_AVX2)
+#if defined(FOVEA_TIER_AVX2) || defined(FOVEA_TIER_AMX) /* of the latter: two by two tiles */
 enum { TILE_VECTORS = 2 };
 #else
 enum { TILE_VECTORS = 4 };

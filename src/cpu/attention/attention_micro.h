@@ -135,7 +135,7 @@ typedef struct micro_kernels {
     }
 #define MICRO_ROW(vectors) [vectors] = {scores_##vectors, values_##vectors, exponentials_##vectors}
 
-#if defined(FOVEA_TIER_AVX2)
+#if defined(FOVEA_TIER_AVX2) || defined(FOVEA_TIER_AMX)
 MICRO_KERNELS(1, 12)
 MICRO_KERNELS(2, 6)
 static const micro_kernels micro[] = {MICRO_ROW(1), MICRO_ROW(2)};

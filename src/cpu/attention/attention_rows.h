@@ -55,7 +55,7 @@ static void store_elements(char *row, fovea_dtype dtype, int64_t stride, int64_t
 }
 
 /* A row as `size` floats, side by side. The branches stand outside the loops. */
-static void convert_row(const char *row, fovea_dtype dtype, int64_t stride, int64_t size,
+static inline void convert_row(const char *row, fovea_dtype dtype, int64_t stride, int64_t size,
                         float *out) {
     const void *from = row;
     int64_t d = 0, whole = stride == 1 ? size / VF_WIDTH * VF_WIDTH : 0;
@@ -77,7 +77,7 @@ static void convert_row(const char *row, fovea_dtype dtype, int64_t stride, int6
 }
 
 /* Multiplies a converted row j of k or v by its scales. */
-static void scale_row(const fovea_attention_call *call, const fovea_view *view,
+static inline void scale_row(const fovea_attention_call *call, const fovea_view *view,
                       const fovea_sequence *sequence, int64_t head, int64_t j, float *row) {
     bool key = view == &call->k;
     const fovea_view *scale = key ? &call->k_scale : &call->v_scale;
@@ -190,7 +190,7 @@ static void pack_pair_rows(const char *const rows[VF_WIDTH], int64_t stride, int
 }
 
 /* Words of two rows of v, side by side; `second` is NULL after the last key. */
-static void interleave_rows(const char *first, const char *second, int64_t stride, int64_t size,
+static inline void interleave_rows(const char *first, const char *second, int64_t stride, int64_t size,
                             int32_t *words) {
     for (int64_t d = 0; d < size; d += VF_WIDTH) {
         int64_t count = smaller(size - d, VF_WIDTH);

@@ -95,7 +95,7 @@ static void set_slopes(const tile_context *at, tile *t) {
     }
 }
 
-static void tile_begin(const tile_context *at, tile *t) {
+static inline void tile_begin(const tile_context *at, tile *t) {
     const fovea_attention_call *call = at->call;
     char *rows[VF_WIDTH];
     number_rows(at, t);
@@ -279,7 +279,7 @@ static void move_references(tile *t, const float *maximum, float unit, int64_t v
     }
 }
 
-static void softmax_block(const tile_context *at, tile *t, float *s, int64_t keys,
+static inline void softmax_block(const tile_context *at, tile *t, float *s, int64_t keys,
                           const float *maximum) {
     float shift[TILE_ROWS], block_sum[TILE_ROWS];
     move_references(t, maximum, at->unit, at->call->value_size, shift);

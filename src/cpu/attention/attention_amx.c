@@ -1,0 +1,532 @@
+/* Attention forward on AMX's tiles: flash, as in attention.c, with both products on bf16 tiles.
+ *
+ * bf16 as it is (flash); f16 as two terms and f32 as three (flash_bf16x2, flash_bf16x3), within the
+ * bounds of f16 and f32. The way of a superblock is that of attention.c: blocks of keys outside, tiles
+ * of 32 rows inside; here k and v of a block are packed for the tiles once for all rows.
+ *
+ * A row's scores need a reference only lest 2^s leaves the range of floats. Where |q| |k| shows that
+ * no score is beyond 60 (in units of log 2), the reference is 0 and nobody looks for maxima; elsewhere
+ * it moves as in attention_tile.h. (Fixed references with a way out: FlashDecoding++, Hong et al. 2023,
+ * section 3; the bound by Cauchy and Schwarz makes the way out unnecessary.)
+ *
+ * What a row's bits depend on: its tile and the blocks of keys, neither on threads nor on superblocks.
+ */
+#include "cpu/attention/attention_products.h"
+
+#include "catalogue/implementation.h"
+
+#include <omp.h>
+#include <stdatomic.h>
+#include <stdio.h>
+
+enum { TILES_MAX = 64 }; /* of a superblock */
+#define SCORE_LIMIT 60.0f
+
+typedef struct plan {
+    int terms, threads;
+    shapes shapes;
+    int64_t block_keys, block_rows, superblocks, items;
+    int64_t chunk_keys; /* packed at a time: whole blocks */
+    /* Bytes of a thread's slice: a chunk of k and v, scores and p of two blocks, then for the tiles of
+     * a superblock queries, outputs, row data. */
+    size_t keys_bytes, values_bytes, facts_bytes, scores_bytes, p_bytes;
+    size_t query_bytes, out_bytes, slice_bytes;
+} plan;
+
+static int64_t round_up(int64_t x, int64_t multiple) { return divide_up(x, multiple) * multiple; }
+
+static int terms_of(fovea_dtype dtype) {
+    return dtype == FOVEA_BF16 ? 1 : dtype == FOVEA_F16 ? 2 : 3;
+}
+
+static int64_t keys_of_a_block(const fovea_attention_call *call) {
+    int64_t keys = call->options->block_keys > 0 ? call->options->block_keys : 256;
+    return round_up(larger(smaller(keys, call->key_length), 1), STEP);
+}
+
+/* Packing k and v of a block costs as much as attending it with some 40 rows; the fewer superblocks a
+ * head has the less often it is done, the more it has the evener the threads are loaded. */
+static int64_t superblocks_of_a_head(const fovea_attention_call *call, int64_t most_rows,
+                                     int threads) {
+    const double packing = 40;
+    double rows = (double)(call->query_length * call->group), best = INFINITY;
+    double heads = (double)(call->batch * call->key_heads);
+    bool causal = call->options->causal != FOVEA_ATTENTION_CAUSAL_NONE;
+    int64_t least = larger(divide_up(call->query_length * call->group, most_rows), 1),
+            count = least;
+    for (int64_t n = least; n <= least + 4 * threads && n <= larger((int64_t)rows / TILE_ROWS, 1);
+         n++) {
+        double item = rows / (double)n + packing, items = heads * (double)n;
+        double seconds = ceil(items / threads) * item;
+        if (causal) seconds = (heads * rows / 2 + items * packing) / threads + item / 2;
+        if (seconds < best) best = seconds, count = n;
+    }
+    return count;
+}
+
+static int threads_that_pay(const fovea_attention_call *call, int terms, int threads) {
+    double operations = 2 * (double)(call->head_size + call->value_size) *
+                        (double)(call->batch * call->query_heads) * (double)call->query_length *
+                        (double)call->key_length * term_products(terms);
+    double most = operations / 3e6; /* what a woken thread costs, at a megaflop a microsecond */
+    return most < 1 ? 1 : most < threads ? (int)most : threads;
+}
+
+/* Packed k and v in half of L2, where every tile of rows finds them. */
+static int64_t keys_of_a_chunk(const fovea_attention_call *call, const plan *p) {
+    int64_t key_bytes =
+        (p->shapes.head_steps + divide_up(p->shapes.value_tiles, 2)) * STEP * p->terms * 2;
+    int64_t keys = (int64_t)fovea_processor_get()->l2_bytes / 2 / larger(key_bytes, 1);
+    return round_up(larger(smaller(keys, call->key_length), 1), p->block_keys);
+}
+
+static plan make_plan(const fovea_attention_call *call, int threads) {
+    plan p = {.terms = terms_of(call->q.dtype)};
+    p.threads = threads_that_pay(call, p.terms, threads);
+    p.shapes.head_steps = divide_up(call->head_size, STEP);
+    p.shapes.value_tiles = divide_up(call->value_size, AMX_ROWS);
+    p.block_keys = keys_of_a_block(call);
+    int64_t query_row = p.shapes.head_steps * STEP * p.terms * 2;
+    int64_t out_row = p.shapes.value_tiles * AMX_ROWS * 4;
+    int64_t most = (int64_t)fovea_processor_get()->l2_bytes / 2 / (query_row + out_row);
+    if (call->options->block_rows > 0) most = call->options->block_rows;
+    most = larger(smaller(most / TILE_ROWS, TILES_MAX), 1) * TILE_ROWS;
+    int64_t rows = call->query_length * call->group;
+    int64_t count = call->options->block_rows > 0 ? larger(divide_up(rows, most), 1)
+                                                  : superblocks_of_a_head(call, most, p.threads);
+    p.block_rows = round_up(larger(divide_up(rows, count), 1), TILE_ROWS);
+    p.superblocks = divide_up(rows, p.block_rows);
+    p.items = p.superblocks * call->batch * call->key_heads;
+    if (p.items < p.threads) p.threads = (int)larger(p.items, 1);
+    p.shapes.p_term = p.block_keys * TILE_ROWS;
+    p.chunk_keys = keys_of_a_chunk(call, &p);
+    p.keys_bytes = (size_t)(p.chunk_keys * p.shapes.head_steps * STEP * p.terms) * 2;
+    p.shapes.value_pair = p.chunk_keys * 2 * AMX_ROWS * p.terms;
+    p.values_bytes = (size_t)(divide_up(p.shapes.value_tiles, 2) * p.shapes.value_pair) * 2;
+    p.facts_bytes = (size_t)round_up(p.chunk_keys / STEP * (int64_t)sizeof(group_facts), 64);
+    p.scores_bytes = (size_t)(p.block_keys * TILE_ROWS) * 4;
+    p.p_bytes = (size_t)(p.shapes.p_term * p.terms) * 2;
+    p.query_bytes = (size_t)(p.block_rows * query_row);
+    p.out_bytes = (size_t)(p.block_rows * out_row);
+    p.slice_bytes = p.keys_bytes + p.values_bytes + p.facts_bytes +
+                    2 * (p.scores_bytes + p.p_bytes) + p.query_bytes + p.out_bytes +
+                    (size_t)(TILE_ARRAYS * p.block_rows) * 4;
+    return p;
+}
+
+/* ---- Superblocks ------------------------------------------------------------------------------------- */
+
+typedef struct query_tile {
+    tile t;
+    uint16_t *queries;
+    float length; /* at least that of its longest query */
+    bool has_reference, zero_reference;
+} query_tile;
+
+/* A chunk of keys in packed form. */
+typedef struct key_chunk {
+    int64_t first, end; /* multiples of 32, except the last end */
+    uint16_t *keys, *values;
+    group_facts *facts;
+} key_chunk;
+
+typedef struct attend_job {
+    job products;
+    query_tile *q;
+    const group_facts *facts;
+    int64_t first, groups; /* key and number of groups */
+} attend_job;
+
+/* A superblock on its way, and the jobs in hand. */
+typedef struct superblock {
+    const plan *p;
+    tile_context at;
+    multiply_function *multiply;
+    bool general;
+    query_tile tiles[TILES_MAX];
+    int64_t count;
+    key_chunk chunk;
+    float *scores[2];
+    uint16_t *weights[2];
+    int64_t jobs;
+    attend_job previous, current;
+    bool has_previous, has_current;
+} superblock;
+
+/* ---- What happens to scores before their exponentials ----------------------------------------------- */
+
+/* Scores from the elements themselves. An infinite element is inf in its first term, and times a
+ * second term that is 0 it would be NaN where the product is inf. */
+static void score_plainly(const superblock *b, const attend_job *j) {
+    enum { SLICE = 64 };
+    const fovea_view *q = &b->at.call->q, *k = &b->at.call->k;
+    int64_t keys = smaller(j->groups * STEP, b->at.sequence.key_count - j->first);
+    int64_t size = (int64_t)fovea_dtype_size(q->dtype);
+    float *s = j->products.scores, queries[SLICE * TILE_ROWS], key[SLICE];
+    memset(s, 0, (size_t)(j->groups * STEP * TILE_ROWS) * sizeof *s);
+    for (int64_t start = 0; start < q->shape[3]; start += SLICE) {
+        int64_t count = smaller(q->shape[3] - start, SLICE);
+        for (int v = 0; v < TILE_VECTORS; v++) {
+            char *rows[VF_WIDTH];
+            vector_rows(&b->at, &j->q->t, q, b->at.sequence.query_start, v, rows);
+            for (int i = 0; i < VF_WIDTH; i++) rows[i] += start * q->stride[3] * size;
+            pack_rows((const char *const *)rows, q->dtype, q->stride[3], count, 1,
+                      queries + v * VF_WIDTH, TILE_ROWS);
+        }
+        for (int64_t i = 0; i < keys; i++) {
+            convert_row(
+                fovea_key_row(b->at.call, k, &b->at.sequence, b->at.key_head, j->first + i) +
+                    start * k->stride[3] * size,
+                k->dtype, k->stride[3], count, key);
+            for (int lane = 0; lane < TILE_ROWS; lane += VF_WIDTH) {
+                float *place = s + i * TILE_ROWS + lane;
+                vf sum = vf_load(place);
+                for (int64_t d = 0; d < count; d++)
+                    sum = vf_fma(vf_set1(key[d]), vf_load(queries + d * TILE_ROWS + lane), sum);
+                vf_store(place, sum);
+            }
+        }
+    }
+}
+
+/* -inf where a row does not attend a key. Returns whether there may be such places. */
+static bool limit_edges(const tile *t, float *s, int64_t key, int64_t keys) {
+    float unused[TILE_ROWS];
+    int64_t low = smaller(larger(t->full_low - key, 0), keys);
+    int64_t high = smaller(larger(t->full_high - key, low), keys);
+    if (low > 0) limit_scores(t, s, key, low, unused);
+    if (high < keys) limit_scores(t, s + high * TILE_ROWS, key + high, keys - high, unused);
+    return low > 0 || high < keys;
+}
+
+static float length_of_keys(const attend_job *j, bool *values_tame) {
+    float length = 0;
+    *values_tame = true;
+    for (int64_t g = 0; g < j->groups; g++) {
+        if (!(j->facts[g].length <= length) && !isnan(length)) length = j->facts[g].length;
+        *values_tame &= j->facts[g].values_tame;
+    }
+    return length;
+}
+
+/* Finishes the values of the previous job by themselves, where the way is not free otherwise. */
+static void retire_previous(superblock *b) {
+    softmax_work none = {0};
+    if (b->has_previous) b->multiply(NONE, &b->previous.products, NULL, &b->p->shapes, &none);
+    b->has_previous = false;
+}
+
+/* Whether move_references will rescale. */
+static bool references_move(const tile *t, const float *maximum, float unit) {
+    bool any = false;
+    for (int v = 0; v < TILE_VECTORS; v++) {
+        vf limit = vf_add(vf_load(t->reference + v * VF_WIDTH), vf_set1(8));
+        vf block = vf_mul(vf_load(maximum + v * VF_WIDTH), vf_set1(unit));
+        any |= vm_any(vf_gt(block, limit)) != 0;
+    }
+    return any;
+}
+
+static softmax_kind begin_softmax(superblock *b, attend_job *j, softmax_work *work) {
+    const fovea_attention_call *call = b->at.call;
+    query_tile *q = j->q;
+    tile *t = &q->t;
+    int64_t keys = j->groups * STEP;
+    float *s = j->products.scores, factor = b->at.scale, maximum[TILE_ROWS], shift[TILE_ROWS] = {0};
+    bool edge = true, tame;
+    float bound = factor * q->length * length_of_keys(j, &tame);
+    if (b->p->terms > 1 && !isfinite(bound)) score_plainly(b, j);
+    if (b->general) {
+        scale_scores(&b->at, s, keys, TILE_VECTORS);
+        change_scores(&b->at, t, s, j->first, smaller(keys, b->at.sequence.key_count - j->first));
+        limit_scores(t, s, j->first, keys, maximum);
+        factor = 1;
+    } else
+        edge = limit_edges(t, s, j->first, keys);
+    if (!b->general && !call->has_sinks && bound <= SCORE_LIMIT && tame &&
+        (q->zero_reference || !q->has_reference)) {
+        for (int v = 0; v < TILE_VECTORS; v++) vf_store(t->reference + v * VF_WIDTH, vf_set1(0));
+        q->zero_reference = true;
+    } else {
+        if (!b->general) find_maxima(t, s, keys, maximum);
+        /* What is rescaled must not be waiting for the previous job. */
+        if (references_move(t, maximum, factor)) retire_previous(b);
+        move_references(t, maximum, factor, call->value_size, shift);
+        q->zero_reference = false;
+    }
+    q->has_reference = true;
+    *work = (softmax_work){.scores = s,
+                           .p = j->products.p,
+                           .p_term = b->p->shapes.p_term,
+                           .pairs = keys / 2,
+                           .factor = factor};
+    for (int v = 0; v < TILE_VECTORS; v++) {
+        work->shift[v] = vf_load(shift + v * VF_WIDTH);
+        work->sum[v] = vf_set1(0);
+    }
+    if (b->p->terms > 1 || b->general || call->has_lse || !isfinite(bound)) return EXACT;
+    return q->zero_reference && !edge ? QUICK : CLAMPED;
+}
+
+/* ---- The jobs in hand -------------------------------------------------------------------------------- */
+
+/* One step of all jobs; next may be NULL. */
+static void advance(superblock *b, const attend_job *next) {
+    softmax_work work = {0};
+    softmax_kind kind = NONE;
+    if (b->has_current) kind = begin_softmax(b, &b->current, &work);
+    b->multiply(kind, b->has_previous ? &b->previous.products : NULL, next ? &next->products : NULL,
+                &b->p->shapes, &work);
+    if (b->has_current) {
+        float *sum = b->current.q->t.sum;
+        for (int v = 0; v < TILE_VECTORS; v++)
+            vf_store(sum + v * VF_WIDTH, vf_add(vf_load(sum + v * VF_WIDTH), work.sum[v]));
+    }
+    b->has_previous = b->has_current, b->previous = b->current;
+    b->has_current = next != NULL;
+    if (next) b->current = *next;
+}
+
+static void attend_tile(superblock *b, query_tile *q) {
+    const key_chunk *chunk = &b->chunk;
+    const plan *p = b->p;
+    int64_t first = larger(chunk->first, q->t.low / STEP * STEP);
+    int64_t end = smaller(round_up(chunk->end, STEP), round_up(q->t.high, STEP));
+    if (q->t.low >= q->t.high) return;
+    while (first < end) {
+        int64_t next_block = (first / p->block_keys + 1) * p->block_keys;
+        int64_t group = (first - chunk->first) / STEP, turn = b->jobs++ % 2;
+        attend_job next = {.q = q,
+                           .facts = chunk->facts + group,
+                           .first = first,
+                           .groups = (smaller(next_block, end) - first) / STEP};
+        next.products =
+            (job){.t = &q->t,
+                  .queries = q->queries,
+                  .keys = chunk->keys + group * p->shapes.head_steps * p->terms * 2 * HALF_TILE,
+                  .values = chunk->values + group * 2 * p->terms * HALF_TILE,
+                  .groups = next.groups,
+                  .scores = b->scores[turn],
+                  .p = b->weights[turn]};
+        advance(b, &next);
+        first = next_block;
+    }
+}
+
+/* ---- Work items -------------------------------------------------------------------------------------- */
+
+VF_INLINE void pack_chunk(const int terms, const superblock *b, key_chunk *chunk) {
+    int64_t keys_group = b->p->shapes.head_steps * terms * 2 * HALF_TILE;
+    int64_t values_group = 2 * terms * HALF_TILE, pair = b->p->shapes.value_pair, g = 0;
+    for (int64_t key = chunk->first; key < chunk->end; key += STEP, g++) {
+        int64_t count = smaller(STEP, chunk->end - key);
+        chunk->facts[g] = (group_facts){
+            pack_keys(terms, &b->at, key, count, chunk->keys + g * keys_group),
+            pack_values(terms, &b->at, key, count, pair, chunk->values + g * values_group)};
+    }
+}
+
+static void pack(const superblock *b, key_chunk *chunk) {
+    if (b->p->terms == 1) pack_chunk(1, b, chunk);
+    if (b->p->terms == 2) pack_chunk(2, b, chunk);
+    if (b->p->terms == 3) pack_chunk(3, b, chunk);
+}
+
+static void begin_tile(const superblock *b, query_tile *q) {
+    const tile_context *at = &b->at;
+    number_rows(at, &q->t);
+    set_limits(at, &q->t);
+    if (at->call->has_slopes) set_slopes(at, &q->t);
+    if (b->p->terms == 1) q->length = pack_queries(1, at, &q->t, q->queries);
+    if (b->p->terms == 2) q->length = pack_queries(2, at, &q->t, q->queries);
+    if (b->p->terms == 3) q->length = pack_queries(3, at, &q->t, q->queries);
+    for (int v = 0; v < TILE_VECTORS; v++) {
+        vf_store(q->t.reference + v * VF_WIDTH, NEGATIVE_INFINITY);
+        vf_store(q->t.sum + v * VF_WIDTH, vf_set1(0));
+    }
+}
+
+static void lay_out_tiles(superblock *b, int64_t first_row, int64_t rows, char *memory) {
+    const plan *p = b->p;
+    char *queries = memory, *outputs = queries + p->query_bytes, *data = outputs + p->out_bytes;
+    for (int64_t row = 0; row < rows; row += TILE_ROWS) {
+        query_tile *q = &b->tiles[b->count++];
+        float *arrays = (float *)(void *)data;
+        *q = (query_tile){.queries = (uint16_t *)(void *)queries};
+        q->t = (tile){.row = first_row + row,
+                      .rows = smaller(rows - row, TILE_ROWS),
+                      .vectors = TILE_VECTORS,
+                      .out = (float *)(void *)outputs,
+                      .reference = arrays,
+                      .sum = arrays + TILE_ROWS,
+                      .slope = arrays + 2 * TILE_ROWS,
+                      .query = (int32_t *)(void *)(arrays + 3 * TILE_ROWS)};
+        q->t.head = q->t.query + TILE_ROWS, q->t.first = q->t.head + TILE_ROWS;
+        q->t.end = q->t.first + TILE_ROWS, q->t.position = q->t.end + TILE_ROWS;
+        queries += p->shapes.head_steps * p->terms * TILE_VECTORS * AMX_TILE_BYTES;
+        outputs += p->shapes.value_tiles * AMX_ROWS * TILE_ROWS * 4;
+        data += TILE_ARRAYS * TILE_ROWS * 4;
+        begin_tile(b, q);
+    }
+}
+
+/* Returns what is left of the memory. */
+static char *lay_out_buffers(superblock *b, char *memory) {
+    const plan *p = b->p;
+    b->chunk.keys = (uint16_t *)(void *)memory;
+    memory += p->keys_bytes;
+    b->chunk.values = (uint16_t *)(void *)memory;
+    memory += p->values_bytes;
+    b->chunk.facts = (group_facts *)(void *)memory;
+    memory += p->facts_bytes;
+    for (int i = 0; i < 2; i++) {
+        b->scores[i] = (float *)(void *)memory;
+        memory += p->scores_bytes;
+        b->weights[i] = (uint16_t *)(void *)memory;
+        memory += p->p_bytes;
+    }
+    return memory;
+}
+
+static void attend_superblock(superblock *b) {
+    const plan *p = b->p;
+    int64_t low = INT64_MAX, high = 0;
+    for (int64_t i = 0; i < b->count; i++)
+        low = smaller(low, b->tiles[i].t.low), high = larger(high, b->tiles[i].t.high);
+    high = smaller(round_up(high, STEP), b->at.sequence.key_count);
+    for (int64_t first = low / p->block_keys * p->block_keys; first < high;
+         first += p->chunk_keys) {
+        b->chunk.first = larger(first, low / STEP * STEP);
+        b->chunk.end = smaller(first + p->chunk_keys, high);
+        pack(b, &b->chunk);
+        for (int64_t i = 0; i < b->count; i++) attend_tile(b, &b->tiles[i]);
+        if (b->has_current) advance(b, NULL);
+        retire_previous(b);
+    }
+    for (int64_t i = 0; i < b->count; i++) tile_finish(&b->at, &b->tiles[i].t);
+}
+
+static void attend_item(const plan *p, const fovea_attention_call *call, int64_t item,
+                        char *memory) {
+    multiply_function *const by_terms[] = {
+        NULL, multiply_bf16, call->has_lse ? multiply_f16_exactly : multiply_f16, multiply_f32};
+    int64_t heads = call->batch * call->key_heads;
+    bool causal = call->options->causal != FOVEA_ATTENTION_CAUSAL_NONE;
+    /* With a causal mask the last rows attend most keys: all heads' last superblocks come first. */
+    int64_t head = causal ? item % heads : item / p->superblocks;
+    int64_t number = causal ? p->superblocks - 1 - item / heads : item % p->superblocks;
+    superblock b = {.p = p,
+                    .at = {.call = call,
+                           .sequence = fovea_attention_sequence(call, head / call->key_heads),
+                           .key_head = head % call->key_heads,
+                           .limited = causal || call->options->window_left >= 0 ||
+                                      call->options->window_right >= 0,
+                           .scale = (float)(call->scale * LOG2E),
+                           .unit = 1},
+                    .multiply = by_terms[p->terms]};
+    b.general = call->has_bias || call->has_mask || call->has_slopes || isfinite(call->softcap) ||
+                !(b.at.scale > 0);
+    b.at.general = b.general;
+    int64_t first_row = number * p->block_rows;
+    int64_t rows = smaller(b.at.sequence.query_count * call->group - first_row, p->block_rows);
+    const amx_configuration whole = amx_whole_tiles();
+    amx_configure(&whole);
+    lay_out_tiles(&b, first_row, rows, lay_out_buffers(&b, memory));
+    attend_superblock(&b);
+    amx_release();
+}
+
+/* ---- Running ----------------------------------------------------------------------------------------- */
+
+static void drain(const plan *p, const fovea_attention_call *call, char *memory,
+                  atomic_llong *next) {
+    for (;;) {
+        int64_t item = atomic_fetch_add_explicit(next, 1, memory_order_relaxed);
+        if (item >= p->items) break;
+        attend_item(p, call, item, memory);
+    }
+}
+
+static fovea_status run_flash(const fovea_problem *problem, fovea_run *run) {
+    fovea_attention_call call;
+    fovea_attention_describe(problem, &call);
+    plan p = make_plan(&call, run->threads);
+    char *memory = run->workspace;
+    atomic_llong next = 0;
+    int threads = 1;
+    run->block_rows = p.block_rows, run->block_keys = p.block_keys;
+    if (p.threads == 1)
+        drain(&p, &call, memory, &next);
+    else
+#pragma omp parallel num_threads(p.threads)
+    {
+#pragma omp single nowait
+        threads = omp_get_num_threads();
+        drain(&p, &call, memory + (size_t)omp_get_thread_num() * p.slice_bytes, &next);
+    }
+    run->threads = threads;
+    return FOVEA_OK;
+}
+
+static size_t workspace(const fovea_problem *problem, int threads) {
+    fovea_attention_call call;
+    fovea_attention_describe(problem, &call);
+    plan p = make_plan(&call, threads);
+    return (size_t)p.threads * p.slice_bytes;
+}
+
+static bool serves(const fovea_problem *problem, char *reason, size_t size) {
+    fovea_attention_call call;
+    fovea_attention_describe(problem, &call);
+    const fovea_attention_options *options = call.options;
+    if (options->algorithm != FOVEA_ATTENTION_ALGORITHM_AUTO &&
+        options->algorithm != FOVEA_ATTENTION_ALGORITHM_FLASH) {
+        snprintf(reason, size, "another algorithm is asked for");
+        return false;
+    }
+    if (options->dropout > 0) {
+        snprintf(reason, size, "it does not serve dropout");
+        return false;
+    }
+    if (call.k.dtype != call.q.dtype || call.v.dtype != call.q.dtype) {
+        snprintf(reason, size, "q is %s, k %s, v %s; it serves one dtype for all",
+                 fovea_dtype_name(call.q.dtype), fovea_dtype_name(call.k.dtype),
+                 fovea_dtype_name(call.v.dtype));
+        return false;
+    }
+    int64_t offset = options->query_offset;
+    if (call.key_length > INT32_MAX || call.query_length > INT32_MAX || offset > INT32_MAX / 2 ||
+        offset < -INT32_MAX / 2) {
+        snprintf(reason, size, "it counts positions in 32 bits: Sq %lld, Sk %lld, offset %lld",
+                 (long long)call.query_length, (long long)call.key_length, (long long)offset);
+        return false;
+    }
+    return true;
+}
+
+/* Seconds: products of whole tiles at a share of their rate, and a start. */
+static double cost(const fovea_problem *problem, int threads, double flops, double bandwidth) {
+    fovea_attention_call call;
+    fovea_attention_describe(problem, &call);
+    plan p = make_plan(&call, threads);
+    double rows = (double)call.query_length * (double)call.group;
+    double padding = (double)round_up((int64_t)rows, TILE_ROWS) / fmax(rows, 1) *
+                     (double)(p.shapes.head_steps * STEP + p.shapes.value_tiles * AMX_ROWS) /
+                     fmax((double)(call.head_size + call.value_size), 1);
+    double share = p.terms == 1 ? 0.4 : 0.7;
+    (void)bandwidth;
+    return fovea_problem_operations(problem) * padding * term_products(p.terms) /
+               (flops * share * p.threads) +
+           (p.threads > 1 ? 3e-6 : 1e-6);
+}
+
+#define ROW(algorithm, dtype)                                                                      \
+    {                                                                                              \
+        .kernel = "attention", .name = FOVEA_CPU_NAME(algorithm), .dtypes = 1u << (dtype),         \
+        .tier = FOVEA_TIER_HERE, .serves = serves, .workspace = workspace, .run = run_flash,       \
+        .cost = cost                                                                               \
+    }
+
+extern const fovea_implementation FOVEA_TIERED(fovea_cpu_attention)[];
+const fovea_implementation FOVEA_TIERED(fovea_cpu_attention)[] = {
+    ROW("flash", FOVEA_BF16), ROW("flash_bf16x2", FOVEA_F16), ROW("flash_bf16x3", FOVEA_F32), {0}};

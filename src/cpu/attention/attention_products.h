@@ -1,0 +1,315 @@
+/* The products of attention on tiles, with the exponentials of another block between them.
+ *
+ * A job is one tile of 32 query rows against one block of keys. Lanes are query rows throughout:
+ * scores s[key][row] = K Q^T, p in pairs of keys [key / 2][row], and out[column][row] = V^T P^T, so
+ * that the maximum, the sum and the references of a row stay in a lane, and the masks and options of
+ * attention_tile.h apply as they are. Both products go two tiles by two: four accumulators, and one
+ * tile is loaded for each product.
+ *
+ * The tile unit takes a product every 16 cycles and is left alone with it; meanwhile the vector units
+ * take the exponentials of a pair of keys and 32 rows (30 operations, 15 cycles). So three jobs are in
+ * hand: the values of the previous one and the scores of the next are multiplied, and after each product
+ * follows its share of the current one's exponentials.
+ */
+#ifndef FOVEA_CPU_ATTENTION_ATTENTION_PRODUCTS_H
+#define FOVEA_CPU_ATTENTION_ATTENTION_PRODUCTS_H
+
+#include "cpu/attention/attention_terms.h"
+
+/* Accumulators and factors of a product of two by two tiles. */
+enum { C00, C01, C10, C11, A0, A1, B0, B1 };
+
+typedef struct job {
+    tile *t;
+    const uint16_t *queries, *keys, *values;
+    int64_t groups; /* of 32 keys */
+    float *scores;
+    uint16_t *p; /* [term][pair of keys][row], pairs of bf16 */
+} job;
+
+/* What the products need to know of the call. */
+typedef struct shapes {
+    int64_t head_steps, value_tiles;
+    int64_t p_term;     /* bf16 from one term of p to the next */
+    int64_t value_pair; /* bf16 from one pair of column tiles of v to the next */
+} shapes;
+
+/* How scores become p. */
+typedef enum softmax_kind {
+    NONE,
+    QUICK,   /* exact to bf16, |score| <= 60, the sum from the rounded p */
+    CLAMPED, /* the same from -inf on */
+    EXACT    /* to f32; any score */
+} softmax_kind;
+
+/* The exponentials of a job, taken a pair of keys at a time. */
+typedef struct softmax_work {
+    const float *scores;
+    uint16_t *p;
+    int64_t p_term, pairs, pair;
+    int64_t budget, slots; /* pairs are spread evenly over so many products */
+    float factor;          /* of the scores, to units of log 2 */
+    vf shift[TILE_VECTORS], sum[TILE_VECTORS];
+} softmax_work;
+
+/* ---- Exponentials ------------------------------------------------------------------------------------ */
+
+/* The bits of 2^x rounded to bf16 in the low halves, -127 <= x <= 60. Bits of a float are almost its
+ * logarithm: with x = n + f, 128 (127 + x + (2^f - 1 - f)) are those of 2^x (Schraudolph 1999), and
+ * the sum with 1.5 2^16, whose last place is 2^-7, rounds to them. The cubic is within 2^-13.5 of
+ * 2^f, a sixteenth of bf16's rounding. Six operations with the one that makes x. */
+VF_INLINE vi bf16_power_of_two(vf x) {
+    vf f = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+    vf h = vf_fma(vf_set1(0x1.3baac4p-4f), f, vf_set1(0x1.d2377ap-3f));
+    h = vf_fma(h, f, vf_set1(-0x1.38334cp-2f));
+    return vf_as_vi(vf_add(vf_fma(h, f, x), vf_set1(98304 + 127)));
+}
+
+/* The low halves of two vectors, side by side. */
+VF_INLINE vi pair_low_halves(vi even, vi odd) {
+    return _mm512_ternarylogic_epi32(vi_set1(0xffff), even, vi_shl(odd, 16), 0xea);
+}
+
+/* The high halves. */
+VF_INLINE vi pair_high_halves(vi even, vi odd) {
+    return _mm512_ternarylogic_epi32(vi_set1(0xffff), vi_shr(even, 16), odd, 0xce);
+}
+
+/* Terms of p: truncated, so that the rest is exact; the last of one or two is rounded. */
+VF_INLINE void store_pair(const int terms, vf even, vf odd, uint16_t *p, int64_t p_term) {
+    const vi mask = vi_set1((int32_t)0xffff0000), half = vi_set1(0x8000);
+    VF_UNROLLED for (int n = 0; n < terms; n++) {
+        vi e = vf_as_vi(even), o = vf_as_vi(odd);
+        if (n == terms - 1 && terms < TERMS_MAX) e = vi_add(e, half), o = vi_add(o, half);
+        _mm512_storeu_si512(p + n * p_term, pair_high_halves(e, o));
+        even = vf_sub(even, vi_as_vf(vi_and(e, mask)));
+        odd = vf_sub(odd, vi_as_vf(vi_and(o, mask)));
+    }
+}
+
+VF_INLINE void take_pair(const int terms, const softmax_kind kind, softmax_work *w) {
+    const __m512i ones = _mm512_set1_epi16(0x3f80);
+    const vf factor = vf_set1(w->factor);
+    VF_UNROLLED for (int v = 0; v < TILE_VECTORS; v++) {
+        const float *place = w->scores + v * VF_WIDTH;
+        uint16_t *to = w->p + v * STEP;
+        vf even = vf_fms(vf_load(place), factor, w->shift[v]);
+        vf odd = vf_fms(vf_load(place + TILE_ROWS), factor, w->shift[v]);
+        if (kind == EXACT) {
+            even = vf_exp2_softmax(even), odd = vf_exp2_softmax(odd);
+            w->sum[v] = vf_add(vf_add(w->sum[v], even), odd);
+            store_pair(terms, even, odd, to, w->p_term);
+            continue;
+        }
+        if (kind == CLAMPED) even = vf_max(even, vf_set1(-127)), odd = vf_max(odd, vf_set1(-127));
+        __m512i pair = pair_low_halves(bf16_power_of_two(even), bf16_power_of_two(odd));
+        _mm512_storeu_si512(to, pair);
+        w->sum[v] = _mm512_dpbf16_ps(w->sum[v], (__m512bh)pair, (__m512bh)ones);
+    }
+    w->scores += 2 * TILE_ROWS;
+    w->p += TILE_VECTORS * STEP;
+    w->pair++;
+}
+
+/* After each product. */
+VF_INLINE void take_share(const int terms, const softmax_kind kind, softmax_work *w) {
+    if (kind == NONE) return;
+    w->budget += w->pairs;
+    while (w->budget >= w->slots && w->pair < w->pairs) {
+        take_pair(terms, kind, w);
+        w->budget -= w->slots;
+    }
+}
+
+/* ---- Products ---------------------------------------------------------------------------------------- */
+
+VF_INLINE void load_accumulators(const int tiles, const float *from) {
+    const int64_t row = TILE_ROWS * sizeof(float);
+    amx_load(C00, from, row);
+    amx_load(C01, from + AMX_ROWS, row);
+    if (tiles > 1) amx_load(C10, from + AMX_ROWS * TILE_ROWS, row);
+    if (tiles > 1) amx_load(C11, from + AMX_ROWS * TILE_ROWS + AMX_ROWS, row);
+}
+
+VF_INLINE void zero_accumulators(void) {
+    amx_zero(C00);
+    amx_zero(C01);
+    amx_zero(C10);
+    amx_zero(C11);
+}
+
+VF_INLINE void store_accumulators(const int tiles, float *to) {
+    const int64_t row = TILE_ROWS * sizeof(float);
+    amx_store(C00, to, row);
+    amx_store(C01, to + AMX_ROWS, row);
+    if (tiles > 1) amx_store(C10, to + AMX_ROWS * TILE_ROWS, row);
+    if (tiles > 1) amx_store(C11, to + AMX_ROWS * TILE_ROWS + AMX_ROWS, row);
+}
+
+/* s = K Q^T for all keys of a job. The small products of terms come first; `order` is the largest sum of
+ * their numbers, from 0, that counts. */
+VF_INLINE void multiply_keys(const int terms, const int order, const softmax_kind kind,
+                             const job *j, const shapes *at, softmax_work *w) {
+    const uint16_t *k = j->keys;
+    float *s = j->scores;
+    for (int64_t group = 0; group < j->groups; group++, s += STEP * TILE_ROWS) {
+        const uint16_t *q = j->queries;
+        zero_accumulators();
+        for (int64_t step = 0; step < at->head_steps; step++) {
+            VF_UNROLLED for (int b = terms - 1; b >= 0; b--) {
+                const uint16_t *keys = k + b * 2 * HALF_TILE;
+                const int last = order - b < terms ? order - b : terms - 1;
+                VF_UNROLLED for (int a = last; a >= 0; a--) {
+                    const uint16_t *queries = q + a * TILE_VECTORS * HALF_TILE;
+                    if (a == last) amx_load(A0, keys, AMX_ROW_BYTES);
+                    amx_load(B0, queries, AMX_ROW_BYTES);
+                    amx_bf16(C00, A0, B0);
+                    take_share(terms, kind, w);
+                    amx_load(B1, queries + HALF_TILE, AMX_ROW_BYTES);
+                    amx_bf16(C01, A0, B1);
+                    take_share(terms, kind, w);
+                    if (a == last) amx_load(A1, keys + HALF_TILE, AMX_ROW_BYTES);
+                    amx_bf16(C10, A1, B0);
+                    take_share(terms, kind, w);
+                    amx_bf16(C11, A1, B1);
+                    take_share(terms, kind, w);
+                }
+            }
+            k += 2 * terms * HALF_TILE;
+            q += TILE_VECTORS * terms * HALF_TILE;
+        }
+        store_accumulators(2, s);
+    }
+}
+
+/* The same where the queries are four tiles, which then stay in registers: 16 keys at a time, half as
+ * many loads. */
+VF_INLINE void multiply_keys_of_64(const softmax_kind kind, const job *j, softmax_work *w) {
+    enum { S0, S1, K0, K1, Q00, Q01, Q10, Q11 };
+    const int64_t row = TILE_ROWS * sizeof(float);
+    const uint16_t *k = j->keys, *q = j->queries;
+    float *s = j->scores;
+    amx_load(Q00, q, AMX_ROW_BYTES);
+    amx_load(Q01, q + HALF_TILE, AMX_ROW_BYTES);
+    amx_load(Q10, q + 2 * HALF_TILE, AMX_ROW_BYTES);
+    amx_load(Q11, q + 3 * HALF_TILE, AMX_ROW_BYTES);
+    for (int64_t group = 0; group < j->groups; group++, k += 4 * HALF_TILE)
+        VF_UNROLLED for (int half = 0; half < 2; half++, s += AMX_ROWS * TILE_ROWS) {
+            amx_zero(S0);
+            amx_zero(S1);
+            amx_load(K0, k + half * HALF_TILE, AMX_ROW_BYTES);
+            amx_bf16(S0, K0, Q00);
+            take_share(1, kind, w);
+            amx_bf16(S1, K0, Q01);
+            take_share(1, kind, w);
+            amx_load(K1, k + (2 + half) * HALF_TILE, AMX_ROW_BYTES);
+            amx_bf16(S0, K1, Q10);
+            take_share(1, kind, w);
+            amx_bf16(S1, K1, Q11);
+            take_share(1, kind, w);
+            amx_store(S0, s, row);
+            amx_store(S1, s + AMX_ROWS, row);
+        }
+}
+
+/* out += V^T P^T for one or two tiles of columns of v. With three terms the sum of a block begins at 0
+ * and is added as a whole: where 4097 values are equal, the six roundings of every 32 keys in one
+ * chain lose 1.9 times what the bound of f32 allows. */
+VF_INLINE void multiply_columns(const int terms, const int tiles, const softmax_kind kind,
+                                const job *j, const shapes *at, int64_t column_tile,
+                                softmax_work *w) {
+    const int64_t pair = TILE_VECTORS * AMX_ROW_BYTES;
+    const bool apart = terms == TERMS_MAX && j->t->started;
+    float *out = j->t->out + column_tile * AMX_ROWS * TILE_ROWS;
+    const uint16_t *v = j->values + column_tile / 2 * at->value_pair, *p = j->p;
+    if (j->t->started && !apart)
+        load_accumulators(tiles, out);
+    else
+        zero_accumulators();
+    for (int64_t group = 0; group < j->groups; group++) {
+        VF_UNROLLED for (int b = terms - 1; b >= 0; b--) {
+            VF_UNROLLED for (int a = terms - 1 - b; a >= 0; a--) {
+                const uint16_t *weights = p + a * at->p_term;
+                if (a == terms - 1 - b) amx_load(A0, v + b * HALF_TILE, AMX_ROW_BYTES);
+                amx_load(B0, weights, pair);
+                amx_bf16(C00, A0, B0);
+                take_share(terms, kind, w);
+                amx_load(B1, weights + STEP, pair);
+                amx_bf16(C01, A0, B1);
+                take_share(terms, kind, w);
+                if (tiles > 1) {
+                    if (a == terms - 1 - b)
+                        amx_load(A1, v + (terms + b) * HALF_TILE, AMX_ROW_BYTES);
+                    amx_bf16(C10, A1, B0);
+                    take_share(terms, kind, w);
+                    amx_bf16(C11, A1, B1);
+                    take_share(terms, kind, w);
+                }
+            }
+        }
+        v += 2 * terms * HALF_TILE;
+        p += STEP / 2 * TILE_VECTORS * STEP;
+    }
+    if (!apart) {
+        store_accumulators(tiles, out);
+        return;
+    }
+    float sum[2 * AMX_ROWS * TILE_ROWS];
+    store_accumulators(tiles, sum);
+    for (int64_t i = 0; i < tiles * AMX_ROWS * TILE_ROWS; i += VF_WIDTH)
+        vf_store(out + i, vf_add(vf_load(out + i), vf_load(sum + i)));
+}
+
+VF_INLINE void multiply_values(const int terms, const softmax_kind kind, const job *j,
+                               const shapes *at, softmax_work *w) {
+    int64_t tile = 0;
+    for (; tile + 2 <= at->value_tiles; tile += 2) multiply_columns(terms, 2, kind, j, at, tile, w);
+    if (tile < at->value_tiles) multiply_columns(terms, 1, kind, j, at, tile, w);
+    j->t->started = true;
+}
+
+/* The values of `previous` and the scores of `next` (either may be NULL), and meanwhile all of the
+ * work. */
+VF_INLINE void multiply_meanwhile(const int terms, const int order, const softmax_kind kind,
+                                  const job *previous, const job *next, const shapes *at,
+                                  softmax_work *work) {
+    softmax_work w = *work;
+    int64_t of_values = previous ? previous->groups * at->value_tiles * TILE_VECTORS : 0;
+    int64_t of_keys = next ? next->groups * at->head_steps * 2 * TILE_VECTORS : 0;
+    int64_t key_products = order < terms ? term_products(terms) : terms * terms;
+    w.slots = larger(of_values * term_products(terms) + of_keys * key_products, 1);
+    w.budget = 0;
+    if (previous) multiply_values(terms, kind, previous, at, &w);
+    if (next && terms == 1 && at->head_steps == 2)
+        multiply_keys_of_64(kind, next, &w);
+    else if (next)
+        multiply_keys(terms, order, kind, next, at, &w);
+    while (kind != NONE && w.pair < w.pairs) take_pair(terms, kind, &w);
+    *work = w;
+}
+
+typedef void multiply_function(softmax_kind kind, const job *previous, const job *next,
+                               const shapes *at, softmax_work *work);
+
+/* One term: all kinds of softmax. */
+static void multiply_bf16(softmax_kind kind, const job *previous, const job *next, const shapes *at,
+                          softmax_work *work) {
+    if (kind == NONE) multiply_meanwhile(1, 0, NONE, previous, next, at, work);
+    if (kind == QUICK) multiply_meanwhile(1, 0, QUICK, previous, next, at, work);
+    if (kind == CLAMPED) multiply_meanwhile(1, 0, CLAMPED, previous, next, at, work);
+    if (kind == EXACT) multiply_meanwhile(1, 0, EXACT, previous, next, at, work);
+}
+
+#define MULTIPLY(name, terms, order)                                                               \
+    static void name(softmax_kind kind, const job *previous, const job *next, const shapes *at,    \
+                     softmax_work *work) {                                                         \
+        if (kind == NONE)                                                                          \
+            multiply_meanwhile(terms, order, NONE, previous, next, at, work);                      \
+        else                                                                                       \
+            multiply_meanwhile(terms, order, EXACT, previous, next, at, work);                     \
+    }
+MULTIPLY(multiply_f16, 2, 1)
+MULTIPLY(multiply_f16_exactly, 2, 2) /* the scores, where their sum of exponentials is asked for */
+MULTIPLY(multiply_f32, 3, 2)
+
+#endif
