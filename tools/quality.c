@@ -56,6 +56,7 @@ fovea_head_spread fovea_measure_head(const fovea_attention_call *call,
                     continue;
                 }
                 head.key_largest = fmax(head.key_largest, fabs(x - mean[d]));
+                head.key_as_it_is = fmax(head.key_as_it_is, fabs(x));
                 head.key_square += (x - mean[d]) * (x - mean[d]) / (double)keys;
             }
         }
@@ -69,18 +70,27 @@ fovea_head_spread fovea_measure_head(const fovea_attention_call *call,
 }
 
 /* Rounding to steps of size x leaves an error of standard deviation x / sqrt(12) in each element. */
-double fovea_row_noise(const fovea_attention_call *call, const fovea_head_spread *head,
-                       const fovea_sequence *sequence, int64_t query_head, int64_t i) {
+static double noise(const fovea_attention_call *call, const fovea_head_spread *head,
+                    double query_square, double key_largest) {
+    double query_step = head->query_largest / 127, key_step = key_largest / 127;
+    return fabs(call->scale) *
+           sqrt((query_step * query_step * head->key_square + key_step * key_step * query_square) /
+                12);
+}
+
+/* What keys far off 0 cost without smoothing is no excuse in `out`; lse is judged as it was asked for. */
+void fovea_row_noise(const fovea_attention_call *call, const fovea_head_spread *head,
+                     const fovea_sequence *sequence, int64_t query_head, int64_t i,
+                     fovea_quality_row *row) {
     const char *q = fovea_row(&call->q, sequence->batch, query_head, sequence->query_start + i);
-    double query_square = 0, query_step = head->query_largest / 127,
-           key_step = head->key_largest / 127;
+    double query_square = 0;
     for (int64_t d = 0; d < call->head_size; d++) {
         double x = element(&call->q, q, d);
         query_square += x * x;
     }
-    return fabs(call->scale) *
-           sqrt((query_step * query_step * head->key_square + key_step * key_step * query_square) /
-                12);
+    bool smoothed = call->options->smooth_k;
+    row->noise = noise(call, head, query_square, head->key_largest);
+    row->lse_noise = smoothed ? row->noise : noise(call, head, query_square, head->key_as_it_is);
 }
 
 /* Normal inputs of 64 dimensions and more at scale 1/sqrt(D) have a noise of 0.013 to 0.018. */
@@ -96,6 +106,6 @@ double fovea_quality_row_error(double relative_l1, const fovea_quality_row *row,
 
 /* Rows of few keys do not average the errors of their scores; those of many keep their bias. */
 double fovea_quality_lse(double limit, const fovea_quality_row *row, double expected) {
-    double noise = 6 * row->noise * row->weight + row->noise * row->noise;
-    return fmax(limit * fmax(1, fabs(expected)), noise);
+    double rounding = 6 * row->lse_noise * row->weight + row->lse_noise * row->lse_noise;
+    return fmax(limit * fmax(1, fabs(expected)), rounding);
 }

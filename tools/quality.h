@@ -22,6 +22,7 @@ fovea_accuracy fovea_tally_accuracy(const fovea_tally *tally);
 /* The inputs of one sequence and key head. */
 typedef struct fovea_head_spread {
     double query_largest, key_largest, key_square; /* k without its mean; mean |k|^2 of a key */
+    double key_as_it_is;                           /* the largest |k| */
 } fovea_head_spread;
 /* scratch: 2 head_size doubles. Elements that are not finite are left out. */
 fovea_head_spread fovea_measure_head(const fovea_attention_call *call,
@@ -30,13 +31,15 @@ fovea_head_spread fovea_measure_head(const fovea_attention_call *call,
 
 /* What is known of a row before any output is. */
 typedef struct fovea_quality_row {
-    double noise;  /* standard deviation of a score after rounding, natural units */
-    double weight; /* sqrt of the sum of p^2 */
-    double value;  /* largest |v| that it attends */
-    bool empty;    /* it attends nothing: out is 0 exactly */
+    double noise;     /* standard deviation of a score after rounding, natural units */
+    double lse_noise; /* the same of keys that are smoothed only if the call says so */
+    double weight;    /* sqrt of the sum of p^2 */
+    double value;     /* largest |v| that it attends */
+    bool empty;       /* it attends nothing: out is 0 exactly */
 } fovea_quality_row;
-double fovea_row_noise(const fovea_attention_call *call, const fovea_head_spread *head,
-                       const fovea_sequence *sequence, int64_t query_head, int64_t i);
+void fovea_row_noise(const fovea_attention_call *call, const fovea_head_spread *head,
+                     const fovea_sequence *sequence, int64_t query_head, int64_t i,
+                     fovea_quality_row *row);
 
 /* Largest allowed (of the whole: factor is the largest of its rows). */
 double fovea_quality_factor(const fovea_quality_row *row);

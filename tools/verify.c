@@ -256,8 +256,8 @@ static bool measure_noise(const fovea_attention_call *call, const row_list *list
         int64_t head = place->batch * call->key_heads + key_head;
         if (!known[head]) spreads[head] = fovea_measure_head(call, &sequence, key_head, scratch);
         known[head] = true;
-        verification->rows[r].noise =
-            fovea_row_noise(call, &spreads[head], &sequence, place->head, place->i);
+        fovea_row_noise(call, &spreads[head], &sequence, place->head, place->i,
+                        &verification->rows[r]);
         const char *q =
             fovea_row(&call->q, place->batch, place->head, sequence.query_start + place->i);
         if (!verification->approximate || row_is_finite(&call->q, q)) continue;

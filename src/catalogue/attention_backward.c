@@ -17,6 +17,7 @@ static void make_forward(const fovea_problem *problem, fovea_problem *forward,
     options->layout = given->layout, options->causal = given->causal;
     *forward = (fovea_problem){.index = fovea_catalogue_find("attention"),
                                .dtype = problem->dtype,
+                               .device = problem->device,
                                .present = problem->present & ((1u << FOVEA_BACKWARD_DOUT) - 1),
                                .options = options};
     forward->kernel = fovea_catalogue_kernel(forward->index);
