@@ -280,7 +280,7 @@ static void move_references(tile *t, const float *maximum, float unit, int64_t v
 }
 
 static inline void softmax_block(const tile_context *at, tile *t, float *s, int64_t keys,
-                          const float *maximum) {
+                                 const float *maximum) {
     float shift[TILE_ROWS], block_sum[TILE_ROWS];
     move_references(t, maximum, at->unit, at->call->value_size, shift);
     if (at->pairs)
