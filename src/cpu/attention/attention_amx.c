@@ -227,6 +227,19 @@ static bool references_move(const tile *t, const float *maximum, float unit) {
     return any;
 }
 
+/* The exponentials at once, because what is dropped still counts in the sum. */
+static void drop_from_softmax(const superblock *b, const attend_job *j, const float *shift) {
+    tile *t = &j->q->t;
+    float *s = j->products.scores, block_sum[TILE_ROWS];
+    int64_t keys = j->groups * STEP;
+    micro[TILE_VECTORS].exponentials(keys, TILE_ROWS, s, shift, block_sum);
+    for (int v = 0; v < TILE_VECTORS; v++) {
+        float *sum = t->sum + v * VF_WIDTH;
+        vf_store(sum, vf_add(vf_load(sum), vf_load(block_sum + v * VF_WIDTH)));
+    }
+    drop_elements(&b->at, t, s, j->first, keys);
+}
+
 static softmax_kind begin_softmax(superblock *b, attend_job *j, softmax_work *work) {
     const fovea_attention_call *call = b->at.call;
     query_tile *q = j->q;
@@ -263,6 +276,10 @@ static softmax_kind begin_softmax(superblock *b, attend_job *j, softmax_work *wo
     for (int v = 0; v < TILE_VECTORS; v++) {
         work->shift[v] = vf_load(shift + v * VF_WIDTH);
         work->sum[v] = vf_set1(0);
+    }
+    if (call->options->dropout > 0) {
+        drop_from_softmax(b, j, shift);
+        return READY;
     }
     if (b->p->terms > 1 || b->general || call->has_lse || !isfinite(bound)) return EXACT;
     return q->zero_reference && !edge ? QUICK : CLAMPED;
@@ -425,7 +442,7 @@ static void attend_item(const plan *p, const fovea_attention_call *call, int64_t
                            .unit = 1},
                     .multiply = by_terms[p->terms]};
     b.general = call->has_bias || call->has_mask || call->has_slopes || isfinite(call->softcap) ||
-                !(b.at.scale > 0);
+                !(b.at.scale > 0) || call->options->dropout > 0;
     b.at.general = b.general;
     int64_t first_row = number * p->block_rows;
     int64_t rows = smaller(b.at.sequence.query_count * call->group - first_row, p->block_rows);
@@ -482,10 +499,6 @@ static bool serves(const fovea_problem *problem, char *reason, size_t size) {
     if (options->algorithm != FOVEA_ATTENTION_ALGORITHM_AUTO &&
         options->algorithm != FOVEA_ATTENTION_ALGORITHM_FLASH) {
         snprintf(reason, size, "another algorithm is asked for");
-        return false;
-    }
-    if (options->dropout > 0) {
-        snprintf(reason, size, "it does not serve dropout");
         return false;
     }
     if (call.k.dtype != call.q.dtype || call.v.dtype != call.q.dtype) {
