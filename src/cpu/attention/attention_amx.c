@@ -517,7 +517,9 @@ static bool serves(const fovea_problem *problem, char *reason, size_t size) {
     return true;
 }
 
-/* Seconds: products of whole tiles at a share of their rate, and a start. */
+/* Seconds: products of whole tiles at a share of their peak that was measured, and a start. Three terms
+ * gain little over vectors of f32 and lose with all cores busy (1.5 against 1.9 TFLOP/s with 16 at
+ * length 1024): 0.42 was seen with one, but only a measurement should choose them. */
 static double cost(const fovea_problem *problem, int threads, double flops, double bandwidth) {
     fovea_attention_call call;
     fovea_attention_describe(problem, &call);
@@ -526,10 +528,10 @@ static double cost(const fovea_problem *problem, int threads, double flops, doub
     double padding = (double)round_up((int64_t)rows, TILE_ROWS) / fmax(rows, 1) *
                      (double)(p.shapes.head_steps * STEP + p.shapes.value_tiles * AMX_ROWS) /
                      fmax((double)(call.head_size + call.value_size), 1);
-    double share = p.terms == 1 ? 0.4 : 0.7;
+    static const double shares[] = {0, 0.25, 0.33, 0.27};
     (void)bandwidth;
     return fovea_problem_operations(problem) * padding * term_products(p.terms) /
-               (flops * share * p.threads) +
+               (flops * shares[p.terms] * p.threads) +
            (p.threads > 1 ? 3e-6 : 1e-6);
 }
 
