@@ -39,7 +39,8 @@ typedef enum softmax_kind {
     NONE,
     QUICK,   /* exact to bf16, |score| <= 60, the sum from the rounded p */
     CLAMPED, /* the same from -inf on */
-    EXACT    /* to f32; any score */
+    EXACT,   /* to f32; any score */
+    READY    /* they are p already */
 } softmax_kind;
 
 /* The exponentials of a job, taken a pair of keys at a time. */
@@ -93,6 +94,10 @@ VF_INLINE void take_pair(const int terms, const softmax_kind kind, softmax_work 
     VF_UNROLLED for (int v = 0; v < TILE_VECTORS; v++) {
         const float *place = w->scores + v * VF_WIDTH;
         uint16_t *to = w->p + v * STEP;
+        if (kind == READY) {
+            store_pair(terms, vf_load(place), vf_load(place + TILE_ROWS), to, w->p_term);
+            continue;
+        }
         vf even = vf_fms(vf_load(place), factor, w->shift[v]);
         vf odd = vf_fms(vf_load(place + TILE_ROWS), factor, w->shift[v]);
         if (kind == EXACT) {
@@ -298,15 +303,15 @@ static void multiply_bf16(softmax_kind kind, const job *previous, const job *nex
     if (kind == QUICK) multiply_meanwhile(1, 0, QUICK, previous, next, at, work);
     if (kind == CLAMPED) multiply_meanwhile(1, 0, CLAMPED, previous, next, at, work);
     if (kind == EXACT) multiply_meanwhile(1, 0, EXACT, previous, next, at, work);
+    if (kind == READY) multiply_meanwhile(1, 0, READY, previous, next, at, work);
 }
 
 #define MULTIPLY(name, terms, order)                                                               \
     static void name(softmax_kind kind, const job *previous, const job *next, const shapes *at,    \
                      softmax_work *work) {                                                         \
-        if (kind == NONE)                                                                          \
-            multiply_meanwhile(terms, order, NONE, previous, next, at, work);                      \
-        else                                                                                       \
-            multiply_meanwhile(terms, order, EXACT, previous, next, at, work);                     \
+        if (kind == NONE) multiply_meanwhile(terms, order, NONE, previous, next, at, work);        \
+        if (kind == EXACT) multiply_meanwhile(terms, order, EXACT, previous, next, at, work);      \
+        if (kind == READY) multiply_meanwhile(terms, order, READY, previous, next, at, work);      \
     }
 MULTIPLY(multiply_f16, 2, 1)
 MULTIPLY(multiply_f16_exactly, 2, 2) /* the scores, where their sum of exponentials is asked for */

@@ -56,7 +56,7 @@ static void store_elements(char *row, fovea_dtype dtype, int64_t stride, int64_t
 
 /* A row as `size` floats, side by side. The branches stand outside the loops. */
 static inline void convert_row(const char *row, fovea_dtype dtype, int64_t stride, int64_t size,
-                        float *out) {
+                               float *out) {
     const void *from = row;
     int64_t d = 0, whole = stride == 1 ? size / VF_WIDTH * VF_WIDTH : 0;
     if (dtype == FOVEA_F32)
@@ -78,7 +78,7 @@ static inline void convert_row(const char *row, fovea_dtype dtype, int64_t strid
 
 /* Multiplies a converted row j of k or v by its scales. */
 static inline void scale_row(const fovea_attention_call *call, const fovea_view *view,
-                      const fovea_sequence *sequence, int64_t head, int64_t j, float *row) {
+                             const fovea_sequence *sequence, int64_t head, int64_t j, float *row) {
     bool key = view == &call->k;
     const fovea_view *scale = key ? &call->k_scale : &call->v_scale;
     if (!scale->data) return;
@@ -190,8 +190,8 @@ static void pack_pair_rows(const char *const rows[VF_WIDTH], int64_t stride, int
 }
 
 /* Words of two rows of v, side by side; `second` is NULL after the last key. */
-static inline void interleave_rows(const char *first, const char *second, int64_t stride, int64_t size,
-                            int32_t *words) {
+static inline void interleave_rows(const char *first, const char *second, int64_t stride,
+                                   int64_t size, int32_t *words) {
     for (int64_t d = 0; d < size; d += VF_WIDTH) {
         int64_t count = smaller(size - d, VF_WIDTH);
         vi low = vi_shr(vf_as_vi(load_elements(first, FOVEA_BF16, stride, d, count)), 16);

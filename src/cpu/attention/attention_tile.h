@@ -10,6 +10,7 @@
 
 #include "cpu/attention/attention_pairs.h"
 #include "cpu/attention/attention_rows.h"
+#include "cpu/simd/philox.h"
 
 #include <math.h>
 
@@ -280,7 +281,7 @@ static void move_references(tile *t, const float *maximum, float unit, int64_t v
 }
 
 static inline void softmax_block(const tile_context *at, tile *t, float *s, int64_t keys,
-                          const float *maximum) {
+                                 const float *maximum) {
     float shift[TILE_ROWS], block_sum[TILE_ROWS];
     move_references(t, maximum, at->unit, at->call->value_size, shift);
     if (at->pairs)
@@ -290,6 +291,47 @@ static inline void softmax_block(const tile_context *at, tile *t, float *s, int6
     for (int v = 0; v < t->vectors; v++) {
         float *sum = t->sum + v * VF_WIDTH;
         vf_store(sum, vf_add(vf_load(sum), vf_load(block_sum + v * VF_WIDTH)));
+    }
+}
+
+/* Row `row` of a block of p becomes 0 where it is dropped; of a pair only its half of the word. */
+VF_INLINE void drop_lanes(const tile_context *at, vm dropped, float *p, int64_t row) {
+    if (!at->pairs) {
+        float *place = p + row * TILE_ROWS;
+        vf_store(place, vf_select(dropped, vf_set1(0), vf_load(place)));
+        return;
+    }
+    int32_t *place = (int32_t *)(void *)(p + row / 2 * TILE_ROWS);
+    vi word = vi_load(place), other = vi_set1(row % 2 ? 0xffff : (int32_t)0xffff0000);
+    vi_store(place, vi_select(dropped, vi_and(word, other), word));
+}
+
+/* Zero where an element is dropped: lanes are rows, the four words of a counter are four keys. */
+static void drop_elements(const tile_context *at, const tile *t, float *p, int64_t key,
+                          int64_t keys) {
+    const fovea_attention_call *call = at->call;
+    const fovea_attention_options *options = call->options;
+    const vi_philox_keys seed = vi_philox_begin((uint64_t)options->seed);
+    const vi limit = vi_philox_limit((float)(1 - options->dropout));
+    const vi base = vi_set1((int32_t)(at->sequence.batch * call->query_heads));
+    for (int v = 0; v < t->vectors; v++, p += VF_WIDTH) {
+        vi query = vi_load(t->query + v * VF_WIDTH),
+           offset = vi_set1((int32_t)options->dropout_offset);
+        vi head = vi_add(vi_load(t->head + v * VF_WIDTH), base);
+        for (int64_t j = key / 8 * 8; j < key + keys; j += 8) {
+            vi words[2][4];
+            for (int i = 0; i < 2; i++) {
+                words[i][0] = vi_set1((int32_t)(j / 4 + i));
+                words[i][1] = query, words[i][2] = head, words[i][3] = offset;
+            }
+            vi_philox_sets(2, words, &seed);
+            if (j >= key && j + 8 <= key + keys)
+                VF_UNROLLED for (int w = 0; w < 8; w++)
+                    drop_lanes(at, vi_philox_at_least(words[w / 4][w % 4], limit), p, j + w - key);
+            else
+                for (int64_t w = larger(key - j, 0); w < smaller(key + keys - j, 8); w++)
+                    drop_lanes(at, vi_philox_at_least(words[w / 4][w % 4], limit), p, j + w - key);
+        }
     }
 }
 
