@@ -115,6 +115,7 @@ __launch_bounds__(F32_THREADS) void attention_f32(const __grid_constant__ fovea_
         }
         total += __shfl_xor_sync(0xffffffffu, total, 1);
         total += __shfl_xor_sync(0xffffffffu, total, 2);
+        __syncwarp(); /* all four have read the maximum */
         if (thread % 4 == 0) {
             float rescale = exp2f(before - base);
             m.rescale[r] = rescale, m.maximum[r] = top;
