@@ -45,8 +45,8 @@ struct attention_shape {
     static constexpr bool trusting = trusting_; // maxima are taken again only where sums ask for it
     static constexpr int rows = 64 * groups, threads = 128 * (groups + 1), panels = D / 64;
     static constexpr int query_bytes = 64 * D * 2, block_bytes = N * D * 2;
-    static constexpr int producer_registers = groups == 2 ? 24 : 32;
-    static constexpr int consumer_registers = groups == 2 ? 240 : 160;
+    static constexpr int producer_registers = groups == 3 ? 32 : 24;
+    static constexpr int consumer_registers = groups == 2 ? 240 : groups == 3 ? 160 : 112;
     static constexpr int tile_slots = 2;
     static constexpr int barriers = 4 * stages + 2 * query_stages * groups + 2 * tile_slots + 1;
     static constexpr int query_offset = 0, key_offset = query_stages * groups * query_bytes,
@@ -367,14 +367,14 @@ __device__ __forceinline__ bool softmax_block(float (&s)[count], softmax_state &
     return __any_sync(~0u, moved);
 }
 
-// Scores to probabilities in place, against the maxima as they stand, without looking for greater ones. Returns
-// false, and leaves the sums alone, where that will not do: some probability of this thread is so great that its
+// Scores to probabilities in place, against the maxima as they stand, without looking for greater ones; `sum` gets
+// this thread's sums. Returns false where that will not do: some probability of this thread is so great that its
 // type or a sum may overflow, or a score is NaN, or a row has no maximum yet (its negated maximum is NaN then).
 template <typename Element, int polynomial, int count>
-__device__ __forceinline__ bool softmax_trusting(float (&s)[count], softmax_state &state,
-                                                 float scale_log2) {
+__device__ __forceinline__ bool softmax_trusting(float (&s)[count], const softmax_state &state,
+                                                 float scale_log2, float (&sum)[2]) {
     constexpr float limit = std::is_same_v<Element, __nv_bfloat16> ? 0x1p60f : 0x1p14f;
-    float negative[2], sum[4] = {0, 0, 0, 0};
+    float negative[2], part[4] = {0, 0, 0, 0};
 #pragma unroll
     for (int r = 0; r < 2; r++)
         negative[r] = state.maximum[r] == -INFINITY ? __int_as_float(0x7fffffff)
@@ -384,13 +384,11 @@ __device__ __forceinline__ bool softmax_trusting(float (&s)[count], softmax_stat
         float x = fmaf(s[i], scale_log2, negative[i / 2 % 2]);
         bool by_fma = polynomial > 0 && i % (polynomial > 0 ? polynomial : 1) == 1;
         s[i] = by_fma ? exp2_polynomial<Element>(x) : exp2_fast(x);
-        sum[i % 4] += s[i];
+        part[i % 4] += s[i];
     }
-    float a = sum[0] + sum[1], b = sum[2] + sum[3];
-    bool good = a < limit && b < limit;
-    state.sum[0] += good ? a : 0.0f;
-    state.sum[1] += good ? b : 0.0f;
-    return good;
+    sum[0] = part[0] + part[1];
+    sum[1] = part[2] + part[3];
+    return sum[0] < limit && sum[1] < limit;
 }
 
 // Puts -inf where a thread's two rows may not look. `row` is its first row, `column` its first column of the block.
@@ -628,14 +626,13 @@ __device__ void consume(const attention_parameters &p, const attention_memory<Sh
                     }
                 } else {
                     mask(n, first_row);
-                    softmax_state before = state;
+                    float sum[2];
                     bool good =
-                        softmax_trusting<Element, Shape::polynomial>(s, state, p.scale_log2);
+                        softmax_trusting<Element, Shape::polynomial>(s, state, p.scale_log2, sum);
                     hold_registers(s);
-                    bool again = named_any(vote_name + group, 128, !good);
+                    bool again = __any_sync(~0u, named_any(vote_name + group, 128, !good));
                     if (again) {
                         // All four warps compute the scores once more, and go by their maxima.
-                        state = before;
                         product_fence();
                         issue_scores<Shape>(s, memory.query(query.stage, group),
                                             memory.key() + key.stage * Shape::block_bytes);
@@ -643,6 +640,9 @@ __device__ void consume(const attention_parameters &p, const attention_memory<Sh
                         hold_registers(s);
                         mask(n, first_row);
                         softmax_block<Element, 0>(s, state, p.scale_log2, correction);
+                    } else {
+                        state.sum[0] += sum[0];
+                        state.sum[1] += sum[1];
                     }
                     release<Shape>(memory.key_empty(key.stage));
                     key.advance();
