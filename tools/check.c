@@ -4,6 +4,8 @@
 
 #include "check_trial.h"
 #include "commands.h"
+#include "cuda/load.h"
+#include "device.h"
 #include "router/registry.h"
 
 #include <argp.h>
@@ -12,11 +14,19 @@
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { KERNELS_MAX = 160, JOBS_MAX = 64, FAILURES_SHOWN = 5, CRASHES_MAX = 10, TEXT_SIZE = 640 };
+enum {
+    KERNELS_MAX = 160,
+    JOBS_MAX = 64,
+    DEVICE_JOBS = 16,
+    FAILURES_SHOWN = 5,
+    CRASHES_MAX = 10,
+    TEXT_SIZE = 640
+};
 
 /* What a worker tells: the outcome of a trial, or that a case could not be built. */
 typedef struct record {
@@ -38,6 +48,11 @@ typedef struct check {
 } check;
 
 /* ---- What is to be checked ------------------------------------------------------------------ */
+
+static bool backend_wanted(const fovea_check_options *options,
+                           const fovea_implementation *implementation) {
+    return fovea_implementation_is_cuda(implementation) == options->cuda;
+}
 
 static bool kernel_wanted(const fovea_check_options *options, int kernel) {
     const char *name = fovea_catalogue_kernel(kernel)->name;
@@ -88,10 +103,12 @@ static fovea_status make_lines(check *all, fovea_message *message) {
         all->first_line[k] = report->count;
         for (int i = 0; i < fovea_implementation_count(k); i++, report->count++) {
             const fovea_implementation *implementation = fovea_implementation_at(k, i);
-            report->lines[report->count] =
-                (fovea_check_line){.kernel = k,
-                                   .implementation = implementation->name,
-                                   .has_tier = fovea_has_tier(implementation->tier)};
+            report->lines[report->count] = (fovea_check_line){
+                .kernel = k,
+                .implementation = implementation->name,
+                .other = !backend_wanted(all->options, implementation),
+                .runs = backend_wanted(all->options, implementation) &&
+                        (all->options->cuda || fovea_has_tier(implementation->tier))};
         }
     }
     return FOVEA_OK;
@@ -99,6 +116,8 @@ static fovea_status make_lines(check *all, fovea_message *message) {
 
 static fovea_status prepare(check *all, fovea_message *message) {
     fovea_status status = check_names(all->options, message);
+    if (status == FOVEA_OK && all->options->cuda && !fovea_cuda_get())
+        return fovea_fail(message, FOVEA_UNSUPPORTED, "--backend=cuda: %s", fovea_cuda_state());
     for (int k = 0; k < fovea_catalogue_count() && status == FOVEA_OK; k++)
         if (kernel_wanted(all->options, k)) status = make_cases(all, k, message);
     return status == FOVEA_OK ? make_lines(all, message) : status;
@@ -122,7 +141,21 @@ static bool is_worth_running(const fovea_implementation *implementation,
     return !reference || options->text || fovea_check_case_work(one) < 2e6;
 }
 
-static void try_case(const check *all, int kernel, int number, int crashes[], int channel) {
+/* What a worker is at, for the one who looks after it. */
+typedef struct position {
+    int kernel, number, implementation;
+    int crashes[FOVEA_IMPLEMENTATIONS_MAX]; /* of the kernel's implementations */
+} position;
+
+enum { AGAIN = 3, NO_DEVICE = 4 }; /* exit codes */
+
+static void leave_device(position *at) {
+    at->implementation++;
+    _exit(AGAIN);
+}
+
+static void try_case(const check *all, position *at, int channel) {
+    int kernel = at->kernel, number = at->number, *crashes = at->crashes;
     const fovea_check_case *one = &all->cases[kernel].list[number];
     fovea_trial *trial = malloc(sizeof *trial);
     record r = {.line = -1, .kernel = kernel, .number = number};
@@ -133,32 +166,90 @@ static void try_case(const check *all, int kernel, int number, int crashes[], in
         free(trial);
         return;
     }
-    for (int i = 0; i < fovea_implementation_count(kernel); i++) {
+    for (int i = at->implementation; i < fovea_implementation_count(kernel); i++) {
         const fovea_implementation *implementation = fovea_implementation_at(kernel, i);
+        at->implementation = i;
         r.line = all->first_line[kernel] + i;
-        if (!all->report->lines[r.line].has_tier ||
+        if (!all->report->lines[r.line].runs ||
             !implementation_wanted(all->options, implementation->name) ||
             !is_worth_running(implementation, one, all->options))
             continue;
-        if (crashes[i] < CRASHES_MAX)
-            fovea_trial_run(trial, implementation, all->seconds, &r.result);
-        else
+        if (crashes[i] >= CRASHES_MAX)
             r.result = (fovea_trial_result){.outcome = FOVEA_SKIPPED};
+        else if (all->options->cuda)
+            fovea_trial_run_here(trial, implementation, all->seconds, &r.result);
+        else
+            fovea_trial_run(trial, implementation, all->seconds, &r.result);
         crashes[i] += r.result.ended;
         tell(channel, &r);
+        if (all->options->cuda && r.result.outcome == FOVEA_FAILED) leave_device(at);
     }
+    at->implementation = 0;
     fovea_trial_destroy(trial);
     free(trial);
 }
 
-static void work(const check *all, int job, int channel) {
+static void work(const check *all, position *at, int job, int channel) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    for (int k = 0; k < fovea_catalogue_count(); k++) {
-        int crashes[FOVEA_IMPLEMENTATIONS_MAX] = {0};
-        for (int n = job; n < all->cases[k].count; n += all->jobs)
-            try_case(all, k, n, crashes, channel);
+    for (; at->kernel < fovea_catalogue_count(); at->kernel++, at->number = job) {
+        if (at->number == job && at->implementation == 0)
+            memset(at->crashes, 0, sizeof at->crashes);
+        for (; at->number < all->cases[at->kernel].count; at->number += all->jobs)
+            try_case(all, at, channel);
     }
     _exit(0);
+}
+
+/* The process that has the device open runs many trials, since opening takes half a second. It ends
+ * after each failure, which may have cost it the device, or by a signal; then another goes on. */
+static void work_on_device(const check *all, position *at, int job, int channel) {
+    fovea_message message;
+    record r = {.line = -1};
+    if (fovea_tool_device_open(all->options->device, &message) == FOVEA_OK)
+        work(all, at, job, channel);
+    snprintf(r.result.text, sizeof r.result.text, "%.300s", message.text);
+    tell(channel, &r);
+    _exit(NO_DEVICE);
+}
+
+static void blame(const check *all, position *at, int status, int channel) {
+    record r = {.line = all->first_line[at->kernel] + at->implementation,
+                .kernel = at->kernel,
+                .number = at->number,
+                .result = {.outcome = FOVEA_FAILED, .ended = true}};
+    if (WTERMSIG(status) == SIGALRM)
+        snprintf(r.result.text, sizeof r.result.text, "does not finish within %u s", all->seconds);
+    else
+        snprintf(r.result.text, sizeof r.result.text, "ends the process (%s)",
+                 strsignal(WTERMSIG(status)));
+    at->crashes[at->implementation++]++;
+    tell(channel, &r);
+}
+
+static void look_after(const check *all, position *at, int job, int channel) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (;;) {
+        int status = 0;
+        pid_t worker = fork();
+        if (worker == 0) work_on_device(all, at, job, channel);
+        if (worker < 0) _exit(1);
+        while (waitpid(worker, &status, 0) < 0 && errno == EINTR) continue;
+        if (WIFSIGNALED(status))
+            blame(all, at, status, channel);
+        else if (WEXITSTATUS(status) != AGAIN)
+            _exit(WEXITSTATUS(status));
+    }
+}
+
+static void begin_work(const check *all, int job, int channel) {
+    position *at =
+        mmap(NULL, sizeof *at, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED) _exit(1);
+    *at = (position){.number = job};
+    if (all->options->cuda)
+        look_after(all, at, job, channel);
+    else
+        work(all, at, job, channel);
 }
 
 /* ---- Gathering ------------------------------------------------------------------------------ */
@@ -261,7 +352,7 @@ static fovea_status run_workers(check *all, fovea_message *message) {
     fflush(NULL);
     for (int j = 0; j < all->jobs; j++) {
         workers[j] = fork();
-        if (workers[j] == 0) close(channel[0]), work(all, j, channel[1]);
+        if (workers[j] == 0) close(channel[0]), begin_work(all, j, channel[1]);
         if (workers[j] < 0) {
             for (int i = 0; i < j; i++) kill(workers[i], SIGKILL), waitpid(workers[i], NULL, 0);
             close(channel[0]), close(channel[1]);
@@ -304,7 +395,7 @@ static bool default_is_served(int kernel) {
 
 static void print_line(const fovea_check_line *line, FILE *stream) {
     fprintf(stream, "  %-28s", line->implementation);
-    if (!line->has_tier) {
+    if (!line->runs) {
         const fovea_implementation *implementation =
             fovea_implementation_find(line->kernel, line->implementation);
         fprintf(stream, " not run: %s %s\n",
@@ -331,9 +422,10 @@ static void print_report(const check *all) {
         fprintf(stream, "%s\n", fovea_catalogue_kernel(k)->name);
         for (int i = 0; i < fovea_implementation_count(k); i++) {
             const fovea_check_line *line = &all->report->lines[all->first_line[k] + i];
-            if (implementation_wanted(all->options, line->implementation)) print_line(line, stream);
+            if (!line->other && implementation_wanted(all->options, line->implementation))
+                print_line(line, stream);
         }
-        if (!default_is_served(k))
+        if (!all->options->cuda && !default_is_served(k))
             fprintf(stream, "  no implementation but the reference serves its default call here\n");
     }
     fprintf(stream, "%lld passed, %lld failed\n", (long long)all->report->passed,
@@ -348,6 +440,7 @@ fovea_status fovea_check_run(const fovea_check_options *options, fovea_check_rep
     all->options = options;
     all->report = report;
     all->jobs = options->jobs ? options->jobs : fovea_allowed_threads();
+    if (options->cuda && !options->jobs && all->jobs > DEVICE_JOBS) all->jobs = DEVICE_JOBS;
     if (all->jobs > JOBS_MAX) all->jobs = JOBS_MAX;
     all->seconds = options->seconds ? options->seconds : 60;
     fovea_status status = prepare(all, message);
@@ -382,7 +475,15 @@ fovea_status fovea_check_list(const fovea_check_options *options, fovea_message 
 
 /* ---- The command ---------------------------------------------------------------------------- */
 
-enum { OPTION_QUICK = 256, OPTION_THOROUGH, OPTION_CASE, OPTION_LIST, OPTION_TIMEOUT };
+enum {
+    OPTION_QUICK = 256,
+    OPTION_THOROUGH,
+    OPTION_CASE,
+    OPTION_LIST,
+    OPTION_TIMEOUT,
+    OPTION_BACKEND,
+    OPTION_DEVICE
+};
 
 typedef struct arguments {
     fovea_check_options options;
@@ -420,6 +521,12 @@ static error_t parse(int key, char *value, struct argp_state *state) {
         return a->options.text = value, 0;
     case OPTION_LIST:
         return a->list = true, 0;
+    case OPTION_BACKEND:
+        if (strcmp(value, "cpu") != 0 && strcmp(value, "cuda") != 0)
+            argp_error(state, "--backend=%s: it is cpu or cuda", value);
+        return a->options.cuda = strcmp(value, "cuda") == 0, 0;
+    case OPTION_DEVICE:
+        return a->options.device = (int)number(value, "--device", 63, state), 0;
     case OPTION_TIMEOUT:
         return a->options.seconds = (unsigned)number(value, "--timeout", 86400, state), 0;
     default:
@@ -431,6 +538,8 @@ int fovea_command_check(int argc, char **argv) {
     static const struct argp_option options[] = {
         {"kernel", 'k', "NAME", 0, "Only this kernel", 0},
         {"implementation", 'i', "NAME", 0, "Only this implementation, cpu/avx2/flash say", 0},
+        {"backend", OPTION_BACKEND, "NAME", 0, "cpu, or cuda: implementations on a CUDA device", 0},
+        {"device", OPTION_DEVICE, "N", 0, "The CUDA device (0)", 0},
         {"seed", 's', "N", 0, "Draw other cases", 0},
         {"quick", OPTION_QUICK, 0, 0, "Few and small cases: for emulators and sanitizers", 0},
         {"thorough", OPTION_THOROUGH, 0, 0, "Ten times the cases, and larger ones", 0},

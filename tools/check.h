@@ -9,6 +9,8 @@
 typedef struct fovea_check_options {
     const char *kernel, *implementation; /* NULL: all */
     const char *text;                    /* one case of the kernel; NULL: all */
+    bool cuda;                           /* the implementations for CUDA devices, and no others */
+    int device;                          /* its number */
     fovea_effort effort;
     uint64_t seed;
     int jobs;         /* processes at a time; 0: as many as processors are allowed */
@@ -22,7 +24,8 @@ typedef struct fovea_check_options {
 typedef struct fovea_check_line {
     int kernel;
     const char *implementation;
-    bool has_tier;
+    bool runs;  /* the machine has its tier, and the backend was asked for */
+    bool other; /* of a backend that was not asked for */
     int64_t passed, failed, declined, skipped;
     double share;       /* worst error as a share of its bound */
     char worst[640];    /* the case of that error */

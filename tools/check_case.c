@@ -329,12 +329,8 @@ static void general_case(int kernel, const general *g, const int *choice, fovea_
         int number = choice[g->arguments[a]] - argument->optional;
         if (number < 0) continue;
         if (argument->optional) c->optional |= 1u << a;
-        if (argument->dtypes) {
-            fovea_dtype dtype = dtype_number(argument->dtypes, number);
-            /* Weights have the dtype of the call or f32. */
-            if (argument->role == FOVEA_INPUT && dtype != c->dtype) dtype = FOVEA_F32;
-            c->dtypes[a] = 1 + (uint32_t)dtype;
-        }
+        uint32_t dtypes = fovea_argument_dtypes(argument, c->dtype);
+        if (argument->dtypes) c->dtypes[a] = 1 + (uint32_t)dtype_number(dtypes, number);
     }
 }
 

@@ -3,6 +3,7 @@
 #include "check_trial.h"
 
 #include "catalogue/attention.h"
+#include "check_device.h"
 #include "router/registry.h"
 
 #include <math.h>
@@ -381,7 +382,75 @@ static bool memory_intact(fovea_trial *trial, int run, fovea_trial_result *resul
     return true;
 }
 
-static bool run_once(fovea_trial *trial, const fovea_implementation *implementation, int run) {
+/* The trial's memory as it is for that run, and the problem over its image on the device. */
+static fovea_status image_of(fovea_trial *trial, int run,
+                             const fovea_implementation *implementation, fovea_image *image,
+                             fovea_moved_problem *moved, fovea_message *message) {
+    const fovea_problem *problem = &trial->problems[run_side(run)];
+    char *data[FOVEA_ARGUMENTS_MAX] = {0};
+    *image = (fovea_image){0};
+    for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++) {
+        const fovea_guarded *memory = &trial->memory[run_side(run)][a];
+        if (present(trial, a))
+            fovea_image_add(image, memory->map + page_bytes(), memory->map_bytes - 2 * page_bytes(),
+                            argument_of(trial, a)->name);
+    }
+    if (!fovea_image_memory(image))
+        return fovea_fail(message, FOVEA_OUT_OF_MEMORY, "the check has no memory on the device");
+    for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++)
+        if (present(trial, a)) data[a] = fovea_image_address(image, problem->views[a].data);
+    fovea_status status = fovea_problem_move(problem, data, moved, message);
+    if (status != FOVEA_OK) return status;
+    size_t scratch = implementation->workspace ? implementation->workspace(&moved->problem, 1) : 0;
+    fovea_image_add_scratch(image, scratch);
+    if (!fovea_image_memory(image))
+        return fovea_fail(message, FOVEA_OUT_OF_MEMORY,
+                          "asks for %zu bytes of scratch, which could not be had", scratch);
+    for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++) /* the block may be another one now */
+        if (present(trial, a)) data[a] = fovea_image_address(image, problem->views[a].data);
+    return fovea_problem_move(problem, data, moved, message);
+}
+
+static bool run_on_device(fovea_trial *trial, const fovea_implementation *implementation, int run) {
+    fovea_trial_result *result = &page->result;
+    fovea_moved_problem moved;
+    fovea_image image;
+    fovea_message message = {{0}};
+    fovea_run state = {.threads = 1, .stream = fovea_tool_stream()};
+    page->run = run;
+    load(trial, run);
+    fovea_status status = image_of(trial, run, implementation, &image, &moved, &message);
+    if (status == FOVEA_OK) status = fovea_image_send(&image, run == 1 ? 0x3C : 0xFF, &message);
+    if (status != FOVEA_OK) return fails(result, "cannot be set up: %.280s", message.text);
+    state.workspace_bytes = image.scratch_bytes;
+    if (image.scratch_bytes) state.workspace = fovea_image_memory(&image) + image.scratch;
+    status = implementation->run(&moved.problem, &state);
+    if (status != FOVEA_OK)
+        return fails(result, "returns «%s»",
+                     state.reason ? state.reason : fovea_status_text(status));
+    status = fovea_image_fetch(&image, &message);
+    if (status != FOVEA_OK) return fails(result, "%.300s", message.text);
+    return memory_intact(trial, run, result);
+}
+
+static bool serves(fovea_trial *trial, const fovea_implementation *implementation) {
+    fovea_trial_result *result = &page->result;
+    fovea_moved_problem moved;
+    fovea_image image;
+    fovea_message message;
+    const fovea_problem *problem = &trial->problems[FOVEA_AT_END];
+    if (fovea_implementation_is_cuda(implementation)) {
+        if (image_of(trial, 0, implementation, &image, &moved, &message) != FOVEA_OK)
+            return fails(result, "cannot be set up: %.280s", message.text);
+        problem = &moved.problem;
+    }
+    if (fovea_implementation_serves(implementation, problem, result->text, sizeof result->text))
+        return true;
+    result->outcome = FOVEA_DECLINED;
+    return false;
+}
+
+static bool run_on_cpu(fovea_trial *trial, const fovea_implementation *implementation, int run) {
     fovea_problem *problem = &trial->problems[run_side(run)];
     fovea_trial_result *result = &page->result;
     fovea_run state = {.threads = run_threads(trial, run)};
@@ -513,13 +582,10 @@ static void try_implementation(fovea_trial *trial, const fovea_implementation *i
     fovea_verdict verdict = {0};
     char *blocks[RUNS];
     size_t bytes = 0;
-    if (!fovea_implementation_serves(implementation, &trial->problems[FOVEA_AT_END], result->text,
-                                     sizeof result->text)) {
-        result->outcome = FOVEA_DECLINED;
-        return;
-    }
+    bool cuda = fovea_implementation_is_cuda(implementation);
+    if (!serves(trial, implementation)) return;
     for (int run = 0; run < RUNS; run++) {
-        if (!run_once(trial, implementation, run)) return;
+        if (!(cuda ? run_on_device : run_on_cpu)(trial, implementation, run)) return;
         if (run == 0) fovea_verify(trial->expected, trial->problems[FOVEA_AT_END].views, &verdict);
         if (!(blocks[run] = gather(trial, run, &bytes))) {
             fails(result, "the check has no memory to compare runs");
@@ -608,4 +674,15 @@ void fovea_trial_run(fovea_trial *trial, const fovea_implementation *implementat
         judge(trial, page, status, seconds, result);
     }
     munmap(page, sizeof *page);
+}
+
+void fovea_trial_run_here(fovea_trial *trial, const fovea_implementation *implementation,
+                          unsigned seconds, fovea_trial_result *result) {
+    static shared own;
+    memset(&own, 0, sizeof own);
+    page = &own;
+    alarm(seconds);
+    try_implementation(trial, implementation);
+    alarm(0);
+    *result = own.result;
 }

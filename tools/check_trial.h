@@ -54,4 +54,9 @@ void fovea_trial_destroy(fovea_trial *trial);
 void fovea_trial_run(fovea_trial *trial, const fovea_implementation *implementation,
                      unsigned seconds, fovea_trial_result *result);
 
+/* The same in this process, which a crash or the alarm ends: for implementations on a device, whose
+ * state a fork does not carry over. */
+void fovea_trial_run_here(fovea_trial *trial, const fovea_implementation *implementation,
+                          unsigned seconds, fovea_trial_result *result);
+
 #endif

@@ -1,5 +1,6 @@
 /* `fovea info`: the machine as the library sees it, and the kernels with their implementations. */
 #include "commands.h"
+#include "cuda/load.h"
 #include "router/registry.h"
 
 #include <argp.h>
@@ -31,6 +32,7 @@ static void print_machine(void) {
     printf("%s%s%s\n", processor->avx512_bf16 ? "; avx512-bf16" : "",
            processor->avx512_vnni ? ", avx512-vnni" : "",
            processor->avx512_fp16 ? ", avx512-fp16" : "");
+    printf("CUDA: %s\n", fovea_cuda_state());
 }
 
 static void print_kernel(int index) {
@@ -42,9 +44,10 @@ static void print_kernel(int index) {
     for (int i = 0; i < fovea_implementation_count(index); i++) {
         const fovea_implementation *implementation = fovea_implementation_at(index, i);
         printf("        %-28s %s\n", implementation->name,
-               !fovea_has_tier(implementation->tier) ? "not on this machine"
-               : implementation->only_by_name        ? "by name only"
-                                                     : "");
+               fovea_implementation_is_cuda(implementation) ? "tensors on a CUDA device"
+               : !fovea_has_tier(implementation->tier)      ? "not on this machine"
+               : implementation->only_by_name               ? "by name only"
+                                                            : "");
     }
 }
 

@@ -107,7 +107,7 @@ static void add_choices(fovea_tune_points *points, fovea_case c) {
 static void add_own_dtypes(fovea_tune_points *points, fovea_case c) {
     const fovea_kernel *kernel = fovea_catalogue_kernel(c.index);
     for (int a = 0; a < fovea_kernel_arguments(kernel); a++) {
-        uint32_t set = kernel->arguments[a].dtypes;
+        uint32_t set = fovea_argument_dtypes(&kernel->arguments[a], c.dtype);
         if (kernel->arguments[a].optional || !(set & (set - 1))) continue;
         for (; set; set &= set - 1) {
             c.dtypes[a] = 1 + (uint32_t)__builtin_ctz(set);

@@ -119,6 +119,66 @@ def layer_norm(case):
     return Call(run)
 
 
+# ---- Elementwise and activations ---------------------------------------------------------------
+
+
+def elementwise(function, *inputs):
+    """A function that takes the inputs and out=."""
+    def line(case):
+        case.serve_only("float32", "float16")
+        arrays, y = case.arrays(*inputs), case["y"]
+        return Call(lambda: function(*arrays, out=y))
+    return line
+
+
+def of_one(body):
+    """y = body(x, y, t, parameters): in place, with one temporary."""
+    def line(case):
+        case.serve_only("float32")
+        x, y = case.arrays("x", "y")
+        t = np.empty_like(x)
+        return Call(lambda: body(x, y, t, case.parameters))
+    return line
+
+
+@of_one
+def map_sigmoid(x, y, t, parameters):
+    np.negative(x, out=y)
+    np.exp(y, out=y)
+    np.add(y, np.float32(1), out=y)
+    np.reciprocal(y, out=y)
+
+
+@of_one
+def map_silu(x, y, t, parameters):
+    np.negative(x, out=t)
+    np.exp(t, out=t)
+    np.add(t, np.float32(1), out=t)
+    np.divide(x, t, out=y)
+
+
+@of_one
+def map_mish(x, y, t, parameters):
+    np.logaddexp(x, np.float32(0), out=t)
+    np.tanh(t, out=t)
+    np.multiply(x, t, out=y)
+
+
+@of_one
+def map_elu(x, y, t, parameters):
+    np.minimum(x, np.float32(0), out=t)
+    np.expm1(t, out=t)
+    np.multiply(t, np.float32(parameters["alpha"]), out=t)
+    np.maximum(x, np.float32(0), out=y)
+    np.add(y, t, out=y)
+
+
+@of_one
+def map_leaky_relu(x, y, t, parameters):
+    np.multiply(x, np.float32(parameters["slope"]), out=t)
+    np.maximum(x, t, out=y)
+
+
 def map_gelu(case):
     case.serve_only("float32")
     x, y = case.arrays("x", "y")
@@ -147,10 +207,46 @@ def map_clamp(case):
     return Call(lambda: np.clip(x, low, high, out=y))
 
 
-def map_add(case):
+def map_softplus(case):
     case.serve_only("float32", "float16")
+    x, y = case.arrays("x", "y")
+    zero = x.dtype.type(0)
+    return Call(lambda: np.logaddexp(x, zero, out=y))
+
+
+def map_relu(case):
+    case.serve_only("float32", "float16")
+    x, y = case.arrays("x", "y")
+    zero = x.dtype.type(0)
+    return Call(lambda: np.maximum(x, zero, out=y))
+
+
+def map_compare(case):
+    case.serve_only("float32", "float16", "uint8")
     a, b, y = case.arrays("a", "b", "y")
-    return Call(lambda: np.add(a, b, out=y))
+    return Call(lambda: np.greater(a, b, out=y, casting="unsafe"))
+
+
+def map_fma(case):
+    case.serve_only("float32")
+    a, b, c, y = case.arrays("a", "b", "c", "y")
+
+    def run():
+        np.multiply(a, b, out=y)
+        np.add(y, c, out=y)
+    return Call(run)
+
+
+map_exp = elementwise(np.exp, "x")
+map_log = elementwise(np.log, "x")
+map_tanh = elementwise(np.tanh, "x")
+map_abs = elementwise(np.abs, "x")
+map_add = elementwise(np.add, "a", "b")
+map_mul = elementwise(np.multiply, "a", "b")
+map_div = elementwise(np.divide, "a", "b")
+
+
+# ---- Reductions --------------------------------------------------------------------------------
 
 
 def reduce_sum(case):

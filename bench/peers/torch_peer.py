@@ -71,6 +71,25 @@ def layer_norm(case):
     return Kept(lambda: function(x, shape, gamma, beta, epsilon), y).call()
 
 
+# ---- Elementwise and activations ---------------------------------------------------------------
+
+
+def elementwise(function, *inputs):
+    """A function that takes the inputs and out=."""
+    def line(case):
+        *arrays, y = ready(case, *inputs, "y")
+        return Call(lambda: function(*arrays, out=y))
+    return line
+
+
+def activation(function):
+    """function(x, parameters), which has no out=."""
+    def line(case):
+        x, y = ready(case, "x", "y")
+        return Kept(lambda: function(x, case.parameters), y).call()
+    return line
+
+
 def map_gelu(case):
     x, y = ready(case, "x", "y")
     approximate = case.parameters["approximate"]
@@ -84,9 +103,25 @@ def map_clamp(case):
     return Call(lambda: torch.clamp(x, low, high, out=y))
 
 
-def map_add(case):
-    a, b, y = ready(case, "a", "b", "y")
-    return Call(lambda: torch.add(a, b, out=y))
+map_exp = elementwise(torch.exp, "x")
+map_log = elementwise(torch.log, "x")
+map_sigmoid = elementwise(torch.sigmoid, "x")
+map_tanh = elementwise(torch.tanh, "x")
+map_softplus = activation(lambda x, _: torch.nn.functional.softplus(x))
+map_abs = elementwise(torch.abs, "x")
+map_add = elementwise(torch.add, "a", "b")
+map_mul = elementwise(torch.mul, "a", "b")
+map_div = elementwise(torch.div, "a", "b")
+map_compare = elementwise(torch.gt, "a", "b")
+map_fma = elementwise(lambda a, b, c, out: torch.addcmul(c, a, b, out=out), "a", "b", "c")
+map_relu = activation(lambda x, _: torch.relu(x))
+map_leaky_relu = activation(lambda x, p: torch.nn.functional.leaky_relu(x, p["slope"]))
+map_elu = activation(lambda x, p: torch.nn.functional.elu(x, p["alpha"]))
+map_silu = activation(lambda x, _: torch.nn.functional.silu(x))
+map_mish = activation(lambda x, _: torch.nn.functional.mish(x))
+
+
+# ---- Reductions --------------------------------------------------------------------------------
 
 
 def reduce_sum(case):

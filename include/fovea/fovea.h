@@ -23,6 +23,13 @@
  * memory, which grows to what calls need and is reused, and the routes: which implementation is
  * fastest for which call on this machine (`fovea tune` measures them, fovea_route explains them).
  *
+ * A context for a CUDA device takes tensors of that device, and enqueues its calls on one stream, the
+ * caller's if one is given. Calls then return before the work is done; they neither wait nor, once
+ * scratch memory has grown to what they need, allocate, so they can be captured in a graph (a graph
+ * uses the context's scratch memory: it is replayed while the context lives, and not beside other
+ * calls of it). Lengths and tables in tensors of a device are not checked, only kept from leading out
+ * of the tensors.
+ *
  * The functions of the kernels are declared in fovea/kernels.h, included at the end.
  */
 #ifndef FOVEA_FOVEA_H
@@ -74,6 +81,8 @@ typedef struct fovea_context_options {
     int threads;               /* 0: as many as affinity and the cgroup allow */
     const char *routes;        /* routes file; NULL: the default place; "": none */
     fovea_allocator allocator; /* all NULL: aligned_alloc and free */
+    DLDevice device;           /* where tensors are: {kDLCPU, 0}, or {kDLCUDA, number} */
+    void *stream;              /* CUDA: a cudaStream_t of that device; NULL: one is made */
 } fovea_context_options;
 
 FOVEA_API void fovea_context_options_default(fovea_context_options *options);
@@ -84,6 +93,12 @@ FOVEA_API void fovea_context_options_default(fovea_context_options *options);
 FOVEA_API fovea_status fovea_context_create(const fovea_context_options *options,
                                             fovea_context **context);
 FOVEA_API void fovea_context_destroy(fovea_context *context);
+
+/* The stream on which a CUDA context's calls are ordered; NULL on the CPU. */
+FOVEA_API void *fovea_context_stream(const fovea_context *context);
+/* Waits for the calls of a CUDA context. What went wrong on the device shows here at the latest. On
+ * the CPU every call has ended when it returns. */
+FOVEA_API fovea_status fovea_synchronize(fovea_context *context);
 
 /* The sentence of the last call that failed on this context; "" if none did. */
 FOVEA_API const char *fovea_last_message(const fovea_context *context);

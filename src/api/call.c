@@ -13,6 +13,8 @@ static void list_declined(const fovea_context *context, const fovea_problem *pro
     for (int i = 0; i < fovea_implementation_count(problem->index) && used < size; i++) {
         char reason[160] = "";
         const fovea_implementation *candidate = fovea_implementation_at(problem->index, i);
+        bool cuda = problem->device.device_type == kDLCUDA;
+        if (fovea_implementation_is_cuda(candidate) != cuda) continue;
         if (fovea_implementation_serves(candidate, problem, reason, sizeof reason)) {
             bool wrong = fovea_routes_condemned(context->routes, problem->index, i);
             if (!candidate->only_by_name && !wrong) continue;
@@ -23,6 +25,28 @@ static void list_declined(const fovea_context *context, const fovea_problem *pro
         used += (size_t)snprintf(text + used, size - used, "%s%s: %s", used ? "\n" : "",
                                  candidate->name, reason);
     }
+}
+
+/* Tensors must be where the context is, and on a device really there. */
+static fovea_status check_device(fovea_context *context, const fovea_problem *problem) {
+    const fovea_device *device = &context->device;
+    DLDevice here = {device->cuda ? kDLCUDA : kDLCPU, device->number};
+    char theirs[32], ours[32];
+    if (!fovea_same_device(here, problem->device))
+        return fovea_fail(&context->message, FOVEA_INVALID_ARGUMENT,
+                          "%s is on %s; this context serves %s", problem->kernel->arguments[0].name,
+                          fovea_device_text(problem->device, theirs, sizeof theirs),
+                          fovea_device_text(here, ours, sizeof ours));
+    fovea_status status = FOVEA_OK;
+    if (!device->cuda) return status;
+    for (uint32_t rest = problem->present; rest && status == FOVEA_OK; rest &= rest - 1) {
+        int a = __builtin_ctz(rest);
+        if (problem->views[a].data)
+            status =
+                device->cuda->check_pointer(device->number, problem->views[a].data,
+                                            problem->kernel->arguments[a].name, &context->message);
+    }
+    return status;
 }
 
 static fovea_status none_serves(fovea_context *context, const fovea_problem *problem) {
@@ -60,22 +84,43 @@ static fovea_status explain(fovea_context *context, const fovea_problem *problem
     return choice->implementation ? FOVEA_OK : none_serves(context, problem);
 }
 
-static fovea_status run(fovea_context *context, const fovea_problem *problem,
-                        const fovea_implementation *implementation, fovea_run *state) {
-    *state = (fovea_run){.threads = context->threads};
+static fovea_status no_scratch(fovea_context *context, const char *name, size_t bytes) {
+    const fovea_device *device = &context->device;
+    if (device->cuda && device->cuda->capturing(device->stream))
+        return fovea_fail(&context->message, FOVEA_OUT_OF_MEMORY,
+                          "%s needs %zu bytes of scratch memory, which cannot be had while the "
+                          "stream is captured: make one call like it before",
+                          name, bytes);
+    return fovea_fail(&context->message, FOVEA_OUT_OF_MEMORY,
+                      "%s needs %zu bytes of scratch memory, which could not be had", name, bytes);
+}
+
+static fovea_status run_here(fovea_context *context, const fovea_problem *problem,
+                             const fovea_implementation *implementation, fovea_run *state) {
+    *state = (fovea_run){.threads = context->threads, .stream = context->device.stream};
     if (implementation->workspace)
         state->workspace_bytes = implementation->workspace(problem, context->threads);
     if (state->workspace_bytes) {
         state->workspace = fovea_workspace_reserve(&context->workspace, state->workspace_bytes);
         if (!state->workspace)
-            return fovea_fail(&context->message, FOVEA_OUT_OF_MEMORY,
-                              "%s needs %zu bytes of scratch memory, which could not be had",
-                              implementation->name, state->workspace_bytes);
+            return no_scratch(context, implementation->name, state->workspace_bytes);
     }
     fovea_status status = implementation->run(problem, state);
     if (status != FOVEA_OK)
         fovea_fail(&context->message, status, "%s failed: %s", implementation->name,
-                   fovea_status_text(status));
+                   state->reason ? state->reason : fovea_status_text(status));
+    return status;
+}
+
+static fovea_status run(fovea_context *context, const fovea_problem *problem,
+                        const fovea_implementation *implementation, fovea_run *state) {
+    const fovea_device *device = &context->device;
+    int previous;
+    if (!device->cuda) return run_here(context, problem, implementation, state);
+    fovea_status status = device->cuda->enter(device->number, &previous, &context->message);
+    if (status != FOVEA_OK) return status;
+    status = run_here(context, problem, implementation, state);
+    device->cuda->leave(device->number, previous);
     return status;
 }
 
@@ -110,6 +155,7 @@ fovea_status fovea_call_kernel(fovea_context *context, int kernel, const DLTenso
     uint64_t start = fovea_ticks();
     fovea_status status = fovea_problem_create(kernel, tensors, count_of_tensors, options, storage,
                                                &problem, &context->message);
+    if (status == FOVEA_OK) status = check_device(context, &problem);
     if (status == FOVEA_OK) status = choose(context, &problem, &chosen);
     if (status == FOVEA_OK) status = run(context, &problem, chosen, &state);
     if (status == FOVEA_OK)
@@ -170,6 +216,7 @@ fovea_status fovea_explain(fovea_context *context, const char *kernel, DLTensor 
     if (status == FOVEA_OK)
         status = fovea_problem_create(index, (const DLTensor *const *)tensors, count_of_tensors,
                                       options, storage, &problem, &context->message);
+    if (status == FOVEA_OK) status = check_device(context, &problem);
     if (status != FOVEA_OK) return status;
     list_declined(context, &problem, route->declined, sizeof route->declined);
     if ((status = explain(context, &problem, &choice)) != FOVEA_OK) return status;

@@ -7,8 +7,8 @@
 static _Thread_local fovea_message creation_message;
 
 void fovea_context_options_default(fovea_context_options *options) {
-    *options =
-        (fovea_context_options){.size = sizeof *options, .allocator = fovea_default_allocator()};
+    *options = (fovea_context_options){
+        .size = sizeof *options, .allocator = fovea_default_allocator(), .device = {kDLCPU, 0}};
 }
 
 static fovea_status check_options(const fovea_context_options *options) {
@@ -21,6 +21,13 @@ static fovea_status check_options(const fovea_context_options *options) {
         return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
                           "options.threads is %d; it lies between 0 (automatic) and 4096",
                           options->threads);
+    if (options->device.device_type != kDLCPU && options->device.device_type != kDLCUDA)
+        return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
+                          "options.device has type %d; the CPU (1) and CUDA (2) are served",
+                          (int)options->device.device_type);
+    if (options->stream && options->device.device_type == kDLCPU)
+        return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
+                          "options.stream is given, but options.device is the CPU");
     if (!options->allocator.allocate != !options->allocator.release)
         return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
                           "options.allocator has only one of allocate and release");
@@ -66,6 +73,14 @@ static fovea_status load_routes(fovea_context *context, const char *named) {
     return FOVEA_OK;
 }
 
+static fovea_status open_device(fovea_context *context, const fovea_context_options *options) {
+    if (options->device.device_type == kDLCPU) return FOVEA_OK;
+    fovea_status status =
+        fovea_device_open(&context->device, options->device, options->stream, &creation_message);
+    if (status == FOVEA_OK) context->workspace.allocator = fovea_device_allocator(&context->device);
+    return status;
+}
+
 fovea_status fovea_context_create(const fovea_context_options *options, fovea_context **context) {
     fovea_context_options defaults;
     creation_message.text[0] = 0;
@@ -91,7 +106,9 @@ fovea_status fovea_context_create(const fovea_context_options *options, fovea_co
         fovea_context_destroy(made);
         return fovea_fail(&creation_message, FOVEA_OUT_OF_MEMORY, "no memory for a context");
     }
-    if ((status = load_routes(made, options->routes)) != FOVEA_OK) {
+    status = open_device(made, options);
+    if (status == FOVEA_OK) status = load_routes(made, options->routes);
+    if (status != FOVEA_OK) {
         fovea_context_destroy(made);
         return status;
     }
@@ -109,6 +126,7 @@ void fovea_context_destroy(fovea_context *context) {
     if (!context) return;
     fovea_allocator allocator = context->allocator;
     fovea_workspace_release(&context->workspace);
+    fovea_device_close(&context->device);
     fovea_routes_release(context->routes);
     give(context, context->forced, (size_t)context->kernels * sizeof *context->forced);
     give(context, context->statistics, (size_t)context->kernels * sizeof *context->statistics);
@@ -117,6 +135,22 @@ void fovea_context_destroy(fovea_context *context) {
 
 const char *fovea_last_message(const fovea_context *context) {
     return context ? context->message.text : creation_message.text;
+}
+
+void *fovea_context_stream(const fovea_context *context) {
+    return context ? context->device.stream : NULL;
+}
+
+fovea_status fovea_synchronize(fovea_context *context) {
+    int previous;
+    if (!context) return FOVEA_INVALID_ARGUMENT;
+    const fovea_device *device = &context->device;
+    if (!device->cuda) return FOVEA_OK;
+    fovea_status status = device->cuda->enter(device->number, &previous, &context->message);
+    if (status != FOVEA_OK) return status;
+    status = device->cuda->synchronize(device->stream, &context->message);
+    device->cuda->leave(device->number, previous);
+    return status;
 }
 
 const char *fovea_routes_state(const fovea_context *context) {

@@ -2,6 +2,7 @@
 #ifndef FOVEA_API_CONTEXT_H
 #define FOVEA_API_CONTEXT_H
 
+#include "api/device.h"
 #include "router/choose.h"
 #include "runtime/clock.h"
 #include "runtime/memory.h"
@@ -10,7 +11,8 @@
 struct fovea_context {
     fovea_message message;
     fovea_allocator allocator;
-    fovea_workspace workspace;
+    fovea_workspace workspace; /* of the context's device */
+    fovea_device device;
     int threads;
     fovea_routes *routes; /* NULL: none */
     fovea_choice_cache choices;

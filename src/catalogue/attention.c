@@ -96,6 +96,7 @@ fovea_sequence fovea_attention_sequence(const fovea_attention_call *attention, i
     const fovea_problem *problem = attention->problem;
     fovea_sequence sequence = {
         .batch = batch, .query_count = attention->query_length, .key_count = attention->key_length};
+    if (!fovea_readable(problem)) return sequence;
     if (fovea_given(problem, FOVEA_ATTENTION_CU_SEQLENS_Q)) {
         sequence.query_start = read_integer(problem, FOVEA_ATTENTION_CU_SEQLENS_Q, batch);
         sequence.query_count =
@@ -271,6 +272,7 @@ static fovea_status check_offsets(fovea_problem *problem, int argument, int64_t 
     if (status != FOVEA_OK) return status;
     int64_t count = problem->views[argument].shape[0];
     if (count < 1) return wrong_shape(problem, argument, "it is [B+1], at least [1]", message);
+    if (!fovea_readable(problem)) return problem->extents[letter] = total, FOVEA_OK;
     int64_t previous = read_integer(problem, argument, 0), longest = 0;
     if (previous != 0)
         return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s starts with %lld, not 0", name,
@@ -304,8 +306,9 @@ static fovea_status check_sequences(fovea_problem *problem, fovea_message *messa
         if (status != FOVEA_OK) return status;
         batch_q = problem->views[FOVEA_ATTENTION_CU_SEQLENS_Q].shape[0] - 1;
         /* A row of no sequence would have no result. */
-        int64_t end = read_integer(problem, FOVEA_ATTENTION_CU_SEQLENS_Q, batch_q);
-        int64_t rows = problem->views[FOVEA_ATTENTION_Q].shape[0];
+        int64_t rows = problem->views[FOVEA_ATTENTION_Q].shape[0], end = rows;
+        if (fovea_readable(problem))
+            end = read_integer(problem, FOVEA_ATTENTION_CU_SEQLENS_Q, batch_q);
         if (end != rows)
             return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
                               "cu_seqlens_q ends with %lld; q has %lld rows", (long long)end,
@@ -339,7 +342,7 @@ static fovea_status check_pages(fovea_problem *problem, fovea_message *message) 
     if (!fovea_multiply(table->shape[1], size, &extents[LETTER_SK]))
         return wrong_shape(problem, FOVEA_ATTENTION_BLOCK_TABLE, "it counts too many keys",
                            message);
-    for (int64_t b = 0; b < batch; b++) {
+    for (int64_t b = 0; fovea_readable(problem) && b < batch; b++) {
         int64_t length = read_integer(problem, FOVEA_ATTENTION_SEQUSED_K, b);
         for (int64_t i = 0; i * size < length; i++) {
             int32_t page;
@@ -362,7 +365,7 @@ static fovea_status check_used(fovea_problem *problem, fovea_message *message) {
                            message);
     bool ragged = fovea_given(problem, FOVEA_ATTENTION_CU_SEQLENS_K);
     bool paged = fovea_given(problem, FOVEA_ATTENTION_BLOCK_TABLE);
-    for (int64_t b = 0; b < batch; b++) {
+    for (int64_t b = 0; fovea_readable(problem) && b < batch; b++) {
         int64_t used = read_integer(problem, FOVEA_ATTENTION_SEQUSED_K, b);
         int64_t room = problem->extents[LETTER_SK];
         if (ragged)
@@ -379,17 +382,23 @@ static fovea_status check_used(fovea_problem *problem, fovea_message *message) {
     return FOVEA_OK;
 }
 
-/* A tensor that broadcasts to [B, Hq, Sq, Sk]. */
+/* A tensor that broadcasts to [B, Hq, Sq, Sk]. Of packed sequences on a device only the rows of all
+ * are known: there Sq and Sk may be fewer, and what lies beyond them is not attended. */
 static fovea_status check_broadcast(const fovea_problem *problem, int argument,
                                     fovea_message *message) {
     const fovea_view *view = &problem->views[argument];
     const int64_t *extents = problem->extents;
     const int64_t full[4] = {extents[LETTER_B], extents[LETTER_HQ], extents[LETTER_SQ],
                              extents[LETTER_SK]};
+    const bool at_most[4] = {
+        false, false,
+        !fovea_readable(problem) && fovea_given(problem, FOVEA_ATTENTION_CU_SEQLENS_Q),
+        !fovea_readable(problem) && fovea_given(problem, FOVEA_ATTENTION_CU_SEQLENS_K)};
     bool fits = view->rank <= 4;
     for (int i = 0; fits && i < view->rank; i++) {
-        int64_t wanted = full[4 - view->rank + i];
-        fits = view->shape[i] == wanted || view->shape[i] == 1;
+        int axis = 4 - view->rank + i;
+        fits = view->shape[i] == full[axis] || view->shape[i] == 1 ||
+               (at_most[axis] && view->shape[i] < full[axis]);
     }
     char wanted[128];
     snprintf(wanted, sizeof wanted, "it broadcasts to [B, Hq, Sq, Sk] = [%lld, %lld, %lld, %lld]",

@@ -57,7 +57,8 @@ typedef struct fovea_sequence {
     int64_t batch, query_start, query_count, key_start, key_count;
 } fovea_sequence;
 
-/* The problem must have passed its checks. */
+/* The problem must have passed its checks. Of tensors on a device the contents are not known: there
+ * every sequence counts as having all rows, which bounds what it can be. */
 void fovea_attention_describe(const fovea_problem *problem, fovea_attention_call *attention);
 fovea_sequence fovea_attention_sequence(const fovea_attention_call *attention, int64_t batch);
 

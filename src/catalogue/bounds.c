@@ -33,6 +33,19 @@ void fovea_bound_correct(const fovea_problem *problem, int output, const double 
     for (int64_t i = 0; i < count; i++) bound[i] = factor * fovea_ulp(view->dtype, expected[i]);
 }
 
+/* 2^-119: where the exponential is subnormal it has lost its digits. */
+static double activation_bound(fovea_dtype dtype, double y, double ulps) {
+    if (is_half(dtype)) return 0.51 * fovea_ulp(dtype, y) + 0x1p-119;
+    return fmax(ulps * fovea_ulp(FOVEA_F32, y), 0x1p-119);
+}
+
+void fovea_bound_activation(const fovea_problem *problem, int output, const double *expected,
+                            double *bound) {
+    const fovea_view *view = &problem->views[output];
+    int64_t count = fovea_view_elements(view);
+    for (int64_t i = 0; i < count; i++) bound[i] = activation_bound(view->dtype, expected[i], 4);
+}
+
 void fovea_bound_gelu(const fovea_problem *problem, int output, const double *expected,
                       double *bound) {
     const fovea_view *view = &problem->views[output];
@@ -40,8 +53,7 @@ void fovea_bound_gelu(const fovea_problem *problem, int output, const double *ex
     for (int64_t i = 0; i < count; i++) {
         double x = fovea_view_read(&problem->views[0], i), y = expected[i];
         double ulps = x >= -1 || y == 0 ? 4 : 4 + 3 * log(x / y);
-        double in_f32 = fmax(ulps * fovea_ulp(FOVEA_F32, y), 0x1p-119);
-        bound[i] = is_half(view->dtype) ? 0.51 * fovea_ulp(view->dtype, y) + 0x1p-119 : in_f32;
+        bound[i] = activation_bound(view->dtype, y, ulps);
     }
 }
 

@@ -6,7 +6,8 @@
 
 fovea_bound_function fovea_bound_ulp;        /* factor ULP; halves 0.51 ULP of the output */
 fovea_bound_function fovea_bound_correct;    /* correctly rounded: 0.5 ULP */
-fovea_bound_function fovea_bound_gelu;       /* domain 3 */
+fovea_bound_function fovea_bound_activation; /* domain 3: 4 ULP or 2^-119 */
+fovea_bound_function fovea_bound_gelu;
 fovea_bound_function fovea_bound_sum;        /* R(n), domain 1 */
 fovea_bound_function fovea_bound_softmax;    /* domain 4 */
 fovea_bound_function fovea_bound_layer_norm; /* domain 5 */

@@ -398,9 +398,9 @@ static bool lay_out(fovea_layout layout, int rank, const int64_t *shape, int64_t
 }
 
 static fovea_dtype argument_dtype(const fovea_case *c, int argument) {
-    uint32_t set = case_kernel(c)->arguments[argument].dtypes;
+    uint32_t set = fovea_argument_dtypes(&case_kernel(c)->arguments[argument], c->dtype);
     if (c->dtypes[argument]) return (fovea_dtype)(c->dtypes[argument] - 1);
-    if (!set || set >> c->dtype & 1) return c->dtype;
+    if (set >> c->dtype & 1) return c->dtype;
     return (fovea_dtype)__builtin_ctz(set);
 }
 

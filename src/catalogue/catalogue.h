@@ -11,6 +11,9 @@ enum { FOVEA_ARGUMENTS_MAX = 20, FOVEA_PARAMETERS_MAX = 20, FOVEA_LETTERS_MAX = 
 typedef struct fovea_problem fovea_problem;
 typedef struct fovea_case fovea_case;
 
+/* In the set of an argument's dtypes: that of the call. */
+#define FOVEA_CALL (1u << 31)
+
 /* Functions that a row names. The generator of the public header has rows without their code. */
 #ifdef FOVEA_GENERATOR
     #define FOVEA_HOOK(function) NULL
@@ -38,13 +41,19 @@ typedef struct fovea_argument {
      * it names none. "" is a scalar. Rows with a shape function use the text for the manual only.
      */
     const char *shape;
-    uint32_t dtypes; /* what it may have; 0: the dtype of the call */
+    uint32_t dtypes; /* what it may have, FOVEA_CALL among them; 0: FOVEA_CALL alone */
     fovea_role role;
     bool optional; /* a field of the options struct rather than a positional argument */
     fovea_fill fill;
     double low, high;
     const char *meaning;
 } fovea_argument;
+
+/* The dtypes that an argument may have in a call of dtype `call`. */
+static inline uint32_t fovea_argument_dtypes(const fovea_argument *argument, fovea_dtype call) {
+    uint32_t set = argument->dtypes ? argument->dtypes : FOVEA_CALL;
+    return set & FOVEA_CALL ? (set & ~FOVEA_CALL) | 1u << call : set;
+}
 
 typedef enum fovea_parameter_kind {
     FOVEA_REAL,    /* double */
@@ -102,7 +111,9 @@ typedef struct fovea_kernel {
     uint32_t dtypes;
     fovea_argument arguments[FOVEA_ARGUMENTS_MAX]; /* ends at the first without a name */
     fovea_parameter parameters[FOVEA_PARAMETERS_MAX];
-    const char *operations; /* formulas over the letters and s, the size of the dtype in bytes */
+    /* Formulas over the letters, s, the size of the dtype of the call in bytes, and names of
+     * arguments, the size of theirs (0: not given). */
+    const char *operations;
     const char *bytes;
     const char *bench; /* extents of the benchmark case: "R=N/1024,C=1024"; N is given */
     /* Cases that routes are measured at, split by ";", for each dtype. NULL: `bench` at several N,

@@ -18,8 +18,7 @@ static const char *upper(const char *name, char *text) {
 }
 
 static void dtype_list(uint32_t set, char *text, size_t size) {
-    size_t used = 0;
-    text[0] = 0;
+    size_t used = (size_t)snprintf(text, size, "%s", set & FOVEA_CALL ? "t" : "");
     for (int i = 0; i < FOVEA_DTYPE_COUNT; i++)
         if (set >> i & 1)
             used += (size_t)snprintf(text + used, size - used, "%s%s", used ? ", " : "",

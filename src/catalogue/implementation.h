@@ -11,13 +11,15 @@ typedef struct fovea_run {
     void *workspace; /* of the size that it asked for, aligned to 64 bytes */
     size_t workspace_bytes;
     int64_t block_rows, block_keys; /* out: attention's block plan */
+    void *stream;       /* CUDA: what launches are ordered on; workspace is the device's */
+    const char *reason; /* out: what went wrong, in words; NULL: the status says it */
 } fovea_run;
 
 typedef struct fovea_implementation {
     const char *kernel;
     const char *name;  /* backend/tier/algorithm: "cpu/avx2/flash" */
     uint32_t dtypes;   /* of the call */
-    fovea_tier tier;   /* what the machine must have */
+    fovea_tier tier;   /* what the machine must have; of no meaning on a device */
     bool only_by_name; /* never chosen unless asked for: the reference, approximations */
     /* False if it does not serve the problem; then `reason` says why, in words. NULL: it serves all
      * problems of its dtypes. */
@@ -28,7 +30,12 @@ typedef struct fovea_implementation {
     /* Expected seconds without a measurement, given the measured or assumed rates of the machine
      * (FLOP/s and byte/s of one thread of the tier); NULL: operations and bytes of the row. */
     double (*cost)(const fovea_problem *problem, int threads, double flops, double bandwidth);
+    DLDeviceType device; /* where its tensors are: kDLCUDA; 0: the CPU */
 } fovea_implementation;
+
+static inline bool fovea_implementation_is_cuda(const fovea_implementation *i) {
+    return i->device == kDLCUDA;
+}
 
 /* The parts of a name. */
 static inline const char *fovea_implementation_algorithm(const fovea_implementation *i) {

@@ -90,36 +90,39 @@ static fovea_status check_parameters(const fovea_problem *problem, fovea_message
 
 /* ---- Dtypes --------------------------------------------------------------------------------- */
 
+/* The dtype of the call is that of the first argument that has no other choice. */
+static fovea_status find_dtype(fovea_problem *problem, int arguments, fovea_message *message) {
+    const fovea_kernel *kernel = problem->kernel;
+    char text[96];
+    for (int a = 0; a < arguments; a++) {
+        if (!fovea_given(problem, a) || kernel->arguments[a].dtypes) continue;
+        problem->dtype = problem->views[a].dtype;
+        if (kernel->dtypes >> problem->dtype & 1) return FOVEA_OK;
+        return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s is %s; %s takes %s",
+                          kernel->arguments[a].name, fovea_dtype_name(problem->dtype), kernel->name,
+                          dtype_set_text(kernel->dtypes, text, sizeof text));
+    }
+    return FOVEA_OK;
+}
+
 static fovea_status check_dtypes(fovea_problem *problem, int arguments, fovea_message *message) {
     const fovea_kernel *kernel = problem->kernel;
     char text[96];
-    bool known = false;
-    for (int a = 0; a < arguments; a++) {
+    fovea_status status = find_dtype(problem, arguments, message);
+    for (int a = 0; a < arguments && status == FOVEA_OK; a++) {
         const fovea_argument *argument = &kernel->arguments[a];
-        const fovea_view *view = &problem->views[a];
-        if (!fovea_given(problem, a)) continue;
-        if (argument->dtypes) {
-            if (!(argument->dtypes >> view->dtype & 1))
-                return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s is %s; it may be %s",
-                                  argument->name, fovea_dtype_name(view->dtype),
-                                  dtype_set_text(argument->dtypes, text, sizeof text));
-            continue;
-        }
-        if (!known) {
-            if (!(kernel->dtypes >> view->dtype & 1))
-                return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s is %s; %s takes %s",
-                                  argument->name, fovea_dtype_name(view->dtype), kernel->name,
-                                  dtype_set_text(kernel->dtypes, text, sizeof text));
-            problem->dtype = view->dtype;
-            known = true;
-        } else if (view->dtype != problem->dtype) {
+        fovea_dtype dtype = problem->views[a].dtype;
+        uint32_t allowed = fovea_argument_dtypes(argument, problem->dtype);
+        if (!fovea_given(problem, a) || allowed >> dtype & 1) continue;
+        if (!argument->dtypes)
             return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
                               "%s is %s, %s is %s; they must agree", argument->name,
-                              fovea_dtype_name(view->dtype), kernel->arguments[0].name,
+                              fovea_dtype_name(dtype), kernel->arguments[0].name,
                               fovea_dtype_name(problem->dtype));
-        }
+        return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s is %s; it may be %s", argument->name,
+                          fovea_dtype_name(dtype), dtype_set_text(allowed, text, sizeof text));
     }
-    return FOVEA_OK;
+    return status;
 }
 
 /* ---- Shapes --------------------------------------------------------------------------------- */
@@ -266,6 +269,21 @@ static fovea_status check_overlap(const fovea_problem *problem, int arguments,
 
 /* ---- The whole ------------------------------------------------------------------------------ */
 
+/* The first tensor says where the problem is. */
+static fovea_status take_device(fovea_problem *problem, int argument, const DLTensor *tensor,
+                                fovea_message *message) {
+    char here[32], there[32];
+    DLDevice device = fovea_device_of(tensor);
+    if (problem->present == 0) problem->device = device;
+    if (fovea_same_device(device, problem->device)) return FOVEA_OK;
+    const fovea_argument *arguments = problem->kernel->arguments;
+    return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
+                      "%s is on %s, %s is on %s; all must be on one", arguments[argument].name,
+                      fovea_device_text(device, here, sizeof here),
+                      arguments[__builtin_ctz(problem->present)].name,
+                      fovea_device_text(problem->device, there, sizeof there));
+}
+
 static fovea_status take_tensors(fovea_problem *problem, int arguments,
                                  const DLTensor *const *tensors, size_t count,
                                  fovea_message *message) {
@@ -285,6 +303,7 @@ static fovea_status take_tensors(fovea_problem *problem, int arguments,
         }
         fovea_status status =
             fovea_view_from_tensor(tensor, argument->name, &problem->views[a], message);
+        if (status == FOVEA_OK) status = take_device(problem, a, tensor, message);
         if (status != FOVEA_OK) return status;
         problem->present |= 1u << a;
     }
@@ -300,6 +319,7 @@ fovea_status fovea_problem_create(int kernel, const DLTensor *const *tensors, si
     problem->kernel = fovea_catalogue_kernel(kernel);
     problem->index = kernel;
     problem->present = 0;
+    problem->device = (DLDevice){kDLCPU, 0};
     int arguments = fovea_kernel_arguments(problem->kernel);
     fovea_status status = complete_options(kernel, options, storage, &problem->options, message);
     if (status == FOVEA_OK) status = take_tensors(problem, arguments, tensors, count, message);
@@ -331,7 +351,11 @@ static double lookup_extent(const char *name, const void *user) {
     const fovea_problem *problem = user;
     if (strcmp(name, "s") == 0) return (double)fovea_dtype_size(problem->dtype);
     int letter = fovea_kernel_letter(problem->index, name);
-    return letter < 0 ? NAN : (double)problem->extents[letter];
+    if (letter >= 0) return (double)problem->extents[letter];
+    int argument = fovea_kernel_argument(problem->kernel, name);
+    if (argument < 0) return NAN;
+    const fovea_view *view = &problem->views[argument];
+    return fovea_given(problem, argument) ? (double)fovea_dtype_size(view->dtype) : 0;
 }
 
 double fovea_problem_operations(const fovea_problem *problem) {

@@ -9,6 +9,7 @@ struct fovea_problem {
     const fovea_kernel *kernel;
     int index;           /* of the kernel in the catalogue */
     fovea_dtype dtype;   /* of the call: what arguments without dtypes of their own have */
+    DLDevice device;     /* where all tensors are: the CPU or a CUDA device */
     uint32_t present;    /* bit a: argument a is given */
     const void *options; /* the kernel's options struct, complete; never NULL */
     int64_t extents[FOVEA_LETTERS_MAX]; /* by letter; a group's is its product */
@@ -21,6 +22,11 @@ struct fovea_problem {
 fovea_status fovea_problem_create(int kernel, const DLTensor *const *tensors, size_t count,
                                   const void *options, void *storage, fovea_problem *problem,
                                   fovea_message *message);
+
+/* Whether the contents of the tensors can be read here: lengths and tables are checked then. */
+static inline bool fovea_readable(const fovea_problem *problem) {
+    return problem->device.device_type == kDLCPU;
+}
 
 static inline bool fovea_given(const fovea_problem *problem, int argument) {
     return problem->present >> argument & 1;

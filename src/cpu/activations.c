@@ -1,36 +1,55 @@
-/* Domain 3, activations. */
+/* Domain 3, activations. Where x goes to -inf the factor beside it goes to 0 faster: x is held at
+ * -104, where e^x is 0, so that the product is 0 and not NaN. Limits come first in vf_min and
+ * vf_max, so that NaN passes. */
 #include "cpu/map.h"
 #include "cpu/simd/simd_math.h"
 
-static const float no_constants[2] = {0, 0};
-
-FOVEA_INLINE vf gelu(vf x, vf unused, float p, float q) {
-    (void)unused, (void)p, (void)q;
-    return vf_gelu(x);
-}
-FOVEA_INLINE vf gelu_tanh(vf x, vf unused, float p, float q) {
-    (void)unused, (void)p, (void)q;
-    return vf_gelu_tanh(x);
+FOVEA_INLINE vf silu(vf x) {
+    vf a = vf_max(vf_set1(-104), x);
+    return vf_div(a, vf_add(vf_exp(vf_neg(a)), vf_set1(1)));
 }
 
-MAP(gelu_f32, gelu, false, FOVEA_F32, FOVEA_F32)
-MAP(gelu_f16, gelu, false, FOVEA_F16, FOVEA_F16)
-MAP(gelu_bf16, gelu, false, FOVEA_BF16, FOVEA_BF16)
-MAP(gelu_tanh_f32, gelu_tanh, false, FOVEA_F32, FOVEA_F32)
-MAP(gelu_tanh_f16, gelu_tanh, false, FOVEA_F16, FOVEA_F16)
-MAP(gelu_tanh_bf16, gelu_tanh, false, FOVEA_BF16, FOVEA_BF16)
+/* tanh(ln(1 + e)) = e (e + 2) / (e (e + 2) + 2) with e = e^x; beyond 20 that is 1 in f32. */
+FOVEA_INLINE vf mish(vf x) {
+    vf a = vf_max(vf_set1(-104), x);
+    vf e = vf_exp(vf_min(vf_set1(20), a));
+    vf n = vf_mul(e, vf_add(e, vf_set1(2)));
+    return vf_mul(a, vf_div(n, vf_add(n, vf_set1(2))));
+}
+
+MAP_KERNEL(map_relu, 1, 8, vf_max(vf_set1(0), a))
+MAP_KERNEL(map_silu, 1, 24, silu(a))
+MAP_KERNEL(map_mish, 1, 24, mish(a))
+
+MAP_FLOATS(leaky_relu, 1, vf_select(vf_gt(a, vf_set1(0)), a, vf_mul(vf_set1(p), a)))
+MAP_FLOATS(elu, 1, vf_select(vf_gt(a, vf_set1(0)), a, vf_mul(vf_set1(p), vf_expm1(a))))
+MAP_FLOATS(gelu, 1, vf_gelu(a))
+MAP_FLOATS(gelu_tanh, 1, vf_gelu_tanh(a))
+
+static fovea_status map_leaky_relu(const fovea_problem *problem, fovea_run *run) {
+    const fovea_map_leaky_relu_options *options = problem->options;
+    const float slope[2] = {(float)options->slope, 0};
+    return map_call(problem, run, leaky_relu_by_dtype[problem->dtype], 1, slope, 8);
+}
+
+static fovea_status map_elu(const fovea_problem *problem, fovea_run *run) {
+    const fovea_map_elu_options *options = problem->options;
+    const float alpha[2] = {(float)options->alpha, 0};
+    return map_call(problem, run, elu_by_dtype[problem->dtype], 1, alpha, 24);
+}
 
 static fovea_status map_gelu(const fovea_problem *problem, fovea_run *run) {
-    static map_function *const functions[2][FOVEA_DTYPE_COUNT] = {
-        [FOVEA_MAP_GELU_APPROXIMATE_NONE] =
-            {[FOVEA_F32] = gelu_f32, [FOVEA_F16] = gelu_f16, [FOVEA_BF16] = gelu_bf16},
-        [FOVEA_MAP_GELU_APPROXIMATE_TANH] = {[FOVEA_F32] = gelu_tanh_f32,
-                                             [FOVEA_F16] = gelu_tanh_f16,
-                                             [FOVEA_BF16] = gelu_tanh_bf16}};
     const fovea_map_gelu_options *options = problem->options;
-    return map_call(problem, run, functions[options->approximate][problem->dtype], 1, no_constants,
-                    32);
+    const float none[2] = {0, 0};
+    bool by_tanh = options->approximate == FOVEA_MAP_GELU_APPROXIMATE_TANH;
+    return map_call(problem, run, (by_tanh ? gelu_tanh_by_dtype : gelu_by_dtype)[problem->dtype], 1,
+                    none, 32);
 }
 
-const fovea_implementation FOVEA_TIERED(fovea_cpu_activations)[] = {
-    {"map_gelu", FOVEA_CPU_NAME("direct"), FOVEA_FLOATS, FOVEA_TIER_HERE, .run = map_gelu}, {0}};
+const fovea_implementation FOVEA_TIERED(fovea_cpu_activations)[] = {MAP_ENTRY(map_relu),
+                                                                    MAP_ENTRY(map_leaky_relu),
+                                                                    MAP_ENTRY(map_elu),
+                                                                    MAP_ENTRY(map_gelu),
+                                                                    MAP_ENTRY(map_silu),
+                                                                    MAP_ENTRY(map_mish),
+                                                                    {0}};

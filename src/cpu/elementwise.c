@@ -1,41 +1,60 @@
 /* Domain 2, elementwise. */
 #include "cpu/map.h"
+#include "cpu/simd/simd_math.h"
 
-static const float no_constants[2] = {0, 0};
-
-FOVEA_INLINE vf add(vf a, vf b, float p, float q) {
-    (void)p, (void)q;
-    return vf_add(a, b);
+/* vf_fma of the scalar tier goes through double and may round twice. */
+FOVEA_INLINE vf fused(vf a, vf b, vf c) {
+#ifdef FOVEA_TIER_SCALAR
+    return fmaf(a, b, c);
+#else
+    return vf_fma(a, b, c);
+#endif
 }
+
+MAP_KERNEL(map_exp, 1, 16, vf_exp(a))
+MAP_KERNEL(map_log, 1, 20, vf_log(a))
+MAP_KERNEL(map_sigmoid, 1, 24, vf_sigmoid(a))
+MAP_KERNEL(map_tanh, 1, 24, vf_tanh(a))
+/* The limit comes first, so that NaN passes. */
+MAP_KERNEL(map_softplus, 1, 40, vf_add(vf_max(vf_set1(0), a), vf_log1p(vf_exp(vf_neg(vf_abs(a))))))
+MAP_KERNEL(map_abs, 1, 8, vf_abs(a))
+MAP_KERNEL(map_add, 2, 12, vf_add(a, b))
+MAP_KERNEL(map_mul, 2, 12, vf_mul(a, b))
+MAP_KERNEL(map_div, 2, 12, vf_div(a, b))
+MAP_KERNEL(map_fma, 3, 16, fused(a, b, c))
 
 /* The order of the arguments lets a NaN of x through, and makes a NaN bound no bound. */
-FOVEA_INLINE vf clamp(vf x, vf unused, float lo, float hi) {
-    (void)unused;
-    return vf_min(vf_set1(hi), vf_max(vf_set1(lo), x));
-}
-
-MAP(add_f32, add, true, FOVEA_F32, FOVEA_F32)
-MAP(add_f16, add, true, FOVEA_F16, FOVEA_F16)
-MAP(add_bf16, add, true, FOVEA_BF16, FOVEA_BF16)
-MAP(clamp_f32, clamp, false, FOVEA_F32, FOVEA_F32)
-MAP(clamp_f16, clamp, false, FOVEA_F16, FOVEA_F16)
-MAP(clamp_bf16, clamp, false, FOVEA_BF16, FOVEA_BF16)
-
-static fovea_status map_add(const fovea_problem *problem, fovea_run *run) {
-    static map_function *const by_dtype[] = {
-        [FOVEA_F32] = add_f32, [FOVEA_F16] = add_f16, [FOVEA_BF16] = add_bf16};
-    return map_call(problem, run, by_dtype[problem->dtype], 2, no_constants, 12);
-}
+MAP_FLOATS(clamp, 1, vf_min(vf_set1(q), vf_max(vf_set1(p), a)))
 
 static fovea_status map_clamp(const fovea_problem *problem, fovea_run *run) {
-    static map_function *const by_dtype[] = {
-        [FOVEA_F32] = clamp_f32, [FOVEA_F16] = clamp_f16, [FOVEA_BF16] = clamp_bf16};
     const fovea_map_clamp_options *options = problem->options;
     const float bounds[2] = {(float)options->lo, (float)options->hi};
-    return map_call(problem, run, by_dtype[problem->dtype], 1, bounds, 8);
+    return map_call(problem, run, clamp_by_dtype[problem->dtype], 1, bounds, 8);
 }
 
-const fovea_implementation FOVEA_TIERED(fovea_cpu_elementwise)[] = {
-    {"map_add", FOVEA_CPU_NAME("direct"), FOVEA_FLOATS, FOVEA_TIER_HERE, .run = map_add},
-    {"map_clamp", FOVEA_CPU_NAME("direct"), FOVEA_FLOATS, FOVEA_TIER_HERE, .run = map_clamp},
-    {0}};
+MAP_FLOATS(compare, 2, vf_select(vf_gt(a, b), vf_set1(1), vf_set1(0)))
+MAP(compare_f32_u8, compare_operation, 2, FOVEA_F32, FOVEA_U8)
+MAP(compare_f16_u8, compare_operation, 2, FOVEA_F16, FOVEA_U8)
+MAP(compare_bf16_u8, compare_operation, 2, FOVEA_BF16, FOVEA_U8)
+
+static fovea_status map_compare(const fovea_problem *problem, fovea_run *run) {
+    static map_function *const to_u8[] = {
+        [FOVEA_F32] = compare_f32_u8, [FOVEA_F16] = compare_f16_u8, [FOVEA_BF16] = compare_bf16_u8};
+    const float none[2] = {0, 0};
+    bool bytes = problem->views[2].dtype == FOVEA_U8;
+    return map_call(problem, run, (bytes ? to_u8 : compare_by_dtype)[problem->dtype], 2, none, 12);
+}
+
+const fovea_implementation FOVEA_TIERED(fovea_cpu_elementwise)[] = {MAP_ENTRY(map_exp),
+                                                                    MAP_ENTRY(map_log),
+                                                                    MAP_ENTRY(map_sigmoid),
+                                                                    MAP_ENTRY(map_tanh),
+                                                                    MAP_ENTRY(map_softplus),
+                                                                    MAP_ENTRY(map_clamp),
+                                                                    MAP_ENTRY(map_abs),
+                                                                    MAP_ENTRY(map_add),
+                                                                    MAP_ENTRY(map_mul),
+                                                                    MAP_ENTRY(map_div),
+                                                                    MAP_ENTRY(map_compare),
+                                                                    MAP_ENTRY(map_fma),
+                                                                    {0}};

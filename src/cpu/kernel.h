@@ -23,7 +23,7 @@
 /* For functions whose arguments are meant as constants: a dtype, an operation. */
 #define FOVEA_INLINE static inline __attribute__((always_inline))
 
-/* Elements i, i+1, ... of an array of f32, f16 or bf16. */
+/* Elements i, i+1, ... of an array of f32, f16 or bf16; u8 may be stored. */
 FOVEA_INLINE vf vf_load_as(fovea_dtype dtype, const void *p, int64_t i) {
     if (dtype == FOVEA_F16) return vf_load_f16((const uint16_t *)p + i);
     if (dtype == FOVEA_BF16) return vf_load_bf16((const uint16_t *)p + i);
@@ -39,6 +39,8 @@ FOVEA_INLINE void vf_store_as(fovea_dtype dtype, void *p, int64_t i, vf x) {
         vf_store_f16((uint16_t *)p + i, x);
     else if (dtype == FOVEA_BF16)
         vf_store_bf16((uint16_t *)p + i, x);
+    else if (dtype == FOVEA_U8)
+        vi_store_u8_n((uint8_t *)p + i, vi_truncate_vf(x), VF_WIDTH);
     else
         vf_store((float *)p + i, x);
 }
@@ -47,6 +49,8 @@ FOVEA_INLINE void vf_store_n_as(fovea_dtype dtype, void *p, int64_t i, vf x, int
         vf_store_f16_n((uint16_t *)p + i, x, (size_t)n);
     else if (dtype == FOVEA_BF16)
         vf_store_bf16_n((uint16_t *)p + i, x, (size_t)n);
+    else if (dtype == FOVEA_U8)
+        vi_store_u8_n((uint8_t *)p + i, vi_truncate_vf(x), (size_t)n);
     else
         vf_store_n((float *)p + i, x, (size_t)n);
 }

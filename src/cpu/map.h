@@ -1,5 +1,5 @@
-/* Elementwise kernels: y = f(a) or y = f(a, b) over tensors of any strides. The operation and the
- * dtypes are constants of an inlined loop; the walk over memory is shared by all.
+/* Elementwise kernels: y = f(a), f(a, b) or f(a, b, c) over tensors of any strides. The operation
+ * and the dtypes are constants of an inlined loop; the walk over memory is shared by all.
  *
  * The dimensions are put in the order of y's memory and merged, so that tensors of one layout,
  * whatever it is, are one contiguous array. What remains is cut in tiles of rows and columns of the
@@ -15,68 +15,93 @@
 #include "cpu/kernel.h"
 #include "cpu/threads.h"
 
-/* One contiguous run; b is unused by operations of one input. */
-typedef void map_function(const float constants[2], const void *a, const void *b, void *y,
-                          int64_t n, bool stream);
+enum { MAP_INPUTS = 3, MAP_OPERANDS = 1 + MAP_INPUTS, MAP_BLOCK = 1024, MAP_PIECE = 16384 };
 
-/* An operation: a, b and the two constants of the call. */
-typedef vf map_operation(vf a, vf b, float p, float q);
+/* One contiguous run of each input and of y. */
+typedef void map_function(const float constants[2], char *const inputs[], void *y, int64_t n,
+                          bool stream);
 
-FOVEA_INLINE vf map_item(map_operation *operation, bool binary, fovea_dtype in, const void *a,
-                         const void *b, int64_t i, float p, float q) {
-    vf x = vf_load_as(in, a, i);
-    return operation(x, binary ? vf_load_as(in, b, i) : x, p, q);
-}
+/* An operation: as many of a, b, c as it has inputs, and the two constants of the call. */
+typedef vf map_operation(vf a, vf b, vf c, float p, float q);
 
-FOVEA_INLINE void map_items_n(map_operation *operation, bool binary, fovea_dtype in,
-                              fovea_dtype out, const void *a, const void *b, void *y, int64_t i,
-                              int64_t n, float p, float q) {
-    vf x = vf_load_n_as(in, a, i, n);
-    vf_store_n_as(out, y, i, operation(x, binary ? vf_load_n_as(in, b, i, n) : x, p, q), n);
+FOVEA_INLINE vf map_item(map_operation *operation, int inputs, fovea_dtype in, char *const from[],
+                         int64_t i, int64_t n, float p, float q) {
+    vf x[MAP_INPUTS];
+    VF_UNROLLED for (int k = 0; k < MAP_INPUTS; k++) {
+        if (k >= inputs) /* the operation does not look at it */
+            x[k] = x[0];
+        else
+            x[k] = n == VF_WIDTH ? vf_load_as(in, from[k], i) : vf_load_n_as(in, from[k], i, n);
+    }
+    return operation(x[0], x[1], x[2], p, q);
 }
 
 /* The loop of every elementwise kernel. Four vectors are in flight: light operations wait for
  * loads. */
-FOVEA_INLINE void map_run(map_operation *operation, bool binary, fovea_dtype in, fovea_dtype out,
-                          const float constants[2], const void *a, const void *b, void *y,
-                          int64_t n, bool stream) {
+FOVEA_INLINE void map_run(map_operation *operation, int inputs, fovea_dtype in, fovea_dtype out,
+                          const float constants[2], char *const x[], void *y, int64_t n,
+                          bool stream) {
     enum { W = VF_WIDTH };
     const float p = constants[0], q = constants[1];
+    char *from[MAP_INPUTS] = {x[0], inputs > 1 ? x[1] : NULL, inputs > 2 ? x[2] : NULL};
     int64_t i = 0;
-#define ITEM(place) map_item(operation, binary, in, a, b, place, p, q)
+#define ITEM(place, count) map_item(operation, inputs, in, from, place, count, p, q)
     if (stream && n >= 8 * W) {
-        for (int64_t head = elements_to_alignment(out, y); i < head; i += smaller(W, head - i))
-            map_items_n(operation, binary, in, out, a, b, y, i, smaller(W, head - i), p, q);
+        for (int64_t head = elements_to_alignment(out, y); i < head;) {
+            int64_t count = smaller(W, head - i);
+            vf_store_n_as(out, y, i, ITEM(i, count), count);
+            i += count;
+        }
         for (; i + 4 * W <= n; i += 4 * W) {
-            vf s = ITEM(i), t = ITEM(i + W), u = ITEM(i + 2 * W), v = ITEM(i + 3 * W);
+            vf s = ITEM(i, W), t = ITEM(i + W, W), u = ITEM(i + 2 * W, W), v = ITEM(i + 3 * W, W);
             vf_stream_as(out, y, i, s), vf_stream_as(out, y, i + W, t);
             vf_stream_as(out, y, i + 2 * W, u), vf_stream_as(out, y, i + 3 * W, v);
         }
     }
     for (; i + 4 * W <= n; i += 4 * W) {
-        vf s = ITEM(i), t = ITEM(i + W), u = ITEM(i + 2 * W), v = ITEM(i + 3 * W);
+        vf s = ITEM(i, W), t = ITEM(i + W, W), u = ITEM(i + 2 * W, W), v = ITEM(i + 3 * W, W);
         vf_store_as(out, y, i, s), vf_store_as(out, y, i + W, t);
         vf_store_as(out, y, i + 2 * W, u), vf_store_as(out, y, i + 3 * W, v);
     }
-    for (; i + W <= n; i += W) vf_store_as(out, y, i, ITEM(i));
-    if (i < n) map_items_n(operation, binary, in, out, a, b, y, i, n - i, p, q);
+    for (; i + W <= n; i += W) vf_store_as(out, y, i, ITEM(i, W));
+    if (i < n) vf_store_n_as(out, y, i, ITEM(i, n - i), n - i);
 #undef ITEM
 }
 
-/* Instantiates a map_function: name, operation, whether it has two inputs, dtypes. */
-#define MAP(name, operation, binary, in, out)                                                      \
-    static void name(const float constants[2], const void *a, const void *b, void *y, int64_t n,   \
-                     bool stream) {                                                                \
-        map_run(operation, binary, in, out, constants, a, b, y, n, stream);                        \
+/* Instantiates a map_function: name, operation, how many inputs it has, dtypes. */
+#define MAP(name, operation, inputs, in, out)                                                      \
+    static void name(const float constants[2], char *const x[], void *y, int64_t n, bool stream) { \
+        map_run(operation, inputs, in, out, constants, x, y, n, stream);                           \
     }
 
-enum { MAP_OPERANDS = 3, MAP_BLOCK = 1024, MAP_PIECE = 16384 };
+/* name_operation, from an expression in a, b, c, p and q, and name_by_dtype, its functions for f32,
+ * f16 and bf16. */
+#define MAP_FLOATS(name, inputs, expression)                                                       \
+    FOVEA_INLINE vf name##_operation(vf a, vf b, vf c, float p, float q) {                         \
+        (void)a, (void)b, (void)c, (void)p, (void)q;                                               \
+        return expression;                                                                         \
+    }                                                                                              \
+    MAP(name##_f32, name##_operation, inputs, FOVEA_F32, FOVEA_F32)                                \
+    MAP(name##_f16, name##_operation, inputs, FOVEA_F16, FOVEA_F16)                                \
+    MAP(name##_bf16, name##_operation, inputs, FOVEA_BF16, FOVEA_BF16)                             \
+    static map_function *const name##_by_dtype[] = {                                               \
+        [FOVEA_F32] = name##_f32, [FOVEA_F16] = name##_f16, [FOVEA_BF16] = name##_bf16};
+
+/* A whole kernel without parameters; `cost` as in map_call. MAP_ENTRY is its row of the table. */
+#define MAP_KERNEL(name, inputs, cost, expression)                                                 \
+    MAP_FLOATS(name, inputs, expression)                                                           \
+    static fovea_status name(const fovea_problem *problem, fovea_run *run) {                       \
+        const float none[2] = {0, 0};                                                              \
+        return map_call(problem, run, name##_by_dtype[problem->dtype], inputs, none, cost);        \
+    }
+#define MAP_ENTRY(name)                                                                            \
+    { #name, FOVEA_CPU_NAME("direct"), FOVEA_FLOATS, FOVEA_TIER_HERE, .run = name }
 
 typedef struct map_plan {
     map_function *function;
     float constants[2];
     int operands;                   /* y and its inputs */
-    fovea_view views[MAP_OPERANDS]; /* y, a, b in the order of y's memory */
+    fovea_view views[MAP_OPERANDS]; /* y and the inputs in the order of y's memory */
     bool direct[MAP_OPERANDS];      /* columns are contiguous */
     bool stream;
     int64_t rows, columns; /* of the two innermost dimensions */
@@ -163,21 +188,24 @@ static void map_tile(map_plan *plan) {
     }
 MAP_COPY(uint32_t)
 MAP_COPY(uint16_t)
+MAP_COPY(uint8_t)
 
 /* Gathers the tile of a view into a buffer, or scatters it from there. */
 static void map_move(const fovea_view *view, void *tile, void *buffer, int64_t rows,
                      int64_t columns, bool gather) {
     int64_t row = view->rank > 1 ? view->stride[view->rank - 2] : 0;
     int64_t column = view->stride[view->rank - 1];
-    bool wide = fovea_dtype_size(view->dtype) == 4;
-    if (wide && gather)
-        map_copy_uint32_t(buffer, columns, 1, tile, row, column, rows, columns);
-    else if (wide)
-        map_copy_uint32_t(tile, row, column, buffer, columns, 1, rows, columns);
-    else if (gather)
-        map_copy_uint16_t(buffer, columns, 1, tile, row, column, rows, columns);
+    void *to = gather ? buffer : tile;
+    const void *from = gather ? tile : buffer;
+    int64_t to_row = gather ? columns : row, from_row = gather ? row : columns;
+    int64_t to_column = gather ? 1 : column, from_column = gather ? column : 1;
+    size_t size = fovea_dtype_size(view->dtype);
+    if (size == 4)
+        map_copy_uint32_t(to, to_row, to_column, from, from_row, from_column, rows, columns);
+    else if (size == 2)
+        map_copy_uint16_t(to, to_row, to_column, from, from_row, from_column, rows, columns);
     else
-        map_copy_uint16_t(tile, row, column, buffer, columns, 1, rows, columns);
+        map_copy_uint8_t(to, to_row, to_column, from, from_row, from_column, rows, columns);
 }
 
 /* The first element of a tile in each operand. */
@@ -220,11 +248,11 @@ static void map_one_tile(const map_plan *plan, int64_t number) {
         if (k > 0) map_move(view, at[k], buffers[k], rows, columns, true);
         at[k] = buffers[k];
     }
-    int last = plan->operands - 1; /* b; a again where there is one input */
-    if (packed) plan->function(plan->constants, at[1], at[last], at[0], rows * columns, false);
-    for (int64_t r = 0; r < rows && !packed; r++)
-        plan->function(plan->constants, at[1] + r * step[1], at[last] + r * step[last],
-                       at[0] + r * step[0], columns, plan->stream && plan->direct[0]);
+    if (packed) plan->function(plan->constants, at + 1, at[0], rows * columns, false);
+    for (int64_t r = 0; r < rows && !packed; r++) {
+        plan->function(plan->constants, at + 1, at[0], columns, plan->stream && plan->direct[0]);
+        for (int k = 0; k < plan->operands; k++) at[k] += step[k];
+    }
     if (!plan->direct[0]) map_move(&plan->views[0], y, buffers[0], rows, columns, false);
 }
 
@@ -237,8 +265,9 @@ static void map_tiles(const void *task, int64_t begin, int64_t end, int thread) 
 
 /* Runs a call whose row lists the inputs first and then the output. `cost`: the time of an element
  * in bytes of memory traffic (at least what it moves). */
-static fovea_status map_call(const fovea_problem *problem, fovea_run *run, map_function *function,
-                             int inputs, const float constants[2], int64_t cost) {
+static inline fovea_status map_call(const fovea_problem *problem, fovea_run *run,
+                                    map_function *function, int inputs, const float constants[2],
+                                    int64_t cost) {
     map_plan plan = {.function = function, .operands = inputs + 1};
     memcpy(plan.constants, constants, sizeof plan.constants);
     int allowed = run->threads;
@@ -252,7 +281,8 @@ static fovea_status map_call(const fovea_problem *problem, fovea_run *run, map_f
     map_collapse(&plan);
     map_tile(&plan);
     run->threads = fovea_useful_threads(plan.tiles, elements * cost, allowed);
-    plan.stream = fovea_worth_streaming(bytes, run->threads);
+    plan.stream =
+        fovea_dtype_size(plan.views[0].dtype) > 1 && fovea_worth_streaming(bytes, run->threads);
     fovea_share(plan.tiles, run->threads, map_tiles, &plan);
     return FOVEA_OK;
 }

@@ -1,20 +1,19 @@
 /* Domain 17, quantization: conversions to narrower types. */
 #include "cpu/map.h"
 
-static const float no_constants[2] = {0, 0};
-
 /* The store rounds. */
-FOVEA_INLINE vf identity(vf x, vf unused, float p, float q) {
-    (void)unused, (void)p, (void)q;
-    return x;
+FOVEA_INLINE vf identity(vf a, vf b, vf c, float p, float q) {
+    (void)b, (void)c, (void)p, (void)q;
+    return a;
 }
 
-MAP(to_f16, identity, false, FOVEA_F32, FOVEA_F16)
-MAP(to_bf16, identity, false, FOVEA_F32, FOVEA_BF16)
+MAP(to_f16, identity, 1, FOVEA_F32, FOVEA_F16)
+MAP(to_bf16, identity, 1, FOVEA_F32, FOVEA_BF16)
 
 static fovea_status quantize_f32_to_f16(const fovea_problem *problem, fovea_run *run) {
+    const float none[2] = {0, 0};
     bool half = problem->views[1].dtype == FOVEA_F16;
-    return map_call(problem, run, half ? to_f16 : to_bf16, 1, no_constants, 6);
+    return map_call(problem, run, half ? to_f16 : to_bf16, 1, none, 6);
 }
 
 const fovea_implementation FOVEA_TIERED(fovea_cpu_quantization)[] = {

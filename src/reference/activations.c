@@ -15,15 +15,31 @@ static double gelu_tanh(double x) {
     return x / (1 + exp(-2 * z));
 }
 
-static bool map_gelu(const fovea_problem *problem, double *const outputs[]) {
-    const fovea_map_gelu_options *options = problem->options;
-    bool by_tanh = options->approximate == FOVEA_MAP_GELU_APPROXIMATE_TANH;
-    int64_t count = fovea_view_elements(&problem->views[1]);
-    for (int64_t i = 0; i < count; i++) {
-        double x = fovea_view_read(&problem->views[0], i);
-        outputs[1][i] = by_tanh ? gelu_tanh(x) : gelu(x);
+/* A kernel y = f(x), with its parameters as the compute dtype has them. */
+#define ACTIVATION(name, parameter, expression)                                                    \
+    static bool name(const fovea_problem *problem, double *const outputs[]) {                      \
+        const fovea_##name##_options *options = problem->options;                                  \
+        double p = fovea_round_to(fovea_compute_dtype(problem->dtype), parameter);                 \
+        int64_t count = fovea_view_elements(&problem->views[1]);                                   \
+        for (int64_t i = 0; i < count; i++) {                                                      \
+            double x = fovea_view_read(&problem->views[0], i);                                     \
+            outputs[1][i] = expression;                                                            \
+        }                                                                                          \
+        return (void)p, (void)options, true;                                                       \
     }
-    return true;
-}
 
-const fovea_reference fovea_references_activations[] = {{"map_gelu", map_gelu}, {0}};
+ACTIVATION(map_relu, 0, isnan(x) ? x : fmax(x, 0))
+ACTIVATION(map_leaky_relu, options->slope, x > 0 ? x : p * x)
+ACTIVATION(map_elu, options->alpha, x > 0 ? x : p * expm1(x))
+ACTIVATION(map_gelu, 0,
+           options->approximate == FOVEA_MAP_GELU_APPROXIMATE_TANH ? gelu_tanh(x) : gelu(x))
+ACTIVATION(map_silu, 0, x == -INFINITY ? 0 : x / (1 + exp(-x)))
+ACTIVATION(map_mish, 0, x == -INFINITY ? 0 : x * tanh(fmax(x, 0) + log1p(exp(-fabs(x)))))
+
+const fovea_reference fovea_references_activations[] = {{"map_relu", map_relu},
+                                                        {"map_leaky_relu", map_leaky_relu},
+                                                        {"map_elu", map_elu},
+                                                        {"map_gelu", map_gelu},
+                                                        {"map_silu", map_silu},
+                                                        {"map_mish", map_mish},
+                                                        {0}};

@@ -13,6 +13,10 @@ static const fovea_rate assumed[FOVEA_TIER_COUNT] = {[FOVEA_TIER_SCALAR] = {4e9,
                                                      [FOVEA_TIER_AMX] = {120e9, 11e9, false},
                                                      [FOVEA_TIER_NEON] = {35e9, 10e9, false}};
 
+/* A device's order of magnitude: its implementations are compared among themselves only, and of equal
+ * ones the first in the backend's table is taken. */
+static const fovea_rate assumed_device = {2e14, 2e12, false};
+
 fovea_rate fovea_tier_rate(const fovea_routes *routes, fovea_tier tier) {
     fovea_rate rate = assumed[tier];
     if (!routes) return rate;
@@ -27,11 +31,14 @@ double fovea_expected_seconds(const fovea_implementation *implementation,
                               const fovea_problem *problem, const fovea_routes *routes,
                               int threads) {
     /* A call, the start of a team, and each thread of it; memory feeds about three cores. */
-    const double call = 100e-9, team = 2e-6, thread = 300e-9, feeding_cores = 3;
+    const double call = 100e-9, team = 2e-6, thread = 300e-9, feeding_cores = 3, launch = 3e-6;
     fovea_rate rate = fovea_tier_rate(routes, implementation->tier);
+    if (fovea_implementation_is_cuda(implementation)) rate = assumed_device;
     if (implementation->cost)
         return implementation->cost(problem, threads, rate.flops, rate.bandwidth);
     double operations = fovea_problem_operations(problem), bytes = fovea_problem_bytes(problem);
+    if (fovea_implementation_is_cuda(implementation))
+        return launch + fmax(operations / rate.flops, bytes / rate.bandwidth);
     double alone = call + fmax(operations / rate.flops, bytes / rate.bandwidth);
     double together = call + team + thread * threads +
                       fmax(operations / (rate.flops * threads),

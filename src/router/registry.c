@@ -2,6 +2,7 @@
 #include "router/registry.h"
 
 #include "cpu/tables.h"
+#include "cuda/load.h"
 #include "reference/reference.h"
 
 #include <pthread.h>
@@ -32,8 +33,12 @@ static fovea_status run_reference(const fovea_problem *problem, fovea_run *run) 
 }
 
 static void gather(void) {
+    static const fovea_implementation *const no_tables[] = {NULL};
     const fovea_implementation *const *backend = fovea_cpu_tables;
     for (; *backend; backend++)
+        for (const fovea_implementation *row = *backend; row->kernel; row++) add(row);
+    const fovea_cuda_backend *cuda = fovea_cuda_get();
+    for (backend = cuda ? cuda->tables : no_tables; *backend; backend++)
         for (const fovea_implementation *row = *backend; row->kernel; row++) add(row);
     for (int k = 0; k < fovea_catalogue_count(); k++) {
         references[k] = (fovea_implementation){.kernel = fovea_catalogue_kernel(k)->name,
@@ -72,7 +77,15 @@ bool fovea_implementation_register(const fovea_implementation *implementation) {
 
 bool fovea_implementation_serves(const fovea_implementation *implementation,
                                  const fovea_problem *problem, char *reason, size_t size) {
-    if (!fovea_has_tier(implementation->tier)) {
+    char place[32];
+    bool cuda = fovea_implementation_is_cuda(implementation);
+    if (cuda != (problem->device.device_type == kDLCUDA)) {
+        snprintf(reason, size, "it takes tensors on %s, these are on %s",
+                 cuda ? "a CUDA device" : "the CPU",
+                 fovea_device_text(problem->device, place, sizeof place));
+        return false;
+    }
+    if (!cuda && !fovea_has_tier(implementation->tier)) {
         snprintf(reason, size, "this machine does not have %s (or FOVEA_TIER caps it)",
                  fovea_tier_name(implementation->tier));
         return false;

@@ -3,6 +3,19 @@
 
 #include <stdio.h>
 
+DLDevice fovea_device_of(const DLTensor *tensor) {
+    if (tensor->device.device_type == kDLCUDA) return tensor->device;
+    return (DLDevice){kDLCPU, 0};
+}
+
+const char *fovea_device_text(DLDevice device, char *text, size_t size) {
+    if (device.device_type == kDLCUDA)
+        snprintf(text, size, "CUDA device %d", (int)device.device_id);
+    else
+        snprintf(text, size, "the CPU");
+    return text;
+}
+
 /* The byte offsets of the lowest and one past the highest element, or false on overflow. */
 static bool byte_range(const fovea_view *view, int64_t *low, int64_t *high) {
     int64_t size = (int64_t)fovea_dtype_size(view->dtype);
@@ -73,10 +86,11 @@ static fovea_status check_addresses(const DLTensor *tensor, const char *name, fo
 fovea_status fovea_view_from_tensor(const DLTensor *tensor, const char *name, fovea_view *view,
                                     fovea_message *message) {
     if (!tensor) return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s is NULL", name);
-    if (tensor->device.device_type != kDLCPU && tensor->device.device_type != kDLCUDAHost)
+    DLDeviceType device = tensor->device.device_type;
+    if (device != kDLCPU && device != kDLCUDAHost && device != kDLCUDA)
         return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
-                          "%s is on device type %d; this context serves the CPU (1)", name,
-                          (int)tensor->device.device_type);
+                          "%s is on device type %d; the CPU (1) and CUDA (2) are served", name,
+                          (int)device);
     if (!fovea_dtype_from_dlpack(tensor->dtype, &view->dtype))
         return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
                           "%s has an unknown dtype: code %d, %d bits, %d lanes", name,

@@ -15,6 +15,15 @@ typedef struct fovea_view {
     int64_t stride[FOVEA_RANK_MAX]; /* in elements, may be 0 or negative */
 } fovea_view;
 
+/* Where the tensor's memory is: pinned memory of the host is the CPU's. */
+DLDevice fovea_device_of(const DLTensor *tensor);
+static inline bool fovea_same_device(DLDevice a, DLDevice b) {
+    return a.device_type == b.device_type &&
+           (a.device_type == kDLCPU || a.device_id == b.device_id);
+}
+/* "the CPU", "CUDA device 1" */
+const char *fovea_device_text(DLDevice device, char *text, size_t size);
+
 /* Checks a tensor (device, dtype, rank, extents, that every address fits) and describes it. */
 fovea_status fovea_view_from_tensor(const DLTensor *tensor, const char *name, fovea_view *view,
                                     fovea_message *message);

@@ -13,6 +13,7 @@ except ImportError:
 
 DTYPES = {"f32": np.float32, "f16": np.float16, "bf16": bfloat16}
 EPSILON = {"f64": 2.0**-52, "f32": 2.0**-23, "f16": 2.0**-10, "bf16": 2.0**-7}
+LARGEST = {"f64": np.inf, "f32": 2.0**128, "f16": 65520.0, "bf16": 2.0**128}  # and above: inf
 SMALLEST = {"f64": 0.0, "f32": 2.0**-149, "f16": 2.0**-24, "bf16": 2.0**-133}
 NONE, TOP_LEFT, BOTTOM_RIGHT = range(3)
 BSHD = 1
@@ -47,6 +48,7 @@ def assert_rounded(actual, expected, dtype, slack=1e-12):
     with np.errstate(invalid="ignore"):
         same = (actual == expected) | (np.abs(actual - expected) <= allowed)
     same |= np.isnan(actual) & np.isnan(expected)
+    same |= (actual == np.sign(expected) * np.inf) & (np.abs(expected) >= LARGEST[dtype])
     assert same.all(), f"{actual[~same][:5]} is not {expected[~same][:5]}"
 
 
@@ -73,11 +75,54 @@ def test_map_clamp(library, dtype):
     assert_rounded(y, np.clip(wide(x), *map(float, bounds)), dtype)
 
 
-def test_map_add(library, dtype):
+def elementwise(name, formula, **options):
+    """A test of y = formula(inputs), which is in doubles and takes the parameters by name."""
+    def test(library, dtype):
+        count = formula.__code__.co_argcount - len(options)
+        inputs = [np.concatenate([3 * normal((300,), dtype, k), np.roll(SPECIAL, k).astype(DTYPES[dtype])])
+                  for k in range(count)]
+        y = np.empty_like(inputs[0])
+        library.call(name, *inputs, y, **options)
+        rounded = {key: float(np.float32(value)) for key, value in options.items()}
+        with np.errstate(all="ignore"):
+            assert_rounded(y, formula(*map(wide, inputs), **rounded), dtype)
+    return test
+
+
+def softplus(x):
+    return np.logaddexp(x, 0)
+
+
+def at_limit(x, y):
+    """-inf times a factor that is 0 there."""
+    return np.where(np.isneginf(x), 0, y)
+
+
+test_map_exp = elementwise("map_exp", lambda x: np.exp(x))
+test_map_log = elementwise("map_log", lambda x: np.log(x))
+test_map_sigmoid = elementwise("map_sigmoid", lambda x: 1 / (1 + np.exp(-x)))
+test_map_tanh = elementwise("map_tanh", lambda x: np.tanh(x))
+test_map_softplus = elementwise("map_softplus", softplus)
+test_map_abs = elementwise("map_abs", lambda x: np.abs(x))
+test_map_add = elementwise("map_add", lambda a, b: a + b)
+test_map_mul = elementwise("map_mul", lambda a, b: a * b)
+test_map_div = elementwise("map_div", lambda a, b: a / b)
+test_map_compare = elementwise("map_compare", lambda a, b: a > b)
+test_map_fma = elementwise("map_fma", lambda a, b, c: a * b + c)
+test_map_relu = elementwise("map_relu", lambda x: np.maximum(x, 0))
+test_map_leaky_relu = elementwise("map_leaky_relu", lambda x, slope: np.where(x > 0, x, slope * x),
+                                  slope=0.3)
+test_map_elu = elementwise("map_elu", lambda x, alpha: np.where(x > 0, x, alpha * np.expm1(x)),
+                           alpha=0.7)
+test_map_silu = elementwise("map_silu", lambda x: at_limit(x, x / (1 + np.exp(-x))))
+test_map_mish = elementwise("map_mish", lambda x: at_limit(x, x * np.tanh(softplus(x))))
+
+
+def test_map_compare_to_bytes(library, dtype):
     a, b = normal((4, 50), dtype, 1), normal((4, 50), dtype, 2)
-    y = np.empty_like(a)
-    library.call("map_add", a, b, y)
-    assert_rounded(y, wide(a) + wide(b), dtype)
+    y = np.empty(a.shape, np.uint8)
+    library.call("map_compare", a, b, y)
+    assert (y == (wide(a) > wide(b))).all()
 
 
 @pytest.mark.parametrize("approximate", [0, 1])

@@ -95,7 +95,7 @@ static void attention_refuses_wrong_memory(void **state) {
     REFUSED(run(&c), "q has no data (NULL)");
     ATTENTION(d);
     d.k.device.device_type = kDLCUDA;
-    REFUSED(run(&d), "k is on device type 2; this context serves the CPU (1)");
+    REFUSED(run(&d), "k is on CUDA device 0, q is on the CPU; all must be on one");
     ATTENTION(e);
     e.out.data = memory[0];
     REFUSED(run(&e), "out overlaps q in memory");

@@ -62,8 +62,8 @@ static void refuses_what_is_no_tensor(void **state) {
 static void refuses_other_devices_and_dtypes(void **state) {
     (void)state;
     DLTensor tensor = TENSOR(data, FOVEA_F32, 2);
-    tensor.device.device_type = kDLCUDA;
-    assert_refused(tensor, "x is on device type 2; this context serves the CPU (1)");
+    tensor.device.device_type = kDLMetal;
+    assert_refused(tensor, "x is on device type 8; the CPU (1) and CUDA (2) are served");
     tensor = TENSOR(data, FOVEA_F32, 2);
     tensor.dtype = (DLDataType){kDLFloat, 32, 4};
     assert_refused(tensor, "x has an unknown dtype: code 2, 32 bits, 4 lanes");

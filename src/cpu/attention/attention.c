@@ -9,6 +9,7 @@
  */
 #include "cpu/attention/attention_tile.h"
 #include "cpu/attention/merge.h"
+#include "cpu/simd/philox.h"
 
 #include "catalogue/case.h"
 #include "catalogue/implementation.h"
@@ -188,23 +189,29 @@ static int cut_segments(const tile *t, int64_t key, int64_t keys,
     return count;
 }
 
+/* Zero where an element is dropped: lanes are rows, the four words of a counter are four keys. */
 static void drop_elements(const tile_context *at, const tile *t, float *p, int64_t key,
                           int64_t keys) {
     const fovea_attention_call *call = at->call;
     const fovea_attention_options *options = call->options;
-    const uint32_t seed[2] = {(uint32_t)options->seed, (uint32_t)((uint64_t)options->seed >> 32)};
-    float keep = (float)(1 - options->dropout);
-    for (int64_t r = 0; r < t->rows; r++) {
-        int64_t head = at->sequence.batch * call->query_heads + t->head[r];
-        uint32_t counter[4] = {0, (uint32_t)t->query[r], (uint32_t)head,
-                               (uint32_t)options->dropout_offset};
-        uint32_t words[4];
-        for (int64_t j = 0; j < keys; j++) {
-            if (j == 0 || (key + j) % 4 == 0) {
-                counter[0] = (uint32_t)((key + j) / 4);
-                fovea_philox(counter, seed, words);
+    const vi_philox_keys seed = vi_philox_begin((uint64_t)options->seed);
+    const vi limit = vi_philox_limit((float)(1 - options->dropout));
+    const vi base = vi_set1((int32_t)(at->sequence.batch * call->query_heads));
+    for (int v = 0; v < t->vectors; v++, p += VF_WIDTH) {
+        vi counter[4] = {vi_set1(0), vi_load(t->query + v * VF_WIDTH),
+                         vi_add(vi_load(t->head + v * VF_WIDTH), base),
+                         vi_set1((int32_t)options->dropout_offset)};
+        for (int64_t j = key / 4 * 4; j < key + keys; j += 4) {
+            vi words[4];
+            counter[0] = vi_set1((int32_t)(j / 4));
+            vi_philox(counter, &seed, words);
+            VF_UNROLLED for (int w = 0; w < 4; w++) {
+                int64_t row = j + w - key;
+                if (row < 0 || row >= keys) continue;
+                float *place = p + row * TILE_ROWS;
+                vm dropped = vi_philox_at_least(words[w], limit);
+                vf_store(place, vf_select(dropped, vf_set1(0), vf_load(place)));
             }
-            if ((float)(words[(key + j) % 4] >> 8) * 0x1p-24f >= keep) p[j * TILE_ROWS + r] = 0;
         }
     }
 }

@@ -26,9 +26,9 @@
  * Masks     vm_and or xor not, vm_any vm_all, vm_first(n): the first n lanes, vm_bits(m): bit i is
  *           lane i.
  * Layout    vf_transpose(x): the square of VF_WIDTH vectors x[], in place. vi_load_u8_n(p, n): n
- *           bytes, widened.
- * Integers  vi_set1 iota add sub mul and or xor min max, vi_shl shr(logical) sar(arithmetic) by a
- *           literal, vi_eq gt lt, vi_select.
+ *           bytes, widened; vi_store_u8_n(p, x, n): the low bytes.
+ * Integers  vi_set1 iota add sub mul and or xor xor3 min max, vi_mul_high (of the unsigned product),
+ *           vi_shl shr(logical) sar(arithmetic) by a literal, vi_eq gt lt, vi_select.
  * Converts  vi_from_vf (nearest even; out of range is unspecified), vi_truncate_vf, vf_from_vi;
  *           bits kept: vf_as_vi, vi_as_vf.
  * Doubles   vd: VD_WIDTH doubles; vd_set1 add load load_n store reduce_add.

@@ -160,8 +160,18 @@ static inline void vi_store_n(int32_t *p, vi x, size_t n) {
 }
 static inline vi vi_load_u8_n(const uint8_t *p, size_t n) {
     uint8_t lanes[8] = {0};
+    if (n == 8) return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
     for (size_t i = 0; i < n; ++i) lanes[i] = p[i];
     return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)lanes));
+}
+static inline void vi_store_u8_n(uint8_t *p, vi x, size_t n) {
+    const __m256i low = _mm256_set1_epi32(0x0c080400);
+    __m256i bytes = _mm256_shuffle_epi8(x, low); /* four in each half */
+    __m128i eight =
+        _mm_unpacklo_epi32(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1));
+    uint8_t lanes[8];
+    _mm_storel_epi64((__m128i *)(n == 8 ? p : lanes), eight);
+    for (size_t i = 0; n < 8 && i < n; ++i) p[i] = lanes[i];
 }
 /* Pairs, then quads within the halves, then the halves. */
 VF_INLINE void vf_transpose(vf x[8]) {
@@ -186,6 +196,12 @@ VF_INLINE void vf_transpose(vf x[8]) {
 static inline vi vi_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
 static inline vi vi_sub(vi a, vi b) { return _mm256_sub_epi32(a, b); }
 static inline vi vi_mul(vi a, vi b) { return _mm256_mullo_epi32(a, b); }
+static inline vi vi_mul_high(vi a, vi b) {
+    vi even = _mm256_mul_epu32(a, b);
+    vi odd = _mm256_mul_epu32(_mm256_srli_epi64(a, 32), _mm256_srli_epi64(b, 32));
+    return _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
+}
+static inline vi vi_xor3(vi a, vi b, vi c) { return _mm256_xor_si256(_mm256_xor_si256(a, b), c); }
 static inline vi vi_and(vi a, vi b) { return _mm256_and_si256(a, b); }
 static inline vi vi_or(vi a, vi b) { return _mm256_or_si256(a, b); }
 static inline vi vi_xor(vi a, vi b) { return _mm256_xor_si256(a, b); }

@@ -150,6 +150,9 @@ static inline void vi_store_n(int32_t *p, vi x, size_t n) {
 static inline vi vi_load_u8_n(const uint8_t *p, size_t n) {
     return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(vm_first(n), p));
 }
+static inline void vi_store_u8_n(uint8_t *p, vi x, size_t n) {
+    _mm_mask_storeu_epi8(p, vm_first(n), _mm512_cvtepi32_epi8(x));
+}
 /* Pairs and quads within the 128-bit quarters, then the quarters, 4 x 4. */
 VF_INLINE void vf_transpose(vf x[16]) {
     vf y[16];
@@ -179,6 +182,12 @@ VF_INLINE void vf_transpose(vf x[16]) {
 static inline vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
 static inline vi vi_sub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
 static inline vi vi_mul(vi a, vi b) { return _mm512_mullo_epi32(a, b); }
+static inline vi vi_mul_high(vi a, vi b) {
+    vi even = _mm512_mul_epu32(a, b);
+    vi odd = _mm512_mul_epu32(_mm512_srli_epi64(a, 32), _mm512_srli_epi64(b, 32));
+    return _mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(even, 32), odd);
+}
+static inline vi vi_xor3(vi a, vi b, vi c) { return _mm512_ternarylogic_epi32(a, b, c, 0x96); }
 static inline vi vi_and(vi a, vi b) { return _mm512_and_si512(a, b); }
 static inline vi vi_or(vi a, vi b) { return _mm512_or_si512(a, b); }
 static inline vi vi_xor(vi a, vi b) { return _mm512_xor_si512(a, b); }

@@ -155,6 +155,11 @@ static inline vi vi_load_u8_n(const uint8_t *p, size_t n) {
     for (size_t i = 0; i < n; ++i) lanes[i] = p[i];
     return vld1q_s32(lanes);
 }
+static inline void vi_store_u8_n(uint8_t *p, vi x, size_t n) {
+    int32_t lanes[4];
+    vst1q_s32(lanes, x);
+    for (size_t i = 0; i < n; ++i) p[i] = (uint8_t)lanes[i];
+}
 VF_INLINE void vf_transpose(vf x[4]) {
     float32x4x2_t a = vtrnq_f32(x[0], x[1]), b = vtrnq_f32(x[2], x[3]);
     x[0] = vcombine_f32(vget_low_f32(a.val[0]), vget_low_f32(b.val[0]));
@@ -166,6 +171,13 @@ VF_INLINE void vf_transpose(vf x[4]) {
 static inline vi vi_add(vi a, vi b) { return vaddq_s32(a, b); }
 static inline vi vi_sub(vi a, vi b) { return vsubq_s32(a, b); }
 static inline vi vi_mul(vi a, vi b) { return vmulq_s32(a, b); }
+static inline vi vi_mul_high(vi a, vi b) {
+    uint32x4_t x = vreinterpretq_u32_s32(a), y = vreinterpretq_u32_s32(b);
+    uint64x2_t low = vmull_u32(vget_low_u32(x), vget_low_u32(y)), high = vmull_high_u32(x, y);
+    return vreinterpretq_s32_u32(
+        vuzp2q_u32(vreinterpretq_u32_u64(low), vreinterpretq_u32_u64(high)));
+}
+static inline vi vi_xor3(vi a, vi b, vi c) { return veorq_s32(veorq_s32(a, b), c); }
 static inline vi vi_and(vi a, vi b) { return vandq_s32(a, b); }
 static inline vi vi_or(vi a, vi b) { return vorrq_s32(a, b); }
 static inline vi vi_xor(vi a, vi b) { return veorq_s32(a, b); }

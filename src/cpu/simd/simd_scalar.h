@@ -148,11 +148,18 @@ static inline void vi_store_n(int32_t *p, vi x, size_t n) {
     if (n) *p = x;
 }
 static inline vi vi_load_u8_n(const uint8_t *p, size_t n) { return n ? *p : 0; }
+static inline void vi_store_u8_n(uint8_t *p, vi x, size_t n) {
+    if (n) *p = (uint8_t)x;
+}
 VF_INLINE void vf_transpose(vf x[1]) { (void)x; }
 
 static inline vi vi_add(vi a, vi b) { return (vi)((uint32_t)a + (uint32_t)b); }
 static inline vi vi_sub(vi a, vi b) { return (vi)((uint32_t)a - (uint32_t)b); }
 static inline vi vi_mul(vi a, vi b) { return (vi)((uint32_t)a * (uint32_t)b); }
+static inline vi vi_mul_high(vi a, vi b) {
+    return (vi)(uint32_t)((uint64_t)(uint32_t)a * (uint32_t)b >> 32);
+}
+static inline vi vi_xor3(vi a, vi b, vi c) { return a ^ b ^ c; }
 static inline vi vi_and(vi a, vi b) { return a & b; }
 static inline vi vi_or(vi a, vi b) { return a | b; }
 static inline vi vi_xor(vi a, vi b) { return a ^ b; }

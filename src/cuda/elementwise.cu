@@ -1,0 +1,55 @@
+/* Domain 2, elementwise. CUDA's own functions are within the bounds: expf and tanhf 1 to 2 ULP, logf 1. */
+#include "cuda/map.cuh"
+
+MAP_KERNEL(map_exp, 1, expf(a))
+MAP_KERNEL(map_log, 1, logf(a))
+MAP_KERNEL(map_sigmoid, 1, 1 / (1 + expf(-a)))
+MAP_KERNEL(map_tanh, 1, tanhf(a))
+MAP_KERNEL(map_softplus, 1, (a < 0 ? 0.0f : a) + log1pf(expf(-fabsf(a))))
+MAP_KERNEL(map_abs, 1, fabsf(a))
+MAP_KERNEL(map_add, 2, a + b)
+MAP_KERNEL(map_mul, 2, a *b)
+MAP_KERNEL(map_div, 2, a / b)
+MAP_KERNEL(map_fma, 3, fmaf(a, b, c))
+
+/* Comparisons let a NaN of x through, and make a NaN bound no bound. */
+static __device__ __forceinline__ float clamp(float x, float low, float high) {
+    x = x < low ? low : x;
+    return x > high ? high : x;
+}
+
+MAP_FUNCTION(clamp, clamp(a, k.p, k.q))
+
+static fovea_status map_clamp(const fovea_problem *problem, fovea_run *run) {
+    const fovea_map_clamp_options *options = (const fovea_map_clamp_options *)problem->options;
+    return map_floats<1, clamp_function>(problem, run, {(float)options->lo, (float)options->hi});
+}
+
+MAP_FUNCTION(compare, a > b ? 1.0f : 0.0f)
+
+static fovea_status map_compare(const fovea_problem *problem, fovea_run *run) {
+    if (problem->views[2].dtype != FOVEA_U8)
+        return map_floats<2, compare_function>(problem, run, {0, 0});
+    switch (problem->dtype) {
+    case FOVEA_F16:
+        return map_run<__half, uint8_t, 2, compare_function>(problem, run, {0, 0});
+    case FOVEA_BF16:
+        return map_run<__nv_bfloat16, uint8_t, 2, compare_function>(problem, run, {0, 0});
+    default:
+        return map_run<float, uint8_t, 2, compare_function>(problem, run, {0, 0});
+    }
+}
+
+extern "C" const fovea_implementation fovea_cuda_elementwise[] = {MAP_ENTRY(map_exp),
+                                                                  MAP_ENTRY(map_log),
+                                                                  MAP_ENTRY(map_sigmoid),
+                                                                  MAP_ENTRY(map_tanh),
+                                                                  MAP_ENTRY(map_softplus),
+                                                                  MAP_ENTRY(map_clamp),
+                                                                  MAP_ENTRY(map_abs),
+                                                                  MAP_ENTRY(map_add),
+                                                                  MAP_ENTRY(map_mul),
+                                                                  MAP_ENTRY(map_div),
+                                                                  MAP_ENTRY(map_compare),
+                                                                  MAP_ENTRY(map_fma),
+                                                                  {}};
