@@ -1,5 +1,6 @@
-// Checks and times shapes of the Hopper attention kernel by themselves, beside a plain f64 computation on the device.
-#include "../../src/cuda/attention/hopper_launch.cuh"
+/* Checks and times shapes of the Hopper attention kernel by themselves, beside a plain f64
+ * computation on the device. */
+#include "cuda/attention/hopper_launch.cuh"
 
 #include <algorithm>
 #include <cmath>
@@ -12,13 +13,13 @@
 
 using namespace fovea::hopper;
 
-#define CUDA(call)                                                                                               \
-    do {                                                                                                         \
-        cudaError_t error_ = (call);                                                                             \
-        if (error_ != cudaSuccess) {                                                                             \
-            printf("%s:%d %s\n", __FILE__, __LINE__, cudaGetErrorString(error_));                                \
-            exit(2);                                                                                             \
-        }                                                                                                        \
+#define CUDA(call)                                                                                 \
+    do {                                                                                           \
+        cudaError_t error_ = (call);                                                               \
+        if (error_ != cudaSuccess) {                                                               \
+            printf("%s:%d %s\n", __FILE__, __LINE__, cudaGetErrorString(error_));                  \
+            exit(2);                                                                               \
+        }                                                                                          \
     } while (0)
 
 using launcher = cudaError_t (*)(const attention_call &, int, cudaStream_t);
@@ -28,35 +29,43 @@ struct variant {
     bool half;
     launcher launch;
 };
-#define V(D, N, groups, stages, qstages, turns, cluster, poly, trust)                                                   \
-    {#D "x" #N " g" #groups " s" #stages " q" #qstages " t" #turns " c" #cluster " p" #poly " r" #trust, D, false,           \
-     launch_attention<attention_shape<__nv_bfloat16, D, N, groups, stages, qstages, turns, cluster, poly, trust>>}
-#define H(D, N, groups, stages, qstages, turns, cluster, poly, trust)                                                   \
-    {"f16 " #D "x" #N " g" #groups " s" #stages " q" #qstages " t" #turns " c" #cluster " p" #poly " r" #trust, D, true,     \
-     launch_attention<attention_shape<__half, D, N, groups, stages, qstages, turns, cluster, poly, trust>>}
+#define V(D, N, groups, stages, qstages, turns, trust)                                             \
+    {                                                                                              \
+        #D "x" #N " g" #groups " s" #stages " q" #qstages " t" #turns " r" #trust, D, false,       \
+            launch_attention < attention_shape < __nv_bfloat16, D, N, groups, stages, qstages,     \
+            turns, trust>>                                                                         \
+    }
+#define H(D, N, groups, stages, qstages, turns, trust)                                             \
+    {                                                                                              \
+        "f16 " #D "x" #N " g" #groups " s" #stages " q" #qstages " t" #turns " r" #trust, D, true, \
+            launch_attention<attention_shape<__half, D, N, groups, stages, qstages, turns, trust>> \
+    }
 static const variant variants[] = {
 #ifdef QUICK
-    V(128, 128, 2, 2, 2, 1, 1, 0, 0),
+    V(128, 128, 2, 2, 2, 1, 0),
 #else
-#include VARIANTS
+    #include VARIANTS
 #endif
 };
 
 __global__ void fill(uint16_t *to, size_t n, uint64_t seed, bool half, float amplitude) {
-    for (size_t i = blockIdx.x * size_t(blockDim.x) + threadIdx.x; i < n; i += size_t(gridDim.x) * blockDim.x) {
+    for (size_t i = blockIdx.x * size_t(blockDim.x) + threadIdx.x; i < n;
+         i += size_t(gridDim.x) * blockDim.x) {
         uint64_t x = seed + i * 0x9e3779b97f4a7c15ull;
         x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ull;
         x = (x ^ x >> 27) * 0x94d049bb133111ebull;
         x ^= x >> 31;
         float u = ((x >> 40) + 0.5f) / 16777216.0f, w = (x & 0xffffff) / 16777216.0f;
         float g = sqrtf(-2 * logf(u)) * cospif(2 * w) * amplitude;
-        to[i] = half ? __half_as_ushort(__float2half(g)) : __bfloat16_as_ushort(__float2bfloat16(g));
+        to[i] =
+            half ? __half_as_ushort(__float2half(g)) : __bfloat16_as_ushort(__float2bfloat16(g));
     }
 }
 __device__ double widen(uint16_t x, bool half) {
-    return half ? double(__half2float(__ushort_as_half(x))) : double(__bfloat162float(__ushort_as_bfloat16(x)));
+    return half ? double(__half2float(__ushort_as_half(x)))
+                : double(__bfloat162float(__ushort_as_bfloat16(x)));
 }
-// A block a row.
+/* A block a row. */
 __global__ void reference(attention_call c, bool half, double *out, double *lse) {
     extern __shared__ double scores[];
     __shared__ double part[128];
@@ -68,8 +77,9 @@ __global__ void reference(attention_call c, bool half, double *out, double *lse)
     double top = -INFINITY;
     for (int j = begin + threadIdx.x; j < end; j += 128) {
         double s = 0;
-        for (int d = 0; d < c.head_size; d++) s += widen(q[d], half) * widen(k[j * c.k.row + d], half);
-        scores[j] = s * c.scale;
+        for (int d = 0; d < c.head_size; d++)
+            s += widen(q[d], half) * widen(k[j * c.k.row + d], half);
+        scores[j] = s * c.scale_log2 * 0.693147180559945309;
         top = fmax(top, scores[j]);
     }
     part[threadIdx.x] = top;
@@ -77,7 +87,8 @@ __global__ void reference(attention_call c, bool half, double *out, double *lse)
     for (int t = 0; t < 128; t++) top = fmax(top, part[t]);
     __syncthreads();
     double sum = 0;
-    for (int j = begin + threadIdx.x; j < end; j += 128) sum += scores[j] = exp(scores[j] - (top == -INFINITY ? 0 : top));
+    for (int j = begin + threadIdx.x; j < end; j += 128)
+        sum += scores[j] = exp(scores[j] - (top == -INFINITY ? 0 : top));
     part[threadIdx.x] = sum;
     __syncthreads();
     sum = 0;
@@ -94,7 +105,8 @@ __global__ void reference(attention_call c, bool half, double *out, double *lse)
 static int processors;
 static uint32_t *counter;
 struct shape {
-    int B, Hq, Hkv, Sq, Sk, D, causal, left; // causal 0, 1 top left, 2 bottom right; left: window or -1
+    int B, Hq, Hkv, Sq, Sk, D, causal,
+        left; /* causal 0, 1 top left, 2 bottom right; left: window or -1 */
     bool bshd;
 };
 struct buffers {
@@ -113,12 +125,14 @@ static buffers allocate(const shape &s, bool half, uint64_t seed, float amplitud
         if (s.bshd) return attention_tensor{data, length * heads * D, D, heads * D};
         return attention_tensor{data, heads * length * D, length * D, D};
     };
-    // Each tensor starts at 16 bytes: all sizes are multiples of 8 elements.
+    /* Each tensor starts at 16 bytes: all sizes are multiples of 8 elements. */
     c.q = place(r.memory, s.Hq, s.Sq), c.k = place(r.memory + r.q, s.Hkv, s.Sk);
-    c.v = place(r.memory + r.q + r.kv, s.Hkv, s.Sk), c.out = place(r.memory + r.q + 2 * r.kv, s.Hq, s.Sq);
+    c.v = place(r.memory + r.q + r.kv, s.Hkv, s.Sk),
+    c.out = place(r.memory + r.q + 2 * r.kv, s.Hq, s.Sq);
     c.lse = {r.memory + 2 * r.q + 2 * r.kv, int64_t(s.Hq) * s.Sq, s.Sq, 1};
-    c.batch = s.B, c.query_heads = s.Hq, c.key_heads = s.Hkv, c.query_length = s.Sq, c.key_length = s.Sk;
-    c.head_size = s.D, c.scale = 1 / sqrtf(float(s.D));
+    c.batch = s.B, c.query_heads = s.Hq, c.key_heads = s.Hkv, c.query_length = s.Sq,
+    c.key_length = s.Sk;
+    c.head_size = s.D, c.scale_log2 = 1.44269504f / sqrtf(float(s.D));
     int shift = s.causal == 2 ? s.Sk - s.Sq : 0;
     c.shift_right = s.causal ? shift : 1 << 29;
     c.shift_left = s.left >= 0 ? shift - s.left : -(1 << 29);
@@ -139,7 +153,8 @@ static void check(const variant &v, const shape &s, bool dynamic, float amplitud
     double *out, *lse;
     CUDA(cudaMalloc(&out, 8 * (r.q + rows)));
     lse = out + r.q;
-    CUDA(cudaFuncSetAttribute(reference, cudaFuncAttributeMaxDynamicSharedMemorySize, 8 * s.Sk + 64));
+    CUDA(cudaFuncSetAttribute(reference, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                              8 * s.Sk + 64));
     reference<<<dim3(s.Sq, s.Hq, s.B), 128, 8 * s.Sk + 64>>>(c, v.half, out, lse);
     CUDA(cudaGetLastError());
     std::vector<uint16_t> got(r.q), again(r.q);
@@ -178,7 +193,8 @@ static void check(const variant &v, const shape &s, bool dynamic, float amplitud
                     if (!(fabs(x - y) < 1e9)) bad = true;
                 }
                 double e = want[r.q + row], g = got_lse[row];
-                if (std::isinf(e) ? g != e : !(fabs(g - e) <= 1e-4 + 1e-5 * fabs(e))) bad = true, lse_error = fabs(g - e);
+                if (std::isinf(e) ? g != e : !(fabs(g - e) <= 1e-4 + 1e-5 * fabs(e)))
+                    bad = true, lse_error = fabs(g - e);
             }
     error = sqrt(error / (norm + 1e-30));
     bool same = !memcmp(got.data(), again.data(), 2 * r.q);
@@ -189,9 +205,11 @@ static void check(const variant &v, const shape &s, bool dynamic, float amplitud
     if (failed) {
         failures++;
         if (failures < 40)
-            printf("FAIL %s B%d H%d/%d Sq%d Sk%d D%d causal%d left%d %s dyn%d: rel %.2e max %.2e lse %.2e %s%s\n", v.name, s.B,
-                   s.Hq, s.Hkv, s.Sq, s.Sk, s.D, s.causal, s.left, s.bshd ? "bshd" : "bhsd", dynamic, error, most, lse_error,
-                   bad ? "bad " : "", same ? "" : "differs");
+            printf("FAIL %s B%d H%d/%d Sq%d Sk%d D%d causal%d left%d %s dyn%d: rel %.2e max %.2e "
+                   "lse %.2e %s%s\n",
+                   v.name, s.B, s.Hq, s.Hkv, s.Sq, s.Sk, s.D, s.causal, s.left,
+                   s.bshd ? "bshd" : "bhsd", dynamic, error, most, lse_error, bad ? "bad " : "",
+                   same ? "" : "differs");
     }
     CUDA(cudaFree(out));
     CUDA(cudaFree(r.memory));
@@ -259,15 +277,23 @@ int main(int argc, char **argv) {
                     check(v, s, true, 1);
                 }
             }
-            printf("check %-32s %d of %d failed, worst share %.2f\n", v.name, failures - before, checks - done, worst);
+            printf("check %-32s %d of %d failed, worst share %.2f\n", v.name, failures - before,
+                   checks - done, worst);
         }
         printf("%d checks, %d failed\n", checks, failures);
         return failures > 0;
     }
-    // time: cool and hot rates of every variant at the cells of suite hopper
-    if (mode == "one") { // NAME D S causal: three launches, for a profiler
-        shape s = {16384 / atoi(argv[4]), 2048 / atoi(argv[3]), 2048 / atoi(argv[3]), atoi(argv[4]), atoi(argv[4]),
-                   atoi(argv[3]), atoi(argv[5]), -1, false};
+    /* time: cool and hot rates of every variant at the cells of suite hopper */
+    if (mode == "one") { /* NAME D S causal: three launches, for a profiler */
+        shape s = {16384 / atoi(argv[4]),
+                   2048 / atoi(argv[3]),
+                   2048 / atoi(argv[3]),
+                   atoi(argv[4]),
+                   atoi(argv[4]),
+                   atoi(argv[3]),
+                   atoi(argv[5]),
+                   -1,
+                   false};
         for (const variant &v : variants)
             if (!strcmp(v.name, only)) {
                 attention_call c = allocate(s, v.half, 42, 1).call;
@@ -279,14 +305,14 @@ int main(int argc, char **argv) {
     }
     bool hot_too = mode == "hot";
     int only_D = argc > 3 ? atoi(argv[3]) : 0, only_S = argc > 4 ? atoi(argv[4]) : 0;
-    for (int D : {64, 128, 256}) {
+    for (int D : {64, 128, 192, 256}) {
         if (only_D && D != only_D) continue;
         for (int causal : {0, 1})
             for (int S = 512; S <= 16384; S *= 2) {
                 if (only_S && S != only_S) continue;
                 shape s = {16384 / S, 2048 / D, 2048 / D, S, S, D, causal, -1, false};
                 buffers r[2] = {allocate(s, false, 42, 1), allocate(s, true, 43, 1)};
-                double flops = 4.0 * 16384 * 2048 * S / (causal ? 2 : 1) * 1e-12;
+                double flops = 4.0 * 16384 * (2048 / D * D) * S / (causal ? 2 : 1) * 1e-12;
                 printf("cell %d %s %d\n", D, causal ? "causal" : "full", S);
                 for (const variant &v : variants) {
                     if (v.D != D || !strstr(v.name, only)) continue;
@@ -295,8 +321,10 @@ int main(int argc, char **argv) {
                         attention_call c = r[v.half].call;
                         c.lse.data = nullptr;
                         if (!dynamic) c.counter = nullptr;
-                        double cool = flops / timed(v, c, false), hot = hot_too ? flops / timed(v, c, true) : 0;
-                        printf("  %-34s %s %6.1f %6.1f\n", v.name, dynamic ? "dynamic" : "static ", cool, hot);
+                        double cool = flops / timed(v, c, false),
+                               hot = hot_too ? flops / timed(v, c, true) : 0;
+                        printf("  %-34s %s %6.1f %6.1f\n", v.name, dynamic ? "dynamic" : "static ",
+                               cool, hot);
                     }
                 }
                 for (auto &b : r) CUDA(cudaFree(b.memory));

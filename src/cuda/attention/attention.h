@@ -49,7 +49,9 @@ typedef struct fovea_cuda_attention {
 } fovea_cuda_attention;
 
 /* Launch on the stream and return cudaGetLastError's value as an int. Neither allocates nor waits. */
-int fovea_cuda_attention_hopper(const fovea_cuda_attention *problem, cudaStream_t stream);
+/* workspace: 4 bytes on the device, as launches on the stream order them. */
+int fovea_cuda_attention_hopper(const fovea_cuda_attention *problem, void *workspace,
+                                cudaStream_t stream);
 
 /* False, with the reason in words, where the kernel does not serve the problem. Looks at nothing on
  * the device. */
