@@ -56,7 +56,8 @@ struct shapes {
     using d128_short = attention_shape<Element, 128, 128, 2, 2, 2, true, true>;
     using d128_edge = attention_shape<Element, 128, 64, 3, 4, 2, true, true>;
     using d128_long = attention_shape<Element, 128, 80, 3, 3, 2, true, true>;
-    using d192 = attention_shape<Element, 192, 96, 2, 2, 1, true, true>;
+    using d192_short = attention_shape<Element, 192, 96, 2, 2, 1, true, false>;
+    using d192_long = attention_shape<Element, 192, 96, 2, 2, 1, true, true>;
     using d256_short = attention_shape<Element, 256, 64, 2, 2, 1, true, false>;
     using d256_long = attention_shape<Element, 256, 64, 2, 2, 1, true, true>;
 };
@@ -68,10 +69,11 @@ cudaError_t launch(const attention_call &call, int processors, cudaStream_t stre
     auto run = call.head_size <= 64   ? launch_attention<typename shape::d64>
                : call.head_size > 192 ? keys < 6144 ? launch_attention<typename shape::d256_short>
                                                     : launch_attention<typename shape::d256_long>
-               : call.head_size > 128 ? launch_attention<typename shape::d192>
-               : call.banded          ? keys < 12288 ? launch_attention<typename shape::d128_edge>
-                                                     : launch_attention<typename shape::d128_long>
-                        : keys < 1536 ? launch_attention<typename shape::d128_short>
+               : call.head_size > 128 ? keys < 3072 ? launch_attention<typename shape::d192_short>
+                                                    : launch_attention<typename shape::d192_long>
+               : call.banded ? keys < 12288 ? launch_attention<typename shape::d128_edge>
+                                            : launch_attention<typename shape::d128_long>
+               : keys < 1536 ? launch_attention<typename shape::d128_short>
                                       : launch_attention<typename shape::d128_long>;
     return run(call, processors, stream);
 }

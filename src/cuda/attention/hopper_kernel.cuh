@@ -135,17 +135,20 @@ struct tile_reader {
     __device__ attention_tile next(const attention_memory<Shape> &memory, bool alone) {
         barrier_wait(memory.tile_full(place.stage), place.parity);
         attention_tile tile;
-        int unused;
-        asm volatile("ld.shared.v4.s32 {%0, %1, %2, %3}, [%4];"
-                     : "=r"(tile.row), "=r"(tile.head), "=r"(tile.batch), "=r"(unused)
-                     : "r"(memory.slot(place.stage))
-                     : "memory");
+        bool reads = alone || threadIdx.x % 32 == 0;
+        if (reads) {
+            int unused;
+            asm volatile("ld.shared.v4.s32 {%0, %1, %2, %3}, [%4];"
+                         : "=r"(tile.row), "=r"(tile.head), "=r"(tile.batch), "=r"(unused)
+                         : "r"(memory.slot(place.stage))
+                         : "memory");
+            barrier_arrive(memory.tile_empty(place.stage));
+        }
         if (!alone) {
             tile.row = __shfl_sync(~0u, tile.row, 0);
             tile.head = __shfl_sync(~0u, tile.head, 0);
             tile.batch = __shfl_sync(~0u, tile.batch, 0);
         }
-        if (alone || threadIdx.x % 32 == 0) barrier_arrive(memory.tile_empty(place.stage));
         place.advance();
         return tile;
     }
@@ -462,195 +465,243 @@ __device__ __forceinline__ void release(uint32_t empty) {
     if (threadIdx.x % 32 == 0) barrier_arrive(empty);
 }
 
+/* A consumer warpgroup: its scores, probabilities and output, its places in the rings, and the rows
+ * that it works on. Everything is inlined into run, so that arrays are registers. */
 template <typename Shape>
-__device__ void consume(const attention_parameters &p, const attention_memory<Shape> &memory,
-                        int group) {
+struct consumer {
     using Element = typename Shape::Element;
-    constexpr int N = Shape::N, D = Shape::D;
+    static constexpr int N = Shape::N, D = Shape::D;
+
+    const attention_parameters &p;
+    const attention_memory<Shape> &memory;
+    const int group, lane, thread_row; /* thread_row: of the warpgroup's 64, a thread's first */
     tile_reader<Shape> reader;
     ring_place<Shape::stages> key, value;
     ring_place<Shape::query_stages> query;
     float s[N / 2], o[D / 2], correction[2];
     uint32_t probabilities[N / 4];
     softmax_state state;
+    key_blocks blocks;   /* of the tile */
+    int first_row, last; /* of the warpgroup: its first row, the last block that it needs */
 
-    attention_tile tile = reader.next(memory, false);
-    if (!tile.valid()) return;
-    turn<Shape>::begin(group);
+    __device__ __forceinline__ consumer(const attention_parameters &p,
+                                        const attention_memory<Shape> &memory, int group)
+        : p(p), memory(memory), group(group), lane(threadIdx.x % 32),
+          thread_row(threadIdx.x / 32 % 4 * 16 + lane / 4) {}
 
-    int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4;
-    int row_in_tile = group * 64, thread_row = warp * 16 + lane / 4;
+    __device__ __forceinline__ void wait_key() {
+        barrier_wait(memory.key_full(key.stage), key.parity);
+    }
+    __device__ __forceinline__ void wait_value() {
+        barrier_wait(memory.value_full(value.stage), value.parity);
+    }
+    __device__ __forceinline__ void wait_query() {
+        barrier_wait(memory.query_full(query.stage, group), query.parity);
+    }
+    __device__ __forceinline__ void release_key() {
+        release(memory.key_empty(key.stage));
+        key.advance();
+    }
+    __device__ __forceinline__ void release_value() {
+        release(memory.value_empty(value.stage));
+        value.advance();
+    }
+    __device__ __forceinline__ void release_query() {
+        release(memory.query_empty(query.stage, group));
+    }
+
+    __device__ __forceinline__ void scores() {
+        issue_scores<Shape>(s, memory.query(query.stage, group),
+                            memory.key() + key.stage * Shape::block_bytes);
+    }
+    __device__ __forceinline__ void output() {
+        issue_output<Shape>(o, probabilities, memory.value() + value.stage * Shape::block_bytes);
+    }
 
     /* Only blocks on the edge of what this warpgroup's rows attend are masked. */
-    auto mask = [&](int n, int first_row) {
+    __device__ __forceinline__ void mask(int n) {
         int row = first_row + thread_row, column = n * N + lane % 4 * 2;
         if ((n + 1) * N > min(p.key_length, first_row + p.shift_right + 1))
             mask_after(s, p, row, column);
         if (n * N < first_row + 63 + p.shift_left) mask_before(s, p, row, column);
-    };
-    auto round_probabilities = [&]() {
+    }
+    __device__ __forceinline__ void round_probabilities() {
 #pragma unroll
         for (int i = 0; i < N / 4; i++) probabilities[i] = pack<Element>(s[2 * i], s[2 * i + 1]);
-    };
+    }
+    __device__ __forceinline__ void correct_output() {
+#pragma unroll
+        for (int i = 0; i < D / 2; i++) o[i] *= correction[i / 2 % 2];
+    }
+    __device__ __forceinline__ void write(const attention_tile &tile) {
+        write_rows<Shape>(p, tile, first_row + thread_row, o, state);
+    }
 
-    key_blocks blocks = blocks_of<Shape>(p, tile.row);
-    int first_row = tile.row + row_in_tile, last = last_of<Shape>(p, blocks, first_row);
-    while (true) {
+    /* Lets the blocks go by that all rows of the warpgroup mask, and as many turns. */
+    __device__ __forceinline__ void pass_over() {
 #pragma unroll 1
         for (int n = blocks.last; n > last; n--) {
-            barrier_wait(memory.key_full(key.stage), key.parity);
-            release(memory.key_empty(key.stage));
-            key.advance();
+            wait_key();
+            release_key();
             turn<Shape>::take(group);
             turn<Shape>::pass(group);
-            barrier_wait(memory.value_full(value.stage), value.parity);
-            release(memory.value_empty(value.stage));
-            value.advance();
+            wait_value();
+            release_value();
         }
-        barrier_wait(memory.query_full(query.stage, group), query.parity);
-        barrier_wait(memory.key_full(key.stage), key.parity);
-        product_fence();
-        issue_scores<Shape>(s, memory.query(query.stage, group),
-                            memory.key() + key.stage * Shape::block_bytes);
+    }
+
+    /* The last block's scores, which are there, become the first probabilities. */
+    __device__ __forceinline__ void first_block() {
+        state = {{-INFINITY, -INFINITY}, {0.0f, 0.0f}};
+#pragma unroll
+        for (int i = 0; i < D / 2; i++) o[i] = 0.0f;
+        release_key();
+        if (blocks.first == last) release_query();
+        mask(last);
+        softmax_block(s, state, p.scale_log2, correction);
+        round_probabilities();
+        if (last > blocks.first) wait_key();
+    }
+
+    /* Waits for the output's last block, once the next block's keys are there. That wait is a
+     * branch, and has to stand here: without one the assembler moves the wait for the output up
+     * into the softmax. It moves the softmax's additions down behind it unless the branch needs
+     * them: `never` is false, for a sum is never negative. */
+    __device__ __forceinline__ void finish_block(int n, bool moved, uint32_t never) {
+        if (n > blocks.first) barrier_wait(memory.key_full(key.stage), key.parity ^ never);
         product_wait<0>();
+        hold_registers(o);
+        release_value();
+        round_probabilities();
+        if (moved) correct_output();
+    }
+
+    __device__ __forceinline__ void block_by_maximum(int n) {
+        release_key();
+        if (n == blocks.first) release_query();
+        mask(n);
+        bool moved = softmax_block(s, state, p.scale_log2, correction);
         hold_registers(s);
-        attention_tile next;
-        while (true) {
-            /* s has the scores of the last block. */
-            state = {{-INFINITY, -INFINITY}, {0.0f, 0.0f}};
-#pragma unroll
-            for (int i = 0; i < D / 2; i++) o[i] = 0.0f;
-            release(memory.key_empty(key.stage));
-            key.advance();
-            if (blocks.first == last && lane == 0)
-                barrier_arrive(memory.query_empty(query.stage, group));
-            mask(last, first_row);
+        finish_block(n, moved, state.sum[0] + state.sum[1] < 0.0f);
+    }
+
+    __device__ __forceinline__ void block_trusting(int n) {
+        float sum[2];
+        mask(n);
+        bool good = softmax_trusting<Element>(s, state, p.scale_log2, sum);
+        hold_registers(s);
+        /* The second vote tells the compiler that the first is uniform: without it stages and
+         * parities leave the uniform registers, and others spill. */
+        bool again = __any_sync(~0u, named_any(vote_name + group, 128, !good));
+        if (again) {
+            /* All four warps compute the scores once more, and go by their maxima. */
+            product_fence();
+            scores();
+            product_wait<0>();
+            hold_registers(s);
+            mask(n);
             softmax_block(s, state, p.scale_log2, correction);
-            round_probabilities();
+        } else {
+            state.sum[0] += sum[0];
+            state.sum[1] += sum[1];
+        }
+        release_key();
+        if (n == blocks.first) release_query();
+        finish_block(n, again, 0);
+    }
 
-            if (last > blocks.first) barrier_wait(memory.key_full(key.stage), key.parity);
+    __device__ __forceinline__ void middle_blocks() {
 #pragma unroll 1
-            for (int n = last - 1; n >= blocks.first; n--) {
-                turn<Shape>::take(group);
-                hold_registers(o);
-                product_fence();
-                issue_scores<Shape>(s, memory.query(query.stage, group),
-                                    memory.key() + key.stage * Shape::block_bytes);
-                barrier_wait(memory.value_full(value.stage), value.parity);
-                product_fence();
-                issue_output<Shape>(o, probabilities,
-                                    memory.value() + value.stage * Shape::block_bytes);
-                turn<Shape>::pass(group);
-                product_wait<1>();
-                hold_registers(s);
-                if constexpr (!Shape::trusting) {
-                    release(memory.key_empty(key.stage));
-                    key.advance();
-                    if (n == blocks.first && lane == 0)
-                        barrier_arrive(memory.query_empty(query.stage, group));
-                    mask(n, first_row);
-                    bool moved = softmax_block(s, state, p.scale_log2, correction);
-                    hold_registers(s);
-                    /* Here, because the assembler moves the wait for o up into the softmax
-                     * unless a branch stands between, and moves the additions down behind it
-                     * unless the branch needs them: a sum is never negative. */
-                    uint32_t never = state.sum[0] + state.sum[1] < 0.0f;
-                    if (n > blocks.first)
-                        barrier_wait(memory.key_full(key.stage), key.parity ^ never);
-                    product_wait<0>();
-                    hold_registers(o);
-                    release(memory.value_empty(value.stage));
-                    value.advance();
-                    round_probabilities();
-                    if (moved) {
-#pragma unroll
-                        for (int i = 0; i < D / 2; i++) o[i] *= correction[i / 2 % 2];
-                    }
-                } else {
-                    mask(n, first_row);
-                    float sum[2];
-                    bool good = softmax_trusting<Element>(s, state, p.scale_log2, sum);
-                    hold_registers(s);
-                    bool again = __any_sync(~0u, named_any(vote_name + group, 128, !good));
-                    if (again) {
-                        /* All four warps compute the scores once more, and go by their maxima. */
-                        product_fence();
-                        issue_scores<Shape>(s, memory.query(query.stage, group),
-                                            memory.key() + key.stage * Shape::block_bytes);
-                        product_wait<0>();
-                        hold_registers(s);
-                        mask(n, first_row);
-                        softmax_block(s, state, p.scale_log2, correction);
-                    } else {
-                        state.sum[0] += sum[0];
-                        state.sum[1] += sum[1];
-                    }
-                    release(memory.key_empty(key.stage));
-                    key.advance();
-                    if (n == blocks.first && lane == 0)
-                        barrier_arrive(memory.query_empty(query.stage, group));
-                    if (n > blocks.first) barrier_wait(memory.key_full(key.stage), key.parity);
-                    product_wait<0>();
-                    hold_registers(o);
-                    release(memory.value_empty(value.stage));
-                    value.advance();
-                    round_probabilities();
-                    if (again) {
-#pragma unroll
-                        for (int i = 0; i < D / 2; i++) o[i] *= correction[i / 2 % 2];
-                    }
-                }
-            }
-
-            /* The next tile's first scores are computed while this tile's rows are written. */
-            query.advance();
-            next = reader.next(memory, false);
-            int next_last = 0;
-            if (next.valid()) {
-                blocks = blocks_of<Shape>(p, next.row);
-                next_last = last_of<Shape>(p, blocks, next.row + row_in_tile);
-            }
-            barrier_wait(memory.value_full(value.stage), value.parity);
-            if (!next.valid() || next_last < blocks.last) {
-                last = next_last;
-                break;
-            }
-            barrier_wait(memory.query_full(query.stage, group), query.parity);
-            barrier_wait(memory.key_full(key.stage), key.parity);
+        for (int n = last - 1; n >= blocks.first; n--) {
             turn<Shape>::take(group);
             hold_registers(o);
             product_fence();
-            issue_output<Shape>(o, probabilities,
-                                memory.value() + value.stage * Shape::block_bytes);
-            issue_scores<Shape>(s, memory.query(query.stage, group),
-                                memory.key() + key.stage * Shape::block_bytes);
+            scores();
+            wait_value();
+            product_fence();
+            output();
             turn<Shape>::pass(group);
             product_wait<1>();
-            hold_registers(o);
-            release(memory.value_empty(value.stage));
-            value.advance();
-            write_rows<Shape>(p, tile, first_row + thread_row, o, state);
-            product_wait<0>();
             hold_registers(s);
-            tile = next;
-            last = next_last;
-            first_row = tile.row + row_in_tile;
+            if constexpr (Shape::trusting)
+                block_trusting(n);
+            else
+                block_by_maximum(n);
         }
+    }
+
+    /* The tile's last product, and the next tile's first, which is computed while rows are
+     * written. */
+    __device__ __forceinline__ void cross_over(const attention_tile &tile) {
+        wait_query();
+        wait_key();
         turn<Shape>::take(group);
         hold_registers(o);
         product_fence();
-        issue_output<Shape>(o, probabilities, memory.value() + value.stage * Shape::block_bytes);
+        output();
+        scores();
+        turn<Shape>::pass(group);
+        product_wait<1>();
+        hold_registers(o);
+        release_value();
+        write(tile);
+        product_wait<0>();
+        hold_registers(s);
+    }
+
+    __device__ __forceinline__ void last_product(const attention_tile &tile) {
+        turn<Shape>::take(group);
+        hold_registers(o);
+        product_fence();
+        output();
         turn<Shape>::pass(group);
         product_wait<0>();
         hold_registers(o);
-        release(memory.value_empty(value.stage));
-        value.advance();
-        write_rows<Shape>(p, tile, first_row + thread_row, o, state);
-        if (!next.valid()) break;
-        tile = next;
-        first_row = tile.row + row_in_tile;
+        release_value();
+        write(tile);
     }
-}
+
+    __device__ __forceinline__ void run() {
+        attention_tile tile = reader.next(memory, false);
+        if (!tile.valid()) return;
+        turn<Shape>::begin(group);
+        blocks = blocks_of<Shape>(p, tile.row);
+        first_row = tile.row + group * 64;
+        last = last_of<Shape>(p, blocks, first_row);
+        while (true) {
+            pass_over();
+            wait_query();
+            wait_key();
+            product_fence();
+            scores();
+            product_wait<0>();
+            hold_registers(s);
+            attention_tile next;
+            int next_last = 0;
+            while (true) {
+                first_block();
+                middle_blocks();
+                query.advance();
+                next = reader.next(memory, false);
+                if (next.valid()) {
+                    blocks = blocks_of<Shape>(p, next.row);
+                    next_last = last_of<Shape>(p, blocks, next.row + group * 64);
+                }
+                wait_value();
+                if (!next.valid() || next_last < blocks.last) break;
+                cross_over(tile);
+                tile = next;
+                last = next_last;
+                first_row = tile.row + group * 64;
+            }
+            last_product(tile);
+            if (!next.valid()) break;
+            tile = next;
+            last = next_last;
+            first_row = tile.row + group * 64;
+        }
+    }
+};
 
 template <typename Shape>
 __global__ void __launch_bounds__(Shape::threads, 1)
@@ -673,7 +724,7 @@ __global__ void __launch_bounds__(Shape::threads, 1)
         barrier_init(memory.tile_wanted(), 1);
         for (int i = 0; i < Shape::tile_slots; i++) {
             barrier_init(memory.tile_full(i), 1);
-            barrier_init(memory.tile_empty(i), (warps + 3));
+            barrier_init(memory.tile_empty(i), warps + 3);
         }
         barrier_init_fence();
     }
@@ -695,7 +746,7 @@ __global__ void __launch_bounds__(Shape::threads, 1)
         }
     } else {
         registers_take<Shape::consumer_registers>();
-        consume(p, memory, role - 1);
+        consumer<Shape>(p, memory, role - 1).run();
     }
 }
 

@@ -104,7 +104,7 @@ cudaError_t launch_attention(const attention_call &call, int processors, cudaStr
         cudaError_t error = cudaMemsetAsync(p.counter, 0, 4, stream);
         if (error != cudaSuccess) return error;
     }
-    static const cudaError_t prepared = cudaFuncSetAttribute(
+    cudaError_t prepared = cudaFuncSetAttribute(
         attention_kernel<Shape>, cudaFuncAttributeMaxDynamicSharedMemorySize, Shape::shared_bytes);
     if (prepared != cudaSuccess) return prepared;
     attention_kernel<Shape>
