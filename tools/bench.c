@@ -23,8 +23,7 @@
 enum { NO_PEERS = 256, PEERS, COLD, SEED, LIST, FULL };
 
 static const struct argp_option option_table[] = {
-    {"suite", 's', "NAME,...", 0, "What to measure: sdpa, flash, sage, kernels, all (sdpa,flash)",
-     0},
+    {"suite", 's', "NAME,...", 0, "What to measure: suites of --list, or all (sdpa,flash)", 0},
     {"filter", 'f', "PATTERN", 0, "Only cases whose SUITE/NAME has this in it, or matches it", 0},
     {"arms", 'a', "PATTERN,...", 0,
      "Only arms whose name has one of these in it; all tiers, and the reference if named", 0},

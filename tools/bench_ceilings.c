@@ -17,7 +17,8 @@ enum { REPEATS = 7, MAXIMUM_BUFFER = 512 << 20 };
 
 typedef struct work {
     const fovea_ceiling_loops *loops;
-    int64_t rounds; /* of multiply-adds */
+    double (*arithmetic)(int64_t rounds, float *sink);
+    int64_t rounds; /* of arithmetic */
     float *from, *to;
     size_t count; /* floats of each */
 } work;
@@ -27,10 +28,10 @@ typedef double part(const work *w, size_t first, size_t count);
 
 static volatile float sink;
 
-static double multiply_add(const work *w, size_t first, size_t count) {
+static double arithmetic(const work *w, size_t first, size_t count) {
     float value;
     (void)first, (void)count;
-    double operations = w->loops->multiply_add(w->rounds, &value);
+    double operations = w->arithmetic(w->rounds, &value);
     sink = value;
     return operations;
 }
@@ -69,7 +70,7 @@ static double rate(const work *w, part *run, int threads) {
 static fovea_ceiling *item_of(fovea_ceilings *ceilings, const char *kind, const char *tier,
                               const char *unit, int threads) {
     fovea_ceiling wanted = {.unit = unit, .tier = tier, .threads = threads};
-    if (strcmp(kind, "fma_f32") == 0)
+    if (strcmp(unit, "FLOP/s") == 0)
         snprintf(wanted.name, sizeof wanted.name, "%s_%s_t%d", kind, tier, threads);
     else
         snprintf(wanted.name, sizeof wanted.name, "%s_t%d", kind, threads);
@@ -102,15 +103,24 @@ static const fovea_ceiling_tier *best_tier(void) {
     return best;
 }
 
-/* Multiply-adds that take about so many seconds a repeat. */
+static bool can_run(const char *kind) {
+    return strcmp(kind, "dot_bf16") != 0 || fovea_processor_get()->avx512_bf16;
+}
+
+/* Each kind of arithmetic of a tier, so much of it that a repeat takes about so many seconds. */
 static void measure_tier(fovea_ceilings *ceilings, const fovea_ceiling_tier *t, int first,
                          int threads, double seconds) {
-    work w = {.loops = t->loops, .rounds = 20000, .count = (size_t)threads * 1024};
-    double start = omp_get_wtime();
-    multiply_add(&w, 0, 0);
-    w.rounds = (int64_t)(20000 * seconds / (omp_get_wtime() - start + 1e-7)) + 1;
-    for (int n = first; n <= threads; n = next_count(n, threads))
-        measure(ceilings, "fma_f32", t->tier, "FLOP/s", &w, multiply_add, n);
+    const int64_t trial = 20000;
+    for (const fovea_arithmetic_loop *loop = t->loops->arithmetic; loop->kind; loop++) {
+        work w = {.loops = t->loops, .arithmetic = loop->run, .rounds = trial};
+        w.count = (size_t)threads * 1024;
+        if (!can_run(loop->kind)) continue;
+        double start = omp_get_wtime();
+        arithmetic(&w, 0, 0);
+        w.rounds = (int64_t)((double)trial * seconds / (omp_get_wtime() - start + 1e-7)) + 1;
+        for (int n = first; n <= threads; n = next_count(n, threads))
+            measure(ceilings, loop->kind, t->tier, "FLOP/s", &w, arithmetic, n);
+    }
 }
 
 static void measure_arithmetic(fovea_ceilings *ceilings, int threads, double seconds) {
@@ -162,7 +172,10 @@ void fovea_ceilings_measure(fovea_ceilings *ceilings, int threads, double second
 
 void fovea_ceilings_refresh(fovea_ceilings *ceilings, int threads, bool memory) {
     const fovea_ceiling_tier *best = best_tier();
-    if (best->tier) measure_tier(ceilings, best, threads, threads, 0.002);
+    for (const fovea_ceiling_tier *t = best; t->tier; t++) {
+        measure_tier(ceilings, t, threads, threads, 0.002);
+        if (strcmp(t->loops->arithmetic[0].kind, "fma_f32") == 0) break; /* the best vectors too */
+    }
     if (memory) measure_bandwidth(ceilings, threads, threads);
 }
 

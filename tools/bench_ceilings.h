@@ -1,5 +1,6 @@
 /* Ceilings of this machine, measured in this process: multiply-add rate for each tier and number of
- * threads, and memory bandwidth by reading, copying, and copying past the caches. */
+ * threads (of the tier amx: products of tiles), and memory bandwidth by reading, copying, and
+ * copying past the caches. */
 #ifndef FOVEA_TOOLS_BENCH_CEILINGS_H
 #define FOVEA_TOOLS_BENCH_CEILINGS_H
 
@@ -9,7 +10,7 @@
 enum { FOVEA_CEILINGS_MAX = 96 };
 
 typedef struct fovea_ceiling {
-    char name[32]; /* "fma_f32_avx2_t1", "read_t2" */
+    char name[32]; /* "fma_f32_avx2_t1", "tile_bf16_amx_t1", "read_t2" */
     double value;  /* FLOP/s or byte/s; bandwidth counts bytes read and bytes written */
     const char *unit, *tier;
     int threads;

@@ -47,6 +47,24 @@ static const suite suites[] = {
      .kernel = "attention",
      .fixed = "dtype=f16,b=2,hq=8,d=64",
      .axes = {{"sq", {256, 512, 1024, 2048, 4096, 8192}}}},
+    {.name = "halves",
+     .summary = "attention bf16 and f16 beside f32: 8 heads of 64 and 128, causal and not",
+     .view = FOVEA_VIEW_ARMS,
+     .seconds = 60,
+     .kernel = "attention",
+     .fixed = "hq=8",
+     .cases = {"b=2,sq=1024,d=64", "dtype=bf16,b=2,sq=1024,d=64", "dtype=f16,b=2,sq=1024,d=64",
+               "dtype=bf16,b=1,sq=1024,d=128", "dtype=bf16,b=1,sq=2048,d=128",
+               "dtype=bf16,b=1,sq=2048,d=64,causal=top_left", "dtype=bf16,b=1,sq=256,d=64",
+               "dtype=f16,b=1,sq=2048,d=128,causal=top_left"}},
+    {.name = "options",
+     .summary = "attention f32, 4 heads of 64, length 1024: what each option costs",
+     .view = FOVEA_VIEW_ARMS,
+     .seconds = 40,
+     .kernel = "attention",
+     .fixed = "b=1,hq=4,sq=1024,d=64",
+     .cases = {"scale=0.125", "causal=top_left", "window_left=128,window_right=128", "mask=bool",
+               "bias=f32", "softcap=20", "slopes=1", "dropout=0.1"}},
     {.name = "kernels",
      .summary = "the streaming kernels of the catalogue at 1K, 100K, 1M and 10M elements",
      .view = FOVEA_VIEW_KERNELS,
@@ -89,6 +107,25 @@ static int64_t extent_of(const fovea_case *c, const char *letter) {
     return index < 0 ? -1 : c->extents[index];
 }
 
+static void append_word(char *name, const char *word) {
+    size_t used = strlen(name);
+    snprintf(name + used, FOVEA_CASE_NAME - used, "-%s", word);
+}
+
+/* The options of a case that change what is computed. */
+static void append_options(const fovea_case *c, char *name) {
+    static const char *const arguments[][2] = {
+        {"mask", "mask"}, {"bias", "bias"}, {"slopes", "alibi"}, {"sinks", "sinks"}};
+    if (fovea_case_parameter(c, "window_left") >= 0 || fovea_case_parameter(c, "window_right") >= 0)
+        append_word(name, "window");
+    if (isfinite(fovea_case_parameter(c, "softcap"))) append_word(name, "softcap");
+    if (fovea_case_parameter(c, "dropout") > 0) append_word(name, "dropout");
+    for (size_t i = 0; i < sizeof arguments / sizeof *arguments; i++) {
+        int argument = fovea_kernel_argument(fovea_catalogue_kernel(c->index), arguments[i][0]);
+        if (argument >= 0 && c->optional >> argument & 1) append_word(name, arguments[i][1]);
+    }
+}
+
 /* "b32-hq1-sq1024-d64-causal": extents that follow from others are left out. */
 static void name_attention(const fovea_case *c, char *name) {
     static const char *const letters[][2] = {{"B", NULL},  {"Hq", NULL}, {"Hkv", "Hq"},
@@ -104,6 +141,7 @@ static void name_attention(const fovea_case *c, char *name) {
     if (causal)
         snprintf(name + used, FOVEA_CASE_NAME - used, "-causal%s",
                  causal == 2 ? "-bottom-right" : "");
+    append_options(c, name);
 }
 
 /* ---- Expansion ------------------------------------------------------------------------------ */
@@ -160,10 +198,13 @@ static bool add_case(fovea_bench_run *run, const suite *s, int kernel, const cha
         if (texts[i] && fovea_case_parse(&c->definition, texts[i], n, message) != FOVEA_OK)
             return false;
     if (fovea_case_complete(&c->definition, message) != FOVEA_OK) return false;
-    if (s->kernel)
+    if (s->kernel) {
         name_attention(&c->definition, c->name);
-    else
+        if (c->definition.dtype != FOVEA_F32 && !strstr(s->fixed, "dtype="))
+            append_word(c->name, fovea_dtype_name(c->definition.dtype));
+    } else {
         snprintf(c->name, sizeof c->name, "%s-n%.0f", fovea_catalogue_kernel(kernel)->name, n);
+    }
     c->weight = weight_of(&c->definition);
     run->case_count += matches(run->options.filter, c);
     return true;
@@ -212,15 +253,23 @@ static bool expand(fovea_bench_run *run, const suite *s, fovea_message *message)
     return true;
 }
 
+static bool refuse_suite(const char *name, fovea_message *message) {
+    char names[200] = "";
+    for (size_t i = 0; i < sizeof suites / sizeof *suites; i++) {
+        size_t used = strlen(names);
+        snprintf(names + used, sizeof names - used, "%s, ", suites[i].name);
+    }
+    fovea_fail(message, FOVEA_INVALID_ARGUMENT, "there is no suite «%s»; there are %sand all", name,
+               names);
+    return false;
+}
+
 bool fovea_suites_expand(fovea_bench_run *run, fovea_message *message) {
     char name[32];
     for (const char *at = run->options.suites; *at; at += strcspn(at, ","), at += *at == ',') {
         snprintf(name, sizeof name, "%.*s", (int)strcspn(at, ","), at);
         if (!find_suite(name) && strcmp(name, "all") != 0) {
-            fovea_fail(message, FOVEA_INVALID_ARGUMENT,
-                       "there is no suite «%s»; there are sdpa, flash, sage, kernels, and all",
-                       name);
-            return false;
+            return refuse_suite(name, message);
         }
     }
     for (size_t i = 0; i < sizeof suites / sizeof *suites; i++)

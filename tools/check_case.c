@@ -204,7 +204,7 @@ static fovea_dtype dtype_number(uint32_t set, int number) {
 
 /* ---- Kernels whose shapes are letters ------------------------------------------------------- */
 
-static const int64_t lengths[] = {1023, 0, 1, 2, 3, 31, 33, 1000, 4097, 16, 64, 65};
+static const int64_t lengths[] = {1023, 0, 1, 2, 3, 31, 33, 1000, 4097, 16, 64, 65, 100003};
 static const int64_t row_counts[] = {3, 1, 2, 0, 7, 33, 6};
 static const int64_t small_extents[] = {2, 1, 3, 5, 8, 17, 33, 0};
 
@@ -227,11 +227,18 @@ static const int64_t *letter_values(int kernel, const general *g, int letter, in
 
 enum { SPLITS = 6, REAL_VALUES = 4, AXIS_VALUES = 6 };
 
+/* Of generators: any 64 bits. */
+static const double keys[] = {0, 1, 0x1.23456789ap50, -1};
+static bool is_key(const fovea_parameter *parameter) {
+    return strcmp(parameter->name, "seed") == 0 || strcmp(parameter->name, "stream") == 0;
+}
+
 static int parameter_values(const fovea_parameter *parameter) {
     int count = 1;
     if (strcmp(parameter->name, "axis") == 0) return AXIS_VALUES;
     if (parameter->kind == FOVEA_FLAG) return 2;
     if (parameter->kind == FOVEA_REAL) return REAL_VALUES;
+    if (is_key(parameter)) return COUNT(keys);
     for (const char *c = parameter->choices; c && *c; c++) count += *c == ',';
     return count;
 }
@@ -290,6 +297,7 @@ static double parameter_value(const fovea_parameter *parameter, const fovea_case
         return exists ? axes[choice] : parameter->standard;
     }
     if (choice == 0) return parameter->standard;
+    if (is_key(parameter)) return keys[choice];
     return parameter->kind == FOVEA_REAL ? reals[choice] : choice;
 }
 
@@ -297,6 +305,7 @@ static double parameter_value(const fovea_parameter *parameter, const fovea_case
  * sums of the extremes leave the range of f32, where any outcome is accepted. */
 static bool is_meaningful(const fovea_check_case *check) {
     const fovea_kernel *row = fovea_catalogue_kernel(check->c.index);
+    if (row->of_something && check->c.extents[0] == 0) return false;
     fovea_distribution data = check->c.data;
     bool pointwise = row->elementwise || !row->bound || strcmp(row->domain, "softmax") == 0;
     if (data == FOVEA_DATA_EXTREMES && !pointwise) return false;
@@ -367,6 +376,15 @@ static const double softcaps[] = {INFINITY, 20, 0.5};
 static const double scales[] = {NAN, 1, 0, -0.5, 16};
 static const double dropouts[] = {0, 0.25};
 static const int64_t blocks[][2] = {{0, 0}, {16, 16}, {13, 40}, {64, 128}, {1, 1}};
+/* What a cache holds. */
+static const struct {
+    fovea_dtype k, v;
+    bool quantised, scaled;
+} caches[] = {{0},
+              {FOVEA_I8, FOVEA_I8, true, true},
+              {FOVEA_E4M3, FOVEA_E4M3, true, true},
+              {FOVEA_I8, FOVEA_E4M3, true, true},
+              {FOVEA_E4M3, FOVEA_E4M3, true, false}};
 static const fovea_distribution attention_data[] = {FOVEA_DATA_ROW,      FOVEA_DATA_SMALL,
                                                     FOVEA_DATA_CONSTANT, FOVEA_DATA_ZEROS,
                                                     FOVEA_DATA_IMPULSE,  FOVEA_DATA_INTEGERS};
@@ -396,6 +414,7 @@ enum attention_factor {
     SINKS,
     LSE,
     SEQUENCES,
+    CACHE,
     DROPOUT,
     AXES,
     MEMORY,
@@ -425,6 +444,7 @@ static const factor attention_factors[ATTENTION_FACTORS] = {
     [SINKS] = {2, 60},
     [LSE] = {2, 0},
     [SEQUENCES] = {COUNT(sequences), 60},
+    [CACHE] = {COUNT(caches), 60},
     [DROPOUT] = {COUNT(dropouts), 80},
     [AXES] = {2, 0},
     [MEMORY] = {FOVEA_LAYOUT_COUNT, 30},
@@ -447,6 +467,12 @@ static void attention_tensors(const int *choice, fovea_check_case *check) {
         give(c, FOVEA_ATTENTION_MASK, choice[MASK] == 2 ? FOVEA_U8 : FOVEA_BOOL);
     if (choice[BIAS] || check->touch == FOVEA_TOUCH_BIAS)
         give(c, FOVEA_ATTENTION_BIAS, choice[BIAS] == 2 ? FOVEA_F32 : c->dtype);
+    if (caches[choice[CACHE]].quantised) {
+        c->dtypes[FOVEA_ATTENTION_K] = 1 + (uint32_t)caches[choice[CACHE]].k;
+        c->dtypes[FOVEA_ATTENTION_V] = 1 + (uint32_t)caches[choice[CACHE]].v;
+    }
+    if (caches[choice[CACHE]].scaled) fovea_case_give(c, "k_scale");
+    if (caches[choice[CACHE]].scaled) fovea_case_give(c, "v_scale");
     if (choice[SLOPES]) fovea_case_give(c, "slopes");
     if (choice[SINKS]) fovea_case_give(c, "sinks");
     if (choice[LSE]) fovea_case_give(c, "lse");

@@ -101,11 +101,14 @@ static void touch_mask(const fovea_view *view) {
         if (i / keys % 3 == 1) fovea_view_write(view, i, 0);
 }
 
-/* NaN into every row of k or v that belongs to no sequence. */
+/* NaN into every row of k, v or a scale of theirs that belongs to no sequence. */
 static bool touch_beyond(const fovea_problem *problem, int argument, char *data, size_t bytes) {
     fovea_attention_call call;
     fovea_attention_describe(problem, &call);
-    const fovea_view *view = argument == FOVEA_ATTENTION_K ? &call.k : &call.v;
+    const fovea_view *view = argument == FOVEA_ATTENTION_K         ? &call.k
+                             : argument == FOVEA_ATTENTION_V       ? &call.v
+                             : argument == FOVEA_ATTENTION_K_SCALE ? &call.k_scale
+                                                                   : &call.v_scale;
     size_t size = fovea_dtype_size(view->dtype);
     char *copy = malloc(bytes + 1);
     if (!copy) return false;
@@ -124,6 +127,10 @@ static bool touch_beyond(const fovea_problem *problem, int argument, char *data,
     }
     free(copy);
     return true;
+}
+
+static bool present(const fovea_trial *trial, int argument) {
+    return trial->sample.present >> argument & 1;
 }
 
 static bool touch(fovea_trial *trial) {
@@ -149,8 +156,9 @@ static bool touch(fovea_trial *trial) {
             touch_mask(&views[FOVEA_ATTENTION_MASK]);
         break;
     case FOVEA_TOUCH_BEYOND:
-        for (int a = FOVEA_ATTENTION_K; a <= FOVEA_ATTENTION_V; a++)
-            if (!touch_beyond(&sample->problem, a, sample->storage[a], sample->bytes[a]))
+        for (int a = FOVEA_ATTENTION_K; a <= FOVEA_ATTENTION_V_SCALE; a++)
+            if ((a <= FOVEA_ATTENTION_V || a >= FOVEA_ATTENTION_K_SCALE) && present(trial, a) &&
+                !touch_beyond(&sample->problem, a, sample->storage[a], sample->bytes[a]))
                 return false;
         break;
     default:
@@ -160,10 +168,6 @@ static bool touch(fovea_trial *trial) {
 }
 
 /* ---- Building a trial ----------------------------------------------------------------------- */
-
-static bool present(const fovea_trial *trial, int argument) {
-    return trial->sample.present >> argument & 1;
-}
 
 static const fovea_argument *argument_of(const fovea_trial *trial, int argument) {
     return &trial->sample.problem.kernel->arguments[argument];
@@ -549,10 +553,8 @@ static const char *element_name(const fovea_trial *trial, const difference *d, c
     return text;
 }
 
-/* Sums of -1, 0 and 1 are exact however they are added (CATALOGUE.md, rule 10). */
 static bool must_be_exact(const fovea_trial *trial) {
-    return trial->check->c.data == FOVEA_DATA_INTEGERS &&
-           strcmp(trial->sample.problem.kernel->domain, "reductions") == 0;
+    return trial->check->c.data == FOVEA_DATA_INTEGERS && trial->sample.problem.kernel->exact_sums;
 }
 
 static bool compare_runs(fovea_trial *trial, const fovea_verdict *verdict, char *const blocks[],

@@ -47,6 +47,7 @@ static void print_kernel(int index) {
                fovea_implementation_is_cuda(implementation) ? "tensors on a CUDA device"
                : !fovea_has_tier(implementation->tier)      ? "not on this machine"
                : implementation->only_by_name               ? "by name only"
+               : implementation->note                       ? implementation->note
                                                             : "");
     }
 }

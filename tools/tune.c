@@ -252,6 +252,7 @@ static void measure_rates(tuning *t) {
     for (int tier = 0; tier < FOVEA_TIER_COUNT; tier++) {
         const char *name = fovea_tier_name((fovea_tier)tier);
         const fovea_ceiling *flops = fovea_ceilings_find(&ceilings, "fma_f32", name, 1);
+        if (!flops) flops = fovea_ceilings_find(&ceilings, "tile_bf16", name, 1);
         if (flops) t->routes->rates.flops[tier] = round(flops->value);
         if (flops && copy) t->routes->rates.bandwidth[tier] = round(copy->value);
     }

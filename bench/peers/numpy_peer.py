@@ -249,14 +249,225 @@ map_div = elementwise(np.divide, "a", "b")
 # ---- Reductions --------------------------------------------------------------------------------
 
 
-def reduce_sum(case):
+def reduction(function):
+    """A function that takes axis= and out=."""
+    def line(case):
+        case.serve_only("float32", "float64")
+        x, y = case.arrays("x", "y")
+        axis = reduction_axis(case)
+        return Call(lambda: function(x, axis=axis, out=y))
+    return line
+
+
+def with_correction(function):
+    def line(case):
+        case.serve_only("float32", "float64")
+        x, y = case.arrays("x", "y")
+        axis, correction = reduction_axis(case), case.parameters["correction"]
+        return Call(lambda: function(x, axis=axis, out=y, ddof=correction))
+    return line
+
+
+def place(function):
+    def line(case):
+        case.serve_only("float32", "float64", "int64")
+        x, index = case.arrays("x", "index")
+        axis = reduction_axis(case)
+        return Call(lambda: function(x, axis=axis, out=index))
+    return line
+
+
+def reduce_l2(case):
     case.serve_only("float32", "float64")
     x, y = case.arrays("x", "y")
     axis = reduction_axis(case)
-    return Call(lambda: np.sum(x, axis=axis, out=y))
+
+    def run():
+        y[...] = np.linalg.norm(x.ravel() if axis is None else x, axis=axis)
+    return Call(run)
+
+
+reduce_sum = reduction(np.sum)
+reduce_mean = reduction(np.mean)
+reduce_min = reduction(np.min)
+reduce_max = reduction(np.max)
+reduce_var = with_correction(np.var)
+reduce_stddev = with_correction(np.std)
+reduce_argmax = place(np.argmax)
+reduce_argmin = place(np.argmin)
+
+
+# ---- Map-reduce, dot products, correlation ----------------------------------------------------
+
+
+def map_reduce_square_sum(case):
+    case.serve_only("float32")
+    x, y = case.arrays("x", "y")
+    if reduction_axis(case) is not None:
+        raise Unserved("one axis")
+    flat = x.ravel()
+
+    def run():
+        y[...] = np.dot(flat, flat)
+    return Call(run)
+
+
+def map_reduce_abs_sum(case):
+    case.serve_only("float32")
+    x, y = case.arrays("x", "y")
+    t, axis = np.empty_like(x), reduction_axis(case)
+
+    def run():
+        np.abs(x, out=t)
+        np.sum(t, axis=axis, out=y)
+    return Call(run)
+
+
+def map_reduce_masked_sum(case):
+    case.serve_only("float32", "uint8", "bool")
+    x, mask, y = case.arrays("x", "mask", "y")
+    axis, where = reduction_axis(case), mask.view(np.bool_)
+    return Call(lambda: np.sum(x, axis=axis, where=where, out=y))
+
+
+def map_reduce_threshold_count(case):
+    case.serve_only("float32", "int64")
+    x, count = case.arrays("x", "count")
+    t, axis = np.empty(x.shape, np.bool_), reduction_axis(case)
+    threshold = np.float32(case.parameters["threshold"])
+
+    def run():
+        np.greater(x, threshold, out=t)
+        count[...] = np.count_nonzero(t, axis=axis)
+    return Call(run)
+
+
+def dot_batched(case):
+    case.serve_only("float32")
+    a, b, y = case.arrays("a", "b", "y")
+    return Call(lambda: np.vecdot(a, b, out=y))
+
+
+def cosine_similarity(case):
+    case.serve_only("float32")
+    a, b, y = case.arrays("a", "b", "y")
+    eps = np.float32(case.parameters["eps"])
+
+    def run():
+        norms = (np.maximum(np.sqrt(np.vecdot(v, v)), eps) for v in (a, b))
+        np.divide(np.vecdot(a, b), np.multiply(*norms), out=y)
+    return Call(run)
+
+
+def reduce_covariance(case):
+    case.serve_only("float32", "float64")
+    x, y, c = case.arrays("x", "y", "c")
+    axis = reduction_axis(case)
+    n = x.size if axis is None else x.shape[axis]
+    divisor = max(n - case.parameters["correction"], 0)
+
+    def run():
+        dx, dy = (v - v.mean(axis=axis, keepdims=True) for v in (x, y))
+        np.multiply(dx, dy, out=dx)
+        np.divide(dx.sum(axis=axis), x.dtype.type(divisor), out=c)
+    return Call(run)
+
+
+def reduce_correlation(case):
+    case.serve_only("float32", "float64")
+    x, y, r = case.arrays("x", "y", "r")
+    if reduction_axis(case) is not None:
+        raise Unserved("one axis")
+
+    def run():
+        r[...] = np.corrcoef(x.ravel(), y.ravel())[0, 1]
+    return Call(run)
+
+
+def reduce_weighted_sum(case):
+    case.serve_only("float32", "float64")
+    x, w, y = case.arrays("x", "w", "y")
+    axis = reduction_axis(case)
+
+    def run():
+        if axis is None:
+            y[...] = np.dot(x.ravel(), w.ravel())
+        else:
+            np.sum(x * w, axis=axis, out=y)
+    return Call(run)
+
+
+def reduce_weighted_mean(case):
+    case.serve_only("float32", "float64")
+    x, w, y = case.arrays("x", "w", "y")
+    axis = reduction_axis(case)
+
+    def run():
+        y[...] = np.average(x, axis=axis, weights=w)
+    return Call(run)
 
 
 def quantize_f32_to_f16(case):
     case.serve_only("float32", "float16")
     x, y = case.arrays("x", "y")
     return Call(lambda: np.copyto(y, x, casting="same_kind"))
+
+
+# NumPy's own generators have other sequences, so that these are Philox4x32-10 in array arithmetic.
+
+def philox_words(case, count):
+    """A function that makes the first `count` words."""
+    seed, stream = (int(case.parameters[name]) & (1 << 64) - 1 for name in ("seed", "stream"))
+    blocks = np.arange(-(-count // 4), dtype=np.uint64)
+    mask = np.uint64(0xffffffff)
+    words = np.empty((len(blocks), 4), np.uint32)
+
+    def make():
+        c = [blocks & mask, blocks >> np.uint64(32), np.uint64(stream) & mask,
+             np.uint64(stream >> 32)]
+        k = [seed & 0xffffffff, seed >> 32]
+        for _ in range(10):
+            a, b = np.uint64(0xD2511F53) * c[0], np.uint64(0xCD9E8D57) * c[2]
+            c = [b >> np.uint64(32) ^ c[1] ^ np.uint64(k[0]), b & mask,
+                 a >> np.uint64(32) ^ c[3] ^ np.uint64(k[1]), a & mask]
+            k = [k[0] + 0x9E3779B9 & 0xffffffff, k[1] + 0xBB67AE85 & 0xffffffff]
+        for i in range(4):
+            words[:, i] = c[i]
+        return words.reshape(-1)[:count]
+    return make
+
+
+def uniforms(words):
+    return (words >> np.uint32(8)).astype(np.float32) * np.float32(2**-24)
+
+
+def prng_philox(case):
+    y, = case.arrays("y")
+    words = philox_words(case, y.size)
+    return Call(lambda: np.copyto(y, words().reshape(y.shape)))
+
+
+def prng_uniform(case):
+    y, = case.arrays("y")
+    case.serve_only("float32")
+    words = philox_words(case, y.size)
+    return Call(lambda: np.copyto(y, uniforms(words()).reshape(y.shape)))
+
+
+def prng_normal(case):
+    y, = case.arrays("y")
+    words = philox_words(case, y.size + y.size % 2)
+
+    def run():
+        pairs = words().reshape(-1, 2)
+        radius = np.sqrt(-2 * np.log(uniforms(pairs[:, 0]) + np.float32(2**-24)))
+        angle = 2 * np.pi * uniforms(pairs[:, 1]).astype(np.float64)  # cosines of f32 lose zeros
+        both = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+        np.copyto(y, both.reshape(-1)[:y.size].reshape(y.shape))
+    return Call(run)
+
+
+def prng_dropout_mask(case):
+    y, = case.arrays("y")
+    words, keep = philox_words(case, y.size), np.float32(case.parameters["keep"])
+    return Call(lambda: np.less(uniforms(words()).reshape(y.shape), keep, out=y.view(bool)))

@@ -124,11 +124,96 @@ map_mish = activation(lambda x, _: torch.nn.functional.mish(x))
 # ---- Reductions --------------------------------------------------------------------------------
 
 
-def reduce_sum(case):
-    x, y = ready(case, "x", "y")
-    axis = reduction_axis(case)
-    axes = tuple(range(x.dim())) if axis is None else axis
-    return Call(lambda: torch.sum(x, axes, out=y))
+def reduction(function):
+    """A function that takes axes and out=."""
+    def line(case):
+        x, y = ready(case, "x", "y")
+        axis = reduction_axis(case)
+        axes = tuple(range(x.dim())) if axis is None else axis
+        return Call(lambda: function(x, axes, out=y))
+    return line
+
+
+def with_correction(function):
+    def line(case):
+        x, y = ready(case, "x", "y")
+        axis, correction = reduction_axis(case), case.parameters["correction"]
+        return Call(lambda: function(x, axis, correction=correction, out=y))
+    return line
+
+
+def place(function):
+    def line(case):
+        x, index = ready(case, "x", "index")
+        axis = reduction_axis(case)
+        return Call(lambda: function(x, axis, out=index))
+    return line
+
+
+reduce_sum = reduction(torch.sum)
+reduce_mean = reduction(torch.mean)
+reduce_min = reduction(torch.amin)
+reduce_max = reduction(torch.amax)
+reduce_l2 = reduction(lambda x, axes, out: torch.linalg.vector_norm(x, 2, axes, out=out))
+reduce_var = with_correction(torch.var)
+reduce_stddev = with_correction(torch.std)
+reduce_argmax = place(torch.argmax)
+reduce_argmin = place(torch.argmin)
+
+
+# ---- Map-reduce, dot products, correlation ----------------------------------------------------
+
+
+def folded(name, function, *inputs):
+    """output = function(inputs, axis, parameters); all axes are None."""
+    def line(case):
+        *tensors, output = ready(case, *inputs, name)
+        axis = reduction_axis(case)
+        return Kept(lambda: function(*tensors, axis, case.parameters), output).call()
+    return line
+
+
+def mean_of(x, axis):
+    return x.mean() if axis is None else x.mean(axis, keepdim=True)
+
+
+def covariance(x, y, axis, parameters):
+    n = x.numel() if axis is None else x.shape[axis]
+    return ((x - mean_of(x, axis)) * (y - mean_of(y, axis))).sum(axis) / max(
+        n - parameters["correction"], 0)
+
+
+def correlation(x, y, axis, parameters):
+    if axis is None:
+        return torch.corrcoef(torch.stack((x.flatten(), y.flatten())))[0, 1]
+    dx, dy = x - mean_of(x, axis), y - mean_of(y, axis)
+    return (dx * dy).sum(axis) / (dx.square().sum(axis).sqrt() * dy.square().sum(axis).sqrt())
+
+
+def norm(order):
+    return lambda x, axis, _: torch.linalg.vector_norm(x, order, axis, dtype=torch.float32)
+
+
+map_reduce_square_sum = folded(
+    "y", lambda x, axis, p: torch.dot(x.flatten(), x.flatten())
+    if axis is None and x.dtype == torch.float32 else norm(2)(x, axis, p).square(), "x")
+map_reduce_abs_sum = folded("y", norm(1), "x")
+map_reduce_masked_sum = folded(
+    "y", lambda x, mask, axis, _: torch.where(mask.to(torch.bool), x, 0).sum(
+        axis, dtype=torch.float32), "x", "mask")
+map_reduce_threshold_count = folded(
+    "count", lambda x, axis, p: torch.count_nonzero(x > p["threshold"], axis), "x")
+dot_batched = folded("y", lambda a, b, axis, _: torch.linalg.vecdot(a.float(), b.float()), "a", "b")
+cosine_similarity = folded(
+    "y", lambda a, b, axis, p: torch.nn.functional.cosine_similarity(
+        a.float(), b.float(), -1, p["eps"]), "a", "b")
+reduce_covariance = folded("c", covariance, "x", "y")
+reduce_correlation = folded("r", correlation, "x", "y")
+reduce_weighted_sum = folded(
+    "y", lambda x, w, axis, _: torch.dot(x.flatten(), w.flatten())
+    if axis is None else (x * w).sum(axis), "x", "w")
+reduce_weighted_mean = folded(
+    "y", lambda x, w, axis, _: (x * w).sum(axis) / w.sum(axis), "x", "w")
 
 
 def quantize_f32_to_f16(case):

@@ -151,6 +151,7 @@ typedef struct fovea_call_report {
     size_t scratch_bytes;
     int threads;
     int64_t block_rows, block_keys; /* attention's block plan; 0 where it does not apply */
+    const char *arithmetic;         /* "bf16 pairs", where it is not the plain one; else "" */
 } fovea_call_report;
 
 typedef struct fovea_statistics {

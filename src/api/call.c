@@ -142,7 +142,8 @@ static void count(fovea_context *context, const fovea_problem *problem,
                                         .scratch_bytes = state->workspace_bytes,
                                         .threads = state->threads,
                                         .block_rows = state->block_rows,
-                                        .block_keys = state->block_keys};
+                                        .block_keys = state->block_keys,
+                                        .arithmetic = state->arithmetic ? state->arithmetic : ""};
 }
 
 fovea_status fovea_call_kernel(fovea_context *context, int kernel, const DLTensor *const *tensors,

@@ -41,6 +41,19 @@ static fovea_view broadcast(fovea_view view) {
     return view;
 }
 
+/* A scale of k or v, canonical, with zero strides where it broadcasts. */
+static fovea_view canonical_scale(const fovea_problem *problem, int argument, bool ragged,
+                                  bool heads_inside) {
+    if (!fovea_given(problem, argument)) return (fovea_view){.data = NULL, .dtype = FOVEA_F32};
+    return broadcast(canonical(problem->views[argument], ragged, heads_inside));
+}
+
+static int64_t elements_of_a_scale(const fovea_view *row, const fovea_view *scale) {
+    return scale->data && scale->shape[3] > 0 ? row->shape[3] / scale->shape[3] : row->shape[3];
+}
+
+static bool is_quantised(fovea_dtype dtype) { return dtype == FOVEA_I8 || dtype == FOVEA_E4M3; }
+
 void fovea_attention_describe(const fovea_problem *problem, fovea_attention_call *attention) {
     const fovea_attention_options *options = problem->options;
     const fovea_view *views = problem->views;
@@ -69,6 +82,13 @@ void fovea_attention_describe(const fovea_problem *problem, fovea_attention_call
         .paged = paged,
         .page_size = problem->extents[LETTER_PAGE],
     };
+    attention->quantised = is_quantised(attention->k.dtype) || is_quantised(attention->v.dtype);
+    attention->k_scale =
+        canonical_scale(problem, FOVEA_ATTENTION_K_SCALE, ragged_k, inside || paged);
+    attention->v_scale =
+        canonical_scale(problem, FOVEA_ATTENTION_V_SCALE, ragged_k, inside || paged);
+    attention->k_group = elements_of_a_scale(&attention->k, &attention->k_scale);
+    attention->v_group = elements_of_a_scale(&attention->v, &attention->v_scale);
     double root = sqrt((double)attention->head_size);
     attention->scale = !isnan(options->scale) ? options->scale : root > 0 ? 1 / root : 1;
     if ((attention->has_lse = fovea_given(problem, FOVEA_ATTENTION_LSE))) {
@@ -406,10 +426,40 @@ static fovea_status check_broadcast(const fovea_problem *problem, int argument,
     return fits ? FOVEA_OK : wrong_shape(problem, argument, wanted, message);
 }
 
+/* k or v is of the call's dtype, or quantised; only then it may have a scale, of its axes. */
+static fovea_status check_scale(const fovea_problem *problem, int argument, int scale_argument,
+                                fovea_message *message) {
+    const fovea_view *view = &problem->views[argument], *scale = &problem->views[scale_argument];
+    const char *name = problem->kernel->arguments[argument].name;
+    const char *scale_name = problem->kernel->arguments[scale_argument].name;
+    bool quantised = is_quantised(view->dtype);
+    if (!quantised && view->dtype != problem->dtype)
+        return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
+                          "%s is %s, q is %s; they agree, or %s is i8 or e4m3", name,
+                          fovea_dtype_name(view->dtype), fovea_dtype_name(problem->dtype), name);
+    if (!fovea_given(problem, scale_argument)) return FOVEA_OK;
+    if (!quantised)
+        return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
+                          "%s is given, but %s is %s, not quantised", scale_name, name,
+                          fovea_dtype_name(view->dtype));
+    int last = view->rank - 1;
+    bool fits = scale->rank == view->rank;
+    for (int i = 0; fits && i < last; i++)
+        fits = scale->shape[i] == view->shape[i] || scale->shape[i] == 1;
+    fits = fits && scale->shape[last] > 0 && view->shape[last] % scale->shape[last] == 0;
+    char wanted[160], shape[96];
+    snprintf(wanted, sizeof wanted,
+             "it has the axes of %s = %s, each as long or 1, the last a divisor", name,
+             fovea_shape_text(view, shape, sizeof shape));
+    return fits ? FOVEA_OK : wrong_shape(problem, scale_argument, wanted, message);
+}
+
 static fovea_status check_optional_tensors(fovea_problem *problem, fovea_message *message) {
     const int64_t *extents = problem->extents;
     bool ragged = fovea_given(problem, FOVEA_ATTENTION_CU_SEQLENS_Q);
-    fovea_status status = FOVEA_OK;
+    fovea_status status = check_scale(problem, FOVEA_ATTENTION_K, FOVEA_ATTENTION_K_SCALE, message);
+    if (status == FOVEA_OK)
+        status = check_scale(problem, FOVEA_ATTENTION_V, FOVEA_ATTENTION_V_SCALE, message);
     for (int a = FOVEA_ATTENTION_MASK; a <= FOVEA_ATTENTION_BIAS && status == FOVEA_OK; a++)
         if (fovea_given(problem, a)) status = check_broadcast(problem, a, message);
     for (int a = FOVEA_ATTENTION_SLOPES; a <= FOVEA_ATTENTION_SINKS && status == FOVEA_OK; a++) {
@@ -487,6 +537,8 @@ double fovea_attention_bytes(const fovea_problem *problem) {
     for (int a = FOVEA_ATTENTION_Q; a <= FOVEA_ATTENTION_OUT; a++)
         bytes += (double)fovea_view_elements(&problem->views[a]) *
                  (double)fovea_dtype_size(problem->views[a].dtype);
+    for (int a = FOVEA_ATTENTION_K_SCALE; a <= FOVEA_ATTENTION_V_SCALE; a++)
+        if (fovea_given(problem, a)) bytes += 4 * (double)fovea_view_elements(&problem->views[a]);
     return bytes;
 }
 
@@ -494,7 +546,9 @@ double fovea_attention_bytes(const fovea_problem *problem) {
 
 void fovea_attention_traits(const fovea_problem *problem, fovea_traits *traits) {
     enum { CAUSAL = 1, WINDOW = 2, MASK = 4, BIAS = 8, RAGGED = 16, PAGED = 32, MODIFIED = 64 };
-    enum { STEPPED = 128 };
+    enum { STEPPED = 128, K_I8 = 256, K_E4M3 = 512, V_I8 = 1024, V_E4M3 = 2048 };
+    fovea_dtype k = problem->views[FOVEA_ATTENTION_K].dtype;
+    fovea_dtype v = problem->views[FOVEA_ATTENTION_V].dtype;
     const fovea_attention_options *options = problem->options;
     const int64_t *extents = problem->extents;
     const uint32_t bias = 1u << FOVEA_ATTENTION_BIAS | 1u << FOVEA_ATTENTION_SLOPES;
@@ -515,7 +569,9 @@ void fovea_attention_traits(const fovea_problem *problem, fovea_traits *traits) 
                     (fovea_given(problem, FOVEA_ATTENTION_MASK) ? MASK : 0) |
                     (problem->present & bias ? BIAS : 0) |
                     (problem->present & ragged ? RAGGED : 0) | (paged ? PAGED : 0) |
-                    (modified ? MODIFIED : 0) | (stepped ? STEPPED : 0),
+                    (modified ? MODIFIED : 0) | (stepped ? STEPPED : 0) |
+                    (k == FOVEA_I8 ? K_I8 : 0) | (k == FOVEA_E4M3 ? K_E4M3 : 0) |
+                    (v == FOVEA_I8 ? V_I8 : 0) | (v == FOVEA_E4M3 ? V_E4M3 : 0),
         .sizes = {extents[LETTER_D], extents[LETTER_DV], extents[LETTER_SQ], keys, heads,
                   extents[LETTER_HKV] ? extents[LETTER_HQ] / extents[LETTER_HKV] : 1},
         .steps = {1, 1, 4, 4, 4, 4}};
@@ -560,6 +616,19 @@ static int64_t case_pages(const fovea_case *c) {
 static void set_shape(int *rank, int64_t *shape, int count, const int64_t *extents) {
     *rank = count;
     memcpy(shape, extents, (size_t)count * sizeof *extents);
+}
+
+/* A scale a token, a head, or a group of eight elements, as the seed says; the first suits a cache
+ * that grows. */
+static void scale_shape(const fovea_case *c, int argument, int *rank, int64_t *shape) {
+    int of = argument == FOVEA_ATTENTION_K_SCALE ? FOVEA_ATTENTION_K : FOVEA_ATTENTION_V;
+    fovea_attention_case_shape(c, of, rank, shape);
+    bool heads_inside = case_has(c, FOVEA_ATTENTION_BLOCK_TABLE) || *rank == 3 ||
+                        fovea_case_parameter(c, "layout") == FOVEA_ATTENTION_LAYOUT_BSHD;
+    int64_t size = shape[*rank - 1], way = (int64_t)(c->seed / 4 % 3);
+    shape[*rank - 1] = way == 2 && size > 0 && size % 8 == 0 ? size / 8 : 1;
+    for (int i = 0; way == 1 && i < *rank - 1; i++)
+        if (i != (heads_inside ? *rank - 2 : 1)) shape[i] = 1;
 }
 
 void fovea_attention_case_shape(const fovea_case *c, int argument, int *rank, int64_t *shape) {
@@ -610,6 +679,10 @@ void fovea_attention_case_shape(const fovea_case *c, int argument, int *rank, in
             if (ragged_k) sk = longest_k;
         }
         set_shape(rank, shape, 4, (int64_t[]){c->seed & 1 ? 1 : b, c->seed & 2 ? 1 : hq, sq, sk});
+        break;
+    case FOVEA_ATTENTION_K_SCALE:
+    case FOVEA_ATTENTION_V_SCALE:
+        scale_shape(c, argument, rank, shape);
         break;
     case FOVEA_ATTENTION_SLOPES:
     case FOVEA_ATTENTION_SINKS:

@@ -20,7 +20,9 @@ enum {
     FOVEA_ATTENTION_CU_SEQLENS_Q,
     FOVEA_ATTENTION_CU_SEQLENS_K,
     FOVEA_ATTENTION_SEQUSED_K,
-    FOVEA_ATTENTION_BLOCK_TABLE
+    FOVEA_ATTENTION_BLOCK_TABLE,
+    FOVEA_ATTENTION_K_SCALE,
+    FOVEA_ATTENTION_V_SCALE
 };
 
 /* The row's functions. */
@@ -49,6 +51,11 @@ typedef struct fovea_attention_call {
     bool has_lse, has_mask, has_bias, has_slopes, has_sinks, paged;
     fovea_view slopes, sinks; /* [Hq] f32 */
     int64_t page_size;
+    bool quantised; /* k or v is i8 or e4m3 */
+    /* As k and v, with strides of 0 where they broadcast; dimension 3 counts groups of `k_group` and
+     * `v_group` elements. data NULL: there is none, all scales are 1. */
+    fovea_view k_scale, v_scale;
+    int64_t k_group, v_group;
 } fovea_attention_call;
 
 /* A sequence of the batch. query_start and key_start count rows of dimension 2 (0 unless ragged).

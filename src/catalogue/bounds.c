@@ -57,31 +57,137 @@ void fovea_bound_gelu(const fovea_problem *problem, int output, const double *ex
     }
 }
 
-/* Visits the elements of a slice along `axis` (-1: all) that make output element `number`. */
-static double slice_sum_of_magnitudes(const fovea_view *x, int axis, int64_t number) {
-    double sum = 0;
-    int64_t count = axis < 0 ? fovea_view_elements(x) : x->shape[axis];
-    int64_t inner = 1;
-    for (int i = axis + 1; axis >= 0 && i < x->rank; i++) inner *= x->shape[i];
-    for (int64_t k = 0; k < count; k++) {
-        int64_t element = axis < 0 ? k : (number / inner * count + k) * inner + number % inner;
-        sum += fabs(fovea_view_read(x, element));
+/* ---- Reductions ----------------------------------------------------------------------------- */
+
+/* What the bounds of a slice's result are made of. */
+typedef struct slice_sums {
+    int64_t count;
+    double x, y, xy, xx, yy;                 /* sums of absolute values and products */
+    double chosen, weights;                  /* sum of absolute x where y is not 0, and of y */
+    double mean_x, mean_y, dxdy, dxdx, dydy; /* sums of absolute centred products */
+} slice_sums;
+
+/* Of element number `number` of a result; y may be x. */
+static slice_sums sum_slice(const fovea_problem *problem, const fovea_view *x, const fovea_view *y,
+                            int64_t number) {
+    fovea_slice slice = fovea_problem_slice(problem, number);
+    slice_sums s = {.count = slice.count};
+    for (int64_t k = 0; k < s.count; k++) {
+        double a = fovea_view_read(x, fovea_slice_element(&slice, k));
+        double b = fovea_view_read(y, fovea_slice_element(&slice, k));
+        s.x += fabs(a), s.y += fabs(b), s.xy += fabs(a * b), s.xx += a * a, s.yy += b * b;
+        s.chosen += b != 0 ? fabs(a) : 0, s.weights += b;
+        s.mean_x += a / (double)s.count, s.mean_y += b / (double)s.count;
     }
-    return sum;
+    for (int64_t k = 0; k < s.count; k++) {
+        double a = fovea_view_read(x, fovea_slice_element(&slice, k)) - s.mean_x;
+        double b = fovea_view_read(y, fovea_slice_element(&slice, k)) - s.mean_y;
+        s.dxdy += fabs(a * b), s.dxdx += a * a, s.dydy += b * b;
+    }
+    return s;
 }
 
-void fovea_bound_sum(const fovea_problem *problem, int output, const double *expected,
-                     double *bound) {
-    const fovea_view *x = &problem->views[0], *y = &problem->views[output];
-    int axis = fovea_problem_axis(problem);
-    int64_t n = axis < 0 ? fovea_view_elements(x) : x->shape[axis];
-    double epsilon = fovea_epsilon(fovea_compute_dtype(problem->dtype));
-    int64_t count = fovea_view_elements(y);
-    for (int64_t i = 0; i < count; i++)
-        bound[i] =
-            with_rounding(y->dtype, expected[i],
-                          (8 + tree_depth(n)) * epsilon * slice_sum_of_magnitudes(x, axis, i));
+/* (8 + T(n)) eps */
+static double tree_error(const fovea_problem *problem, int64_t n) {
+    return (8 + tree_depth(n)) * fovea_epsilon(fovea_compute_dtype(problem->dtype));
 }
+
+/* R(n) of a sum of terms with absolute values of together `terms`. */
+#define SUM_BOUND(name, terms)                                                                     \
+    void name(const fovea_problem *problem, int output, const double *expected, double *bound) {   \
+        const fovea_view *x = &problem->views[0], *y = &problem->views[output];                    \
+        const fovea_view *w = problem->kernel->arguments[1].role ? x : &problem->views[1];         \
+        int64_t count = fovea_view_elements(y);                                                    \
+        for (int64_t i = 0; i < count; i++) {                                                      \
+            slice_sums s = sum_slice(problem, x, w, i);                                            \
+            double error = tree_error(problem, s.count) * (terms);                                 \
+            bound[i] = with_rounding(y->dtype, expected[i], error);                                \
+        }                                                                                          \
+    }
+SUM_BOUND(fovea_bound_sum, s.x)
+SUM_BOUND(fovea_bound_mean, s.x / (double)s.count)
+SUM_BOUND(fovea_bound_square_sum, s.xx)
+SUM_BOUND(fovea_bound_product_sum, s.xy)
+SUM_BOUND(fovea_bound_chosen_sum, s.chosen)
+SUM_BOUND(fovea_bound_l2, sqrt(s.xx))
+SUM_BOUND(fovea_bound_weighted_mean, (s.xy + fabs(expected[i]) * s.y) / fabs(s.weights))
+
+/* C(n) times the divisor. */
+static double centred_error(const fovea_problem *problem, const slice_sums *s, double centred) {
+    double c = tree_error(problem, s->count), n = (double)s->count;
+    return c * centred + c * c * n * (s->x / n) * (s->y / n);
+}
+
+static double divisor_of(const fovea_problem *problem, int64_t n) {
+    return fmax((double)n - fovea_problem_parameter(problem, "correction"), 0);
+}
+
+void fovea_bound_variance(const fovea_problem *problem, int output, const double *expected,
+                          double *bound) {
+    const fovea_view *x = &problem->views[0];
+    int64_t count = fovea_view_elements(&problem->views[output]);
+    (void)expected;
+    for (int64_t i = 0; i < count; i++) {
+        slice_sums s = sum_slice(problem, x, x, i);
+        bound[i] = centred_error(problem, &s, s.dxdx) / divisor_of(problem, s.count);
+    }
+}
+
+void fovea_bound_deviation(const fovea_problem *problem, int output, const double *expected,
+                           double *bound) {
+    double epsilon = fovea_epsilon(problem->dtype);
+    int64_t count = fovea_view_elements(&problem->views[output]);
+    fovea_bound_variance(problem, output, expected, bound);
+    for (int64_t i = 0; i < count; i++) {
+        double v = expected[i] * expected[i], c = bound[i];
+        bound[i] = fmax(sqrt(v + c) - expected[i], expected[i] - sqrt(fmax(v - c, 0))) +
+                   epsilon * expected[i];
+    }
+}
+
+void fovea_bound_covariance(const fovea_problem *problem, int output, const double *expected,
+                            double *bound) {
+    int64_t count = fovea_view_elements(&problem->views[output]);
+    (void)expected;
+    for (int64_t i = 0; i < count; i++) {
+        slice_sums s = sum_slice(problem, &problem->views[0], &problem->views[1], i);
+        bound[i] = centred_error(problem, &s, s.dxdy) / divisor_of(problem, s.count);
+    }
+}
+
+void fovea_bound_correlation(const fovea_problem *problem, int output, const double *expected,
+                             double *bound) {
+    int64_t count = fovea_view_elements(&problem->views[output]);
+    (void)expected;
+    for (int64_t i = 0; i < count; i++) {
+        slice_sums s = sum_slice(problem, &problem->views[0], &problem->views[1], i);
+        bound[i] = centred_error(problem, &s, s.dxdy) / (sqrt(s.dxdx) * sqrt(s.dydy)) +
+                   2 * tree_error(problem, s.count);
+    }
+}
+
+/* M(n), with the factor of the benchmark's distribution for all data. */
+static double product_error(int64_t n) { return (8 + sqrt((double)n)) * fovea_epsilon(FOVEA_F32); }
+
+void fovea_bound_dot(const fovea_problem *problem, int output, const double *expected,
+                     double *bound) {
+    int64_t count = fovea_view_elements(&problem->views[output]);
+    (void)expected;
+    for (int64_t i = 0; i < count; i++) {
+        slice_sums s = sum_slice(problem, &problem->views[0], &problem->views[1], i);
+        bound[i] = product_error(s.count) * s.xy;
+    }
+}
+
+void fovea_bound_cosine(const fovea_problem *problem, int output, const double *expected,
+                        double *bound) {
+    const fovea_view *a = &problem->views[0];
+    int64_t count = fovea_view_elements(&problem->views[output]);
+    (void)expected;
+    for (int64_t i = 0; i < count; i++) bound[i] = 2 * product_error(a->shape[a->rank - 1]);
+}
+
+/* ---- Rows ----------------------------------------------------------------------------------- */
 
 void fovea_bound_softmax(const fovea_problem *problem, int output, const double *expected,
                          double *bound) {

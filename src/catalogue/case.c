@@ -313,7 +313,8 @@ static void fill_numbers(const fovea_case *c, int position, const fovea_argument
                          const fovea_view *view) {
     stream s = {c->seed, (uint64_t)position};
     int64_t count = fovea_view_elements(view);
-    bool normal = argument->fill == FOVEA_FILL_NORMAL;
+    bool normal = argument->fill == FOVEA_FILL_NORMAL || argument->fill == FOVEA_FILL_MAGNITUDE;
+    bool coarse = view->dtype == FOVEA_I8 || view->dtype == FOVEA_E4M3;
     bool dense = fovea_view_is_contiguous(view) && view->dtype == FOVEA_F32;
     for (int64_t i = 0; i < count; i += 4) {
         double values[4];
@@ -326,6 +327,8 @@ static void fill_numbers(const fovea_case *c, int position, const fovea_argument
             if (argument->fill == FOVEA_FILL_ONES) value = 1;
             if (argument->fill == FOVEA_FILL_ZEROS) value = 0;
             if (normal && c->data) value = check_value(c, view->dtype, j, count, value);
+            if (normal && coarse) value *= 32; /* as a quantised tensor fills its range */
+            if (argument->fill == FOVEA_FILL_MAGNITUDE) value = fabs(value);
             if (dense)
                 ((float *)(void *)view->data)[j] = (float)value;
             else

@@ -25,9 +25,10 @@ typedef enum fovea_role { FOVEA_INPUT, FOVEA_OUTPUT, FOVEA_IN_PLACE } fovea_role
 
 /* What benchmark and check inputs of an argument are drawn from (CATALOGUE.md, rules 9 and 11). */
 typedef enum fovea_fill {
-    FOVEA_FILL_NORMAL,  /* standard normal */
-    FOVEA_FILL_UNIFORM, /* between low and high */
-    FOVEA_FILL_BINARY,  /* 1 if a uniform is below 0.5, else 0 */
+    FOVEA_FILL_NORMAL,    /* standard normal */
+    FOVEA_FILL_MAGNITUDE, /* absolute values of normals */
+    FOVEA_FILL_UNIFORM,   /* between low and high */
+    FOVEA_FILL_BINARY,    /* 1 if a uniform is below 0.5, else 0 */
     FOVEA_FILL_ONES,
     FOVEA_FILL_ZEROS,
     FOVEA_FILL_BY_ROW /* the row's fill function */
@@ -120,7 +121,9 @@ typedef struct fovea_kernel {
      * with every choice, row length and axis. */
     const char *tune;
     fovea_preset presets[FOVEA_PRESETS_MAX];
-    bool elementwise; /* outputs may be exactly an input tensor */
+    bool elementwise;  /* outputs may be exactly an input tensor */
+    bool of_something; /* reducing no elements is an error */
+    bool exact_sums;   /* of -1, 0 and 1, however they are added (CATALOGUE.md, rule 10) */
     const char *bound_text;
     fovea_bound_function *bound; /* NULL: exact */
     double bound_factor;

@@ -11,6 +11,7 @@ typedef struct fovea_run {
     void *workspace; /* of the size that it asked for, aligned to 64 bytes */
     size_t workspace_bytes;
     int64_t block_rows, block_keys; /* out: attention's block plan */
+    const char *arithmetic;         /* out: where it is not f32 on the dtype; NULL: it is */
     void *stream;       /* CUDA: what launches are ordered on; workspace is the device's */
     const char *reason; /* out: what went wrong, in words; NULL: the status says it */
 } fovea_run;
@@ -20,6 +21,7 @@ typedef struct fovea_implementation {
     const char *name;  /* backend/tier/algorithm: "cpu/avx2/flash" */
     uint32_t dtypes;   /* of the call */
     fovea_tier tier;   /* what the machine must have; of no meaning on a device */
+    const char *note;  /* for `fovea info`: what it does with special hardware; NULL: nothing */
     bool only_by_name; /* never chosen unless asked for: the reference, approximations */
     /* False if it does not serve the problem; then `reason` says why, in words. NULL: it serves all
      * problems of its dtypes. */

@@ -135,11 +135,37 @@ typedef struct group {
 
 int fovea_problem_axis(const fovea_problem *problem) {
     int parameter = fovea_kernel_parameter(problem->kernel, "axis");
+    if (parameter < 0 && fovea_kernel_shape(problem->index, 0)->count > 0)
+        return problem->views[0].rank - 1;
     if (parameter < 0) return -1;
     double value = fovea_parameter_read(problem->index, problem->options, parameter);
     if (value == FOVEA_ALL_AXES_VALUE) return -1;
     int rank = problem->views[0].rank;
     return (int)(value < 0 ? value + rank : value);
+}
+
+fovea_slice fovea_problem_slice(const fovea_problem *problem, int64_t number) {
+    const fovea_view *x = &problem->views[0];
+    int axis = fovea_problem_axis(problem);
+    if (axis < 0) return (fovea_slice){fovea_view_elements(x), 0, 1};
+    fovea_slice slice = {.count = x->shape[axis], .step = 1};
+    for (int i = axis + 1; i < x->rank; i++) slice.step *= x->shape[i];
+    slice.first = number / slice.step * slice.count * slice.step + number % slice.step;
+    return slice;
+}
+
+/* An extreme of nothing does not exist. */
+static fovea_status check_elements(const fovea_problem *problem, fovea_message *message) {
+    const fovea_view *x = &problem->views[0];
+    int axis = fovea_problem_axis(problem);
+    int64_t count = axis < 0 ? fovea_view_elements(x) : x->shape[axis];
+    bool written = false;
+    for (int a = 1; problem->kernel->arguments[a].name; a++)
+        if (fovea_given(problem, a)) written |= fovea_view_elements(&problem->views[a]) > 0;
+    if (!problem->kernel->of_something || count > 0 || !written) return FOVEA_OK;
+    return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s: %s has no elements %s",
+                      problem->kernel->name, problem->kernel->arguments[0].name,
+                      axis < 0 ? "at all" : "along the axis");
 }
 
 static fovea_status check_axis(const fovea_problem *problem, fovea_message *message) {
@@ -326,6 +352,7 @@ fovea_status fovea_problem_create(int kernel, const DLTensor *const *tensors, si
     if (status == FOVEA_OK) status = check_parameters(problem, message);
     if (status == FOVEA_OK) status = check_dtypes(problem, arguments, message);
     if (status == FOVEA_OK) status = check_shapes(problem, arguments, message);
+    if (status == FOVEA_OK) status = check_elements(problem, message);
     if (status == FOVEA_OK) status = check_overlap(problem, arguments, message);
     if (status == FOVEA_OK && problem->kernel->check)
         status = problem->kernel->check(problem, message);

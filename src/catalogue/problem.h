@@ -44,7 +44,18 @@ void fovea_parameter_write(int kernel, void *options, int parameter, double valu
 double fovea_problem_operations(const fovea_problem *problem);
 double fovea_problem_bytes(const fovea_problem *problem);
 
-/* The axis parameter of reductions, checked: the dimension, or -1 for all. */
+/* The axis parameter of reductions, checked: the dimension, or -1 for all. Kernels without one whose
+ * arguments have rows go along the last. */
 int fovea_problem_axis(const fovea_problem *problem);
+
+/* The elements of the first argument that make element `number` of a result: all of them, or those
+ * along the axis. */
+typedef struct fovea_slice {
+    int64_t count, first, step;
+} fovea_slice;
+fovea_slice fovea_problem_slice(const fovea_problem *problem, int64_t number);
+static inline int64_t fovea_slice_element(const fovea_slice *slice, int64_t k) {
+    return slice->first + k * slice->step;
+}
 
 #endif

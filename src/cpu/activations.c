@@ -13,7 +13,7 @@ FOVEA_INLINE vf silu(vf x) {
 FOVEA_INLINE vf mish(vf x) {
     vf a = vf_max(vf_set1(-104), x);
     vf e = vf_exp(vf_min(vf_set1(20), a));
-    vf n = vf_mul(e, vf_add(e, vf_set1(2)));
+    vf n = vf_fma(e, e, vf_add(e, e));
     return vf_mul(a, vf_div(n, vf_add(n, vf_set1(2))));
 }
 

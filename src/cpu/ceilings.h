@@ -6,9 +6,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* One kind of arithmetic: fma_f32, dot_bf16 (pairs of bf16 into floats; to be run only where the
+ * processor has avx512_bf16), tile_bf16, tile_int8. */
+typedef struct fovea_arithmetic_loop {
+    const char *kind;                           /* NULL ends a list */
+    double (*run)(int64_t rounds, float *sink); /* returns the operations done */
+} fovea_arithmetic_loop;
+
 typedef struct fovea_ceiling_loops {
-    double (*multiply_add)(int64_t rounds, float *sink); /* returns the operations done */
-    float (*read)(const float *from, size_t count);      /* a sum; count is a multiple of 256 */
+    fovea_arithmetic_loop arithmetic[3];
+    float (*read)(const float *from, size_t count); /* a sum; count is a multiple of 256 */
     void (*copy)(float *to, const float *from, size_t count);
     void (*stream_copy)(float *to, const float *from, size_t count); /* past the caches; to and
                                                                         from aligned to 64 bytes */

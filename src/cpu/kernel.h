@@ -12,6 +12,9 @@
 #elif defined(FOVEA_TIER_AVX2)
     #define FOVEA_TIER_HERE FOVEA_TIER_AVX2
     #define FOVEA_CPU_NAME(algorithm) "cpu/avx2/" algorithm
+#elif defined(FOVEA_TIER_AMX)
+    #define FOVEA_TIER_HERE FOVEA_TIER_AMX
+    #define FOVEA_CPU_NAME(algorithm) "cpu/amx/" algorithm
 #elif defined(FOVEA_TIER_AVX512)
     #define FOVEA_TIER_HERE FOVEA_TIER_AVX512
     #define FOVEA_CPU_NAME(algorithm) "cpu/avx512/" algorithm
@@ -23,15 +26,21 @@
 /* For functions whose arguments are meant as constants: a dtype, an operation. */
 #define FOVEA_INLINE static inline __attribute__((always_inline))
 
-/* Elements i, i+1, ... of an array of f32, f16 or bf16; u8 may be stored. */
+/* Elements i, i+1, ... of an array of f32, f16, bf16 or u8; loads also of i8 and e4m3. */
 FOVEA_INLINE vf vf_load_as(fovea_dtype dtype, const void *p, int64_t i) {
     if (dtype == FOVEA_F16) return vf_load_f16((const uint16_t *)p + i);
     if (dtype == FOVEA_BF16) return vf_load_bf16((const uint16_t *)p + i);
+    if (dtype == FOVEA_U8) return vf_from_vi(vi_load_u8_n((const uint8_t *)p + i, VF_WIDTH));
+    if (dtype == FOVEA_I8) return vf_load_i8((const uint8_t *)p + i);
+    if (dtype == FOVEA_E4M3) return vf_load_e4m3((const uint8_t *)p + i);
     return vf_load((const float *)p + i);
 }
 FOVEA_INLINE vf vf_load_n_as(fovea_dtype dtype, const void *p, int64_t i, int64_t n) {
     if (dtype == FOVEA_F16) return vf_load_f16_n((const uint16_t *)p + i, (size_t)n);
     if (dtype == FOVEA_BF16) return vf_load_bf16_n((const uint16_t *)p + i, (size_t)n);
+    if (dtype == FOVEA_U8) return vf_from_vi(vi_load_u8_n((const uint8_t *)p + i, (size_t)n));
+    if (dtype == FOVEA_I8) return vf_load_i8_n((const uint8_t *)p + i, (size_t)n);
+    if (dtype == FOVEA_E4M3) return vf_load_e4m3_n((const uint8_t *)p + i, (size_t)n);
     return vf_load_n((const float *)p + i, (size_t)n);
 }
 FOVEA_INLINE void vf_store_as(fovea_dtype dtype, void *p, int64_t i, vf x) {

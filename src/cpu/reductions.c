@@ -1,324 +1,204 @@
-/* Domain 1, reductions. A sum is a fixed tree that depends on shape and strides, not on threads.
+/* Domain 1, reductions: sums, extremes and moments of what fold.h walks over. Each reads memory once;
+ * moments pass twice over blocks in the first-level cache.
  *
- * If memory runs along the reduced axis, each output is the sum of contiguous runs (slices). If it
- * runs along an axis that is kept, whole rows are added (columns). Axes are ordered by their
- * strides, so that both cases read memory in its order.
- *
- * One thread of a Xeon (Sapphire Rapids), avx512, 10^7 f32: 31 GB/s along all axes, 32 along the
- * last and 28 along the first of [4000, 2500], 31 along the first of [10^6, 10]; a loop that only
- * reads reaches 30 to 33. Two threads: 62, 63, 47, 62. */
-#include "cpu/threads.h"
-#include "cpu/tree.h"
+ * One thread of a Xeon (Sapphire Rapids), avx512, 10^7 f32: sums 31 GB/s along all axes, 32 along the
+ * last of [4000, 2500]; a loop that only reads reaches 30 to 33. Two threads: 62, 63. */
+#include "cpu/columns.h"
 
-#include <stdlib.h>
+#define BOTH (1u << FOVEA_F32 | 1u << FOVEA_F64)
 
-enum { GATHERED = 256, COLUMNS = 1024, PIECE = 1 << 17, CHUNKS = 256, ROW_CHUNKS = 16 };
-
-#define ELEMENT float
-#define VECTOR vf
-#define WIDTH VF_WIDTH
-#include "cpu/reductions_sum.h"
-
-#define ELEMENT double
-#define VECTOR vd
-#define WIDTH VD_WIDTH
-#include "cpu/reductions_sum.h"
-
-/* What differs between element types. */
-typedef struct sum_functions {
-    int64_t size;
-    double (*run)(const void *x, int64_t stride, int64_t n);
-    void (*rows)(const void *x, int64_t row, int64_t column, int64_t rows, int64_t columns,
-                 void *sum);
-    void (*fold)(void *sums, int64_t count, int64_t n);
-} sum_functions;
-static const sum_functions sum_float = {4, sum_run_float, sum_rows_float, fold_float};
-static const sum_functions sum_double = {8, sum_run_double, sum_rows_double, fold_double};
-
-typedef struct sum_plan {
-    const sum_functions *functions;
-    fovea_view x, y;    /* the dimensions that are kept, with the strides of input and output */
-    fovea_view reduced; /* those that are not, of the input */
-    int64_t outputs, length;
-    bool by_columns;
-    /* slices: runs of the innermost reduced dimension, cut in pieces; chunks of pieces */
-    int64_t run_pieces, pieces, chunks;
-    /* columns: fold rows lie side by side and count as one */
-    int64_t rows, row, columns, column, fold, tiles, units, row_chunks;
-    char *sums; /* of each unit and chunk of rows */
-} sum_plan;
-
-/* Orders the dimensions of views of one shape by the strides of the first, largest first (a zero
- * stride counts as the largest), and merges what can be. */
-static void order(fovea_view *views[], int count) {
-    fovea_view *x = views[0];
-    fovea_views_collapse(views, count);
-    for (int i = 1; i < x->rank; i++) {
-        for (int j = i; j > 0; j--) {
-            int64_t outer = llabs(x->stride[j - 1]), inner = llabs(x->stride[j]);
-            if (outer == 0 || (inner != 0 && inner <= outer)) break;
-            for (int v = 0; v < count; v++) {
-                int64_t shape = views[v]->shape[j], stride = views[v]->stride[j];
-                views[v]->shape[j] = views[v]->shape[j - 1];
-                views[v]->stride[j] = views[v]->stride[j - 1];
-                views[v]->shape[j - 1] = shape, views[v]->stride[j - 1] = stride;
-            }
-        }
-    }
-    fovea_views_collapse(views, count);
+static fovea_status reduce(const fovea_problem *problem, fovea_run *run, const fold_method *floats,
+                           const fold_method *doubles, double constant, bool ordered) {
+    fold_plan plan = {.method = problem->dtype == FOVEA_F64 ? *doubles : *floats,
+                      .constant = constant,
+                      .inputs = 1,
+                      .ordered = ordered};
+    return fold_call(problem, run, fovea_problem_axis(problem), &plan);
 }
 
-/* Turns a dimension around if it runs downwards, in the views of one shape. */
-static void turn(fovea_view *views[], int count, int64_t size) {
-    for (int i = 0; i < views[0]->rank; i++) {
-        if (views[0]->stride[i] >= 0) continue;
-        for (int v = 0; v < count; v++) {
-            views[v]->data += (views[v]->shape[i] - 1) * views[v]->stride[i] * size;
-            views[v]->stride[i] = -views[v]->stride[i];
-        }
-    }
-}
+/* ---- Sums ----------------------------------------------------------------------------------- */
 
-static void plan_slices(sum_plan *plan) {
-    int64_t run = plan->reduced.shape[plan->reduced.rank - 1];
-    plan->run_pieces = divide_up(run, PIECE);
-    plan->pieces = plan->length / run * plan->run_pieces;
-    plan->chunks = smaller(smaller(plan->pieces, CHUNKS), larger(plan->length / PIECE, 1));
+static double finish_mean(double p, const fold *f) {
+    return (void)p, f->value[0] / (double)f->count;
 }
+static double finish_root(double p, const fold *f) { return (void)p, sqrt(f->value[0]); }
 
-/* Narrow contiguous rows are taken several as one; the rows that are left over come last. */
-static void plan_columns(sum_plan *plan) {
-    int inner = plan->x.rank - 1;
-    plan->rows = plan->length, plan->row = plan->reduced.stride[0];
-    plan->columns = plan->x.shape[inner], plan->column = plan->x.stride[inner];
-    plan->fold = 1;
-    if (plan->column == 1 && plan->row == plan->columns && plan->columns <= COLUMNS / 4)
-        plan->fold = smaller(COLUMNS / plan->columns, plan->rows);
-    plan->tiles = divide_up(plan->columns, COLUMNS);
-    plan->units = plan->outputs / plan->columns * plan->tiles;
-    bool few = plan->units < ROW_CHUNKS && plan->rows * plan->columns >= 1 << 19;
-    plan->row_chunks = few ? smaller(ROW_CHUNKS, divide_up(plan->rows / plan->fold, 128)) : 1;
-}
+FOLD_SUM(sum_f32, add_element, float, FOVEA_F32)
+FOLD_SUM(sum_f64, add_element, double, FOVEA_F64)
+FOLD_SUM(squares_f32, add_square, float, FOVEA_F32)
+FOLD_SUM(squares_f64, add_square, double, FOVEA_F64)
 
-static sum_plan make_plan(const fovea_problem *problem) {
-    sum_plan plan = {.functions = problem->dtype == FOVEA_F64 ? &sum_double : &sum_float};
-    int axis = fovea_problem_axis(problem), kept = 0, reduced = 0;
-    plan.x = plan.reduced = problem->views[0], plan.y = problem->views[1];
-    for (int i = 0; i < problem->views[0].rank; i++) {
-        fovea_view *to = axis < 0 || i == axis ? &plan.reduced : &plan.x;
-        int *rank = axis < 0 || i == axis ? &reduced : &kept;
-        to->shape[*rank] = problem->views[0].shape[i];
-        to->stride[(*rank)++] = problem->views[0].stride[i];
-    }
-    plan.x.rank = kept, plan.reduced.rank = reduced;
-    plan.outputs = fovea_view_elements(&plan.y);
-    plan.length = fovea_view_elements(&plan.reduced);
-    if (plan.outputs == 0 || plan.length == 0) return plan;
-    order((fovea_view *[]){&plan.x, &plan.y}, 2);
-    order((fovea_view *[]){&plan.reduced}, 1);
-    turn((fovea_view *[]){&plan.reduced}, 1, plan.functions->size);
-    plan.x.data = plan.reduced.data;
-    int64_t kept_stride = llabs(plan.x.stride[plan.x.rank - 1]);
-    int64_t reduced_stride = plan.reduced.stride[plan.reduced.rank - 1];
-    plan.by_columns = plan.outputs > 1 && plan.length > 1 && axis >= 0 && kept_stride != 0 &&
-                      (reduced_stride == 0 || kept_stride < reduced_stride);
-    if (plan.by_columns)
-        plan_columns(&plan);
-    else
-        plan_slices(&plan);
+/* Sums and means: rows are added where memory runs along them. */
+static fold_plan plan_of_sum(const fovea_problem *problem, bool mean) {
+    bool wide = problem->dtype == FOVEA_F64;
+    fold_plan plan = {
+        .method = {wide ? sum_f64 : sum_f32, fold_add, mean ? finish_mean : fold_sum, {0}},
+        .inputs = 1};
     return plan;
 }
 
-/* Element `number` of the first `rank` dimensions of a view, as an offset. */
-static int64_t offset_of(const fovea_view *view, int rank, int64_t number) {
-    int64_t offset = 0;
-    for (int i = rank - 1; i >= 0; i--) {
-        int64_t index = i ? number % view->shape[i] : number;
-        offset += index * view->stride[i];
-        if (i) number /= view->shape[i];
-    }
-    return offset;
-}
-
-static void write_sum(const sum_plan *plan, int64_t offset, double sum) {
-    if (plan->functions->size == 8)
-        ((double *)plan->y.data)[offset] = sum;
-    else
-        ((float *)plan->y.data)[offset] = (float)sum;
-}
-
-/* ---- Slices --------------------------------------------------------------------------------- */
-
-static double sum_pieces(const sum_plan *plan, const char *slice, int64_t begin, int64_t end) {
-    int inner = plan->reduced.rank - 1;
-    int64_t run = plan->reduced.shape[inner], stride = plan->reduced.stride[inner];
-    double_tree tree;
-    tree.count = 0;
-    for (int64_t piece = begin; piece < end; piece++) {
-        int64_t first = piece % plan->run_pieces * PIECE;
-        int64_t at = offset_of(&plan->reduced, inner, piece / plan->run_pieces) + first * stride;
-        double sum = plan->functions->run(slice + at * plan->functions->size, stride,
-                                          smaller(PIECE, run - first));
-        double_tree_push(&tree, sum);
-    }
-    return double_tree_total(&tree);
-}
-
-static void sum_slices(const void *task, int64_t begin, int64_t end, int thread) {
-    const sum_plan *plan = task;
-    (void)thread;
-    for (int64_t i = begin; i < end; i++) {
-        const char *slice =
-            plan->x.data + offset_of(&plan->x, plan->x.rank, i) * plan->functions->size;
-        write_sum(plan, offset_of(&plan->y, plan->y.rank, i),
-                  sum_pieces(plan, slice, 0, plan->pieces));
-    }
-}
-
-/* One long slice: each chunk of its pieces gives a partial sum. */
-typedef struct sum_slice {
-    const sum_plan *plan;
-    const char *slice;
-    double *partial;
-} sum_slice;
-
-static void sum_chunks(const void *task, int64_t begin, int64_t end, int thread) {
-    const sum_slice *slice = task;
-    int64_t pieces = slice->plan->pieces, chunks = slice->plan->chunks;
-    (void)thread;
-    for (int64_t i = begin; i < end; i++) {
-        int64_t first = i * (pieces / chunks) + smaller(i, pieces % chunks);
-        int64_t count = pieces / chunks + (i < pieces % chunks);
-        slice->partial[i] = sum_pieces(slice->plan, slice->slice, first, first + count);
-    }
-}
-
-static void sum_long_slice(const sum_plan *plan, int64_t number, int threads) {
-    double partial[CHUNKS];
-    int64_t at = offset_of(&plan->x, plan->x.rank, number);
-    sum_slice slice = {plan, plan->x.data + at * plan->functions->size, partial};
-    fovea_share(plan->chunks, threads, sum_chunks, &slice);
-    double_tree tree;
-    tree.count = 0;
-    for (int64_t i = 0; i < plan->chunks; i++) double_tree_push(&tree, partial[i]);
-    write_sum(plan, offset_of(&plan->y, plan->y.rank, number), double_tree_total(&tree));
-}
-
-/* ---- Columns -------------------------------------------------------------------------------- */
-
-typedef struct sum_unit {
-    int64_t first, columns; /* columns of the tile */
-    const char *x;
-    int64_t y;
-} sum_unit;
-
-static sum_unit unit_of(const sum_plan *plan, int64_t number) {
-    int outer = plan->x.rank - 1;
-    sum_unit unit = {.first = number % plan->tiles * COLUMNS};
-    unit.columns = smaller(COLUMNS, plan->columns - unit.first);
-    int64_t at = offset_of(&plan->x, outer, number / plan->tiles) + unit.first * plan->column;
-    unit.x = plan->x.data + at * plan->functions->size;
-    unit.y = offset_of(&plan->y, outer, number / plan->tiles) + unit.first * plan->y.stride[outer];
-    return unit;
-}
-
-/* The sum of the rows of one chunk of a unit. */
-static void sum_row_chunk(const sum_plan *plan, const sum_unit *unit, int64_t chunk, char *sum) {
-    int64_t rows = plan->rows / plan->fold, share = divide_up(rows, plan->row_chunks);
-    int64_t first = smaller(chunk * share, rows), count = smaller(share, rows - first);
-    int64_t row = plan->row * plan->fold, columns = unit->columns * plan->fold;
-    plan->functions->rows(unit->x + first * row * plan->functions->size, row, plan->column, count,
-                          columns, sum);
-}
-
-/* Adds the rows that did not fill a fold, folds, and writes the outputs of a unit. */
-static void finish_unit(const sum_plan *plan, const sum_unit *unit, char *sums) {
-    int64_t size = plan->functions->size, columns = unit->columns * plan->fold;
-    char pair[2 * COLUMNS * 8];
-    plan->functions->fold(sums, plan->row_chunks, columns);
-    int64_t done = plan->rows / plan->fold * plan->fold, left = plan->rows - done;
-    if (left > 0) {
-        memset(pair, 0, sizeof pair);
-        memcpy(pair, sums, (size_t)(columns * size));
-        memcpy(pair + columns * size, unit->x + done * plan->row * size,
-               (size_t)(left * unit->columns * size));
-        plan->functions->fold(pair, 2, columns);
-        sums = pair;
-    }
-    plan->functions->fold(sums, plan->fold, unit->columns);
-    int64_t stride = plan->y.stride[plan->y.rank - 1];
-    for (int64_t c = 0; c < unit->columns; c++)
-        write_sum(plan, unit->y + c * stride,
-                  size == 8 ? ((double *)sums)[c] : (double)((float *)sums)[c]);
-}
-
-static void sum_units(const void *task, int64_t begin, int64_t end, int thread) {
-    const sum_plan *plan = task;
-    _Alignas(64) char sum[COLUMNS * 8];
-    (void)thread;
-    for (int64_t i = begin; i < end; i++) {
-        sum_unit unit = unit_of(plan, i);
-        sum_row_chunk(plan, &unit, 0, sum);
-        finish_unit(plan, &unit, sum);
-    }
-}
-
-static int64_t unit_bytes(const sum_plan *plan) {
-    return smaller(plan->columns, COLUMNS) * plan->fold * plan->functions->size;
-}
-
-static void sum_row_chunks(const void *task, int64_t begin, int64_t end, int thread) {
-    const sum_plan *plan = task;
-    (void)thread;
-    for (int64_t i = begin; i < end; i++) {
-        sum_unit unit = unit_of(plan, i / plan->row_chunks);
-        int64_t chunk = i % plan->row_chunks;
-        char *sums = plan->sums + i / plan->row_chunks * plan->row_chunks * unit_bytes(plan);
-        sum_row_chunk(plan, &unit, chunk,
-                      sums + chunk * unit.columns * plan->fold * plan->functions->size);
-    }
-}
-
-/* ---- The call ------------------------------------------------------------------------------- */
-
-static size_t reduce_sum_workspace(const fovea_problem *problem, int threads) {
-    sum_plan plan = make_plan(problem);
+static size_t sum_workspace(const fovea_problem *problem, int threads) {
+    fold_plan plan = plan_of_sum(problem, false);
+    int axis = fovea_problem_axis(problem);
     (void)threads;
-    if (!plan.by_columns || plan.row_chunks == 1) return 0;
-    return (size_t)(plan.units * plan.row_chunks * unit_bytes(&plan));
+    if (axis < 0) return 0;
+    fold_make_plan(problem, axis, &plan);
+    if (!runs_by_columns(&plan, axis)) return 0;
+    sum_plan columns = plan_columns(&plan, 1);
+    return columns_workspace(&columns);
 }
 
-static fovea_status reduce_sum(const fovea_problem *problem, fovea_run *run) {
-    sum_plan plan = make_plan(problem);
-    int64_t bytes = plan.outputs * plan.length * plan.functions->size;
-    int allowed = run->threads;
-    plan.sums = run->workspace;
-    run->threads = 1;
-    if (plan.outputs > 0 && plan.length == 0) {
-        for (int64_t i = 0; i < plan.outputs; i++) fovea_view_write(&plan.y, i, 0);
-    } else if (plan.outputs > 0 && plan.by_columns && plan.row_chunks == 1) {
-        run->threads = fovea_useful_threads(plan.units, bytes, allowed);
-        fovea_share(plan.units, run->threads, sum_units, &plan);
-    } else if (plan.outputs > 0 && plan.by_columns) {
-        int64_t pieces = plan.units * plan.row_chunks;
-        run->threads = fovea_useful_threads(pieces, bytes, allowed);
-        fovea_share(pieces, run->threads, sum_row_chunks, &plan);
-        for (int64_t i = 0; i < plan.units; i++) {
-            sum_unit unit = unit_of(&plan, i);
-            finish_unit(&plan, &unit, plan.sums + i * plan.row_chunks * unit_bytes(&plan));
-        }
-    } else if (plan.outputs > 0 && plan.chunks > 1) {
-        int64_t slice = plan.length * plan.functions->size;
-        run->threads = fovea_useful_threads(plan.chunks, slice, allowed);
-        for (int64_t i = 0; i < plan.outputs; i++) sum_long_slice(&plan, i, run->threads);
-    } else if (plan.outputs > 0) {
-        run->threads = fovea_useful_threads(plan.outputs, bytes, allowed);
-        fovea_share(plan.outputs, run->threads, sum_slices, &plan);
-    }
+static fovea_status sum_or_mean(const fovea_problem *problem, fovea_run *run, bool mean) {
+    fold_plan plan = plan_of_sum(problem, mean), again = plan;
+    int axis = fovea_problem_axis(problem);
+    if (axis < 0) return fold_call(problem, run, axis, &plan);
+    fold_make_plan(problem, axis, &plan);
+    if (!runs_by_columns(&plan, axis)) return fold_call(problem, run, axis, &again);
+    sum_plan columns = plan_columns(&plan, mean ? (double)plan.length : 1);
+    sum_columns(&columns, run);
     return FOVEA_OK;
 }
 
+static fovea_status reduce_sum(const fovea_problem *problem, fovea_run *run) {
+    return sum_or_mean(problem, run, false);
+}
+static fovea_status reduce_mean(const fovea_problem *problem, fovea_run *run) {
+    return sum_or_mean(problem, run, true);
+}
+
+static fovea_status reduce_l2(const fovea_problem *problem, fovea_run *run) {
+    static const fold_method floats = {squares_f32, fold_add, finish_root, {0}};
+    static const fold_method doubles = {squares_f64, fold_add, finish_root, {0}};
+    return reduce(problem, run, &floats, &doubles, 0, false);
+}
+
+/* ---- Extremes ------------------------------------------------------------------------------- */
+
+#define EXTREME(name, largest, type, dtype)                                                        \
+    static void name(double p, const void *x, const void *w, int64_t at, int64_t n, fold *f) {     \
+        (void)p, (void)w, (void)at;                                                                \
+        f->value[0] = extreme_##type(largest, dtype, x, n);                                        \
+    }
+EXTREME(least_f32, false, float, FOVEA_F32)
+EXTREME(least_f64, false, double, FOVEA_F64)
+EXTREME(greatest_f32, true, float, FOVEA_F32)
+EXTREME(greatest_f64, true, double, FOVEA_F64)
+
+static bool beats(bool largest, double challenger, double holder) {
+    if (isnan(holder)) return false;
+    return isnan(challenger) || (largest ? challenger > holder : challenger < holder);
+}
+static void join_least(fold *left, const fold *right) {
+    if (beats(false, right->value[0], left->value[0])) *left = *right;
+}
+static void join_greatest(fold *left, const fold *right) {
+    if (beats(true, right->value[0], left->value[0])) *left = *right;
+}
+
+static fovea_status reduce_min(const fovea_problem *problem, fovea_run *run) {
+    static const fold_method floats = {least_f32, join_least, fold_sum, {0}};
+    static const fold_method doubles = {least_f64, join_least, fold_sum, {0}};
+    return reduce(problem, run, &floats, &doubles, 0, false);
+}
+static fovea_status reduce_max(const fovea_problem *problem, fovea_run *run) {
+    static const fold_method floats = {greatest_f32, join_greatest, fold_sum, {0}};
+    static const fold_method doubles = {greatest_f64, join_greatest, fold_sum, {0}};
+    return reduce(problem, run, &floats, &doubles, 0, false);
+}
+
+/* The index is looked for only in the block that has the extreme; a NaN ends the search. */
+#define ARGUMENT(name, largest, type, dtype)                                                       \
+    static void name(double p, const void *from, const void *w, int64_t at, int64_t n, fold *f) {  \
+        enum { BLOCK = 1024 };                                                                     \
+        const type *x = from;                                                                      \
+        int64_t best = 0;                                                                          \
+        (void)p, (void)w;                                                                          \
+        for (int64_t i = 0; i < n; i += BLOCK) {                                                   \
+            double value = extreme_##type(largest, dtype, x + i, smaller(BLOCK, n - i));           \
+            if (i > 0 && !beats(largest, value, f->value[0])) continue;                            \
+            f->value[0] = value, best = i;                                                         \
+        }                                                                                          \
+        f->index = at + best + find_##type(f->value[0], x + best, smaller(BLOCK, n - best));       \
+    }
+ARGUMENT(argument_least_f32, false, float, FOVEA_F32)
+ARGUMENT(argument_least_f64, false, double, FOVEA_F64)
+ARGUMENT(argument_greatest_f32, true, float, FOVEA_F32)
+ARGUMENT(argument_greatest_f64, true, double, FOVEA_F64)
+
+static fovea_status reduce_argmin(const fovea_problem *problem, fovea_run *run) {
+    static const fold_method floats = {argument_least_f32, join_least, fold_sum, {0}};
+    static const fold_method doubles = {argument_least_f64, join_least, fold_sum, {0}};
+    return reduce(problem, run, &floats, &doubles, 0, true);
+}
+static fovea_status reduce_argmax(const fovea_problem *problem, fovea_run *run) {
+    static const fold_method floats = {argument_greatest_f32, join_greatest, fold_sum, {0}};
+    static const fold_method doubles = {argument_greatest_f64, join_greatest, fold_sum, {0}};
+    return reduce(problem, run, &floats, &doubles, 0, true);
+}
+
+/* ---- Moments -------------------------------------------------------------------------------- */
+
+/* value: an element, what the mean is more than it, and the sum of squared distances to the mean,
+ * joined after Chan, Golub and LeVeque, Updating formulae for sample variances, 1979. */
+static void join_moments(fold *left, const fold *right) {
+    double a = (double)left->count, b = (double)right->count;
+    double distance = (right->value[0] - left->value[0]) + (right->value[1] - left->value[1]);
+    left->count += right->count;
+    left->value[1] += distance * (b / (a + b));
+    left->value[2] += right->value[2] + distance * distance * (a * b / (a + b));
+}
+
+#define MOMENTS(name, type, block)                                                                 \
+    static void name(double p, const void *from, const void *w, int64_t at, int64_t n, fold *f) {  \
+        const type *x = from;                                                                      \
+        (void)p, (void)w, (void)at;                                                                \
+        for (int64_t i = 0; i < n; i += block) {                                                   \
+            fold next = {.count = smaller(block, n - i), .value = {(double)x[i]}};                 \
+            next.value[1] = rest_of_mean_##type(x + i, next.count);                                \
+            next.value[2] = squares_##type(x + i, next.value[1], next.count);                      \
+            if (i == 0)                                                                            \
+                *f = next;                                                                         \
+            else                                                                                   \
+                join_moments(f, &next);                                                            \
+        }                                                                                          \
+    }
+MOMENTS(moments_f32, float, 4096)
+MOMENTS(moments_f64, double, 2048)
+
+static double finish_variance(double correction, const fold *f) {
+    double divisor = (double)f->count - correction;
+    return f->value[2] / (divisor > 0 ? divisor : 0);
+}
+static double finish_deviation(double correction, const fold *f) {
+    return sqrt(finish_variance(correction, f));
+}
+
+static fovea_status reduce_var(const fovea_problem *problem, fovea_run *run) {
+    static const fold_method floats = {moments_f32, join_moments, finish_variance, {0}};
+    static const fold_method doubles = {moments_f64, join_moments, finish_variance, {0}};
+    const fovea_reduce_var_options *options = problem->options;
+    return reduce(problem, run, &floats, &doubles, options->correction, false);
+}
+static fovea_status reduce_stddev(const fovea_problem *problem, fovea_run *run) {
+    static const fold_method floats = {moments_f32, join_moments, finish_deviation, {0}};
+    static const fold_method doubles = {moments_f64, join_moments, finish_deviation, {0}};
+    const fovea_reduce_stddev_options *options = problem->options;
+    return reduce(problem, run, &floats, &doubles, options->correction, false);
+}
+
+#define ENTRY(name)                                                                                \
+    { #name, FOVEA_CPU_NAME("direct"), BOTH, FOVEA_TIER_HERE, .run = name }
+
 const fovea_implementation FOVEA_TIERED(fovea_cpu_reductions)[] = {
-    {"reduce_sum", FOVEA_CPU_NAME("direct"), 1u << FOVEA_F32 | 1u << FOVEA_F64, FOVEA_TIER_HERE,
-     .workspace = reduce_sum_workspace, .run = reduce_sum},
+    {"reduce_sum", FOVEA_CPU_NAME("direct"), BOTH, FOVEA_TIER_HERE, .workspace = sum_workspace,
+     .run = reduce_sum},
+    {"reduce_mean", FOVEA_CPU_NAME("direct"), BOTH, FOVEA_TIER_HERE, .workspace = sum_workspace,
+     .run = reduce_mean},
+    ENTRY(reduce_min),
+    ENTRY(reduce_max),
+    ENTRY(reduce_l2),
+    ENTRY(reduce_var),
+    ENTRY(reduce_stddev),
+    ENTRY(reduce_argmax),
+    ENTRY(reduce_argmin),
     {0}};

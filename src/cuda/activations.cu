@@ -52,10 +52,10 @@ static fovea_status map_gelu(const fovea_problem *problem, fovea_run *run) {
     return map_floats<1, gelu_erf_function>(problem, run, {0, 0});
 }
 
-extern "C" const fovea_implementation fovea_cuda_activations[] = {MAP_ENTRY(map_relu),
-                                                                  MAP_ENTRY(map_leaky_relu),
-                                                                  MAP_ENTRY(map_elu),
-                                                                  MAP_ENTRY(map_gelu),
-                                                                  MAP_ENTRY(map_silu),
-                                                                  MAP_ENTRY(map_mish),
-                                                                  {}};
+extern "C" const fovea_implementation fovea_cuda_table_activations[] = {MAP_ENTRY(map_relu),
+                                                                        MAP_ENTRY(map_leaky_relu),
+                                                                        MAP_ENTRY(map_elu),
+                                                                        MAP_ENTRY(map_gelu),
+                                                                        MAP_ENTRY(map_silu),
+                                                                        MAP_ENTRY(map_mish),
+                                                                        {}};

@@ -27,7 +27,9 @@ typedef enum fovea_cuda_probe {
 /* Handles (streams, events, graphs) are CUDA's own. Functions that return a status leave a sentence;
  * those of memory, streams and graphs work on the device that was entered last. */
 typedef struct fovea_cuda_backend {
-    size_t size;         /* of this struct; a library of another size or version is refused */
+    /* Sizes of this struct and of those that go between the two; a library of others, or of another
+     * version, is refused. */
+    size_t size, layout;
     const char *version; /* of the library that it was built with */
     const fovea_implementation *const *tables;
 
@@ -70,6 +72,9 @@ typedef struct fovea_cuda_backend {
     fovea_status (*probe)(fovea_cuda_probe probe, void *memory, size_t bytes, void *stream,
                           double *work, fovea_message *message);
 } fovea_cuda_backend;
+
+#define FOVEA_CUDA_LAYOUT                                                                          \
+    (sizeof(fovea_problem) << 32 ^ sizeof(fovea_implementation) << 16 ^ sizeof(fovea_run))
 
 /* The one symbol of the second library. */
 #define FOVEA_CUDA_ENTRY "fovea_cuda_backend_get"

@@ -8,6 +8,7 @@
 
 enum { DEVICES_MAX = 64 };
 static _Atomic int capabilities[DEVICES_MAX]; /* 0: not opened yet */
+static _Atomic int shared_bytes[DEVICES_MAX];
 
 static fovea_status status_of(cudaError_t error) {
     if (error == cudaSuccess) return FOVEA_OK;
@@ -33,10 +34,14 @@ int fovea_cuda_capability(int device) {
     return device >= 0 && device < DEVICES_MAX ? capabilities[device] : 0;
 }
 
+int fovea_cuda_shared_bytes(int device) {
+    return device >= 0 && device < DEVICES_MAX ? shared_bytes[device] : 0;
+}
+
 /* ---- Devices -------------------------------------------------------------------------------- */
 
 static fovea_status open_device(int device, fovea_message *message) {
-    int count = 0, major = 0, minor = 0;
+    int count = 0, major = 0, minor = 0, shared = 0;
     if (fovea_cuda_capability(device)) return FOVEA_OK;
     cudaError_t error = cudaGetDeviceCount(&count);
     if (error == cudaErrorInsufficientDriver) {
@@ -57,12 +62,15 @@ static fovea_status open_device(int device, fovea_message *message) {
     error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
     if (error == cudaSuccess)
         error = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
+    if (error == cudaSuccess)
+        error = cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
     if (error != cudaSuccess)
         return judge(error, "asking a CUDA device for its capability", message);
     if (major < 8)
         return fovea_fail(message, FOVEA_UNSUPPORTED,
                           "CUDA device %d has compute capability %d.%d; 8.0 and above are served",
                           device, major, minor);
+    shared_bytes[device] = shared;
     capabilities[device] = 10 * major + minor;
     return FOVEA_OK;
 }
@@ -221,7 +229,7 @@ static fovea_status probe(fovea_cuda_probe kind, void *memory, size_t bytes, voi
 /* ---- The table ------------------------------------------------------------------------------ */
 
 static const fovea_implementation *const tables[] = {
-#define FOVEA_CUDA_DOMAIN(name) fovea_cuda_##name,
+#define FOVEA_CUDA_DOMAIN(name) fovea_cuda_table_##name,
 #include "cuda/domains.h"
 #undef FOVEA_CUDA_DOMAIN
     NULL};
@@ -230,6 +238,7 @@ __attribute__((visibility("default"))) fovea_cuda_entry fovea_cuda_backend_get;
 
 const fovea_cuda_backend *fovea_cuda_backend_get(void) {
     static const fovea_cuda_backend backend = {.size = sizeof backend,
+                                               .layout = FOVEA_CUDA_LAYOUT,
                                                .version = FOVEA_VERSION,
                                                .tables = tables,
                                                .open = open_device,

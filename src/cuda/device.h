@@ -13,13 +13,15 @@ extern "C" {
 /* 90 is 9.0; 0 for a device that is not open. */
 int fovea_cuda_capability(int device);
 
+int fovea_cuda_shared_bytes(int device); /* that a block may have */
+
 /* The status of a launch, given what cudaGetLastError returned, with its words in run->reason. */
 fovea_status fovea_cuda_launched(fovea_run *run, int code);
 
 int fovea_cuda_probe_launch(fovea_cuda_probe probe, void *memory, size_t bytes, cudaStream_t stream,
                             double *work);
 
-#define FOVEA_CUDA_DOMAIN(name) extern const fovea_implementation fovea_cuda_##name[];
+#define FOVEA_CUDA_DOMAIN(name) extern const fovea_implementation fovea_cuda_table_##name[];
 #include "cuda/domains.h"
 #undef FOVEA_CUDA_DOMAIN
 

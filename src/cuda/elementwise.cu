@@ -40,16 +40,16 @@ static fovea_status map_compare(const fovea_problem *problem, fovea_run *run) {
     }
 }
 
-extern "C" const fovea_implementation fovea_cuda_elementwise[] = {MAP_ENTRY(map_exp),
-                                                                  MAP_ENTRY(map_log),
-                                                                  MAP_ENTRY(map_sigmoid),
-                                                                  MAP_ENTRY(map_tanh),
-                                                                  MAP_ENTRY(map_softplus),
-                                                                  MAP_ENTRY(map_clamp),
-                                                                  MAP_ENTRY(map_abs),
-                                                                  MAP_ENTRY(map_add),
-                                                                  MAP_ENTRY(map_mul),
-                                                                  MAP_ENTRY(map_div),
-                                                                  MAP_ENTRY(map_compare),
-                                                                  MAP_ENTRY(map_fma),
-                                                                  {}};
+extern "C" const fovea_implementation fovea_cuda_table_elementwise[] = {MAP_ENTRY(map_exp),
+                                                                        MAP_ENTRY(map_log),
+                                                                        MAP_ENTRY(map_sigmoid),
+                                                                        MAP_ENTRY(map_tanh),
+                                                                        MAP_ENTRY(map_softplus),
+                                                                        MAP_ENTRY(map_clamp),
+                                                                        MAP_ENTRY(map_abs),
+                                                                        MAP_ENTRY(map_add),
+                                                                        MAP_ENTRY(map_mul),
+                                                                        MAP_ENTRY(map_div),
+                                                                        MAP_ENTRY(map_compare),
+                                                                        MAP_ENTRY(map_fma),
+                                                                        {}};

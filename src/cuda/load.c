@@ -85,7 +85,7 @@ static void load(void) {
     }
     entry = dlsym(library, FOVEA_CUDA_ENTRY);
     if (entry) backend = ((fovea_cuda_entry *)entry)();
-    if (!backend || backend->size != sizeof *backend ||
+    if (!backend || backend->size != sizeof *backend || backend->layout != FOVEA_CUDA_LAYOUT ||
         strcmp(backend->version, fovea_version()) != 0)
         refuse("%.400s belongs to another version of this library", path);
     else

@@ -91,10 +91,11 @@ static fovea_status layer_norm(const fovea_problem *problem, fovea_run *run) {
     }
 }
 
-extern "C" const fovea_implementation fovea_cuda_normalization[] = {{.kernel = "layer_norm",
-                                                                     .name = "cuda/sm80/direct",
-                                                                     .dtypes = FOVEA_FLOATS,
-                                                                     .serves = layer_norm_serves,
-                                                                     .run = layer_norm,
-                                                                     .device = kDLCUDA},
-                                                                    {}};
+extern "C" const fovea_implementation fovea_cuda_table_normalization[] = {
+    {.kernel = "layer_norm",
+     .name = "cuda/sm80/direct",
+     .dtypes = FOVEA_FLOATS,
+     .serves = layer_norm_serves,
+     .run = layer_norm,
+     .device = kDLCUDA},
+    {}};

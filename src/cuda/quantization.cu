@@ -9,5 +9,5 @@ static fovea_status quantize_f32_to_f16(const fovea_problem *problem, fovea_run 
     return map_run<float, __nv_bfloat16, 1, convert_function>(problem, run, {0, 0});
 }
 
-extern "C" const fovea_implementation fovea_cuda_quantization[] = {
+extern "C" const fovea_implementation fovea_cuda_table_quantization[] = {
     CUDA_ENTRY(quantize_f32_to_f16, 1u << FOVEA_F32, quantize_f32_to_f16), {}};

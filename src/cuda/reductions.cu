@@ -200,7 +200,7 @@ static fovea_status reduce_sum(const fovea_problem *problem, fovea_run *run) {
     return axis < 0 ? sum_all<float>(*x, y, run) : sum_along<float>(*x, *y, axis, run);
 }
 
-extern "C" const fovea_implementation fovea_cuda_reductions[] = {
+extern "C" const fovea_implementation fovea_cuda_table_reductions[] = {
     {.kernel = "reduce_sum",
      .name = "cuda/sm80/direct",
      .dtypes = 1u << FOVEA_F32 | 1u << FOVEA_F64,

@@ -23,9 +23,9 @@ static fovea_status softmax_stable(const fovea_problem *problem, fovea_run *run)
     return rows_floats<softmax_row>(problem, run, no_call{});
 }
 
-extern "C" const fovea_implementation fovea_cuda_softmax[] = {{.kernel = "softmax_stable",
-                                                               .name = "cuda/sm80/direct",
-                                                               .dtypes = FOVEA_FLOATS,
-                                                               .run = softmax_stable,
-                                                               .device = kDLCUDA},
-                                                              {}};
+extern "C" const fovea_implementation fovea_cuda_table_softmax[] = {{.kernel = "softmax_stable",
+                                                                     .name = "cuda/sm80/direct",
+                                                                     .dtypes = FOVEA_FLOATS,
+                                                                     .run = softmax_stable,
+                                                                     .device = kDLCUDA},
+                                                                    {}};

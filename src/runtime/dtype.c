@@ -10,7 +10,8 @@ typedef struct facts {
     int16_t minimum_exponent; /* of the smallest normal number */
 } facts;
 
-enum { DLPACK_BOOL = 6 }; /* kDLBool of later DLPack versions; system headers may not have it */
+/* kDLBool and kDLFloat8_e4m3fn of later DLPack versions; system headers may not have them. */
+enum { DLPACK_BOOL = 6, DLPACK_E4M3 = 10 };
 
 static const facts table[FOVEA_DTYPE_COUNT] = {
     [FOVEA_F32] = {"f32", 4, kDLFloat, 32, 23, -126},
@@ -24,6 +25,7 @@ static const facts table[FOVEA_DTYPE_COUNT] = {
     [FOVEA_I64] = {"i64", 8, kDLInt, 64, 0, 0},
     [FOVEA_U64] = {"u64", 8, kDLUInt, 64, 0, 0},
     [FOVEA_BOOL] = {"bool", 1, DLPACK_BOOL, 8, 0, 0},
+    [FOVEA_E4M3] = {"e4m3", 1, DLPACK_E4M3, 8, 3, -6},
 };
 
 const char *fovea_dtype_name(fovea_dtype dtype) { return table[dtype].name; }
@@ -68,6 +70,7 @@ double fovea_ulp(fovea_dtype dtype, double value) {
 /* Rounds to the type's spacing with the current (nearest even) mode; nearbyint is exact here
  * because the quotient has at most 53 bits. */
 double fovea_round_to(fovea_dtype dtype, double value) {
+    if (dtype == FOVEA_E4M3 && isinf(value)) return NAN;
     if (dtype == FOVEA_F64 || !isfinite(value)) {
         if (fovea_dtype_is_float(dtype)) return value;
     }
@@ -79,6 +82,7 @@ double fovea_round_to(fovea_dtype dtype, double value) {
     }
     double ulp = fovea_ulp(dtype, value);
     double rounded = nearbyint(value / ulp) * ulp;
+    if (dtype == FOVEA_E4M3 && fabs(rounded) > 448) return NAN;
     double limit = dtype == FOVEA_F16 ? 65504.0 : 3.38953138925153547590470800371487867e+38;
     if (fabs(rounded) > limit) return copysign(INFINITY, value);
     return rounded == 0 ? copysign(0.0, value) : rounded;
@@ -110,6 +114,22 @@ static uint16_t write_half(double value, fovea_dtype dtype) {
     int exponent = ilogb(rounded);
     int fraction = (int)ldexp(rounded, mantissa - exponent) - (1 << mantissa);
     return (uint16_t)(sign | ((exponent + bias) << mantissa) | fraction);
+}
+
+static double read_e4m3(uint8_t bits) {
+    int exponent = bits >> 3 & 15, fraction = bits & 7;
+    if ((bits & 0x7f) == 0x7f) return NAN;
+    double magnitude = exponent ? ldexp(8 + fraction, exponent - 10) : ldexp(fraction, -9);
+    return bits & 0x80 ? -magnitude : magnitude;
+}
+
+static uint8_t write_e4m3(double value) {
+    uint8_t sign = signbit(value) ? 0x80 : 0;
+    double rounded = fabs(fovea_round_to(FOVEA_E4M3, value));
+    if (isnan(rounded)) return sign | 0x7f;
+    if (rounded < 0x1p-6) return sign | (uint8_t)(rounded * 0x1p9);
+    int exponent = ilogb(rounded);
+    return (uint8_t)(sign | (exponent + 7) << 3 | ((int)ldexp(rounded, 3 - exponent) - 8));
 }
 
 #define READ(type)                                                                                 \
@@ -145,6 +165,8 @@ double fovea_read_element(const void *address, fovea_dtype dtype) {
         memcpy(&bits, address, sizeof bits);
         return read_half(bits, table[dtype].mantissa, 1 - table[dtype].minimum_exponent);
     }
+    case FOVEA_E4M3:
+        return read_e4m3(*(const uint8_t *)address);
     case FOVEA_DTYPE_COUNT:
         break;
     }
@@ -193,6 +215,9 @@ void fovea_write_element(void *address, fovea_dtype dtype, double value) {
         memcpy(address, &bits, sizeof bits);
         return;
     }
+    case FOVEA_E4M3:
+        *(uint8_t *)address = write_e4m3(value);
+        return;
     case FOVEA_DTYPE_COUNT:
         return;
     }

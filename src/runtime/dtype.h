@@ -20,13 +20,14 @@ typedef enum fovea_dtype {
     FOVEA_I64,
     FOVEA_U64,
     FOVEA_BOOL,
+    FOVEA_E4M3, /* OCP 8-bit float: bias 7, largest 448, no infinity, NaN is 0x7f and 0xff */
     FOVEA_DTYPE_COUNT
 } fovea_dtype;
 
 /* Sets of dtypes, as bits. */
 #define FOVEA_DTYPE_BIT(dtype) (1u << (dtype))
 
-const char *fovea_dtype_name(fovea_dtype dtype); /* "f32", "bf16", "bool" */
+const char *fovea_dtype_name(fovea_dtype dtype); /* "f32", "bf16", "e4m3", "bool" */
 size_t fovea_dtype_size(fovea_dtype dtype);      /* bytes */
 bool fovea_dtype_parse(const char *name, fovea_dtype *dtype);
 bool fovea_dtype_from_dlpack(DLDataType type, fovea_dtype *dtype);
@@ -35,7 +36,8 @@ bool fovea_dtype_is_float(fovea_dtype dtype);
 
 /* The element at an address, exactly, as a double (integers beyond 2^53 are rounded). */
 double fovea_read_element(const void *address, fovea_dtype dtype);
-/* The nearest value of the dtype, to nearest even; integers saturate, NaN to an integer is 0. */
+/* The nearest value of the dtype, to nearest even; integers saturate, NaN to an integer is 0. What
+ * rounds beyond 448 is NaN in e4m3. */
 void fovea_write_element(void *address, fovea_dtype dtype, double value);
 /* The value as the dtype would hold it. */
 double fovea_round_to(fovea_dtype dtype, double value);
@@ -43,7 +45,8 @@ double fovea_round_to(fovea_dtype dtype, double value);
 double fovea_ulp(fovea_dtype dtype, double value);
 /* The dtype in which halves are computed: f32 for f16 and bf16, else itself. */
 fovea_dtype fovea_compute_dtype(fovea_dtype dtype);
-/* Machine epsilon: 2^-23 for f32, 2^-52 for f64, 2^-10 for f16, 2^-7 for bf16; 0 for integers. */
+/* Machine epsilon: 2^-23 for f32, 2^-52 for f64, 2^-10 for f16, 2^-7 for bf16, 2^-3 for e4m3; 0
+ * for integers. */
 double fovea_epsilon(fovea_dtype dtype);
 
 #endif

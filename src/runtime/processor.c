@@ -45,14 +45,16 @@ static uint64_t enabled_state(void) {
     return (uint64_t)high << 32 | low;
 }
 
+    #ifndef FOVEA_EMULATE_AMX
 static bool amx_permitted(void) {
-    #if defined(__linux__) && defined(SYS_arch_prctl)
+        #if defined(__linux__) && defined(SYS_arch_prctl)
     enum { request_permission = 0x1023, tile_data = 18 };
     return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
-    #else
+        #else
     return false;
-    #endif
+        #endif
 }
+    #endif
 
 static bool all_bits(unsigned word, unsigned mask) { return (word & mask) == mask; }
 
@@ -69,12 +71,18 @@ static void detect_features(fovea_processor *processor) {
     bool wider = wide && (state & avx512_state) == avx512_state && all_bits(seven.b, avx512);
     if (wide) processor->tiers |= 1u << FOVEA_TIER_AVX2;
     if (wider) processor->tiers |= 1u << FOVEA_TIER_AVX512;
-    if (wider && (state & tile_state) == tile_state && all_bits(seven.d, amx) && amx_permitted())
-        processor->tiers |= 1u << FOVEA_TIER_AMX;
     processor->avx512_vnni = wider && seven.c >> 11 & 1;
     processor->avx512_fp16 = wider && seven.d >> 23 & 1;
     processor->avx512_bf16 = wider && seven_one.a >> 5 & 1;
     processor->avx_vnni = wide && seven_one.a >> 4 & 1;
+    #ifdef FOVEA_EMULATE_AMX
+    bool tiles = true;
+    (void)tile_state, (void)amx;
+    #else
+    bool tiles = (state & tile_state) == tile_state && all_bits(seven.d, amx) && amx_permitted();
+    #endif
+    if (processor->avx512_bf16 && processor->avx512_vnni && tiles)
+        processor->tiers |= 1u << FOVEA_TIER_AMX;
 }
 
 static void detect_model(fovea_processor *processor) {

@@ -11,7 +11,8 @@ typedef enum fovea_tier {
     FOVEA_TIER_SCALAR,
     FOVEA_TIER_AVX2,   /* AVX2, FMA, F16C, BMI2 */
     FOVEA_TIER_AVX512, /* AVX-512 F, BW, DQ, VL (and all of avx2) */
-    FOVEA_TIER_AMX,    /* AMX tile, bf16, int8, with the kernel's permission (and all of avx512) */
+    FOVEA_TIER_AMX,    /* AMX tile, bf16, int8, with the kernel's permission, and AVX-512 BF16 and
+                          VNNI, which every such machine has (and all of avx512) */
     FOVEA_TIER_NEON,
     FOVEA_TIER_COUNT
 } fovea_tier;

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from library import Library
+from library import Error, Library
 
 try:
     from ml_dtypes import bfloat16
@@ -57,14 +57,127 @@ def assert_rounded(actual, expected, dtype, slack=1e-12):
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, 6.0, -6.0, 30.0, -30.0, np.inf, -np.inf, np.nan]
 
 
-def test_reduce_sum(library):
-    for name, axis in [("f32", None), ("f32", 0), ("f32", -1), ("f64", 1), ("f64", None)]:
-        x = normal((5, 7, 9), name).astype(np.float64 if name == "f64" else np.float32)
-        options = {} if axis is None else {"axis": axis}
-        y = np.empty_like(np.sum(x, axis=axis))
-        y = np.array(y)
-        library.call("reduce_sum", x, y, **options)
-        assert_rounded(y, np.sum(wide(x), axis=axis), name)
+def reduction(name, formula, **options):
+    """A test of y = formula(x, axis) over all axes or one, with an offset and with NaN."""
+    @pytest.mark.parametrize("axis", [None, 0, 1, -1])
+    @pytest.mark.parametrize("name_of_type", ["f32", "f64"])
+    def test(library, name_of_type, axis):
+        dtype = {"f32": np.float32, "f64": np.float64}[name_of_type]
+        x = (normal((5, 7, 9), "f64") + 3).astype(dtype)
+        for special in (False, True):
+            if special:
+                x[2, 3, 4], x[0, 0, 0], x[4, 6, 8] = np.nan, 10, -10
+            with np.errstate(invalid="ignore"):
+                expected = np.asarray(formula(wide(x), axis))
+            y = np.empty(expected.shape, np.int64 if expected.dtype == np.int64 else dtype)
+            library.call(name, x, y, **options, **({} if axis is None else {"axis": axis}))
+            if y.dtype == np.int64:
+                assert (y == expected).all()
+            else:
+                assert_rounded(y, expected, name_of_type, slack=1e-15 if dtype == np.float64 else 1e-12)
+    return test
+
+
+test_reduce_sum = reduction("reduce_sum", lambda x, axis: np.sum(x, axis))
+test_reduce_mean = reduction("reduce_mean", lambda x, axis: np.mean(x, axis))
+test_reduce_min = reduction("reduce_min", lambda x, axis: np.min(x, axis))
+test_reduce_max = reduction("reduce_max", lambda x, axis: np.max(x, axis))
+test_reduce_l2 = reduction("reduce_l2", lambda x, axis: np.sqrt(np.sum(x * x, axis)))
+test_reduce_var = reduction("reduce_var", lambda x, axis: np.var(x, axis, ddof=1), correction=1)
+test_reduce_stddev = reduction("reduce_stddev", lambda x, axis: np.std(x, axis))
+test_reduce_argmax = reduction("reduce_argmax", lambda x, axis: np.argmax(x, axis))
+test_reduce_argmin = reduction("reduce_argmin", lambda x, axis: np.argmin(x, axis))
+
+
+def test_reductions_of_nothing(library):
+    x, y = np.empty((3, 0), np.float32), np.empty(3, np.float32)
+    library.call("reduce_sum", x, y, axis=1)
+    assert (y == 0).all()
+    library.call("reduce_mean", x, y, axis=1)
+    assert np.isnan(y).all()
+    library.call("reduce_var", x, y, axis=1)
+    assert np.isnan(y).all()
+    with pytest.raises(Error, match="reduce_max: x has no elements along the axis"):
+        library.call("reduce_max", x, y, axis=1)
+    library.call("reduce_max", x, np.empty(0, np.float32), axis=0)
+
+
+def test_places_with_values(library):
+    x = np.array([[3, 7, 7], [-0.0, 0.0, -5]], np.float32)
+    index, value = np.empty(2, np.int64), np.empty(2, np.float32)
+    library.call("reduce_argmax", x, index, axis=1, value=value)
+    assert index.tolist() == [1, 0] and value.tolist() == [7, 0]
+
+
+def map_reduce(name, formula, two_inputs=False, **options):
+    """A test of y = formula(x, axis), or formula(x, mask, axis), with f32 or i64 output."""
+    @pytest.mark.parametrize("axis", [None, 0, -1])
+    def test(library, dtype, axis):
+        x = normal((6, 5, 8), dtype)
+        mask = (normal((6, 5, 8), "f64", 1) > 0).astype(np.uint8)
+        if two_inputs:
+            x[mask == 0] = np.nan
+        inputs = (x, mask) if two_inputs else (x,)
+        expected = np.asarray(formula(*((wide(x), mask) if two_inputs else (wide(x),)), axis))
+        y = np.empty(expected.shape, np.int64 if expected.dtype == np.int64 else np.float32)
+        library.call(name, *inputs, y, **options, **({} if axis is None else {"axis": axis}))
+        assert_rounded(y, expected, "f32")
+    return test
+
+
+test_map_reduce_square_sum = map_reduce("map_reduce_square_sum", lambda x, axis: np.sum(x * x, axis))
+test_map_reduce_abs_sum = map_reduce("map_reduce_abs_sum", lambda x, axis: np.sum(np.abs(x), axis))
+test_map_reduce_masked_sum = map_reduce(
+    "map_reduce_masked_sum", lambda x, mask, axis: np.sum(x, axis, where=mask != 0), True)
+test_map_reduce_threshold_count = map_reduce(
+    "map_reduce_threshold_count", lambda x, axis: np.sum(x > np.float32(0.3), axis, dtype=np.int64),
+    threshold=0.3)
+
+
+def test_dot_batched(library, dtype):
+    a, b = normal((3, 4, 33), dtype, 1), normal((3, 4, 33), dtype, 2)
+    y = np.empty((3, 4), np.float32)
+    library.call("dot_batched", a, b, y)
+    assert_rounded(y, np.einsum("ijk,ijk->ij", wide(a), wide(b)), "f32")
+
+
+def test_cosine_similarity(library, dtype):
+    a, b = normal((5, 33), dtype, 1), normal((5, 33), dtype, 2)
+    a[1], b[3], a[4] = 0, 0, a[4] * 1e-3
+    y = np.empty(5, np.float32)
+    library.call("cosine_similarity", a, b, y, eps=0.05)
+    norms = [np.maximum(np.linalg.norm(wide(v), axis=1), 0.05) for v in (a, b)]
+    assert_rounded(y, (wide(a) * wide(b)).sum(1) / norms[0] / norms[1], "f32")
+
+
+def correlation(name, formula, **options):
+    """A test of y = formula(x, w) of the rows of two matrices, and of all elements."""
+    @pytest.mark.parametrize("name_of_type", ["f32", "f64"])
+    def test(library, name_of_type):
+        dtype = {"f32": np.float32, "f64": np.float64}[name_of_type]
+        x, w = ((normal((4, 50), "f64", k) + 2).astype(dtype) for k in (1, 2))
+        y, whole = np.empty(4, dtype), np.empty((), dtype)
+        library.call(name, x, w, y, axis=-1, **options)
+        assert_rounded(y, [formula(a, b) for a, b in zip(wide(x), wide(w))], name_of_type, 1e-14)
+        library.call(name, x, w, whole, **options)
+        assert_rounded(whole, formula(wide(x).ravel(), wide(w).ravel()), name_of_type, 1e-14)
+    return test
+
+
+test_reduce_correlation = correlation("reduce_correlation", lambda x, y: np.corrcoef(x, y)[0, 1])
+test_reduce_covariance = correlation("reduce_covariance", lambda x, y: np.cov(x, y)[0, 1])
+test_reduce_weighted_sum = correlation("reduce_weighted_sum", lambda x, w: np.dot(x, w))
+test_reduce_weighted_mean = correlation("reduce_weighted_mean",
+                                        lambda x, w: np.average(x, weights=w))
+
+
+def test_correlation_of_a_constant(library):
+    x, y = np.full(7, 0.1, np.float32), normal((7,), "f32")
+    r = np.empty((), np.float32)
+    library.call("reduce_correlation", x, y, r)
+    assert np.isnan(r)
+    library.call("reduce_correlation", y, y, r)
+    assert r == 1
 
 
 def test_map_clamp(library, dtype):
@@ -179,6 +292,64 @@ def test_quantize_f32_to_f16(library, target):
     numbers = ~np.isnan(x)
     assert (y.view(np.uint16)[numbers] == expected.view(np.uint16)[numbers]).all()
     assert np.isnan(wide(y[~numbers])).all()
+
+
+# ---- Random numbers ------------------------------------------------------------------------------
+
+SEED, STREAM = 0x0123456789abcdef, -5
+
+
+def philox(block, stream=STREAM, seed=SEED):
+    """Four words, in Python's integers (Salmon et al., 2011)."""
+    low = 2**32 - 1
+    c = [block & low, block >> 32, stream & low, stream >> 32 & low]
+    k = [seed & low, seed >> 32]
+    for _ in range(10):
+        a, b = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
+        c = [b >> 32 ^ c[1] ^ k[0], b & low, a >> 32 ^ c[3] ^ k[1], a & low]
+        k = [k[0] + 0x9E3779B9 & low, k[1] + 0xBB67AE85 & low]
+    return c
+
+
+WORDS = np.array([word for block in range(300) for word in philox(block)], np.uint64)
+
+
+def draw(library, kernel, count, dtype, **options):
+    y = np.empty(count, dtype)
+    library.call(kernel, y, seed=SEED, stream=STREAM, **options)
+    return y
+
+
+def test_prng_philox(library):
+    assert (draw(library, "prng_philox", 1001, np.uint32) == WORDS[:1001]).all()
+    y = np.empty(4, np.uint32)
+    library.call("prng_philox", y)  # Random123's first known answer
+    assert [f"{word:08x}" for word in y] == ["6627e8d5", "e169c58d", "bc57ac4c", "9b00dbd8"]
+
+
+def test_prng_uniform(library):
+    single = draw(library, "prng_uniform", 1001, np.float32)
+    assert (single.astype(np.float64) * 2**24 == WORDS[:1001] >> np.uint64(8)).all()
+    double = draw(library, "prng_uniform", 501, np.float64)
+    pairs = WORDS[0:1002:2] + (WORDS[1:1002:2] << np.uint64(32))
+    assert (double * 2**53 == pairs >> np.uint64(11)).all()
+
+
+def test_prng_normal(library):
+    y = draw(library, "prng_normal", 1001, np.float32)
+    u = ((WORDS[0::2] >> np.uint64(8)) + np.uint64(1)).astype(np.float64) * 2**-24
+    v = (WORDS[1::2] >> np.uint64(8)).astype(np.float64) * 2**-24
+    z = np.sqrt(-2 * np.log(u)) * np.exp(2j * np.pi * v)
+    assert_rounded(y, np.stack([z.real, z.imag], -1).reshape(-1)[:1001], "f32", slack=1e-14)
+    many = draw(library, "prng_normal", 100000, np.float32).astype(np.float64)
+    assert abs(many.mean()) < 0.02 and abs(many.std() - 1) < 0.01 and abs(many).max() < 5.78
+
+
+def test_prng_dropout_mask(library):
+    kept = (WORDS[:1001] >> np.uint64(8)).astype(np.float64) * 2**-24 < np.float64(np.float32(0.3))
+    assert (draw(library, "prng_dropout_mask", 1001, np.uint8, keep=0.3) == kept).all()
+    assert draw(library, "prng_dropout_mask", 99, np.uint8, keep=1.0).all()
+    assert not draw(library, "prng_dropout_mask", 99, np.uint8, keep=0.0).any()
 
 
 # ---- Attention -----------------------------------------------------------------------------------

@@ -115,6 +115,29 @@ static void ulp_is_the_spacing_of_values(void **state) {
     assert_true(isnan(fovea_ulp(FOVEA_F32, NAN)));
 }
 
+/* OCP 8-bit floating point, revision 1.0, table 1: E4M3. */
+static void e4m3_is_what_its_standard_says(void **state) {
+    (void)state;
+    for (int pattern = 0; pattern < 256; pattern++) {
+        uint8_t bits = (uint8_t)pattern, back = 0x5A;
+        double value = fovea_read_element(&bits, FOVEA_E4M3);
+        fovea_write_element(&back, FOVEA_E4M3, value);
+        assert_true(isnan(value) == ((bits & 0x7f) == 0x7f));
+        assert_true(isnan(value) ? (back & 0x7f) == 0x7f : back == bits);
+        if ((bits & 0x7f) >= 0x7e) continue;
+        uint8_t next = (uint8_t)(bits + 1); /* the middle goes to the even one */
+        double middle = (value + fovea_read_element(&next, FOVEA_E4M3)) / 2;
+        fovea_write_element(&back, FOVEA_E4M3, middle);
+        assert_int_equal(back, bits % 2 ? next : bits);
+    }
+    assert_true(fovea_round_to(FOVEA_E4M3, 0x1p-9) == 0x1p-9);
+    assert_true(fovea_round_to(FOVEA_E4M3, 0x1p-6) == 0x1p-6);
+    assert_true(fovea_round_to(FOVEA_E4M3, 463.9) == 448);
+    assert_true(fovea_round_to(FOVEA_E4M3, -464) == -448);
+    assert_true(isnan(fovea_round_to(FOVEA_E4M3, 464.1)));
+    assert_true(isnan(fovea_round_to(FOVEA_E4M3, INFINITY)));
+}
+
 static void names_and_dlpack_types_round_trip(void **state) {
     (void)state;
     for (int d = 0; d < FOVEA_DTYPE_COUNT; d++) {
@@ -142,6 +165,7 @@ int main(void) {
         cmocka_unit_test(rounding_happens_once),
         cmocka_unit_test(integers_saturate_and_round_to_even),
         cmocka_unit_test(ulp_is_the_spacing_of_values),
+        cmocka_unit_test(e4m3_is_what_its_standard_says),
         cmocka_unit_test(names_and_dlpack_types_round_trip),
     };
     return cmocka_run_group_tests_name("dtype", tests, NULL, NULL);

@@ -7,6 +7,7 @@
 
 #define F32_ONLY (1u << FOVEA_F32)
 #define I32_ONLY (1u << FOVEA_I32)
+#define KEYS (FOVEA_FLOATS | 1u << FOVEA_I8 | 1u << FOVEA_E4M3)
 #define BOOLEAN (1u << FOVEA_BOOL | 1u << FOVEA_U8)
 
 const fovea_kernel fovea_rows_attention[] = {
@@ -25,12 +26,18 @@ const fovea_kernel fovea_rows_attention[] = {
          "cu_seqlens_k, lse [Hq, total]. Paged: k and v are [pages, page_size, Hkv, D] with "
          "block_table and seqused_k. Dropout keeps p[b,h,i,j] if u < 1 - dropout, u = word j mod 4 "
          "of Philox4x32-10 with counter (floor(j/4), i, b Hq + h, dropout_offset) and key seed, as "
-         "floor(word/2^8) 2^-24.",
+         "floor(word/2^8) 2^-24. A quantised cache: k and v are i8 or e4m3 (8-bit float, DLPack "
+         "code "
+         "10), each as it likes, and stand for the stored number times its scale. k_scale and "
+         "v_scale have the axes of k and v; each extent is that of k or v, or 1, which broadcasts; "
+         "the last one is G, and each D/G neighbouring elements of a row share a scale. So [1, "
+         "Hkv, "
+         "1, 1] is a scale a head, [B, Hkv, Sk, 1] a token, [B, Hkv, Sk, G] a group. Left out: 1.",
      .dtypes = FOVEA_FLOATS,
      .arguments =
          {[FOVEA_ATTENTION_Q] = {.name = "q", .shape = "B, Hq, Sq, D"},
-          [FOVEA_ATTENTION_K] = {.name = "k", .shape = "B, Hkv, Sk, D"},
-          [FOVEA_ATTENTION_V] = {.name = "v", .shape = "B, Hkv, Sk, Dv"},
+          [FOVEA_ATTENTION_K] = {.name = "k", .shape = "B, Hkv, Sk, D", .dtypes = KEYS},
+          [FOVEA_ATTENTION_V] = {.name = "v", .shape = "B, Hkv, Sk, Dv", .dtypes = KEYS},
           [FOVEA_ATTENTION_OUT] = {.name = "out", .shape = "B, Hq, Sq, Dv", .role = FOVEA_OUTPUT},
           [FOVEA_ATTENTION_LSE] = {.name = "lse",
                                    .shape = "B, Hq, Sq",
@@ -83,7 +90,24 @@ const fovea_kernel fovea_rows_attention[] = {
                                            .dtypes = I32_ONLY,
                                            .optional = true,
                                            .fill = FOVEA_FILL_BY_ROW,
-                                           .meaning = "pages of each sequence, in order"}},
+                                           .meaning = "pages of each sequence, in order"},
+          [FOVEA_ATTENTION_K_SCALE] = {.name = "k_scale",
+                                       .shape = "B, Hkv, Sk, G",
+                                       .dtypes = F32_ONLY,
+                                       .optional = true,
+                                       .fill = FOVEA_FILL_UNIFORM,
+                                       .low = 0.02,
+                                       .high = 0.045,
+                                       .meaning =
+                                           "factors of a quantised k; extents of 1 broadcast"},
+          [FOVEA_ATTENTION_V_SCALE] = {.name = "v_scale",
+                                       .shape = "B, Hkv, Sk, G",
+                                       .dtypes = F32_ONLY,
+                                       .optional = true,
+                                       .fill = FOVEA_FILL_UNIFORM,
+                                       .low = 0.02,
+                                       .high = 0.045,
+                                       .meaning = "factors of a quantised v"}},
      .parameters = {{"scale", FOVEA_REAL, NAN, NULL, "factor of q k^T; NAN: 1/sqrt(D)"},
                     {"softcap", FOVEA_REAL, INFINITY, NULL, "c of c tanh(s/c); INFINITY: off"},
                     {"dropout", FOVEA_REAL, 0, NULL, "probability that an element of p is dropped"},
@@ -123,9 +147,10 @@ const fovea_kernel fovea_rows_attention[] = {
                   "attention with one key and value head for all query heads (Hkv = 1)"},
                  {41, "attention_gqa", "", "dtype=f16,B=4,Hq=32,Hkv=8,Sq=2048,D=128",
                   "attention with grouped query heads"}},
-     .bound_text = "f32: 4e-6 max|v| max(1, max|s|/8); halves: twice the error of textbook in that "
+     .bound_text = "f32: 4e-6 max|v| max(1, max|s|/8), s with and without softcap; halves: twice "
+                   "the error of textbook in that "
                    "dtype with f32 softmax, plus one rounding; lse: (2e-6 |lse| + 2e-6) times the "
-                   "same factor",
+                   "same factor. Of a quantised cache what k and v stand for is taken as given",
      .bound = FOVEA_HOOK(fovea_bound_attention),
      .letters = "B,Hq,Hkv,Sq,Sk,D,Dv,Page",
      .shape = FOVEA_HOOK(fovea_attention_shape),
@@ -137,7 +162,8 @@ const fovea_kernel fovea_rows_attention[] = {
      .count_bytes = FOVEA_HOOK(fovea_attention_bytes),
      .traits = FOVEA_HOOK(fovea_attention_traits),
      .trait_sizes = "d,dv,sq,sk,heads,group",
-     .trait_features = "causal,window,mask,bias,ragged,paged,modified,stepped"},
+     .trait_features =
+         "causal,window,mask,bias,ragged,paged,modified,stepped,k_i8,k_e4m3,v_i8,v_e4m3"},
     {.name = "attention_merge",
      .domain = "attention",
      .definition = "out = sum_p w_p parts_p, w = softmax over p of part_lses; lse = ln sum_p "

@@ -9,17 +9,10 @@
 #ifndef FOVEA_CPU_ATTENTION_ATTENTION_MICRO_H
 #define FOVEA_CPU_ATTENTION_ATTENTION_MICRO_H
 
+#include "cpu/attention/attention_groups.h"
 #include "cpu/simd/simd_math.h"
 
 #include <stdbool.h>
-
-/* The most vectors a tile has. Accumulators, one line of the tile and a broadcast must fit the registers (32 or 16). */
-#if defined(FOVEA_TIER_AVX2)
-enum { TILE_VECTORS = 2 };
-#else
-enum { TILE_VECTORS = 4 };
-#endif
-enum { TILE_ROWS = TILE_VECTORS * VF_WIDTH };
 
 /* s[key][rows] = k q for `keys` keys; maximum[rows] takes them in (NaN is left out). */
 VF_INLINE void score_group(const int keys, const int vectors, int64_t head_size, const float *q,
@@ -70,26 +63,6 @@ VF_INLINE void value_group(const int columns, const int vectors, int64_t keys, c
         vf_store(place, first ? sum[r][v] : vf_add(vf_load(place), sum[r][v]));
     }
 }
-
-/* What is left of a block after the groups of `most` is done in groups of 8, 4, 2, 1. */
-#define IN_GROUPS(most, count, CALL)                                                               \
-    do {                                                                                           \
-        int64_t i = 0;                                                                             \
-        for (; i + (most) <= (count); i += (most)) CALL(most);                                     \
-        if ((most) > 8 && i + 8 <= (count)) {                                                      \
-            CALL(8);                                                                               \
-            i += 8;                                                                                \
-        }                                                                                          \
-        if ((most) > 4 && i + 4 <= (count)) {                                                      \
-            CALL(4);                                                                               \
-            i += 4;                                                                                \
-        }                                                                                          \
-        if ((most) > 2 && i + 2 <= (count)) {                                                      \
-            CALL(2);                                                                               \
-            i += 2;                                                                                \
-        }                                                                                          \
-        for (; i < (count); i++) CALL(1);                                                          \
-    } while (0)
 
 #define SCORE_GROUP(n)                                                                             \
     score_group(n, vectors, head_size, q, pitch, k + i * key_stride, key_stride, s + i * pitch,    \

@@ -15,6 +15,13 @@ static vf load_elements(const char *row, fovea_dtype dtype, int64_t stride, int6
         if (stride != 1) return vf_load_strided_n(p, stride, n);
         return n == VF_WIDTH ? vf_load(p) : vf_load_n(p, n);
     }
+    if (fovea_dtype_size(dtype) == 1) {
+        const uint8_t *p = (const uint8_t *)row + start * stride;
+        uint8_t lanes[VF_WIDTH];
+        for (size_t i = 0; stride != 1 && i < n; i++) lanes[i] = p[(int64_t)i * stride];
+        if (stride != 1) p = lanes;
+        return dtype == FOVEA_I8 ? vf_load_i8_n(p, n) : vf_load_e4m3_n(p, n);
+    }
     const uint16_t *p = (const uint16_t *)(const void *)row + start * stride;
     uint16_t lanes[VF_WIDTH];
     if (stride != 1) {
@@ -56,12 +63,31 @@ static void convert_row(const char *row, fovea_dtype dtype, int64_t stride, int6
         for (; d < whole; d += VF_WIDTH) vf_store(out + d, vf_load((const float *)from + d));
     else if (dtype == FOVEA_F16)
         for (; d < whole; d += VF_WIDTH) vf_store(out + d, vf_load_f16((const uint16_t *)from + d));
-    else
+    else if (dtype == FOVEA_BF16)
         for (; d < whole; d += VF_WIDTH)
             vf_store(out + d, vf_load_bf16((const uint16_t *)from + d));
+    else if (dtype == FOVEA_I8)
+        for (; d < whole; d += VF_WIDTH) vf_store(out + d, vf_load_i8((const uint8_t *)from + d));
+    else
+        for (; d < whole; d += VF_WIDTH) vf_store(out + d, vf_load_e4m3((const uint8_t *)from + d));
     for (; d < size; d += VF_WIDTH) {
         int64_t count = smaller(size - d, VF_WIDTH);
         vf_store_n(out + d, load_elements(row, dtype, stride, d, count), (size_t)count);
+    }
+}
+
+/* Multiplies a converted row j of k or v by its scales. */
+static void scale_row(const fovea_attention_call *call, const fovea_view *view,
+                      const fovea_sequence *sequence, int64_t head, int64_t j, float *row) {
+    bool key = view == &call->k;
+    const fovea_view *scale = key ? &call->k_scale : &call->v_scale;
+    if (!scale->data) return;
+    const char *scales = fovea_key_row(call, scale, sequence, head, j);
+    int64_t size = view->shape[3], group = key ? call->k_group : call->v_group;
+    for (int64_t first = 0; first < size; first += group, scales += scale->stride[3] * 4) {
+        float factor;
+        memcpy(&factor, scales, sizeof factor);
+        for (int64_t d = first; d < first + group; d++) row[d] *= factor;
     }
 }
 
@@ -121,6 +147,57 @@ static void unpack_rows(const float *packed, int64_t pitch, int64_t size, vf fac
         else
             for (int i = 0; i < filled; i++)
                 store_elements(rows[i], dtype, stride, d, square[i], count);
+    }
+}
+
+/* ---- Pairs of bf16 in words of 32 bits (attention_pairs.h) ------------------------------------- */
+
+static inline int64_t words_of(int64_t elements) { return (elements + 1) / 2; }
+
+/* The 16 bits of elements [start, start + count) of a row, those after them 0. */
+static void load_halves(const char *row, int64_t stride, int64_t start, int64_t count,
+                        uint16_t *halves, int64_t size) {
+    const uint16_t *p = (const uint16_t *)(const void *)row + start * stride;
+    if (stride == 1)
+        memcpy(halves, p, (size_t)count * sizeof *halves);
+    else
+        for (int64_t i = 0; i < count; i++) halves[i] = p[i * stride];
+    memset(halves + count, 0, (size_t)(size - count) * sizeof *halves);
+}
+
+/* packed[w * pitch]: word w of VF_WIDTH rows; `flip` is added to the bits of each word, as a sign. */
+static void pack_pair_rows(const char *const rows[VF_WIDTH], int64_t stride, int64_t size,
+                           uint32_t flip, float *packed, int64_t pitch) {
+    enum { ELEMENTS = 2 * VF_WIDTH };
+    const vi signs = vi_set1((int32_t)flip);
+    vf square[VF_WIDTH];
+    for (int64_t d = 0; d < size; d += ELEMENTS) {
+        int64_t count = smaller(size - d, ELEMENTS);
+        if (count == ELEMENTS && stride == 1)
+            VF_UNROLLED for (int i = 0; i < VF_WIDTH; i++) square[i] =
+                vf_load((const float *)(const void *)(rows[i] + 2 * d));
+        else
+            for (int i = 0; i < VF_WIDTH; i++) {
+                uint16_t halves[ELEMENTS];
+                load_halves(rows[i], stride, d, count, halves, ELEMENTS);
+                square[i] = vf_load((const float *)(const void *)halves);
+            }
+        vf_transpose(square);
+        int64_t words = words_of(count);
+        for (int64_t i = 0; i < words; i++, packed += pitch)
+            vf_store(packed, vi_as_vf(vi_xor(vf_as_vi(square[i]), signs)));
+    }
+}
+
+/* Words of two rows of v, side by side; `second` is NULL after the last key. */
+static void interleave_rows(const char *first, const char *second, int64_t stride, int64_t size,
+                            int32_t *words) {
+    for (int64_t d = 0; d < size; d += VF_WIDTH) {
+        int64_t count = smaller(size - d, VF_WIDTH);
+        vi low = vi_shr(vf_as_vi(load_elements(first, FOVEA_BF16, stride, d, count)), 16);
+        vi high = vi_set1(0);
+        if (second) high = vf_as_vi(load_elements(second, FOVEA_BF16, stride, d, count));
+        vi_store_n(words + d, vi_or(low, high), (size_t)count);
     }
 }
 

@@ -8,6 +8,7 @@
 #ifndef FOVEA_CPU_ATTENTION_ATTENTION_TILE_H
 #define FOVEA_CPU_ATTENTION_ATTENTION_TILE_H
 
+#include "cpu/attention/attention_pairs.h"
 #include "cpu/attention/attention_rows.h"
 
 #include <math.h>
@@ -39,6 +40,9 @@ typedef struct tile_context {
     int64_t value_keys; /* at most so many keys at a time in the product with v */
     bool general;       /* scores need more than lane limits: softcap, bias, slopes, boolean mask */
     bool limited;       /* rows attend different keys */
+    const pair_kernels *pairs; /* NULL: floats */
+    float scale; /* of scores as they come, in units of log 2; floats have it in the queries */
+    float unit;  /* what is left of it when the softmax begins */
 } tile_context;
 
 static inline float head_float(const fovea_view *view, int64_t head) {
@@ -93,15 +97,18 @@ static void set_slopes(const tile_context *at, tile *t) {
 
 static void tile_begin(const tile_context *at, tile *t) {
     const fovea_attention_call *call = at->call;
-    float factor = (float)(call->scale * LOG2E);
     char *rows[VF_WIDTH];
     number_rows(at, t);
     set_limits(at, t);
     if (call->has_slopes) set_slopes(at, t);
     for (int v = 0; v < t->vectors; v++) {
         vector_rows(at, t, &call->q, at->sequence.query_start, v, rows);
-        pack_rows((const char *const *)rows, call->q.dtype, call->q.stride[3], call->head_size,
-                  factor, t->q + v * VF_WIDTH, TILE_ROWS);
+        if (at->pairs)
+            pack_pair_rows((const char *const *)rows, call->q.stride[3], call->head_size,
+                           call->scale < 0 ? 0x80008000 : 0, t->q + v * VF_WIDTH, TILE_ROWS);
+        else
+            pack_rows((const char *const *)rows, call->q.dtype, call->q.stride[3], call->head_size,
+                      (float)(call->scale * LOG2E), t->q + v * VF_WIDTH, TILE_ROWS);
         vf_store(t->reference + v * VF_WIDTH, NEGATIVE_INFINITY);
         vf_store(t->sum + v * VF_WIDTH, vf_set1(0));
     }
@@ -110,71 +117,119 @@ static void tile_begin(const tile_context *at, tile *t) {
 
 /* ---- What changes scores ------------------------------------------------------------------------ */
 
-/* panel[j][rows of the vector] = element (row, key + j) of a mask or bias, j < count <= VF_WIDTH. */
-static void load_panel(const tile_context *at, const tile *t, const fovea_view *view, int vector,
-                       int64_t key, int64_t count, vf panel[VF_WIDTH]) {
-    int64_t stride = view->stride[3];
-    char *rows[VF_WIDTH];
-    vector_rows(at, t, view, 0, vector, rows);
-    for (int i = 0; i < VF_WIDTH; i++) {
-        const char *from = rows[i];
-        if (fovea_dtype_size(view->dtype) > 1) {
-            panel[i] = load_elements(from, view->dtype, stride, key, count);
-            continue;
+static void scale_scores(const tile_context *at, float *s, int64_t keys, int vectors) {
+    vf scale = vf_set1(at->scale);
+    for (int64_t j = 0; j < keys; j++, s += TILE_ROWS)
+        for (int v = 0; v < vectors; v++)
+            vf_store(s + v * VF_WIDTH, vf_mul(vf_load(s + v * VF_WIDTH), scale));
+}
+
+/* c tanh(s / c), in units of log 2; scores come in units of 1 / scale. */
+static void cap_scores(const tile_context *at, float scale, float *s, int64_t keys, int vectors) {
+    double cap = at->call->softcap * LOG2E;
+    vf c = vf_set1((float)cap), inverse = vf_set1((float)(2 * LOG2E * (double)scale / cap));
+    for (int64_t j = 0; j < keys; j++, s += TILE_ROWS)
+        for (int v = 0; v < vectors; v++) {
+            vf exponent = vf_mul(vf_load(s + v * VF_WIDTH), inverse);
+            vf_store(s + v * VF_WIDTH, vf_mul(c, vf_tanh_of_exponent(exponent)));
         }
-        uint8_t lanes[VF_WIDTH];
-        const uint8_t *p = (const uint8_t *)from + key * stride;
-        for (int64_t j = 0; stride != 1 && j < count; j++) lanes[j] = p[j * stride];
-        panel[i] = vf_from_vi(vi_load_u8_n(stride != 1 ? lanes : p, (size_t)count));
-    }
+}
+
+/* panel[j][rows of the vector] = element (row, key + j) of a bias, j < count <= VF_WIDTH. */
+VF_INLINE void load_panel(const fovea_view *view, char *const rows[VF_WIDTH], int64_t key,
+                          int64_t count, vf panel[VF_WIDTH]) {
+    int64_t stride = view->stride[3];
+    if (count == VF_WIDTH && stride == 1 && view->dtype == FOVEA_F32)
+        VF_UNROLLED for (int i = 0; i < VF_WIDTH; i++) panel[i] =
+            vf_load((const float *)(const void *)rows[i] + key);
+    else
+        for (int i = 0; i < VF_WIDTH; i++)
+            panel[i] = load_elements(rows[i], view->dtype, stride, key, count);
     vf_transpose(panel);
 }
 
-/* c tanh(s / c), in units of log 2 */
-static void cap_scores(const tile_context *at, float *s, int64_t keys, int vectors) {
-    double cap = at->call->softcap * LOG2E;
-    vf c = vf_set1((float)cap), inverse = vf_set1((float)(1 / cap));
-    for (int64_t j = 0; j < keys; j++)
-        for (int v = 0; v < vectors; v++) {
-            float *p = s + j * TILE_ROWS + v * VF_WIDTH;
-            vf_store(p, vf_mul(c, vf_tanh(vf_mul(vf_load(p), inverse))));
+static void add_bias(const tile_context *at, const tile *t, float *s, int64_t key, int64_t keys) {
+    const fovea_view *bias = &at->call->bias;
+    const vf unit = vf_set1((float)LOG2E);
+    for (int v = 0; v < t->vectors; v++) {
+        char *rows[VF_WIDTH];
+        vector_rows(at, t, bias, 0, v, rows);
+        for (int64_t j = 0; j < keys; j += VF_WIDTH) {
+            int64_t count = smaller(keys - j, VF_WIDTH);
+            float *place = s + j * TILE_ROWS + v * VF_WIDTH;
+            vf panel[VF_WIDTH];
+            load_panel(bias, rows, key + j, count, panel);
+            if (count == VF_WIDTH)
+                VF_UNROLLED for (int i = 0; i < VF_WIDTH; i++, place += TILE_ROWS)
+                    vf_store(place, vf_fma(panel[i], unit, vf_load(place)));
+            else
+                for (int i = 0; i < count; i++, place += TILE_ROWS)
+                    vf_store(place, vf_fma(panel[i], unit, vf_load(place)));
         }
+    }
 }
 
-static void add_bias_and_mask(const tile_context *at, const tile *t, float *s, int vector,
-                              int64_t key, int64_t count) {
-    vf panel[VF_WIDTH];
-    if (at->call->has_bias) {
-        load_panel(at, t, &at->call->bias, vector, key, count, panel);
-        for (int64_t j = 0; j < count; j++, s += TILE_ROWS)
-            vf_store(s, vf_fma(panel[j], vf_set1((float)LOG2E), vf_load(s)));
-        s -= count * TILE_ROWS;
+/* Bit j of lane i: whether row i may attend key + j, j < count <= 32. */
+VF_INLINE vi load_mask(const fovea_view *mask, char *const rows[VF_WIDTH], int64_t key,
+                       int64_t count) {
+    int32_t bits[VF_WIDTH];
+    int64_t stride = mask->stride[3];
+    for (int i = 0; i < VF_WIDTH; i++) {
+        const uint8_t *p = (const uint8_t *)rows[i] + key * stride;
+        uint8_t lanes[32];
+        for (int64_t j = 0; stride != 1 && j < count; j++) lanes[j] = p[j * stride];
+        bits[i] = (int32_t)u8_bits(stride != 1 ? lanes : p, (size_t)count);
     }
-    if (at->call->has_mask) {
-        load_panel(at, t, &at->call->mask, vector, key, count, panel);
-        for (int64_t j = 0; j < count; j++, s += TILE_ROWS)
-            vf_store(s, vf_select(vf_ne(panel[j], vf_set1(0)), vf_load(s), NEGATIVE_INFINITY));
+    return vi_load(bits);
+}
+
+static void apply_mask(const tile_context *at, const tile *t, float *s, int64_t key, int64_t keys) {
+    const fovea_view *mask = &at->call->mask;
+    for (int v = 0; v < t->vectors; v++) {
+        char *rows[VF_WIDTH];
+        vector_rows(at, t, mask, 0, v, rows);
+        for (int64_t j = 0; j < keys; j += 32) {
+            int64_t count = smaller(keys - j, 32);
+            float *place = s + j * TILE_ROWS + v * VF_WIDTH;
+            vi bits = load_mask(mask, rows, key + j, count), bit = vi_set1(1);
+            for (int64_t i = 0; i < count; i++, place += TILE_ROWS) {
+                vf_store(place, vf_select(vi_test(bits, bit), vf_load(place), NEGATIVE_INFINITY));
+                bit = vi_add(bit, bit);
+            }
+        }
     }
 }
 
 static void add_slopes(const tile *t, float *s, int64_t key, int64_t keys) {
-    for (int64_t j = 0; j < keys; j++)
-        for (int v = 0; v < t->vectors; v++) {
-            float *p = s + j * TILE_ROWS + v * VF_WIDTH;
-            vi distance = vi_sub(vi_set1((int32_t)(key + j)), vi_load(t->position + v * VF_WIDTH));
-            vf slope = vf_load(t->slope + v * VF_WIDTH);
+    for (int v = 0; v < t->vectors; v++) {
+        vi position = vi_load(t->position + v * VF_WIDTH);
+        vf slope = vf_load(t->slope + v * VF_WIDTH);
+        float *p = s + v * VF_WIDTH;
+        for (int64_t j = 0; j < keys; j++, p += TILE_ROWS) {
+            vi distance = vi_sub(vi_set1((int32_t)(key + j)), position);
             vf_store(p, vf_fma(slope, vf_from_vi(distance), vf_load(p)));
         }
+    }
+}
+
+static void find_maxima(const tile *t, const float *s, int64_t keys, float *maximum) {
+    vf largest[TILE_VECTORS];
+    for (int v = 0; v < TILE_VECTORS; v++) largest[v] = NEGATIVE_INFINITY;
+    for (int64_t j = 0; j < keys; j++, s += TILE_ROWS)
+        for (int v = 0; v < t->vectors; v++)
+            largest[v] = vf_max(vf_load(s + v * VF_WIDTH), largest[v]);
+    for (int v = 0; v < t->vectors; v++) vf_store(maximum + v * VF_WIDTH, largest[v]);
 }
 
 static void change_scores(const tile_context *at, const tile *t, float *s, int64_t key,
                           int64_t keys) {
     const fovea_attention_call *call = at->call;
-    if (isfinite(call->softcap)) cap_scores(at, s, keys, t->vectors);
-    for (int v = 0; (call->has_bias || call->has_mask) && v < t->vectors; v++)
-        for (int64_t j = 0; j < keys; j += VF_WIDTH)
-            add_bias_and_mask(at, t, s + j * TILE_ROWS + v * VF_WIDTH, v, key + j,
-                              smaller(keys - j, VF_WIDTH));
+    if (isfinite(call->softcap))
+        cap_scores(at, at->pairs ? at->scale : 1, s, keys, t->vectors);
+    else if (at->pairs)
+        scale_scores(at, s, keys, t->vectors);
+    if (call->has_bias) add_bias(at, t, s, key, keys);
+    if (call->has_mask) apply_mask(at, t, s, key, keys);
     if (call->has_slopes) add_slopes(t, s, key, keys);
 }
 
@@ -205,9 +260,11 @@ static void rescale(const tile *t, int vector, vf factor, int64_t value_size) {
 
 /* Moves the references where the block's maxima demand it. `shift` gets what to subtract: the reference, or 0 where
  * there is none yet (-inf - -inf would be NaN). */
-static void move_references(tile *t, const float *maximum, int64_t value_size, float *shift) {
+static void move_references(tile *t, const float *maximum, float unit, int64_t value_size,
+                            float *shift) {
     for (int v = 0; v < t->vectors; v++) {
-        vf old = vf_load(t->reference + v * VF_WIDTH), block = vf_load(maximum + v * VF_WIDTH);
+        vf old = vf_load(t->reference + v * VF_WIDTH);
+        vf block = vf_mul(vf_load(maximum + v * VF_WIDTH), vf_set1(unit));
         vm grows = vf_gt(block, vf_add(old, vf_set1(8)));
         vf reference = vf_select(grows, block, old);
         if (vm_any(grows)) {
@@ -222,11 +279,14 @@ static void move_references(tile *t, const float *maximum, int64_t value_size, f
     }
 }
 
-static void softmax_block(tile *t, float *s, int64_t keys, const float *maximum,
-                          int64_t value_size) {
+static void softmax_block(const tile_context *at, tile *t, float *s, int64_t keys,
+                          const float *maximum) {
     float shift[TILE_ROWS], block_sum[TILE_ROWS];
-    move_references(t, maximum, value_size, shift);
-    micro[t->vectors].exponentials(keys, TILE_ROWS, s, shift, block_sum);
+    move_references(t, maximum, at->unit, at->call->value_size, shift);
+    if (at->pairs)
+        at->pairs[t->vectors].exponentials(keys, s, at->unit, shift, block_sum);
+    else
+        micro[t->vectors].exponentials(keys, TILE_ROWS, s, shift, block_sum);
     for (int v = 0; v < t->vectors; v++) {
         float *sum = t->sum + v * VF_WIDTH;
         vf_store(sum, vf_add(vf_load(sum), vf_load(block_sum + v * VF_WIDTH)));

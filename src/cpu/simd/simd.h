@@ -1,8 +1,8 @@
 /* One small vocabulary of vector operations, the same in every tier.
  *
  * A domain's source is compiled once a tier, with that tier's compiler flags and one of the macros
- * FOVEA_TIER_SCALAR, FOVEA_TIER_AVX2, FOVEA_TIER_AVX512, FOVEA_TIER_NEON. Everything here is static
- * inline, so that no copy made for one tier can be linked into another. External symbols of such a
+ * FOVEA_TIER_SCALAR, FOVEA_TIER_AVX2, FOVEA_TIER_AVX512, FOVEA_TIER_AMX (AVX-512 and the tiles of
+ * amx.h; only domains that gain by tiles), FOVEA_TIER_NEON. Everything here is static inline, so that no copy made for one tier can be linked into another. External symbols of such a
  * source are named through FOVEA_TIERED(name), which appends _avx2 and so on. Compile with
  * -ffp-contract=off: where a fused multiply-add is meant, it is written.
  *
@@ -11,7 +11,8 @@
  * Memory    vf_load(p), vf_store(p, x): any alignment. vf_load_n(p, n), vf_store_n(p, x, n): the
  *           first n lanes, 0 <= n <= VF_WIDTH; memory beyond them is not touched, lanes beyond them
  *           read as 0. The same four with the suffix _f16 or _bf16 convert (uint16_t *); stores
- *           round to nearest even, keep subnormals, and keep NaN a NaN. vf_load_strided(p, stride),
+ *           round to nearest even, keep subnormals, and keep NaN a NaN. vf_load_i8, vf_load_e4m3
+ *           (both from uint8_t *), and _n: bytes of a quantised cache, exactly. vf_load_strided(p, stride),
  *           with _n: lane i is p[i * stride]. vf_gather(p, i): p[i] a lane. vf_stream(p, x): past
  *           the caches, p aligned to the bytes that are written (also _f16, _bf16);
  *           vf_stream_fence() when done. vi_load, vi_store, _n.
@@ -25,15 +26,24 @@
  *           vf_select(m, a, b): a where m, else b.
  * Masks     vm_and or xor not, vm_any vm_all, vm_first(n): the first n lanes, vm_bits(m): bit i is
  *           lane i.
- * Layout    vf_transpose(x): the square of VF_WIDTH vectors x[], in place. vi_load_u8_n(p, n): n
+ * Layout    vf_transpose(x): the square of VF_WIDTH vectors x[], in place. vf_transpose_quads(x): four
+ *           vectors; each run of four lanes becomes the transpose of its 4 x 4 square (with one lane:
+ *           nothing to do). vi_load_u8_n(p, n): n
  *           bytes, widened; vi_store_u8_n(p, x, n): the low bytes.
  * Integers  vi_set1 iota add sub mul and or xor xor3 min max, vi_mul_high (of the unsigned product),
+ *           vi_test(a, b): (a & b) != 0 -> vm. Tiers of 8 lanes and more: vi_mul_even, the unsigned
+ *           64-bit products of the even lanes; vi_odd_to_even(x) moves lanes down by one,
+ *           vi_merge(even, odd) is its inverse. u8_bits(p, n): bit i is p[i] != 0, n <= 32.
  *           vi_shl shr(logical) sar(arithmetic) by a literal, vi_eq gt lt, vi_select.
  * Converts  vi_from_vf (nearest even; out of range is unspecified), vi_truncate_vf, vf_from_vi;
  *           bits kept: vf_as_vi, vi_as_vf.
- * Doubles   vd: VD_WIDTH doubles; vd_set1 add load load_n store reduce_add.
+ * Doubles   vd: VD_WIDTH doubles, vdm: a mask of them. vd_set1 load load_n store store_n add sub mul
+ *           div fma min max abs sqrt, gt and unordered -> vdm, select, reduce_add max min; vdm_or,
+ *           vdm_any, vdm_first(n): all as for floats. vd_fma
+ *           of the scalar tier rounds twice.
  * Across    vf_reduce_add, vf_reduce_max, vf_reduce_min: lane i with lane i + width/2, then halves
- *           again: one fixed order.
+ *           again: one fixed order. vf_reduce_each(x): of VF_WIDTH vectors x[], lane i is the sum of
+ *           x[i].
  */
 #ifndef FOVEA_CPU_SIMD_SIMD_H
 #define FOVEA_CPU_SIMD_SIMD_H
@@ -52,6 +62,12 @@
 #elif defined(FOVEA_TIER_AVX2)
     #include "simd_avx2.h"
     #define FOVEA_TIERED(name) name##_avx2
+#elif defined(FOVEA_TIER_AMX) /* AVX-512 and tiles beside it */
+    #define FOVEA_TIER_AVX512 FOVEA_TIER_AVX512
+    #include "simd_avx512.h"
+
+    #include "amx.h"
+    #define FOVEA_TIERED(name) name##_amx
 #elif defined(FOVEA_TIER_AVX512)
     #include "simd_avx512.h"
     #define FOVEA_TIERED(name) name##_avx512
@@ -59,8 +75,7 @@
     #include "simd_neon.h"
     #define FOVEA_TIERED(name) name##_neon
 #else
-    #error                                                                                         \
-        "compile with one of FOVEA_TIER_SCALAR, FOVEA_TIER_AVX2, FOVEA_TIER_AVX512, FOVEA_TIER_NEON"
+    #error "compile with one of FOVEA_TIER_SCALAR, _AVX2, _AVX512, _AMX, _NEON"
 #endif
 
 #define VF_BYTES (4 * VF_WIDTH)

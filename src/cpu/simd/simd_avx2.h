@@ -95,6 +95,33 @@ static inline void vf_store_bf16_n(uint16_t *p, vf x, size_t n) {
     avx2_store_halves_n(p, avx2_to_bf16(x), n);
 }
 
+/* As in simd_avx512.h: through an f16 that is 2^-8 of the value. */
+static inline vf avx2_from_e4m3(__m128i x) {
+    __m128i wide = _mm_slli_epi16(_mm_cvtepi8_epi16(x), 7);
+    __m128i magnitude = _mm_and_si128(wide, _mm_set1_epi16(0x3f80));
+    __m128i nan = _mm_cmpeq_epi16(magnitude, _mm_set1_epi16(0x3f80));
+    wide = _mm_and_si128(wide, _mm_set1_epi16((short)0xbf80));
+    wide = _mm_or_si128(wide, _mm_and_si128(nan, _mm_set1_epi16(0x7fff)));
+    return _mm256_mul_ps(_mm256_cvtph_ps(wide), _mm256_set1_ps(256));
+}
+static inline __m128i avx2_load_bytes_n(const uint8_t *p, size_t n) {
+    uint8_t lanes[8] = {0};
+    for (size_t i = 0; i < n; ++i) lanes[i] = p[i];
+    return _mm_loadl_epi64((const __m128i *)lanes);
+}
+static inline vf vf_load_i8(const uint8_t *p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+}
+static inline vf vf_load_i8_n(const uint8_t *p, size_t n) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(avx2_load_bytes_n(p, n)));
+}
+static inline vf vf_load_e4m3(const uint8_t *p) {
+    return avx2_from_e4m3(_mm_loadl_epi64((const __m128i *)p));
+}
+static inline vf vf_load_e4m3_n(const uint8_t *p, size_t n) {
+    return avx2_from_e4m3(avx2_load_bytes_n(p, n));
+}
+
 static inline void vf_stream_f16(uint16_t *p, vf x) {
     _mm_stream_si128((__m128i *)p, _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
 }
@@ -164,6 +191,16 @@ static inline vi vi_load_u8_n(const uint8_t *p, size_t n) {
     for (size_t i = 0; i < n; ++i) lanes[i] = p[i];
     return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)lanes));
 }
+static inline uint32_t u8_bits(const uint8_t *p, size_t n) {
+    uint8_t bytes[32] = {0};
+    if (n < 32) {
+        for (size_t i = 0; i < n; ++i) bytes[i] = p[i];
+        p = bytes;
+    }
+    __m256i zero =
+        _mm256_cmpeq_epi8(_mm256_loadu_si256((const __m256i *)p), _mm256_setzero_si256());
+    return ~(uint32_t)_mm256_movemask_epi8(zero);
+}
 static inline void vi_store_u8_n(uint8_t *p, vi x, size_t n) {
     const __m256i low = _mm256_set1_epi32(0x0c080400);
     __m256i bytes = _mm256_shuffle_epi8(x, low); /* four in each half */
@@ -173,19 +210,16 @@ static inline void vi_store_u8_n(uint8_t *p, vi x, size_t n) {
     _mm_storel_epi64((__m128i *)(n == 8 ? p : lanes), eight);
     for (size_t i = 0; n < 8 && i < n; ++i) p[i] = lanes[i];
 }
-/* Pairs, then quads within the halves, then the halves. */
+VF_INLINE void vf_transpose_quads(vf x[4]) {
+    vf a = _mm256_unpacklo_ps(x[0], x[1]), b = _mm256_unpackhi_ps(x[0], x[1]);
+    vf c = _mm256_unpacklo_ps(x[2], x[3]), d = _mm256_unpackhi_ps(x[2], x[3]);
+    x[0] = _mm256_shuffle_ps(a, c, 0x44), x[1] = _mm256_shuffle_ps(a, c, 0xee);
+    x[2] = _mm256_shuffle_ps(b, d, 0x44), x[3] = _mm256_shuffle_ps(b, d, 0xee);
+}
+/* Quads within the halves, then the halves. */
 VF_INLINE void vf_transpose(vf x[8]) {
     vf y[8];
-    VF_UNROLLED for (int i = 0; i < 8; i += 2) {
-        y[i] = _mm256_unpacklo_ps(x[i], x[i + 1]);
-        y[i + 1] = _mm256_unpackhi_ps(x[i], x[i + 1]);
-    }
-    VF_UNROLLED for (int i = 0; i < 8; i += 4) {
-        x[i] = _mm256_shuffle_ps(y[i], y[i + 2], 0x44);
-        x[i + 1] = _mm256_shuffle_ps(y[i], y[i + 2], 0xee);
-        x[i + 2] = _mm256_shuffle_ps(y[i + 1], y[i + 3], 0x44);
-        x[i + 3] = _mm256_shuffle_ps(y[i + 1], y[i + 3], 0xee);
-    }
+    VF_UNROLLED for (int i = 0; i < 8; i += 4) vf_transpose_quads(x + i);
     VF_UNROLLED for (int i = 0; i < 4; ++i) {
         y[i] = _mm256_permute2f128_ps(x[i], x[i + 4], 0x20);
         y[i + 4] = _mm256_permute2f128_ps(x[i], x[i + 4], 0x31);
@@ -196,10 +230,19 @@ VF_INLINE void vf_transpose(vf x[8]) {
 static inline vi vi_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
 static inline vi vi_sub(vi a, vi b) { return _mm256_sub_epi32(a, b); }
 static inline vi vi_mul(vi a, vi b) { return _mm256_mullo_epi32(a, b); }
+static inline vi vi_mul_even(vi a, vi b) { return _mm256_mul_epu32(a, b); }
 static inline vi vi_mul_high(vi a, vi b) {
     vi even = _mm256_mul_epu32(a, b);
     vi odd = _mm256_mul_epu32(_mm256_srli_epi64(a, 32), _mm256_srli_epi64(b, 32));
     return _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
+}
+static inline vi vi_odd_to_even(vi x) { return _mm256_srli_epi64(x, 32); }
+static inline vi vi_merge(vi even, vi odd) {
+    return _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
+}
+static inline vm vi_test(vi a, vi b) {
+    vi zero = _mm256_cmpeq_epi32(_mm256_and_si256(a, b), _mm256_setzero_si256());
+    return _mm256_castsi256_ps(_mm256_xor_si256(zero, _mm256_set1_epi32(-1)));
 }
 static inline vi vi_xor3(vi a, vi b, vi c) { return _mm256_xor_si256(_mm256_xor_si256(a, b), c); }
 static inline vi vi_and(vi a, vi b) { return _mm256_and_si256(a, b); }
@@ -228,6 +271,11 @@ static inline float avx2_reduce_add4(__m128 x) {
 static inline float vf_reduce_add(vf x) {
     return avx2_reduce_add4(_mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1)));
 }
+VF_INLINE vf vf_reduce_each(const vf x[8]) {
+    vf a = _mm256_hadd_ps(_mm256_hadd_ps(x[0], x[1]), _mm256_hadd_ps(x[2], x[3]));
+    vf b = _mm256_hadd_ps(_mm256_hadd_ps(x[4], x[5]), _mm256_hadd_ps(x[6], x[7]));
+    return _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
+}
 static inline float vf_reduce_max(vf x) {
     __m128 y = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
     y = _mm_max_ps(y, _mm_movehl_ps(y, y));
@@ -254,6 +302,37 @@ static inline void vd_store(double *p, vd x) { _mm256_storeu_pd(p, x); }
 static inline double vd_reduce_add(vd x) {
     __m128d y = _mm_add_pd(_mm256_castpd256_pd128(x), _mm256_extractf128_pd(x, 1));
     return _mm_cvtsd_f64(_mm_add_sd(y, _mm_unpackhi_pd(y, y)));
+}
+static inline void vd_store_n(double *p, vd x, size_t n) {
+    __m256i first =
+        _mm256_cmpgt_epi64(_mm256_set1_epi64x((long long)n), _mm256_setr_epi64x(0, 1, 2, 3));
+    _mm256_maskstore_pd(p, first, x);
+}
+static inline vd vd_sub(vd a, vd b) { return _mm256_sub_pd(a, b); }
+static inline vd vd_mul(vd a, vd b) { return _mm256_mul_pd(a, b); }
+static inline vd vd_div(vd a, vd b) { return _mm256_div_pd(a, b); }
+static inline vd vd_fma(vd a, vd b, vd c) { return _mm256_fmadd_pd(a, b, c); }
+static inline vd vd_min(vd a, vd b) { return _mm256_min_pd(a, b); }
+static inline vd vd_max(vd a, vd b) { return _mm256_max_pd(a, b); }
+static inline vd vd_abs(vd x) { return _mm256_andnot_pd(_mm256_set1_pd(-0.0), x); }
+static inline vd vd_sqrt(vd x) { return _mm256_sqrt_pd(x); }
+typedef __m256d vdm;
+static inline vdm vd_gt(vd a, vd b) { return _mm256_cmp_pd(a, b, _CMP_GT_OQ); }
+static inline vdm vd_unordered(vd a, vd b) { return _mm256_cmp_pd(a, b, _CMP_UNORD_Q); }
+static inline vd vd_select(vdm m, vd a, vd b) { return _mm256_blendv_pd(b, a, m); }
+static inline vdm vdm_or(vdm a, vdm b) { return _mm256_or_pd(a, b); }
+static inline int vdm_any(vdm a) { return _mm256_movemask_pd(a) != 0; }
+static inline vdm vdm_first(size_t n) {
+    return _mm256_castsi256_pd(
+        _mm256_cmpgt_epi64(_mm256_set1_epi64x((long long)n), _mm256_setr_epi64x(0, 1, 2, 3)));
+}
+static inline double vd_reduce_max(vd x) {
+    __m128d y = _mm_max_pd(_mm256_castpd256_pd128(x), _mm256_extractf128_pd(x, 1));
+    return _mm_cvtsd_f64(_mm_max_sd(y, _mm_unpackhi_pd(y, y)));
+}
+static inline double vd_reduce_min(vd x) {
+    __m128d y = _mm_min_pd(_mm256_castpd256_pd128(x), _mm256_extractf128_pd(x, 1));
+    return _mm_cvtsd_f64(_mm_min_sd(y, _mm_unpackhi_pd(y, y)));
 }
 
 #endif

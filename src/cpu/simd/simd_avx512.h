@@ -79,6 +79,28 @@ static inline void vf_store_bf16_n(uint16_t *p, vf x, size_t n) {
     _mm256_mask_storeu_epi16(p, vm_first(n), avx512_to_bf16(x));
 }
 
+/* Sign, exponent and fraction of an e4m3 shifted into an f16 are its value times 2^-8, subnormals
+ * included; only NaN has to be made one. */
+static inline vf avx512_from_e4m3(__m128i x) {
+    __m256i wide = _mm256_slli_epi16(_mm256_cvtepi8_epi16(x), 7);
+    __mmask16 nan = _mm_cmpeq_epi8_mask(_mm_or_si128(x, _mm_set1_epi8(-128)), _mm_set1_epi8(-1));
+    wide = _mm256_and_si256(wide, _mm256_set1_epi16((short)0xbf80));
+    wide = _mm256_mask_mov_epi16(wide, nan, _mm256_set1_epi16(0x7fff));
+    return _mm512_mul_ps(_mm512_cvtph_ps(wide), _mm512_set1_ps(256));
+}
+static inline vf vf_load_i8(const uint8_t *p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+static inline vf vf_load_i8_n(const uint8_t *p, size_t n) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(vm_first(n), p)));
+}
+static inline vf vf_load_e4m3(const uint8_t *p) {
+    return avx512_from_e4m3(_mm_loadu_si128((const __m128i *)p));
+}
+static inline vf vf_load_e4m3_n(const uint8_t *p, size_t n) {
+    return avx512_from_e4m3(_mm_maskz_loadu_epi8(vm_first(n), p));
+}
+
 static inline void vf_stream_f16(uint16_t *p, vf x) {
     _mm256_stream_si256((__m256i *)p, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
 }
@@ -150,22 +172,23 @@ static inline void vi_store_n(int32_t *p, vi x, size_t n) {
 static inline vi vi_load_u8_n(const uint8_t *p, size_t n) {
     return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(vm_first(n), p));
 }
+static inline uint32_t u8_bits(const uint8_t *p, size_t n) {
+    __m256i bytes = _mm256_maskz_loadu_epi8((__mmask32)((UINT64_C(1) << n) - 1), p);
+    return _mm256_test_epi8_mask(bytes, bytes);
+}
 static inline void vi_store_u8_n(uint8_t *p, vi x, size_t n) {
     _mm_mask_storeu_epi8(p, vm_first(n), _mm512_cvtepi32_epi8(x));
 }
-/* Pairs and quads within the 128-bit quarters, then the quarters, 4 x 4. */
+VF_INLINE void vf_transpose_quads(vf x[4]) {
+    vf a = _mm512_unpacklo_ps(x[0], x[1]), b = _mm512_unpackhi_ps(x[0], x[1]);
+    vf c = _mm512_unpacklo_ps(x[2], x[3]), d = _mm512_unpackhi_ps(x[2], x[3]);
+    x[0] = _mm512_shuffle_ps(a, c, 0x44), x[1] = _mm512_shuffle_ps(a, c, 0xee);
+    x[2] = _mm512_shuffle_ps(b, d, 0x44), x[3] = _mm512_shuffle_ps(b, d, 0xee);
+}
+/* Quads within the 128-bit quarters, then the quarters, 4 x 4. */
 VF_INLINE void vf_transpose(vf x[16]) {
     vf y[16];
-    VF_UNROLLED for (int i = 0; i < 16; i += 2) {
-        y[i] = _mm512_unpacklo_ps(x[i], x[i + 1]);
-        y[i + 1] = _mm512_unpackhi_ps(x[i], x[i + 1]);
-    }
-    VF_UNROLLED for (int i = 0; i < 16; i += 4) {
-        x[i] = _mm512_shuffle_ps(y[i], y[i + 2], 0x44);
-        x[i + 1] = _mm512_shuffle_ps(y[i], y[i + 2], 0xee);
-        x[i + 2] = _mm512_shuffle_ps(y[i + 1], y[i + 3], 0x44);
-        x[i + 3] = _mm512_shuffle_ps(y[i + 1], y[i + 3], 0xee);
-    }
+    VF_UNROLLED for (int i = 0; i < 16; i += 4) vf_transpose_quads(x + i);
     VF_UNROLLED for (int i = 0; i < 4; ++i) {
         vf a = _mm512_shuffle_f32x4(x[i], x[i + 4], 0x44);
         vf b = _mm512_shuffle_f32x4(x[i], x[i + 4], 0xee);
@@ -182,11 +205,17 @@ VF_INLINE void vf_transpose(vf x[16]) {
 static inline vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
 static inline vi vi_sub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
 static inline vi vi_mul(vi a, vi b) { return _mm512_mullo_epi32(a, b); }
+static inline vi vi_mul_even(vi a, vi b) { return _mm512_mul_epu32(a, b); }
 static inline vi vi_mul_high(vi a, vi b) {
     vi even = _mm512_mul_epu32(a, b);
     vi odd = _mm512_mul_epu32(_mm512_srli_epi64(a, 32), _mm512_srli_epi64(b, 32));
     return _mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(even, 32), odd);
 }
+static inline vi vi_odd_to_even(vi x) { return _mm512_srli_epi64(x, 32); }
+static inline vi vi_merge(vi even, vi odd) {
+    return _mm512_mask_blend_epi32(0xaaaa, even, _mm512_slli_epi64(odd, 32));
+}
+static inline vm vi_test(vi a, vi b) { return _mm512_test_epi32_mask(a, b); }
 static inline vi vi_xor3(vi a, vi b, vi c) { return _mm512_ternarylogic_epi32(a, b, c, 0x96); }
 static inline vi vi_and(vi a, vi b) { return _mm512_and_si512(a, b); }
 static inline vi vi_or(vi a, vi b) { return _mm512_or_si512(a, b); }
@@ -211,6 +240,21 @@ static inline float vf_reduce_add(vf x) {
     __m128 z = _mm_add_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
     z = _mm_add_ps(z, _mm_movehl_ps(z, z));
     return _mm_cvtss_f32(_mm_add_ss(z, _mm_shuffle_ps(z, z, 1)));
+}
+/* A transposition that adds as it goes, 30 shuffles and 15 additions: pairs and quads within the
+ * 128-bit quarters, then the quarters. */
+VF_INLINE vf vf_reduce_each(const vf x[16]) {
+    vf y[8], z[4];
+    VF_UNROLLED for (int i = 0; i < 8; i++) y[i] = _mm512_add_ps(
+        _mm512_unpacklo_ps(x[2 * i], x[2 * i + 1]), _mm512_unpackhi_ps(x[2 * i], x[2 * i + 1]));
+    VF_UNROLLED for (int i = 0; i < 4; i++) z[i] =
+        _mm512_add_ps(_mm512_shuffle_ps(y[2 * i], y[2 * i + 1], 0x44),
+                      _mm512_shuffle_ps(y[2 * i], y[2 * i + 1], 0xee));
+    vf a = _mm512_add_ps(_mm512_shuffle_f32x4(z[0], z[1], 0x44),
+                         _mm512_shuffle_f32x4(z[0], z[1], 0xee));
+    vf b = _mm512_add_ps(_mm512_shuffle_f32x4(z[2], z[3], 0x44),
+                         _mm512_shuffle_f32x4(z[2], z[3], 0xee));
+    return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
 }
 static inline float vf_reduce_max(vf x) {
     __m256 y = _mm256_max_ps(_mm512_castps512_ps256(x), avx512_high(x));
@@ -239,6 +283,34 @@ static inline double vd_reduce_add(vd x) {
     __m256d y = _mm256_add_pd(_mm512_castpd512_pd256(x), _mm512_extractf64x4_pd(x, 1));
     __m128d z = _mm_add_pd(_mm256_castpd256_pd128(y), _mm256_extractf128_pd(y, 1));
     return _mm_cvtsd_f64(_mm_add_sd(z, _mm_unpackhi_pd(z, z)));
+}
+static inline void vd_store_n(double *p, vd x, size_t n) {
+    _mm512_mask_storeu_pd(p, (__mmask8)vm_first(n), x);
+}
+static inline vd vd_sub(vd a, vd b) { return _mm512_sub_pd(a, b); }
+static inline vd vd_mul(vd a, vd b) { return _mm512_mul_pd(a, b); }
+static inline vd vd_div(vd a, vd b) { return _mm512_div_pd(a, b); }
+static inline vd vd_fma(vd a, vd b, vd c) { return _mm512_fmadd_pd(a, b, c); }
+static inline vd vd_min(vd a, vd b) { return _mm512_min_pd(a, b); }
+static inline vd vd_max(vd a, vd b) { return _mm512_max_pd(a, b); }
+static inline vd vd_abs(vd x) { return _mm512_abs_pd(x); }
+static inline vd vd_sqrt(vd x) { return _mm512_sqrt_pd(x); }
+typedef __mmask8 vdm;
+static inline vdm vd_gt(vd a, vd b) { return _mm512_cmp_pd_mask(a, b, _CMP_GT_OQ); }
+static inline vdm vd_unordered(vd a, vd b) { return _mm512_cmp_pd_mask(a, b, _CMP_UNORD_Q); }
+static inline vd vd_select(vdm m, vd a, vd b) { return _mm512_mask_blend_pd(m, b, a); }
+static inline vdm vdm_or(vdm a, vdm b) { return (vdm)(a | b); }
+static inline int vdm_any(vdm a) { return a != 0; }
+static inline vdm vdm_first(size_t n) { return (vdm)((1u << n) - 1u); }
+static inline double vd_reduce_max(vd x) {
+    __m256d y = _mm256_max_pd(_mm512_castpd512_pd256(x), _mm512_extractf64x4_pd(x, 1));
+    __m128d z = _mm_max_pd(_mm256_castpd256_pd128(y), _mm256_extractf128_pd(y, 1));
+    return _mm_cvtsd_f64(_mm_max_sd(z, _mm_unpackhi_pd(z, z)));
+}
+static inline double vd_reduce_min(vd x) {
+    __m256d y = _mm256_min_pd(_mm512_castpd512_pd256(x), _mm512_extractf64x4_pd(x, 1));
+    __m128d z = _mm_min_pd(_mm256_castpd256_pd128(y), _mm256_extractf128_pd(y, 1));
+    return _mm_cvtsd_f64(_mm_min_sd(z, _mm_unpackhi_pd(z, z)));
 }
 
 #endif

@@ -146,6 +146,32 @@ static inline vf vf_tanh(vf x) {
     return vf_copysign(vf_div(e, vf_add(e, vf_set1(2.0f))), x);
 }
 
+/* tanh of x for y = 2 x log2 e, as e / (e + 2) with e = 2^y - 1, which loses nothing near 0. On
+ * AVX-512 the quotient is a reciprocal by Newton's method: a division holds half of the arithmetic
+ * for 16 cycles. Relative error 4e-7. */
+static inline vf vf_tanh_of_exponent(vf y) {
+    const vf magic = vf_set1(0x1.8p23f + 127.0f);
+    vf a = vf_min(vf_set1(28.9f), vf_abs(y)); /* tanh 10 rounds to 1; NaN passes */
+    vf biased = vf_add(a, magic);
+    vf r = vf_sub(a, vf_sub(biased, magic));
+    vf p = vf_set1(0x1.41fbbcp-13f); /* (2^r - 1) / r */
+    p = vf_fma(p, r, vf_set1(0x1.5f3e52p-10f));
+    p = vf_fma(p, r, vf_set1(0x1.3b2d4cp-7f));
+    p = vf_fma(p, r, vf_set1(0x1.c6aee8p-5f));
+    p = vf_fma(p, r, vf_set1(0x1.ebfbdcp-3f));
+    p = vf_fma(p, r, vf_set1(0x1.62e430p-1f));
+    vf scale = vi_as_vf(vi_shl(vf_as_vi(biased), 23));
+    vf e = vf_fma(scale, vf_mul(p, r), vf_sub(scale, vf_set1(1.0f)));
+    vf d = vf_add(e, vf_set1(2.0f));
+#ifdef FOVEA_TIER_AVX512
+    vf w = _mm512_rcp14_ps(d);
+    w = vf_fma(w, vf_fnma(d, w, vf_set1(1.0f)), w);
+    return vf_copysign(vf_mul(e, w), y);
+#else
+    return vf_copysign(vf_div(e, d), y);
+#endif
+}
+
 /* e^(z^2) erfc(z) for 0 <= z <= 9.5: a polynomial in t = (z - 3)/(z + 3) times 3/(z + 3). */
 static inline vf vf_scaled_erfc(vf z) {
     vf w = vf_div(vf_set1(1.0f), vf_add(z, vf_set1(3.0f)));

@@ -85,6 +85,34 @@ static inline void vf_store_bf16_n(uint16_t *p, vf x, size_t n) {
     neon_store_halves_n(p, neon_to_bf16(x), n);
 }
 
+/* As in simd_avx512.h: through an f16 that is 2^-8 of the value. */
+static inline vf neon_from_e4m3(int16x4_t x) {
+    uint16x4_t wide = vshl_n_u16(vreinterpret_u16_s16(x), 7);
+    uint16x4_t nan = vceq_u16(vand_u16(wide, vdup_n_u16(0x3f80)), vdup_n_u16(0x3f80));
+    wide = vorr_u16(vand_u16(wide, vdup_n_u16(0xbf80)), vand_u16(nan, vdup_n_u16(0x7fff)));
+    return vmulq_n_f32(vcvt_f32_f16(vreinterpret_f16_u16(wide)), 256);
+}
+static inline int16x4_t neon_load_bytes_n(const uint8_t *p, size_t n) {
+    int16_t lanes[4] = {0};
+    for (size_t i = 0; i < n; ++i) lanes[i] = (int8_t)p[i];
+    return vld1_s16(lanes);
+}
+static inline int16x4_t neon_load_bytes(const uint8_t *p) {
+    uint32_t word;
+    __builtin_memcpy(&word, p, sizeof word);
+    return vget_low_s16(vmovl_s8(vreinterpret_s8_u32(vdup_n_u32(word))));
+}
+static inline vf vf_load_i8(const uint8_t *p) {
+    return vcvtq_f32_s32(vmovl_s16(neon_load_bytes(p)));
+}
+static inline vf vf_load_i8_n(const uint8_t *p, size_t n) {
+    return vcvtq_f32_s32(vmovl_s16(neon_load_bytes_n(p, n)));
+}
+static inline vf vf_load_e4m3(const uint8_t *p) { return neon_from_e4m3(neon_load_bytes(p)); }
+static inline vf vf_load_e4m3_n(const uint8_t *p, size_t n) {
+    return neon_from_e4m3(neon_load_bytes_n(p, n));
+}
+
 static inline void vf_stream_f16(uint16_t *p, vf x) { vf_store_f16(p, x); }
 static inline void vf_stream_bf16(uint16_t *p, vf x) { vf_store_bf16(p, x); }
 
@@ -155,6 +183,19 @@ static inline vi vi_load_u8_n(const uint8_t *p, size_t n) {
     for (size_t i = 0; i < n; ++i) lanes[i] = p[i];
     return vld1q_s32(lanes);
 }
+static inline uint32_t neon_bits(const uint8_t *p) {
+    const uint8_t weights[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+    uint8x16_t x = vld1q_u8(p), bits = vandq_u8(vtstq_u8(x, x), vld1q_u8(weights));
+    return vaddv_u8(vget_low_u8(bits)) | (uint32_t)vaddv_u8(vget_high_u8(bits)) << 8;
+}
+static inline uint32_t u8_bits(const uint8_t *p, size_t n) {
+    uint8_t bytes[32] = {0};
+    if (n < 32) {
+        for (size_t i = 0; i < n; ++i) bytes[i] = p[i];
+        p = bytes;
+    }
+    return neon_bits(p) | neon_bits(p + 16) << 16;
+}
 static inline void vi_store_u8_n(uint8_t *p, vi x, size_t n) {
     int32_t lanes[4];
     vst1q_s32(lanes, x);
@@ -167,10 +208,12 @@ VF_INLINE void vf_transpose(vf x[4]) {
     x[2] = vcombine_f32(vget_high_f32(a.val[0]), vget_high_f32(b.val[0]));
     x[3] = vcombine_f32(vget_high_f32(a.val[1]), vget_high_f32(b.val[1]));
 }
+VF_INLINE void vf_transpose_quads(vf x[4]) { vf_transpose(x); }
 
 static inline vi vi_add(vi a, vi b) { return vaddq_s32(a, b); }
 static inline vi vi_sub(vi a, vi b) { return vsubq_s32(a, b); }
 static inline vi vi_mul(vi a, vi b) { return vmulq_s32(a, b); }
+static inline vm vi_test(vi a, vi b) { return vtstq_s32(a, b); }
 static inline vi vi_mul_high(vi a, vi b) {
     uint32x4_t x = vreinterpretq_u32_s32(a), y = vreinterpretq_u32_s32(b);
     uint64x2_t low = vmull_u32(vget_low_u32(x), vget_low_u32(y)), high = vmull_high_u32(x, y);
@@ -199,6 +242,9 @@ static inline float vf_reduce_add(vf x) {
     float32x2_t y = vadd_f32(vget_low_f32(x), vget_high_f32(x));
     return vget_lane_f32(y, 0) + vget_lane_f32(y, 1);
 }
+VF_INLINE vf vf_reduce_each(const vf x[4]) {
+    return vpaddq_f32(vpaddq_f32(x[0], x[1]), vpaddq_f32(x[2], x[3]));
+}
 static inline float neon_max(float a, float b) { return a > b ? a : b; }
 static inline float neon_min(float a, float b) { return a < b ? a : b; }
 static inline float vf_reduce_max(vf x) {
@@ -223,5 +269,38 @@ static inline vd vd_load_n(const double *p, size_t n) {
 }
 static inline void vd_store(double *p, vd x) { vst1q_f64(p, x); }
 static inline double vd_reduce_add(vd x) { return vgetq_lane_f64(x, 0) + vgetq_lane_f64(x, 1); }
+static inline void vd_store_n(double *p, vd x, size_t n) {
+    if (n > 1) vst1q_f64(p, x);
+    if (n == 1) *p = vgetq_lane_f64(x, 0);
+}
+static inline vd vd_sub(vd a, vd b) { return vsubq_f64(a, b); }
+static inline vd vd_mul(vd a, vd b) { return vmulq_f64(a, b); }
+static inline vd vd_div(vd a, vd b) { return vdivq_f64(a, b); }
+static inline vd vd_fma(vd a, vd b, vd c) { return vfmaq_f64(c, a, b); }
+static inline vd vd_min(vd a, vd b) { return vbslq_f64(vcltq_f64(a, b), a, b); }
+static inline vd vd_max(vd a, vd b) { return vbslq_f64(vcgtq_f64(a, b), a, b); }
+static inline vd vd_abs(vd x) { return vabsq_f64(x); }
+static inline vd vd_sqrt(vd x) { return vsqrtq_f64(x); }
+typedef uint64x2_t vdm;
+static inline vdm vd_gt(vd a, vd b) { return vcgtq_f64(a, b); }
+static inline vdm vd_unordered(vd a, vd b) {
+    uint64x2_t ordered = vandq_u64(vceqq_f64(a, a), vceqq_f64(b, b));
+    return veorq_u64(ordered, vdupq_n_u64(UINT64_MAX));
+}
+static inline vd vd_select(vdm m, vd a, vd b) { return vbslq_f64(m, a, b); }
+static inline vdm vdm_or(vdm a, vdm b) { return vorrq_u64(a, b); }
+static inline int vdm_any(vdm a) { return (vgetq_lane_u64(a, 0) | vgetq_lane_u64(a, 1)) != 0; }
+static inline vdm vdm_first(size_t n) {
+    const uint64_t lanes[2] = {n > 0 ? UINT64_MAX : 0, n > 1 ? UINT64_MAX : 0};
+    return vld1q_u64(lanes);
+}
+static inline double vd_reduce_max(vd x) {
+    double a = vgetq_lane_f64(x, 0), b = vgetq_lane_f64(x, 1);
+    return a > b ? a : b;
+}
+static inline double vd_reduce_min(vd x) {
+    double a = vgetq_lane_f64(x, 0), b = vgetq_lane_f64(x, 1);
+    return a < b ? a : b;
+}
 
 #endif

@@ -93,6 +93,18 @@ static inline void vf_store_bf16_n(uint16_t *p, vf x, size_t n) {
     if (n) *p = scalar_to_bf16(x);
 }
 
+static inline float scalar_from_e4m3(uint8_t x) {
+    int exponent = x >> 3 & 15, fraction = x & 7;
+    float magnitude =
+        exponent ? vi_as_vf((exponent + 120) << 23 | fraction << 20) : (float)fraction * 0x1p-9f;
+    if ((x & 0x7f) == 0x7f) magnitude = vi_as_vf(0x7fc00000);
+    return x & 0x80 ? -magnitude : magnitude;
+}
+static inline vf vf_load_i8(const uint8_t *p) { return (float)(int8_t)*p; }
+static inline vf vf_load_i8_n(const uint8_t *p, size_t n) { return n ? vf_load_i8(p) : 0.0f; }
+static inline vf vf_load_e4m3(const uint8_t *p) { return scalar_from_e4m3(*p); }
+static inline vf vf_load_e4m3_n(const uint8_t *p, size_t n) { return n ? vf_load_e4m3(p) : 0.0f; }
+
 static inline void vf_stream_f16(uint16_t *p, vf x) { vf_store_f16(p, x); }
 static inline void vf_stream_bf16(uint16_t *p, vf x) { vf_store_bf16(p, x); }
 
@@ -152,10 +164,18 @@ static inline void vi_store_u8_n(uint8_t *p, vi x, size_t n) {
     if (n) *p = (uint8_t)x;
 }
 VF_INLINE void vf_transpose(vf x[1]) { (void)x; }
+VF_INLINE void vf_transpose_quads(vf x[4]) { (void)x; }
+
+static inline uint32_t u8_bits(const uint8_t *p, size_t n) {
+    uint32_t bits = 0;
+    for (size_t i = 0; i < n; i++) bits |= (uint32_t)(p[i] != 0) << i;
+    return bits;
+}
 
 static inline vi vi_add(vi a, vi b) { return (vi)((uint32_t)a + (uint32_t)b); }
 static inline vi vi_sub(vi a, vi b) { return (vi)((uint32_t)a - (uint32_t)b); }
 static inline vi vi_mul(vi a, vi b) { return (vi)((uint32_t)a * (uint32_t)b); }
+static inline vm vi_test(vi a, vi b) { return (a & b) != 0; }
 static inline vi vi_mul_high(vi a, vi b) {
     return (vi)(uint32_t)((uint64_t)(uint32_t)a * (uint32_t)b >> 32);
 }
@@ -179,6 +199,7 @@ static inline vi vi_from_vf(vf x) { return vi_truncate_vf(rintf(x)); }
 static inline vf vf_from_vi(vi x) { return (vf)x; }
 
 static inline float vf_reduce_add(vf x) { return x; }
+static inline vf vf_reduce_each(const vf x[1]) { return x[0]; }
 static inline float vf_reduce_max(vf x) { return x; }
 static inline float vf_reduce_min(vf x) { return x; }
 
@@ -191,5 +212,29 @@ static inline vd vd_load(const double *p) { return *p; }
 static inline vd vd_load_n(const double *p, size_t n) { return n ? *p : 0.0; }
 static inline void vd_store(double *p, vd x) { *p = x; }
 static inline double vd_reduce_add(vd x) { return x; }
+static inline void vd_store_n(double *p, vd x, size_t n) {
+    if (n) *p = x;
+}
+static inline vd vd_sub(vd a, vd b) { return a - b; }
+static inline vd vd_mul(vd a, vd b) { return a * b; }
+static inline vd vd_div(vd a, vd b) { return a / b; }
+#ifdef __FP_FAST_FMA
+static inline vd vd_fma(vd a, vd b, vd c) { return fma(a, b, c); }
+#else /* rounded twice: fma is a slow call, and nothing wider is at hand */
+static inline vd vd_fma(vd a, vd b, vd c) { return a * b + c; }
+#endif
+static inline vd vd_min(vd a, vd b) { return a < b ? a : b; }
+static inline vd vd_max(vd a, vd b) { return a > b ? a : b; }
+static inline vd vd_abs(vd x) { return fabs(x); }
+static inline vd vd_sqrt(vd x) { return sqrt(x); }
+typedef int vdm;
+static inline vdm vd_gt(vd a, vd b) { return a > b; }
+static inline vdm vd_unordered(vd a, vd b) { return a != a || b != b; }
+static inline vd vd_select(vdm m, vd a, vd b) { return m ? a : b; }
+static inline vdm vdm_or(vdm a, vdm b) { return a | b; }
+static inline int vdm_any(vdm a) { return a; }
+static inline vdm vdm_first(size_t n) { return n > 0; }
+static inline double vd_reduce_max(vd x) { return x; }
+static inline double vd_reduce_min(vd x) { return x; }
 
 #endif

@@ -1,4 +1,262 @@
-/* Domain 6, attention: its table for CUDA. */
+/* Domain 6, attention: the problem as kernels take it, who serves it, and the merge of partial
+ * results. */
+#include "cuda/attention/attention.h"
 #include "cuda/kernel.cuh"
 
-extern "C" const fovea_implementation fovea_cuda_attention[] = {{}};
+#include <math.h>
+#include <stdio.h>
+
+/* ---- The problem ---------------------------------------------------------------------------- */
+
+static fovea_cuda_tensor tensor_of(const fovea_view &view) {
+    fovea_cuda_tensor t = {view.data, view.dtype, {0, 0, 0, 0}, INT32_MAX, INT32_MAX};
+    for (int i = 0; i < view.rank && i < 4; i++) t.stride[i] = view.stride[i];
+    return t;
+}
+
+/* A mask or bias may have fewer rows and keys than packed sequences in all. */
+static fovea_cuda_tensor broadcast_of(const fovea_view &view) {
+    fovea_cuda_tensor t = tensor_of(view);
+    if (view.stride[2] != 0 || view.shape[2] > 1) t.rows = (int32_t)view.shape[2];
+    if (view.stride[3] != 0 || view.shape[3] > 1) t.keys = (int32_t)view.shape[3];
+    return t;
+}
+
+static fovea_cuda_integers integers_of(const fovea_problem *problem, int argument) {
+    const fovea_view &view = problem->views[argument];
+    if (!fovea_given(problem, argument)) return {NULL, {0, 0}};
+    return {(const int32_t *)view.data, {view.stride[0], view.rank > 1 ? view.stride[1] : 0}};
+}
+
+static const char *too_large(const fovea_attention_call &call, const fovea_problem *problem) {
+    const int64_t limit = INT64_C(1) << 29;
+    const int64_t sizes[] = {call.query_length * (call.group > 0 ? call.group : 1),
+                             call.key_length,
+                             call.batch * call.query_heads,
+                             call.q.shape[2],
+                             call.k.shape[0],
+                             call.k.shape[2]};
+    for (int64_t size : sizes)
+        if (size >= limit) return "it serves lengths, pages and heads of the batch below 2^29";
+    if (llabs(call.options->query_offset) >= limit) return "it serves query offsets below 2^29";
+    if (call.head_size > 256 || call.value_size > 256) return "it serves head sizes up to 256";
+    if (call.quantised) return "it does not serve quantised keys or values";
+    bool large = call.head_size > 128 || call.value_size > 128;
+    if (large && fovea_cuda_shared_bytes(problem->device.device_id) < 144 << 10)
+        return "head sizes above 128 need 144 KiB of shared memory a block, more than this device "
+               "has";
+    int64_t tiles = (call.query_length * (call.group > 0 ? call.group : 1) + 63) / 64;
+    if (tiles * call.key_heads * call.batch >= INT32_MAX) return "it has more than 2^31 tiles";
+    return NULL;
+}
+
+static int32_t window_of(int64_t window) {
+    return window > INT32_MAX ? INT32_MAX : (int32_t)window;
+}
+
+/* False, with the reason, where no kernel here takes it. */
+static bool describe(const fovea_problem *problem, fovea_cuda_attention *p, const char **reason) {
+    fovea_attention_call call;
+    fovea_attention_describe(problem, &call);
+    const fovea_attention_options *options = call.options;
+    if ((*reason = too_large(call, problem))) return false;
+    *p = {};
+    p->q = tensor_of(call.q), p->k = tensor_of(call.k);
+    p->v = tensor_of(call.v), p->out = tensor_of(call.out);
+    if (call.has_lse) p->lse = tensor_of(call.lse);
+    if (call.has_mask) p->mask = broadcast_of(call.mask);
+    if (call.has_bias) p->bias = broadcast_of(call.bias);
+    if (call.has_slopes) {
+        p->slopes = (const float *)call.slopes.data;
+        p->slopes_stride = call.slopes.stride[0];
+    }
+    if (call.has_sinks) {
+        p->sinks = (const float *)call.sinks.data;
+        p->sinks_stride = call.sinks.stride[0];
+    }
+    p->cu_seqlens_q = integers_of(problem, FOVEA_ATTENTION_CU_SEQLENS_Q);
+    p->cu_seqlens_k = integers_of(problem, FOVEA_ATTENTION_CU_SEQLENS_K);
+    p->seqused_k = integers_of(problem, FOVEA_ATTENTION_SEQUSED_K);
+    p->block_table = integers_of(problem, FOVEA_ATTENTION_BLOCK_TABLE);
+    p->batch = (int32_t)call.batch;
+    p->query_heads = (int32_t)call.query_heads, p->key_heads = (int32_t)call.key_heads;
+    p->group = (int32_t)call.group;
+    p->query_length = (int32_t)call.query_length, p->key_length = (int32_t)call.key_length;
+    p->head_size = (int32_t)call.head_size, p->value_size = (int32_t)call.value_size;
+    if (call.paged) {
+        p->pages = (int32_t)call.k.shape[0], p->page_size = (int32_t)call.page_size;
+        p->max_pages = (int32_t)problem->views[FOVEA_ATTENTION_BLOCK_TABLE].shape[1];
+    }
+    p->scale = (float)call.scale;
+    p->scale_log2 = (float)(call.scale * 1.4426950408889634);
+    p->softcap = (float)call.softcap;
+    p->causal = options->causal;
+    p->query_offset = (int32_t)options->query_offset;
+    p->window_left = window_of(options->window_left);
+    p->window_right = window_of(options->window_right);
+    p->keep = (float)(1 - options->dropout);
+    p->seed[0] = (uint32_t)options->seed, p->seed[1] = (uint32_t)((uint64_t)options->seed >> 32);
+    p->dropout_offset = (uint32_t)options->dropout_offset;
+    return true;
+}
+
+static bool served(const fovea_problem *problem, char *reason, size_t size) {
+    fovea_cuda_attention p;
+    const char *why = NULL;
+    const auto *options = (const fovea_attention_options *)problem->options;
+    if (options->algorithm != FOVEA_ATTENTION_ALGORITHM_AUTO &&
+        options->algorithm != FOVEA_ATTENTION_ALGORITHM_FLASH)
+        why = "its algorithm is flash, another was asked for";
+    else
+        describe(problem, &p, &why);
+    if (why) snprintf(reason, size, "%s", why);
+    return !why;
+}
+
+static fovea_status run_general(const fovea_problem *problem, fovea_run *run) {
+    fovea_cuda_attention p;
+    const char *reason;
+    cudaStream_t stream = (cudaStream_t)run->stream;
+    if (!describe(problem, &p, &reason)) return run->reason = reason, FOVEA_UNSUPPORTED;
+    int size = p.head_size > p.value_size ? p.head_size : p.value_size;
+    if (p.group == 0) return FOVEA_OK; /* no heads */
+    run->block_rows = 128, run->block_keys = 64;
+    return fovea_cuda_launched(run, problem->dtype == FOVEA_F32
+                                        ? fovea_cuda_attention_f32(&p, stream)
+                                    : size <= 64  ? fovea_cuda_attention_general_64(&p, stream)
+                                    : size <= 128 ? fovea_cuda_attention_general_128(&p, stream)
+                                                  : fovea_cuda_attention_general_256(&p, stream));
+}
+
+/* ---- Hopper --------------------------------------------------------------------------------- */
+
+static bool served_hopper(const fovea_problem *problem, char *reason, size_t size) {
+    fovea_cuda_attention p;
+    const char *why = NULL;
+    if (!served(problem, reason, size)) return false;
+    if (fovea_cuda_capability(problem->device.device_id) / 10 != 9) {
+        snprintf(reason, size, "it needs a device of capability 9.0");
+        return false;
+    }
+    describe(problem, &p, &why);
+    return fovea_cuda_attention_hopper_serves(&p, reason, size);
+}
+
+static size_t hopper_workspace(const fovea_problem *problem, int threads) {
+    (void)problem, (void)threads;
+    return FOVEA_CUDA_HOPPER_WORKSPACE;
+}
+
+/* Against the general kernel's: tiles of up to 256 query rows do not pay where a head has few, and
+ * heads of a group are not packed into one. */
+static double hopper_cost(const fovea_problem *problem, int threads, double flops,
+                          double bandwidth) {
+    fovea_attention_call call;
+    fovea_attention_describe(problem, &call);
+    (void)threads;
+    double seconds = fmax(fovea_problem_operations(problem) / flops,
+                          fovea_problem_bytes(problem) / bandwidth);
+    return call.query_length < 64 ? 1e-3 + seconds : 3e-6 + seconds / 2;
+}
+
+static fovea_status run_hopper(const fovea_problem *problem, fovea_run *run) {
+    fovea_cuda_attention p;
+    const char *reason;
+    if (!describe(problem, &p, &reason)) return run->reason = reason, FOVEA_UNSUPPORTED;
+    return fovea_cuda_launched(
+        run, fovea_cuda_attention_hopper(&p, run->workspace, (cudaStream_t)run->stream));
+}
+
+/* ---- Merging -------------------------------------------------------------------------------- */
+
+struct merge_call {
+    const char *parts;
+    const float *lses;
+    char *out;
+    float *lse; /* NULL: not wanted */
+    int64_t part_stride[5], lse_stride[4], out_stride[4], out_lse_stride[3];
+    int64_t shape[3]; /* B, Hq, Sq */
+    int64_t parts_count, size;
+};
+
+/* A warp a row. */
+template <class T>
+static __global__ __launch_bounds__(256) void merge(const __grid_constant__ merge_call c) {
+    int64_t row = (int64_t)blockIdx.x * 8 + threadIdx.x / 32, lane = threadIdx.x % 32;
+    if (row >= c.shape[0] * c.shape[1] * c.shape[2]) return;
+    int64_t i = row % c.shape[2], h = row / c.shape[2] % c.shape[1],
+            b = row / (c.shape[1] * c.shape[2]);
+    const float *lses = c.lses + b * c.lse_stride[1] + h * c.lse_stride[2] + i * c.lse_stride[3];
+    const T *parts =
+        (const T *)c.parts + b * c.part_stride[1] + h * c.part_stride[2] + i * c.part_stride[3];
+    T *out = (T *)c.out + b * c.out_stride[0] + h * c.out_stride[1] + i * c.out_stride[2];
+    float top = -INFINITY, sum = 0;
+    for (int64_t p = 0; p < c.parts_count; p++) {
+        float lse = lses[p * c.lse_stride[0]];
+        if (isnan(lse) || lse > top) top = lse;
+        if (isnan(top)) break;
+    }
+    bool none = top == -INFINITY;
+    for (int64_t p = 0; p < c.parts_count && !none; p++)
+        sum += expf(lses[p * c.lse_stride[0]] - top);
+    for (int64_t d = lane; d < c.size; d += 32) {
+        float total = 0;
+        for (int64_t p = 0; p < c.parts_count && !none; p++) {
+            float weight = expf(lses[p * c.lse_stride[0]] - top);
+            if (weight == 0) continue; /* what it would weigh may be NaN */
+            total = fmaf(weight, widen(parts[p * c.part_stride[0] + d * c.part_stride[4]]), total);
+        }
+        out[d * c.out_stride[3]] = narrow<T>(none ? 0 : total / sum);
+    }
+    if (c.lse && lane == 0)
+        c.lse[b * c.out_lse_stride[0] + h * c.out_lse_stride[1] + i * c.out_lse_stride[2]] =
+            none ? top : top + logf(sum);
+}
+
+static fovea_status attention_merge(const fovea_problem *problem, fovea_run *run) {
+    const fovea_view *views = problem->views;
+    cudaStream_t stream = (cudaStream_t)run->stream;
+    merge_call c = {};
+    c.parts = views[0].data, c.lses = (const float *)views[1].data, c.out = views[2].data;
+    if (fovea_given(problem, 3)) {
+        c.lse = (float *)views[3].data;
+        memcpy(c.out_lse_stride, views[3].stride, sizeof c.out_lse_stride);
+    }
+    memcpy(c.part_stride, views[0].stride, sizeof c.part_stride);
+    memcpy(c.lse_stride, views[1].stride, sizeof c.lse_stride);
+    memcpy(c.out_stride, views[2].stride, sizeof c.out_stride);
+    memcpy(c.shape, views[2].shape, sizeof c.shape);
+    c.parts_count = views[0].shape[0], c.size = views[0].shape[4];
+    int64_t blocks = blocks_for(c.shape[0] * c.shape[1] * c.shape[2], 8);
+    if (blocks == 0) return FOVEA_OK;
+    if (!grid_fits(blocks)) return run->reason = "more than 2^31 blocks", FOVEA_UNSUPPORTED;
+    if (problem->dtype == FOVEA_F16)
+        merge<__half><<<(unsigned)blocks, 256, 0, stream>>>(c);
+    else if (problem->dtype == FOVEA_BF16)
+        merge<__nv_bfloat16><<<(unsigned)blocks, 256, 0, stream>>>(c);
+    else
+        merge<float><<<(unsigned)blocks, 256, 0, stream>>>(c);
+    return launched(run);
+}
+
+extern "C" const fovea_implementation fovea_cuda_table_attention[] = {
+    {.kernel = "attention",
+     .name = "cuda/sm90/flash",
+     .dtypes = 1u << FOVEA_F16 | 1u << FOVEA_BF16,
+     .serves = served_hopper,
+     .workspace = hopper_workspace,
+     .run = run_hopper,
+     .cost = hopper_cost,
+     .device = kDLCUDA},
+    {.kernel = "attention",
+     .name = "cuda/sm80/flash",
+     .dtypes = FOVEA_FLOATS,
+     .serves = served,
+     .run = run_general,
+     .device = kDLCUDA},
+    {.kernel = "attention_merge",
+     .name = "cuda/sm80/direct",
+     .dtypes = FOVEA_FLOATS,
+     .run = attention_merge,
+     .device = kDLCUDA},
+    {}};

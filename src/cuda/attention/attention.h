@@ -17,6 +17,7 @@ typedef struct fovea_cuda_tensor {
     char *data; /* NULL: not given */
     fovea_dtype dtype;
     int64_t stride[4];
+    int32_t rows, keys; /* of mask and bias: what lies beyond is not there; INT32_MAX: broadcast */
 } fovea_cuda_tensor;
 
 /* int32 on the device; NULL: not given. */
@@ -48,8 +49,21 @@ typedef struct fovea_cuda_attention {
     uint32_t seed[2], dropout_offset;
 } fovea_cuda_attention;
 
+/* How a kernel may read q, k and v: rows are packed and 16 bytes are aligned wherever they begin. */
+static inline bool fovea_cuda_rows_are_aligned(const fovea_cuda_tensor *t, int64_t size) {
+    const int64_t unit = 16 / (int64_t)fovea_dtype_size(t->dtype);
+    bool aligned = (uintptr_t)t->data % 16 == 0 && t->stride[3] == 1 && size % unit == 0;
+    for (int i = 0; i < 3; i++) aligned = aligned && t->stride[i] % unit == 0;
+    return aligned;
+}
+
 /* Launch on the stream and return cudaGetLastError's value as an int. Neither allocates nor waits. */
-/* workspace: 4 bytes on the device, as launches on the stream order them. */
+int fovea_cuda_attention_general_64(const fovea_cuda_attention *problem, cudaStream_t stream);
+int fovea_cuda_attention_general_128(const fovea_cuda_attention *problem, cudaStream_t stream);
+int fovea_cuda_attention_general_256(const fovea_cuda_attention *problem, cudaStream_t stream);
+int fovea_cuda_attention_f32(const fovea_cuda_attention *problem, cudaStream_t stream);
+/* workspace: FOVEA_CUDA_HOPPER_WORKSPACE bytes on the device, of the stream's own. */
+#define FOVEA_CUDA_HOPPER_WORKSPACE 64
 int fovea_cuda_attention_hopper(const fovea_cuda_attention *problem, void *workspace,
                                 cudaStream_t stream);
 

@@ -1,55 +1,10 @@
-/* Sums of one element type; included by reductions.c once for each, with ELEMENT, VECTOR (the
- * prefix of its operations) and WIDTH defined. */
+/* Rows of one element type, for columns.h; included once for each, with ELEMENT, VECTOR (the prefix
+ * of its operations) and WIDTH defined. */
 
 #define JOINED(a, b) a##b
 #define JOIN(a, b) JOINED(a, b)
 #define OF_TYPE(name) JOIN(name##_, ELEMENT)
 #define V(operation) JOIN(VECTOR, JOIN(_, operation))
-
-/* A contiguous run: eight accumulators in chains of at most 32 under a tree. A chain of 32 in eight
- * vectors keeps R(n) for any data, since whole chains need n >= 256 WIDTH. */
-static double OF_TYPE(sum_contiguous)(const ELEMENT *x, int64_t n) {
-    enum { W = WIDTH, STEP = 8 * W, CHAIN = W == 1 ? 16 : 32 };
-    V(tree) tree;
-    tree.count = 0;
-    while (n >= STEP) {
-        int64_t steps = smaller(n / STEP, CHAIN);
-        VECTOR s0 = V(load)(x), s1 = V(load)(x + W), s2 = V(load)(x + 2 * W);
-        VECTOR s3 = V(load)(x + 3 * W), s4 = V(load)(x + 4 * W), s5 = V(load)(x + 5 * W);
-        VECTOR s6 = V(load)(x + 6 * W), s7 = V(load)(x + 7 * W);
-        for (int64_t i = 1; i < steps; i++) {
-            const ELEMENT *p = x + i * STEP;
-            s0 = V(add)(s0, V(load)(p)), s1 = V(add)(s1, V(load)(p + W));
-            s2 = V(add)(s2, V(load)(p + 2 * W)), s3 = V(add)(s3, V(load)(p + 3 * W));
-            s4 = V(add)(s4, V(load)(p + 4 * W)), s5 = V(add)(s5, V(load)(p + 5 * W));
-            s6 = V(add)(s6, V(load)(p + 6 * W)), s7 = V(add)(s7, V(load)(p + 7 * W));
-        }
-        s0 = V(add)(V(add)(s0, s1), V(add)(s2, s3));
-        s4 = V(add)(V(add)(s4, s5), V(add)(s6, s7));
-        V(tree_push)(&tree, V(add)(s0, s4));
-        x += steps * STEP, n -= steps * STEP;
-    }
-    VECTOR rest = V(set1)(0);
-    for (; n >= W; x += W, n -= W) rest = V(add)(rest, V(load)(x));
-    if (n > 0) rest = V(add)(rest, V(load_n)(x, (size_t)n));
-    V(tree_push)(&tree, rest);
-    return (double)V(reduce_add)(V(tree_total)(&tree));
-}
-
-/* A run of any stride. */
-static double OF_TYPE(sum_run)(const void *from, int64_t stride, int64_t n) {
-    ELEMENT block[GATHERED];
-    const ELEMENT *x = from;
-    if (stride == 1 || n == 1) return OF_TYPE(sum_contiguous)(x, n);
-    double_tree tree;
-    tree.count = 0;
-    for (int64_t i = 0; i < n; i += GATHERED) {
-        int64_t count = smaller(GATHERED, n - i);
-        for (int64_t k = 0; k < count; k++) block[k] = x[(i + k) * stride];
-        double_tree_push(&tree, OF_TYPE(sum_contiguous)(block, count));
-    }
-    return double_tree_total(&tree);
-}
 
 static void OF_TYPE(add_to)(ELEMENT *sum, const ELEMENT *x, int64_t n) {
     int64_t c = 0;

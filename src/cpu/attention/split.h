@@ -1,0 +1,568 @@
+/* split: attention of one to a few query rows over many keys, where time is reading k and v.
+ *
+ * The keys of each key head are cut into pieces; a work item is a piece, for all query rows of that
+ * head. Pieces follow from the shape alone, and so does the order in which their partial results are
+ * merged by their log-sum-exp: the bits are the same with any number of threads (Dao et al.,
+ * Flash-Decoding, 2023, for the idea). Within a piece blocks of keys go through the online softmax of
+ * attention_tile.h, but with vectors along the head size (split_micro.h), so that each vector of k
+ * and v is loaded and converted once for up to 8 rows. Quantised and paged caches are read where
+ * they lie; scales a head go into the query and the output, scales a token onto scores and
+ * probabilities; only scales of parts of a row, and strided rows, are converted block by block.
+ */
+#ifndef FOVEA_CPU_ATTENTION_SPLIT_H
+#define FOVEA_CPU_ATTENTION_SPLIT_H
+
+#include "cpu/attention/attention_tile.h"
+#include "cpu/attention/split_micro.h"
+
+#include <math.h>
+#include <omp.h>
+#include <stdatomic.h>
+#include <stdio.h>
+
+enum {
+    SPLIT_ROWS_MAX = 64, /* of a key head: more is work for flash */
+    SPLIT_BLOCK_MAX = 256,
+    SPLIT_BLOCK_BYTES = 16 << 10, /* of keys; the values, and the next keys, are in L1 too */
+    SPLIT_PIECE_KEYS = 512,       /* at least; half a millisecond of one thread at most is lost */
+    SPLIT_ITEMS = 128,            /* wanted; enough for the threads to end together */
+    SPLIT_WIDE_ARRAYS = 7
+};
+
+typedef struct split_plan {
+    int64_t rows, tiles; /* of a key head, by the longest sequence */
+    int64_t pieces, piece_keys, block_keys, items;
+    int threads;
+    bool convert_keys, convert_values;
+    bool key_scales,
+        value_scales;           /* a scale a key, to be applied to its scores and probabilities */
+    int64_t q_pitch, out_pitch; /* floats of a packed query row, of an output row */
+    size_t keys_floats, values_floats, scores_floats, scales_floats, slice_floats;
+    size_t partial_floats; /* of an item: rows of out_pitch, then references, then sums */
+} split_plan;
+
+/* One scale for a whole key head. */
+static bool split_scale_is_constant(const fovea_attention_call *call, const fovea_view *scale) {
+    return scale->stride[2] == 0 && (!call->paged || scale->stride[0] == 0) && scale->shape[3] == 1;
+}
+
+/* Rows that the micro-kernels cannot read in place. */
+static bool split_converts(const fovea_view *view, const fovea_view *scale) {
+    return view->stride[3] != 1 || (scale->data && scale->shape[3] != 1);
+}
+
+static int64_t split_round_up(int64_t x, int64_t multiple) {
+    return divide_up(x, multiple) * multiple;
+}
+
+static split_plan split_make_plan(const fovea_attention_call *call, int threads) {
+    split_plan p = {.threads = threads, .rows = call->query_length * call->group};
+    int64_t heads = call->batch * call->key_heads, keys = call->key_length;
+    int64_t row_bytes = larger(call->head_size * (int64_t)fovea_dtype_size(call->k.dtype), 1);
+    p.tiles = divide_up(p.rows, SPLIT_ROWS);
+    p.block_keys =
+        call->options->block_keys > 0 ? call->options->block_keys : SPLIT_BLOCK_BYTES / row_bytes;
+    p.block_keys = larger(smaller(p.block_keys, SPLIT_BLOCK_MAX) / 16 * 16, 16);
+    p.pieces = smaller(divide_up(SPLIT_ITEMS, larger(heads, 1)), divide_up(keys, SPLIT_PIECE_KEYS));
+    p.pieces = larger(p.pieces, 1);
+    p.piece_keys = split_round_up(larger(divide_up(keys, p.pieces), 1), p.block_keys);
+    p.pieces = larger(divide_up(keys, p.piece_keys), 1);
+    p.items = heads * p.pieces;
+    if (p.items < p.threads) p.threads = (int)larger(p.items, 1);
+    p.convert_keys = split_converts(&call->k, &call->k_scale);
+    p.convert_values = split_converts(&call->v, &call->v_scale);
+    p.key_scales =
+        call->k_scale.data && !p.convert_keys && !split_scale_is_constant(call, &call->k_scale);
+    p.value_scales =
+        call->v_scale.data && !p.convert_values && !split_scale_is_constant(call, &call->v_scale);
+    p.q_pitch = split_round_up(larger(call->head_size, 1), 32);
+    p.out_pitch = split_round_up(larger(call->value_size, 1), 16);
+    int64_t rows = p.tiles * SPLIT_ROWS;
+    p.keys_floats = p.convert_keys ? (size_t)(p.block_keys * p.q_pitch) : 0;
+    p.values_floats = p.convert_values ? (size_t)(p.block_keys * p.out_pitch) : 0;
+    p.scores_floats = (size_t)(p.block_keys * SPLIT_ROWS + SPLIT_LANES);
+    p.scales_floats = p.key_scales || p.value_scales ? p.scores_floats + 16 : 0;
+    p.slice_floats =
+        p.keys_floats + p.values_floats + p.scores_floats + p.scales_floats +
+        (size_t)(rows * (p.q_pitch + p.out_pitch) + p.tiles * SPLIT_WIDE_ARRAYS * SPLIT_LANES);
+    p.slice_floats = (p.slice_floats + 15) / 16 * 16;
+    p.partial_floats = (size_t)(p.rows * (p.out_pitch + 2));
+    return p;
+}
+
+/* ---- A tile of query rows ------------------------------------------------------------------- */
+
+/* Wide arrays have LANES entries; lane l is row l % width. */
+typedef struct split_tile {
+    int width, kind; /* rows of the micro-kernel: 1, 2, 4 or 8, and log2 of it */
+    int64_t row, rows;
+    int64_t low, high, full_low, full_high; /* as in attention_tile.h */
+    float *q, *out;
+    float *reference, *sum, *slope;          /* wide */
+    int32_t *first, *end, *position, *ahead; /* wide; ahead: which key of a group a lane is */
+} split_tile;
+
+typedef struct split_slice {
+    float *keys, *values, *scores, *scales, *rows;
+} split_slice;
+
+/* What a work item is about. */
+typedef struct split_item {
+    const fovea_attention_call *call;
+    const split_plan *plan;
+    fovea_sequence sequence;
+    int64_t key_head, first, end; /* keys of the piece */
+    const split_slice *slice;
+} split_item;
+
+static const char *split_query_row(const split_item *item, const fovea_view *view, int64_t start,
+                                   int64_t row) {
+    int64_t group = item->call->group;
+    return fovea_row(view, item->sequence.batch, item->key_head * group + row % group,
+                     start + row / group);
+}
+
+/* A scale of the whole head joins the factor of the queries or of the output, unless the rows are
+ * converted with their scales. */
+static float split_head_scale(const split_item *item, const fovea_view *scale, bool converted) {
+    float factor = 1;
+    if (!converted && scale->data && split_scale_is_constant(item->call, scale) &&
+        item->sequence.key_count > 0)
+        memcpy(&factor, fovea_key_row(item->call, scale, &item->sequence, item->key_head, 0),
+               sizeof factor);
+    return factor;
+}
+
+static void split_set_limits(const split_item *item, split_tile *t) {
+    const fovea_attention_call *call = item->call;
+    t->low = INT64_MAX, t->high = 0, t->full_low = 0, t->full_high = INT64_MAX;
+    for (int l = 0; l < SPLIT_LANES; l++) {
+        int64_t first, end, row = t->row + smaller(l % t->width, t->rows - 1);
+        int64_t query = row / call->group;
+        fovea_attended_keys(call, &item->sequence, query, &first, &end);
+        t->first[l] = (int32_t)first, t->end[l] = (int32_t)end, t->ahead[l] = l / t->width;
+        if (first < end) t->low = smaller(t->low, first), t->high = larger(t->high, end);
+        t->full_low = larger(t->full_low, first), t->full_high = smaller(t->full_high, end);
+        if (!call->has_slopes) continue;
+        t->position[l] = (int32_t)fovea_query_position(call, &item->sequence, query);
+        t->slope[l] =
+            (float)(head_float(&call->slopes, item->key_head * call->group + row % call->group) *
+                    LOG2E);
+    }
+    t->low = larger(smaller(t->low, t->high), item->first);
+    t->high = smaller(t->high, item->end);
+}
+
+static void split_begin_tile(const split_item *item, int64_t number, split_tile *t) {
+    const fovea_attention_call *call = item->call;
+    const split_plan *p = item->plan;
+    int64_t all = item->sequence.query_count * call->group;
+    float *wide = item->slice->rows + p->tiles * SPLIT_ROWS * (p->q_pitch + p->out_pitch) +
+                  number * SPLIT_WIDE_ARRAYS * SPLIT_LANES;
+    *t = (split_tile){.row = number * SPLIT_ROWS, .width = 1};
+    t->rows = smaller(all - t->row, SPLIT_ROWS);
+    while (t->width < t->rows) t->width *= 2, t->kind++;
+    t->q = item->slice->rows + number * SPLIT_ROWS * p->q_pitch;
+    t->out = item->slice->rows + p->tiles * SPLIT_ROWS * p->q_pitch + t->row * p->out_pitch;
+    t->reference = wide, t->sum = wide + SPLIT_LANES, t->slope = wide + 2 * SPLIT_LANES;
+    t->first = (int32_t *)(void *)(wide + 3 * SPLIT_LANES);
+    t->end = t->first + SPLIT_LANES, t->position = t->end + SPLIT_LANES;
+    t->ahead = t->position + SPLIT_LANES;
+    split_set_limits(item, t);
+    float factor =
+        (float)(call->scale * LOG2E) * split_head_scale(item, &call->k_scale, p->convert_keys);
+    for (int64_t r = 0; r < t->width; r++) {
+        const char *row = split_query_row(item, &call->q, item->sequence.query_start,
+                                          t->row + smaller(r, t->rows - 1));
+        float *q = t->q + r * p->q_pitch;
+        memset(q, 0, (size_t)p->q_pitch * sizeof *q);
+        convert_row(row, call->q.dtype, call->q.stride[3], call->head_size, q);
+        for (int64_t d = 0; d < call->head_size; d++) q[d] *= factor;
+    }
+    memset(t->out, 0, (size_t)(t->width * p->out_pitch) * sizeof *t->out);
+    for (int l = 0; l < SPLIT_LANES; l++) t->reference[l] = -INFINITY, t->sum[l] = 0;
+}
+
+/* ---- Scores --------------------------------------------------------------------------------- */
+
+/* c tanh(s / c), in units of log 2 */
+static void split_cap(const fovea_attention_call *call, float *s, int64_t count) {
+    double cap = call->softcap * LOG2E;
+    vf c = vf_set1((float)cap), inverse = vf_set1((float)(1 / cap));
+    for (int64_t i = 0; i < count; i += VF_WIDTH)
+        vf_store(s + i, vf_mul(c, vf_tanh(vf_mul(vf_load(s + i), inverse))));
+}
+
+/* Bias and mask lie along the keys of a row, scores along the rows of a key. */
+static void split_bias(const split_item *item, const split_tile *t, int64_t key, int64_t keys,
+                       float *s) {
+    const fovea_attention_call *call = item->call;
+    for (int64_t r = 0; r < t->rows; r++) {
+        const char *bias =
+            call->has_bias ? split_query_row(item, &call->bias, 0, t->row + r) : NULL;
+        const char *mask =
+            call->has_mask ? split_query_row(item, &call->mask, 0, t->row + r) : NULL;
+        for (int64_t j = 0; j < keys; j += VF_WIDTH) {
+            float lanes[VF_WIDTH];
+            int64_t count = smaller(keys - j, VF_WIDTH);
+            float *at = s + j * t->width + r;
+            if (bias)
+                vf_store(lanes, load_elements(bias, call->bias.dtype, call->bias.stride[3], key + j,
+                                              count));
+            for (int64_t i = 0; i < count; i++, at += t->width) {
+                if (bias) *at += lanes[i] * (float)LOG2E;
+                if (mask && !mask[(key + j + i) * call->mask.stride[3]]) *at = -INFINITY;
+            }
+        }
+    }
+}
+
+static void split_slopes(const split_tile *t, int64_t key, int64_t groups, float *s) {
+    int keys = SPLIT_LANES / t->width;
+    for (int64_t g = 0; g < groups; g++, key += keys)
+        for (int l = 0; l < SPLIT_LANES; l += VF_WIDTH, s += VF_WIDTH) {
+            vi number = vi_add(vi_set1((int32_t)key), vi_load(t->ahead + l));
+            vi distance = vi_sub(number, vi_load(t->position + l));
+            vf_store(s, vf_fma(vf_load(t->slope + l), vf_from_vi(distance), vf_load(s)));
+        }
+}
+
+/* -inf where a row does not attend a key. */
+static void split_limit(const split_tile *t, int64_t key, int64_t groups, float *s) {
+    int keys = SPLIT_LANES / t->width;
+    for (int64_t g = 0; g < groups; g++, key += keys)
+        for (int l = 0; l < SPLIT_LANES; l += VF_WIDTH, s += VF_WIDTH) {
+            vi number = vi_add(vi_set1((int32_t)key), vi_load(t->ahead + l));
+            vm out = vm_or(vi_lt(number, vi_load(t->first + l)),
+                           vm_not(vi_lt(number, vi_load(t->end + l))));
+            vf_store(s, vf_select(out, NEGATIVE_INFINITY, vf_load(s)));
+        }
+}
+
+/* Each key's scale, repeated for the rows of the tile; `s` is multiplied by them. */
+static void split_apply_scales(const split_item *item, const fovea_view *scale, int width,
+                               int64_t key, int64_t keys, int64_t groups, float *s) {
+    float *wide = item->slice->scales;
+    for (int64_t j = 0; j < groups * SPLIT_LANES / width; j++) {
+        float factor = 0;
+        if (j < keys)
+            memcpy(&factor,
+                   fovea_key_row(item->call, scale, &item->sequence, item->key_head, key + j),
+                   sizeof factor);
+        vf_store(wide + j * width, vf_set1(factor)); /* what it covers too much is overwritten */
+        for (int r = VF_WIDTH; r < width; r++) wide[j * width + r] = factor;
+    }
+    for (int64_t i = 0; i < groups * SPLIT_LANES; i += VF_WIDTH)
+        vf_store(s + i, vf_mul(vf_load(s + i), vf_load(wide + i)));
+}
+
+/* ---- Online softmax ------------------------------------------------------------------------- */
+
+static void split_maximum(const split_tile *t, const float *s, int64_t groups, float *wide) {
+    float rows[SPLIT_ROWS];
+    vf largest[SPLIT_LANES / VF_WIDTH];
+    for (int v = 0; v < SPLIT_LANES / VF_WIDTH; v++) largest[v] = NEGATIVE_INFINITY;
+    for (int64_t g = 0; g < groups; g++)
+        VF_UNROLLED for (int v = 0; v < SPLIT_LANES / VF_WIDTH; v++, s += VF_WIDTH) largest[v] =
+            vf_max(vf_load(s), largest[v]);
+    for (int v = 0; v < SPLIT_LANES / VF_WIDTH; v++) vf_store(wide + v * VF_WIDTH, largest[v]);
+    for (int r = 0; r < t->width; r++) rows[r] = wide[r];
+    for (int l = t->width; l < SPLIT_LANES; l++)
+        if (wide[l] > rows[l % t->width]) rows[l % t->width] = wide[l];
+    for (int l = 0; l < SPLIT_LANES; l++) wide[l] = rows[l % t->width];
+}
+
+/* Moves references that the block's maxima outgrow by more than 8, as in attention_tile.h. */
+static void split_move_references(const split_item *item, split_tile *t, float *maximum) {
+    const split_plan *p = item->plan;
+    float factors[SPLIT_LANES];
+    bool any = false;
+    for (int l = 0; l < SPLIT_LANES; l += VF_WIDTH) {
+        vf old = vf_load(t->reference + l), block = vf_load(maximum + l);
+        vm grows = vf_gt(block, vf_add(old, vf_set1(8)));
+        vf reference = vf_select(grows, block, old);
+        vf factor = vf_select(grows, vf_exp2_softmax(vf_sub(old, reference)), vf_set1(1));
+        any |= vm_any(grows) != 0;
+        vf_store(t->sum + l, vf_mul(vf_load(t->sum + l), factor));
+        vf_store(t->reference + l, reference);
+        vf_store(factors + l, factor);
+        vm none = vf_eq(reference, NEGATIVE_INFINITY);
+        vf_store(maximum + l, vf_select(none, vf_set1(0), reference)); /* what to subtract */
+    }
+    for (int r = 0; any && r < t->width; r++)
+        for (int64_t d = 0; d < p->out_pitch; d += VF_WIDTH) {
+            float *at = t->out + r * p->out_pitch + d;
+            vf_store(at, vf_mul(vf_load(at), vf_set1(factors[r])));
+        }
+}
+
+static void split_exponentials(split_tile *t, float *s, int64_t groups, const float *shift) {
+    vf sum[SPLIT_LANES / VF_WIDTH];
+    for (int v = 0; v < SPLIT_LANES / VF_WIDTH; v++) sum[v] = vf_set1(0);
+    for (int64_t g = 0; g < groups; g++)
+        VF_UNROLLED for (int v = 0; v < SPLIT_LANES / VF_WIDTH; v++, s += VF_WIDTH) {
+            vf p = vf_exp2_softmax(vf_sub(vf_load(s), vf_load(shift + v * VF_WIDTH)));
+            vf_store(s, p);
+            sum[v] = vf_add(sum[v], p);
+        }
+    for (int v = 0; v < SPLIT_LANES / VF_WIDTH; v++) {
+        float *at = t->sum + v * VF_WIDTH;
+        vf_store(at, vf_add(vf_load(at), sum[v]));
+    }
+}
+
+/* ---- Blocks --------------------------------------------------------------------------------- */
+
+/* Where the rows of a block are, the last one repeated up to a whole block. */
+typedef struct split_rows {
+    const char *at[SPLIT_BLOCK_MAX + SPLIT_LANES];
+} split_rows;
+
+static void split_find_rows(const split_item *item, const fovea_view *view, int64_t first,
+                            int64_t count, split_rows *rows) {
+    const fovea_attention_call *call = item->call;
+    int64_t step = view->stride[2] * (int64_t)fovea_dtype_size(view->dtype);
+    int64_t filled = 0, padded = item->plan->block_keys + SPLIT_LANES;
+    while (filled < count) {
+        int64_t key = first + filled, run = count - filled;
+        if (call->paged) run = smaller(run, call->page_size - key % call->page_size);
+        const char *row = fovea_key_row(call, view, &item->sequence, item->key_head, key);
+        for (int64_t i = 0; i < run; i++, row += step) rows->at[filled++] = row;
+    }
+    for (; filled < padded; filled++) rows->at[filled] = rows->at[count - 1];
+}
+
+/* Rows of a block as floats with their scales; `rows` then points to those. */
+static void split_convert(const split_item *item, const fovea_view *view, int64_t first,
+                          int64_t count, int64_t pitch, float *buffer, split_rows *rows) {
+    int64_t padded = item->plan->block_keys + SPLIT_LANES;
+    for (int64_t j = 0; j < count; j++) {
+        float *row = buffer + j * pitch;
+        convert_row(rows->at[j], view->dtype, view->stride[3], view->shape[3], row);
+        scale_row(item->call, view, &item->sequence, item->key_head, first + j, row);
+    }
+    for (int64_t j = 0; j < padded; j++)
+        rows->at[j] = (const char *)(buffer + smaller(j, count - 1) * pitch);
+}
+
+static void split_attend_block(const split_item *item, split_tile *t, int64_t key, int64_t keys,
+                               const split_rows *k, const split_rows *v, const split_rows *next) {
+    const fovea_attention_call *call = item->call;
+    const split_plan *p = item->plan;
+    float maximum[SPLIT_LANES], *s = item->slice->scores;
+    int64_t groups = divide_up(keys * t->width, SPLIT_LANES);
+    int64_t k_bytes = call->head_size * (int64_t)fovea_dtype_size(call->k.dtype);
+    int64_t v_bytes = call->value_size * (int64_t)fovea_dtype_size(call->v.dtype);
+    fovea_dtype key_dtype = p->convert_keys ? FOVEA_F32 : call->k.dtype;
+    fovea_dtype value_dtype = p->convert_values ? FOVEA_F32 : call->v.dtype;
+    split_micro[key_dtype][t->kind].scores(groups, call->head_size, t->q, p->q_pitch, k->at, v->at,
+                                           p->convert_values ? 0 : v_bytes, s);
+    if (p->key_scales) split_apply_scales(item, &call->k_scale, t->width, key, keys, groups, s);
+    if (isfinite(call->softcap)) split_cap(call, s, groups * SPLIT_LANES);
+    if (call->has_bias || call->has_mask) split_bias(item, t, key, keys, s);
+    if (call->has_slopes) split_slopes(t, key, groups, s);
+    if (key < t->full_low || key + groups * (SPLIT_LANES / t->width) > t->full_high ||
+        keys * t->width != groups * SPLIT_LANES)
+        split_limit(t, key, groups, s);
+    split_maximum(t, s, groups, maximum);
+    split_move_references(item, t, maximum);
+    split_exponentials(t, s, groups, maximum);
+    if (p->value_scales) split_apply_scales(item, &call->v_scale, t->width, key, keys, groups, s);
+    split_micro[value_dtype][t->kind].values(keys, call->value_size, v->at, next->at,
+                                             p->convert_keys ? 0 : k_bytes, s, t->out,
+                                             p->out_pitch);
+}
+
+static void split_attend_piece(const split_item *item, split_tile *tiles, int count) {
+    const fovea_attention_call *call = item->call;
+    const split_plan *p = item->plan;
+    int64_t low = INT64_MAX, high = 0, size = p->block_keys;
+    split_rows rows[3], *k = &rows[0], *next = &rows[1], *v = &rows[2];
+    for (int i = 0; i < count; i++)
+        low = smaller(low, tiles[i].low), high = larger(high, tiles[i].high);
+    /* Groups of keys are whole but at the end, where no row attends what would be missing. */
+    low -= low % SPLIT_LANES;
+    if (low < high) split_find_rows(item, &call->k, low, smaller(size - low % size, high - low), k);
+    for (int64_t start = low; start < high;) {
+        int64_t end = smaller(start - start % size + size, high), keys = end - start;
+        split_find_rows(item, &call->v, start, keys, v);
+        if (end < high) split_find_rows(item, &call->k, end, smaller(size, high - end), next);
+        if (p->convert_keys)
+            split_convert(item, &call->k, start, keys, p->q_pitch, item->slice->keys, k);
+        if (p->convert_values)
+            split_convert(item, &call->v, start, keys, p->out_pitch, item->slice->values, v);
+        for (int i = 0; i < count; i++)
+            if (tiles[i].low < end && tiles[i].high > start)
+                split_attend_block(item, &tiles[i], start, keys, k, v, end < high ? next : k);
+        split_rows *done = k;
+        k = next, next = done, start = end;
+    }
+}
+
+/* ---- Partial results ------------------------------------------------------------------------ */
+
+typedef struct split_partial {
+    float *out, *references, *sums;
+} split_partial;
+
+static split_partial split_partial_of(const split_plan *p, float *partials, int64_t item) {
+    float *at = partials + (size_t)item * p->partial_floats;
+    return (split_partial){at, at + p->rows * p->out_pitch, at + p->rows * p->out_pitch + p->rows};
+}
+
+static void split_keep(const split_plan *p, const split_tile *t, split_partial partial) {
+    for (int64_t r = 0; r < t->rows; r++) {
+        float sum = 0;
+        for (int l = (int)r; l < SPLIT_LANES; l += t->width) sum += t->sum[l];
+        partial.references[t->row + r] = t->reference[r];
+        partial.sums[t->row + r] = sum;
+        memcpy(partial.out + (t->row + r) * p->out_pitch, t->out + r * p->out_pitch,
+               (size_t)p->out_pitch * sizeof(float));
+    }
+}
+
+static split_item split_find_item(const split_plan *p, const fovea_attention_call *call,
+                                  int64_t number, const split_slice *slice) {
+    int64_t head = number / p->pieces, piece = number % p->pieces;
+    return (split_item){.call = call,
+                        .plan = p,
+                        .sequence = fovea_attention_sequence(call, head / call->key_heads),
+                        .key_head = head % call->key_heads,
+                        .first = piece * p->piece_keys,
+                        .end = (piece + 1) * p->piece_keys,
+                        .slice = slice};
+}
+
+static void split_run_item(const split_plan *p, const fovea_attention_call *call, int64_t number,
+                           const split_slice *slice, float *partials) {
+    split_tile tiles[SPLIT_ROWS_MAX / SPLIT_ROWS];
+    split_item item = split_find_item(p, call, number, slice);
+    int64_t rows = item.sequence.query_count * call->group;
+    int count = 0;
+    for (; count * SPLIT_ROWS < rows; count++) split_begin_tile(&item, count, &tiles[count]);
+    split_attend_piece(&item, tiles, count);
+    split_partial partial = split_partial_of(p, partials, number);
+    for (int i = 0; i < count; i++) split_keep(p, &tiles[i], partial);
+}
+
+/* Pieces of a row, in their order, with weights 2^(reference - the largest); then sinks. The first
+ * piece's output takes the sum. */
+static void split_finish_row(const split_item *item, int64_t head_number, int64_t row,
+                             float *partials) {
+    const fovea_attention_call *call = item->call;
+    const split_plan *p = item->plan;
+    float largest = -INFINITY, sum = 0;
+    split_partial first = split_partial_of(p, partials, head_number * p->pieces);
+    float *out = first.out + row * p->out_pitch;
+    for (int64_t i = 0; i < p->pieces; i++) {
+        float reference =
+            split_partial_of(p, partials, head_number * p->pieces + i).references[row];
+        if (reference > largest) largest = reference;
+    }
+    for (int64_t i = 0; i < p->pieces; i++) {
+        split_partial part = split_partial_of(p, partials, head_number * p->pieces + i);
+        float reference = part.references[row];
+        float weight = reference == largest ? 1 : exp2f(reference - largest);
+        const float *from = part.out + row * p->out_pitch;
+        sum += weight * part.sums[row];
+        for (int64_t d = 0; d < p->out_pitch; d += VF_WIDTH) {
+            vf value = vf_mul(vf_set1(weight), vf_load(from + d));
+            vf_store(out + d, i ? vf_add(vf_load(out + d), value) : value);
+        }
+    }
+    int64_t head = item->key_head * call->group + row % call->group;
+    float factor = split_head_scale(item, &call->v_scale, p->convert_values);
+    bool empty = sum == 0;
+    if (call->has_sinks) {
+        float sink = (float)(head_float(&call->sinks, head) * LOG2E);
+        float joint = sink > largest ? sink : largest, shift = joint == -INFINITY ? 0 : joint;
+        float weight = exp2f(largest - shift);
+        sum = sum * weight + exp2f(sink - shift);
+        factor *= weight, largest = joint;
+    }
+    char *to = fovea_row(&call->out, item->sequence.batch, head,
+                         item->sequence.query_start + row / call->group);
+    for (int64_t d = 0; d < call->value_size; d += VF_WIDTH) {
+        vf value = vf_mul(vf_load(out + d), vf_set1(factor / sum));
+        store_elements(to, call->out.dtype, call->out.stride[3], d, empty ? vf_set1(0) : value,
+                       smaller(call->value_size - d, VF_WIDTH));
+    }
+    if (!call->has_lse) return;
+    float lse = largest * LN2 + logf(sum);
+    memcpy(fovea_row(&call->lse, item->sequence.batch, head,
+                     item->sequence.query_start + row / call->group),
+           &lse, sizeof lse);
+}
+
+/* ---- Running -------------------------------------------------------------------------------- */
+
+static void split_thread(const split_plan *p, const fovea_attention_call *call, float *workspace,
+                         atomic_llong *next, atomic_llong *heads) {
+    int thread = omp_get_thread_num();
+    split_slice slice = {.keys = workspace + (size_t)thread * p->slice_floats};
+    float *partials = workspace + (size_t)p->threads * p->slice_floats;
+    slice.values = slice.keys + p->keys_floats, slice.scores = slice.values + p->values_floats;
+    slice.scales = slice.scores + p->scores_floats, slice.rows = slice.scales + p->scales_floats;
+    for (;;) {
+        int64_t item = atomic_fetch_add_explicit(next, 1, memory_order_relaxed);
+        if (item >= p->items) break;
+        split_run_item(p, call, item, &slice, partials);
+    }
+#pragma omp barrier
+    for (;;) {
+        int64_t head = atomic_fetch_add_explicit(heads, 1, memory_order_relaxed);
+        if (head * p->pieces >= p->items) break;
+        split_item item = split_find_item(p, call, head * p->pieces, &slice);
+        for (int64_t row = 0; row < item.sequence.query_count * call->group; row++)
+            split_finish_row(&item, head, row, partials);
+    }
+}
+
+static fovea_status split_run(const fovea_problem *problem, fovea_run *run) {
+    fovea_attention_call call;
+    fovea_attention_describe(problem, &call);
+    split_plan p = split_make_plan(&call, run->threads);
+    atomic_llong next = 0, heads = 0;
+    run->block_rows = SPLIT_ROWS, run->block_keys = p.block_keys;
+    run->threads = p.threads;
+#pragma omp parallel num_threads(p.threads) if (p.threads > 1)
+    split_thread(&p, &call, run->workspace, &next, &heads);
+    return FOVEA_OK;
+}
+
+static size_t split_workspace(const fovea_problem *problem, int threads) {
+    fovea_attention_call call;
+    fovea_attention_describe(problem, &call);
+    split_plan p = split_make_plan(&call, threads);
+    if ((double)p.items * (double)p.partial_floats > 0x1p58) return SIZE_MAX;
+    return ((size_t)p.threads * p.slice_floats + (size_t)p.items * p.partial_floats) *
+           sizeof(float);
+}
+
+static bool split_serves(const fovea_attention_call *call, char *reason, size_t size) {
+    int64_t rows;
+    if (!fovea_multiply(call->query_length, call->group, &rows) || rows > SPLIT_ROWS_MAX) {
+        snprintf(reason, size, "it serves up to %d query rows of a key head: Sq %lld times %lld",
+                 SPLIT_ROWS_MAX, (long long)call->query_length, (long long)call->group);
+        return false;
+    }
+    if (call->options->dropout > 0) {
+        snprintf(reason, size, "it has no dropout");
+        return false;
+    }
+    return true;
+}
+
+/* Reading k and v; arithmetic only where many rows share a narrow cache. */
+static double split_cost(const fovea_problem *problem, int threads, double flops,
+                         double bandwidth) {
+    fovea_attention_call call;
+    fovea_attention_describe(problem, &call);
+    split_plan p = split_make_plan(&call, threads);
+    double reading = fovea_problem_bytes(problem) / (bandwidth * fmin(p.threads, 3));
+    double computing = fovea_problem_operations(problem) / (0.7 * flops * p.threads);
+    return fmax(reading, computing) + 2e-7 * (double)(p.items / p.threads) +
+           (p.threads > 1 ? 3e-6 : 1e-6);
+}
+
+#endif

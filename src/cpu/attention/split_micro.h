@@ -1,0 +1,152 @@
+/* The two products of split: a few query rows, and keys and values that are read once.
+ *
+ * Vectors run along the head size, as k and v lie in memory; each vector of a key or value is loaded
+ * and converted once for all rows of a tile (1, 2, 4 or 8). The score kernel keeps a sum for each of
+ * LANES pairs of key and row, and folds VF_WIDTH of them at a time into one vector: 45 operations
+ * for 16 sums on AVX-512. Scores and probabilities lie [key][row]; lane l of a group of LANES is
+ * row l % rows of key l / rows. While scores are made, the values of the block are fetched into the
+ * cache; while those are added, the keys of the next one.
+ */
+#ifndef FOVEA_CPU_ATTENTION_SPLIT_MICRO_H
+#define FOVEA_CPU_ATTENTION_SPLIT_MICRO_H
+
+#include "cpu/kernel.h"
+
+/* LANES sums, a vector of a key and one of a query must fit the registers: 32 on AVX-512 and NEON,
+ * 16 on AVX2. */
+#if defined(FOVEA_TIER_AVX512) || defined(FOVEA_TIER_NEON)
+enum { SPLIT_ROWS = 8, SPLIT_LANES = 16 };
+#elif defined(FOVEA_TIER_AVX2)
+enum { SPLIT_ROWS = 4, SPLIT_LANES = 8 };
+#else
+enum { SPLIT_ROWS = 4, SPLIT_LANES = 4 };
+#endif
+
+/* Brings bytes [begin, end) of a row nearer. */
+VF_INLINE void split_fetch(const char *row, int64_t begin, int64_t end) {
+    for (int64_t at = begin; at < end; at += 64) __builtin_prefetch(row + at, 0, 3);
+}
+
+/* s[key][row] = k q for `groups` times LANES / rows keys. q: [rows][pitch] floats, zeros up to a
+ * whole vector. */
+VF_INLINE void split_scores(const fovea_dtype dtype, const int rows, int64_t groups, int64_t size,
+                            const float *q, int64_t pitch, const char *const *k,
+                            const char *const *ahead, int64_t ahead_bytes, float *s) {
+    const int keys = SPLIT_LANES / rows;
+    for (; groups > 0; groups--, k += keys, ahead += keys, s += SPLIT_LANES) {
+        vf sum[SPLIT_LANES];
+        VF_UNROLLED for (int l = 0; l < SPLIT_LANES; l++) sum[l] = vf_set1(0);
+        for (int j = 0; j < keys; j++) split_fetch(ahead[j], 0, ahead_bytes);
+        int64_t d = 0;
+        for (; d + VF_WIDTH <= size; d += VF_WIDTH) VF_UNROLLED for (int j = 0; j < keys; j++) {
+                vf x = vf_load_as(dtype, k[j], d);
+                VF_UNROLLED for (int r = 0; r < rows; r++) sum[j * rows + r] =
+                    vf_fma(x, vf_load(q + r * pitch + d), sum[j * rows + r]);
+            }
+        if (d < size)
+            for (int j = 0; j < keys; j++) {
+                vf x = vf_load_n_as(dtype, k[j], d, size - d);
+                VF_UNROLLED for (int r = 0; r < rows; r++) sum[j * rows + r] =
+                    vf_fma(x, vf_load(q + r * pitch + d), sum[j * rows + r]);
+            }
+        VF_UNROLLED for (int l = 0; l < SPLIT_LANES; l += VF_WIDTH)
+            vf_store(s + l, vf_reduce_each(sum + l));
+    }
+}
+
+/* out[row][columns from d] += p^T v over all keys of a block, `columns` vectors, the last of n
+ * elements. The block's sum begins at 0, as in attention_micro.h. */
+VF_INLINE void split_value_columns(const fovea_dtype dtype, const int rows, const int columns,
+                                   int64_t keys, int64_t d, int64_t n, const char *const *v,
+                                   const char *const *ahead, int64_t ahead_begin, int64_t ahead_end,
+                                   const float *p, float *out, int64_t pitch) {
+    vf sum[SPLIT_ROWS * 8];
+    VF_UNROLLED for (int r = 0; r < rows; r++) VF_UNROLLED for (int c = 0; c < columns; c++)
+        sum[r * columns + c] = vf_set1(0);
+    for (int64_t j = 0; j < keys; j++, p += rows) {
+        vf x[8];
+        split_fetch(ahead[j], ahead_begin, ahead_end);
+        VF_UNROLLED for (int c = 0; c < columns; c++) x[c] =
+            n == VF_WIDTH ? vf_load_as(dtype, v[j], d + c * VF_WIDTH)
+                          : vf_load_n_as(dtype, v[j], d, n);
+        VF_UNROLLED for (int r = 0; r < rows; r++) {
+            vf weight = vf_set1(p[r]);
+            VF_UNROLLED for (int c = 0; c < columns; c++) sum[r * columns + c] =
+                vf_fma(weight, x[c], sum[r * columns + c]);
+        }
+    }
+    VF_UNROLLED for (int r = 0; r < rows; r++) VF_UNROLLED for (int c = 0; c < columns; c++) {
+        float *at = out + r * pitch + d + c * VF_WIDTH;
+        vf_store(at, vf_add(vf_load(at), sum[r * columns + c]));
+    }
+}
+
+/* ahead_bytes of each row of `ahead` are fetched in as many parts as there are passes. */
+VF_INLINE void split_values(const fovea_dtype dtype, const int rows, int64_t keys, int64_t size,
+                            const char *const *v, const char *const *ahead, int64_t ahead_bytes,
+                            const float *p, float *out, int64_t pitch) {
+    const int columns = SPLIT_LANES / rows < 8 ? SPLIT_LANES / rows : 8;
+    const int64_t step = columns * VF_WIDTH;
+    const int64_t part =
+        size < step ? ahead_bytes : divide_up(divide_up(ahead_bytes, size / step), 64) * 64;
+    int64_t d = 0, fetched = 0;
+    for (; d + step <= size; d += step, fetched += part)
+        split_value_columns(dtype, rows, columns, keys, d, VF_WIDTH, v, ahead, fetched,
+                            smaller(fetched + part, ahead_bytes), p, out, pitch);
+    for (; d + VF_WIDTH <= size; d += VF_WIDTH, fetched = ahead_bytes)
+        split_value_columns(dtype, rows, 1, keys, d, VF_WIDTH, v, ahead, fetched, ahead_bytes, p,
+                            out, pitch);
+    if (d < size)
+        split_value_columns(dtype, rows, 1, keys, d, size - d, v, ahead, fetched, ahead_bytes, p,
+                            out, pitch);
+}
+
+typedef struct split_kernels {
+    void (*scores)(int64_t groups, int64_t size, const float *q, int64_t pitch,
+                   const char *const *k, const char *const *ahead, int64_t ahead_bytes, float *s);
+    void (*values)(int64_t keys, int64_t size, const char *const *v, const char *const *ahead,
+                   int64_t ahead_bytes, const float *p, float *out, int64_t pitch);
+} split_kernels;
+
+#define SPLIT_KERNELS(name, dtype, rows)                                                           \
+    static void split_scores_##name##_##rows(                                                      \
+        int64_t groups, int64_t size, const float *q, int64_t pitch, const char *const *k,         \
+        const char *const *ahead, int64_t ahead_bytes, float *s) {                                 \
+        split_scores(dtype, rows, groups, size, q, pitch, k, ahead, ahead_bytes, s);               \
+    }                                                                                              \
+    static void split_values_##name##_##rows(int64_t keys, int64_t size, const char *const *v,     \
+                                             const char *const *ahead, int64_t ahead_bytes,        \
+                                             const float *p, float *out, int64_t pitch) {          \
+        split_values(dtype, rows, keys, size, v, ahead, ahead_bytes, p, out, pitch);               \
+    }
+#define SPLIT_ENTRY(name, rows)                                                                    \
+    { split_scores_##name##_##rows, split_values_##name##_##rows }
+#if defined(FOVEA_TIER_AVX512) || defined(FOVEA_TIER_NEON)
+    #define SPLIT_DTYPE(name, dtype)                                                               \
+        SPLIT_KERNELS(name, dtype, 1)                                                              \
+        SPLIT_KERNELS(name, dtype, 2)                                                              \
+        SPLIT_KERNELS(name, dtype, 4)                                                              \
+        SPLIT_KERNELS(name, dtype, 8)
+    #define SPLIT_LINE(name, dtype)                                                                \
+        [dtype] = {SPLIT_ENTRY(name, 1), SPLIT_ENTRY(name, 2), SPLIT_ENTRY(name, 4),               \
+                   SPLIT_ENTRY(name, 8)}
+#else
+    #define SPLIT_DTYPE(name, dtype)                                                               \
+        SPLIT_KERNELS(name, dtype, 1)                                                              \
+        SPLIT_KERNELS(name, dtype, 2)                                                              \
+        SPLIT_KERNELS(name, dtype, 4)
+    #define SPLIT_LINE(name, dtype)                                                                \
+        [dtype] = {SPLIT_ENTRY(name, 1), SPLIT_ENTRY(name, 2), SPLIT_ENTRY(name, 4)}
+#endif
+SPLIT_DTYPE(f32, FOVEA_F32)
+SPLIT_DTYPE(f16, FOVEA_F16)
+SPLIT_DTYPE(bf16, FOVEA_BF16)
+SPLIT_DTYPE(i8, FOVEA_I8)
+SPLIT_DTYPE(e4m3, FOVEA_E4M3)
+
+/* By dtype of k or v, then by log2 of the rows of a tile. */
+static const split_kernels split_micro[FOVEA_DTYPE_COUNT][4] = {
+    SPLIT_LINE(f32, FOVEA_F32), SPLIT_LINE(f16, FOVEA_F16), SPLIT_LINE(bf16, FOVEA_BF16),
+    SPLIT_LINE(i8, FOVEA_I8), SPLIT_LINE(e4m3, FOVEA_E4M3)};
+
+#endif

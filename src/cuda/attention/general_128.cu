@@ -1,0 +1,4 @@
+/* The general kernel for heads of at most 128 elements. */
+#include "cuda/attention/general.cuh"
+
+FOVEA_CUDA_GENERAL(128)

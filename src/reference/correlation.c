@@ -1,0 +1,78 @@
+/* Domain 20, correlation, in long double. */
+#include "reference/reference.h"
+
+#include <math.h>
+
+/* Of a slice: how many, means (or sums), and sums of (centred) products. */
+typedef struct moments {
+    long double n, x, y, xy, xx, yy;
+} moments;
+
+static long double read(const fovea_problem *problem, int argument, const fovea_slice *slice,
+                        int64_t k) {
+    return (long double)fovea_view_read(&problem->views[argument], fovea_slice_element(slice, k));
+}
+
+/* The mean; of equal elements that element, so that their variance is 0. */
+static long double mean(const fovea_problem *problem, int argument, const fovea_slice *slice) {
+    long double sum = 0;
+    bool equal = slice->count > 0;
+    for (int64_t k = 0; k < slice->count; k++) {
+        sum += read(problem, argument, slice, k);
+        equal = equal && read(problem, argument, slice, k) == read(problem, argument, slice, 0);
+    }
+    return equal ? read(problem, argument, slice, 0) : sum / (long double)slice->count;
+}
+
+static moments centred(const fovea_problem *problem, int64_t number) {
+    fovea_slice slice = fovea_problem_slice(problem, number);
+    moments m = {.n = slice.count, .x = mean(problem, 0, &slice), .y = mean(problem, 1, &slice)};
+    for (int64_t k = 0; k < slice.count; k++) {
+        long double dx = read(problem, 0, &slice, k) - m.x, dy = read(problem, 1, &slice, k) - m.y;
+        m.xy += dx * dy, m.xx += dx * dx, m.yy += dy * dy;
+    }
+    return m;
+}
+
+static moments sums(const fovea_problem *problem, int64_t number) {
+    fovea_slice slice = fovea_problem_slice(problem, number);
+    moments m = {.n = slice.count};
+    for (int64_t k = 0; k < slice.count; k++) {
+        long double x = read(problem, 0, &slice, k), y = read(problem, 1, &slice, k);
+        m.x += x, m.y += y, m.xy += x * y;
+    }
+    return m;
+}
+
+static double correlation(const moments *m) {
+    if (m->xx == 0 || m->yy == 0) return NAN;
+    double r = (double)(m->xy / (sqrtl(m->xx) * sqrtl(m->yy)));
+    return isnan(r) ? r : fmin(fmax(r, -1), 1);
+}
+
+static double covariance(const fovea_problem *problem, const moments *m) {
+    long double divisor = m->n - (long double)fovea_problem_parameter(problem, "correction");
+    return (double)(m->xy / (divisor > 0 ? divisor : 0));
+}
+
+#define OF_MOMENTS(name, moments_of, expression)                                                   \
+    static bool name(const fovea_problem *problem, double *const outputs[]) {                      \
+        int64_t count = fovea_view_elements(&problem->views[2]);                                   \
+        for (int64_t i = 0; i < count; i++) {                                                      \
+            moments m = moments_of(problem, i);                                                    \
+            outputs[2][i] = (double)(expression);                                                  \
+        }                                                                                          \
+        return true;                                                                               \
+    }
+
+OF_MOMENTS(reduce_correlation, centred, correlation(&m))
+OF_MOMENTS(reduce_covariance, centred, covariance(problem, &m))
+OF_MOMENTS(reduce_weighted_sum, sums, m.xy)
+OF_MOMENTS(reduce_weighted_mean, sums, m.y == 0 ? NAN : m.xy / m.y)
+
+const fovea_reference fovea_references_correlation[] = {
+    {"reduce_correlation", reduce_correlation},
+    {"reduce_covariance", reduce_covariance},
+    {"reduce_weighted_sum", reduce_weighted_sum},
+    {"reduce_weighted_mean", reduce_weighted_mean},
+    {0}};
