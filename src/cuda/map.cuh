@@ -27,9 +27,9 @@ static __device__ __forceinline__ Out map_one(const In *values, map_constants k)
 }
 
 template <class In, class Out, int arity, class Function, int size>
-static __global__ __launch_bounds__(MAP_THREADS) void map_contiguous(map_inputs<In, arity> in,
-                                                                     Out *out, int64_t count,
-                                                                     map_constants k) {
+static __global__ __launch_bounds__(MAP_THREADS, 4) void map_contiguous(map_inputs<In, arity> in,
+                                                                        Out *out, int64_t count,
+                                                                        map_constants k) {
     constexpr int64_t per_block = (int64_t)MAP_THREADS * MAP_STEPS * size;
     int64_t first = blockIdx.x * per_block;
     if (first + per_block <= count) {
@@ -65,9 +65,9 @@ static __global__ __launch_bounds__(MAP_THREADS) void map_contiguous(map_inputs<
 
 template <class In, class Out, int arity, class Function>
 static __global__
-__launch_bounds__(MAP_THREADS) void map_strided(map_inputs<In, arity> in, Out *out,
-                                                const __grid_constant__ strided<arity + 1> where,
-                                                int64_t count, map_constants k) {
+__launch_bounds__(MAP_THREADS, 4) void map_strided(map_inputs<In, arity> in, Out *out,
+                                                   const __grid_constant__ strided<arity + 1> where,
+                                                   int64_t count, map_constants k) {
     int64_t number = (int64_t)blockIdx.x * MAP_THREADS + threadIdx.x, at[arity + 1];
     if (number >= count) return;
     where.offsets(number, at);

@@ -1,0 +1,52 @@
+"""The library for CUDA devices as the compiler left it: no register spills, the instructions that were
+meant. What it computes is checked where a device is (fovea check --backend cuda)."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+from library import BUILD, ROOT
+
+REPORTS = sorted((BUILD / "cuda").glob("*.report"))
+pytestmark = pytest.mark.skipif(not REPORTS, reason="libfovea_cuda was not built (nvcc is missing)")
+
+
+def spills(text):
+    return [int(n) for n in re.findall(r"(\d+) bytes spill (?:stores|loads)", text)]
+
+
+def cuobjdump():
+    found = shutil.which("cuobjdump") or shutil.which("/usr/local/cuda/bin/cuobjdump")
+    packaged = (ROOT / "build/venv").glob("lib/python*/site-packages/triton/backends/nvidia/bin/cuobjdump")
+    return found or next((str(p) for p in packaged), None)
+
+
+@pytest.mark.parametrize("report", REPORTS, ids=lambda p: p.stem)
+def test_no_kernel_spills(report):
+    found = spills(report.read_text())
+    assert found, "the report names no kernel"
+    assert not any(found), re.findall(r"Compiling entry function '(\w+)'", report.read_text())
+
+
+def test_spills_are_found():
+    assert any(spills("    8 bytes stack frame, 8 bytes spill stores, 12 bytes spill loads"))
+
+
+def test_the_library_exports_its_entry_alone():
+    done = subprocess.run(["nm", "-D", "--defined-only", BUILD / "libfovea_cuda.so"],
+                          capture_output=True, text=True, check=True)
+    assert [line.split()[-1] for line in done.stdout.splitlines()] == ["fovea_cuda_backend_get"]
+
+
+@pytest.mark.parametrize("source", sorted((ROOT / "src/cuda/attention").glob("general_*.cu")),
+                         ids=lambda p: p.stem)
+def test_attention_multiplies_on_the_tensor_cores(source):
+    tool = cuobjdump()
+    if not tool:
+        pytest.skip("there is no cuobjdump here")
+    code = subprocess.run([tool, "--dump-sass", BUILD / "cuda" / f"{source.stem}.o"],
+                          capture_output=True, text=True, check=True).stdout
+    assert code.count("HMMA.16816.F32") > 100
+    assert "LDSM" in code and "LDGSTS" in code  # ldmatrix, cp.async
+    assert not re.search(r"\b(LDL|STL)\b", code)

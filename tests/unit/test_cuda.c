@@ -1,0 +1,145 @@
+/* A CUDA device through the public door: what goes wrong is a sentence and leaves the context usable,
+ * and calls can be captured in a graph and replayed. Without a device: the sentence that says so. */
+#include "cuda/load.h"
+#include "test.h"
+
+#include <fovea/fovea.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { COUNT = 100000 };
+
+static const fovea_cuda_backend *cuda;
+static fovea_context *context;
+static float *values; /* on the host */
+
+static DLTensor tensor_on(void *data, int64_t *shape, DLDevice device) {
+    return (DLTensor){
+        .data = data, .device = device, .ndim = 1, .dtype = {kDLFloat, 32, 1}, .shape = shape};
+}
+
+static fovea_status create(int device, void *stream) {
+    fovea_context_options options;
+    fovea_context_options_default(&options);
+    options.device = (DLDevice){kDLCUDA, device};
+    options.stream = stream;
+    options.routes = "";
+    fovea_context_destroy(context);
+    return fovea_context_create(&options, &context);
+}
+
+/* False, and the test is skipped, where there is no device. */
+static bool begin(void) {
+    fovea_message message;
+    int previous;
+    cuda = fovea_cuda_get();
+    if (!cuda || cuda->open(0, &message) != FOVEA_OK) return false;
+    assert_int_equal(cuda->enter(0, &previous, &message), FOVEA_OK);
+    assert_int_equal(create(0, NULL), FOVEA_OK);
+    if (!values) values = malloc(COUNT * sizeof *values);
+    return true;
+}
+
+static void without_a_device_a_sentence_says_why(void **state) {
+    (void)state;
+    if (begin()) skip();
+    assert_int_not_equal(create(0, NULL), FOVEA_OK);
+    assert_null(context);
+    assert_true(strlen(fovea_last_message(NULL)) > 10);
+}
+
+static void a_device_that_is_not_there_is_refused(void **state) {
+    (void)state;
+    if (!begin()) skip();
+    assert_int_equal(create(63, NULL), FOVEA_INVALID_ARGUMENT);
+    assert_non_null(strstr(fovea_last_message(NULL), "no CUDA device 63"));
+}
+
+static void a_host_pointer_called_a_device_tensor_is_refused(void **state) {
+    (void)state;
+    if (!begin()) skip();
+    int64_t shape[] = {COUNT};
+    char *data = cuda->allocate(2 * COUNT * 4);
+    DLTensor x = tensor_on(values, shape, (DLDevice){kDLCUDA, 0});
+    DLTensor y = tensor_on(data, shape, (DLDevice){kDLCUDA, 0});
+    assert_int_equal(fovea_map_exp(context, &x, &y, NULL), FOVEA_INVALID_ARGUMENT);
+    assert_non_null(strstr(fovea_last_message(context), "x says it is on CUDA device 0"));
+    assert_non_null(strstr(fovea_last_message(context), "memory of the host"));
+    x.data = data + COUNT * 4;
+    assert_int_equal(fovea_map_exp(context, &x, &y, NULL), FOVEA_OK);
+    assert_int_equal(fovea_synchronize(context), FOVEA_OK);
+    cuda->release(data);
+}
+
+static void tensors_of_two_places_are_refused(void **state) {
+    (void)state;
+    if (!begin()) skip();
+    int64_t shape[] = {COUNT};
+    char *data = cuda->allocate(COUNT * 4);
+    DLTensor x = tensor_on(values, shape, (DLDevice){kDLCPU, 0});
+    DLTensor y = tensor_on(data, shape, (DLDevice){kDLCUDA, 0});
+    assert_int_equal(fovea_map_exp(context, &x, &y, NULL), FOVEA_INVALID_ARGUMENT);
+    assert_string_equal(fovea_last_message(context),
+                        "y is on CUDA device 0, x is on the CPU; all must be on one");
+    y = tensor_on(values, shape, (DLDevice){kDLCPU, 0});
+    assert_int_equal(fovea_map_exp(context, &x, &y, NULL), FOVEA_INVALID_ARGUMENT);
+    cuda->release(data);
+}
+
+static void calls_are_captured_and_replayed(void **state) {
+    (void)state;
+    if (!begin()) skip();
+    fovea_message message;
+    int64_t shape[] = {COUNT}, one[] = {1};
+    void *stream = fovea_context_stream(context), *graph = NULL;
+    char *data = cuda->allocate((COUNT + 64) * 4);
+    float sum = 0;
+    DLTensor x = tensor_on(data, shape, (DLDevice){kDLCUDA, 0});
+    DLTensor y = tensor_on(data + COUNT * 4, one, (DLDevice){kDLCUDA, 0});
+    y.ndim = 0;
+    for (int i = 0; i < COUNT; i++) values[i] = 1;
+    assert_int_equal(cuda->copy_in(data, values, COUNT * 4, stream, &message), FOVEA_OK);
+    /* Scratch that would have to grow while a stream is captured is refused with a sentence. */
+    assert_int_equal(cuda->capture_begin(stream, &message), FOVEA_OK);
+    assert_int_equal(fovea_reduce_sum(context, &x, &y, NULL), FOVEA_OUT_OF_MEMORY);
+    assert_non_null(strstr(fovea_last_message(context), "captured"));
+    assert_int_equal(cuda->capture_end(stream, &graph, &message), FOVEA_OK);
+    cuda->graph_destroy(graph);
+    assert_int_equal(fovea_reduce_sum(context, &x, &y, NULL), FOVEA_OK);
+    assert_int_equal(cuda->capture_begin(stream, &message), FOVEA_OK);
+    assert_int_equal(fovea_reduce_sum(context, &x, &y, NULL), FOVEA_OK);
+    assert_int_equal(cuda->capture_end(stream, &graph, &message), FOVEA_OK);
+    for (int i = 0; i < COUNT; i++) values[i] = 2;
+    assert_int_equal(cuda->copy_in(data, values, COUNT * 4, stream, &message), FOVEA_OK);
+    assert_int_equal(cuda->graph_launch(graph, stream, &message), FOVEA_OK);
+    assert_int_equal(cuda->copy_out(&sum, data + COUNT * 4, 4, stream, &message), FOVEA_OK);
+    assert_int_equal(fovea_synchronize(context), FOVEA_OK);
+    assert_true(sum == 2.0f * COUNT);
+    cuda->graph_destroy(graph);
+    cuda->release(data);
+}
+
+static void memory_that_is_not_there_is_no_memory(void **state) {
+    (void)state;
+    if (!begin()) skip();
+    assert_null(cuda->allocate((size_t)1 << 46));
+    void *some = cuda->allocate(1);
+    assert_non_null(some);
+    cuda->release(some);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(without_a_device_a_sentence_says_why),
+        cmocka_unit_test(a_device_that_is_not_there_is_refused),
+        cmocka_unit_test(a_host_pointer_called_a_device_tensor_is_refused),
+        cmocka_unit_test(tensors_of_two_places_are_refused),
+        cmocka_unit_test(calls_are_captured_and_replayed),
+        cmocka_unit_test(memory_that_is_not_there_is_no_memory),
+    };
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    fovea_context_destroy(context);
+    free(values);
+    return failed;
+}
