@@ -50,3 +50,21 @@ def test_attention_multiplies_on_the_tensor_cores(source):
     assert code.count("HMMA.16816.F32") > 100
     assert "LDSM" in code and "LDGSTS" in code  # ldmatrix, cp.async
     assert not re.search(r"\b(LDL|STL)\b", code)
+
+
+def test_hopper_attention_multiplies_by_warpgroups():
+    tool = cuobjdump()
+    if not tool or not REPORTS:
+        pytest.skip("there is no cuobjdump here")
+    report = (BUILD / "cuda/hopper.o.report").read_text()
+    # The assembler says so where it waits for each product before it begins the next.
+    assert "serialized" not in report and "setmaxnreg ignored" not in report
+    code = subprocess.run([tool, "--dump-sass", BUILD / "cuda/hopper.o"],
+                          capture_output=True, text=True, check=True).stdout
+    kernels = code.split("Function : ")[1:]
+    assert len(kernels) >= 10
+    for kernel in kernels:
+        name = kernel.split()[0]
+        assert kernel.count("HGMMA") > 20, name
+        assert "UTMALDG" in kernel and "USETMAXREG" in kernel, name  # bulk copies, registers moved
+        assert not re.search(r"\b(LDL|STL)\b", kernel), name

@@ -128,6 +128,45 @@ static fovea_status run_general(const fovea_problem *problem, fovea_run *run) {
                                                   : fovea_cuda_attention_general_256(&p, stream));
 }
 
+/* ---- Hopper --------------------------------------------------------------------------------- */
+
+static bool served_hopper(const fovea_problem *problem, char *reason, size_t size) {
+    fovea_cuda_attention p;
+    const char *why = NULL;
+    if (!served(problem, reason, size)) return false;
+    if (fovea_cuda_capability(problem->device.device_id) / 10 != 9) {
+        snprintf(reason, size, "it needs a device of capability 9.0");
+        return false;
+    }
+    describe(problem, &p, &why);
+    return fovea_cuda_attention_hopper_serves(&p, reason, size);
+}
+
+static size_t hopper_workspace(const fovea_problem *problem, int threads) {
+    (void)problem, (void)threads;
+    return FOVEA_CUDA_HOPPER_WORKSPACE;
+}
+
+/* Against the general kernel's: tiles of up to 256 query rows do not pay where a head has few, and
+ * heads of a group are not packed into one. */
+static double hopper_cost(const fovea_problem *problem, int threads, double flops,
+                          double bandwidth) {
+    fovea_attention_call call;
+    fovea_attention_describe(problem, &call);
+    (void)threads;
+    double seconds = fmax(fovea_problem_operations(problem) / flops,
+                          fovea_problem_bytes(problem) / bandwidth);
+    return call.query_length < 64 ? 1e-3 + seconds : 3e-6 + seconds / 2;
+}
+
+static fovea_status run_hopper(const fovea_problem *problem, fovea_run *run) {
+    fovea_cuda_attention p;
+    const char *reason;
+    if (!describe(problem, &p, &reason)) return run->reason = reason, FOVEA_UNSUPPORTED;
+    return fovea_cuda_launched(
+        run, fovea_cuda_attention_hopper(&p, run->workspace, (cudaStream_t)run->stream));
+}
+
 /* ---- Merging -------------------------------------------------------------------------------- */
 
 struct merge_call {
@@ -200,15 +239,24 @@ static fovea_status attention_merge(const fovea_problem *problem, fovea_run *run
     return launched(run);
 }
 
-extern "C" const fovea_implementation fovea_cuda_table_attention[] = {{.kernel = "attention",
-                                                                       .name = "cuda/sm80/flash",
-                                                                       .dtypes = FOVEA_FLOATS,
-                                                                       .serves = served,
-                                                                       .run = run_general,
-                                                                       .device = kDLCUDA},
-                                                                      {.kernel = "attention_merge",
-                                                                       .name = "cuda/sm80/direct",
-                                                                       .dtypes = FOVEA_FLOATS,
-                                                                       .run = attention_merge,
-                                                                       .device = kDLCUDA},
-                                                                      {}};
+extern "C" const fovea_implementation fovea_cuda_table_attention[] = {
+    {.kernel = "attention",
+     .name = "cuda/sm90/flash",
+     .dtypes = 1u << FOVEA_F16 | 1u << FOVEA_BF16,
+     .serves = served_hopper,
+     .workspace = hopper_workspace,
+     .run = run_hopper,
+     .cost = hopper_cost,
+     .device = kDLCUDA},
+    {.kernel = "attention",
+     .name = "cuda/sm80/flash",
+     .dtypes = FOVEA_FLOATS,
+     .serves = served,
+     .run = run_general,
+     .device = kDLCUDA},
+    {.kernel = "attention_merge",
+     .name = "cuda/sm80/direct",
+     .dtypes = FOVEA_FLOATS,
+     .run = attention_merge,
+     .device = kDLCUDA},
+    {}};

@@ -62,7 +62,10 @@ int fovea_cuda_attention_general_64(const fovea_cuda_attention *problem, cudaStr
 int fovea_cuda_attention_general_128(const fovea_cuda_attention *problem, cudaStream_t stream);
 int fovea_cuda_attention_general_256(const fovea_cuda_attention *problem, cudaStream_t stream);
 int fovea_cuda_attention_f32(const fovea_cuda_attention *problem, cudaStream_t stream);
-int fovea_cuda_attention_hopper(const fovea_cuda_attention *problem, cudaStream_t stream);
+/* workspace: FOVEA_CUDA_HOPPER_WORKSPACE bytes on the device, of the stream's own. */
+#define FOVEA_CUDA_HOPPER_WORKSPACE 64
+int fovea_cuda_attention_hopper(const fovea_cuda_attention *problem, void *workspace,
+                                cudaStream_t stream);
 
 /* False, with the reason in words, where the kernel does not serve the problem. Looks at nothing on
  * the device. */

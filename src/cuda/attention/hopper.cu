@@ -1,8 +1,8 @@
-// The door to the Hopper kernel: what it serves, and which shape of it runs. The table of shapes is the one place
-// of what was measured to be best; NOTES.md has the figures and what lost.
+/* The door to the Hopper kernel: what it serves, and which shape of it runs. The table of shapes
+ * is the one place of what was measured to be best; NOTES.md has the figures and what lost. */
 
-#include "attention.h"
-#include "hopper_launch.cuh"
+#include "cuda/attention/attention.h"
+#include "cuda/attention/hopper_launch.cuh"
 
 #include <cstdio>
 
@@ -10,11 +10,12 @@ namespace {
 
 using namespace fovea::hopper;
 
-// Elements that no copy of 16 bytes would straddle.
+/* Elements that no copy of 16 bytes would straddle. */
 bool aligned(const fovea_cuda_tensor &tensor, const int64_t extents[3]) {
     if (reinterpret_cast<uintptr_t>(tensor.data) % 16 || tensor.stride[3] != 1) return false;
     for (int i = 0; i < 3; i++)
-        if (extents[i] > 1 && (tensor.stride[i] % 8 || tensor.stride[i] <= 0 || tensor.stride[i] >= int64_t{1} << 38))
+        if (extents[i] > 1 &&
+            (tensor.stride[i] % 8 || tensor.stride[i] <= 0 || tensor.stride[i] >= int64_t{1} << 38))
             return false;
     return true;
 }
@@ -23,57 +24,77 @@ const char *refusal(const fovea_cuda_attention *a) {
     const int64_t queries[3] = {a->batch, a->query_heads, a->query_length};
     const int64_t keys[3] = {a->batch, a->key_heads, a->key_length};
     fovea_dtype type = a->q.dtype;
-    if ((type != FOVEA_F16 && type != FOVEA_BF16) || a->k.dtype != type || a->v.dtype != type || a->out.dtype != type)
+    if ((type != FOVEA_F16 && type != FOVEA_BF16) || a->k.dtype != type || a->v.dtype != type ||
+        a->out.dtype != type)
         return "q, k, v and out must all be f16 or all bf16";
     if (a->head_size != a->value_size) return "value rows as long as key rows only";
-    if (a->head_size % 8 || a->head_size > 256) return "head sizes that are multiples of 8 up to 256 only";
-    if (a->mask.data || a->bias.data || a->slopes || a->sinks) return "no mask or bias tensor, ALiBi or sinks";
+    if (a->head_size % 8 || a->head_size > 256)
+        return "head sizes that are multiples of 8 up to 256 only";
+    if (a->mask.data || a->bias.data || a->slopes || a->sinks)
+        return "no mask or bias tensor, ALiBi or sinks";
     if (a->softcap < INFINITY || a->keep < 1.0f) return "no softcap, no dropout";
     if (a->cu_seqlens_q.data || a->cu_seqlens_k.data || a->seqused_k.data || a->block_table.data)
         return "no ragged batches, no pages";
     if (!(a->scale > 0.0f)) return "a scale above 0 only";
     if (a->key_length == 0) return "at least one key";
-    if (!aligned(a->q, queries) || !aligned(a->k, keys) || !aligned(a->v, keys) || !aligned(a->out, queries))
+    if (!aligned(a->q, queries) || !aligned(a->k, keys) || !aligned(a->v, keys) ||
+        !aligned(a->out, queries))
         return "rows must be contiguous and stand at multiples of 16 bytes, without broadcasting";
     return nullptr;
 }
 
-// Strides of a dimension of one element are arbitrary: nothing is added for it.
+/* Strides of a dimension of one element are arbitrary: nothing is added for it. */
 attention_tensor place(const fovea_cuda_tensor &tensor) {
     return {tensor.data, tensor.stride[0], tensor.stride[1], tensor.stride[2]};
 }
 
-template <typename Element> struct shapes {
-    //                                  head  keys  groups  K/V  Q  turns  cluster  polynomial  trusting
-    using narrow_full = attention_shape<Element, 64, 128, 3, 3, 2, true, 1, 0, true>;
-    using middle_full = attention_shape<Element, 128, 128, 2, 3, 1, true, 1, 0, true>;
-    using wide = attention_shape<Element, 192, 96, 2, 2, 1, true, 1, 0, false>;
-    using widest = attention_shape<Element, 256, 80, 2, 2, 1, false, 1, 0, false>;
+/* What won on an H200, by head size, edge and number of keys; the cells of suite hopper decided. */
+template <class Element>
+struct shapes {
+    /*                              head keys groups K/V Q turns trusting */
+    using d64 = attention_shape<Element, 64, 64, 4, 4, 2, true, true>;
+    using d128_short = attention_shape<Element, 128, 128, 2, 2, 2, true, true>;
+    using d128_edge = attention_shape<Element, 128, 64, 3, 4, 2, true, true>;
+    using d128_long = attention_shape<Element, 128, 80, 3, 3, 2, true, true>;
+    using d192_short = attention_shape<Element, 192, 96, 2, 2, 1, true, false>;
+    using d192_long = attention_shape<Element, 192, 96, 2, 2, 1, true, true>;
+    using d256_short = attention_shape<Element, 256, 64, 2, 2, 1, true, false>;
+    using d256_long = attention_shape<Element, 256, 64, 2, 2, 1, true, true>;
 };
 
-template <typename Element> cudaError_t launch(const attention_call &call, int processors, cudaStream_t stream) {
+template <class Element>
+cudaError_t launch(const attention_call &call, int processors, cudaStream_t stream) {
     using shape = shapes<Element>;
-    if (call.head_size <= 64) return launch_attention<typename shape::narrow_full>(call, processors, stream);
-    if (call.head_size <= 128) return launch_attention<typename shape::middle_full>(call, processors, stream);
-    if (call.head_size <= 192) return launch_attention<typename shape::wide>(call, processors, stream);
-    return launch_attention<typename shape::widest>(call, processors, stream);
+    int keys = call.key_length;
+    auto run = call.head_size <= 64   ? launch_attention<typename shape::d64>
+               : call.head_size > 192 ? keys < 6144 ? launch_attention<typename shape::d256_short>
+                                                    : launch_attention<typename shape::d256_long>
+               : call.head_size > 128 ? keys < 3072 ? launch_attention<typename shape::d192_short>
+                                                    : launch_attention<typename shape::d192_long>
+               : call.banded ? keys < 12288 ? launch_attention<typename shape::d128_edge>
+                                            : launch_attention<typename shape::d128_long>
+               : keys < 1536 ? launch_attention<typename shape::d128_short>
+                                      : launch_attention<typename shape::d128_long>;
+    return run(call, processors, stream);
 }
 
-} // namespace
+} /* namespace */
 
-bool fovea_cuda_attention_hopper_serves(const fovea_cuda_attention *problem, char *reason, size_t size) {
+bool fovea_cuda_attention_hopper_serves(const fovea_cuda_attention *problem, char *reason,
+                                        size_t size) {
     const char *why = refusal(problem);
     if (why) snprintf(reason, size, "%s", why);
     return why == nullptr;
 }
 
-int fovea_cuda_attention_hopper(const fovea_cuda_attention *a, cudaStream_t stream) {
+int fovea_cuda_attention_hopper(const fovea_cuda_attention *a, void *workspace,
+                                cudaStream_t stream) {
     attention_call call = {};
     call.q = place(a->q), call.k = place(a->k), call.v = place(a->v), call.out = place(a->out);
     call.lse = place(a->lse);
     call.batch = a->batch, call.query_heads = a->query_heads, call.key_heads = a->key_heads;
     call.query_length = a->query_length, call.key_length = a->key_length;
-    call.head_size = a->head_size, call.scale = a->scale;
+    call.head_size = a->head_size, call.scale_log2 = a->scale_log2;
     int64_t offset = int64_t{a->query_offset}, far = int64_t{1} << 29;
     if (a->causal == FOVEA_ATTENTION_CAUSAL_BOTTOM_RIGHT) offset += a->key_length - a->query_length;
     int64_t left = a->window_left < 0 ? -far : offset - a->window_left;
@@ -82,10 +103,12 @@ int fovea_cuda_attention_hopper(const fovea_cuda_attention *a, cudaStream_t stre
     call.shift_left = int32_t(left < -far ? -far : left > far ? far : left);
     call.shift_right = int32_t(right < -far ? -far : right > far ? far : right);
     call.banded = call.shift_left > 1 - a->query_length || call.shift_right < a->key_length - 1;
+    call.counter = static_cast<uint32_t *>(workspace);
     if (a->batch == 0 || a->query_heads == 0 || a->query_length == 0) return cudaSuccess;
     int device, processors;
     cudaError_t error = cudaGetDevice(&device);
-    if (error == cudaSuccess) error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
+    if (error == cudaSuccess)
+        error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
     if (error != cudaSuccess) return error;
     return a->q.dtype == FOVEA_F16 ? launch<__half>(call, processors, stream)
                                    : launch<__nv_bfloat16>(call, processors, stream);

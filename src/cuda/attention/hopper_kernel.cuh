@@ -1,12 +1,13 @@
 #pragma once
 
-// Attention forward for sm_90a: one producer warpgroup, two or three consumer warpgroups of 64 query rows each.
-// NOTES.md beside this has the argument. Method: FlashAttention-3 (arXiv 2407.08608, sections 3.1 and 3.2) for
-// the division of work and the overlap of softmax and products; what differs from it stands in NOTES.md.
+/* Attention forward for sm_90a: one producer warpgroup, two to four consumer warpgroups of 64
+ * query rows each. NOTES.md beside this has the argument. Method: FlashAttention-3 (arXiv
+ * 2407.08608, sections 3.1 and 3.2) for the division of work and the overlap of softmax and
+ * products; what differs from it stands in NOTES.md. */
 
-#include "../hopper/barrier.cuh"
-#include "../hopper/copy.cuh"
-#include "../hopper/wgmma.cuh"
+#include "cuda/hopper/barrier.cuh"
+#include "cuda/hopper/copy.cuh"
+#include "cuda/hopper/wgmma.cuh"
 
 #include <type_traits>
 
@@ -15,38 +16,36 @@ namespace fovea::hopper {
 struct attention_parameters {
     CUtensorMap q, k, v;
     char *out;
-    float *lse;                                                         // NULL: not wanted
-    int64_t out_batch, out_head, out_row, lse_batch, lse_head, lse_row; // strides in elements
+    float *lse;                                                         /* NULL: not wanted */
+    int64_t out_batch, out_head, out_row, lse_batch, lse_head, lse_row; /* strides in elements */
     int32_t query_length, key_length, query_heads, group, head_size;
-    // Row i attends the keys i + shift_left … i + shift_right that exist.
+    /* Row i attends the keys i + shift_left … i + shift_right that exist. */
     int32_t shift_left, shift_right;
     float scale_log2;
-    // Tiles are numbered section by section; a section is `section` heads of all batches, whose keys and values
-    // stay in the L2, and within it the last rows come first, because causal rows grow longer.
+    /* Tiles are numbered section by section; a section is `section` heads of all batches, whose
+     * keys and values stay in the L2, and within it the last rows come first, because causal
+     * rows grow longer. */
     int32_t tiles, row_tiles, heads, section;
     bool descending;
-    uint32_t *
-        counter; // NULL: tiles are dealt in turns; else two words, zero before and after each launch
+    uint32_t *counter; /* next tile, zero before the launch; NULL: dealt in turns */
 };
 
 template <typename Element_, int D_, int N_, int groups_, int stages_, int query_stages_,
-          bool turns_, int cluster_, int polynomial_, bool trusting_ = false>
+          bool turns_, bool trusting_>
 struct attention_shape {
     using Element = Element_;
-    static constexpr int D = D_;                       // head size, a multiple of 64
-    static constexpr int N = N_;                       // keys a block
-    static constexpr int groups = groups_;             // consumer warpgroups
-    static constexpr int stages = stages_;             // blocks of K, and of V, in shared memory
-    static constexpr int query_stages = query_stages_; // tiles of Q in shared memory
-    static constexpr bool turns = turns_;              // warpgroups take turns at the tensor cores
-    static constexpr int cluster = cluster_;           // blocks that share loads of K and V
-    static constexpr int polynomial =
-        polynomial_; // one in so many exponentials on the FMA pipe; 0: none
-    static constexpr bool trusting = trusting_; // maxima are taken again only where sums ask for it
+    static constexpr int D = D_;                       /* head size, a multiple of 64 */
+    static constexpr int N = N_;                       /* keys a block */
+    static constexpr int groups = groups_;             /* consumer warpgroups */
+    static constexpr int stages = stages_;             /* blocks of K, and of V, in shared memory */
+    static constexpr int query_stages = query_stages_; /* tiles of Q in shared memory */
+    static constexpr bool turns = turns_; /* warpgroups take turns at the tensor cores */
+    static constexpr bool trusting =
+        trusting_; /* maxima are taken again only where sums ask for it */
     static constexpr int rows = 64 * groups, threads = 128 * (groups + 1), panels = D / 64;
     static constexpr int query_bytes = 64 * D * 2, block_bytes = N * D * 2;
-    static constexpr int producer_registers = groups == 2 ? 24 : 32;
-    static constexpr int consumer_registers = groups == 2 ? 240 : 160;
+    static constexpr int producer_registers = groups == 3 ? 32 : 24;
+    static constexpr int consumer_registers = groups == 2 ? 240 : groups == 3 ? 160 : 112;
     static constexpr int tile_slots = 2;
     static constexpr int barriers = 4 * stages + 2 * query_stages * groups + 2 * tile_slots + 1;
     static constexpr int query_offset = 0, key_offset = query_stages * groups * query_bytes,
@@ -54,10 +53,10 @@ struct attention_shape {
                          slot_offset = value_offset + stages * block_bytes,
                          barrier_offset = slot_offset + tile_slots * 16,
                          shared_bytes = barrier_offset + barriers * 8 + 1024;
-    static_assert(D % 64 == 0 && N % (8 * cluster) == 0 && N % 16 == 0 && shared_bytes <= 232448);
+    static_assert(D % 64 == 0 && N % 16 == 0 && shared_bytes <= 232448);
 };
 
-// Addresses of a block's shared memory.
+/* Addresses of a block's shared memory. */
 template <typename Shape>
 struct attention_memory {
     uint32_t base;
@@ -85,7 +84,7 @@ struct attention_memory {
     __device__ uint32_t tile_wanted() const { return tile_full(2 * Shape::tile_slots); }
 };
 
-// A place in a ring of `count` stages, and the parity of its barriers' phase.
+/* A place in a ring of `count` stages, and the parity of its barriers' phase. */
 template <int count>
 struct ring_place {
     int stage = 0;
@@ -98,27 +97,29 @@ struct ring_place {
     }
 };
 
-// The query rows that a cluster's tile starts at, and whose.
+/* The query rows that a tile starts at, and whose. */
 struct attention_tile {
     int row, head, batch;
     __device__ bool valid() const { return row >= 0; }
 };
 
-// Blocks of keys that some row of a tile attends, `last` down to `first`; one block where none is attended, so
-// that every tile runs the same course and its rows come out as rows that saw nothing.
+/* Blocks of keys that some row of a tile attends, `last` down to `first`; one block where none
+ * is attended, so that every tile runs the same course and its rows come out as rows that saw
+ * nothing. */
 struct key_blocks {
     int first, last;
 };
 
 template <typename Shape>
 __device__ __forceinline__ key_blocks blocks_of(const attention_parameters &p, int row) {
-    int last_row = min(row + Shape::rows * Shape::cluster, p.query_length) - 1;
+    int last_row = min(row + Shape::rows, p.query_length) - 1;
     int end = min(p.key_length, last_row + p.shift_right + 1), begin = max(0, row + p.shift_left);
     int last = max((end + Shape::N - 1) / Shape::N - 1, 0);
     return {min(begin / Shape::N, last), last};
 }
 
-// The last of those blocks that one warpgroup needs: the ones after it, which all its rows mask, it passes over.
+/* The last of those blocks that one warpgroup needs: the ones after it, which all its rows mask,
+ * it passes over. */
 template <typename Shape>
 __device__ __forceinline__ int last_of(const attention_parameters &p, key_blocks blocks,
                                        int first_row) {
@@ -130,47 +131,40 @@ __device__ __forceinline__ int last_of(const attention_parameters &p, key_blocks
 template <typename Shape>
 struct tile_reader {
     ring_place<Shape::tile_slots> place;
-    // Called by one lane of a producer's warp (`alone`) or by all lanes of a consumer's warp.
+    /* Called by one lane of a producer's warp (`alone`) or by all lanes of a consumer's warp. */
     __device__ attention_tile next(const attention_memory<Shape> &memory, bool alone) {
-        if constexpr (Shape::cluster > 1)
-            barrier_wait_cluster(memory.tile_full(place.stage), place.parity);
-        else
-            barrier_wait(memory.tile_full(place.stage), place.parity);
+        barrier_wait(memory.tile_full(place.stage), place.parity);
         attention_tile tile;
-        int unused;
-        asm volatile("ld.shared.v4.s32 {%0, %1, %2, %3}, [%4];"
-                     : "=r"(tile.row), "=r"(tile.head), "=r"(tile.batch), "=r"(unused)
-                     : "r"(memory.slot(place.stage))
-                     : "memory");
+        bool reads = alone || threadIdx.x % 32 == 0;
+        if (reads) {
+            int unused;
+            asm volatile("ld.shared.v4.s32 {%0, %1, %2, %3}, [%4];"
+                         : "=r"(tile.row), "=r"(tile.head), "=r"(tile.batch), "=r"(unused)
+                         : "r"(memory.slot(place.stage))
+                         : "memory");
+            barrier_arrive(memory.tile_empty(place.stage));
+        }
         if (!alone) {
             tile.row = __shfl_sync(~0u, tile.row, 0);
             tile.head = __shfl_sync(~0u, tile.head, 0);
             tile.batch = __shfl_sync(~0u, tile.batch, 0);
-        }
-        if (alone || threadIdx.x % 32 == 0) {
-            if constexpr (Shape::cluster > 1)
-                barrier_arrive_remote(cluster_address(memory.tile_empty(place.stage), 0));
-            else
-                barrier_arrive(memory.tile_empty(place.stage));
         }
         place.advance();
         return tile;
     }
 };
 
-// ---- The producer warpgroup: one lane of each of its warps hands out tiles, loads Q, K and V.
+/* ---- The producer warpgroup: a lane of each of its warps deals tiles, loads Q, K or V  ---- */
 
 template <typename Shape>
 __device__ void deal_tiles(const attention_parameters &p, const attention_memory<Shape> &memory) {
     ring_place<Shape::tile_slots> place;
-    int clusters = gridDim.x / Shape::cluster, self = blockIdx.x / Shape::cluster;
     for (int round = 0;; round++) {
-        // Not before the keys' loader is at its last block: tiles reserved early cannot even out the end.
+        /* Not before the keys' loader is at its last block: tiles reserved early cannot even out
+         * the end. */
         if (round > 0) barrier_wait(memory.tile_wanted(), round - 1 & 1);
-        // Dealt in turns, every other round goes backwards: lengths fall with the number, so sums stay even.
-        int place_in_round = p.descending && round % 2 ? clusters - 1 - self : self;
         int tile = p.counter ? static_cast<int>(atomicAdd(p.counter, 1u))
-                             : round * clusters + place_in_round;
+                             : round * static_cast<int>(gridDim.x) + static_cast<int>(blockIdx.x);
         int4 slot = {-1, 0, 0, 0};
         if (tile < p.tiles) {
             int section_tiles = p.section * p.row_tiles, section = tile / section_tiles;
@@ -186,26 +180,20 @@ __device__ void deal_tiles(const attention_parameters &p, const attention_memory
                 row = within - head * p.row_tiles;
                 head += section * p.section;
             }
-            slot = {row * Shape::rows * Shape::cluster, head % p.query_heads, head / p.query_heads,
-                    0};
+            slot = {row * Shape::rows, head % p.query_heads, head / p.query_heads, 0};
         }
-        barrier_wait_cluster(memory.tile_empty(place.stage), place.parity ^ 1);
-        for (int rank = 0; rank < Shape::cluster; rank++) {
-            store_remote(cluster_address(memory.slot(place.stage), rank), slot);
-            barrier_arrive_remote(cluster_address(memory.tile_full(place.stage), rank));
-        }
+        barrier_wait(memory.tile_empty(place.stage), place.parity ^ 1);
+        asm volatile("st.shared.v4.s32 [%0], {%1, %2, %3, %4};" ::"r"(memory.slot(place.stage)),
+                     "r"(slot.x), "r"(slot.y), "r"(slot.z), "r"(slot.w)
+                     : "memory");
+        barrier_arrive(memory.tile_full(place.stage));
         place.advance();
         if (slot.x < 0) break;
-    }
-    if (p.counter && atomicAdd(p.counter + 1, 1u) == clusters - 1) {
-        p.counter[0] = 0;
-        p.counter[1] = 0;
     }
 }
 
 template <typename Shape>
-__device__ void load_queries(const attention_parameters &p, const attention_memory<Shape> &memory,
-                             int rank) {
+__device__ void load_queries(const attention_parameters &p, const attention_memory<Shape> &memory) {
     tile_reader<Shape> reader;
     ring_place<Shape::query_stages> place;
     uint64_t policy = stream_policy();
@@ -215,7 +203,7 @@ __device__ void load_queries(const attention_parameters &p, const attention_memo
             uint32_t full = memory.query_full(place.stage, group);
             barrier_wait(memory.query_empty(place.stage, group), place.parity ^ 1);
             barrier_expect(full, Shape::query_bytes);
-            int row = tile.row + (rank * Shape::groups + group) * 64;
+            int row = tile.row + group * 64;
             for (int panel = 0; panel < Shape::panels; panel++)
                 copy_box(memory.query(place.stage, group) + panel * 8192, &p.q, full, panel * 64,
                          row, tile.head, tile.batch, policy);
@@ -224,13 +212,11 @@ __device__ void load_queries(const attention_parameters &p, const attention_memo
     }
 }
 
-// Keys or values: `ring`, `full` and `empty` are those of one of them.
+/* Keys or values: `ring`, `full` and `empty` are those of one of them. */
 template <typename Shape>
 __device__ void load_blocks(const attention_parameters &p, const attention_memory<Shape> &memory,
                             const CUtensorMap *map, uint32_t ring, uint32_t full, uint32_t empty,
-                            int rank, bool deals) {
-    constexpr int share =
-        Shape::N / Shape::cluster; // rows that this block of the cluster loads for all
+                            bool deals) {
     tile_reader<Shape> reader;
     ring_place<Shape::stages> place;
     uint64_t policy = keep_policy();
@@ -241,62 +227,25 @@ __device__ void load_blocks(const attention_parameters &p, const attention_memor
         for (int n = blocks.last; n >= blocks.first; n--) {
             uint32_t arrived = full + 8 * place.stage;
             if (deals && n == blocks.first) barrier_arrive(memory.tile_wanted());
-            if constexpr (Shape::cluster > 1)
-                barrier_wait_cluster(empty + 8 * place.stage, place.parity ^ 1);
-            else
-                barrier_wait(empty + 8 * place.stage, place.parity ^ 1);
+            barrier_wait(empty + 8 * place.stage, place.parity ^ 1);
             barrier_expect(arrived, Shape::block_bytes);
 #pragma unroll 1
             for (int panel = 0; panel < Shape::panels; panel++) {
-                uint32_t to = ring + place.stage * Shape::block_bytes + panel * Shape::N * 128 +
-                              rank * share * 128;
-                int row = n * Shape::N + rank * share;
-                if constexpr (Shape::cluster > 1)
-                    copy_box_to((1 << Shape::cluster) - 1, to, map, arrived, panel * 64, row, head,
-                                tile.batch, policy);
-                else
-                    copy_box(to, map, arrived, panel * 64, row, head, tile.batch, policy);
+                uint32_t to = ring + place.stage * Shape::block_bytes + panel * Shape::N * 128;
+                int row = n * Shape::N;
+                copy_box(to, map, arrived, panel * 64, row, head, tile.batch, policy);
             }
             place.advance();
         }
     }
 }
 
-// ---- The consumer warpgroups.
+/* ---- The consumer warpgroups -------------------------------------------------------------- */
 
 __device__ __forceinline__ float exp2_fast(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
-}
-
-// The larger; NaN if one of them is, where `keep_nan`.
-template <bool keep_nan>
-__device__ __forceinline__ float larger(float a, float b) {
-    if constexpr (!keep_nan) return fmaxf(a, b);
-    float y;
-    asm("max.NaN.f32 %0, %1, %2;" : "=f"(y) : "f"(a), "f"(b));
-    return y;
-}
-
-// 2^x on the FMA pipe for x < 127: 2^(whole part) by the exponent field, 2^(rest) by a polynomial through 1 at 0,
-// of relative error 1.0e-4 on [-0.5, 0.5] (for f16 3e-6), a twentieth of what rounding costs. Below -127 it is
-// exactly 0, so that scores of -inf count as nothing. NaN gives a huge number or NaN.
-template <typename Element>
-__device__ __forceinline__ float exp2_polynomial(float x) {
-    x = larger<true>(x, -127.0f);
-    float shifted = x + 12582912.0f; // 1.5·2^23: the sum's low bits are the nearest whole number
-    float rest = x - (shifted - 12582912.0f), y;
-    if constexpr (std::is_same_v<Element, __nv_bfloat16>) {
-        y = fmaf(rest, 0.05500898f, 0.24221108f);
-        y = fmaf(rest, y, 0.69328294f);
-    } else {
-        y = fmaf(rest, 0.00958286f, 0.05590644f);
-        y = fmaf(rest, y, 0.24024099f);
-        y = fmaf(rest, y, 0.69312419f);
-    }
-    y = fmaf(rest, y, 1.0f);
-    return __int_as_float(__float_as_int(y) + (__float_as_int(shifted) << 23));
 }
 
 template <typename Element>
@@ -314,15 +263,17 @@ __device__ __forceinline__ uint32_t pack<__half>(float low, float high) {
     return word;
 }
 
-// A thread's two rows: the maximum that exponents are taken against, and its own part of the sum.
+/* A thread's two rows: the maximum that exponents are taken against, and its own part of the
+ * sum. */
 struct softmax_state {
     float maximum[2], sum[2];
 };
 
-// Scores to probabilities, in place. The maximum moves only where it would grow by more than a factor of 2^8: until
-// then probabilities are at most 2^8, and sums of them far from the end of f32, so nothing else need be rescaled.
-// Returns whether some row of the warp moved; `correction` is what its former sums are to be multiplied by.
-template <typename Element, int polynomial, int count>
+/* Scores to probabilities, in place. The maximum moves only where it would grow by more than a
+ * factor of 2^8: until then probabilities are at most 2^8, and sums of them far from the end of
+ * f32, so nothing else need be rescaled. Returns whether some row of the warp moved;
+ * `correction` is what its former sums are to be multiplied by. */
+template <int count>
 __device__ __forceinline__ bool softmax_block(float (&s)[count], softmax_state &state,
                                               float scale_log2, float (&correction)[2]) {
     constexpr float slack = 8.0f;
@@ -330,18 +281,17 @@ __device__ __forceinline__ bool softmax_block(float (&s)[count], softmax_state &
     bool moved = false;
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-        float a = larger<(polynomial > 0)>(s[2 * r], s[2 * r + 1]),
-              b = larger<(polynomial > 0)>(s[2 * r + 4], s[2 * r + 5]);
+        float a = fmaxf(s[2 * r], s[2 * r + 1]), b = fmaxf(s[2 * r + 4], s[2 * r + 5]);
 #pragma unroll
         for (int j = 8; j < count; j += 8) {
-            a = larger<(polynomial > 0)>(a, s[j + 2 * r]);
-            b = larger<(polynomial > 0)>(b, s[j + 2 * r + 4]);
-            a = larger<(polynomial > 0)>(a, s[j + 2 * r + 1]);
-            b = larger<(polynomial > 0)>(b, s[j + 2 * r + 5]);
+            a = fmaxf(a, s[j + 2 * r]);
+            b = fmaxf(b, s[j + 2 * r + 4]);
+            a = fmaxf(a, s[j + 2 * r + 1]);
+            b = fmaxf(b, s[j + 2 * r + 5]);
         }
-        a = larger<(polynomial > 0)>(a, b);
-        a = larger<(polynomial > 0)>(a, __shfl_xor_sync(~0u, a, 1));
-        a = larger<(polynomial > 0)>(a, __shfl_xor_sync(~0u, a, 2));
+        a = fmaxf(a, b);
+        a = fmaxf(a, __shfl_xor_sync(~0u, a, 1));
+        a = fmaxf(a, __shfl_xor_sync(~0u, a, 2));
         float former = state.maximum[r];
         bool grew = (a - former) * scale_log2 > slack;
         float now = grew ? a : former;
@@ -349,16 +299,14 @@ __device__ __forceinline__ bool softmax_block(float (&s)[count], softmax_state &
         state.maximum[r] = now;
         negative[r] = now == -INFINITY ? 0.0f : -now * scale_log2;
         moved |= grew;
-        // Only what the polynomial is not given would show a NaN among the scores.
-        sum[2 * r] = polynomial > 0 && a != a ? a : 0.0f;
+        sum[2 * r] = 0.0f;
         sum[2 * r + 1] = 0.0f;
     }
 #pragma unroll
     for (int i = 0; i < count; i++) {
         int r = i / 2 % 2;
         float x = fmaf(s[i], scale_log2, negative[r]);
-        bool by_fma = polynomial > 0 && i % (polynomial > 0 ? polynomial : 1) == 1;
-        s[i] = by_fma ? exp2_polynomial<Element>(x) : exp2_fast(x);
+        s[i] = exp2_fast(x);
         sum[i % 4] += s[i];
     }
 #pragma unroll
@@ -367,14 +315,15 @@ __device__ __forceinline__ bool softmax_block(float (&s)[count], softmax_state &
     return __any_sync(~0u, moved);
 }
 
-// Scores to probabilities in place, against the maxima as they stand, without looking for greater ones. Returns
-// false, and leaves the sums alone, where that will not do: some probability of this thread is so great that its
-// type or a sum may overflow, or a score is NaN, or a row has no maximum yet (its negated maximum is NaN then).
-template <typename Element, int polynomial, int count>
-__device__ __forceinline__ bool softmax_trusting(float (&s)[count], softmax_state &state,
-                                                 float scale_log2) {
+/* Scores to probabilities in place, against the maxima as they stand, without looking for
+ * greater ones; `sum` gets this thread's sums. Returns false where that will not do: some
+ * probability of this thread is so great that its type or a sum may overflow, or a score is NaN,
+ * or a row has no maximum yet (its negated maximum is NaN then). */
+template <typename Element, int count>
+__device__ __forceinline__ bool softmax_trusting(float (&s)[count], const softmax_state &state,
+                                                 float scale_log2, float (&sum)[2]) {
     constexpr float limit = std::is_same_v<Element, __nv_bfloat16> ? 0x1p60f : 0x1p14f;
-    float negative[2], sum[4] = {0, 0, 0, 0};
+    float negative[2], part[4] = {0, 0, 0, 0};
 #pragma unroll
     for (int r = 0; r < 2; r++)
         negative[r] = state.maximum[r] == -INFINITY ? __int_as_float(0x7fffffff)
@@ -382,18 +331,16 @@ __device__ __forceinline__ bool softmax_trusting(float (&s)[count], softmax_stat
 #pragma unroll
     for (int i = 0; i < count; i++) {
         float x = fmaf(s[i], scale_log2, negative[i / 2 % 2]);
-        bool by_fma = polynomial > 0 && i % (polynomial > 0 ? polynomial : 1) == 1;
-        s[i] = by_fma ? exp2_polynomial<Element>(x) : exp2_fast(x);
-        sum[i % 4] += s[i];
+        s[i] = exp2_fast(x);
+        part[i % 4] += s[i];
     }
-    float a = sum[0] + sum[1], b = sum[2] + sum[3];
-    bool good = a < limit && b < limit;
-    state.sum[0] += good ? a : 0.0f;
-    state.sum[1] += good ? b : 0.0f;
-    return good;
+    sum[0] = part[0] + part[1];
+    sum[1] = part[2] + part[3];
+    return sum[0] < limit && sum[1] < limit;
 }
 
-// Puts -inf where a thread's two rows may not look. `row` is its first row, `column` its first column of the block.
+/* Puts -inf where a thread's two rows may not look. `row` is its first row, `column` its first
+ * column of the block. */
 template <int count>
 __device__ __forceinline__ void mask_after(float (&s)[count], const attention_parameters &p,
                                            int row, int column) {
@@ -414,7 +361,8 @@ __device__ __forceinline__ void mask_before(float (&s)[count], const attention_p
         if (i / 4 * 8 + i % 2 < row + 8 * (i / 2 % 2) + p.shift_left - column) s[i] = -INFINITY;
 }
 
-// Four words a lane, of columns 2t, 2t+1 of four chunks of 8 columns: afterwards lane t of a quad has all of chunk t.
+/* Four words a lane, of columns 2t, 2t+1 of four chunks of 8 columns: afterwards lane t of a
+ * quad has all of chunk t. */
 __device__ __forceinline__ void gather_chunks(uint32_t (&w)[4], int t) {
 #pragma unroll
     for (int i = 0; i < 4; i += 2) {
@@ -428,7 +376,8 @@ __device__ __forceinline__ void gather_chunks(uint32_t (&w)[4], int t) {
     }
 }
 
-// Divides by the sums, rounds and writes a warp's 16 rows, 64 contiguous bytes a row and instruction.
+/* Divides by the sums, rounds and writes a warp's 16 rows, 64 contiguous bytes a row and
+ * instruction. */
 template <typename Shape>
 __device__ __forceinline__ void write_rows(const attention_parameters &p,
                                            const attention_tile &tile, int row,
@@ -466,7 +415,7 @@ __device__ __forceinline__ void write_rows(const attention_parameters &p,
     }
 }
 
-// S = Q·Kᵀ of one block.
+/* S = Q·Kᵀ of one block. */
 template <typename Shape>
 __device__ __forceinline__ void issue_scores(float (&s)[Shape::N / 2], uint32_t query,
                                              uint32_t key) {
@@ -479,7 +428,7 @@ __device__ __forceinline__ void issue_scores(float (&s)[Shape::N / 2], uint32_t 
     product_commit();
 }
 
-// O += P·V of one block.
+/* O += P·V of one block. */
 template <typename Shape>
 __device__ __forceinline__ void issue_output(float (&o)[Shape::D / 2],
                                              const uint32_t (&probabilities)[Shape::N / 4],
@@ -492,7 +441,7 @@ __device__ __forceinline__ void issue_output(float (&o)[Shape::D / 2],
     product_commit();
 }
 
-constexpr int vote_name = 8; // of the first consumer warpgroup's barrier
+constexpr int vote_name = 8; /* of the first consumer warpgroup's barrier */
 
 template <typename Shape>
 struct turn {
@@ -511,220 +460,262 @@ struct turn {
     }
 };
 
-// One arrival a warp, at every block of the cluster whose loads fill the stage.
-template <typename Shape>
+/* One arrival a warp. */
 __device__ __forceinline__ void release(uint32_t empty) {
-    if constexpr (Shape::cluster > 1) {
-        if (threadIdx.x % 32 < Shape::cluster)
-            barrier_arrive_remote(cluster_address(empty, threadIdx.x % 32));
-    } else if (threadIdx.x % 32 == 0)
-        barrier_arrive(empty);
+    if (threadIdx.x % 32 == 0) barrier_arrive(empty);
 }
 
+/* A consumer warpgroup: its scores, probabilities and output, its places in the rings, and the rows
+ * that it works on. Everything is inlined into run, so that arrays are registers. */
 template <typename Shape>
-__device__ void consume(const attention_parameters &p, const attention_memory<Shape> &memory,
-                        int group, int rank) {
+struct consumer {
     using Element = typename Shape::Element;
-    constexpr int N = Shape::N, D = Shape::D;
+    static constexpr int N = Shape::N, D = Shape::D;
+
+    const attention_parameters &p;
+    const attention_memory<Shape> &memory;
+    const int group, lane, thread_row; /* thread_row: of the warpgroup's 64, a thread's first */
     tile_reader<Shape> reader;
     ring_place<Shape::stages> key, value;
     ring_place<Shape::query_stages> query;
     float s[N / 2], o[D / 2], correction[2];
     uint32_t probabilities[N / 4];
     softmax_state state;
+    key_blocks blocks;   /* of the tile */
+    int first_row, last; /* of the warpgroup: its first row, the last block that it needs */
 
-    attention_tile tile = reader.next(memory, false);
-    if (!tile.valid()) return;
-    turn<Shape>::begin(group);
+    __device__ __forceinline__ consumer(const attention_parameters &p,
+                                        const attention_memory<Shape> &memory, int group)
+        : p(p), memory(memory), group(group), lane(threadIdx.x % 32),
+          thread_row(threadIdx.x / 32 % 4 * 16 + lane / 4) {}
 
-    int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4;
-    int row_in_tile = (rank * Shape::groups + group) * 64, thread_row = warp * 16 + lane / 4;
+    __device__ __forceinline__ void wait_key() {
+        barrier_wait(memory.key_full(key.stage), key.parity);
+    }
+    __device__ __forceinline__ void wait_value() {
+        barrier_wait(memory.value_full(value.stage), value.parity);
+    }
+    __device__ __forceinline__ void wait_query() {
+        barrier_wait(memory.query_full(query.stage, group), query.parity);
+    }
+    __device__ __forceinline__ void release_key() {
+        release(memory.key_empty(key.stage));
+        key.advance();
+    }
+    __device__ __forceinline__ void release_value() {
+        release(memory.value_empty(value.stage));
+        value.advance();
+    }
+    __device__ __forceinline__ void release_query() {
+        release(memory.query_empty(query.stage, group));
+    }
 
-    // Only blocks on the edge of what this warpgroup's rows attend are masked.
-    auto mask = [&](int n, int first_row) {
+    __device__ __forceinline__ void scores() {
+        issue_scores<Shape>(s, memory.query(query.stage, group),
+                            memory.key() + key.stage * Shape::block_bytes);
+    }
+    __device__ __forceinline__ void output() {
+        issue_output<Shape>(o, probabilities, memory.value() + value.stage * Shape::block_bytes);
+    }
+
+    /* Only blocks on the edge of what this warpgroup's rows attend are masked. */
+    __device__ __forceinline__ void mask(int n) {
         int row = first_row + thread_row, column = n * N + lane % 4 * 2;
         if ((n + 1) * N > min(p.key_length, first_row + p.shift_right + 1))
             mask_after(s, p, row, column);
         if (n * N < first_row + 63 + p.shift_left) mask_before(s, p, row, column);
-    };
-    auto round_probabilities = [&]() {
+    }
+    __device__ __forceinline__ void round_probabilities() {
 #pragma unroll
         for (int i = 0; i < N / 4; i++) probabilities[i] = pack<Element>(s[2 * i], s[2 * i + 1]);
-    };
+    }
+    __device__ __forceinline__ void correct_output() {
+#pragma unroll
+        for (int i = 0; i < D / 2; i++) o[i] *= correction[i / 2 % 2];
+    }
+    __device__ __forceinline__ void write(const attention_tile &tile) {
+        write_rows<Shape>(p, tile, first_row + thread_row, o, state);
+    }
 
-    key_blocks blocks = blocks_of<Shape>(p, tile.row);
-    int first_row = tile.row + row_in_tile, last = last_of<Shape>(p, blocks, first_row);
-    while (true) {
+    /* Lets the blocks go by that all rows of the warpgroup mask, and as many turns. */
+    __device__ __forceinline__ void pass_over() {
 #pragma unroll 1
         for (int n = blocks.last; n > last; n--) {
-            barrier_wait(memory.key_full(key.stage), key.parity);
-            release<Shape>(memory.key_empty(key.stage));
-            key.advance();
+            wait_key();
+            release_key();
             turn<Shape>::take(group);
             turn<Shape>::pass(group);
-            barrier_wait(memory.value_full(value.stage), value.parity);
-            release<Shape>(memory.value_empty(value.stage));
-            value.advance();
+            wait_value();
+            release_value();
         }
-        barrier_wait(memory.query_full(query.stage, group), query.parity);
-        barrier_wait(memory.key_full(key.stage), key.parity);
-        product_fence();
-        issue_scores<Shape>(s, memory.query(query.stage, group),
-                            memory.key() + key.stage * Shape::block_bytes);
+    }
+
+    /* The last block's scores, which are there, become the first probabilities. */
+    __device__ __forceinline__ void first_block() {
+        state = {{-INFINITY, -INFINITY}, {0.0f, 0.0f}};
+#pragma unroll
+        for (int i = 0; i < D / 2; i++) o[i] = 0.0f;
+        release_key();
+        if (blocks.first == last) release_query();
+        mask(last);
+        softmax_block(s, state, p.scale_log2, correction);
+        round_probabilities();
+        if (last > blocks.first) wait_key();
+    }
+
+    /* Waits for the output's last block, once the next block's keys are there. That wait is a
+     * branch, and has to stand here: without one the assembler moves the wait for the output up
+     * into the softmax. It moves the softmax's additions down behind it unless the branch needs
+     * them: `never` is false, for a sum is never negative. */
+    __device__ __forceinline__ void finish_block(int n, bool moved, uint32_t never) {
+        if (n > blocks.first) barrier_wait(memory.key_full(key.stage), key.parity ^ never);
         product_wait<0>();
+        hold_registers(o);
+        release_value();
+        round_probabilities();
+        if (moved) correct_output();
+    }
+
+    __device__ __forceinline__ void block_by_maximum(int n) {
+        release_key();
+        if (n == blocks.first) release_query();
+        mask(n);
+        bool moved = softmax_block(s, state, p.scale_log2, correction);
         hold_registers(s);
-        attention_tile next;
-        while (true) {
-            // s has the scores of the last block.
-            state = {{-INFINITY, -INFINITY}, {0.0f, 0.0f}};
-#pragma unroll
-            for (int i = 0; i < D / 2; i++) o[i] = 0.0f;
-            release<Shape>(memory.key_empty(key.stage));
-            key.advance();
-            if (blocks.first == last && lane == 0)
-                barrier_arrive(memory.query_empty(query.stage, group));
-            mask(last, first_row);
-            softmax_block<Element, Shape::polynomial>(s, state, p.scale_log2, correction);
-            round_probabilities();
+        finish_block(n, moved, state.sum[0] + state.sum[1] < 0.0f);
+    }
 
-            if (last > blocks.first) barrier_wait(memory.key_full(key.stage), key.parity);
+    __device__ __forceinline__ void block_trusting(int n) {
+        float sum[2];
+        mask(n);
+        bool good = softmax_trusting<Element>(s, state, p.scale_log2, sum);
+        hold_registers(s);
+        /* The second vote tells the compiler that the first is uniform: without it stages and
+         * parities leave the uniform registers, and others spill. */
+        bool again = __any_sync(~0u, named_any(vote_name + group, 128, !good));
+        if (again) {
+            /* All four warps compute the scores once more, and go by their maxima. */
+            product_fence();
+            scores();
+            product_wait<0>();
+            hold_registers(s);
+            mask(n);
+            softmax_block(s, state, p.scale_log2, correction);
+        } else {
+            state.sum[0] += sum[0];
+            state.sum[1] += sum[1];
+        }
+        release_key();
+        if (n == blocks.first) release_query();
+        finish_block(n, again, 0);
+    }
+
+    __device__ __forceinline__ void middle_blocks() {
 #pragma unroll 1
-            for (int n = last - 1; n >= blocks.first; n--) {
-                turn<Shape>::take(group);
-                hold_registers(o);
-                product_fence();
-                issue_scores<Shape>(s, memory.query(query.stage, group),
-                                    memory.key() + key.stage * Shape::block_bytes);
-                barrier_wait(memory.value_full(value.stage), value.parity);
-                product_fence();
-                issue_output<Shape>(o, probabilities,
-                                    memory.value() + value.stage * Shape::block_bytes);
-                turn<Shape>::pass(group);
-                product_wait<1>();
-                hold_registers(s);
-                if constexpr (!Shape::trusting) {
-                    release<Shape>(memory.key_empty(key.stage));
-                    key.advance();
-                    if (n == blocks.first && lane == 0)
-                        barrier_arrive(memory.query_empty(query.stage, group));
-                    mask(n, first_row);
-                    bool moved = softmax_block<Element, Shape::polynomial>(s, state, p.scale_log2,
-                                                                           correction);
-                    hold_registers(s);
-                    // Here, because the assembler moves the wait for o up into the softmax unless a branch stands
-                    // between, and moves the additions down behind it unless the branch needs them: a sum is never
-                    // negative.
-                    uint32_t never = state.sum[0] + state.sum[1] < 0.0f;
-                    if (n > blocks.first)
-                        barrier_wait(memory.key_full(key.stage), key.parity ^ never);
-                    product_wait<0>();
-                    hold_registers(o);
-                    release<Shape>(memory.value_empty(value.stage));
-                    value.advance();
-                    round_probabilities();
-                    if (moved) {
-#pragma unroll
-                        for (int i = 0; i < D / 2; i++) o[i] *= correction[i / 2 % 2];
-                    }
-                } else {
-                    mask(n, first_row);
-                    softmax_state before = state;
-                    bool good =
-                        softmax_trusting<Element, Shape::polynomial>(s, state, p.scale_log2);
-                    hold_registers(s);
-                    bool again = named_any(vote_name + group, 128, !good);
-                    if (again) {
-                        // All four warps compute the scores once more, and go by their maxima.
-                        state = before;
-                        product_fence();
-                        issue_scores<Shape>(s, memory.query(query.stage, group),
-                                            memory.key() + key.stage * Shape::block_bytes);
-                        product_wait<0>();
-                        hold_registers(s);
-                        mask(n, first_row);
-                        softmax_block<Element, 0>(s, state, p.scale_log2, correction);
-                    }
-                    release<Shape>(memory.key_empty(key.stage));
-                    key.advance();
-                    if (n == blocks.first && lane == 0)
-                        barrier_arrive(memory.query_empty(query.stage, group));
-                    if (n > blocks.first) barrier_wait(memory.key_full(key.stage), key.parity);
-                    product_wait<0>();
-                    hold_registers(o);
-                    release<Shape>(memory.value_empty(value.stage));
-                    value.advance();
-                    round_probabilities();
-                    if (again) {
-#pragma unroll
-                        for (int i = 0; i < D / 2; i++) o[i] *= correction[i / 2 % 2];
-                    }
-                }
-            }
-
-            // The next tile's first scores are computed while this tile's rows are written.
-            query.advance();
-            next = reader.next(memory, false);
-            int next_last = 0;
-            if (next.valid()) {
-                blocks = blocks_of<Shape>(p, next.row);
-                next_last = last_of<Shape>(p, blocks, next.row + row_in_tile);
-            }
-            barrier_wait(memory.value_full(value.stage), value.parity);
-            if (!next.valid() || next_last < blocks.last) {
-                last = next_last;
-                break;
-            }
-            barrier_wait(memory.query_full(query.stage, group), query.parity);
-            barrier_wait(memory.key_full(key.stage), key.parity);
+        for (int n = last - 1; n >= blocks.first; n--) {
             turn<Shape>::take(group);
             hold_registers(o);
             product_fence();
-            issue_output<Shape>(o, probabilities,
-                                memory.value() + value.stage * Shape::block_bytes);
-            issue_scores<Shape>(s, memory.query(query.stage, group),
-                                memory.key() + key.stage * Shape::block_bytes);
+            scores();
+            wait_value();
+            product_fence();
+            output();
             turn<Shape>::pass(group);
             product_wait<1>();
-            hold_registers(o);
-            release<Shape>(memory.value_empty(value.stage));
-            value.advance();
-            write_rows<Shape>(p, tile, first_row + thread_row, o, state);
-            product_wait<0>();
             hold_registers(s);
-            tile = next;
-            last = next_last;
-            first_row = tile.row + row_in_tile;
+            if constexpr (Shape::trusting)
+                block_trusting(n);
+            else
+                block_by_maximum(n);
         }
+    }
+
+    /* The tile's last product, and the next tile's first, which is computed while rows are
+     * written. */
+    __device__ __forceinline__ void cross_over(const attention_tile &tile) {
+        wait_query();
+        wait_key();
         turn<Shape>::take(group);
         hold_registers(o);
         product_fence();
-        issue_output<Shape>(o, probabilities, memory.value() + value.stage * Shape::block_bytes);
+        output();
+        scores();
+        turn<Shape>::pass(group);
+        product_wait<1>();
+        hold_registers(o);
+        release_value();
+        write(tile);
+        product_wait<0>();
+        hold_registers(s);
+    }
+
+    __device__ __forceinline__ void last_product(const attention_tile &tile) {
+        turn<Shape>::take(group);
+        hold_registers(o);
+        product_fence();
+        output();
         turn<Shape>::pass(group);
         product_wait<0>();
         hold_registers(o);
-        release<Shape>(memory.value_empty(value.stage));
-        value.advance();
-        write_rows<Shape>(p, tile, first_row + thread_row, o, state);
-        if (!next.valid()) break;
-        tile = next;
-        first_row = tile.row + row_in_tile;
+        release_value();
+        write(tile);
     }
-}
+
+    __device__ __forceinline__ void run() {
+        attention_tile tile = reader.next(memory, false);
+        if (!tile.valid()) return;
+        turn<Shape>::begin(group);
+        blocks = blocks_of<Shape>(p, tile.row);
+        first_row = tile.row + group * 64;
+        last = last_of<Shape>(p, blocks, first_row);
+        while (true) {
+            pass_over();
+            wait_query();
+            wait_key();
+            product_fence();
+            scores();
+            product_wait<0>();
+            hold_registers(s);
+            attention_tile next;
+            int next_last = 0;
+            while (true) {
+                first_block();
+                middle_blocks();
+                query.advance();
+                next = reader.next(memory, false);
+                if (next.valid()) {
+                    blocks = blocks_of<Shape>(p, next.row);
+                    next_last = last_of<Shape>(p, blocks, next.row + group * 64);
+                }
+                wait_value();
+                if (!next.valid() || next_last < blocks.last) break;
+                cross_over(tile);
+                tile = next;
+                last = next_last;
+                first_row = tile.row + group * 64;
+            }
+            last_product(tile);
+            if (!next.valid()) break;
+            tile = next;
+            last = next_last;
+            first_row = tile.row + group * 64;
+        }
+    }
+};
 
 template <typename Shape>
 __global__ void __launch_bounds__(Shape::threads, 1)
     attention_kernel(const __grid_constant__ attention_parameters p) {
     extern __shared__ char raw[];
     attention_memory<Shape> memory{(shared_address(raw) + 1023) & ~1023u};
-    int role = __shfl_sync(~0u, threadIdx.x / 128, 0),
-        rank = Shape::cluster > 1 ? cluster_rank() : 0;
+    int role = __shfl_sync(~0u, threadIdx.x / 128, 0);
     if (threadIdx.x == 0) {
         constexpr int warps = 4 * Shape::groups;
         for (int i = 0; i < Shape::stages; i++) {
             barrier_init(memory.key_full(i), 1);
             barrier_init(memory.value_full(i), 1);
-            barrier_init(memory.key_empty(i), warps * Shape::cluster);
-            barrier_init(memory.value_empty(i), warps * Shape::cluster);
+            barrier_init(memory.key_empty(i), warps);
+            barrier_init(memory.value_empty(i), warps);
         }
         for (int i = 0; i < Shape::query_stages * Shape::groups; i++) {
             barrier_init(memory.query_full(0, i), 1);
@@ -733,38 +724,30 @@ __global__ void __launch_bounds__(Shape::threads, 1)
         barrier_init(memory.tile_wanted(), 1);
         for (int i = 0; i < Shape::tile_slots; i++) {
             barrier_init(memory.tile_full(i), 1);
-            barrier_init(memory.tile_empty(i), (warps + 3) * Shape::cluster);
+            barrier_init(memory.tile_empty(i), warps + 3);
         }
         barrier_init_fence();
     }
-    if constexpr (Shape::cluster > 1)
-        cluster_sync();
-    else
-        __syncthreads();
+    __syncthreads();
     if (role == 0) {
         registers_give<Shape::producer_registers>();
         int warp = __shfl_sync(~0u, threadIdx.x / 32, 0);
         if (threadIdx.x % 32 == 0) {
             if (warp == 0)
                 load_blocks(p, memory, &p.k, memory.key(), memory.key_full(0), memory.key_empty(0),
-                            rank, rank == 0);
+                            true);
             else if (warp == 1)
-                load_queries(p, memory, rank);
+                load_queries(p, memory);
             else if (warp == 2)
                 load_blocks(p, memory, &p.v, memory.value(), memory.value_full(0),
-                            memory.value_empty(0), rank, false);
-            else if (rank == 0)
+                            memory.value_empty(0), false);
+            else
                 deal_tiles(p, memory);
         }
     } else {
         registers_take<Shape::consumer_registers>();
-        consume(p, memory, role - 1, rank);
-    }
-    // The other block may still signal barriers of this one.
-    if constexpr (Shape::cluster > 1) {
-        __syncwarp();
-        cluster_sync();
+        consumer<Shape>(p, memory, role - 1).run();
     }
 }
 
-} // namespace fovea::hopper
+} /* namespace fovea::hopper */

@@ -1,105 +1,115 @@
 #pragma once
 
-// From a problem on the host to a launch of one shape of attention_kernel: tensor maps, numbering of tiles, grid.
+/* From a problem on the host to a launch of one shape of attention_kernel: tensor maps,
+ * numbering of tiles, grid. */
 
-#include "hopper_kernel.cuh"
+#include "cuda/attention/hopper_kernel.cuh"
 
 #include <algorithm>
 #include <cuda_runtime.h>
 
 namespace fovea::hopper {
 
-// A [batch, heads, length, head_size] tensor of 16-bit elements; strides in elements, the last one 1.
+/* A [batch, heads, length, head_size] tensor of 16-bit elements; strides in elements, the last
+ * one 1. */
 struct attention_tensor {
     void *data;
     int64_t batch, head, row;
 };
 
 struct attention_call {
-    attention_tensor q, k, v, out, lse; // lse: f32 [batch, query_heads, query_length], data may be NULL
+    attention_tensor q, k, v, out,
+        lse; /* lse: f32 [batch, query_heads, query_length], data may be NULL */
     int32_t batch, query_heads, key_heads, query_length, key_length, head_size;
-    int32_t shift_left, shift_right; // row i attends keys i + shift_left … i + shift_right
-    bool banded;                     // one of the two cuts something off
-    float scale;
-    uint32_t *counter;
+    int32_t shift_left, shift_right; /* row i attends keys i + shift_left … i + shift_right */
+    bool banded;                     /* one of the two cuts something off */
+    float scale_log2;                /* of q kᵀ, above 0 */
+    uint32_t *counter;               /* a word of scratch on the device */
 };
 
-template <typename Element> constexpr CUtensorMapDataType map_type = CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
-template <> inline constexpr CUtensorMapDataType map_type<__half> = CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+template <typename Element>
+constexpr CUtensorMapDataType map_type = CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
+template <>
+inline constexpr CUtensorMapDataType map_type<__half> = CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
 
-using encode_function = CUresult (*)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *,
-                                     const cuuint64_t *, const cuuint32_t *, const cuuint32_t *,
-                                     CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion,
-                                     CUtensorMapFloatOOBfill);
+using encode_function = CUresult (*)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *,
+                                     const cuuint64_t *, const cuuint64_t *, const cuuint32_t *,
+                                     const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle,
+                                     CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
 
 inline encode_function encoder() {
     static encode_function function = [] {
         void *found = nullptr;
         cudaDriverEntryPointQueryResult result;
-        cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &result);
+        cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault,
+                                         &result);
         return reinterpret_cast<encode_function>(found);
     }();
     return function;
 }
 
-// Boxes of 64 columns and `rows` rows; what is beyond the tensor arrives as zeros.
+/* Boxes of 64 columns and `rows` rows; what is beyond the tensor arrives as zeros. */
 template <typename Element>
-bool describe(CUtensorMap *map, const attention_tensor &tensor, int columns, int length, int heads, int batch,
-              int rows) {
-    // A dimension of one element needs no stride, and the copy engine wants a plausible one.
-    auto bytes = [](int64_t stride, int extent) { return cuuint64_t(extent > 1 ? 2 * stride : 16); };
-    cuuint64_t extents[4] = {cuuint64_t(columns), cuuint64_t(length), cuuint64_t(heads), cuuint64_t(batch)};
-    cuuint64_t strides[3] = {bytes(tensor.row, length), bytes(tensor.head, heads), bytes(tensor.batch, batch)};
+bool describe(CUtensorMap *map, const attention_tensor &tensor, int columns, int length, int heads,
+              int batch, int rows) {
+    /* A dimension of one element needs no stride, and the copy engine wants a plausible one. */
+    auto bytes = [](int64_t stride, int extent) {
+        return cuuint64_t(extent > 1 ? 2 * stride : 16);
+    };
+    cuuint64_t extents[4] = {cuuint64_t(columns), cuuint64_t(length), cuuint64_t(heads),
+                             cuuint64_t(batch)};
+    cuuint64_t strides[3] = {bytes(tensor.row, length), bytes(tensor.head, heads),
+                             bytes(tensor.batch, batch)};
     cuuint32_t box[4] = {64, cuuint32_t(rows), 1, 1}, steps[4] = {1, 1, 1, 1};
-    return encoder() && encoder()(map, map_type<Element>, 4, tensor.data, extents, strides, box, steps,
-                                  CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+    return encoder() && encoder()(map, map_type<Element>, 4, tensor.data, extents, strides, box,
+                                  steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
                                   CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
                                   CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
-template <typename Shape> cudaError_t launch_attention(const attention_call &call, int processors, cudaStream_t stream) {
+template <typename Shape>
+cudaError_t launch_attention(const attention_call &call, int processors, cudaStream_t stream) {
     using Element = typename Shape::Element;
     attention_parameters p;
-    if (!describe<Element>(&p.q, call.q, call.head_size, call.query_length, call.query_heads, call.batch, 64) ||
-        !describe<Element>(&p.k, call.k, call.head_size, call.key_length, call.key_heads, call.batch,
-                           Shape::N / Shape::cluster) ||
-        !describe<Element>(&p.v, call.v, call.head_size, call.key_length, call.key_heads, call.batch,
-                           Shape::N / Shape::cluster))
+    if (!describe<Element>(&p.q, call.q, call.head_size, call.query_length, call.query_heads,
+                           call.batch, 64) ||
+        !describe<Element>(&p.k, call.k, call.head_size, call.key_length, call.key_heads,
+                           call.batch, Shape::N) ||
+        !describe<Element>(&p.v, call.v, call.head_size, call.key_length, call.key_heads,
+                           call.batch, Shape::N))
         return cudaErrorInvalidValue;
     p.out = static_cast<char *>(call.out.data);
     p.lse = static_cast<float *>(call.lse.data);
     p.out_batch = call.out.batch, p.out_head = call.out.head, p.out_row = call.out.row;
     p.lse_batch = call.lse.batch, p.lse_head = call.lse.head, p.lse_row = call.lse.row;
     p.query_length = call.query_length, p.key_length = call.key_length;
-    p.query_heads = call.query_heads, p.group = call.query_heads / call.key_heads, p.head_size = call.head_size;
+    p.query_heads = call.query_heads, p.group = call.query_heads / call.key_heads,
+    p.head_size = call.head_size;
     p.shift_left = call.shift_left, p.shift_right = call.shift_right;
-    p.scale_log2 = call.scale * 1.44269504f;
-    constexpr int rows = Shape::rows * Shape::cluster;
-    p.row_tiles = (call.query_length + rows - 1) / rows;
+    p.scale_log2 = call.scale_log2;
+    p.row_tiles = (call.query_length + Shape::rows - 1) / Shape::rows;
     p.heads = call.batch * call.query_heads;
     p.tiles = p.row_tiles * p.heads;
     p.descending = call.banded;
-    // A section's keys and values fit in half of the L2, or its key heads are so few that many blocks follow each
-    // of them, a few blocks of keys apart.
-    int64_t head_bytes = int64_t{4} * call.key_length * call.head_size, key_heads = p.heads / p.group;
+    /* A section's keys and values fit in half of the L2, or its key heads are so few that many
+     * blocks follow each of them, a few blocks of keys apart. */
+    int64_t head_bytes = int64_t{4} * call.key_length * call.head_size,
+            key_heads = p.heads / p.group;
     int64_t section = std::max((int64_t{32} << 20) / head_bytes, int64_t{processors} / 16);
     p.section = call.banded ? int(std::min(section, key_heads)) * p.group : p.heads;
-    p.counter = call.counter;
-    int clusters = processors / Shape::cluster;
-    cudaLaunchConfig_t config = {};
-    config.gridDim = dim3(unsigned(p.tiles < clusters ? p.tiles : clusters) * Shape::cluster);
-    config.blockDim = dim3(Shape::threads);
-    config.dynamicSmemBytes = Shape::shared_bytes;
-    config.stream = stream;
-    cudaLaunchAttribute attribute;
-    attribute.id = cudaLaunchAttributeClusterDimension;
-    attribute.val.clusterDim = {Shape::cluster, 1, 1};
-    config.attrs = &attribute;
-    config.numAttrs = Shape::cluster > 1;
-    static const cudaError_t prepared = cudaFuncSetAttribute(
+    /* Tiles of one length are dealt in turns; where lengths differ, whoever is done takes the
+     * next one. */
+    p.counter = call.banded && p.tiles > processors ? call.counter : nullptr;
+    if (p.counter) {
+        cudaError_t error = cudaMemsetAsync(p.counter, 0, 4, stream);
+        if (error != cudaSuccess) return error;
+    }
+    cudaError_t prepared = cudaFuncSetAttribute(
         attention_kernel<Shape>, cudaFuncAttributeMaxDynamicSharedMemorySize, Shape::shared_bytes);
     if (prepared != cudaSuccess) return prepared;
-    return cudaLaunchKernelEx(&config, attention_kernel<Shape>, p);
+    attention_kernel<Shape>
+        <<<std::min(p.tiles, processors), Shape::threads, Shape::shared_bytes, stream>>>(p);
+    return cudaGetLastError();
 }
 
-} // namespace fovea::hopper
+} /* namespace fovea::hopper */

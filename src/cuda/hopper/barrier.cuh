@@ -1,8 +1,8 @@
 #pragma once
 
-// Waiting and taking turns inside a block and a pair of blocks: mbarriers in shared memory, which also count
-// the bytes of bulk copies, named barriers, and the registers a warpgroup gives or takes.
-// Facts: PTX ISA 8.x, sections on mbarrier, barrier, setmaxnreg and cluster instructions.
+/* Waiting and taking turns inside a block: mbarriers in shared memory, which also count the
+ * bytes of bulk copies, named barriers, and the registers a warpgroup gives or takes. Facts: PTX
+ * ISA 8.x, sections on mbarrier, barrier and setmaxnreg. */
 
 #include <cstdint>
 
@@ -13,16 +13,17 @@ __device__ __forceinline__ uint32_t shared_address(const void *pointer) {
 }
 
 __device__ __forceinline__ void barrier_init(uint32_t barrier, uint32_t arrivals) {
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals)
+                 : "memory");
 }
 
-// Makes initialised barriers visible to the copy engine and to the other block of a pair.
+/* Makes initialised barriers visible to the copy engine. */
 __device__ __forceinline__ void barrier_init_fence() {
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     asm volatile("fence.proxy.async;" ::: "memory");
 }
 
-// One arrival, and the promise of `bytes` that copies will add.
+/* One arrival, and the promise of `bytes` that copies will add. */
 __device__ __forceinline__ void barrier_expect(uint32_t barrier, uint32_t bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
                  : "memory");
@@ -32,19 +33,7 @@ __device__ __forceinline__ void barrier_arrive(uint32_t barrier) {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 
-// The address of `local` in the shared memory of block `rank` of the cluster.
-__device__ __forceinline__ uint32_t cluster_address(uint32_t local, uint32_t rank) {
-    uint32_t remote;
-    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(remote) : "r"(local), "r"(rank));
-    return remote;
-}
-
-__device__ __forceinline__ void barrier_arrive_remote(uint32_t cluster_barrier) {
-    asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(cluster_barrier)
-                 : "memory");
-}
-
-// Returns once the phase of the given parity is complete.
+/* Returns once the phase of the given parity is complete. */
 __device__ __forceinline__ void barrier_wait(uint32_t barrier, uint32_t parity) {
     asm volatile("{\n"
                  ".reg .pred complete;\n"
@@ -58,37 +47,6 @@ __device__ __forceinline__ void barrier_wait(uint32_t barrier, uint32_t parity) 
                  : "memory");
 }
 
-// The same, where the arrivals may come from the other block of a pair with data it wrote.
-__device__ __forceinline__ void barrier_wait_cluster(uint32_t barrier, uint32_t parity) {
-    asm volatile("{\n"
-                 ".reg .pred complete;\n"
-                 "again:\n"
-                 "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 complete, [%0], %1;\n"
-                 "@complete bra done;\n"
-                 "bra again;\n"
-                 "done:\n"
-                 "}" ::"r"(barrier),
-                 "r"(parity)
-                 : "memory");
-}
-
-__device__ __forceinline__ void store_remote(uint32_t cluster_shared, int4 value) {
-    asm volatile("st.shared::cluster.v4.s32 [%0], {%1, %2, %3, %4};" ::"r"(cluster_shared), "r"(value.x),
-                 "r"(value.y), "r"(value.z), "r"(value.w)
-                 : "memory");
-}
-
-__device__ __forceinline__ uint32_t cluster_rank() {
-    uint32_t rank;
-    asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-    return rank;
-}
-
-__device__ __forceinline__ void cluster_sync() {
-    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
-    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
-}
-
 __device__ __forceinline__ void named_sync(uint32_t name, uint32_t threads) {
     asm volatile("bar.sync %0, %1;" ::"r"(name), "r"(threads) : "memory");
 }
@@ -97,7 +55,7 @@ __device__ __forceinline__ void named_arrive(uint32_t name, uint32_t threads) {
     asm volatile("bar.arrive %0, %1;" ::"r"(name), "r"(threads) : "memory");
 }
 
-// named_sync that also tells each thread whether `flag` holds in any.
+/* named_sync that also tells each thread whether `flag` holds in any. */
 __device__ __forceinline__ bool named_any(uint32_t name, uint32_t threads, bool flag) {
     int any;
     asm volatile("{\n"
@@ -112,12 +70,14 @@ __device__ __forceinline__ bool named_any(uint32_t name, uint32_t threads, bool 
     return any;
 }
 
-template <int registers> __device__ __forceinline__ void registers_give() {
+template <int registers>
+__device__ __forceinline__ void registers_give() {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(registers));
 }
 
-template <int registers> __device__ __forceinline__ void registers_take() {
+template <int registers>
+__device__ __forceinline__ void registers_take() {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(registers));
 }
 
-} // namespace fovea::hopper
+} /* namespace fovea::hopper */
