@@ -158,15 +158,14 @@ static const fovea_ceiling *higher(const fovea_ceiling *a, const fovea_ceiling *
  * too. */
 static const fovea_ceiling *arithmetic_ceiling(const bench *b) {
     const fovea_problem *problem = &b->samples[0].problem;
-    const fovea_ceiling *unit = NULL;
-    if (problem->dtype == FOVEA_BF16 && strcmp(problem->kernel->name, "attention") == 0) {
-        unit = fovea_ceilings_find(&b->run->ceilings, "tile_bf16", NULL, b->run->threads);
-        if (!unit)
-            unit =
-                fovea_ceilings_find(&b->run->ceilings, "dot_bf16", b->run->tier, b->run->threads);
-    }
-    if (unit) return unit;
-    return fovea_ceilings_find(&b->run->ceilings, "fma_f32", b->run->tier, b->run->threads);
+    const fovea_ceilings *all = &b->run->ceilings;
+    const char *tier = b->run->tier;
+    int threads = b->run->threads;
+    const fovea_ceiling *best = fovea_ceilings_find(all, "fma_f32", tier, threads);
+    if (problem->dtype != FOVEA_BF16 || strcmp(problem->kernel->name, "attention") != 0)
+        return best;
+    best = higher(best, fovea_ceilings_find(all, "dot_bf16", tier, threads));
+    return higher(best, fovea_ceilings_find(all, "tile_bf16", NULL, threads));
 }
 
 /* The ceiling that forbids more: arithmetic or memory. */

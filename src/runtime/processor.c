@@ -96,6 +96,7 @@ static void detect_model(fovea_processor *processor) {
     processor->family = family == 15 ? family + extended : family;
     processor->model_number = (int)(one.a >> 4 & 15) | (int)(one.a >> 16 & 15) << 4;
     processor->stepping = one.a & 15;
+    processor->slow_dot_bf16 = strcmp(processor->vendor, "GenuineIntel") == 0;
     if (cpuid(0x80000000, 0).a < 0x80000004) return;
     unsigned text[12];
     for (unsigned i = 0; i < 3; i++) {

@@ -26,7 +26,9 @@ static inline const pair_kernels *find_pair_kernels(void);
 #if defined(FOVEA_TIER_AVX512)
 extern const pair_kernels fovea_attention_pairs_avx512[TILE_VECTORS + 1];
 static inline const pair_kernels *find_pair_kernels(void) {
-    return fovea_processor_get()->avx512_bf16 ? fovea_attention_pairs_avx512 : NULL;
+    const fovea_processor *processor = fovea_processor_get();
+    return processor->avx512_bf16 && !processor->slow_dot_bf16 ? fovea_attention_pairs_avx512
+                                                               : NULL;
 }
 #else
 static inline const pair_kernels *find_pair_kernels(void) { return NULL; }
