@@ -154,8 +154,8 @@ static double hopper_cost(const fovea_problem *problem, int threads, double flop
     fovea_attention_call call;
     fovea_attention_describe(problem, &call);
     (void)threads;
-    double seconds = fmax(fovea_problem_operations(problem) / flops,
-                          fovea_problem_bytes(problem) / bandwidth);
+    double seconds =
+        fmax(fovea_problem_operations(problem) / flops, fovea_problem_bytes(problem) / bandwidth);
     return call.query_length < 64 ? 1e-3 + seconds : 3e-6 + seconds / 2;
 }
 
