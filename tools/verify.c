@@ -5,10 +5,11 @@
 
 #include "reference/attention.h"
 #include "reference/reference.h"
+#include "runtime/parallel.h"
+#include "runtime/processor.h"
 
 #include <float.h>
 #include <math.h>
-#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -268,6 +269,25 @@ static bool measure_noise(const fovea_attention_call *call, const row_list *list
     return enough;
 }
 
+/* Rows of attention for several threads. */
+typedef struct row_task {
+    const fovea_attention_call *call;
+    const row *places;
+    double *scores; /* `length` for each thread */
+    size_t length;
+    bool finite_keys;
+    expectation *out, *lse;
+    fovea_attention_error *errors;
+    fovea_quality_row *qualities;
+} row_task;
+
+static void expect_rows(void *task, int64_t first, int64_t end, int thread) {
+    const row_task *t = task;
+    for (int64_t r = first; r < end; r++)
+        expect_row(t->call, &t->places[r], r, t->scores + (size_t)thread * t->length,
+                   t->finite_keys, t->out, t->lse, &t->errors[r], &t->qualities[r]);
+}
+
 static bool expect_attention(const fovea_problem *problem, int64_t limit, uint64_t seed,
                              fovea_verification *verification) {
     fovea_attention_call call;
@@ -277,7 +297,7 @@ static bool expect_attention(const fovea_problem *problem, int64_t limit, uint64
     expectation *out = &verification->outputs[FOVEA_ATTENTION_OUT];
     expectation *lse = call.has_lse ? &verification->outputs[FOVEA_ATTENTION_LSE] : NULL;
     bool large = (double)list.count * (double)call.key_length > 1e6;
-    int threads = large ? omp_get_max_threads() : 1;
+    int threads = large ? fovea_processor_get()->threads : 1;
     size_t length = (size_t)call.key_length + 1;
     double *scores = malloc((size_t)threads * length * sizeof *scores);
     fovea_attention_error *errors = malloc(((size_t)list.count + 1) * sizeof *errors);
@@ -287,12 +307,16 @@ static bool expect_attention(const fovea_problem *problem, int64_t limit, uint64
     bool enough = scores && errors && verification->rows &&
                   allocate_expectation(out, list.count * call.value_size) &&
                   (!lse || allocate_expectation(lse, list.count));
-    bool finite_keys = all_keys_are_finite(&call);
-    int64_t rows = enough ? list.count : 0;
-#pragma omp parallel for schedule(dynamic) num_threads(threads) if (large)
-    for (int64_t r = 0; r < rows; r++)
-        expect_row(&call, &list.rows[r], r, scores + (size_t)omp_get_thread_num() * length,
-                   finite_keys, out, lse, &errors[r], &verification->rows[r]);
+    row_task task = {.call = &call,
+                     .places = list.rows,
+                     .scores = scores,
+                     .length = length,
+                     .finite_keys = all_keys_are_finite(&call),
+                     .out = out,
+                     .lse = lse,
+                     .errors = errors,
+                     .qualities = verification->rows};
+    if (enough) fovea_parallel(list.count, 1, threads, expect_rows, &task);
     enough = enough && measure_noise(&call, &list, verification);
     if (enough) bound_rows(&call, list.count, out, lse, errors);
     free(scores), free(errors), free(list.rows);

@@ -1,6 +1,9 @@
 /* Cases: parsing, data (CATALOGUE.md rules 9 and 11), memory layouts, and real tensors. */
 #include "catalogue/case.h"
 
+#include "runtime/parallel.h"
+#include "runtime/processor.h"
+
 #include <ctype.h>
 #include <float.h>
 #include <math.h>
@@ -312,36 +315,53 @@ static double check_value(const fovea_case *c, fovea_dtype dtype, int64_t i, int
 /* Numbers of a dense tensor repeat after so many: a cache of 10^9 would be minutes in the making. */
 enum { PERIOD = 1 << 24 };
 
-static void fill_numbers(const fovea_case *c, int position, const fovea_argument *argument,
-                         const fovea_view *view) {
-    bool square = argument->fill == FOVEA_FILL_SQUARE;
-    stream s = {c->seed, (uint64_t)(position - square)};
-    int64_t count = fovea_view_elements(view);
+typedef struct filling {
+    const fovea_case *c;
+    const fovea_argument *argument;
+    const fovea_view *view;
+    stream stream;
+    int64_t count, fresh; /* elements: all, and those that are drawn */
+} filling;
+
+/* Groups of four elements. */
+static void fill_groups(void *task, int64_t first, int64_t end, int thread) {
+    const filling *f = task;
+    const fovea_argument *argument = f->argument;
+    const fovea_view *view = f->view;
     bool normal = argument->fill <= FOVEA_FILL_SQUARE;
     bool coarse = view->dtype == FOVEA_I8 || view->dtype == FOVEA_E4M3;
-    bool packed = fovea_view_is_contiguous(view), dense = packed && view->dtype == FOVEA_F32;
-    int64_t fresh = packed && count > PERIOD ? PERIOD : count;
-#pragma omp parallel for schedule(static) if (fresh > PERIOD / 4)
-    for (int64_t i = 0; i < fresh; i += 4) {
+    bool dense = fovea_view_is_contiguous(view) && view->dtype == FOVEA_F32;
+    (void)thread;
+    for (int64_t group = first; group < end; group++) {
         double values[4];
-        draw(&s, (uint64_t)i / 4, normal, values);
-        for (int64_t j = i; j < i + 4 && j < fresh; j++) {
-            double value = values[j - i];
+        draw(&f->stream, (uint64_t)group, normal, values);
+        for (int64_t j = 4 * group; j < 4 * group + 4 && j < f->fresh; j++) {
+            double value = values[j - 4 * group];
             if (argument->fill == FOVEA_FILL_UNIFORM)
                 value = argument->low + (argument->high - argument->low) * value;
             if (argument->fill == FOVEA_FILL_BINARY) value = value < 0.5;
             if (argument->fill == FOVEA_FILL_ONES) value = 1;
             if (argument->fill == FOVEA_FILL_ZEROS) value = 0;
-            if (normal && c->data) value = check_value(c, view->dtype, j, count, value);
+            if (normal && f->c->data) value = check_value(f->c, view->dtype, j, f->count, value);
             if (normal && coarse) value *= 32; /* as a quantised tensor fills its range */
             if (argument->fill == FOVEA_FILL_MAGNITUDE) value = fabs(value);
-            if (square) value *= value;
+            if (argument->fill == FOVEA_FILL_SQUARE) value *= value;
             if (dense)
                 ((float *)(void *)view->data)[j] = (float)value;
             else
                 fovea_view_write(view, j, value);
         }
     }
+}
+
+static void fill_numbers(const fovea_case *c, int position, const fovea_argument *argument,
+                         const fovea_view *view) {
+    bool square = argument->fill == FOVEA_FILL_SQUARE;
+    int64_t count = fovea_view_elements(view);
+    int64_t fresh = fovea_view_is_contiguous(view) && count > PERIOD ? PERIOD : count;
+    filling f = {c, argument, view, {c->seed, (uint64_t)(position - square)}, count, fresh};
+    int threads = fresh > PERIOD / 4 ? fovea_processor_get()->threads : 1;
+    fovea_parallel((fresh + 3) / 4, 1 << 14, threads, fill_groups, &f);
     size_t size = fovea_dtype_size(view->dtype);
     for (int64_t i = fresh; i < count; i += fresh)
         memcpy(view->data + (size_t)i * size, view->data,
