@@ -11,6 +11,49 @@
 #define KEYS (FOVEA_FLOATS | 1u << FOVEA_I8 | 1u << FOVEA_E4M3)
 #define BOOLEAN (1u << FOVEA_BOOL | 1u << FOVEA_U8)
 
+/* What attention and its gradient are told alike, from the mask to the lengths in use. */
+#define MASKS_AND_LENGTHS                                                                          \
+    [FOVEA_ATTENTION_MASK] = {.name = "mask",                                                      \
+                              .shape = "B, Hq, Sq, Sk",                                            \
+                              .dtypes = BOOLEAN,                                                   \
+                              .optional = true,                                                    \
+                              .fill = FOVEA_FILL_BINARY,                                           \
+                              .meaning = "true: may attend; broadcasts"},                          \
+    [FOVEA_ATTENTION_BIAS] = {.name = "bias",                                                      \
+                              .shape = "B, Hq, Sq, Sk",                                            \
+                              .dtypes = FOVEA_FLOATS,                                              \
+                              .optional = true,                                                    \
+                              .meaning = "added to s; broadcasts"},                                \
+    [FOVEA_ATTENTION_SLOPES] = {.name = "slopes",                                                  \
+                                .shape = "Hq",                                                     \
+                                .dtypes = F32_ONLY,                                                \
+                                .optional = true,                                                  \
+                                .fill = FOVEA_FILL_BY_ROW,                                         \
+                                .meaning = "ALiBi slopes"},                                        \
+    [FOVEA_ATTENTION_SINKS] = {.name = "sinks",                                                    \
+                               .shape = "Hq",                                                      \
+                               .dtypes = F32_ONLY,                                                 \
+                               .optional = true,                                                   \
+                               .meaning = "a logit a head that joins the denominator only"},       \
+    [FOVEA_ATTENTION_CU_SEQLENS_Q] = {.name = "cu_seqlens_q",                                      \
+                                      .shape = "B+1",                                              \
+                                      .dtypes = I32_ONLY,                                          \
+                                      .optional = true,                                            \
+                                      .fill = FOVEA_FILL_BY_ROW,                                   \
+                                      .meaning = "first row of each sequence in packed q"},        \
+    [FOVEA_ATTENTION_CU_SEQLENS_K] = {.name = "cu_seqlens_k",                                      \
+                                      .shape = "B+1",                                              \
+                                      .dtypes = I32_ONLY,                                          \
+                                      .optional = true,                                            \
+                                      .fill = FOVEA_FILL_BY_ROW,                                   \
+                                      .meaning = "first row of each sequence in packed k, v"},     \
+    [FOVEA_ATTENTION_SEQUSED_K] = {.name = "seqused_k",                                            \
+                                   .shape = "B",                                                   \
+                                   .dtypes = I32_ONLY,                                             \
+                                   .optional = true,                                               \
+                                   .fill = FOVEA_FILL_BY_ROW,                                      \
+                                   .meaning = "keys of each sequence that exist"}
+
 const fovea_kernel fovea_rows_attention[] = {
     {.number = 36,
      .name = "attention",
@@ -46,46 +89,7 @@ const fovea_kernel fovea_rows_attention[] = {
                                    .role = FOVEA_OUTPUT,
                                    .optional = true,
                                    .meaning = "natural log of the sum of exp(s)"},
-          [FOVEA_ATTENTION_MASK] = {.name = "mask",
-                                    .shape = "B, Hq, Sq, Sk",
-                                    .dtypes = BOOLEAN,
-                                    .optional = true,
-                                    .fill = FOVEA_FILL_BINARY,
-                                    .meaning = "true: may attend; broadcasts"},
-          [FOVEA_ATTENTION_BIAS] = {.name = "bias",
-                                    .shape = "B, Hq, Sq, Sk",
-                                    .dtypes = FOVEA_FLOATS,
-                                    .optional = true,
-                                    .meaning = "added to s; broadcasts"},
-          [FOVEA_ATTENTION_SLOPES] = {.name = "slopes",
-                                      .shape = "Hq",
-                                      .dtypes = F32_ONLY,
-                                      .optional = true,
-                                      .fill = FOVEA_FILL_BY_ROW,
-                                      .meaning = "ALiBi slopes"},
-          [FOVEA_ATTENTION_SINKS] = {.name = "sinks",
-                                     .shape = "Hq",
-                                     .dtypes = F32_ONLY,
-                                     .optional = true,
-                                     .meaning = "a logit a head that joins the denominator only"},
-          [FOVEA_ATTENTION_CU_SEQLENS_Q] = {.name = "cu_seqlens_q",
-                                            .shape = "B+1",
-                                            .dtypes = I32_ONLY,
-                                            .optional = true,
-                                            .fill = FOVEA_FILL_BY_ROW,
-                                            .meaning = "first row of each sequence in packed q"},
-          [FOVEA_ATTENTION_CU_SEQLENS_K] = {.name = "cu_seqlens_k",
-                                            .shape = "B+1",
-                                            .dtypes = I32_ONLY,
-                                            .optional = true,
-                                            .fill = FOVEA_FILL_BY_ROW,
-                                            .meaning = "first row of each sequence in packed k, v"},
-          [FOVEA_ATTENTION_SEQUSED_K] = {.name = "seqused_k",
-                                         .shape = "B",
-                                         .dtypes = I32_ONLY,
-                                         .optional = true,
-                                         .fill = FOVEA_FILL_BY_ROW,
-                                         .meaning = "keys of each sequence that exist"},
+          MASKS_AND_LENGTHS,
           [FOVEA_ATTENTION_BLOCK_TABLE] = {.name = "block_table",
                                            .shape = "B, max_pages",
                                            .dtypes = I32_ONLY,
@@ -203,46 +207,7 @@ const fovea_kernel fovea_rows_attention[] = {
                                    .shape = "B, Hq, Sq",
                                    .dtypes = F32_ONLY,
                                    .meaning = "that attention gave"},
-          [FOVEA_ATTENTION_MASK] = {.name = "mask",
-                                    .shape = "B, Hq, Sq, Sk",
-                                    .dtypes = BOOLEAN,
-                                    .optional = true,
-                                    .fill = FOVEA_FILL_BINARY,
-                                    .meaning = "true: may attend; broadcasts"},
-          [FOVEA_ATTENTION_BIAS] = {.name = "bias",
-                                    .shape = "B, Hq, Sq, Sk",
-                                    .dtypes = FOVEA_FLOATS,
-                                    .optional = true,
-                                    .meaning = "added to s; broadcasts"},
-          [FOVEA_ATTENTION_SLOPES] = {.name = "slopes",
-                                      .shape = "Hq",
-                                      .dtypes = F32_ONLY,
-                                      .optional = true,
-                                      .fill = FOVEA_FILL_BY_ROW,
-                                      .meaning = "ALiBi slopes"},
-          [FOVEA_ATTENTION_SINKS] = {.name = "sinks",
-                                     .shape = "Hq",
-                                     .dtypes = F32_ONLY,
-                                     .optional = true,
-                                     .meaning = "a logit a head that joins the denominator only"},
-          [FOVEA_ATTENTION_CU_SEQLENS_Q] = {.name = "cu_seqlens_q",
-                                            .shape = "B+1",
-                                            .dtypes = I32_ONLY,
-                                            .optional = true,
-                                            .fill = FOVEA_FILL_BY_ROW,
-                                            .meaning = "first row of each sequence in packed q"},
-          [FOVEA_ATTENTION_CU_SEQLENS_K] = {.name = "cu_seqlens_k",
-                                            .shape = "B+1",
-                                            .dtypes = I32_ONLY,
-                                            .optional = true,
-                                            .fill = FOVEA_FILL_BY_ROW,
-                                            .meaning = "first row of each sequence in packed k, v"},
-          [FOVEA_ATTENTION_SEQUSED_K] = {.name = "seqused_k",
-                                         .shape = "B",
-                                         .dtypes = I32_ONLY,
-                                         .optional = true,
-                                         .fill = FOVEA_FILL_BY_ROW,
-                                         .meaning = "keys of each sequence that exist"},
+          MASKS_AND_LENGTHS,
           [FOVEA_ATTENTION_BLOCK_TABLE] = {.name = "block_table",
                                            .shape = "B, max_pages",
                                            .dtypes = I32_ONLY,
