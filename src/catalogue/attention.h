@@ -115,8 +115,9 @@ void fovea_backward_describe(const fovea_problem *problem, fovea_backward_call *
 
 /* Byte addresses of rows: element d is at + d * stride[3] elements. */
 static inline char *fovea_row(const fovea_view *view, int64_t batch, int64_t head, int64_t row) {
-    return view->data + (batch * view->stride[0] + head * view->stride[1] + row * view->stride[2]) *
-                            (int64_t)fovea_dtype_size(view->dtype);
+    int64_t offset = batch * view->stride[0] + head * view->stride[1] + row * view->stride[2];
+    if (!view->data) return NULL; /* no elements, so that nobody reads there */
+    return view->data + offset * (int64_t)fovea_dtype_size(view->dtype);
 }
 /* Row j of a sequence's keys or values (view is k or v), through the block table if there is one.
  */
