@@ -261,30 +261,26 @@ static void split_limit(const split_tile *t, int64_t key, int64_t groups, float 
         }
 }
 
-/* Each key's scale times `factor`, repeated for the rows of the tile. */
-static const float *split_widen_scales(const split_item *item, const fovea_view *scale, int width,
-                                       int64_t key, int64_t keys, int64_t groups, float factor) {
+/* `s` times `factor` and each key's scale. */
+static void split_apply_scales(const split_item *item, const split_tile *t, const fovea_view *scale,
+                               int64_t key, int64_t keys, int64_t groups, float factor, float *s) {
     const fovea_attention_call *call = item->call;
-    int64_t step = scale->stride[2], padded = groups * SPLIT_LANES / width;
-    float *wide = item->slice->scales, *at = wide;
+    int64_t step = scale->stride[2], of_a_group = SPLIT_LANES / t->width, padded;
+    float *scales = item->slice->scales;
     for (int64_t j = 0; j < keys;) {
         int64_t run = keys - j;
         if (call->paged) run = smaller(run, call->page_size - (key + j) % call->page_size);
         const float *from = (const float *)(const void *)fovea_key_row(call, scale, &item->sequence,
                                                                        item->key_head, key + j);
-        for (j += run; run > 0; run--, from += step, at += width) {
-            vf x = vf_set1(*from * factor);
-            vf_store(at, x); /* what it covers too much is overwritten */
-            for (int r = VF_WIDTH; r < width; r += VF_WIDTH) vf_store(at + r, x);
-        }
+        for (; run > 0; run--, from += step) scales[j++] = *from;
     }
-    for (; at < wide + padded * width; at += VF_WIDTH) vf_store(at, vf_set1(0));
-    return wide;
-}
-
-static void split_apply(const float *wide, int64_t groups, float *s) {
-    for (int64_t i = 0; i < groups * SPLIT_LANES; i += VF_WIDTH)
-        vf_store(s + i, vf_mul(vf_load(s + i), vf_load(wide + i)));
+    padded = groups * of_a_group;
+    for (int64_t j = keys; j < padded; j++) scales[j] = 0;
+    for (int64_t g = 0; g < groups; g++, scales += of_a_group)
+        for (int l = 0; l < SPLIT_LANES; l += VF_WIDTH, s += VF_WIDTH) {
+            vf x = vf_mul(vf_load(s), vf_set1(factor));
+            vf_store(s, vf_mul(x, split_spread(scales, t->ahead + l)));
+        }
 }
 
 /* Scores from queries as they were given in units of log 2, and with their keys' scales. */
@@ -292,9 +288,7 @@ static void split_scale_scores(const split_item *item, const split_tile *t, int6
                                int64_t keys, int64_t groups, float *s) {
     float factor = item->plan->key_pairs ? t->factor : 1;
     if (item->plan->key_scales) {
-        split_apply(
-            split_widen_scales(item, &item->call->k_scale, t->width, key, keys, groups, factor),
-            groups, s);
+        split_apply_scales(item, t, &item->call->k_scale, key, keys, groups, factor, s);
         return;
     }
     for (int64_t i = 0; factor != 1 && i < groups * SPLIT_LANES; i += VF_WIDTH)
@@ -417,9 +411,7 @@ static void split_attend_block(const split_item *item, split_tile *t, int64_t ke
     split_maximum(t, s, groups, maximum);
     split_move_references(item, t, maximum);
     split_exponentials(t, s, groups, maximum);
-    if (p->value_scales)
-        split_apply(split_widen_scales(item, &call->v_scale, t->width, key, keys, groups, 1),
-                    groups, s);
+    if (p->value_scales) split_apply_scales(item, t, &call->v_scale, key, keys, groups, 1, s);
     int64_t next_bytes = p->convert_keys ? 0 : k_bytes;
     if (p->value_pairs) {
         const split_pair_kernels *pairs = &p->value_pairs[t->kind];
