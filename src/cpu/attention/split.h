@@ -272,7 +272,8 @@ static void split_apply_scales(const split_item *item, const split_tile *t, cons
         if (call->paged) run = smaller(run, call->page_size - (key + j) % call->page_size);
         const float *from = (const float *)(const void *)fovea_key_row(call, scale, &item->sequence,
                                                                        item->key_head, key + j);
-        for (; run > 0; run--, from += step) scales[j++] = *from;
+        if (step == 1) memcpy(scales + j, from, (size_t)run * sizeof *from), j += run;
+        for (; step != 1 && run > 0; run--, from += step) scales[j++] = *from;
     }
     padded = groups * of_a_group;
     for (int64_t j = keys; j < padded; j++) scales[j] = 0;
