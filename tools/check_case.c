@@ -221,8 +221,9 @@ typedef struct general {
 /* Extents that a letter takes: the group of a kernel with other letters counts rows. */
 static const int64_t *letter_values(int kernel, const general *g, int letter, int *count) {
     int group = fovea_kernel_shape(kernel, 0)->group;
-    if (group < 0) return *count = COUNT(small_extents), small_extents;
-    if (letter == group && g->letter_count > 1) return *count = COUNT(row_counts), row_counts;
+    if (group < 0 && g->letter_count > 1) return *count = COUNT(small_extents), small_extents;
+    if (letter == group && fovea_kernel_shape(kernel, 0)->count > 0)
+        return *count = COUNT(row_counts), row_counts;
     return *count = COUNT(lengths), lengths;
 }
 
@@ -346,6 +347,7 @@ static void general_case(int kernel, const general *g, const int *choice, fovea_
         uint32_t dtypes = fovea_argument_dtypes(argument, c->dtype);
         if (argument->dtypes) c->dtypes[a] = 1 + (uint32_t)dtype_number(dtypes, number);
     }
+    if (row->case_defaults) row->case_defaults(c);
 }
 
 static bool general_cases(int kernel, int count, cover *cover, fovea_check_cases *cases) {
