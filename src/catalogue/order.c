@@ -102,7 +102,7 @@ fovea_status fovea_check_percentiles(const fovea_problem *problem, fovea_message
 
 fovea_status fovea_check_histogram(const fovea_problem *problem, fovea_message *message) {
     int64_t bins = fovea_problem_extent(problem, "Bins");
-    int64_t edges = fovea_problem_extent(problem, "Edges");
+    int64_t edges = fovea_problem_extent(problem, "E");
     double lo = fovea_problem_parameter(problem, "lo"), hi = fovea_problem_parameter(problem, "hi");
     if (bins < 1 || bins > INT32_MAX / 4)
         return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
@@ -146,7 +146,7 @@ void fovea_payload_defaults(fovea_case *c) {
 void fovea_histogram_defaults(fovea_case *c) {
     int64_t *bins = extent_of(c, "Bins");
     if (*bins < 1) *bins = *bins < 0 ? 256 : 1;
-    *extent_of(c, "Edges") = *bins + 1;
+    *extent_of(c, "E") = *bins + 1;
     double lo = fovea_case_parameter(c, "lo"), hi = fovea_case_parameter(c, "hi");
     if (lo > hi) fovea_case_set(c, "lo", hi), fovea_case_set(c, "hi", lo);
 }

@@ -841,12 +841,12 @@ def test_attention_merge(library, dtype):
 
 # ---- Layout, scans, sorting ----------------------------------------------------------------------
 
-WORDS = {"f32": np.float32, "f64": np.float64, "i32": np.int32, "u32": np.uint32, "i64": np.int64}
+WORD_TYPES = {"f32": np.float32, "f64": np.float64, "i32": np.int32, "u32": np.uint32, "i64": np.int64}
 
 
-@pytest.fixture(params=WORDS)
+@pytest.fixture(params=WORD_TYPES)
 def word(request):
-    return WORDS[request.param]
+    return WORD_TYPES[request.param]
 
 
 def numbers(shape, dtype, seed=0, most=None):
@@ -1011,7 +1011,8 @@ def quantile(name, percentages):
         library.call(name, x, *([q] if len(q) > 1 else []), y,
                      **({} if axis is None else {"axis": axis}))
         largest = np.nanmax(np.abs(exact)).astype(np.float64)
-        slack = (2.0**-22 if word == np.float32 else 2.0**-51) * largest
+        # h has a few bits less for its fraction than the exact one here
+        slack = (2.0**-22 if word == np.float32 else 2.0**-50) * largest
         same = np.abs(y - expected) <= slack
         assert (same | (np.isnan(y) & np.isnan(expected))).all()
     return test
