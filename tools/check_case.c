@@ -222,8 +222,9 @@ typedef struct general {
  * letters the last is long. */
 static const int64_t *letter_values(int kernel, const general *g, int letter, int *count) {
     const fovea_shape *shape = fovea_kernel_shape(kernel, 0);
-    if (shape->group < 0) return *count = COUNT(small_extents), small_extents;
-    if (letter == shape->group && g->letter_count > 1)
+    bool several = g->letter_count > 1;
+    if (shape->group < 0 && several) return *count = COUNT(small_extents), small_extents;
+    if (letter == shape->group && several && shape->count > 0)
         return *count = COUNT(row_counts), row_counts;
     for (int i = 0; i + 1 < shape->count; i++)
         if (letter == shape->letters[i]) return *count = COUNT(small_extents), small_extents;
