@@ -38,6 +38,7 @@ bool fovea_arms_collect(fovea_arms *arms, const fovea_problem *problem, int thre
 void fovea_arms_release(fovea_arms *arms) {
     for (int i = 0; i < arms->count; i++) fovea_timings_release(&arms->items[i].timings);
     free(arms->workspace);
+    fovea_plans_release(&arms->plans);
     arms->workspace = NULL;
     arms->count = 0;
 }
@@ -50,8 +51,10 @@ static double run(const fovea_arms *arms, fovea_arm *arm, const fovea_problem *p
         implementation->workspace ? implementation->workspace(problem, arms->threads) : 0;
     double start = fovea_seconds_now();
     for (int i = 0; i < repeats; i++) {
-        fovea_run state = {
-            .threads = arms->threads, .workspace = arms->workspace, .workspace_bytes = bytes};
+        fovea_run state = {.threads = arms->threads,
+                           .workspace = arms->workspace,
+                           .workspace_bytes = bytes,
+                           .plans = &arms->plans};
         fovea_status status = implementation->run(problem, &state);
         if (status == FOVEA_OK) continue;
         arm->failed = true;
