@@ -59,8 +59,7 @@ static bool expect_norms(const fovea_problem *problem, int argument, expectation
     output->norms = malloc((size_t)(output->count / output->row_values) * sizeof(double));
     for (int64_t r = 0; output->norms && r < output->count / output->row_values; r++) {
         const double *expected = output->expected + r * output->row_values;
-        output->norms[r] =
-            problem->kernel->norm_bound(problem, argument, expected, output->row_values);
+        output->norms[r] = problem->kernel->norm_bound(problem, r, expected, output->row_values);
         for (int64_t i = 0; i < output->row_values; i++)
             if (!isfinite(expected[i])) output->norms[r] = NAN;
     }

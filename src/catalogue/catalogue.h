@@ -11,8 +11,11 @@ enum { FOVEA_ARGUMENTS_MAX = 20, FOVEA_PARAMETERS_MAX = 20, FOVEA_LETTERS_MAX = 
 typedef struct fovea_problem fovea_problem;
 typedef struct fovea_case fovea_case;
 
-/* In the set of an argument's dtypes: that of the call. */
+/* In the set of an argument's dtypes: that of the call; that of its parts, where it is complex; the
+ * complex one of which it is the part. The last two stand alone. */
 #define FOVEA_CALL (1u << 31)
+#define FOVEA_PART_OF_CALL (1u << 30)
+#define FOVEA_COMPLEX_OF_CALL (1u << 29)
 
 /* Functions that a row names. The generator of the public header has rows without their code. */
 #ifdef FOVEA_GENERATOR
@@ -54,6 +57,8 @@ typedef struct fovea_argument {
 /* The dtypes that an argument may have in a call of dtype `call`. */
 static inline uint32_t fovea_argument_dtypes(const fovea_argument *argument, fovea_dtype call) {
     uint32_t set = argument->dtypes ? argument->dtypes : FOVEA_CALL;
+    if (set == FOVEA_PART_OF_CALL) return 1u << fovea_dtype_of_part(call);
+    if (set == FOVEA_COMPLEX_OF_CALL) return 1u << fovea_dtype_complex(call);
     return set & FOVEA_CALL ? (set & ~FOVEA_CALL) | 1u << call : set;
 }
 
@@ -136,7 +141,7 @@ typedef struct fovea_kernel {
     /* Transforms: besides, what norm2 of the error of each row along the last axis of an output may be,
      * from the values that are expected of it. A row in which the reference is not finite is free, but
      * may not be finite throughout either. */
-    double (*norm_bound)(const fovea_problem *problem, int output, const double *expected,
+    double (*norm_bound)(const fovea_problem *problem, int64_t row, const double *expected,
                          int64_t count);
 
     /* Rows whose shapes depend on options. letters: their extents, in order. */

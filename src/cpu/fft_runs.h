@@ -363,7 +363,7 @@ static void OF_TYPE(bin_blocks)(const void *user, int64_t begin, int64_t end, in
     }
 }
 
-static void OF_TYPE(turn_bins)(const OF_TYPE(bins) * t, int threads) {
+static inline void OF_TYPE(turn_bins)(const OF_TYPE(bins) * t, int threads) {
     fovea_share(divide_up(t->plan->n + !t->back, WIDTH), threads, OF_TYPE(bin_blocks), t);
 }
 

@@ -157,13 +157,12 @@ typedef struct window_task {
     int64_t tiles;
 } window_task;
 
-/* 1 - cos(2 pi t) = 2 sin^2(pi s), s the distance of t to 0 or 1: Taylor's series to s^13 is within
- * 6e-10 of the sine for s up to a half. */
+/* 2 sin^2(pi s), 0 <= s <= 1/4: Taylor's series to s^9 is within 2e-9 of the sine. */
 FOVEA_INLINE vf rise(vf s) {
-    static const float terms[] = {3.14159265f,   -5.16771278f,    2.55016404f,    -0.599264529f,
-                                  0.0821458866f, -0.00737043094f, 0.000466302806f};
-    vf square = vf_mul(s, s), sine = vf_set1(terms[6]);
-    VF_UNROLLED for (int i = 5; i >= 0; i--) sine = vf_fma(sine, square, vf_set1(terms[i]));
+    static const float terms[] = {3.14159265f, -5.16771278f, 2.55016404f, -0.599264529f,
+                                  0.0821458866f};
+    vf square = vf_mul(s, s), sine = vf_set1(terms[4]);
+    VF_UNROLLED for (int i = 3; i >= 0; i--) sine = vf_fma(sine, square, vf_set1(terms[i]));
     sine = vf_mul(sine, s);
     return vf_mul(vf_add(sine, sine), sine);
 }
@@ -175,13 +174,16 @@ FOVEA_INLINE vf window_of(int window, vf v) {
     return vf_mul(v, vf_fma(vf_set1(0.16f), v, vf_set1(0.18f)));
 }
 
-/* Elements i, i + 1, ...: t - 1/2 is i/(n-1) - 1/2 of the first, from double, and so many steps. */
+/* Elements i, i + 1, ...: t is i/(n-1) - 1/2 of the first, from double, and so many steps. The sine is
+ * taken from the nearer end of a quarter: from the window's end alone it cost 4 eps at the top. */
 FOVEA_INLINE vf window_at(int window, int64_t i, int64_t n) {
     double step = 1 / (double)(n - 1);
     vf lanes = vf_from_vi(vi_iota());
     vf t = vf_fma(lanes, vf_set1((float)step), vf_set1((float)((double)i / (double)(n - 1) - 0.5)));
-    vf s = vf_max(vf_sub(vf_set1(0.5f), vf_abs(t)), vf_set1(0));
-    return n == 1 ? vf_set1(1) : window_of(window, rise(s));
+    vf near = vf_abs(t), far = vf_max(vf_sub(vf_set1(0.5f), near), vf_set1(0));
+    vf v = rise(vf_min(near, far));
+    v = vf_select(vf_lt(near, far), vf_sub(vf_set1(2), v), v);
+    return n == 1 ? vf_set1(1) : window_of(window, v);
 }
 
 FOVEA_INLINE void apply(int window, const float *x, float *y, int64_t first, int64_t count,

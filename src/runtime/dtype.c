@@ -57,6 +57,10 @@ fovea_dtype fovea_dtype_of_part(fovea_dtype dtype) {
     return dtype == FOVEA_C64 ? FOVEA_F32 : dtype == FOVEA_C128 ? FOVEA_F64 : dtype;
 }
 
+fovea_dtype fovea_dtype_complex(fovea_dtype part) {
+    return part == FOVEA_F32 ? FOVEA_C64 : part == FOVEA_F64 ? FOVEA_C128 : part;
+}
+
 int fovea_dtype_parts(fovea_dtype dtype) { return fovea_dtype_of_part(dtype) == dtype ? 1 : 2; }
 
 fovea_dtype fovea_compute_dtype(fovea_dtype dtype) {

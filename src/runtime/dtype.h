@@ -39,6 +39,7 @@ bool fovea_dtype_is_float(fovea_dtype dtype); /* a complex number is not */
 /* Parts of an element: the two of a complex number, else the one that it is. */
 int fovea_dtype_parts(fovea_dtype dtype);
 fovea_dtype fovea_dtype_of_part(fovea_dtype dtype); /* f32 of c64, f64 of c128, else itself */
+fovea_dtype fovea_dtype_complex(fovea_dtype part);  /* c64 of f32, c128 of f64, else itself */
 
 /* The element at an address, exactly, as a double (integers beyond 2^53 are rounded). Here and below
  * complex numbers are read, written and rounded a part at a time, by the dtype of their parts. */
