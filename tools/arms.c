@@ -44,8 +44,7 @@ void fovea_arms_release(fovea_arms *arms) {
 }
 
 /* Seconds of that many runs; -1 on failure. */
-static double run(fovea_arms *arms, fovea_arm *arm, const fovea_problem *problem,
-                  int repeats) {
+static double run(fovea_arms *arms, fovea_arm *arm, const fovea_problem *problem, int repeats) {
     const fovea_implementation *implementation = arm->implementation;
     size_t bytes =
         implementation->workspace ? implementation->workspace(problem, arms->threads) : 0;

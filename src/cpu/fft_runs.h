@@ -214,9 +214,8 @@ static void OF_TYPE(short_rows)(const OF_TYPE(task) * t, int64_t count, int64_t 
               .lanes = from.lanes,
               .swapped = t->inverse,
               .scale = t->scale};
-        for (int64_t p = 0; p < column->n; p++)
-            OF_TYPE(store_pair)
-            (t->lines + p * 2 * WIDTH, OF_TYPE(load_row)(&from, column->order[p]));
+        for (int64_t p = 0; p < column->n; p++) OF_TYPE(store_pair)
+        (t->lines + p * 2 * WIDTH, OF_TYPE(load_row)(&from, column->order[p]));
         OF_TYPE(run_column)(column, NULL, NULL, t->lines);
         for (int64_t p = 0; p < column->n; p++)
             OF_TYPE(store_row)(&to, p, OF_TYPE(load_pair)(t->lines + p * 2 * WIDTH));
