@@ -1,10 +1,10 @@
 """jax.nn.dot_product_attention on Fovea's kernels, on the CPU.
 
-Arrays that are at hand go to the kernel by DLPack; inside jax.jit, jax.grad and jax.vmap the kernel is
-reached by a callback from the compiled program to Python (jax.pure_callback), with the gradient of
-Fovea's attention_backward. It is a callback rather than an FFI target since an FFI target must be
-compiled against the headers of the jaxlib it will run in, and this package knows no framework when it
-is built; a callback hands over the same memory, and costs microseconds that attention does not feel."""
+Arrays that are at hand go to the kernel by DLPack. Inside jax.jit, jax.grad and jax.vmap the compiled
+program calls the kernel through XLA's FFI, by the handler for Python that JAX brings
+(jax.experimental.buffer_callback): it hands over the program's own buffers, in and out, so nothing is
+copied, and the kernel needs nothing of JAX while the program runs. jax.pure_callback would make JAX
+arrays of its arguments inside the running program, and copy the results."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.buffer_callback import buffer_callback
 
 import fovea
 
@@ -23,19 +24,25 @@ _DTYPES = ("float32", "float16", "bfloat16")
 _INPUTS = ("mask", "bias", "seqused_k")
 
 
-def _host(options, arrays):
-    """Attention of NumPy arrays [B, S, H, D]: out and lse [B, H, S]."""
+def _named(arrays):
+    """q, k and v, and the optional inputs by name, as NumPy sees them."""
     q, k, v, *rest = (None if a is None else np.asarray(a) for a in arrays)
-    return fovea.attention(q, k, v, lse=True, layout="bshd", **dict(options),
-                           **dict(zip(_INPUTS, rest)))
+    return (q, k, v), dict(zip(_INPUTS, rest))
 
 
-def _host_gradient(options, arrays, out, lse, dout):
-    q, k, v, *rest = (None if a is None else np.asarray(a) for a in arrays)
-    inputs = dict(zip(_INPUTS, rest))
-    return fovea.attention_backward(q, k, v, *(np.asarray(a) for a in (out, lse, dout)),
-                                    layout="bshd", dbias=inputs["bias"] is not None or None,
-                                    **dict(options), **inputs)
+def _host(options, context, results, arrays):
+    """Attention of the program's buffers [B, S, H, D]: results are out and lse [B, H, S]."""
+    out, lse = (np.asarray(result) for result in results)
+    tensors, inputs = _named(arrays)
+    fovea.attention(*tensors, out=out, lse=lse, layout="bshd", **dict(options), **inputs)
+
+
+def _host_gradient(options, context, results, arrays, out, lse, dout):
+    dq, dk, dv, *dbias = (np.asarray(result) for result in results)
+    tensors, inputs = _named(arrays)
+    fovea.attention_backward(*tensors, *(np.asarray(a) for a in (out, lse, dout)),
+                             out=(dq, dk, dv), dbias=dbias[0] if dbias else None, layout="bshd",
+                             **dict(options), **inputs)
 
 
 def _like(array):
@@ -47,8 +54,9 @@ def _attention(options, arrays):
     q = arrays[0]
     batch, length, heads, _ = q.shape
     lse = jax.ShapeDtypeStruct((batch, heads, length), jnp.float32)
-    return jax.pure_callback(functools.partial(_host, options), (_like(q), lse), arrays,
-                             vmap_method="sequential")
+    run = buffer_callback(functools.partial(_host, options), (_like(q), lse),
+                          vmap_method="sequential")
+    return run(arrays)
 
 
 def _forward(options, arrays):
@@ -64,9 +72,9 @@ def _backward(options, kept, cotangents):
     arrays, out, lse = kept
     q, k, v, mask, bias, lengths = arrays
     shapes = [_like(q), _like(k), _like(v)] + ([] if bias is None else [_like(bias)])
-    dq, dk, dv, *dbias = jax.pure_callback(
-        functools.partial(_host_gradient, options), tuple(shapes), arrays, out, lse,
-        cotangents[0], vmap_method="sequential")
+    run = buffer_callback(functools.partial(_host_gradient, options), tuple(shapes),
+                          vmap_method="sequential")
+    dq, dk, dv, *dbias = run(arrays, out, lse, cotangents[0])
     return ((dq, dk, dv, _no_gradient(mask), dbias[0] if dbias else None,
              _no_gradient(lengths)),)
 

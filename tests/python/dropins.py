@@ -15,9 +15,9 @@ def require(module):
     return importlib.import_module(module) if os.environ.get("CI") else pytest.importorskip(module)
 
 
-def settings():
+def settings(examples=EXAMPLES):
     hypothesis = require("hypothesis")
-    return hypothesis.settings(max_examples=EXAMPLES, deadline=None, derandomize=True, database=None,
+    return hypothesis.settings(max_examples=examples, deadline=None, derandomize=True, database=None,
                                suppress_health_check=list(hypothesis.HealthCheck))
 
 
@@ -38,8 +38,8 @@ class Shares:
         assert share <= 1, f"{what}: {share:.3g} of the bound"
         self.worst = max(self.worst, share)
 
-    def report(self, record_property, name):
-        assert self.cases >= EXAMPLES // 2
+    def report(self, record_property, name, least=EXAMPLES // 2):
+        assert self.cases >= least
         record_property(name, f"{self.cases} cases, worst share of the bound {self.worst:.2f}")
         print(f"{name}: {self.cases} cases, worst share of the bound {self.worst:.2f}")
 

@@ -26,6 +26,7 @@ def _require_tensors(**arguments):
 
 def _why_not(query, key, value, attn_mask) -> str | None:
     """Why Fovea does not serve tensors of this kind; None where it does."""
+    compiling = torch.compiler.is_compiling()
     for tensor in (query, key, value, attn_mask):
         if tensor is None:
             continue
@@ -33,9 +34,9 @@ def _why_not(query, key, value, attn_mask) -> str | None:
             return "nested tensors"
         if tensor.layout is not torch.strided:
             return f"layout {tensor.layout}"
-        if tensor.device.type != "cpu":
+        if not tensor.is_cpu:
             return f"device {tensor.device.type}"
-        if not torch.compiler.is_compiling() and torch._C._functorch.is_batchedtensor(tensor):
+        if not compiling and torch._C._functorch.is_batchedtensor(tensor):
             return "inside torch.vmap"
     if query.dtype not in DTYPES:
         return f"dtype {query.dtype}"

@@ -1,6 +1,6 @@
 """Functions of torch.nn.functional on Fovea's kernels: activations, softmax, norms and losses, with
 the arguments, defaults and results of PyTorch's. The forward pass runs on our kernels; gradients are
-PyTorch's own formulas, but those of losses, which the kernels give. Served are float32, float16 and
+PyTorch's own formulas, but those of losses, which the kernels give; second gradients are not served. Served are float32, float16 and
 bfloat16 on the CPU; what is not served raises fovea.Unsupported. All are operators of torch.library,
 so that torch.compile and torch.export pass through them."""
 
@@ -231,12 +231,14 @@ def _remember_norm(ctx, inputs, output):
 def _layer_norm_gradient(ctx, gradient):
     x, weight, bias = ctx.saved_tensors
     over = list(range(x.ndim - ctx.axes, x.ndim))
-    variance, mean = torch.var_mean(x.float(), over, correction=0, keepdim=True)
+    wide, dy, gamma, beta = (None if t is None else t.float().contiguous()
+                             for t in (x, gradient, weight, bias))
+    variance, mean = torch.var_mean(wide, over, correction=0, keepdim=True)
     gradients = _aten.native_layer_norm_backward(
-        gradient.contiguous(), x.contiguous(), x.shape[x.ndim - ctx.axes:], mean.to(x.dtype)
-        if x.dtype == torch.float32 else mean, torch.rsqrt(variance + ctx.eps), weight, bias,
+        dy, wide, x.shape[x.ndim - ctx.axes:], mean, torch.rsqrt(variance + ctx.eps), gamma, beta,
         [ctx.needs_input_grad[i] for i in range(3)])
-    return *gradients, None, None
+    return *(None if g is None else g.to(t.dtype)
+             for g, t in zip(gradients, (x, weight, bias))), None, None
 
 
 _layer_norm = _operator(
