@@ -388,8 +388,6 @@ static void general_case(int kernel, const general *g, const int *choice, fovea_
         check->variant = FOVEA_VARIANT_PLAIN;
     for (int p = 0; p < fovea_kernel_parameters(row); p++)
         c->parameters[p] = parameter_value(&row->parameters[p], c, choice[g->parameters[p]]);
-    fovea_message message;
-    fovea_case_complete(c, &message);
     for (int a = 0; a < fovea_kernel_arguments(row); a++) {
         const fovea_argument *argument = &row->arguments[a];
         int number = choice[g->arguments[a]] - argument->optional;
@@ -398,7 +396,8 @@ static void general_case(int kernel, const general *g, const int *choice, fovea_
         uint32_t dtypes = fovea_argument_dtypes(argument, c->dtype);
         if (argument->dtypes) c->dtypes[a] = 1 + (uint32_t)dtype_number(dtypes, number);
     }
-    if (row->case_defaults) row->case_defaults(c);
+    fovea_message message;
+    fovea_case_complete(c, &message);
 }
 
 static bool general_cases(int kernel, int count, cover *cover, fovea_check_cases *cases) {
