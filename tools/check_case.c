@@ -236,8 +236,8 @@ static int listed_extents(int kernel, int letter, int64_t values[VALUES_MAX]) {
 /* Extents that a letter takes: the group of a kernel with other letters counts rows; of several
  * letters the last is long; but what the row lists goes first. */
 static const int64_t *letter_values(int kernel, const general *g, int letter, int *count) {
-    const fovea_shape *shape = fovea_kernel_shape(kernel, 0);
     static int64_t listed[VALUES_MAX];
+    const fovea_shape *shape = fovea_kernel_shape(kernel, 0);
     bool several = g->letter_count > 1;
     if ((*count = listed_extents(kernel, letter, listed)) > 0) return listed;
     if (shape->group < 0 && several) return *count = COUNT(small_extents), small_extents;
@@ -389,8 +389,6 @@ static void general_case(int kernel, const general *g, const int *choice, fovea_
         check->variant = FOVEA_VARIANT_PLAIN;
     for (int p = 0; p < fovea_kernel_parameters(row); p++)
         c->parameters[p] = parameter_value(&row->parameters[p], c, choice[g->parameters[p]]);
-    fovea_message message;
-    fovea_case_complete(c, &message);
     for (int a = 0; a < fovea_kernel_arguments(row); a++) {
         const fovea_argument *argument = &row->arguments[a];
         int number = choice[g->arguments[a]] - argument->optional;
@@ -399,7 +397,8 @@ static void general_case(int kernel, const general *g, const int *choice, fovea_
         uint32_t dtypes = fovea_argument_dtypes(argument, c->dtype);
         if (argument->dtypes) c->dtypes[a] = 1 + (uint32_t)dtype_number(dtypes, number);
     }
-    if (row->case_defaults) row->case_defaults(c);
+    fovea_message message;
+    fovea_case_complete(c, &message);
 }
 
 static bool general_cases(int kernel, int count, cover *cover, fovea_check_cases *cases) {
@@ -817,7 +816,8 @@ double fovea_check_case_work(const fovea_check_case *check) {
         double work = 1;
         for (int l = 0; fovea_kernel_letter_name(c->index, l); l++)
             if (l != fovea_kernel_derived(c->index)) work *= (double)c->extents[l];
-        return 10 * work;
+        /* References of transforms are in long double, which some machines emulate. */
+        return (fovea_catalogue_kernel(c->index)->norm_bound ? 100 : 10) * work;
     }
     enum { B, HQ, HKV, SQ, SK, D, DV };
     const int64_t *e = c->extents;

@@ -5,7 +5,7 @@
 #define REAL (1u << FOVEA_F32 | 1u << FOVEA_F64)
 
 /* Rows longer than this share the threads; shorter ones are shared among them. */
-enum { SHARED_ROW = 1 << 14 };
+enum { SHARED_ROW = 1 << 13 };
 
 /* Rows of a call. Complex: of complex numbers; otherwise x is real and its transform half as long. */
 typedef struct rows {

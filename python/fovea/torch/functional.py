@@ -1,8 +1,8 @@
 """Functions of torch.nn.functional on Fovea's kernels: activations, softmax, norms and losses, with
 the arguments, defaults and results of PyTorch's. The forward pass runs on our kernels; gradients are
-PyTorch's own formulas, but those of losses, which the kernels give; second gradients are not served. Served are float32, float16 and
-bfloat16 on the CPU; what is not served raises fovea.Unsupported. All are operators of torch.library,
-so that torch.compile and torch.export pass through them."""
+PyTorch's own formulas, but those of losses, which the kernels give; second gradients are not served.
+Served are float32, float16 and bfloat16 on the CPU; what is not served raises fovea.Unsupported. All
+are operators of torch.library, so that torch.compile and torch.export pass through them."""
 
 from __future__ import annotations
 

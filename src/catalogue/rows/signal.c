@@ -17,7 +17,7 @@
     .bound = FOVEA_HOOK(fovea_bound_transformed),                                                  \
     .norm_bound = FOVEA_HOOK(fovea_norm_bound_transformed),                                        \
     .check = FOVEA_HOOK(fovea_check_signal)
-#define LENGTHS "N=1023 1 2 3 31 33 64 65 256 1000 4097 10007"
+#define LENGTHS "N=1023 1 2 3 31 33 64 65 256 1000 4097 12007"
 #define TAPS "K=32 1 2 3 4 5 17 33 65 100 256"
 
 const fovea_kernel fovea_rows_signal[] = {
