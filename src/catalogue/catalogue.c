@@ -41,13 +41,15 @@ static int letter_of(parsed_row *row, const char *name, size_t length) {
 
 static void parse_shape(parsed_row *row, const char *text, fovea_shape *shape) {
     shape->group = -1;
-    while (*text) {
+    shape->by_row = *text == '(';
+    while (*text && !shape->by_row) {
         size_t length = 0;
         while (isalnum((unsigned char)text[length])) length++;
         int letter = letter_of(row, text, length);
         text += length;
         if (strncmp(text, "...", 3) == 0) {
             shape->group = letter;
+            shape->before = shape->count;
             text += 3;
         } else {
             shape->letters[shape->count++] = letter;
@@ -113,13 +115,13 @@ int fovea_kernel_parameters(const fovea_kernel *kernel) {
 }
 
 int fovea_kernel_argument(const fovea_kernel *kernel, const char *name) {
-    for (int i = 0; i < fovea_kernel_arguments(kernel); i++)
+    for (int i = 0; i < FOVEA_ARGUMENTS_MAX && kernel->arguments[i].name; i++)
         if (strcmp(kernel->arguments[i].name, name) == 0) return i;
     return -1;
 }
 
 int fovea_kernel_parameter(const fovea_kernel *kernel, const char *name) {
-    for (int i = 0; i < fovea_kernel_parameters(kernel); i++)
+    for (int i = 0; i < FOVEA_PARAMETERS_MAX && kernel->parameters[i].name; i++)
         if (strcmp(kernel->parameters[i].name, name) == 0) return i;
     return -1;
 }
