@@ -8,9 +8,10 @@ import subprocess
 import sys
 import venv
 
-import fovea
 import pytest
-from library import BUILD, ROOT
+from library import BUILD, ROOT, needs
+
+fovea = needs("fovea")
 
 PACKAGE = BUILD / "python" / "fovea"
 
@@ -28,6 +29,7 @@ def run(*command, **options):
 @pytest.fixture(scope="module")
 def typed(tmp_path_factory):
     """Where mypy keeps what it knows; and the path of the package."""
+    needs("mypy")
     return {"cwd": tmp_path_factory.mktemp("mypy"), "env": {**os.environ, "MYPYPATH": str(BUILD / "python")}}
 
 
@@ -116,6 +118,8 @@ def test_examples_of_the_documents_run(block, tmp_path):
 
 
 def test_overhead_is_reported(tmp_path):
+    for module in ("torch", "jax", "mlx.core"):
+        needs(module)
     out = run(sys.executable, ROOT / "bench/python_overhead.py", "--rounds", 2, "--calls", 20, "--json",
               tmp_path / "overhead.json")
     report = json.loads((tmp_path / "overhead.json").read_text())

@@ -4,12 +4,14 @@ themselves are checked by `fovea check`; here a few of each shape are compared w
 import inspect
 import re
 
-import fovea
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from library import BUILD, Library
+from library import BUILD, Library, needs
+
+fovea = needs("fovea")
+needs("hypothesis")
+from hypothesis import given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
 
 HEADER = (BUILD / "generated/fovea/kernels.h").read_text()
 FUNCTIONS = sorted(set(re.findall(r"FOVEA_API fovea_status fovea_(\w+)\(", HEADER)))
