@@ -133,7 +133,7 @@ def test_masked_arrays_and_lists_are_refused():
 
 
 @pytest.mark.parametrize("array, sentence", [
-    (np.zeros(3, ">f4"), "dtype"), (np.zeros(3, complex), "no kernel takes|unknown dtype"),
+    (np.zeros(3, ">f4"), "dtype"), (np.zeros(3, complex), "x is c128; map_exp takes"),
     (np.zeros(3, "S4"), "no kernel takes"), (np.zeros(3, "M8[s]"), "no kernel takes"),
     (np.zeros(3, object), "no kernel takes"), (np.zeros((1,) * 9, np.float32), "9 dimensions"),
     (np.zeros(3, [("a", "f4"), ("b", "i1")])["a"], "multiple of its element size")], ids=lambda x: "")
