@@ -367,10 +367,10 @@ static void fill_words(void *task, int64_t first, int64_t end, int thread) {
     bool wide = fovea_dtype_size(view->dtype) == 8;
     (void)thread;
     for (int64_t group = first; group < end; group++) {
-        uint32_t words[2][4];
+        uint32_t words[8];
         for (uint64_t w = 0; w <= wide; w++)
-            stream_words(&f->stream, ((uint64_t)group << wide) + w, words[w]);
-        const uint32_t *word = words[0];
+            stream_words(&f->stream, ((uint64_t)group << wide) + w, words + 4 * w);
+        const uint32_t *word = words;
         for (int64_t j = 4 * group; j < 4 * group + 4 && j < f->fresh; j++) {
             uint64_t value = *word++;
             if (wide) value |= (uint64_t)*word++ << 32;
