@@ -19,7 +19,7 @@ def run(*command, **options):
 
 
 def declared_functions():
-    text = (ROOT / "include/fovea/fovea.h").read_text()
+    text = "".join(p.read_text() for p in sorted((ROOT / "include/fovea").glob("*.h")))
     text += (BUILD / "generated/fovea/kernels.h").read_text()
     text = re.sub(r"/\*.*?\*/", "", text, flags=re.S)
     return set(re.findall(r"FOVEA_API\s[^;(]*?(fovea_\w+)\s*\(", text))
@@ -68,7 +68,8 @@ def environment(prefix):
 
 def test_installation_is_complete(prefix):
     files = {p.relative_to(prefix).as_posix() for p in prefix.rglob("*") if p.is_file()}
-    for wanted in ["bin/fovea", "include/fovea/fovea.h", "include/fovea/kernels.h",
+    for wanted in ["bin/fovea", "include/fovea/fovea.h", "include/fovea/explore.h",
+                   "include/fovea/kernels.h",
                    "share/fovea/bench/peers/worker.py", "share/fovea/tools/report/__main__.py"]:
         assert wanted in files
     for name in ["kernels.md", "design.md", "README.md", "LICENSE", "fovea.pc",
