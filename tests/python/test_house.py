@@ -9,6 +9,7 @@ import pytest
 from library import BUILD, ROOT
 
 EXAMPLE = ROOT / "examples" / "attention.c"
+EXAMPLES = sorted((ROOT / "examples").glob("*.c"))
 
 
 def run(*command, **options):
@@ -117,6 +118,13 @@ def test_consumer_by_pkg_config(prefix, tmp_path, kind):
         flags = [str(library_directory(prefix) / "libfovea.a") if f == "-lfovea" else f for f in flags]
     run("cc", "-std=c17", "-Wall", "-Wextra", "-Werror", "-o", tmp_path / "example", EXAMPLE, *flags)
     assert " took " in run(tmp_path / "example", env=environment(prefix))
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda p: p.name)
+def test_examples_run(prefix, tmp_path, example):
+    flags = run("pkg-config", "--cflags", "--libs", "fovea", env=environment(prefix)).split()
+    run("cc", "-std=c17", "-Wall", "-Wextra", "-Werror", "-o", tmp_path / "example", example, *flags)
+    assert run(tmp_path / "example", env={**environment(prefix), "FOVEA_ROUTES": ""}).strip()
 
 
 def test_header_is_valid_alone_and_in_cxx(prefix, tmp_path):
