@@ -184,7 +184,9 @@ static void note_element(const bench *b, fovea_dtype dtype, int64_t i, findings 
     double share = fovea_error_share(dtype, b->expected[i], b->actual[i], b->bound[i], false);
     double ulps = fovea_exhaustive_ulps(dtype, b->expected[i], b->actual[i]);
     if (ulps > f->ulps) f->ulps = ulps, f->ulps_at = b->x[i];
-    if (share > f->share && isfinite(share)) f->share = share, f->share_at = b->x[i];
+    /* Infinity where the exact value rounds to it is right, and uses nothing of the bound. */
+    bool counts = isfinite(share) && isfinite(b->actual[i]);
+    if (share > f->share && counts) f->share = share, f->share_at = b->x[i];
     if (share <= 1) return;
     if (f->wrong++ > 0) return;
     f->wrong_at = b->x[i], f->expected = b->expected[i], f->actual = b->actual[i];
