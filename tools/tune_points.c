@@ -10,7 +10,9 @@ static const int64_t sizes[] = {1 << 11, 1 << 16, 1 << 20};
 static const int64_t row_lengths[] = {64, 1024, 8192};
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
+/* Extents that follow from others are set anew. */
 static void add(fovea_tune_points *points, const fovea_case *c) {
+    fovea_message message;
     if (points->count == points->capacity) {
         int capacity = points->capacity ? 2 * points->capacity : 64;
         fovea_tune_point *items = realloc(points->items, (size_t)capacity * sizeof *items);
@@ -21,7 +23,9 @@ static void add(fovea_tune_points *points, const fovea_case *c) {
         points->items = items;
         points->capacity = capacity;
     }
-    points->items[points->count++] = (fovea_tune_point){.c = *c};
+    fovea_tune_point *point = &points->items[points->count];
+    *point = (fovea_tune_point){.c = *c};
+    if (fovea_case_complete(&point->c, &message) == FOVEA_OK) points->count++;
 }
 
 void fovea_tune_points_release(fovea_tune_points *points) {
@@ -141,15 +145,16 @@ static int64_t middle_of(int64_t a, int64_t b) {
 void fovea_tune_point_between(const fovea_case *a, const fovea_case *b, fovea_case *middle) {
     const fovea_shape *shape = fovea_kernel_shape(a->index, 0);
     int64_t elements = 1;
+    fovea_message message;
     *middle = *a;
     for (int l = 0; l < FOVEA_LETTERS_MAX; l++)
         middle->extents[l] = middle_of(a->extents[l], b->extents[l]);
-    if (a->group_rank == 1) return;
-    for (int i = 0; i < a->group_rank; i++) {
+    for (int i = 0; i < a->group_rank && a->group_rank != 1; i++) {
         middle->group[i] = middle_of(a->group[i], b->group[i]);
         elements *= middle->group[i];
     }
-    if (shape->group >= 0) middle->extents[shape->group] = elements;
+    if (a->group_rank != 1 && shape->group >= 0) middle->extents[shape->group] = elements;
+    fovea_case_complete(middle, &message);
 }
 
 /* ---- Other cases of the same kinds ---------------------------------------------------------- */
@@ -173,10 +178,12 @@ static int64_t stray(int64_t extent, uint64_t *state) {
 static void shift_extents(fovea_case *c, uint64_t *state) {
     const fovea_shape *shape = fovea_kernel_shape(c->index, 0);
     int64_t elements = 1;
+    fovea_message message;
     for (int l = 0; l < FOVEA_LETTERS_MAX; l++) c->extents[l] = stray(c->extents[l], state);
-    if (c->group_rank == 1) return;
-    for (int i = 0; i < c->group_rank; i++) elements *= c->group[i] = stray(c->group[i], state);
-    if (shape->group >= 0) c->extents[shape->group] = elements;
+    for (int i = 0; i < c->group_rank && c->group_rank != 1; i++)
+        elements *= c->group[i] = stray(c->group[i], state);
+    if (c->group_rank != 1 && shape->group >= 0) c->extents[shape->group] = elements;
+    fovea_case_complete(c, &message);
 }
 
 /* Whether there are such tensors, of a size that a reference takes no seconds for. */

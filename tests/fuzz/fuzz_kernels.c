@@ -102,7 +102,8 @@ static void fail(const fovea_sample *sample, const fovea_implementation *impleme
 static void run(fovea_sample *sample, const fovea_implementation *implementation, int threads,
                 const fovea_verification *expected) {
     const fovea_problem *problem = &sample->problem;
-    fovea_run state = {.threads = threads};
+    fovea_plans plans = {.allocator = fovea_default_allocator()};
+    fovea_run state = {.threads = threads, .plans = &plans};
     fovea_verdict verdict;
     if (implementation->workspace)
         state.workspace_bytes = implementation->workspace(problem, threads);
@@ -113,6 +114,7 @@ static void run(fovea_sample *sample, const fovea_implementation *implementation
     fovea_sample_restore(sample);
     fovea_status status = implementation->run(problem, &state);
     free(state.workspace);
+    fovea_plans_release(&plans);
     if (status != FOVEA_OK && status != FOVEA_OUT_OF_MEMORY)
         fail(sample, implementation, fovea_status_text(status));
     if (!expected || status != FOVEA_OK) return;
