@@ -180,10 +180,15 @@ fovea_status fovea_case_complete(fovea_case *c, fovea_message *message) {
     if (derived >= 0)
         c->extents[derived] =
             (int64_t)fovea_evaluate(fovea_derived_formula(case_kernel(c)), lookup_in_case, c);
-    for (int i = 0; i < FOVEA_LETTERS_MAX && (letter = fovea_kernel_letter_name(c->index, i)); i++)
+    for (int i = 0; i < FOVEA_LETTERS_MAX && (letter = fovea_kernel_letter_name(c->index, i));
+         i++) {
         if (c->extents[i] < 0)
             return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s: the extent %s is missing",
                               case_kernel(c)->name, letter);
+        if (c->extents[i] == 0 && strcmp(letter, "Page") == 0)
+            return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s: a page has no room",
+                              case_kernel(c)->name);
+    }
     return FOVEA_OK;
 }
 
