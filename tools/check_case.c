@@ -234,6 +234,14 @@ static bool is_key(const fovea_parameter *parameter) {
     return strcmp(parameter->name, "seed") == 0 || strcmp(parameter->name, "stream") == 0;
 }
 
+/* Of simulations. */
+static const double step_counts[] = {1, 10, 2, 37};
+static bool is_steps(const fovea_parameter *parameter) {
+    return strcmp(parameter->name, "steps") == 0;
+}
+/* Of draws. */
+static bool is_count(const fovea_parameter *parameter) { return strcmp(parameter->name, "n") == 0; }
+
 static int parameter_values(const fovea_parameter *parameter) {
     int count = 1;
     if (strcmp(parameter->name, "axis") == 0) return AXIS_VALUES;
@@ -241,6 +249,8 @@ static int parameter_values(const fovea_parameter *parameter) {
     if (parameter->kind == FOVEA_REAL) return REAL_VALUES;
     if (is_key(parameter)) return COUNT(keys);
     if (strcmp(parameter->name, "step") == 0) return 2;
+    if (is_steps(parameter)) return COUNT(step_counts);
+    if (is_count(parameter)) return COUNT(lengths);
     for (const char *c = parameter->choices; c && *c; c++) count += *c == ',';
     return count;
 }
@@ -301,6 +311,8 @@ static double parameter_value(const fovea_parameter *parameter, const fovea_case
     if (choice == 0) return parameter->standard;
     if (is_key(parameter)) return keys[choice];
     if (strcmp(parameter->name, "step") == 0) return 10;
+    if (is_steps(parameter)) return step_counts[choice];
+    if (is_count(parameter)) return (double)lengths[choice];
     return parameter->kind == FOVEA_REAL ? reals[choice] : choice;
 }
 
@@ -760,12 +772,36 @@ static bool append_cases(int kernel, int count, cover *cover, fovea_check_cases 
 
 /* ---- All ------------------------------------------------------------------------------------ */
 
+/* What a tensor takes in memory: an extent of 0 counts as 1. */
+static double elements_of(const fovea_case *c, int argument) {
+    const fovea_shape *shape = fovea_kernel_shape(c->index, argument);
+    double elements = shape->group >= 0 ? fmax((double)c->extents[shape->group], 1) : 1;
+    for (int i = 0; i < shape->count; i++)
+        elements *= fmax((double)c->extents[shape->letters[i]], 1);
+    return elements;
+}
+
+static double extent_named(const char *name, const void *user) {
+    const fovea_case *c = user;
+    int letter = fovea_kernel_letter(c->index, name);
+    return letter < 0 ? 1 : (double)c->extents[letter];
+}
+
+/* 0 where the row counts them by a function. */
+static double operations_of(const fovea_case *c) {
+    const char *formula = fovea_catalogue_kernel(c->index)->operations;
+    return formula ? fovea_evaluate(formula, extent_named, c) : 0;
+}
+
 double fovea_check_case_work(const fovea_check_case *check) {
     const fovea_case *c = &check->c;
     if (!fovea_catalogue_kernel(c->index)->shape) {
-        double work = 1;
-        for (int l = 0; fovea_kernel_letter_name(c->index, l); l++) work *= (double)c->extents[l];
-        return 10 * work;
+        double work = 1, steps = fovea_case_parameter(c, "steps");
+        for (int l = 0; fovea_kernel_letter_name(c->index, l); l++)
+            work *= fmax((double)c->extents[l], 1);
+        for (int a = 0; fovea_catalogue_kernel(c->index)->arguments[a].name; a++)
+            work = fmax(work, elements_of(c, a));
+        return 10 * fmax(work * (steps > 1 ? steps : 1), operations_of(c) / 10);
     }
     enum { B, HQ, HKV, SQ, SK, D, DV };
     const int64_t *e = c->extents;

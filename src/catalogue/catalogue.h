@@ -32,7 +32,7 @@ typedef enum fovea_fill {
     FOVEA_FILL_BINARY,    /* 1 if a uniform is below 0.5, else 0 */
     FOVEA_FILL_ONES,
     FOVEA_FILL_ZEROS,
-    FOVEA_FILL_BY_ROW /* the row's fill function */
+    FOVEA_FILL_BY_ROW /* the row's fill function; metadata, dense in memory, unless of the call's dtype */
 } fovea_fill;
 
 typedef struct fovea_argument {
@@ -40,8 +40,8 @@ typedef struct fovea_argument {
     /* Letters joined by commas: "R..., C" is any number of leading extents, whose product is R,
      * then C. The same letter is the same extent in every argument, and a group the same extents.
      * "N...-axis" is the group without the dimension that the parameter `axis` names, a scalar if
-     * it names none. "" is a scalar. Rows with a shape function use the text for the manual only.
-     */
+     * it names none. "R+1" is one more than R. "M, K^transpose" is [K, M] where that flag is set.
+     * "" is a scalar. Rows with a shape function use the text for the manual only. */
     const char *shape;
     uint32_t dtypes; /* what it may have, FOVEA_CALL among them; 0: FOVEA_CALL alone */
     fovea_role role;
@@ -82,6 +82,12 @@ typedef struct fovea_parameter {
  * rounding of the output. */
 typedef void fovea_bound_function(const fovea_problem *problem, int output, const double *expected,
                                   double *bound);
+
+/* Where the reference's values are not what a result is judged by: the error of each element, such as
+ * what is left of an equation, and what it may be. */
+typedef void fovea_residual_function(const fovea_problem *problem, int output,
+                                     const fovea_view *actual, const double *expected,
+                                     double *error, double *bound);
 
 /* A numbered entry of CATALOGUE.md that is another kernel with some parameters fixed. It gets a C
  * function and a benchmark case of its own. */
@@ -128,6 +134,8 @@ typedef struct fovea_kernel {
     const char *bound_text;
     fovea_bound_function *bound; /* NULL: exact */
     double bound_factor;
+    fovea_residual_function
+        *residual; /* in place of comparing with the reference; `bound` is set too */
 
     /* Rows whose shapes depend on options. letters: their extents, in order. */
     const char *letters;
@@ -165,8 +173,14 @@ typedef struct fovea_shape {
     bool without_axis;
     int count; /* letters after the group */
     int letters[FOVEA_RANK_MAX];
+    int more[FOVEA_RANK_MAX]; /* what is added to the letter's extent */
+    int swap;                 /* the flag that swaps the last two, a parameter's index; or -1 */
 } fovea_shape;
 const fovea_shape *fovea_kernel_shape(int index, int argument);
+/* Which of `shape`'s letters stands at dimension i after the group. */
+static inline int fovea_shape_letter(const fovea_shape *shape, int i, bool swapped) {
+    return swapped && i >= shape->count - 2 ? 2 * shape->count - 3 - i : i;
+}
 
 /* Where the fields of a kernel's options struct are. Generated. */
 typedef struct fovea_options_layout {

@@ -179,6 +179,15 @@ static fovea_status check_axis(const fovea_problem *problem, fovea_message *mess
                       value, problem->kernel->arguments[0].name, rank, -rank, rank - 1);
 }
 
+/* The letter of dimension i after the group, and what is more than its extent. */
+static int letter_at(const fovea_problem *problem, const fovea_shape *shape, int i, int *more) {
+    bool swapped =
+        shape->swap >= 0 && fovea_parameter_read(problem->index, problem->options, shape->swap);
+    int place = fovea_shape_letter(shape, i, swapped);
+    *more = shape->more[place];
+    return shape->letters[place];
+}
+
 /* The extents that a group takes in an argument: all of it, or without the reduced axis. */
 static int expected_group(const fovea_problem *problem, const fovea_shape *shape,
                           const group *bound, int64_t *expected) {
@@ -232,21 +241,27 @@ static fovea_status check_shape(fovea_problem *problem, int argument, group *bou
         bool same = rank == group_rank;
         for (int i = 0; same && i < rank; i++) same = expected[i] == view->shape[i];
         for (int i = 0; i < shape->count; i++) {
-            int64_t extent = problem->extents[shape->letters[i]];
-            expected[rank + i] = extent < 0 ? view->shape[group_rank + i] : extent;
+            int more;
+            int64_t extent = problem->extents[letter_at(problem, shape, i, &more)];
+            expected[rank + i] = extent < 0 ? view->shape[group_rank + i] : extent + more;
         }
         if (!same)
             return shape_error(problem, argument, bound, expected, rank + shape->count, message);
     }
     for (int i = 0; i < shape->count; i++) {
-        int letter = shape->letters[i];
+        int more, letter = letter_at(problem, shape, i, &more);
         int64_t extent = view->shape[group_rank + i], *known = &problem->extents[letter];
-        if (*known >= 0 && *known != extent)
+        if (extent < more)
             return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
-                              "%s has extent %lld in dimension %d, %s has %lld there (%s)", name,
-                              (long long)extent, group_rank + i, owners[letter], (long long)*known,
+                              "%s has extent %lld in dimension %d; it is at least %d", name,
+                              (long long)extent, group_rank + i, more);
+        if (*known >= 0 && *known + more != extent)
+            return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
+                              "%s has extent %lld in dimension %d; %s asks for %lld (%s)", name,
+                              (long long)extent, group_rank + i, owners[letter],
+                              (long long)*known + more,
                               fovea_kernel_letter_name(problem->index, letter));
-        *known = extent;
+        *known = extent - more;
         owners[letter] = name;
     }
     return FOVEA_OK;

@@ -37,9 +37,9 @@
  *           vi_shl shr(logical) sar(arithmetic) by a literal, vi_eq gt lt, vi_select.
  * Converts  vi_from_vf (nearest even; out of range is unspecified), vi_truncate_vf, vf_from_vi;
  *           bits kept: vf_as_vi, vi_as_vf.
- * Doubles   vd: VD_WIDTH doubles, vdm: a mask of them. vd_set1 load load_n store store_n add sub mul
+ * Doubles   vd: VD_WIDTH doubles, vdm: a mask of them. vd_set1 load load_n store store_n stream add sub mul
  *           div fma min max abs sqrt, gt and unordered -> vdm, select, reduce_add max min; vdm_or,
- *           vdm_any, vdm_first(n): all as for floats. vd_fma
+ *           vdm_any, vdm_first(n), vd_transpose: all as for floats. vd_fma
  *           of the scalar tier rounds twice.
  * Across    vf_reduce_add, vf_reduce_max, vf_reduce_min: lane i with lane i + width/2, then halves
  *           again: one fixed order. vf_reduce_each(x): of VF_WIDTH vectors x[], lane i is the sum of

@@ -279,6 +279,7 @@ static inline vd vd_load_n(const double *p, size_t n) {
     return _mm512_maskz_loadu_pd((__mmask8)vm_first(n), p);
 }
 static inline void vd_store(double *p, vd x) { _mm512_storeu_pd(p, x); }
+static inline void vd_stream(double *p, vd x) { _mm512_stream_pd(p, x); }
 static inline double vd_reduce_add(vd x) {
     __m256d y = _mm256_add_pd(_mm512_castpd512_pd256(x), _mm512_extractf64x4_pd(x, 1));
     __m128d z = _mm_add_pd(_mm256_castpd256_pd128(y), _mm256_extractf128_pd(y, 1));
@@ -311,6 +312,20 @@ static inline double vd_reduce_min(vd x) {
     __m256d y = _mm256_min_pd(_mm512_castpd512_pd256(x), _mm512_extractf64x4_pd(x, 1));
     __m128d z = _mm_min_pd(_mm256_castpd256_pd128(y), _mm256_extractf128_pd(y, 1));
     return _mm_cvtsd_f64(_mm_min_sd(z, _mm_unpackhi_pd(z, z)));
+}
+VF_INLINE void vd_transpose(vd x[8]) {
+    vd y[8], z[8];
+    VF_UNROLLED for (int i = 0; i < 8; i += 2) {
+        y[i] = _mm512_unpacklo_pd(x[i], x[i + 1]), y[i + 1] = _mm512_unpackhi_pd(x[i], x[i + 1]);
+    }
+    VF_UNROLLED for (int i = 0; i < 8; i += 4) VF_UNROLLED for (int h = 0; h < 2; h++) {
+        z[i + h] = _mm512_shuffle_f64x2(y[i + h], y[i + 2 + h], 0x88);
+        z[i + 2 + h] = _mm512_shuffle_f64x2(y[i + h], y[i + 2 + h], 0xdd);
+    }
+    VF_UNROLLED for (int h = 0; h < 4; h++) {
+        x[h] = _mm512_shuffle_f64x2(z[h], z[h + 4], 0x88);
+        x[h + 4] = _mm512_shuffle_f64x2(z[h], z[h + 4], 0xdd);
+    }
 }
 
 #endif

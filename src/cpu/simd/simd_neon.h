@@ -268,6 +268,7 @@ static inline vd vd_load_n(const double *p, size_t n) {
     return vld1q_f64(lanes);
 }
 static inline void vd_store(double *p, vd x) { vst1q_f64(p, x); }
+static inline void vd_stream(double *p, vd x) { vst1q_f64(p, x); }
 static inline double vd_reduce_add(vd x) { return vgetq_lane_f64(x, 0) + vgetq_lane_f64(x, 1); }
 static inline void vd_store_n(double *p, vd x, size_t n) {
     if (n > 1) vst1q_f64(p, x);
@@ -301,6 +302,10 @@ static inline double vd_reduce_max(vd x) {
 static inline double vd_reduce_min(vd x) {
     double a = vgetq_lane_f64(x, 0), b = vgetq_lane_f64(x, 1);
     return a < b ? a : b;
+}
+VF_INLINE void vd_transpose(vd x[2]) {
+    vd low = vzip1q_f64(x[0], x[1]);
+    x[1] = vzip2q_f64(x[0], x[1]), x[0] = low;
 }
 
 #endif

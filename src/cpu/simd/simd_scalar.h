@@ -211,6 +211,7 @@ static inline vd vd_add(vd a, vd b) { return a + b; }
 static inline vd vd_load(const double *p) { return *p; }
 static inline vd vd_load_n(const double *p, size_t n) { return n ? *p : 0.0; }
 static inline void vd_store(double *p, vd x) { *p = x; }
+static inline void vd_stream(double *p, vd x) { *p = x; }
 static inline double vd_reduce_add(vd x) { return x; }
 static inline void vd_store_n(double *p, vd x, size_t n) {
     if (n) *p = x;
@@ -236,5 +237,6 @@ static inline int vdm_any(vdm a) { return a; }
 static inline vdm vdm_first(size_t n) { return n > 0; }
 static inline double vd_reduce_max(vd x) { return x; }
 static inline double vd_reduce_min(vd x) { return x; }
+VF_INLINE void vd_transpose(vd x[1]) { (void)x; }
 
 #endif
