@@ -6,6 +6,7 @@
 #include "commands.h"
 #include "cuda/load.h"
 #include "device.h"
+#include "exhaustive.h"
 #include "router/registry.h"
 
 #include <argp.h>
@@ -482,12 +483,17 @@ enum {
     OPTION_LIST,
     OPTION_TIMEOUT,
     OPTION_BACKEND,
-    OPTION_DEVICE
+    OPTION_DEVICE,
+    OPTION_EXHAUSTIVE,
+    OPTION_EVERY,
+    OPTION_TABLE
 };
 
 typedef struct arguments {
     fovea_check_options options;
-    bool list;
+    bool list, exhaustive;
+    int64_t every;
+    const char *table;
 } arguments;
 
 static unsigned long long number(const char *value, const char *option, unsigned long long highest,
@@ -527,11 +533,39 @@ static error_t parse(int key, char *value, struct argp_state *state) {
         return a->options.cuda = strcmp(value, "cuda") == 0, 0;
     case OPTION_DEVICE:
         return a->options.device = (int)number(value, "--device", 63, state), 0;
+    case OPTION_EXHAUSTIVE:
+        return a->exhaustive = true, 0;
+    case OPTION_EVERY:
+        a->every = (int64_t)number(value, "--every", 1 << 18, state);
+        if (a->every < 1) argp_error(state, "--every=%s: at least 1 is wanted", value);
+        return 0;
+    case OPTION_TABLE:
+        return a->table = value, 0;
+    case ARGP_KEY_END:
+        if (!a->exhaustive && (a->table || a->every > 1))
+            argp_error(state, "--every and --table belong to --exhaustive");
+        if (a->exhaustive && (a->list || a->options.text || a->options.cuda))
+            argp_error(state, "--exhaustive takes no cases and no other backend");
+        return 0;
     case OPTION_TIMEOUT:
         return a->options.seconds = (unsigned)number(value, "--timeout", 86400, state), 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
+}
+
+static int check_exhaustively(const arguments *a) {
+    const fovea_exhaustive_options options = {.kernel = a->options.kernel,
+                                              .implementation = a->options.implementation,
+                                              .every = a->every,
+                                              .jobs = a->options.jobs,
+                                              .progress = a->options.progress,
+                                              .stream = stdout,
+                                              .table = a->table};
+    fovea_message message;
+    int64_t wrong;
+    if (fovea_exhaustive_run(&options, &wrong, &message) == FOVEA_OK) return wrong > 0;
+    return fprintf(stderr, "fovea check: %s\n", message.text), 2;
 }
 
 int fovea_command_check(int argc, char **argv) {
@@ -543,6 +577,10 @@ int fovea_command_check(int argc, char **argv) {
         {"seed", 's', "N", 0, "Draw other cases", 0},
         {"quick", OPTION_QUICK, 0, 0, "Few and small cases: for emulators and sanitizers", 0},
         {"thorough", OPTION_THOROUGH, 0, 0, "Ten times the cases, and larger ones", 0},
+        {"exhaustive", OPTION_EXHAUSTIVE, 0, 0,
+         "Functions of one number at all 2^32 inputs of f32 and all 65536 of halves", 0},
+        {"every", OPTION_EVERY, "N", 0, "Of f32 only one run of 16384 inputs in N", 0},
+        {"table", OPTION_TABLE, "FILE", 0, "What is found, as a table in Markdown", 0},
         {"case", OPTION_CASE, "TEXT", 0, "One case, as failures and --list print it", 0},
         {"list", OPTION_LIST, 0, 0, "Print the cases and run none", 0},
         {"jobs", 'j', "N", 0, "Processes at a time (as many as processors)", 0},
@@ -556,11 +594,12 @@ int fovea_command_check(int argc, char **argv) {
                "the double-precision reference: outputs between guard pages and poisoned, inputs "
                "compared after the call, every case three times with 1, 2 and 3 threads and the "
                "same bits expected. Crashes are caught and blamed."};
-    arguments a = {.options = {.effort = FOVEA_NORMAL, .stream = stdout}};
+    arguments a = {.options = {.effort = FOVEA_NORMAL, .stream = stdout}, .every = 1};
     fovea_check_report report = {0};
     fovea_message message;
     a.options.progress = isatty(STDERR_FILENO);
     if (argp_parse(&parser, argc, argv, 0, NULL, &a)) return 2;
+    if (a.exhaustive) return check_exhaustively(&a);
     fovea_status status = a.list ? fovea_check_list(&a.options, &message)
                                  : fovea_check_run(&a.options, &report, &message);
     if (status != FOVEA_OK) return fprintf(stderr, "fovea check: %s\n", message.text), 2;

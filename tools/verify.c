@@ -482,9 +482,8 @@ static double smallest_normal(fovea_dtype compute) {
     return compute == FOVEA_F64 ? DBL_MIN : compute == FOVEA_F32 ? 0x1p-126 : 0;
 }
 
-/* The error as a share of the bound; INFINITY where no error is excused. */
-static double share_of(fovea_dtype dtype, double expected, double actual, double bound,
-                       bool may_be_nan) {
+double fovea_error_share(fovea_dtype dtype, double expected, double actual, double bound,
+                         bool may_be_nan) {
     double rounded = fovea_round_to(dtype, expected);
     if (actual == rounded) /* a bound below half an ULP is met by the rounded value */
         return bound > 0 && isfinite(expected) ? fmin(1, fabs(actual - expected) / bound) : 0;
@@ -570,8 +569,8 @@ static void compare(const fovea_verification *verification, int argument, const 
         double peer = output->peer_bound ? output->peer_bound[e] + least
                                          : peer_bound(verification, view->dtype, expected, bound);
         bool nan = nan_is_accepted(output, e);
-        double share = share_of(view->dtype, expected, actual, bound, nan);
-        double peer_share = share_of(view->dtype, expected, actual, peer, nan);
+        double share = fovea_error_share(view->dtype, expected, actual, bound, nan);
+        double peer_share = fovea_error_share(view->dtype, expected, actual, peer, nan);
         note_share(verification, argument, e, actual, share, bound, verdict);
         if (peer_share > verdict->peer_share || verdict->peer_bound == 0) {
             verdict->peer_share = fmax(peer_share, verdict->peer_share);
@@ -636,7 +635,7 @@ static bool both_finite(const fovea_verification *verification, int argument,
     *actual = fovea_view_read(view, output->numbers[e]);
     double expected = output->expected[e];
     if (isfinite(expected) && isfinite(*actual)) return true;
-    double share = share_of(view->dtype, expected, *actual, 0, nan_is_accepted(output, e));
+    double share = fovea_error_share(view->dtype, expected, *actual, 0, nan_is_accepted(output, e));
     snprintf(what, sizeof what, "%s element %lld, %g where %g is expected,",
              verification->kernel->arguments[argument].name, (long long)output->numbers[e], *actual,
              expected);

@@ -48,4 +48,8 @@ void fovea_verify(const fovea_verification *verification, const fovea_view *outp
 void fovea_verify_quality(const fovea_verification *verification, const fovea_quality *quality,
                           const fovea_view *outputs, fovea_verdict *verdict);
 
+/* The error of one element as a share of its bound; INFINITY where no error is excused. */
+double fovea_error_share(fovea_dtype dtype, double expected, double actual, double bound,
+                         bool may_be_nan);
+
 #endif

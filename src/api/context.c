@@ -133,6 +133,12 @@ void fovea_context_destroy(fovea_context *context) {
     allocator.release(allocator.user, context, sizeof *context);
 }
 
+void fovea_context_set_threads(fovea_context *context, int threads) {
+    int wanted = threads > 0 ? threads : fovea_allowed_threads();
+    if (wanted != context->threads) context->choices = (fovea_choice_cache){0};
+    context->threads = wanted;
+}
+
 const char *fovea_last_message(const fovea_context *context) {
     return context ? context->message.text : creation_message.text;
 }
@@ -186,8 +192,9 @@ fovea_status fovea_use(fovea_context *context, const char *kernel, const char *i
             found += fovea_implementation_find(k, implementation) != NULL;
     if (implementation && !found)
         return fovea_fail(&context->message, FOVEA_INVALID_ARGUMENT,
-                          "%s has no implementation «%s»", kernel ? kernel : "no kernel",
-                          implementation);
+                          kernel ? "%s has no implementation «%s»"
+                                 : "%s has an implementation «%s»",
+                          kernel ? kernel : "no kernel", implementation);
     for (int k = 0; k < context->kernels; k++)
         if (only < 0 || k == only)
             context->forced[k] =

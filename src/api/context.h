@@ -24,4 +24,7 @@ struct fovea_context {
     fovea_statistics *statistics;        /* by kernel; seconds: in ticks */
 };
 
+/* Changes how many threads later calls may use; 0: as many as affinity and the cgroup allow. */
+void fovea_context_set_threads(fovea_context *context, int threads);
+
 #endif

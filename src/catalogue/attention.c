@@ -3,6 +3,7 @@
 #include "catalogue/attention.h"
 
 #include "catalogue/case.h"
+#include "catalogue/outcome.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -103,6 +104,25 @@ void fovea_attention_describe(const fovea_problem *problem, fovea_attention_call
         attention->slopes = views[FOVEA_ATTENTION_SLOPES];
     if ((attention->has_sinks = fovea_given(problem, FOVEA_ATTENTION_SINKS)))
         attention->sinks = views[FOVEA_ATTENTION_SINKS];
+}
+
+bool fovea_attention_outcome(const fovea_problem *given, int argument, fovea_view *outcome) {
+    const fovea_attention_options *options = given->options;
+    const fovea_view *q = &given->views[FOVEA_ATTENTION_Q], *v = &given->views[FOVEA_ATTENTION_V];
+    bool ragged = fovea_given(given, FOVEA_ATTENTION_CU_SEQLENS_Q);
+    fovea_dtype dtype = outcome->dtype;
+    if (q->rank < 3 || v->rank < 1) return false;
+    *outcome = *q;
+    outcome->dtype = dtype;
+    outcome->shape[q->rank - 1] = v->shape[v->rank - 1];
+    if (argument == FOVEA_ATTENTION_LSE) {
+        outcome->rank--; /* heads before lengths in every layout */
+        if (ragged || options->layout == FOVEA_ATTENTION_LAYOUT_BSHD) {
+            outcome->shape[q->rank - 3] = q->shape[q->rank - 2];
+            outcome->shape[q->rank - 2] = q->shape[q->rank - 3];
+        }
+    }
+    return true;
 }
 
 static int64_t read_integer(const fovea_problem *problem, int argument, int64_t i) {

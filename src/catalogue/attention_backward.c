@@ -3,6 +3,7 @@
 #include "catalogue/attention.h"
 
 #include "catalogue/case.h"
+#include "catalogue/outcome.h"
 
 /* The forward problem: the same arguments at the same positions, and its own options. */
 static void make_forward(const fovea_problem *problem, fovea_problem *forward,
@@ -45,6 +46,16 @@ void fovea_backward_describe(const fovea_problem *problem, fovea_backward_call *
     backward->dq = call.q, backward->dk = call.k, backward->dv = call.v, backward->dout = call.out;
     if (backward->has_dbias) backward->dbias = call.bias;
     fovea_attention_describe(&backward->forward, &backward->attention);
+}
+
+/* A gradient has the shape and the dtype of what it is a gradient of. */
+bool fovea_backward_outcome(const fovea_problem *given, int argument, fovea_view *outcome) {
+    static const int models[] = {[FOVEA_BACKWARD_DQ] = FOVEA_ATTENTION_Q,
+                                 [FOVEA_BACKWARD_DK] = FOVEA_ATTENTION_K,
+                                 [FOVEA_BACKWARD_DV] = FOVEA_ATTENTION_V,
+                                 [FOVEA_BACKWARD_DBIAS] = FOVEA_ATTENTION_BIAS,
+                                 [FOVEA_BACKWARD_DSINKS] = FOVEA_ATTENTION_SINKS};
+    return fovea_outcome_like(given, models[argument], outcome);
 }
 
 /* ---- Checks --------------------------------------------------------------------------------- */

@@ -1,7 +1,7 @@
 /* Writes what follows from the rows: the public header with the typed functions (`header`), their
- * bodies and options layouts (`source`), and the manual of kernels (`manual`). Run by the build as
- * `fovea-generate header FILE`. */
-#include "catalogue/catalogue.h"
+ * bodies and options layouts (`source`), the manual of kernels (`manual`), and what Python has of them
+ * (`python`, `stubs`). Run by the build as `fovea-generate header FILE`. */
+#include "catalogue/generate.h"
 
 #include <ctype.h>
 #include <math.h>
@@ -17,7 +17,7 @@ static const char *upper(const char *name, char *text) {
     return text;
 }
 
-static void dtype_list(uint32_t set, char *text, size_t size) {
+void fovea_generate_dtypes(uint32_t set, char *text, size_t size) {
     size_t used = (size_t)snprintf(text, size, "%s", set & FOVEA_CALL ? "t" : "");
     for (int i = 0; i < FOVEA_DTYPE_COUNT; i++)
         if (set >> i & 1)
@@ -41,8 +41,7 @@ static void default_text(const fovea_parameter *parameter, char *text, size_t si
         snprintf(text, size, "%.17g", value);
 }
 
-/* One name out of "a,b,c". */
-static int choice_name(const char *choices, int index, char *text) {
+int fovea_generate_choice(const char *choices, int index, char *text) {
     for (; index > 0; index--) {
         choices = strchr(choices, ',');
         if (!choices) return 0;
@@ -62,7 +61,7 @@ static void write_enums(const fovea_kernel *kernel) {
         const fovea_parameter *parameter = &kernel->parameters[p];
         if (parameter->kind != FOVEA_CHOICE) continue;
         printf("typedef enum fovea_%s_%s {", kernel->name, parameter->name);
-        for (int i = 0; choice_name(parameter->choices, i, choice); i++)
+        for (int i = 0; fovea_generate_choice(parameter->choices, i, choice); i++)
             printf("%s FOVEA_%s_%s_%s", i ? "," : "", upper(kernel->name, a),
                    upper(parameter->name, b), upper(choice, c));
         printf(" } fovea_%s_%s;\n", kernel->name, parameter->name);
@@ -84,7 +83,7 @@ static void write_options(const fovea_kernel *kernel) {
     for (int i = 0; i < fovea_kernel_arguments(kernel); i++) {
         const fovea_argument *argument = &kernel->arguments[i];
         char dtypes[96];
-        dtype_list(argument->dtypes, dtypes, sizeof dtypes);
+        fovea_generate_dtypes(argument->dtypes, dtypes, sizeof dtypes);
         if (argument->optional)
             printf("    %sDLTensor *%s; /* %s [%s] %s: %s */\n",
                    argument->role == FOVEA_INPUT ? "const " : "", argument->name,
@@ -109,12 +108,12 @@ static void write_signature(const fovea_kernel *kernel, const char *name) {
 
 static void write_comment(const fovea_kernel *kernel) {
     char dtypes[96];
-    dtype_list(kernel->dtypes, dtypes, sizeof dtypes);
+    fovea_generate_dtypes(kernel->dtypes, dtypes, sizeof dtypes);
     printf("/* %s: %s\n *\n * t: %s\n", kernel->name, kernel->definition, dtypes);
     for (int i = 0; i < fovea_kernel_arguments(kernel); i++) {
         const fovea_argument *argument = &kernel->arguments[i];
         if (argument->optional) continue;
-        dtype_list(argument->dtypes, dtypes, sizeof dtypes);
+        fovea_generate_dtypes(argument->dtypes, dtypes, sizeof dtypes);
         printf(" * %s [%s] %s, %s%s%s\n", argument->name, argument->shape, dtypes[0] ? dtypes : "t",
                role_text(argument->role), argument->meaning ? ": " : "",
                argument->meaning ? argument->meaning : "");
@@ -239,7 +238,7 @@ static void write_source(void) {
 
 static void write_manual_row(const fovea_kernel *kernel) {
     char dtypes[96], standard[32];
-    dtype_list(kernel->dtypes, dtypes, sizeof dtypes);
+    fovea_generate_dtypes(kernel->dtypes, dtypes, sizeof dtypes);
     printf("## %s\n\n%s\n\n", kernel->name, kernel->definition);
     if (kernel->number) printf("Number %d, domain %s. ", kernel->number, kernel->domain);
     printf("t: %s. Error: %s.", dtypes, kernel->bound_text);
@@ -247,7 +246,7 @@ static void write_manual_row(const fovea_kernel *kernel) {
     printf("\n\n| argument | | shape | dtype | |\n|---|---|---|---|---|\n");
     for (int i = 0; i < fovea_kernel_arguments(kernel); i++) {
         const fovea_argument *argument = &kernel->arguments[i];
-        dtype_list(argument->dtypes, dtypes, sizeof dtypes);
+        fovea_generate_dtypes(argument->dtypes, dtypes, sizeof dtypes);
         printf("| `%s` | %s%s | [%s] | %s | %s |\n", argument->name, role_text(argument->role),
                argument->optional ? ", optional" : "", argument->shape, dtypes[0] ? dtypes : "t",
                argument->meaning ? argument->meaning : "");
@@ -258,7 +257,7 @@ static void write_manual_row(const fovea_kernel *kernel) {
         default_text(parameter, standard, sizeof standard);
         char choice[64];
         if (parameter->kind == FOVEA_CHOICE &&
-            choice_name(parameter->choices, (int)parameter->standard, choice))
+            fovea_generate_choice(parameter->choices, (int)parameter->standard, choice))
             snprintf(standard, sizeof standard, "%.30s", choice);
         printf("| `%s` | %s | %s%s%s |\n", parameter->name, standard, parameter->meaning,
                parameter->choices ? ": " : "", parameter->choices ? parameter->choices : "");
@@ -279,13 +278,14 @@ static void write_manual(void) {
 }
 
 int main(int argc, char **argv) {
-    void (*const write[])(void) = {write_header, write_source, write_manual};
-    static const char *const names[] = {"header", "source", "manual"};
-    for (int i = 0; argc == 3 && i < 3; i++) {
+    void (*const write[])(void) = {write_header, write_source, write_manual, fovea_generate_python,
+                                   fovea_generate_stubs};
+    static const char *const names[] = {"header", "source", "manual", "python", "stubs"};
+    for (int i = 0; argc == 3 && i < 5; i++) {
         if (strcmp(argv[1], names[i]) != 0) continue;
         if (!freopen(argv[2], "w", stdout)) return perror(argv[2]), 1;
         write[i]();
         return fflush(stdout) == 0 && !ferror(stdout) ? 0 : 1;
     }
-    return fprintf(stderr, "usage: %s header|source|manual FILE\n", argv[0]), 2;
+    return fprintf(stderr, "usage: %s header|source|manual|python|stubs FILE\n", argv[0]), 2;
 }

@@ -179,8 +179,7 @@ static fovea_status check_axis(const fovea_problem *problem, fovea_message *mess
                       value, problem->kernel->arguments[0].name, rank, -rank, rank - 1);
 }
 
-/* The letter of dimension i after the group, and what is more than its extent. */
-static int letter_at(const fovea_problem *problem, const fovea_shape *shape, int i, int *more) {
+int fovea_problem_letter(const fovea_problem *problem, const fovea_shape *shape, int i, int *more) {
     bool swapped =
         shape->swap >= 0 && fovea_parameter_read(problem->index, problem->options, shape->swap);
     int place = fovea_shape_letter(shape, i, swapped);
@@ -242,14 +241,14 @@ static fovea_status check_shape(fovea_problem *problem, int argument, group *bou
         for (int i = 0; same && i < rank; i++) same = expected[i] == view->shape[i];
         for (int i = 0; i < shape->count; i++) {
             int more;
-            int64_t extent = problem->extents[letter_at(problem, shape, i, &more)];
+            int64_t extent = problem->extents[fovea_problem_letter(problem, shape, i, &more)];
             expected[rank + i] = extent < 0 ? view->shape[group_rank + i] : extent + more;
         }
         if (!same)
             return shape_error(problem, argument, bound, expected, rank + shape->count, message);
     }
     for (int i = 0; i < shape->count; i++) {
-        int more, letter = letter_at(problem, shape, i, &more);
+        int more, letter = fovea_problem_letter(problem, shape, i, &more);
         int64_t extent = view->shape[group_rank + i], *known = &problem->extents[letter];
         if (extent < more)
             return fovea_fail(message, FOVEA_INVALID_ARGUMENT,

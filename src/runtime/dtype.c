@@ -59,12 +59,20 @@ double fovea_epsilon(fovea_dtype dtype) {
     return fovea_dtype_is_float(dtype) ? ldexp(1, -table[dtype].mantissa) : 0;
 }
 
+/* By the bits of the exponent: bounds ask for every element of every case. Spacings of doubles near
+ * the smallest ones are subnormal and have no exponent to set. */
 double fovea_ulp(fovea_dtype dtype, double value) {
     if (!fovea_dtype_is_float(dtype)) return 0;
     if (!isfinite(value)) return fabs(value);
-    int exponent = table[dtype].minimum_exponent;
-    if (value != 0 && ilogb(value) > exponent) exponent = ilogb(value);
-    return ldexp(1, exponent - table[dtype].mantissa);
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    int exponent = (int)(bits >> 52 & 0x7ff) - 1023;
+    if (exponent < table[dtype].minimum_exponent) exponent = table[dtype].minimum_exponent;
+    exponent -= table[dtype].mantissa;
+    if (exponent < -1022) return ldexp(1, exponent);
+    bits = (uint64_t)(exponent + 1023) << 52;
+    memcpy(&value, &bits, sizeof value);
+    return value;
 }
 
 /* Rounds to the type's spacing with the current (nearest even) mode; nearbyint is exact here

@@ -1,6 +1,6 @@
 /* The emulated tiles, against sums by hand and against the definition of the products. */
 #ifndef FOVEA_EMULATE_AMX /* the whole build may be so */
-#define FOVEA_EMULATE_AMX
+    #define FOVEA_EMULATE_AMX
 #endif
 #include "cpu/simd/amx.h"
 #include "test.h"

@@ -348,7 +348,7 @@ static void calls_by_name_check_what_they_are_given(void **state) {
     REFUSED(fovea_use(context, "map_gelu", "cpu/none/such"),
             "map_gelu has no implementation «cpu/none/such»");
     REFUSED(fovea_use(context, NULL, "cpu/none/such"),
-            "no kernel has no implementation «cpu/none/such»");
+            "no kernel has an implementation «cpu/none/such»");
 }
 
 static void null_contexts_are_refused(void **state) {

@@ -1,0 +1,86 @@
+/* Shapes and dtypes of outputs, from the shape texts of the rows. */
+#include "catalogue/outcome.h"
+
+/* The rows whose shape texts are not the whole truth. */
+static const struct {
+    const char *kernel;
+    fovea_outcome_function *outcome;
+} special[] = {{"attention", fovea_attention_outcome},
+               {"attention_backward", fovea_backward_outcome}};
+
+bool fovea_call_dtype(const fovea_problem *given, fovea_dtype *dtype) {
+    for (int a = 0; given->kernel->arguments[a].name; a++) {
+        if (!fovea_given(given, a) || given->kernel->arguments[a].dtypes) continue;
+        *dtype = given->views[a].dtype;
+        return true;
+    }
+    return false;
+}
+
+bool fovea_outcome_like(const fovea_problem *given, int argument, fovea_view *outcome) {
+    if (!fovea_given(given, argument)) return false;
+    *outcome = given->views[argument];
+    return true;
+}
+
+/* That of the call where it may be, else the first of the set. */
+static bool find_dtype(const fovea_problem *given, int argument, fovea_dtype *dtype) {
+    uint32_t allowed = given->kernel->arguments[argument].dtypes;
+    bool known = fovea_call_dtype(given, dtype);
+    if (!allowed || allowed & FOVEA_CALL || (known && allowed >> *dtype & 1)) return known;
+    *dtype = (fovea_dtype)__builtin_ctz(allowed);
+    return true;
+}
+
+static bool append(fovea_view *outcome, int64_t extent) {
+    if (outcome->rank == FOVEA_RANK_MAX) return false;
+    outcome->shape[outcome->rank++] = extent;
+    return true;
+}
+
+/* The group as the first argument has it, without the dimension that is reduced. */
+static bool append_group(const fovea_problem *given, const fovea_shape *wanted,
+                         fovea_view *outcome) {
+    for (int a = 0; given->kernel->arguments[a].name; a++) {
+        const fovea_shape *shape = fovea_kernel_shape(given->index, a);
+        if (!fovea_given(given, a) || shape->group != wanted->group || shape->without_axis)
+            continue;
+        const fovea_view *view = &given->views[a];
+        int axis = wanted->without_axis ? fovea_problem_axis(given) : view->rank;
+        if (axis < 0) return true; /* all of them */
+        for (int i = 0; i < view->rank - shape->count; i++)
+            if (i != axis && !append(outcome, view->shape[i])) return false;
+        return view->rank >= shape->count;
+    }
+    return false;
+}
+
+static bool append_letter(const fovea_problem *given, int letter, int more, fovea_view *outcome) {
+    for (int a = 0; given->kernel->arguments[a].name; a++) {
+        const fovea_shape *shape = fovea_kernel_shape(given->index, a);
+        int before = given->views[a].rank - shape->count;
+        if (!fovea_given(given, a) || before < 0) continue;
+        for (int i = 0; i < shape->count; i++) {
+            int less, place = fovea_problem_letter(given, shape, i, &less);
+            int64_t extent = given->views[a].shape[before + i] - less;
+            if (place == letter) return extent >= 0 && append(outcome, extent + more);
+        }
+    }
+    return false;
+}
+
+bool fovea_outcome(const fovea_problem *given, int argument, fovea_view *outcome) {
+    *outcome = (fovea_view){.rank = 0};
+    if (!find_dtype(given, argument, &outcome->dtype)) return false;
+    for (size_t i = 0; given->kernel->shape && i < sizeof special / sizeof *special; i++)
+        if (strcmp(given->kernel->name, special[i].kernel) == 0)
+            return special[i].outcome(given, argument, outcome);
+    if (given->kernel->shape) return false;
+    const fovea_shape *shape = fovea_kernel_shape(given->index, argument);
+    if (shape->group >= 0 && !append_group(given, shape, outcome)) return false;
+    for (int i = 0; i < shape->count; i++) {
+        int more, letter = fovea_problem_letter(given, shape, i, &more);
+        if (!append_letter(given, letter, more, outcome)) return false;
+    }
+    return true;
+}
