@@ -58,6 +58,9 @@ FOVEA_INLINE void OF_TYPE(put)(const gemm_tile *t, int i, int64_t j, VECTOR sum,
 }
 
 FOVEA_INLINE void OF_TYPE(tile)(const int rows, const int vectors, const gemm_tile *t) {
+    for (int i = 0; i < rows && VF_WIDTH > 1; i++)
+        for (int v = 0; v < vectors; v++)
+            __builtin_prefetch((const ELEMENT *)t->y + i * t->y_row + v * WIDTH, 1, 3);
     VECTOR acc[GEMM_ROWS][GEMM_VECTORS];
     OF_TYPE(multiply)(rows, vectors, t->a, t->a_row, t->a_inner, t->b, t->b_row, t->k, acc);
     VF_UNROLLED for (int i = 0; i < rows; i++) VF_UNROLLED for (int v = 0; v < vectors; v++)
@@ -147,24 +150,36 @@ static const void *OF_TYPE(panel_of_b)(const gemm_matrix *m, const gemm_region *
     return packed;
 }
 
+/* Fetches part `part` of `parts` of the panel of b after this one: its rows lie far apart, and what packs
+ * them would wait for each. */
+static void OF_TYPE(fetch_b)(const gemm_matrix *m, const gemm_region *r, int64_t j, int64_t l,
+                             int64_t k, int64_t part, int64_t parts) {
+    if (VF_WIDTH == 1 || j >= r->column_end || m->b_column != 1) return;
+    const ELEMENT *b = (const ELEMENT *)m->b + l * m->b_row + j;
+    int64_t columns = smaller(OF_TYPE(TILE_COLUMNS), r->column_end - j);
+    for (int64_t i = k * part / parts; i < k * (part + 1) / parts; i++)
+        for (int64_t c = 0; c < columns; c += 64 / (int64_t)sizeof *b)
+            __builtin_prefetch(b + i * m->b_row + c, 0, 2);
+}
+
 /* Rows [i, i + rows) by all columns of the region, inner extent [l, l + k). */
 static void OF_TYPE(block)(const gemm_matrix *m, const gemm_region *r, int64_t i, int64_t rows,
                            int64_t l, int64_t k, void *packed_a, void *packed_b) {
     enum { PANEL = OF_TYPE(PANEL), COLUMNS = OF_TYPE(TILE_COLUMNS) };
     const ELEMENT *a = (const ELEMENT *)m->a + i * m->a_row + l * m->a_inner;
-    for (int64_t p = 0; r->pack_a && p < rows; p += PANEL)
-        OF_TYPE(pack)
-        (a + p * m->a_row, m->a_row, m->a_inner, smaller(PANEL, rows - p), k, PANEL,
-         (ELEMENT *)packed_a + p * k);
+    for (int64_t p = 0; r->pack_a && p < rows; p += PANEL) OF_TYPE(pack)
+    (a + p * m->a_row, m->a_row, m->a_inner, smaller(PANEL, rows - p), k, PANEL,
+     (ELEMENT *)packed_a + p * k);
     gemm_tile tile = {.k = k, .y_row = m->y_row, .alpha = m->alpha, .beta = m->beta};
     tile.c_row = m->c_row, tile.c_column = m->c_column, tile.add = l > 0;
     tile.a_row = r->pack_a ? 1 : m->a_row, tile.a_inner = r->pack_a ? PANEL : m->a_inner;
     for (int64_t j = r->column; j < r->column_end; j += COLUMNS) {
         int64_t columns = smaller(COLUMNS, r->column_end - j);
         const void *b = OF_TYPE(panel_of_b)(m, r, j, columns, l, k, packed_b, &tile.b_row);
-        int64_t step = r->pack_a ? PANEL : rows;
+        int64_t step = r->pack_a ? PANEL : smaller(rows, 2 * GEMM_ROWS);
         for (int64_t p = 0; p < rows; p += step) {
-            tile.a = r->pack_a ? (const ELEMENT *)packed_a + p * k : a;
+            OF_TYPE(fetch_b)(m, r, j + COLUMNS, l, k, p / step, divide_up(rows, step));
+            tile.a = r->pack_a ? (const ELEMENT *)packed_a + p * k : a + p * m->a_row;
             tile.b = b;
             tile.y = (ELEMENT *)m->y + (i + p) * m->y_row + j;
             tile.c = m->c ? (const ELEMENT *)m->c + (i + p) * m->c_row + j * m->c_column : NULL;
@@ -177,10 +192,9 @@ static void OF_TYPE(region)(const gemm_matrix *m, const gemm_region *r, char *me
     void *packed_b = memory, *packed_a = memory + GEMM_PANEL_BYTES;
     int64_t height = r->block_rows;
     for (int64_t i = r->row; i < r->row_end; i += height)
-        for (int64_t l = 0; l == 0 || l < m->k; l += OF_TYPE(INNER))
-            OF_TYPE(block)
-            (m, r, i, smaller(height, r->row_end - i), l, smaller(OF_TYPE(INNER), m->k - l),
-             packed_a, packed_b);
+        for (int64_t l = 0; l == 0 || l < m->k; l += OF_TYPE(INNER)) OF_TYPE(block)
+    (m, r, i, smaller(height, r->row_end - i), l, smaller(OF_TYPE(INNER), m->k - l), packed_a,
+     packed_b);
 }
 
 #undef ELEMENT

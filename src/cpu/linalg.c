@@ -28,6 +28,9 @@ static inline int64_t sparse_row_start(const sparse_plan *p, int64_t r) {
 #define ELEMENT float
 #define VECTOR vf
 #define WIDTH VF_WIDTH
+#if VF_WIDTH > 4
+    #define GATHER vf_gather
+#endif
 #include "cpu/linalg_runs.h"
 
 #define ELEMENT double
@@ -138,7 +141,8 @@ static size_t matvec_workspace(const fovea_problem *problem, int threads) {
     return (size_t)fovea_view_elements(x) * fovea_dtype_size(x->dtype);
 }
 
-/* Rows where memory runs along them are shared in pieces of 32, columns in blocks of sums. */
+/* Rows where memory runs along them are shared in pieces of 32, columns in blocks of sums as long as can be:
+ * no element's sum depends on the pieces. */
 static fovea_status matvec(const fovea_problem *problem, fovea_run *run) {
     const fovea_matvec_options *o = problem->options;
     const fovea_view *a = &problem->views[0], *x = &problem->views[1], *y = &problem->views[2];
@@ -160,7 +164,8 @@ static fovea_status matvec(const fovea_problem *problem, fovea_run *run) {
     int64_t outputs = fovea_view_elements(y);
     if (outputs == 0) return FOVEA_OK;
     p.batches = outputs / p.rows;
-    p.of_piece = p.column == 1 ? 32 : larger(64, smaller(LINALG_BLOCK, p.rows / 16 / 64 * 64));
+    int64_t share = divide_up(divide_up(p.rows, allowed), 64) * 64;
+    p.of_piece = p.column == 1 ? 32 : smaller(LINALG_BLOCK, share);
     p.pieces = divide_up(p.rows, p.of_piece);
     for (int64_t b = 0; p.x_step != 1 && b < p.batches; b++)
         (p.wide ? copy_double : copy_float)(rows_address(&p.x, b), p.x_step,

@@ -121,8 +121,36 @@ static void OF_TYPE(scale)(const void *factor, const void *from, int64_t n, void
     if (j < n) V(store_n)(y + j, V(mul)(a, V(load_n)(b + j, (size_t)(n - j))), (size_t)(n - j));
 }
 
+/* What a row of a sparse matrix adds to eight chains, from entry i on, where all steps are 1: whole vectors
+ * of entries. Returns the entry after them. */
+#ifdef GATHER
+FOVEA_INLINE int64_t OF_TYPE(gather_i32)(const ELEMENT *value, const int32_t *column,
+                                         const ELEMENT *x, int64_t i, int64_t stop, ELEMENT *sum) {
+    VECTOR even = V(set1)(0), odd = V(set1)(0);
+    for (; i + 2 * WIDTH <= stop; i += 2 * WIDTH) {
+        even = V(fma)(V(load)(value + i), GATHER(x, vi_load(column + i)), even);
+        odd = V(fma)(V(load)(value + i + WIDTH), GATHER(x, vi_load(column + i + WIDTH)), odd);
+    }
+    for (; i + WIDTH <= stop; i += WIDTH)
+        even = V(fma)(V(load)(value + i), GATHER(x, vi_load(column + i)), even);
+    *sum = V(reduce_add)(V(add)(even, odd));
+    return i;
+}
+#else
+FOVEA_INLINE int64_t OF_TYPE(gather_i32)(const ELEMENT *value, const int32_t *column,
+                                         const ELEMENT *x, int64_t i, int64_t stop, ELEMENT *sum) {
+    (void)value, (void)column, (void)x, (void)stop, (void)sum;
+    return i;
+}
+#endif
+FOVEA_INLINE int64_t OF_TYPE(gather_i64)(const ELEMENT *value, const int64_t *column,
+                                         const ELEMENT *x, int64_t i, int64_t stop, ELEMENT *sum) {
+    (void)value, (void)column, (void)x, (void)stop, (void)sum;
+    return i;
+}
+
 /* Rows [first, end) of a sparse matrix: eight chains a row. */
-#define SPARSE(name, index)                                                                        \
+#define SPARSE(name, index, gather)                                                                \
     static void OF_TYPE(name)(const sparse_plan *p, int64_t first, int64_t end) {                  \
         const ELEMENT *value = p->value, *x = p->x;                                                \
         const index *column = p->column;                                                           \
@@ -130,6 +158,7 @@ static void OF_TYPE(scale)(const void *factor, const void *from, int64_t n, void
         for (int64_t r = first; r < end; r++) {                                                    \
             int64_t i = sparse_row_start(p, r), stop = sparse_row_start(p, r + 1);                 \
             ELEMENT sums[8] = {0};                                                                 \
+            if (v == 1 && c == 1 && at == 1) i = OF_TYPE(gather)(value, column, x, i, stop, sums); \
             if (v == 1 && c == 1 && at == 1)                                                       \
                 for (; i + 8 <= stop; i += 8)                                                      \
                     VF_UNROLLED for (int k = 0; k < 8; k++) sums[k] +=                             \
@@ -140,8 +169,8 @@ static void OF_TYPE(scale)(const void *factor, const void *from, int64_t n, void
                                                ((sums[1] + sums[5]) + (sums[3] + sums[7]));        \
         }                                                                                          \
     }
-SPARSE(sparse_i32, int32_t)
-SPARSE(sparse_i64, int64_t)
+SPARSE(sparse_i32, int32_t, gather_i32)
+SPARSE(sparse_i64, int64_t, gather_i64)
 #undef SPARSE
 
 /* Solves `n` rows against their triangle; x holds the right sides, `sides` of them in rows of x_row. */
@@ -165,6 +194,7 @@ static void OF_TYPE(solve_triangle)(const void *from, int64_t row, int64_t colum
     }
 }
 
+#undef GATHER
 #undef ELEMENT
 #undef VECTOR
 #undef WIDTH

@@ -18,7 +18,6 @@
 
 /* Columns of a tile: whole panels of every tier. */
 enum { MOMENTS_TILE = 240, MOMENTS_ROWS = 1024, MOMENTS_CHAIN = 128, MOMENTS_CHUNKS = 64 };
-enum { MOMENTS_PITCH = MOMENTS_TILE + 16 };
 
 #define ELEMENT float
 #define VECTOR vf
@@ -30,9 +29,16 @@ enum { MOMENTS_PITCH = MOMENTS_TILE + 16 };
 #define WIDTH VD_WIDTH
 #include "cpu/moments_runs.h"
 
+/* Means of columns: an element of each, and what the mean is more than that, so that means far from 0
+ * keep their digits. */
+typedef struct moments_means {
+    double first[MOMENTS_TILE], rest[MOMENTS_TILE];
+} moments_means;
+
 /* Of a tile and a number of rows: column means of both sides and sums of centred products. */
 typedef struct moments_sums {
-    double count, left[MOMENTS_TILE], right[MOMENTS_TILE];
+    double count;
+    moments_means left, right;
     double products[]; /* columns of the left by columns of the right */
 } moments_sums;
 
@@ -41,6 +47,7 @@ typedef struct moments_plan {
     fovea_view x_outer, y_outer; /* the leading axes */
     bool wide;
     int64_t batches, rows, columns, row, column, y_row, y_column, size;
+    int64_t pitch;              /* elements of a row of centred columns, and of sums */
     int64_t tile, tiles, pairs; /* columns of a tile, tiles of a side, pairs of tiles */
     int64_t chunk, chunks;      /* rows of a chunk */
     int64_t sums_bytes, scratch_bytes;
@@ -67,6 +74,8 @@ static moments_plan moments_make_plan(const fovea_problem *problem) {
     for (int i = 0; i < rank - 2; i++) p.batches *= x->shape[i];
     p.tile = larger(1, smaller(p.columns, MOMENTS_TILE));
     p.tiles = divide_up(p.columns, p.tile);
+    p.pitch =
+        divide_up(p.tile, 16) * 16 + 16; /* an odd number of lines: rows spread over all sets */
     p.pairs = p.tiles * (p.tiles + 1) / 2;
     /* No more chunks than keep their sums in 32 MiB. */
     p.sums_bytes = (int64_t)sizeof(moments_sums) + p.tile * p.tile * 8;
@@ -75,7 +84,7 @@ static moments_plan moments_make_plan(const fovea_problem *problem) {
     p.chunk = divide_up(divide_up(p.rows, p.chunks), MOMENTS_ROWS) * MOMENTS_ROWS;
     p.chunks = larger(1, divide_up(p.rows, larger(1, p.chunk)));
     /* Centred rows of both sides, sums of products, and sums of a block. */
-    p.scratch_bytes = (2 * MOMENTS_CHAIN + MOMENTS_TILE) * MOMENTS_PITCH * p.size + p.sums_bytes;
+    p.scratch_bytes = (2 * MOMENTS_CHAIN + MOMENTS_TILE) * p.pitch * p.size + p.sums_bytes;
     return p;
 }
 
@@ -95,6 +104,13 @@ static int64_t moments_width(const moments_plan *p, int64_t tile) {
     return smaller(p->tile, p->columns - tile * p->tile);
 }
 
+/* How much larger the means of `from` are. */
+static void moments_apart(const moments_means *from, const moments_means *to, int64_t n,
+                          double *apart) {
+    for (int64_t i = 0; i < n; i++)
+        apart[i] = (from->first[i] - to->first[i]) + (from->rest[i] - to->rest[i]);
+}
+
 /* Joins sums of other rows to `to`. */
 static void moments_join(const moments_plan *p, int64_t m, int64_t n, moments_sums *to,
                          const moments_sums *from) {
@@ -104,14 +120,14 @@ static void moments_join(const moments_plan *p, int64_t m, int64_t n, moments_su
         memcpy(to, from, (size_t)p->sums_bytes);
         return;
     }
-    for (int64_t i = 0; i < m; i++) rows[i] = from->left[i] - to->left[i];
-    for (int64_t j = 0; j < n; j++) columns[j] = from->right[j] - to->right[j];
+    moments_apart(&from->left, &to->left, m, rows);
+    moments_apart(&from->right, &to->right, n, columns);
     for (int64_t i = 0; i < m; i++)
         for (int64_t j = 0; j < n; j++)
             to->products[i * p->tile + j] +=
                 from->products[i * p->tile + j] + rows[i] * columns[j] * weight;
-    for (int64_t i = 0; i < m; i++) to->left[i] += rows[i] * share;
-    for (int64_t j = 0; j < n; j++) to->right[j] += columns[j] * share;
+    for (int64_t i = 0; i < m; i++) to->left.rest[i] += rows[i] * share;
+    for (int64_t j = 0; j < n; j++) to->right.rest[j] += columns[j] * share;
     to->count = all;
 }
 
@@ -132,29 +148,32 @@ static void moments_begin(const moments_plan *p, moments_side *side, int64_t row
 static void moments_centre(const moments_plan *p, moments_side *side, int64_t first, int64_t rows) {
     (p->wide ? centre_columns_double : centre_columns_float)(
         side->data + first * p->row * p->size, side->data, p->row, p->column, rows, side->columns,
-        side->rest, side->centred, MOMENTS_PITCH);
-    (p->wide ? left_over_double : left_over_float)(side->centred, rows, side->columns,
-                                                   MOMENTS_PITCH, side->left_over);
+        side->rest, side->centred, p->pitch);
+    (p->wide ? left_over_double : left_over_float)(side->centred, rows, side->columns, p->pitch,
+                                                   side->left_over);
 }
 
-/* The means as numbers, and the products less what centring left over. */
+static void moments_keep(const moments_plan *p, const moments_side *side, moments_means *means) {
+    for (int64_t i = 0; i < side->columns; i++) {
+        means->first[i] = (p->wide ? element_double : element_float)(side->data, i * p->column);
+        means->rest[i] = side->rest[i];
+    }
+}
+
+/* The means, and the products less what centring left over. */
 static void moments_finish(const moments_plan *p, const moments_side *left,
                            const moments_side *right, int64_t rows, const char *products,
                            moments_sums *sums) {
     double count = (double)rows;
     sums->count = count;
+    moments_keep(p, left, &sums->left);
+    moments_keep(p, right, &sums->right);
     for (int64_t i = 0; i < left->columns; i++) {
-        double first = (p->wide ? element_double : element_float)(left->data, i * p->column);
-        sums->left[i] = first + left->rest[i];
         double *to = sums->products + i * p->tile;
-        (p->wide ? widen_double : widen_float)(products + i * MOMENTS_PITCH * p->size,
-                                               right->columns, to);
+        (p->wide ? widen_double : widen_float)(products + i * p->pitch * p->size, right->columns,
+                                               to);
         for (int64_t j = 0; j < right->columns; j++)
             to[j] -= left->left_over[i] * right->left_over[j] / count;
-    }
-    for (int64_t j = 0; j < right->columns; j++) {
-        double first = (p->wide ? element_double : element_float)(right->data, j * p->column);
-        sums->right[j] = first + right->rest[j];
     }
 }
 
@@ -164,14 +183,14 @@ static void moments_block(const moments_plan *p, moments_side *left, moments_sid
     bool diagonal = left == right;
     moments_begin(p, left, rows);
     if (!diagonal) moments_begin(p, right, rows);
-    memset(products, 0, (size_t)(MOMENTS_TILE * MOMENTS_PITCH * p->size));
+    memset(products, 0, (size_t)(MOMENTS_TILE * p->pitch * p->size));
     for (int64_t i = 0; i < rows; i += MOMENTS_CHAIN) {
         int64_t count = smaller(MOMENTS_CHAIN, rows - i);
         moments_centre(p, left, i, count);
         if (!diagonal) moments_centre(p, right, i, count);
         (p->wide ? add_products_double : add_products_float)(left->centred, right->centred, count,
                                                              left->columns, right->columns,
-                                                             diagonal, products, MOMENTS_PITCH);
+                                                             diagonal, products, p->pitch);
     }
     moments_finish(p, left, right, rows, products, sums);
 }
@@ -190,9 +209,9 @@ static void moments_pieces(const void *task, int64_t begin, int64_t end, int thr
     const moments_task *t = task;
     const moments_plan *p = t->plan;
     char *memory = p->scratch + thread * p->scratch_bytes;
-    int64_t area = MOMENTS_CHAIN * MOMENTS_PITCH * p->size;
+    int64_t area = MOMENTS_CHAIN * p->pitch * p->size;
     moments_sums *block =
-        (moments_sums *)(void *)(memory + 2 * area + MOMENTS_TILE * MOMENTS_PITCH * p->size);
+        (moments_sums *)(void *)(memory + 2 * area + MOMENTS_TILE * p->pitch * p->size);
     for (int64_t piece = begin; piece < end; piece++) {
         int64_t a, b, pair = piece / p->chunks, chunk = piece % p->chunks;
         moments_pair(p, pair, &a, &b);

@@ -40,9 +40,8 @@ static void OF_TYPE(centre_columns)(const void *from, const void *first, int64_t
         mean[j] = origin[j * column], offset[j] = (ELEMENT)rest[j];
     for (int64_t i = 0; i < rows; i++, x += row, to += pitch) {
         int64_t j = 0;
-        for (; column == 1 && j + WIDTH <= columns; j += WIDTH)
-            V(store)
-            (to + j, V(sub)(V(sub)(V(load)(x + j), V(load)(mean + j)), V(load)(offset + j)));
+        for (; column == 1 && j + WIDTH <= columns; j += WIDTH) V(store)
+        (to + j, V(sub)(V(sub)(V(load)(x + j), V(load)(mean + j)), V(load)(offset + j)));
         for (; j < columns; j++) to[j] = x[j * column] - mean[j] - offset[j];
         for (; j < whole; j++) to[j] = 0;
     }
