@@ -608,18 +608,14 @@ static bool attention_singles(int kernel, double limit, fovea_check_cases *cases
     return attention_long_sums(kernel, limit, cases);
 }
 
-/* The same case for the approximate algorithm. Keys far off 0 are not rounded well without smoothing.
- * Limits of quality are those of many elements: a row of one value in 8 bits may lie further off
- * where it attends small values of a group that has large ones. */
+/* The same case for the approximate algorithm. Keys far off 0 are not rounded well without smoothing,
+ * and neither are those of few dimensions, whose offset is not small beside what is left of them. */
 static void make_sage(const int *choice, fovea_check_case *check) {
     static const char *const names[] = {"granularity", "pv"};
-    const int64_t *extents = check->c.extents;
-    int index = check->c.index;
-    bool wide = extents[fovea_kernel_letter(index, "D")] >= 16 &&
-                extents[fovea_kernel_letter(index, "Dv")] >= 16;
     for (int f = GRANULARITY; f <= PRODUCT; f++)
-        if (wide || f != PRODUCT) fovea_case_set(&check->c, names[f - GRANULARITY], choice[f]);
+        fovea_case_set(&check->c, names[f - GRANULARITY], choice[f]);
     fovea_case_set(&check->c, "algorithm", FOVEA_ATTENTION_ALGORITHM_SAGE);
+    bool wide = check->c.extents[fovea_kernel_letter(check->c.index, "D")] >= 16;
     if (choice[SMOOTHING] && wide && check->touch != FOVEA_TOUCH_CHANNELS)
         fovea_case_set(&check->c, "smooth_k", 0);
 }

@@ -29,8 +29,9 @@ static void print_machine(void) {
            processor->l2_bytes >> 10, processor->l3_bytes >> 10);
     for (int t = 0; t < FOVEA_TIER_COUNT; t++)
         if (fovea_has_tier((fovea_tier)t)) printf(" %s", fovea_tier_name((fovea_tier)t));
-    printf("%s%s%s\n", processor->avx512_bf16 ? "; avx512-bf16" : "",
+    printf("%s%s%s%s\n", processor->avx512_bf16 ? "; avx512-bf16" : "",
            processor->avx512_vnni ? ", avx512-vnni" : "",
+           processor->avx512_vbmi ? ", avx512-vbmi" : "",
            processor->avx512_fp16 ? ", avx512-fp16" : "");
     printf("CUDA: %s\n", fovea_cuda_state());
 }

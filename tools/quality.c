@@ -93,6 +93,49 @@ void fovea_row_noise(const fovea_attention_call *call, const fovea_head_spread *
     row->lse_noise = smoothed ? row->noise : noise(call, head, query_square, head->key_as_it_is);
 }
 
+enum { VALUE_KEYS = 128 }; /* as sage groups them, from the first key of a sequence */
+
+/* Into `step` the step of each column in keys [first, end), 0 where it has only zeros; scratch: a value. */
+static void find_steps(const fovea_attention_call *call, const fovea_sequence *sequence,
+                       int64_t key_head, int64_t first, int64_t end, double *value, double *step) {
+    for (int64_t d = 0; d < call->value_size; d++) step[d] = 0;
+    for (int64_t j = first; j < end; j++) {
+        fovea_reference_value(call, sequence, key_head, j, value);
+        for (int64_t d = 0; d < call->value_size; d++)
+            if (isfinite(value[d])) step[d] = fmax(step[d], fabs(value[d]) / 127);
+    }
+}
+
+/* An element is off by up to half a step, and by its twelfth squared in the mean; errors of several keys average, up to six
+ * standard deviations of what is left. */
+void fovea_value_noise(const fovea_attention_call *call, const fovea_sequence *sequence,
+                       int64_t query_head, const double *scores, double logarithm, double *scratch,
+                       fovea_quality_row *row) {
+    int64_t columns = call->value_size, keys = sequence->key_count;
+    double *value = scratch, *step = scratch + columns, *variance = scratch + 2 * columns;
+    double kept = 1 / (1 - call->options->dropout), most = 0, mean = 0;
+    row->value_error = row->value_square = 0;
+    if (call->options->pv != FOVEA_ATTENTION_PV_I8 || logarithm == -INFINITY) return;
+    for (int64_t d = 0; d < columns; d++) variance[d] = 0;
+    for (int64_t first = 0; first < keys; first += VALUE_KEYS) {
+        int64_t end = first + VALUE_KEYS < keys ? first + VALUE_KEYS : keys;
+        double weight = 0, square = 0;
+        for (int64_t j = first; j < end; j++) {
+            double p = kept * exp(scores[j] - logarithm);
+            if (isfinite(p)) weight += p, square += p * p;
+        }
+        if (weight == 0) continue;
+        find_steps(call, sequence, query_head / call->group, first, end, value, step);
+        for (int64_t d = 0; d < columns; d++) {
+            most += weight * step[d] / 2;
+            variance[d] += square * step[d] * step[d] / 12;
+        }
+    }
+    for (int64_t d = 0; d < columns; d++)
+        row->value_square += variance[d], mean += 0.8 * sqrt(variance[d]);
+    row->value_error = fmin(most, mean + 6 * sqrt(row->value_square));
+}
+
 /* Normal inputs of 64 dimensions and more at scale 1/sqrt(D) have a noise of 0.013 to 0.018. */
 double fovea_quality_factor(const fovea_quality_row *row) { return fmax(1, row->noise / 0.02); }
 
@@ -101,7 +144,12 @@ double fovea_quality_factor(const fovea_quality_row *row) { return fmax(1, row->
 double fovea_quality_row_error(double relative_l1, const fovea_quality_row *row,
                                const fovea_tally *tally) {
     double size = fmax(tally->magnitude, (double)tally->count * row->weight * row->value);
-    return 2 * relative_l1 * fovea_quality_factor(row) * size;
+    return fovea_quality_whole(2 * relative_l1 * fovea_quality_factor(row) * size,
+                               row->value_error);
+}
+
+double fovea_quality_whole(double plain, double modelled) {
+    return fmax(plain, plain / 2 + modelled);
 }
 
 /* Rows of few keys do not average the errors of their scores; those of many keep their bias. */

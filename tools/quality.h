@@ -31,20 +31,31 @@ fovea_head_spread fovea_measure_head(const fovea_attention_call *call,
 
 /* What is known of a row before any output is. */
 typedef struct fovea_quality_row {
-    double noise;     /* standard deviation of a score after rounding, natural units */
-    double lse_noise; /* the same of keys that are smoothed only if the call says so */
-    double weight;    /* sqrt of the sum of p^2 */
-    double value;     /* largest |v| that it attends */
-    bool empty;       /* it attends nothing: out is 0 exactly */
+    double noise;        /* standard deviation of a score after rounding, natural units */
+    double lse_noise;    /* the same of keys that are smoothed only if the call says so */
+    double weight;       /* sqrt of the sum of p^2 */
+    double value;        /* largest |v| that it attends */
+    double value_error;  /* sum of errors of the row where v is rounded to 8 bits; else 0 */
+    double value_square; /* sum over its columns of the variances of those */
+    bool empty;          /* it attends nothing: out is 0 exactly */
 } fovea_quality_row;
 void fovea_row_noise(const fovea_attention_call *call, const fovea_head_spread *head,
                      const fovea_sequence *sequence, int64_t query_head, int64_t i,
                      fovea_quality_row *row);
 
+/* What rounding v to 8 bits does to a row of scores and lse `logarithm`, where the call asks for it: values share a step in
+ * each column of VALUE_KEYS keys, absmax / 127, so that small ones beside large ones lose more than their size would say.
+ * scratch: 3 value_size doubles. */
+void fovea_value_noise(const fovea_attention_call *call, const fovea_sequence *sequence,
+                       int64_t query_head, const double *scores, double logarithm, double *scratch,
+                       fovea_quality_row *row);
+
 /* Largest allowed (of the whole: factor is the largest of its rows). */
 double fovea_quality_factor(const fovea_quality_row *row);
 double fovea_quality_row_error(double relative_l1, const fovea_quality_row *row,
                                const fovea_tally *tally); /* of the sum of errors of the row */
+/* Of the whole: `plain` by the factor, and `modelled` what v's steps come to, which has a place in `plain` up to its half. */
+double fovea_quality_whole(double plain, double modelled);
 double fovea_quality_lse(double limit, const fovea_quality_row *row, double expected);
 
 #endif

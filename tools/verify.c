@@ -218,6 +218,8 @@ static void expect_row(const fovea_attention_call *call, const row *place, int64
     quality->weight = root_of_squares(scores, sequence.key_count, logarithm);
     quality->value = error->scale_of_f32 / (4e-6 * error->lse_factor);
     quality->empty = logarithm == -INFINITY;
+    fovea_value_noise(call, &sequence, place->head, scores, logarithm, scores + sequence.key_count,
+                      quality);
     if (!lse) return;
     lse->numbers[r] = fovea_attention_lse_number(call, &sequence, place->head, place->i);
     lse->expected[r] = logarithm;
@@ -274,7 +276,7 @@ static bool measure_noise(const fovea_attention_call *call, const row_list *list
 typedef struct row_task {
     const fovea_attention_call *call;
     const row *places;
-    double *scores; /* `length` for each thread */
+    double *scores; /* `length` for each thread: a row's, and three of values */
     size_t length;
     bool finite_keys;
     expectation *out, *lse;
@@ -299,7 +301,7 @@ static bool expect_attention(const fovea_problem *problem, int64_t limit, uint64
     expectation *lse = call.has_lse ? &verification->outputs[FOVEA_ATTENTION_LSE] : NULL;
     bool large = (double)list.count * (double)call.key_length > 1e6;
     int threads = large ? fovea_processor_get()->threads : 1;
-    size_t length = (size_t)call.key_length + 1;
+    size_t length = (size_t)call.key_length + 3 * (size_t)call.value_size + 1;
     double *scores = malloc((size_t)threads * length * sizeof *scores);
     fovea_attention_error *errors = malloc(((size_t)list.count + 1) * sizeof *errors);
     verification->rows = calloc((size_t)list.count + 1, sizeof *verification->rows);
@@ -660,8 +662,13 @@ static fovea_tally tally_row(const fovea_verification *verification, const fovea
 /* What an element below the normal range of its dtype may lose. */
 static double smallest_step(fovea_dtype dtype) { return dtype == FOVEA_F16 ? 0x1p-25 : 0x1p-126; }
 
+/* What the rows have in common for the judgement of the whole. */
+typedef struct rows_noise {
+    double factor, value_error, value_square;
+} rows_noise;
+
 static void judge_rows(const fovea_verification *verification, const fovea_quality *quality,
-                       const fovea_view *view, fovea_tally *all, double *factor,
+                       const fovea_view *view, fovea_tally *all, rows_noise *noise,
                        fovea_verdict *verdict) {
     const expectation *out = &verification->outputs[FOVEA_ATTENTION_OUT];
     int64_t size = verification->row_count ? out->count / verification->row_count : 0;
@@ -669,7 +676,8 @@ static void judge_rows(const fovea_verification *verification, const fovea_quali
     for (int64_t r = 0; r < verification->row_count && size > 0; r++) {
         const fovea_quality_row *row = &verification->rows[r];
         fovea_tally tally = tally_row(verification, view, r, all, verdict);
-        *factor = fmax(*factor, fovea_quality_factor(row));
+        noise->factor = fmax(noise->factor, fovea_quality_factor(row));
+        noise->value_error += row->value_error, noise->value_square += row->value_square;
         double limit = fovea_quality_row_error(quality->relative_l1, row, &tally) +
                        (double)tally.count * smallest_step(view->dtype);
         if (row->empty) limit = 0;
@@ -692,15 +700,22 @@ static void judge_lses(const fovea_verification *verification, const fovea_quali
     }
 }
 
+/* An error of variance e^2 to an element x takes e^2 / (2 x^2) from the cosine, up to 2 where it turns its sign: six times its
+ * part of x^2 is more than either. */
 static void judge_whole(const fovea_quality *quality, const fovea_tally *all, fovea_dtype dtype,
-                        double factor, fovea_verdict *verdict) {
+                        const rows_noise *noise, fovea_verdict *verdict) {
     double step = smallest_step(dtype), count = (double)all->count;
     double lost = all->magnitude > 0 ? count * step / all->magnitude : 0;
     double square = all->expected_square > 0 ? count * step * step / all->expected_square : 0;
+    double l1 = quality->relative_l1 * noise->factor;
+    double cosine = (1 - quality->cosine) * noise->factor * noise->factor;
+    if (all->magnitude > 0) l1 = fovea_quality_whole(l1, noise->value_error / all->magnitude);
+    if (all->expected_square > 0)
+        cosine = fovea_quality_whole(cosine, 6 * noise->value_square / all->expected_square);
     weigh(verdict, FOVEA_ATTENTION_OUT, 0, "the relative L1 difference of out",
-          verdict->accuracy.relative_l1, quality->relative_l1 * factor + lost);
+          verdict->accuracy.relative_l1, l1 + lost);
     weigh(verdict, FOVEA_ATTENTION_OUT, 0, "1 - cosine of out", 1 - verdict->accuracy.cosine,
-          (1 - quality->cosine) * factor * factor + square);
+          cosine + square);
 }
 
 static const fovea_view *view_of(const fovea_verification *verification, const fovea_view *outputs,
@@ -724,15 +739,15 @@ static void measure_accuracy(const fovea_verification *verification, const fovea
 void fovea_verify_quality(const fovea_verification *verification, const fovea_quality *quality,
                           const fovea_view *outputs, fovea_verdict *verdict) {
     fovea_tally all = {0};
-    double factor = 1;
+    rows_noise noise = {.factor = 1};
     *verdict = (fovea_verdict){.output = -1};
     judge_rows(verification, quality, view_of(verification, outputs, FOVEA_ATTENTION_OUT), &all,
-               &factor, verdict);
+               &noise, verdict);
     if (verification->outputs[FOVEA_ATTENTION_LSE].count > 0)
         judge_lses(verification, quality, view_of(verification, outputs, FOVEA_ATTENTION_LSE),
                    verdict);
     verdict->accuracy = fovea_tally_accuracy(&all);
-    judge_whole(quality, &all, verification->outputs[FOVEA_ATTENTION_OUT].view.dtype, factor,
+    judge_whole(quality, &all, verification->outputs[FOVEA_ATTENTION_OUT].view.dtype, &noise,
                 verdict);
     verdict->compared = verification->outputs[FOVEA_ATTENTION_OUT].count +
                         verification->outputs[FOVEA_ATTENTION_LSE].count;

@@ -28,25 +28,32 @@ static void prepend_dimension(fovea_view *view) {
 }
 
 /* [total, H, D] or [B, S, H, D] or [B, H, S, D] to [B, H, S, D]. */
-static fovea_view canonical(fovea_view view, bool ragged, bool heads_inside) {
-    if (ragged) prepend_dimension(&view);
-    if (ragged || heads_inside) swap_dimensions(&view, 1, 2);
-    return view;
+static void canonical(const fovea_view *given, bool ragged, bool heads_inside, fovea_view *view) {
+    *view = *given;
+    if (ragged) prepend_dimension(view);
+    if (ragged || heads_inside) swap_dimensions(view, 1, 2);
 }
 
 /* NumPy broadcasting to four dimensions: missing ones and extents of 1 get stride 0. */
-static fovea_view broadcast(fovea_view view) {
-    while (view.rank < 4) prepend_dimension(&view);
+static void broadcast(fovea_view *view) {
+    while (view->rank < 4) prepend_dimension(view);
     for (int i = 0; i < 4; i++)
-        if (view.shape[i] == 1) view.stride[i] = 0;
-    return view;
+        if (view->shape[i] == 1) view->stride[i] = 0;
+}
+
+/* Whether an optional tensor is there; if not, its view is empty. */
+static bool take(const fovea_problem *problem, int argument, fovea_view *view) {
+    bool given = fovea_given(problem, argument);
+    *view = given ? problem->views[argument] : (fovea_view){.data = NULL, .dtype = FOVEA_F32};
+    return given;
 }
 
 /* A scale of k or v, canonical, with zero strides where it broadcasts. */
-static fovea_view canonical_scale(const fovea_problem *problem, int argument, bool ragged,
-                                  bool heads_inside) {
-    if (!fovea_given(problem, argument)) return (fovea_view){.data = NULL, .dtype = FOVEA_F32};
-    return broadcast(canonical(problem->views[argument], ragged, heads_inside));
+static void take_scale(const fovea_problem *problem, int argument, bool ragged, bool heads_inside,
+                       fovea_view *view) {
+    if (!take(problem, argument, view)) return;
+    canonical(&problem->views[argument], ragged, heads_inside, view);
+    broadcast(view);
 }
 
 static int64_t elements_of_a_scale(const fovea_view *row, const fovea_view *scale) {
@@ -55,6 +62,7 @@ static int64_t elements_of_a_scale(const fovea_view *row, const fovea_view *scal
 
 static bool is_quantised(fovea_dtype dtype) { return dtype == FOVEA_I8 || dtype == FOVEA_E4M3; }
 
+/* Every call comes here several times: views are made where they stay, 1.6 KiB that nothing clears or copies. */
 void fovea_attention_describe(const fovea_problem *problem, fovea_attention_call *attention) {
     const fovea_attention_options *options = problem->options;
     const fovea_view *views = problem->views;
@@ -62,48 +70,36 @@ void fovea_attention_describe(const fovea_problem *problem, fovea_attention_call
     bool ragged_q = fovea_given(problem, FOVEA_ATTENTION_CU_SEQLENS_Q);
     bool ragged_k = fovea_given(problem, FOVEA_ATTENTION_CU_SEQLENS_K);
     bool paged = fovea_given(problem, FOVEA_ATTENTION_BLOCK_TABLE);
-    *attention = (fovea_attention_call){
-        .options = options,
-        .problem = problem,
-        .batch = problem->extents[LETTER_B],
-        .query_heads = problem->extents[LETTER_HQ],
-        .key_heads = problem->extents[LETTER_HKV],
-        .head_size = problem->extents[LETTER_D],
-        .value_size = problem->extents[LETTER_DV],
-        .group = problem->extents[LETTER_HKV] > 0
-                     ? problem->extents[LETTER_HQ] / problem->extents[LETTER_HKV]
-                     : 0,
-        .query_length = problem->extents[LETTER_SQ],
-        .key_length = problem->extents[LETTER_SK],
-        .softcap = options->softcap,
-        .q = canonical(views[FOVEA_ATTENTION_Q], ragged_q, inside),
-        .k = canonical(views[FOVEA_ATTENTION_K], ragged_k, inside || paged),
-        .v = canonical(views[FOVEA_ATTENTION_V], ragged_k, inside || paged),
-        .out = canonical(views[FOVEA_ATTENTION_OUT], ragged_q, inside),
-        .paged = paged,
-        .page_size = problem->extents[LETTER_PAGE],
-    };
+    attention->options = options, attention->problem = problem;
+    attention->batch = problem->extents[LETTER_B];
+    attention->query_heads = problem->extents[LETTER_HQ];
+    attention->key_heads = problem->extents[LETTER_HKV];
+    attention->group = attention->key_heads > 0 ? attention->query_heads / attention->key_heads : 0;
+    attention->head_size = problem->extents[LETTER_D];
+    attention->value_size = problem->extents[LETTER_DV];
+    attention->query_length = problem->extents[LETTER_SQ];
+    attention->key_length = problem->extents[LETTER_SK];
+    attention->softcap = options->softcap;
+    attention->paged = paged, attention->page_size = problem->extents[LETTER_PAGE];
+    canonical(&views[FOVEA_ATTENTION_Q], ragged_q, inside, &attention->q);
+    canonical(&views[FOVEA_ATTENTION_K], ragged_k, inside || paged, &attention->k);
+    canonical(&views[FOVEA_ATTENTION_V], ragged_k, inside || paged, &attention->v);
+    canonical(&views[FOVEA_ATTENTION_OUT], ragged_q, inside, &attention->out);
     attention->quantised = is_quantised(attention->k.dtype) || is_quantised(attention->v.dtype);
-    attention->k_scale =
-        canonical_scale(problem, FOVEA_ATTENTION_K_SCALE, ragged_k, inside || paged);
-    attention->v_scale =
-        canonical_scale(problem, FOVEA_ATTENTION_V_SCALE, ragged_k, inside || paged);
+    take_scale(problem, FOVEA_ATTENTION_K_SCALE, ragged_k, inside || paged, &attention->k_scale);
+    take_scale(problem, FOVEA_ATTENTION_V_SCALE, ragged_k, inside || paged, &attention->v_scale);
     attention->k_group = elements_of_a_scale(&attention->k, &attention->k_scale);
     attention->v_group = elements_of_a_scale(&attention->v, &attention->v_scale);
     double root = sqrt((double)attention->head_size);
     attention->scale = !isnan(options->scale) ? options->scale : root > 0 ? 1 / root : 1;
-    if ((attention->has_lse = fovea_given(problem, FOVEA_ATTENTION_LSE))) {
-        attention->lse = views[FOVEA_ATTENTION_LSE];
-        if (ragged_q) prepend_dimension(&attention->lse);
-    }
-    if ((attention->has_mask = fovea_given(problem, FOVEA_ATTENTION_MASK)))
-        attention->mask = broadcast(views[FOVEA_ATTENTION_MASK]);
-    if ((attention->has_bias = fovea_given(problem, FOVEA_ATTENTION_BIAS)))
-        attention->bias = broadcast(views[FOVEA_ATTENTION_BIAS]);
-    if ((attention->has_slopes = fovea_given(problem, FOVEA_ATTENTION_SLOPES)))
-        attention->slopes = views[FOVEA_ATTENTION_SLOPES];
-    if ((attention->has_sinks = fovea_given(problem, FOVEA_ATTENTION_SINKS)))
-        attention->sinks = views[FOVEA_ATTENTION_SINKS];
+    attention->has_lse = take(problem, FOVEA_ATTENTION_LSE, &attention->lse);
+    if (attention->has_lse && ragged_q) prepend_dimension(&attention->lse);
+    attention->has_mask = take(problem, FOVEA_ATTENTION_MASK, &attention->mask);
+    if (attention->has_mask) broadcast(&attention->mask);
+    attention->has_bias = take(problem, FOVEA_ATTENTION_BIAS, &attention->bias);
+    if (attention->has_bias) broadcast(&attention->bias);
+    attention->has_slopes = take(problem, FOVEA_ATTENTION_SLOPES, &attention->slopes);
+    attention->has_sinks = take(problem, FOVEA_ATTENTION_SINKS, &attention->sinks);
 }
 
 bool fovea_attention_outcome(const fovea_problem *given, int argument, fovea_view *outcome) {
@@ -267,10 +263,11 @@ static fovea_status check_main_tensors(fovea_problem *problem, fovea_message *me
     if (paged && !fovea_given(problem, FOVEA_ATTENTION_SEQUSED_K))
         return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
                           "block_table is given without seqused_k, the length of each sequence");
-    fovea_view q = canonical(problem->views[FOVEA_ATTENTION_Q], ragged_q, inside);
-    fovea_view k = canonical(problem->views[FOVEA_ATTENTION_K], ragged_k, inside || paged);
-    fovea_view v = canonical(problem->views[FOVEA_ATTENTION_V], ragged_k, inside || paged);
-    fovea_view out = canonical(problem->views[FOVEA_ATTENTION_OUT], ragged_q, inside);
+    fovea_view q, k, v, out;
+    canonical(&problem->views[FOVEA_ATTENTION_Q], ragged_q, inside, &q);
+    canonical(&problem->views[FOVEA_ATTENTION_K], ragged_k, inside || paged, &k);
+    canonical(&problem->views[FOVEA_ATTENTION_V], ragged_k, inside || paged, &v);
+    canonical(&problem->views[FOVEA_ATTENTION_OUT], ragged_q, inside, &out);
     int64_t *extents = problem->extents;
     extents[LETTER_B] = q.shape[0], extents[LETTER_HQ] = q.shape[1];
     extents[LETTER_SQ] = q.shape[2], extents[LETTER_D] = q.shape[3];

@@ -122,13 +122,13 @@ int fovea_kernel_parameters(const fovea_kernel *kernel) {
 }
 
 int fovea_kernel_argument(const fovea_kernel *kernel, const char *name) {
-    for (int i = 0; i < fovea_kernel_arguments(kernel); i++)
+    for (int i = 0; i < FOVEA_ARGUMENTS_MAX && kernel->arguments[i].name; i++)
         if (strcmp(kernel->arguments[i].name, name) == 0) return i;
     return -1;
 }
 
 int fovea_kernel_parameter(const fovea_kernel *kernel, const char *name) {
-    for (int i = 0; i < fovea_kernel_parameters(kernel); i++)
+    for (int i = 0; i < FOVEA_PARAMETERS_MAX && kernel->parameters[i].name; i++)
         if (strcmp(kernel->parameters[i].name, name) == 0) return i;
     return -1;
 }

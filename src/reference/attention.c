@@ -54,6 +54,12 @@ void fovea_reference_key(const fovea_attention_call *call, const fovea_sequence 
     for (int64_t d = 0; d < call->head_size; d++) out[d] = stored_element(&row, d);
 }
 
+void fovea_reference_value(const fovea_attention_call *call, const fovea_sequence *sequence,
+                           int64_t head, int64_t j, double *out) {
+    stored_row row = find_row(call, FOVEA_ATTENTION_V, sequence, head, j);
+    for (int64_t d = 0; d < call->value_size; d++) out[d] = stored_element(&row, d);
+}
+
 /* scale q k^T */
 static double product(const fovea_attention_call *call, const char *q, const stored_row *k) {
     double sum = 0;

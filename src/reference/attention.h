@@ -18,9 +18,11 @@ void fovea_reference_attention_row(const fovea_attention_call *call, const fovea
                                    int64_t head, int64_t i, double *scores, double *out,
                                    double *lse);
 
-/* Key j of a sequence and key head, with its scales if the cache is quantised. */
+/* Key and value j of a sequence and key head, with their scales if the cache is quantised. */
 void fovea_reference_key(const fovea_attention_call *call, const fovea_sequence *sequence,
                          int64_t head, int64_t j, double *out);
+void fovea_reference_value(const fovea_attention_call *call, const fovea_sequence *sequence,
+                           int64_t head, int64_t j, double *out);
 
 /* Row-major number of the row (b, h, i) in lse; in out, numbers of rows follow the layout. */
 int64_t fovea_attention_lse_number(const fovea_attention_call *call, const fovea_sequence *sequence,

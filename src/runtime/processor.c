@@ -75,6 +75,7 @@ static void detect_features(fovea_processor *processor) {
     bool wider = wide && (state & avx512_state) == avx512_state && all_bits(seven.b, avx512);
     if (wide) processor->tiers |= 1u << FOVEA_TIER_AVX2;
     if (wider) processor->tiers |= 1u << FOVEA_TIER_AVX512;
+    processor->avx512_vbmi = wider && seven.c >> 1 & 1;
     processor->avx512_vnni = wider && seven.c >> 11 & 1;
     processor->avx512_fp16 = wider && seven.d >> 23 & 1;
     processor->avx512_bf16 = wider && seven_one.a >> 5 & 1;
@@ -166,7 +167,7 @@ static void cap_tiers(fovea_processor *processor) {
     const char *extensions = getenv("FOVEA_EXTENSIONS");
     if (!extensions || strcmp(extensions, "none") != 0) return;
     processor->avx512_bf16 = processor->avx512_vnni = processor->avx512_fp16 = false;
-    processor->avx_vnni = processor->neon_dot = false;
+    processor->avx512_vbmi = processor->avx_vnni = processor->neon_dot = false;
 }
 
 static fovea_processor processor;

@@ -22,8 +22,8 @@ typedef struct fovea_processor {
     char vendor[16];
     int family, stepping, model_number;
     uint32_t tiers; /* bit fovea_tier: the machine has it and the system saves its registers */
-    bool avx512_bf16, avx512_vnni, avx512_fp16, avx_vnni; /* extensions of tiers */
-    bool neon_dot;                                        /* signed dot products of bytes */
+    bool avx512_bf16, avx512_vnni, avx512_vbmi, avx512_fp16, avx_vnni; /* extensions of tiers */
+    bool neon_dot;      /* signed dot products of bytes */
     bool slow_dot_bf16; /* vdpbf16ps brings no more products than the multiply-add: Intel's do
                            (Sapphire Rapids 108 against 217 GFLOP/s, Zen 5 480 against 250) */
     size_t l1_bytes, l2_bytes,

@@ -63,6 +63,14 @@ static void attend_pages(const char *implementation, float *cache, int32_t *tabl
     fovea_context_destroy(context);
 }
 
+static bool is_usable_split(const char *name) {
+    if (strstr(name, "cpu/") != name || !strstr(name, "/split")) return false;
+    for (int t = 0; t < FOVEA_TIER_COUNT; t++)
+        if (strstr(name, fovea_tier_name((fovea_tier)t)) && !fovea_has_tier((fovea_tier)t))
+            return false;
+    return true;
+}
+
 static void every_tier_leaves_pages_outside_the_table_alone(void **state) {
     (void)state;
     int32_t table[4] = {4, 1, 2, -9}; /* 40 keys take three pages */
@@ -71,15 +79,59 @@ static void every_tier_leaves_pages_outside_the_table_alone(void **state) {
     attend_pages(flash, cache, table, expected);
     for (size_t i = 0; fovea_implementation_name("attention", i); i++) {
         const char *name = fovea_implementation_name("attention", i);
-        bool usable = strstr(name, "cpu/") == name && strstr(name, "/split");
-        for (int t = 0; usable && t < FOVEA_TIER_COUNT; t++)
-            if (strstr(name, fovea_tier_name((fovea_tier)t)) && !fovea_has_tier((fovea_tier)t))
-                usable = false;
-        if (!usable) continue;
+        if (!is_usable_split(name)) continue;
         attend_pages(name, cache, table, out);
         for (int e = 0; e < 4 * SIZE; e++) assert_true(fabsf(out[e] - expected[e]) < 2e-6f);
     }
     munmap(cache, PAGES * PAGE * SIZE * sizeof(float));
+}
+
+/* One key, which holds every byte, and queries of a single 1: `out` is the value, lse an element of the key. */
+static void attend_bytes(const char *implementation, fovea_dtype dtype, int heads) {
+    enum { BYTES = 256 };
+    static uint8_t key[BYTES], value[BYTES];
+    static uint16_t q[8 * BYTES], out[8 * BYTES];
+    float lse[8];
+    for (int i = 0; i < BYTES; i++) {
+        value[i] = key[i] = (uint8_t)i;
+        if (isnan(fovea_read_element(&key[i], dtype))) key[i] = 0; /* it would be in every score */
+    }
+    DLTensor queries = TENSOR(q, FOVEA_BF16, 1, heads, 1, BYTES), logs;
+    DLTensor keys = TENSOR(key, dtype, 1, 1, 1, BYTES),
+             values = TENSOR(value, dtype, 1, 1, 1, BYTES);
+    DLTensor result = TENSOR(out, FOVEA_BF16, 1, heads, 1, BYTES);
+    logs = TENSOR(lse, FOVEA_F32, 1, heads, 1);
+    fovea_attention_options options;
+    fovea_attention_options_default(&options);
+    options.scale = 1, options.lse = &logs;
+    fovea_context *context = context_of(1, implementation);
+    for (int first = 0; first < BYTES; first += heads) {
+        memset(q, 0, sizeof q);
+        for (int h = 0; h < heads; h++) q[h * BYTES + first + h] = 0x3f80; /* 1 */
+        assert_int_equal(fovea_attention(context, &queries, &keys, &values, &result, &options),
+                         FOVEA_OK);
+        for (int h = 0; h < heads; h++) {
+            double expected = fovea_read_element(&key[first + h], dtype);
+            assert_true(fabs(lse[h] - expected) <= 4e-7 * fabs(expected));
+            for (int d = 0; d < BYTES; d++) {
+                double v = fovea_read_element(&value[d], dtype);
+                double actual = fovea_read_element(&out[h * BYTES + d], FOVEA_BF16);
+                assert_true(isnan(v) ? isnan(actual) : actual == v);
+            }
+        }
+    }
+    fovea_context_destroy(context);
+}
+
+static void every_byte_of_a_cache_is_what_it_stands_for(void **state) {
+    (void)state;
+    for (size_t i = 0; fovea_implementation_name("attention", i); i++) {
+        const char *name = fovea_implementation_name("attention", i);
+        for (int heads = 1; is_usable_split(name) && heads <= 8; heads *= 2) {
+            attend_bytes(name, FOVEA_I8, heads);
+            attend_bytes(name, FOVEA_E4M3, heads);
+        }
+    }
 }
 
 /* 5000 keys make ten pieces. */
@@ -132,6 +184,7 @@ static void the_model_chooses_it_for_decoding_only(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_tier_leaves_pages_outside_the_table_alone),
+        cmocka_unit_test(every_byte_of_a_cache_is_what_it_stands_for),
         cmocka_unit_test(threads_do_not_change_a_bit),
         cmocka_unit_test(the_model_chooses_it_for_decoding_only),
     };

@@ -507,14 +507,7 @@ static bool serves(const fovea_problem *problem, char *reason, size_t size) {
                  fovea_dtype_name(call.v.dtype));
         return false;
     }
-    int64_t offset = options->query_offset;
-    if (call.key_length > INT32_MAX || call.query_length > INT32_MAX || offset > INT32_MAX / 2 ||
-        offset < -INT32_MAX / 2) {
-        snprintf(reason, size, "it counts positions in 32 bits: Sq %lld, Sk %lld, offset %lld",
-                 (long long)call.query_length, (long long)call.key_length, (long long)offset);
-        return false;
-    }
-    return true;
+    return positions_fit(&call, reason, size);
 }
 
 /* Seconds: products of whole tiles at a share of their peak that was measured, and a start. Three terms

@@ -6,6 +6,8 @@
 #include "cpu/attention/attention_micro.h"
 #include "cpu/kernel.h"
 
+#include <stdio.h>
+
 /* Elements [start, start + count) of the row at an address as floats; lanes from count on are 0. */
 static vf load_elements(const char *row, fovea_dtype dtype, int64_t stride, int64_t start,
                         int64_t count) {
@@ -199,6 +201,17 @@ static inline void interleave_rows(const char *first, const char *second, int64_
         if (second) high = vf_as_vi(load_elements(second, FOVEA_BF16, stride, d, count));
         vi_store_n(words + d, vi_or(low, high), (size_t)count);
     }
+}
+
+/* Positions of queries and keys are compared in 32 bits. */
+static inline bool positions_fit(const fovea_attention_call *call, char *reason, size_t size) {
+    int64_t offset = call->options->query_offset;
+    if (call->key_length <= INT32_MAX && call->query_length <= INT32_MAX &&
+        offset <= INT32_MAX / 2 && offset >= -INT32_MAX / 2)
+        return true;
+    snprintf(reason, size, "it counts positions in 32 bits: Sq %lld, Sk %lld, offset %lld",
+             (long long)call->query_length, (long long)call->key_length, (long long)offset);
+    return false;
 }
 
 #endif

@@ -15,9 +15,12 @@
 #ifndef FOVEA_CPU_ATTENTION_BACKWARD_H
 #define FOVEA_CPU_ATTENTION_BACKWARD_H
 
+#include "cpu/attention/attention_blocks.h"
 #include "cpu/attention/backward_micro.h"
 
+#include <omp.h>
 #include <sched.h>
+#include <stdatomic.h>
 
 enum { BACKWARD_TILES = 512 / TILE_ROWS };
 

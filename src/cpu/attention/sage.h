@@ -17,9 +17,13 @@
 #ifndef FOVEA_CPU_ATTENTION_SAGE_H
 #define FOVEA_CPU_ATTENTION_SAGE_H
 
-#include "cpu/attention/attention_tile.h"
+#include "cpu/attention/attention_blocks.h"
 #include "cpu/attention/sage_kernels.h"
 #include "cpu/simd/simd_dot.h"
+
+#include <omp.h>
+#include <stdatomic.h>
+#include <stdio.h>
 
 enum { CHUNK_KEYS = 128, BLOCK_GROUP_KEYS = 64, WARP_GROUP_KEYS = 16 };
 static const float smallest_absmax = 1e-30f; /* 127 divided by it is finite */

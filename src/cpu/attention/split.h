@@ -35,7 +35,7 @@ typedef struct split_plan {
     int64_t pieces, piece_keys, block_keys, items;
     int threads;
     bool convert_keys, convert_values;
-    split_pair_scores *const *pairs; /* NULL: scores from floats */
+    const split_pair_kernels *key_pairs, *value_pairs; /* NULL: from floats */
     bool key_scales,
         value_scales;           /* a scale a key, to be applied to its scores and probabilities */
     int64_t q_pitch, out_pitch; /* floats of a packed query row, of an output row */
@@ -74,9 +74,10 @@ static split_plan split_make_plan(const fovea_attention_call *call, int threads)
     p.convert_keys = split_converts(&call->k, &call->k_scale);
     p.convert_values = split_converts(&call->v, &call->v_scale);
     /* As in attention.c: without a scale scores are 0 whatever they were before. */
-    if (call->q.dtype == FOVEA_BF16 && call->k.dtype == FOVEA_BF16 && !p.convert_keys &&
-        (float)(call->scale * LOG2E) != 0)
-        p.pairs = split_find_pairs();
+    bool pairs = call->q.dtype == FOVEA_BF16 && (float)(call->scale * LOG2E) != 0;
+    if (pairs && !p.convert_keys) p.key_pairs = split_find_pairs(call->k.dtype);
+    if (call->q.dtype == FOVEA_BF16 && !p.convert_values)
+        p.value_pairs = split_find_pairs(call->v.dtype);
     p.key_scales =
         call->k_scale.data && !p.convert_keys && !split_scale_is_constant(call, &call->k_scale);
     p.value_scales =
@@ -101,6 +102,7 @@ static split_plan split_make_plan(const fovea_attention_call *call, int threads)
 /* Wide arrays have LANES entries; lane l is row l % width. */
 typedef struct split_tile {
     int width, kind; /* rows of the micro-kernel: 1, 2, 4 or 8, and log2 of it */
+    float factor;    /* of scores from queries as they are, in units of log 2 */
     int64_t row, rows;
     int64_t low, high, full_low, full_high; /* as in attention_tile.h */
     float *q, *out;
@@ -159,8 +161,13 @@ static void split_set_limits(const split_item *item, split_tile *t) {
     t->high = smaller(t->high, item->end);
 }
 
-static void split_copy_halves(const char *row, int64_t stride, int64_t size, uint16_t *q) {
-    for (int64_t d = 0; d < size; d++) memcpy(q + d, row + 2 * d * stride, sizeof *q);
+static void split_copy_halves(const char *row, int64_t stride, int64_t size, fovea_dtype keys,
+                              uint16_t *q) {
+    for (int64_t d = 0; d < size; d++) {
+        uint16_t *at = q + split_pair_place(keys, d);
+        memcpy(at, row + 2 * d * stride, sizeof *at);
+        at[SPLIT_PAIR_HALF] = *at;
+    }
 }
 
 static void split_begin_tile(const split_item *item, int64_t number, split_tile *t) {
@@ -179,19 +186,20 @@ static void split_begin_tile(const split_item *item, int64_t number, split_tile 
     t->end = t->first + SPLIT_LANES, t->position = t->end + SPLIT_LANES;
     t->ahead = t->position + SPLIT_LANES;
     split_set_limits(item, t);
-    float factor =
+    t->factor =
         (float)(call->scale * LOG2E) * split_head_scale(item, &call->k_scale, p->convert_keys);
     for (int64_t r = 0; r < t->width; r++) {
         const char *row = split_query_row(item, &call->q, item->sequence.query_start,
                                           t->row + smaller(r, t->rows - 1));
         float *q = t->q + r * p->q_pitch;
         memset(q, 0, (size_t)p->q_pitch * sizeof *q);
-        if (p->pairs) {
-            split_copy_halves(row, call->q.stride[3], call->head_size, (uint16_t *)(void *)q);
+        if (p->key_pairs) {
+            split_copy_halves(row, call->q.stride[3], call->head_size, call->k.dtype,
+                              (uint16_t *)(void *)q);
             continue;
         }
         convert_row(row, call->q.dtype, call->q.stride[3], call->head_size, q);
-        for (int64_t d = 0; d < call->head_size; d++) q[d] *= factor;
+        for (int64_t d = 0; d < call->head_size; d++) q[d] *= t->factor;
     }
     memset(t->out, 0, (size_t)(t->width * p->out_pitch) * sizeof *t->out);
     for (int l = 0; l < SPLIT_LANES; l++) t->reference[l] = -INFINITY, t->sum[l] = 0;
@@ -253,21 +261,39 @@ static void split_limit(const split_tile *t, int64_t key, int64_t groups, float 
         }
 }
 
-/* Each key's scale, repeated for the rows of the tile; `s` is multiplied by them. */
-static void split_apply_scales(const split_item *item, const fovea_view *scale, int width,
-                               int64_t key, int64_t keys, int64_t groups, float *s) {
-    float *wide = item->slice->scales;
-    for (int64_t j = 0; j < groups * SPLIT_LANES / width; j++) {
-        float factor = 0;
-        if (j < keys)
-            memcpy(&factor,
-                   fovea_key_row(item->call, scale, &item->sequence, item->key_head, key + j),
-                   sizeof factor);
-        vf_store(wide + j * width, vf_set1(factor)); /* what it covers too much is overwritten */
-        for (int r = VF_WIDTH; r < width; r++) wide[j * width + r] = factor;
+/* `s` times `factor` and each key's scale. */
+static void split_apply_scales(const split_item *item, const split_tile *t, const fovea_view *scale,
+                               int64_t key, int64_t keys, int64_t groups, float factor, float *s) {
+    const fovea_attention_call *call = item->call;
+    int64_t step = scale->stride[2], of_a_group = SPLIT_LANES / t->width, padded;
+    float *scales = item->slice->scales;
+    for (int64_t j = 0; j < keys;) {
+        int64_t run = keys - j;
+        if (call->paged) run = smaller(run, call->page_size - (key + j) % call->page_size);
+        const float *from = (const float *)(const void *)fovea_key_row(call, scale, &item->sequence,
+                                                                       item->key_head, key + j);
+        if (step == 1) memcpy(scales + j, from, (size_t)run * sizeof *from), j += run;
+        for (; step != 1 && run > 0; run--, from += step) scales[j++] = *from;
     }
-    for (int64_t i = 0; i < groups * SPLIT_LANES; i += VF_WIDTH)
-        vf_store(s + i, vf_mul(vf_load(s + i), vf_load(wide + i)));
+    padded = groups * of_a_group;
+    for (int64_t j = keys; j < padded; j++) scales[j] = 0;
+    for (int64_t g = 0; g < groups; g++, scales += of_a_group)
+        for (int l = 0; l < SPLIT_LANES; l += VF_WIDTH, s += VF_WIDTH) {
+            vf x = vf_mul(vf_load(s), vf_set1(factor));
+            vf_store(s, vf_mul(x, split_spread(scales, t->ahead + l)));
+        }
+}
+
+/* Scores from queries as they were given in units of log 2, and with their keys' scales. */
+static void split_scale_scores(const split_item *item, const split_tile *t, int64_t key,
+                               int64_t keys, int64_t groups, float *s) {
+    float factor = item->plan->key_pairs ? t->factor : 1;
+    if (item->plan->key_scales) {
+        split_apply_scales(item, t, &item->call->k_scale, key, keys, groups, factor, s);
+        return;
+    }
+    for (int64_t i = 0; factor != 1 && i < groups * SPLIT_LANES; i += VF_WIDTH)
+        vf_store(s + i, vf_mul(vf_load(s + i), vf_set1(factor)));
 }
 
 /* ---- Online softmax ------------------------------------------------------------------------- */
@@ -359,17 +385,6 @@ static void split_convert(const split_item *item, const fovea_view *view, int64_
         rows->at[j] = (const char *)(buffer + smaller(j, count - 1) * pitch);
 }
 
-/* The queries are as they were given: their factor comes afterwards. */
-static void split_score_pairs(const split_item *item, const split_tile *t, int64_t groups,
-                              const split_rows *k, const split_rows *v, int64_t v_bytes, float *s) {
-    const split_plan *p = item->plan;
-    vf factor = vf_set1((float)(item->call->scale * LOG2E));
-    p->pairs[t->kind](groups, item->call->head_size, (const uint16_t *)(const void *)t->q,
-                      2 * p->q_pitch, k->at, v->at, v_bytes, s);
-    for (int64_t i = 0; i < groups * SPLIT_LANES; i += VF_WIDTH)
-        vf_store(s + i, vf_mul(vf_load(s + i), factor));
-}
-
 static void split_attend_block(const split_item *item, split_tile *t, int64_t key, int64_t keys,
                                const split_rows *k, const split_rows *v, const split_rows *next) {
     const fovea_attention_call *call = item->call;
@@ -380,12 +395,14 @@ static void split_attend_block(const split_item *item, split_tile *t, int64_t ke
     int64_t v_bytes = call->value_size * (int64_t)fovea_dtype_size(call->v.dtype);
     fovea_dtype key_dtype = p->convert_keys ? FOVEA_F32 : call->k.dtype;
     fovea_dtype value_dtype = p->convert_values ? FOVEA_F32 : call->v.dtype;
-    if (p->pairs)
-        split_score_pairs(item, t, groups, k, v, p->convert_values ? 0 : v_bytes, s);
+    int64_t ahead_bytes = p->convert_values ? 0 : v_bytes;
+    if (p->key_pairs)
+        p->key_pairs[t->kind].scores(groups, call->head_size, (const uint16_t *)(const void *)t->q,
+                                     2 * p->q_pitch, k->at, v->at, ahead_bytes, s);
     else
         split_micro[key_dtype][t->kind].scores(groups, call->head_size, t->q, p->q_pitch, k->at,
-                                               v->at, p->convert_values ? 0 : v_bytes, s);
-    if (p->key_scales) split_apply_scales(item, &call->k_scale, t->width, key, keys, groups, s);
+                                               v->at, ahead_bytes, s);
+    split_scale_scores(item, t, key, keys, groups, s);
     if (isfinite(call->softcap)) split_cap(call, s, groups * SPLIT_LANES);
     if (call->has_bias || call->has_mask) split_bias(item, t, key, keys, s);
     if (call->has_slopes) split_slopes(t, key, groups, s);
@@ -395,10 +412,15 @@ static void split_attend_block(const split_item *item, split_tile *t, int64_t ke
     split_maximum(t, s, groups, maximum);
     split_move_references(item, t, maximum);
     split_exponentials(t, s, groups, maximum);
-    if (p->value_scales) split_apply_scales(item, &call->v_scale, t->width, key, keys, groups, s);
-    split_micro[value_dtype][t->kind].values(keys, call->value_size, v->at, next->at,
-                                             p->convert_keys ? 0 : k_bytes, s, t->out,
-                                             p->out_pitch);
+    if (p->value_scales) split_apply_scales(item, t, &call->v_scale, key, keys, groups, 1, s);
+    int64_t next_bytes = p->convert_keys ? 0 : k_bytes;
+    if (p->value_pairs) {
+        const split_pair_kernels *pairs = &p->value_pairs[t->kind];
+        pairs->pack_weights(groups, s);
+        pairs->values(keys, call->value_size, v->at, next->at, next_bytes, s, t->out, p->out_pitch);
+    } else
+        split_micro[value_dtype][t->kind].values(keys, call->value_size, v->at, next->at,
+                                                 next_bytes, s, t->out, p->out_pitch);
 }
 
 static void split_attend_piece(const split_item *item, split_tile *tiles, int count) {

@@ -1,40 +1,286 @@
-/* Scores of bf16 queries and keys by products of pairs (AVX512-BF16), where the processor has them:
- * half the multiply-adds of split_micro.h and no conversions. Compiled for that unit alone. */
+/* The products of split with bf16 queries by products of pairs (AVX512-BF16): half the multiply-adds of split_micro.h. Every
+ * i8 and e4m3 is a bf16, whose two bytes are looked up in tables of 128 (AVX512-VBMI): 5 to 8 operations for 64 elements,
+ * where conversion to floats takes 8 to 32. Compiled for those units alone. */
 #include "cpu/attention/split_pairs.h"
 
-VF_INLINE void pair_scores(const int rows, int64_t groups, int64_t size, const uint16_t *q,
-                           int64_t pitch, const char *const *k, const char *const *ahead,
-                           int64_t ahead_bytes, float *s) {
-    const int keys = SPLIT_LANES / rows;
-    for (; groups > 0; groups--, k += keys, ahead += keys, s += SPLIT_LANES) {
-        vf sum[SPLIT_LANES];
-        VF_UNROLLED for (int l = 0; l < SPLIT_LANES; l++) sum[l] = vf_set1(0);
-        for (int j = 0; j < keys; j++) split_fetch(ahead[j], 0, ahead_bytes);
-        for (int64_t d = 0; d < size; d += 32) {
-            __mmask32 mask = size - d < 32 ? (1u << (size - d)) - 1 : 0xffffffffu;
-            __m512i x[SPLIT_LANES];
-            VF_UNROLLED for (int j = 0; j < keys; j++) x[j] =
-                _mm512_maskz_loadu_epi16(mask, (const uint16_t *)(const void *)k[j] + d);
-            VF_UNROLLED for (int r = 0; r < rows; r++) {
-                __m512i line = _mm512_loadu_si512(q + r * pitch + d);
-                VF_UNROLLED for (int j = 0; j < keys; j++) sum[j * rows + r] =
-                    _mm512_dpbf16_ps(sum[j * rows + r], (__m512bh)x[j], (__m512bh)line);
-            }
+/* ---- Tables ------------------------------------------------------------------------------------------ */
+
+/* Bits of the bf16 that is n, an integer up to 128; and of the one that e4m3 bits m stand for, without a sign. */
+#define LOG2_OF(n) (31 - __builtin_clz((unsigned)(n) | 1u))
+#define INTEGER_BITS(n) ((n) == 0 ? 0 : (127 + LOG2_OF(n)) << 7 | ((n) << (7 - LOG2_OF(n)) & 0x7f))
+#define SUBNORMAL_BITS(m) ((m) == 0 ? 0 : INTEGER_BITS(m) - (9 << 7))
+#define E4M3_BITS(m)                                                                               \
+    ((m) == 127 ? 0x7fc0 : (m) < 8 ? SUBNORMAL_BITS(m) : ((m) / 8 + 120) << 7 | (m) % 8 << 4)
+
+#define BYTE(bits, m, shift) (uint8_t)(bits(m) >> (shift))
+#define BYTES_4(bits, m, shift)                                                                    \
+    BYTE(bits, m, shift), BYTE(bits, (m) + 1, shift), BYTE(bits, (m) + 2, shift),                  \
+        BYTE(bits, (m) + 3, shift)
+#define BYTES_16(bits, m, shift)                                                                   \
+    BYTES_4(bits, m, shift), BYTES_4(bits, (m) + 4, shift), BYTES_4(bits, (m) + 8, shift),         \
+        BYTES_4(bits, (m) + 12, shift)
+#define BYTES_64(bits, m, shift)                                                                   \
+    BYTES_16(bits, m, shift), BYTES_16(bits, (m) + 16, shift), BYTES_16(bits, (m) + 32, shift),    \
+        BYTES_16(bits, (m) + 48, shift)
+#define TABLE(bits)                                                                                \
+    {                                                                                              \
+        {BYTES_64(bits, 0, 0), BYTES_64(bits, 64, 0)}, {                                           \
+            BYTES_64(bits, 0, 8), BYTES_64(bits, 64, 8)                                            \
+        }                                                                                          \
+    }
+
+/* Low bytes, high bytes; by the low seven bits of an element. */
+typedef struct byte_table {
+    _Alignas(64) uint8_t low[128], high[128];
+} byte_table;
+static const byte_table integer_magnitudes = TABLE(INTEGER_BITS);
+static const byte_table e4m3_magnitudes = TABLE(E4M3_BITS);
+
+VF_INLINE __m512i look_up(const uint8_t *table, __m512i x) {
+    return _mm512_permutex2var_epi8(_mm512_load_si512(table), x, _mm512_load_si512(table + 64));
+}
+
+/* The low and the high bytes of 64 elements as bf16. The magnitude 128 is beyond the table: its high byte is put in, its low
+ * byte is that of 0. */
+VF_INLINE void find_bytes(const fovea_dtype dtype, __m512i x, __m512i *low, __m512i *high) {
+    __m512i top = _mm512_set1_epi8(-128), magnitude;
+    if (dtype == FOVEA_E4M3) {
+        *low = look_up(e4m3_magnitudes.low, x);
+        magnitude = look_up(e4m3_magnitudes.high, x);
+    } else {
+        __m512i index = _mm512_abs_epi8(x);
+        *low = look_up(integer_magnitudes.low, index);
+        magnitude = _mm512_mask_mov_epi8(look_up(integer_magnitudes.high, index),
+                                         _mm512_movepi8_mask(index),
+                                         _mm512_set1_epi8(INTEGER_BITS(128) >> 8));
+    }
+    *high = _mm512_ternarylogic_epi32(magnitude, x, top, 0xf8); /* or of the second and third */
+}
+
+/* Written as an instruction for GCC 12's sake, as in simd_dot.h. */
+VF_INLINE vf add_pairs(vf sum, __m512i a, __m512i b) {
+    __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+    return sum;
+}
+
+/* ---- Scores ------------------------------------------------------------------------------------------ */
+
+VF_INLINE __m256i load_half(const char *row, int64_t bytes) {
+    if (bytes >= 32) return _mm256_loadu_si256((const __m256i *)(const void *)row);
+    return _mm256_maskz_loadu_epi8((1u << bytes) - 1, row);
+}
+
+/* `bytes` bytes, up to 32, of two rows: one below, one above; 0 for a row that is NULL. */
+VF_INLINE __m512i load_both(const char *low, const char *high, int64_t at, int64_t bytes) {
+    __m512i x = _mm512_zextsi256_si512(load_half(low + at, bytes));
+    return high ? _mm512_inserti64x4(x, load_half(high + at, bytes), 1) : x;
+}
+
+/* Elements [d, d + n) of two keys, at most 16 of bf16 and 32 of bytes, in the order of split_pair_place. */
+VF_INLINE void load_keys(const fovea_dtype dtype, const char *const *k, int64_t d, int64_t n,
+                         __m512i *x) {
+    __m512i low, high;
+    if (dtype == FOVEA_BF16) {
+        x[0] = load_both(k[0], k[1], 2 * d, 2 * n);
+        return;
+    }
+    find_bytes(dtype, load_both(k[0], k[1], d, n), &low, &high);
+    x[0] = _mm512_unpacklo_epi8(low, high), x[1] = _mm512_unpackhi_epi8(low, high);
+}
+
+/* Sum 8 i + r + rows m is of row r and of keys 2 m and 2 m + 1 of group i, eight lanes each. */
+VF_INLINE void pair_products(const fovea_dtype dtype, const int rows, const int groups, int64_t d,
+                             int64_t n, const uint16_t *q, int64_t pitch, const char *const *k,
+                             vf *sum) {
+    const int pairs = groups * SPLIT_LANES / rows / 2, parts = dtype == FOVEA_BF16 ? 1 : 2;
+    const int together = pairs < 2 ? pairs : 2; /* share a load of q */
+    VF_UNROLLED for (int j = 0; j < pairs; j += together) {
+        __m512i x[2][2];
+        VF_UNROLLED for (int i = 0; i < together; i++)
+            load_keys(dtype, k + 2 * (j + i), d, n, x[i]);
+        VF_UNROLLED for (int h = 0; h < parts; h++) VF_UNROLLED for (int r = 0; r < rows; r++) {
+            __m512i line = _mm512_loadu_si512(q + r * pitch + 2 * d + 32 * h);
+            VF_UNROLLED for (int i = 0; i < together; i++) sum[(j + i) * rows + r] =
+                add_pairs(sum[(j + i) * rows + r], x[i][h], line);
         }
-        vf_store(s, vf_reduce_each(sum));
     }
 }
 
-#define PAIR_SCORES(rows)                                                                          \
-    static void pair_scores_##rows(int64_t groups, int64_t size, const uint16_t *q, int64_t pitch, \
-                                   const char *const *k, const char *const *ahead,                 \
-                                   int64_t ahead_bytes, float *s) {                                \
-        pair_scores(rows, groups, size, q, pitch, k, ahead, ahead_bytes, s);                       \
-    }
-PAIR_SCORES(1)
-PAIR_SCORES(2)
-PAIR_SCORES(4)
-PAIR_SCORES(8)
+/* The sums of each half of 8 vectors, those of vectors 0 to 3 in the order low, high, then those of 4 to 7: 21 operations. */
+VF_INLINE vf reduce_halves(const vf *x) {
+    vf y[4], z[2];
+    VF_UNROLLED for (int i = 0; i < 4; i++) y[i] = _mm512_add_ps(
+        _mm512_unpacklo_ps(x[2 * i], x[2 * i + 1]), _mm512_unpackhi_ps(x[2 * i], x[2 * i + 1]));
+    VF_UNROLLED for (int i = 0; i < 2; i++) z[i] =
+        _mm512_add_ps(_mm512_shuffle_ps(y[2 * i], y[2 * i + 1], 0x44),
+                      _mm512_shuffle_ps(y[2 * i], y[2 * i + 1], 0xee));
+    return _mm512_add_ps(_mm512_shuffle_f32x4(z[0], z[1], 0x88),
+                         _mm512_shuffle_f32x4(z[0], z[1], 0xdd));
+}
 
-split_pair_scores *const fovea_split_pairs_avx512[4] = {pair_scores_1, pair_scores_2, pair_scores_4,
-                                                        pair_scores_8};
+VF_INLINE void score_groups(const fovea_dtype dtype, const int rows, const int groups, vi order,
+                            int64_t size, const uint16_t *q, int64_t pitch, const char *const *k,
+                            float *s) {
+    const int64_t step = dtype == FOVEA_BF16 ? 16 : 32;
+    vf sum[SPLIT_LANES];
+    VF_UNROLLED for (int l = 0; l < 8 * groups; l++) sum[l] = vf_set1(0);
+    int64_t d = 0;
+    for (; d + step <= size; d += step)
+        pair_products(dtype, rows, groups, d, step, q, pitch, k, sum);
+    if (d < size) pair_products(dtype, rows, groups, d, size - d, q, pitch, k, sum);
+    VF_UNROLLED for (int i = 0; i < groups; i++)
+        vf_store(s + i * SPLIT_LANES, _mm512_permutexvar_ps(order, reduce_halves(sum + 8 * i)));
+}
+
+VF_INLINE void pair_scores(const fovea_dtype dtype, const int rows, int64_t groups, int64_t size,
+                           const uint16_t *q, int64_t pitch, const char *const *k,
+                           const char *const *ahead, int64_t ahead_bytes, float *s) {
+    const int keys = SPLIT_LANES / rows;
+    int32_t places[SPLIT_LANES];
+    for (int l = 0; l < SPLIT_LANES; l++) {
+        int vector = l / rows / 2 * rows + l % rows;
+        places[l] = vector / 4 * 8 + l / rows % 2 * 4 + vector % 4;
+    }
+    const vi order = vi_load(places);
+    for (; groups >= 2; groups -= 2, k += 2 * keys, ahead += 2 * keys, s += 2 * SPLIT_LANES) {
+        for (int j = 0; j < 2 * keys; j++) split_fetch(ahead[j], 0, ahead_bytes);
+        score_groups(dtype, rows, 2, order, size, q, pitch, k, s);
+    }
+    if (groups == 0) return;
+    for (int j = 0; j < keys; j++) split_fetch(ahead[j], 0, ahead_bytes);
+    score_groups(dtype, rows, 1, order, size, q, pitch, k, s);
+}
+
+/* ---- Values ------------------------------------------------------------------------------------------ */
+
+/* 32 floats become 16 words: word w is row w % rows of pair w / rows. */
+VF_INLINE void pack_weights(const int rows, int64_t groups, float *s) {
+    uint16_t places[32];
+    for (int w = 0; w < 16; w++)
+        for (int i = 0; i < 2; i++)
+            places[2 * w + i] = (uint16_t)((2 * (w / rows) + i) * rows + w % rows);
+    const __m512i order = _mm512_loadu_si512(places);
+    float *words = s;
+    for (int64_t g = 0; g < groups; g += 2, s += 2 * SPLIT_LANES, words += SPLIT_LANES) {
+        vf second = g + 1 < groups ? vf_load(s + SPLIT_LANES) : vf_set1(0);
+        __m512i halves = (__m512i)_mm512_cvtne2ps_pbh(second, vf_load(s));
+        vf_store(words, vi_as_vf(_mm512_permutexvar_epi16(order, halves)));
+    }
+}
+
+/* Where the bytes of a word of both lie among the low and the high bytes of both; and its halves among the elements of both. */
+#define BYTES_OF(c) c, 64 + (c), 32 + (c), 96 + (c)
+#define HALVES_OF(c) c, 32 + (c)
+#define OF_4(of, c) of(c), of((c) + 1), of((c) + 2), of((c) + 3)
+#define OF_16(of, c) OF_4(of, c), OF_4(of, (c) + 4), OF_4(of, (c) + 8), OF_4(of, (c) + 12)
+static const _Alignas(64) uint8_t pair_bytes[128] = {OF_16(BYTES_OF, 0), OF_16(BYTES_OF, 16)};
+static const _Alignas(64) uint16_t pair_words[32] = {OF_16(HALVES_OF, 0)};
+
+VF_INLINE __m512i load_words(const char *row, int64_t d, int64_t n) {
+    const uint16_t *at = (const uint16_t *)(const void *)row + d;
+    return n >= 32 ? _mm512_loadu_si512(at) : _mm512_maskz_loadu_epi16((1u << n) - 1, at);
+}
+
+/* Columns [d, d + n) of two values, up to 32, as words of both: x[0] the first 16. */
+VF_INLINE void load_values(const fovea_dtype dtype, const char *even, const char *odd, int64_t d,
+                           int64_t n, __m512i *x) {
+    if (dtype == FOVEA_BF16) {
+        __m512i a = load_words(even, d, n);
+        __m512i b = odd ? load_words(odd, d, n) : _mm512_setzero_si512();
+        const __m512i words = _mm512_load_si512(pair_words);
+        x[0] = _mm512_permutex2var_epi16(a, words, b);
+        x[1] =
+            _mm512_permutex2var_epi16(a, _mm512_add_epi32(words, _mm512_set1_epi32(0x00100010)), b);
+        return;
+    }
+    __m512i low, high;
+    find_bytes(dtype, load_both(even, odd, d, n), &low, &high);
+    x[0] = _mm512_permutex2var_epi8(low, _mm512_load_si512(pair_bytes), high);
+    x[1] = _mm512_permutex2var_epi8(low, _mm512_load_si512(pair_bytes + 64), high);
+}
+
+/* One pair of keys; `odd` is NULL where there is only one. */
+VF_INLINE void add_values(const fovea_dtype dtype, const int rows, const int parts, int64_t d,
+                          int64_t n, const char *even, const char *odd, const float *p, vf *sum) {
+    __m512i x[8];
+    VF_UNROLLED for (int c = 0; c < parts; c++)
+        load_values(dtype, even, odd, d + 32 * c, n, x + 2 * c);
+    VF_UNROLLED for (int r = 0; r < rows; r++) {
+        __m512i weights = vf_as_vi(vf_set1(p[r]));
+        VF_UNROLLED for (int c = 0; c < 2 * parts; c++) sum[r * 2 * parts + c] =
+            add_pairs(sum[r * 2 * parts + c], x[c], weights);
+    }
+}
+
+/* `parts` times 32 columns from d, of the last n. */
+VF_INLINE void pair_columns(const fovea_dtype dtype, const int rows, const int parts, int64_t keys,
+                            int64_t d, int64_t n, const char *const *v, const char *const *ahead,
+                            int64_t ahead_begin, int64_t ahead_end, const float *p, float *out,
+                            int64_t pitch) {
+    vf sum[2 * SPLIT_LANES];
+    VF_UNROLLED for (int i = 0; i < rows * 2 * parts; i++) sum[i] = vf_set1(0);
+    int64_t j = 0;
+    for (; j + 2 <= keys; j += 2, p += rows) {
+        split_fetch(ahead[j], ahead_begin, ahead_end);
+        split_fetch(ahead[j + 1], ahead_begin, ahead_end);
+        add_values(dtype, rows, parts, d, n, v[j], v[j + 1], p, sum);
+    }
+    if (j < keys) add_values(dtype, rows, parts, d, n, v[j], NULL, p, sum);
+    VF_UNROLLED for (int r = 0; r < rows; r++) VF_UNROLLED for (int c = 0; c < 2 * parts; c++) {
+        if (16 * c >= n && c > 0) continue; /* beyond the pitch */
+        float *at = out + r * pitch + d + c * VF_WIDTH;
+        vf_store(at, vf_add(vf_load(at), sum[r * 2 * parts + c]));
+    }
+}
+
+VF_INLINE void pair_values(const fovea_dtype dtype, const int rows, int64_t keys, int64_t size,
+                           const char *const *v, const char *const *ahead, int64_t ahead_bytes,
+                           const float *p, float *out, int64_t pitch) {
+    const int parts = rows == 8 ? 1 : rows == 4 ? 2 : 4;
+    const int64_t step = 32 * parts;
+    const int64_t part =
+        size < step ? ahead_bytes : divide_up(divide_up(ahead_bytes, size / step), 64) * 64;
+    int64_t d = 0, fetched = 0;
+    for (; d + step <= size; d += step, fetched += part)
+        pair_columns(dtype, rows, parts, keys, d, step, v, ahead, fetched,
+                     smaller(fetched + part, ahead_bytes), p, out, pitch);
+    for (; d < size; d += 32, fetched = ahead_bytes)
+        pair_columns(dtype, rows, 1, keys, d, smaller(size - d, 32), v, ahead, fetched, ahead_bytes,
+                     p, out, pitch);
+}
+
+/* ---- One function for each dtype and number of rows -------------------------------------------------- */
+
+#define PAIR_KERNELS(name, dtype, rows)                                                            \
+    static void scores_##name##_##rows(int64_t groups, int64_t size, const uint16_t *q,            \
+                                       int64_t pitch, const char *const *k,                        \
+                                       const char *const *ahead, int64_t ahead_bytes, float *s) {  \
+        pair_scores(dtype, rows, groups, size, q, pitch, k, ahead, ahead_bytes, s);                \
+    }                                                                                              \
+    static void values_##name##_##rows(int64_t keys, int64_t size, const char *const *v,           \
+                                       const char *const *ahead, int64_t ahead_bytes,              \
+                                       const float *p, float *out, int64_t pitch) {                \
+        pair_values(dtype, rows, keys, size, v, ahead, ahead_bytes, p, out, pitch);                \
+    }
+#define PAIR_DTYPE(name, dtype)                                                                    \
+    PAIR_KERNELS(name, dtype, 1)                                                                   \
+    PAIR_KERNELS(name, dtype, 2)                                                                   \
+    PAIR_KERNELS(name, dtype, 4)                                                                   \
+    PAIR_KERNELS(name, dtype, 8)
+#define PACK_WEIGHTS(rows)                                                                         \
+    static void pack_weights_##rows(int64_t groups, float *s) { pack_weights(rows, groups, s); }
+#define PAIR_ENTRY(name, rows)                                                                     \
+    { scores_##name##_##rows, pack_weights_##rows, values_##name##_##rows }
+#define PAIR_LINE(name)                                                                            \
+    { PAIR_ENTRY(name, 1), PAIR_ENTRY(name, 2), PAIR_ENTRY(name, 4), PAIR_ENTRY(name, 8) }
+
+PACK_WEIGHTS(1)
+PACK_WEIGHTS(2)
+PACK_WEIGHTS(4)
+PACK_WEIGHTS(8)
+PAIR_DTYPE(bf16, FOVEA_BF16)
+PAIR_DTYPE(i8, FOVEA_I8)
+PAIR_DTYPE(e4m3, FOVEA_E4M3)
+
+const split_pair_kernels fovea_split_pairs_avx512[FOVEA_DTYPE_COUNT][4] = {
+    [FOVEA_BF16] = PAIR_LINE(bf16), [FOVEA_I8] = PAIR_LINE(i8), [FOVEA_E4M3] = PAIR_LINE(e4m3)};

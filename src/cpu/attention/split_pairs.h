@@ -1,23 +1,42 @@
-/* Where scores of bf16 come from products of pairs; see split_pairs.c. */
+/* Where the products of bf16 queries and weights with keys and values of bf16, i8 or e4m3 are made of pairs; see
+ * split_pairs.c. */
 #ifndef FOVEA_CPU_ATTENTION_SPLIT_PAIRS_H
 #define FOVEA_CPU_ATTENTION_SPLIT_PAIRS_H
 
 #include "cpu/attention/split_lanes.h"
 #include "runtime/processor.h"
 
-/* As the scores of split_kernels, with q as it is stored, not scaled: [rows][pitch] bf16. */
-typedef void split_pair_scores(int64_t groups, int64_t size, const uint16_t *q, int64_t pitch,
-                               const char *const *k, const char *const *ahead, int64_t ahead_bytes,
-                               float *s);
+/* As split_kernels. Queries are as they are stored, not scaled: [rows][pitch] bf16 in the order of split_pair_place. Weights are packed in place, two keys of a row to a word, the even one low: [keys / 2][rows]. */
+typedef struct split_pair_kernels {
+    void (*scores)(int64_t groups, int64_t size, const uint16_t *q, int64_t pitch,
+                   const char *const *k, const char *const *ahead, int64_t ahead_bytes, float *s);
+    void (*pack_weights)(int64_t groups, float *s);
+    void (*values)(int64_t keys, int64_t size, const char *const *v, const char *const *ahead,
+                   int64_t ahead_bytes, const float *p, float *out, int64_t pitch);
+} split_pair_kernels;
 
-/* By log2 of the rows of a tile; NULL where the processor or the tier cannot. */
+/* Where element d of a query lies in its packed row, and again SPLIT_PAIR_HALF elements further: half a vector for each of
+ * two keys. 32 elements of i8 and e4m3 keys become bf16 eight of sixteen at a time. */
+enum { SPLIT_PAIR_HALF = 16 };
+static inline int64_t split_pair_place(fovea_dtype keys, int64_t d) {
+    if (keys == FOVEA_BF16) return d / 16 * 32 + d % 16;
+    return d / 32 * 64 + d % 16 / 8 * 32 + d % 32 / 16 * 8 + d % 8;
+}
+
+/* By log2 of the rows of a tile; NULL where the processor, the tier or the dtype of the cache has none. */
 #if defined(FOVEA_TIER_AVX512)
-extern split_pair_scores *const fovea_split_pairs_avx512[4];
-static inline split_pair_scores *const *split_find_pairs(void) {
-    return fovea_processor_get()->avx512_bf16 ? fovea_split_pairs_avx512 : NULL;
+extern const split_pair_kernels fovea_split_pairs_avx512[FOVEA_DTYPE_COUNT][4];
+static inline const split_pair_kernels *split_find_pairs(fovea_dtype cache) {
+    const fovea_processor *processor = fovea_processor_get();
+    bool has = processor->avx512_bf16 && processor->avx512_vbmi;
+    return has && fovea_split_pairs_avx512[cache][0].scores ? fovea_split_pairs_avx512[cache]
+                                                            : NULL;
 }
 #else
-static inline split_pair_scores *const *split_find_pairs(void) { return NULL; }
+static inline const split_pair_kernels *split_find_pairs(fovea_dtype cache) {
+    (void)cache;
+    return NULL;
+}
 #endif
 
 #endif
