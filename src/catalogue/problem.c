@@ -256,10 +256,10 @@ static fovea_status check_shape(fovea_problem *problem, int argument, group *bou
                               (long long)extent, group_rank + i, more);
         if (*known >= 0 && *known + more != extent)
             return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
-                              "%s has extent %lld in dimension %d; %s asks for %lld (%s)", name,
-                              (long long)extent, group_rank + i, owners[letter],
-                              (long long)*known + more,
-                              fovea_kernel_letter_name(problem->index, letter));
+                              "%s has extent %lld in dimension %d, %s has %lld there (%s%s)", name,
+                              (long long)extent, group_rank + i, owners[letter], (long long)*known,
+                              fovea_kernel_letter_name(problem->index, letter),
+                              more ? ", and one more is asked for" : "");
         *known = extent - more;
         owners[letter] = name;
     }
