@@ -383,6 +383,7 @@ static bool default_is_served(int kernel) {
     const fovea_kernel *row = fovea_catalogue_kernel(kernel);
     fovea_case_begin(&c, kernel);
     for (int l = 0; fovea_kernel_letter_name(kernel, l); l++) c.extents[l] = row->shape ? 2 : 33;
+    if (fovea_case_complete(&c, &message) != FOVEA_OK) return false;
     if (fovea_sample_create(&c, NULL, &sample, &message) != FOVEA_OK) return false;
     for (int i = 0; i < fovea_implementation_count(kernel) && !served; i++) {
         const fovea_implementation *implementation = fovea_implementation_at(kernel, i);

@@ -205,7 +205,7 @@ static fovea_dtype dtype_number(uint32_t set, int number) {
 
 /* ---- Kernels whose shapes are letters ------------------------------------------------------- */
 
-static const int64_t lengths[] = {1023, 0, 1, 2, 3, 31, 33, 1000, 4097, 16, 64, 65, 100003};
+static const int64_t lengths[] = {1023, 0, 1, 2, 3, 31, 33, 1000, 4097, 16, 64, 65, 257, 100003};
 static const int64_t row_counts[] = {3, 1, 2, 0, 7, 33, 6};
 static const int64_t small_extents[] = {2, 1, 3, 5, 8, 17, 33, 0};
 
@@ -218,11 +218,15 @@ typedef struct general {
     int parameters[FOVEA_PARAMETERS_MAX], arguments[FOVEA_ARGUMENTS_MAX];
 } general;
 
-/* Extents that a letter takes: the group of a kernel with other letters counts rows. */
+/* Extents that a letter takes: the group of a kernel with other letters counts rows; of several
+ * letters the last is long. */
 static const int64_t *letter_values(int kernel, const general *g, int letter, int *count) {
-    int group = fovea_kernel_shape(kernel, 0)->group;
-    if (group < 0) return *count = COUNT(small_extents), small_extents;
-    if (letter == group && g->letter_count > 1) return *count = COUNT(row_counts), row_counts;
+    const fovea_shape *shape = fovea_kernel_shape(kernel, 0);
+    if (shape->group < 0) return *count = COUNT(small_extents), small_extents;
+    if (letter == shape->group && g->letter_count > 1)
+        return *count = COUNT(row_counts), row_counts;
+    for (int i = 0; i + 1 < shape->count; i++)
+        if (letter == shape->letters[i]) return *count = COUNT(small_extents), small_extents;
     return *count = COUNT(lengths), lengths;
 }
 
@@ -234,11 +238,15 @@ static bool is_key(const fovea_parameter *parameter) {
     return strcmp(parameter->name, "seed") == 0 || strcmp(parameter->name, "stream") == 0;
 }
 
-/* Of simulations. */
-static const double step_counts[] = {1, 10, 2, 37};
-static bool is_steps(const fovea_parameter *parameter) {
-    return strcmp(parameter->name, "steps") == 0;
-}
+/* Whole numbers that matter beyond their defaults. */
+enum { WHOLE_VALUES = 4 };
+static const struct {
+    const char *name;
+    double values[WHOLE_VALUES];
+} varied_integers[] = {{"offset", {0, 7, -3, 1e6}},
+                       {"group", {32, 64, 128, 32}},
+                       {"groups", {32, 1, 2, 3}},
+                       {"steps", {1, 10, 2, 37}}};
 /* Of draws. */
 static bool is_count(const fovea_parameter *parameter) { return strcmp(parameter->name, "n") == 0; }
 
@@ -249,8 +257,9 @@ static int parameter_values(const fovea_parameter *parameter) {
     if (parameter->kind == FOVEA_REAL) return REAL_VALUES;
     if (is_key(parameter)) return COUNT(keys);
     if (strcmp(parameter->name, "step") == 0) return 2;
-    if (is_steps(parameter)) return COUNT(step_counts);
     if (is_count(parameter)) return COUNT(lengths);
+    for (int i = 0; i < COUNT(varied_integers); i++)
+        if (strcmp(parameter->name, varied_integers[i].name) == 0) return WHOLE_VALUES;
     for (const char *c = parameter->choices; c && *c; c++) count += *c == ',';
     return count;
 }
@@ -311,8 +320,10 @@ static double parameter_value(const fovea_parameter *parameter, const fovea_case
     if (choice == 0) return parameter->standard;
     if (is_key(parameter)) return keys[choice];
     if (strcmp(parameter->name, "step") == 0) return 10;
-    if (is_steps(parameter)) return step_counts[choice];
     if (is_count(parameter)) return (double)lengths[choice];
+    for (int i = 0; i < COUNT(varied_integers); i++)
+        if (strcmp(parameter->name, varied_integers[i].name) == 0)
+            return varied_integers[i].values[choice];
     return parameter->kind == FOVEA_REAL ? reals[choice] : choice;
 }
 
@@ -358,6 +369,7 @@ static void general_case(int kernel, const general *g, const int *choice, fovea_
         uint32_t dtypes = fovea_argument_dtypes(argument, c->dtype);
         if (argument->dtypes) c->dtypes[a] = 1 + (uint32_t)dtype_number(dtypes, number);
     }
+    if (row->case_defaults) row->case_defaults(c);
 }
 
 static bool general_cases(int kernel, int count, cover *cover, fovea_check_cases *cases) {

@@ -202,6 +202,249 @@ def layer_norm(case):
     return Call(run)
 
 
+def by_channel(case, name, x):
+    """gamma or beta, to be broadcast along x [B, C, ...]; None if it is not given."""
+    values = case.tensors.get(name)
+    return None if values is None else values.reshape(-1, *[1] * (x.ndim - 2))
+
+
+def batch_norm(case):
+    case.serve_only("float32")
+    case.refuse_options(statistics="training")
+    if "mean" in case.tensors or "var" in case.tensors:
+        raise Unserved("no adapter for mean and var")
+    x, y = case.arrays("x", "y")
+    axes, epsilon = (0, *range(2, x.ndim)), np.float32(case.parameters["eps"])
+    gamma, beta = (by_channel(case, name, x) for name in ("gamma", "beta"))
+    square = np.empty_like(x)
+
+    def run():
+        np.subtract(x, x.mean(axis=axes, keepdims=True), out=y)
+        np.square(y, out=square)
+        factor = 1 / np.sqrt(square.mean(axis=axes, keepdims=True) + epsilon)
+        np.multiply(y, factor if gamma is None else factor * gamma, out=y)
+        if beta is not None:
+            np.add(y, beta, out=y)
+    return Call(run)
+
+
+def group_norm(case):
+    case.serve_only("float32")
+    x, y = case.arrays("x", "y")
+    epsilon, groups = np.float32(case.parameters["eps"]), int(case.parameters["groups"])
+    gamma, beta = (by_channel(case, name, x) for name in ("gamma", "beta"))
+    by_group = (x.shape[0], groups, -1)
+    square = np.empty(x.shape, x.dtype).reshape(by_group)
+
+    def run():
+        source, target = x.reshape(by_group), y.reshape(by_group)
+        np.subtract(source, source.mean(axis=-1, keepdims=True), out=target)
+        np.square(target, out=square)
+        np.divide(target, np.sqrt(square.mean(axis=-1, keepdims=True) + epsilon), out=target)
+        if gamma is not None:
+            np.multiply(y, gamma, out=y)
+        if beta is not None:
+            np.add(y, beta, out=y)
+    return Call(run)
+
+
+def fused_layernorm_dropout_residual(case):
+    """With a generator of NumPy's own: the same work, other elements; so only with a mask are the
+    results compared."""
+    case.serve_only("float32", "uint8")
+    if "mask" not in case.tensors or "kept" in case.tensors:
+        raise Unserved("draws other masks")
+    x, residual, y, mask = case.arrays("x", "residual", "y", "mask")
+    epsilon, keep = np.float32(case.parameters["eps"]), np.float32(case.parameters["keep"])
+    gamma, beta = case.tensors.get("gamma"), case.tensors.get("beta")
+    square, kept = np.empty_like(x), mask.view(np.bool_)
+
+    def run():
+        np.subtract(x, x.mean(axis=-1, keepdims=True), out=y)
+        np.square(y, out=square)
+        np.divide(y, np.sqrt(square.mean(axis=-1, keepdims=True) + epsilon), out=y)
+        if gamma is not None:
+            np.multiply(y, gamma, out=y)
+        if beta is not None:
+            np.add(y, beta, out=y)
+        np.divide(y, keep, out=y)
+        np.multiply(y, kept, out=y)
+        np.add(y, residual, out=y)
+    return Call(run)
+
+
+# ---- Losses ------------------------------------------------------------------------------------
+
+
+REDUCTIONS = {"none": lambda terms: terms, "mean": np.mean, "sum": np.sum}
+
+
+def loss(second="y"):
+    """terms(p, y, t, s, parameters): the terms in t, with s for more; no gradient."""
+    def decorate(terms):
+        def line(case):
+            case.serve_only("float32")
+            if "gradient" in case.tensors:
+                raise Unserved("gradients")
+            p, y, result = case.arrays("p", second, "loss")
+            t, s = np.empty_like(p), np.empty_like(p)
+            reduce = REDUCTIONS[case.parameters["reduction"]]
+
+            def run():
+                terms(p, y, t, s, case.parameters)
+                result[...] = reduce(t)
+            return Call(run)
+        return line
+    return decorate
+
+
+@loss()
+def loss_mse(p, y, t, s, parameters):
+    np.subtract(p, y, out=t)
+    np.square(t, out=t)
+
+
+@loss()
+def loss_mae(p, y, t, s, parameters):
+    np.subtract(p, y, out=t)
+    np.abs(t, out=t)
+
+
+@loss()
+def loss_huber(p, y, t, s, parameters):
+    delta = np.float32(parameters["delta"])
+    np.subtract(p, y, out=t)
+    np.abs(t, out=t)
+    np.minimum(t, delta, out=s)  # s (d - s/2) is both branches
+    np.subtract(t, s * np.float32(0.5), out=t)
+    np.multiply(t, s, out=t)
+
+
+@loss("q")
+def loss_kl_div(p, q, t, s, parameters):
+    np.divide(p, q, out=t)
+    np.log(t, out=t)
+    np.multiply(t, p, out=t)
+
+
+@loss()
+def loss_bce(p, y, t, s, parameters):
+    if parameters["from_logits"]:
+        raise Unserved("from_logits")
+    np.clip(p, np.float32(1e-7), np.float32(1 - 2.0**-23), out=s)
+    np.log(s, out=t)
+    np.multiply(t, y, out=t)
+    np.subtract(np.float32(1), s, out=s)
+    np.log(s, out=s)
+    np.multiply(s, np.float32(1) - y, out=s)
+    np.add(t, s, out=t)
+    np.negative(t, out=t)
+
+
+def loss_cross_entropy(case):
+    case.serve_only("float32", "int64", "int32")
+    case.refuse_options(label_smoothing=0)
+    z, target, result = case.arrays("z", "target", "loss")
+    gradient = case.tensors.get("gradient")
+    reduction = case.parameters["reduction"]
+    reduce, rows = REDUCTIONS[reduction], np.arange(len(target))
+    t = np.empty_like(z) if gradient is None else gradient
+    scale = np.float32(1 / len(target) if reduction == "mean" else 1)
+
+    def run():
+        maximum = z.max(axis=-1, keepdims=True)
+        np.subtract(z, maximum, out=t)
+        chosen = t[rows, target]
+        np.exp(t, out=t)
+        sums = t.sum(axis=-1, keepdims=True)
+        result[...] = reduce(np.log(sums[:, 0]) - chosen)
+        if gradient is not None:
+            np.divide(t, sums, out=t)
+            t[rows, target] -= 1
+            if scale != 1:
+                np.multiply(t, scale, out=t)
+    return Call(run)
+
+
+fused_softmax_cross_entropy = loss_cross_entropy
+
+
+# ---- Positions ---------------------------------------------------------------------------------
+
+
+def rope_tables(case):
+    if "cos" not in case.tensors:
+        raise Unserved("computes no tables here")
+    case.refuse_options(pairing="half")
+    return case.arrays("cos", "sin")
+
+
+def turn(x, cos, sin, y, t):
+    half = x.shape[-1] // 2
+    a, b = x[..., :half], x[..., half:]
+    np.multiply(a, cos, out=y[..., :half])
+    np.multiply(b, sin, out=t)
+    np.subtract(y[..., :half], t, out=y[..., :half])
+    np.multiply(a, sin, out=y[..., half:])
+    np.multiply(b, cos, out=t)
+    np.add(y[..., half:], t, out=y[..., half:])
+
+
+def rope_apply(case):
+    case.serve_only("float32")
+    x, y = case.arrays("x", "y")
+    cos, sin = rope_tables(case)
+    t = np.empty((*x.shape[:-1], x.shape[-1] // 2), x.dtype)
+    return Call(lambda: turn(x, cos, sin, y, t))
+
+
+def rope_precompute(case):
+    cos, sin = case.arrays("cos", "sin")
+    rows, pairs = cos.shape
+    base, offset = case.parameters["base"], case.parameters["offset"]
+
+    def run():
+        turns = float(base) ** (-np.arange(pairs) / pairs)
+        angles = (np.arange(rows)[:, None] + offset) * turns
+        cos[...] = np.cos(angles)
+        sin[...] = np.sin(angles)
+    return Call(run)
+
+
+def alibi_bias(case):
+    case.serve_only("float32")
+    if "slopes" in case.tensors:
+        raise Unserved("slopes of one's own")
+    scores = case["scores"]
+    heads, queries, keys = scores.shape[-3:]
+    offset = case.parameters["offset"]
+
+    def run():
+        slopes = (2.0 ** (-8 * np.arange(1, heads + 1) / heads)).astype(np.float32)
+        distance = np.arange(keys, dtype=np.float32) - np.arange(
+            offset, queries + offset, dtype=np.float32)[:, None]
+        np.add(scores, slopes[:, None, None] * distance, out=scores)
+    return Call(run)
+
+
+def fused_rope_attention_mask(case):
+    case.serve_only("float32")
+    q, k, scores = case.arrays("q", "k", "A")
+    cos, sin = rope_tables(case)
+    t = np.empty((*q.shape[:-1], q.shape[-1] // 2), q.dtype)
+    turned_q, turned_k = np.empty_like(q), np.empty_like(k)
+    above = np.triu(np.full(scores.shape[-2:], -np.inf, np.float32), 1)
+    scale = np.float32(q.shape[-1] ** -0.5)
+
+    def run():
+        turn(q, cos, sin, turned_q, t)
+        turn(k, cos, sin, turned_k, t)
+        np.matmul(turned_q, np.swapaxes(turned_k, -1, -2), out=scores)
+        np.multiply(scores, scale, out=scores)
+        np.add(scores, above, out=scores)
+    return Call(run)
+
+
 # ---- Elementwise and activations ---------------------------------------------------------------
 
 
@@ -452,6 +695,20 @@ def adam(decoupled):
 
 opt_adam = adam(False)
 opt_adamw = adam(True)
+
+
+def fused_adam_clip_update(case):
+    """Clips a copy, since the gradient is only read, and then updates."""
+    p, g, m, v = case.arrays("p", "g", "m", "v")
+    c, clipped = np.float32(case.parameters["c"]), np.empty_like(g)
+    case.tensors["g"] = clipped
+    update = opt_adamw(case).run
+    case.tensors["g"] = g
+
+    def run():
+        np.clip(g, -c, c, out=clipped)
+        update()
+    return Call(run)
 
 
 def grad_clip_norm(case):
@@ -762,6 +1019,33 @@ def integrate_verlet(case):
             np.add(v, (a + after) * (dt / 2), out=v)
             a = after
     return Call(run)
+
+
+def one_scale(case):
+    case.refuse_options(granularity="tensor")
+
+
+def quantize_f16_to_i8(case):
+    """In f32, since NumPy computes with halves one at a time."""
+    case.serve_only("float32", "float16", "int8")
+    one_scale(case)
+    x, q, scale = case.arrays("x", "q", "scale")
+    t = np.empty(x.shape, np.float32)
+
+    def run():
+        np.copyto(t, x)
+        scale[0] = max(t.max(), -t.min()) / np.float32(127)
+        np.divide(t, scale[0], out=t)
+        np.rint(t, out=t)
+        np.copyto(q, t, casting="unsafe")
+    return Call(run)
+
+
+def dequantize_i8_to_f16(case):
+    case.serve_only("float32", "float16", "int8")
+    one_scale(case)
+    q, scale, y = case.arrays("q", "scale", "y")
+    return Call(lambda: np.multiply(q, scale[0], out=y, dtype=np.float32, casting="unsafe"))
 
 
 def quantize_f32_to_f16(case):

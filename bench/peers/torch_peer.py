@@ -131,6 +131,166 @@ def layer_norm(case):
     return Kept(lambda: function(x, shape, gamma, beta, epsilon), y).call()
 
 
+def weights(case):
+    return (tensor(case[name]) if name in case.tensors else None for name in ("gamma", "beta"))
+
+
+def batch_norm(case):
+    if "mean" in case.tensors or "var" in case.tensors:
+        raise Unserved("its running variance has the divisor n-1")
+    case.refuse_options(statistics="training")
+    x, y = ready(case, "x", "y")
+    gamma, beta = weights(case)
+    function, epsilon = torch.nn.functional.batch_norm, case.parameters["eps"]
+    return Kept(lambda: function(x, None, None, gamma, beta, True, 0.0, epsilon), y).call()
+
+
+def group_norm(case):
+    x, y = ready(case, "x", "y")
+    gamma, beta = weights(case)
+    function, epsilon = torch.nn.functional.group_norm, case.parameters["eps"]
+    return Kept(lambda: function(x, int(case.parameters["groups"]), gamma, beta, epsilon), y).call()
+
+
+def fused_layernorm_dropout_residual(case):
+    if "mask" not in case.tensors or "kept" in case.tensors:
+        raise Unserved("draws other masks")
+    x, residual, y, mask = ready(case, "x", "residual", "y", "mask")
+    gamma, beta = weights(case)
+    shape, epsilon = x.shape[-1:], case.parameters["eps"]
+    function, kept = torch.nn.functional.layer_norm, mask.view(torch.bool)
+    factor = 1 / case.parameters["keep"]
+    return Kept(lambda: torch.addcmul(residual, function(x, shape, gamma, beta, epsilon), kept,
+                                      value=factor), y).call()
+
+
+# ---- Losses ------------------------------------------------------------------------------------
+
+
+def loss(function, second="y"):
+    """function(p, y, reduction, parameters); its gradient by autograd, in the timer."""
+    def line(case):
+        p, y, result = ready(case, "p", second, "loss")
+        reduction = case.parameters["reduction"]
+        if "gradient" in case.tensors:
+            raise Unserved("gradients")
+        return Kept(lambda: function(p, y, reduction, case.parameters), result).call()
+    return line
+
+
+def kl_div(p, q, reduction, parameters):
+    return torch.nn.functional.kl_div(q.log(), p, reduction=reduction)
+
+
+def bce(p, y, reduction, parameters):
+    functional = torch.nn.functional
+    name = "binary_cross_entropy_with_logits" if parameters["from_logits"] else "binary_cross_entropy"
+    return getattr(functional, name)(p, y, reduction=reduction)
+
+
+loss_mse = loss(lambda p, y, r, _: torch.nn.functional.mse_loss(p, y, reduction=r))
+loss_mae = loss(lambda p, y, r, _: torch.nn.functional.l1_loss(p, y, reduction=r))
+loss_huber = loss(lambda p, y, r, o: torch.nn.functional.huber_loss(p, y, r, o["delta"]))
+loss_kl_div = loss(kl_div, "q")
+loss_bce = loss(bce)
+
+
+def loss_cross_entropy(case):
+    z, target, result = ready(case, "z", "target", "loss")
+    if target.dtype != torch.int64:
+        raise Unserved("targets of int32")
+    options = {"reduction": case.parameters["reduction"],
+               "ignore_index": int(case.parameters["ignore_index"]),
+               "label_smoothing": case.parameters.get("label_smoothing", 0.0)}
+    function = torch.nn.functional.cross_entropy
+    if "gradient" not in case.tensors:
+        return Kept(lambda: function(z, target, **options), result).call()
+    gradient, logits = tensor(case["gradient"]), z.detach().requires_grad_()
+    ones = torch.ones_like(result)
+    kept = {}
+
+    def run():
+        value = function(logits, target, **options)
+        kept["loss"] = value.detach()
+        kept["gradient"], = torch.autograd.grad(value, logits, ones.to(value.dtype))
+
+    def store():
+        result.copy_(kept["loss"])
+        gradient.copy_(kept["gradient"])
+    return Call(run, store)
+
+
+fused_softmax_cross_entropy = loss_cross_entropy
+
+
+# ---- Positions ---------------------------------------------------------------------------------
+
+
+def rope_tables(case):
+    """Over the whole row, as the models of its users keep them."""
+    if "cos" not in case.tensors:
+        raise Unserved("computes no tables here")
+    case.refuse_options(pairing="half")
+    return (torch.cat([table, table], -1) for table in ready(case, "cos", "sin"))
+
+
+def turn(x, cos, sin):
+    half = x.shape[-1] // 2
+    return x * cos.to(x.dtype) + torch.cat([-x[..., half:], x[..., :half]], -1) * sin.to(x.dtype)
+
+
+def rope_apply(case):
+    cos, sin = rope_tables(case)
+    x, y = ready(case, "x", "y")
+    if x.dtype != torch.float32:
+        raise Unserved("rounds every product to the half")
+    return Kept(lambda: turn(x, cos, sin), y).call()
+
+
+def rope_precompute(case):
+    cos, sin = ready(case, "cos", "sin")
+    rows, pairs = cos.shape
+    base, offset = case.parameters["base"], case.parameters["offset"]
+
+    def run():
+        turns = base ** (-torch.arange(pairs, dtype=torch.float64) / pairs)
+        angles = torch.outer(torch.arange(rows, dtype=torch.float64) + offset, turns)
+        cos.copy_(angles.cos())
+        sin.copy_(angles.sin())
+    return Call(torch.inference_mode()(run))
+
+
+def alibi_bias(case):
+    if "slopes" in case.tensors:
+        raise Unserved("slopes of one's own")
+    scores, = ready(case, "scores")
+    if scores.dtype != torch.float32:
+        raise Unserved("rounds the bias to the half")
+    heads, queries, keys = scores.shape[-3:]
+    offset = case.parameters["offset"]
+
+    def run():
+        slopes = 2.0 ** (-8 * torch.arange(1, heads + 1, dtype=torch.float32) / heads)
+        distance = torch.arange(keys, dtype=torch.float32) - torch.arange(
+            offset, queries + offset, dtype=torch.float32)[:, None]
+        scores.add_(slopes[:, None, None] * distance)
+    return Call(torch.inference_mode()(run))
+
+
+def fused_rope_attention_mask(case):
+    cos, sin = rope_tables(case)
+    q, k, scores = ready(case, "q", "k", "A")
+    if q.dtype != torch.float32:
+        raise Unserved("rounds every product to the half")
+    above = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
+    scale = q.shape[-1] ** -0.5
+
+    def run():
+        torch.matmul(turn(q, cos, sin) * scale, turn(k, cos, sin).transpose(-1, -2), out=scores)
+        scores.masked_fill_(above, -torch.inf)
+    return Call(torch.inference_mode()(run))
+
+
 # ---- Elementwise and activations ---------------------------------------------------------------
 
 
@@ -263,6 +423,22 @@ opt_adam = optimizer(adam(torch.optim.Adam), ("m", "exp_avg"), ("v", "exp_avg_sq
 opt_adamw = optimizer(adam(torch.optim.AdamW), ("m", "exp_avg"), ("v", "exp_avg_sq"))
 
 
+def fused_adam_clip_update(case):
+    """Clips a copy, since the gradient is only read, and then steps."""
+    p, g = ready(case, "p", "g")
+    p, clipped, c = torch.nn.Parameter(p), torch.empty_like(g), case.parameters["c"]
+    p.grad = clipped
+    instance = adam(torch.optim.AdamW)([p], case.parameters)
+    state = instance.state[p]
+    state["exp_avg"], state["exp_avg_sq"] = ready(case, "m", "v")
+    state["step"] = torch.tensor(float(case.parameters["step"] - 1))
+
+    def run():
+        torch.clamp(g, -c, c, out=clipped)
+        instance.step()
+    return Call(run)
+
+
 def grad_clip_norm(case):
     g, norm = ready(case, "g", "norm")
     p = torch.nn.Parameter(torch.empty_like(g))
@@ -330,6 +506,23 @@ reduce_weighted_sum = folded(
     if axis is None else (x * w).sum(axis), "x", "w")
 reduce_weighted_mean = folded(
     "y", lambda x, w, axis, _: (x * w).sum(axis) / w.sum(axis), "x", "w")
+
+
+def quantize_f16_to_i8(case):
+    case.refuse_options(granularity="tensor")
+    x, q, scale = ready(case, "x", "q", "scale")
+
+    def run():
+        least, most = torch.aminmax(x)
+        scale[0] = torch.maximum(-least, most).float() / 127
+        q.copy_(x.float().div_(scale).round_().clamp_(-127, 127))
+    return Call(torch.inference_mode()(run))
+
+
+def dequantize_i8_to_f16(case):
+    case.refuse_options(granularity="tensor")
+    q, scale, y = ready(case, "q", "scale", "y")
+    return Call(torch.inference_mode()(lambda: y.copy_(q.float().mul_(scale))))
 
 
 def quantize_f32_to_f16(case):

@@ -355,7 +355,13 @@ void fovea_bound_momentum(const fovea_problem *problem, int output, const double
     }
 }
 
-/* The options of opt_adam and opt_adamw are alike. */
+/* The gradient as fused_adam_clip_update takes it. */
+static double clipped(const fovea_problem *problem, double g) {
+    double limit = fovea_problem_parameter(problem, "c");
+    return isnan(limit) ? g : fmin(fmax(g, -limit), limit);
+}
+
+/* The options of opt_adam begin like those of all its kin. */
 void fovea_bound_adam(const fovea_problem *problem, int output, const double *expected,
                       double *bound) {
     const fovea_opt_adam_options *o = problem->options;
@@ -364,10 +370,11 @@ void fovea_bound_adam(const fovea_problem *problem, int output, const double *ex
     (void)expected;
     for (int64_t i = 0; i < count; i++) {
         double p, g = gradient_terms(problem, decoupled ? 0 : o->weight_decay, i, &p);
+        g = clipped(problem, g);
         double m = fabs(o->beta1 * fovea_view_read(&problem->views[2], i)) + (1 - o->beta1) * g;
         double v = o->beta2 * fovea_view_read(&problem->views[3], i) + (1 - o->beta2) * g * g;
-        double exact =
-            fovea_view_read(&problem->views[1], i) + (decoupled ? 0 : o->weight_decay * p);
+        double exact = clipped(problem, fovea_view_read(&problem->views[1], i)) +
+                       (decoupled ? 0 : o->weight_decay * p);
         double root =
             o->beta2 * fovea_view_read(&problem->views[3], i) + (1 - o->beta2) * exact * exact;
         root = sqrt(root / (1 - pow(o->beta2, (double)o->step))) + o->eps;

@@ -336,7 +336,8 @@ static void fill_groups(void *task, int64_t first, int64_t end, int thread) {
     const filling *f = task;
     const fovea_argument *argument = f->argument;
     const fovea_view *view = f->view;
-    bool normal = argument->fill <= FOVEA_FILL_SQUARE;
+    bool varied = argument->fill <= FOVEA_FILL_SQUARE || argument->varied;
+    bool normal = argument->fill <= FOVEA_FILL_SQUARE || (varied && f->c->data);
     bool coarse = view->dtype == FOVEA_I8 || view->dtype == FOVEA_E4M3;
     bool dense = fovea_view_is_contiguous(view) && view->dtype == FOVEA_F32;
     (void)thread;
@@ -345,12 +346,12 @@ static void fill_groups(void *task, int64_t first, int64_t end, int thread) {
         draw(&f->stream, (uint64_t)group, normal, values);
         for (int64_t j = 4 * group; j < 4 * group + 4 && j < f->fresh; j++) {
             double value = values[j - 4 * group];
-            if (argument->fill == FOVEA_FILL_UNIFORM)
+            if (argument->fill == FOVEA_FILL_UNIFORM && !normal)
                 value = argument->low + (argument->high - argument->low) * value;
             if (argument->fill == FOVEA_FILL_BINARY) value = value < 0.5;
             if (argument->fill == FOVEA_FILL_ONES) value = 1;
             if (argument->fill == FOVEA_FILL_ZEROS) value = 0;
-            if (normal && f->c->data) value = check_value(f->c, view->dtype, j, f->count, value);
+            if (varied && f->c->data) value = check_value(f->c, view->dtype, j, f->count, value);
             if (normal && coarse) value *= 32; /* as a quantised tensor fills its range */
             if (argument->fill == FOVEA_FILL_MAGNITUDE) value = fabs(value);
             if (argument->fill == FOVEA_FILL_SQUARE) value *= value;
@@ -359,6 +360,18 @@ static void fill_groups(void *task, int64_t first, int64_t end, int thread) {
             else
                 fovea_view_write(view, j, value);
         }
+    }
+}
+
+/* Scales each row of the last axis to the sum 1. */
+static void make_shares(const fovea_view *view) {
+    int64_t columns = view->rank ? view->shape[view->rank - 1] : 1;
+    int64_t count = fovea_view_elements(view);
+    for (int64_t first = 0; first < count; first += columns) {
+        double sum = 0;
+        for (int64_t i = first; i < first + columns; i++) sum += fovea_view_read(view, i);
+        for (int64_t i = first; i < first + columns && sum > 0; i++)
+            fovea_view_write(view, i, fovea_view_read(view, i) / sum);
     }
 }
 
@@ -374,6 +387,7 @@ static void fill_numbers(const fovea_case *c, int position, const fovea_argument
     for (int64_t i = fresh; i < count; i += fresh)
         memcpy(view->data + (size_t)i * size, view->data,
                (size_t)(count - i < fresh ? count - i : fresh) * size);
+    if (argument->fill == FOVEA_FILL_SHARES && !c->data) make_shares(view);
 }
 
 /* ---- Tensors -------------------------------------------------------------------------------- */
@@ -390,13 +404,14 @@ static void heap_release(void *user, void *memory, size_t bytes, int argument) {
 
 static void case_shape(const fovea_case *c, int argument, int *rank, int64_t *shape) {
     const fovea_kernel *kernel = case_kernel(c);
-    if (kernel->shape) {
+    const fovea_shape *text = fovea_kernel_shape(c->index, argument);
+    if (kernel->shape || text->by_row) {
         kernel->case_shape(c, argument, rank, shape);
         return;
     }
-    const fovea_shape *text = fovea_kernel_shape(c->index, argument);
     double axis = fovea_case_parameter(c, "axis");
     *rank = 0;
+    for (int i = 0; i < text->before; i++) shape[(*rank)++] = c->extents[text->letters[i]];
     if (text->group >= 0) {
         bool scalar = text->without_axis && axis == FOVEA_ALL_AXES_VALUE;
         int drop = text->without_axis ? (int)(axis < 0 ? axis + c->group_rank : axis) : -1;
@@ -405,7 +420,7 @@ static void case_shape(const fovea_case *c, int argument, int *rank, int64_t *sh
                 shape[(*rank)++] = c->group_rank == 1 ? c->extents[text->group] : c->group[i];
     }
     bool swapped = text->swap >= 0 && c->parameters[text->swap] != 0;
-    for (int i = 0; i < text->count; i++) {
+    for (int i = text->before; i < text->count; i++) {
         int place = fovea_shape_letter(text, i, swapped);
         shape[(*rank)++] = c->extents[text->letters[place]] + text->more[place];
     }
@@ -458,8 +473,8 @@ static fovea_status make_tensor(fovea_sample *sample, int a, fovea_message *mess
     fovea_dtype dtype = argument_dtype(c, a);
     size_t size = fovea_dtype_size(dtype);
     case_shape(c, a, &rank, sample->shapes[a]);
-    /* Metadata stays plain: layouts are for the operands. */
-    bool metadata = argument->fill == FOVEA_FILL_BY_ROW && argument->dtypes;
+    /* Metadata of one dimension stays plain: layouts are for the operands. */
+    bool metadata = argument->fill == FOVEA_FILL_BY_ROW && case_kernel(c)->shape;
     fovea_layout layout = metadata ? FOVEA_CONTIGUOUS : c->layout;
     if (!lay_out(layout, rank, sample->shapes[a], sample->strides[a], &elements, &origin) ||
         elements > INT64_MAX / 16)

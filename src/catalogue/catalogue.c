@@ -41,13 +41,15 @@ static int letter_of(parsed_row *row, const char *name, size_t length) {
 
 static void parse_shape(parsed_row *row, const char *text, fovea_shape *shape) {
     shape->group = shape->swap = -1;
-    while (*text) {
+    shape->by_row = *text == '(';
+    while (*text && !shape->by_row) {
         size_t length = 0;
         while (isalnum((unsigned char)text[length])) length++;
         int letter = letter_of(row, text, length);
         text += length;
         if (strncmp(text, "...", 3) == 0) {
             shape->group = letter;
+            shape->before = shape->count;
             text += 3;
         } else {
             shape->letters[shape->count++] = letter;

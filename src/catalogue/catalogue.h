@@ -32,16 +32,19 @@ typedef enum fovea_fill {
     FOVEA_FILL_BINARY,    /* 1 if a uniform is below 0.5, else 0 */
     FOVEA_FILL_ONES,
     FOVEA_FILL_ZEROS,
-    FOVEA_FILL_BY_ROW /* the row's fill function; metadata, dense in memory, unless of the call's dtype */
+    FOVEA_FILL_SHARES, /* uniforms in [0, 1), each row of the last axis scaled to the sum 1 */
+    FOVEA_FILL_BY_ROW  /* the row's fill function */
 } fovea_fill;
 
 typedef struct fovea_argument {
     const char *name;
     /* Letters joined by commas: "R..., C" is any number of leading extents, whose product is R,
-     * then C. The same letter is the same extent in every argument, and a group the same extents.
-     * "N...-axis" is the group without the dimension that the parameter `axis` names, a scalar if
-     * it names none. "R+1" is one more than R. "M, K^transpose" is [K, M] where that flag is set.
-     * "" is a scalar. Rows with a shape function use the text for the manual only. */
+     * then C. The group may stand anywhere: "B, C, T...". The same letter is the same extent in
+     * every argument, and a group the same extents. "N...-axis" is the group without the dimension
+     * that the parameter `axis` names, a scalar if it names none. "R+1" is one more than R. "M,
+     * K^transpose" is [K, M] where that flag is set. "" is a scalar. In parentheses it is for the
+     * manual only: the row's check and case_shape know the shape. So it is in rows with a shape
+     * function. */
     const char *shape;
     uint32_t dtypes; /* what it may have, FOVEA_CALL among them; 0: FOVEA_CALL alone */
     fovea_role role;
@@ -49,6 +52,7 @@ typedef struct fovea_argument {
     fovea_fill fill;
     double low, high;
     const char *meaning;
+    bool varied; /* checks draw it like a normal argument, whatever its fill */
 } fovea_argument;
 
 /* The dtypes that an argument may have in a call of dtype `call`. */
@@ -98,7 +102,7 @@ typedef struct fovea_preset {
     const char *bench; /* as in the row; "dtype=f16" may stand in it */
     const char *meaning;
 } fovea_preset;
-enum { FOVEA_PRESETS_MAX = 4 };
+enum { FOVEA_PRESETS_MAX = 5 };
 
 /* What decides, besides dtype and threads, which implementation is fastest. A measurement applies
  * to problems with the same features, first of all to those of the same sizes. */
@@ -142,10 +146,13 @@ typedef struct fovea_kernel {
     fovea_status (*shape)(fovea_problem *problem, fovea_message *message);
     /* Checks what shapes cannot say: parameter values, dtypes together. May be NULL. */
     fovea_status (*check)(const fovea_problem *problem, fovea_message *message);
-    /* Shapes and memory order of an argument in a case; content of FOVEA_FILL_BY_ROW arguments. */
+    /* Shapes and memory order of an argument in a case, of rows with a shape function or shapes in
+     * parentheses; content of FOVEA_FILL_BY_ROW arguments. */
     void (*case_shape)(const fovea_case *c, int argument, int *rank, int64_t *shape);
     void (*case_fill)(const fovea_case *c, int argument, const fovea_view *view);
-    void (*case_defaults)(fovea_case *c); /* extents not given (value -1) */
+    /* Extents not given (value -1), and what must agree in a case: arguments that go together,
+     * extents that divide. Also applied to the cases that checks draw. */
+    void (*case_defaults)(fovea_case *c);
     /* Overrides `operations`, where a formula cannot say it (masked pairs). */
     double (*count_operations)(const fovea_problem *problem);
     double (*count_bytes)(const fovea_problem *problem);
@@ -169,13 +176,18 @@ const char *fovea_kernel_letter_name(int index, int letter); /* NULL past the la
 
 /* The shape text of an argument, taken apart once. */
 typedef struct fovea_shape {
-    int group; /* letter of the leading group, or -1 */
+    int group; /* letter of the group, or -1 */
     bool without_axis;
-    int count; /* letters after the group */
+    bool by_row;       /* in parentheses */
+    int count, before; /* letters beside the group; those of them that stand before it */
     int letters[FOVEA_RANK_MAX];
     int more[FOVEA_RANK_MAX]; /* what is added to the letter's extent */
     int swap;                 /* the flag that swaps the last two, a parameter's index; or -1 */
 } fovea_shape;
+/* The dimension of a letter beside a group of so many. */
+static inline int fovea_shape_dimension(const fovea_shape *shape, int letter, int group_rank) {
+    return letter < shape->before ? letter : group_rank + letter;
+}
 const fovea_shape *fovea_kernel_shape(int index, int argument);
 /* Which of `shape`'s letters stands at dimension i after the group. */
 static inline int fovea_shape_letter(const fovea_shape *shape, int i, bool swapped) {

@@ -6,7 +6,15 @@ static const struct {
     const char *kernel;
     fovea_outcome_function *outcome;
 } special[] = {{"attention", fovea_attention_outcome},
-               {"attention_backward", fovea_backward_outcome}};
+               {"attention_backward", fovea_backward_outcome},
+               {"loss_cross_entropy", fovea_loss_outcome},
+               {"loss_mse", fovea_loss_outcome},
+               {"loss_mae", fovea_loss_outcome},
+               {"loss_huber", fovea_loss_outcome},
+               {"loss_kl_div", fovea_loss_outcome},
+               {"loss_bce", fovea_loss_outcome},
+               {"fused_softmax_cross_entropy", fovea_loss_outcome},
+               {"quantize_f16_to_i8", fovea_quantization_outcome}};
 
 bool fovea_call_dtype(const fovea_problem *given, fovea_dtype *dtype) {
     for (int a = 0; given->kernel->arguments[a].name; a++) {
@@ -49,7 +57,7 @@ static bool append_group(const fovea_problem *given, const fovea_shape *wanted,
         int axis = wanted->without_axis ? fovea_problem_axis(given) : view->rank;
         if (axis < 0) return true; /* all of them */
         for (int i = 0; i < view->rank - shape->count; i++)
-            if (i != axis && !append(outcome, view->shape[i])) return false;
+            if (i != axis && !append(outcome, view->shape[shape->before + i])) return false;
         return view->rank >= shape->count;
     }
     return false;
@@ -58,11 +66,12 @@ static bool append_group(const fovea_problem *given, const fovea_shape *wanted,
 static bool append_letter(const fovea_problem *given, int letter, int more, fovea_view *outcome) {
     for (int a = 0; given->kernel->arguments[a].name; a++) {
         const fovea_shape *shape = fovea_kernel_shape(given->index, a);
-        int before = given->views[a].rank - shape->count;
-        if (!fovea_given(given, a) || before < 0) continue;
+        int group_rank = given->views[a].rank - shape->count;
+        if (!fovea_given(given, a) || group_rank < 0) continue;
         for (int i = 0; i < shape->count; i++) {
             int less, place = fovea_problem_letter(given, shape, i, &less);
-            int64_t extent = given->views[a].shape[before + i] - less;
+            int dimension = fovea_shape_dimension(shape, i, group_rank);
+            int64_t extent = given->views[a].shape[dimension] - less;
             if (place == letter) return extent >= 0 && append(outcome, extent + more);
         }
     }
@@ -72,13 +81,16 @@ static bool append_letter(const fovea_problem *given, int letter, int more, fove
 bool fovea_outcome(const fovea_problem *given, int argument, fovea_view *outcome) {
     *outcome = (fovea_view){.rank = 0};
     if (!find_dtype(given, argument, &outcome->dtype)) return false;
-    for (size_t i = 0; given->kernel->shape && i < sizeof special / sizeof *special; i++)
+    const fovea_shape *shape = fovea_kernel_shape(given->index, argument);
+    bool by_row = given->kernel->shape || shape->by_row;
+    for (size_t i = 0; by_row && i < sizeof special / sizeof *special; i++)
         if (strcmp(given->kernel->name, special[i].kernel) == 0)
             return special[i].outcome(given, argument, outcome);
-    if (given->kernel->shape) return false;
-    const fovea_shape *shape = fovea_kernel_shape(given->index, argument);
+    if (by_row) return false;
+    for (int i = 0; i < shape->before; i++)
+        if (!append_letter(given, shape->letters[i], shape->more[i], outcome)) return false;
     if (shape->group >= 0 && !append_group(given, shape, outcome)) return false;
-    for (int i = 0; i < shape->count; i++) {
+    for (int i = shape->before; i < shape->count; i++) {
         int more, letter = fovea_problem_letter(given, shape, i, &more);
         if (!append_letter(given, letter, more, outcome)) return false;
     }

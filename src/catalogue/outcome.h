@@ -16,6 +16,7 @@ bool fovea_call_dtype(const fovea_problem *given, fovea_dtype *dtype);
 /* Of rows whose shapes depend on options: sets rank and shape of an output of dtype outcome->dtype. */
 typedef bool fovea_outcome_function(const fovea_problem *given, int argument, fovea_view *outcome);
 fovea_outcome_function fovea_attention_outcome, fovea_backward_outcome;
+fovea_outcome_function fovea_loss_outcome, fovea_quantization_outcome;
 
 /* The shape and dtype of another argument, if that is given. */
 bool fovea_outcome_like(const fovea_problem *given, int argument, fovea_view *outcome);

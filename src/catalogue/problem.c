@@ -227,37 +227,42 @@ static fovea_status check_shape(fovea_problem *problem, int argument, group *bou
     const fovea_view *view = &problem->views[argument];
     const char *name = problem->kernel->arguments[argument].name;
     int group_rank = view->rank - shape->count;
+    if (shape->by_row) return FOVEA_OK;
     if (group_rank < 0 || (shape->group < 0 && group_rank > 0))
         return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
                           "%s has %d dimensions; its shape is [%s]", name, view->rank,
                           problem->kernel->arguments[argument].shape);
     if (shape->group >= 0 && bound->letter < 0) {
-        *bound = (group){shape->group, group_rank, view->shape, name};
-        problem->extents[shape->group] = group_elements(view->shape, group_rank);
+        const int64_t *first = view->shape + shape->before;
+        *bound = (group){shape->group, group_rank, first, name};
+        problem->extents[shape->group] = group_elements(first, group_rank);
     } else if (shape->group >= 0) {
         int64_t expected[FOVEA_RANK_MAX + FOVEA_RANK_MAX];
-        int rank = expected_group(problem, shape, bound, expected);
+        int rank = expected_group(problem, shape, bound, expected + shape->before);
         bool same = rank == group_rank;
-        for (int i = 0; same && i < rank; i++) same = expected[i] == view->shape[i];
+        for (int i = shape->before; same && i < shape->before + rank; i++)
+            same = expected[i] == view->shape[i];
         for (int i = 0; i < shape->count; i++) {
             int more;
             int64_t extent = problem->extents[fovea_problem_letter(problem, shape, i, &more)];
-            expected[rank + i] = extent < 0 ? view->shape[group_rank + i] : extent + more;
+            int64_t actual = view->shape[fovea_shape_dimension(shape, i, group_rank)];
+            expected[fovea_shape_dimension(shape, i, rank)] = extent < 0 ? actual : extent + more;
         }
         if (!same)
             return shape_error(problem, argument, bound, expected, rank + shape->count, message);
     }
     for (int i = 0; i < shape->count; i++) {
         int more, letter = fovea_problem_letter(problem, shape, i, &more);
-        int64_t extent = view->shape[group_rank + i], *known = &problem->extents[letter];
+        int dimension = fovea_shape_dimension(shape, i, group_rank);
+        int64_t extent = view->shape[dimension], *known = &problem->extents[letter];
         if (extent < more)
             return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
                               "%s has extent %lld in dimension %d; it is at least %d", name,
-                              (long long)extent, group_rank + i, more);
+                              (long long)extent, dimension, more);
         if (*known >= 0 && *known + more != extent)
             return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
                               "%s has extent %lld in dimension %d, %s has %lld there (%s%s)", name,
-                              (long long)extent, group_rank + i, owners[letter], (long long)*known,
+                              (long long)extent, dimension, owners[letter], (long long)*known,
                               fovea_kernel_letter_name(problem->index, letter),
                               more ? ", and one more is asked for" : "");
         *known = extent - more;

@@ -1,9 +1,8 @@
 /* Domain 5, normalization. The variance is that of centred elements: sums of squares lose it where
  * the data have an offset. The mean is clamped to the range of the row, so that a constant row has
  * variance 0 exactly. */
-#include "cpu/rows.h"
-
-#include <math.h>
+#include "cpu/channels.h"
+#include "cpu/philox_groups.h"
 
 typedef struct range {
     vf low, high;
@@ -18,34 +17,20 @@ FOVEA_INLINE vf element(const float *x, void *state, int64_t i, int64_t n) {
     return value;
 }
 
-typedef struct affine {
-    float mean, factor;
-    const float *gamma, *beta;
-    const char *next; /* row */
-    int64_t size;     /* of its elements */
-} affine;
-
-FOVEA_INLINE vf squared_distance(const float *x, void *state, int64_t i, int64_t n) {
-    const affine *a = state;
-    rows_prefetch(a->next, i * a->size);
-    vf d = vf_sub(rows_take(x, i, n), vf_set1(a->mean));
-    if (n != VF_WIDTH) d = vf_select(vm_first((size_t)n), d, vf_set1(0));
-    return vf_mul(d, d);
-}
-
-FOVEA_INLINE vf normalized(const float *x, void *state, int64_t i, int64_t n) {
-    const affine *a = state;
-    return vf_mul(vf_sub(rows_take(x, i, n), vf_set1(a->mean)), vf_set1(a->factor));
-}
-FOVEA_INLINE vf transformed(const float *x, void *state, int64_t i, int64_t n) {
-    const affine *a = state;
-    return vf_fma(normalized(x, state, i, n), rows_take(a->gamma, i, n), rows_take(a->beta, i, n));
-}
-
 typedef struct layer_norm_constants {
     double eps;
     const float *gamma, *beta; /* NULL both or neither */
 } layer_norm_constants;
+
+/* Mean and factor of a row. */
+static void find_moments(const float *x, int64_t n, double eps, affine *state) {
+    range r = {vf_set1(INFINITY), vf_set1(-INFINITY)};
+    float mean = rows_sum(element, x, &r, n) / (float)n;
+    float low = vf_reduce_min(r.low), high = vf_reduce_max(r.high);
+    state->mean = mean < low ? low : mean > high ? high : mean; /* NaN stays */
+    double variance = (double)rows_sum(squared_distance, x, state, n) / (double)n;
+    state->factor = (float)(1 / sqrt(variance + eps));
+}
 
 static void layer_norm_rows(const void *task, int64_t begin, int64_t end, int thread) {
     const rows_plan *plan = task;
@@ -59,30 +44,14 @@ static void layer_norm_rows(const void *task, int64_t begin, int64_t end, int th
         char *y = rows_address(&plan->y, row);
         const float *x =
             rows_load(plan->dtype, rows_address(&plan->x, row), plan->x_step, n, scratch);
-        range r = {vf_set1(INFINITY), vf_set1(-INFINITY)};
-        float mean = rows_sum(element, x, &r, n) / (float)n;
-        float low = vf_reduce_min(r.low), high = vf_reduce_max(r.high);
         state.next = rows_next(plan, row, end);
-        state.mean = mean < low ? low : mean > high ? high : mean; /* NaN stays */
-        double variance = (double)rows_sum(squared_distance, x, &state, n) / (double)n;
-        state.factor = (float)(1 / sqrt(variance + constants->eps));
+        find_moments(x, n, constants->eps, &state);
         if (state.gamma)
             rows_store(plan, y, transformed, x, &state, scratch);
         else
             rows_store(plan, y, normalized, x, &state, scratch);
     }
     if (plan->stream) vf_stream_fence();
-}
-
-/* Gamma and beta as contiguous floats: where they are, or copied, or the constant of one that is
- * not given while the other is. */
-static const float *affine_row(const fovea_problem *problem, const char *name, float otherwise,
-                               float *to) {
-    const fovea_view *view = fovea_problem_view(problem, name);
-    if (view) return rows_load(view->dtype, view->data, view->stride[0], view->shape[0], to);
-    const fovea_view *x = &problem->views[0];
-    for (int64_t i = 0; i < x->shape[x->rank - 1]; i++) to[i] = otherwise;
-    return to;
 }
 
 static size_t layer_norm_workspace(const fovea_problem *problem, int threads) {
@@ -96,9 +65,9 @@ static fovea_status layer_norm(const fovea_problem *problem, fovea_run *run) {
     layer_norm_constants constants = {.eps = options->eps};
     if (options->gamma || options->beta) {
         char *scratch = run->workspace;
-        constants.gamma = affine_row(problem, "gamma", 1, (float *)(void *)scratch);
+        constants.gamma = affine_row(problem, "gamma", plan.columns, 1, (float *)(void *)scratch);
         scratch += plan.scratch_step;
-        constants.beta = affine_row(problem, "beta", 0, (float *)(void *)scratch);
+        constants.beta = affine_row(problem, "beta", plan.columns, 0, (float *)(void *)scratch);
     }
     plan.constants = &constants;
     plan.scratch = (char *)run->workspace + 2 * plan.scratch_step;
@@ -146,10 +115,125 @@ static fovea_status rms_norm(const fovea_problem *problem, fovea_run *run) {
     rows_plan plan = rows_make_plan(&problem->views[0], &problem->views[1]);
     layer_norm_constants constants = {.eps = options->eps};
     char *scratch = run->workspace;
-    if (options->gamma) constants.gamma = affine_row(problem, "gamma", 1, (float *)(void *)scratch);
+    if (options->gamma)
+        constants.gamma = affine_row(problem, "gamma", plan.columns, 1, (float *)(void *)scratch);
     plan.constants = &constants;
     plan.scratch = scratch + 2 * plan.scratch_step;
     return rows_call(&plan, run, rms_norm_rows, 16);
+}
+
+/* ---- Dropout and residual ------------------------------------------------------------------- */
+
+typedef struct dropout_plan {
+    layer_norm_constants norm;
+    rows_side residual, mask, kept;
+    philox_stream words;
+    vi limit;
+    float factor; /* 1 / keep */
+    bool masked, tells;
+} dropout_plan;
+
+typedef struct dropout_row {
+    affine norm;
+    const float *residual;
+    const uint8_t *mask;
+    float factor;
+} dropout_row;
+
+FOVEA_INLINE vf dropped_out(const float *x, void *state, int64_t i, int64_t n) {
+    const dropout_row *d = state;
+    vf y = transformed(x, state, i, n), residual = rows_take(d->residual, i, n);
+    vm kept = vi_gt(vi_load_u8_n(d->mask + i, (size_t)n), vi_set1(0));
+    return vf_select(kept, vf_fma(y, vf_set1(d->factor), residual), residual);
+}
+
+/* Bytes of a thread's scratch: two rows of floats, and a mask in whole groups. */
+static int64_t dropout_mask_bytes(int64_t columns) {
+    return (divide_up(columns, PHILOX_GROUP) + 2) * PHILOX_GROUP + 64;
+}
+static int64_t dropout_scratch_bytes(int64_t columns) {
+    return 2 * rows_scratch_bytes(columns) + divide_up(dropout_mask_bytes(columns), 64) * 64;
+}
+
+/* The mask of a row: where it is, or brought together, or drawn. */
+static const uint8_t *mask_row(const dropout_plan *plan, int64_t row, int64_t n, uint8_t *to) {
+    if (plan->masked) {
+        const uint8_t *from = (const uint8_t *)rows_address(&plan->mask.rows, row);
+        if (plan->mask.step == 1) return from;
+        for (int64_t i = 0; i < n; i++) to[i] = from[i * plan->mask.step];
+        return to;
+    }
+    int64_t first = row * n / PHILOX_GROUP, before = row * n - first * PHILOX_GROUP;
+    for (int64_t at = 0; at < before + n; at += PHILOX_GROUP) {
+        vi words[4];
+        vf x[4];
+        philox_group(&plan->words, first + at / PHILOX_GROUP, words);
+        VF_UNROLLED for (int i = 0; i < 4; i++) x[i] = vi_as_vf(words[i]);
+        vf_transpose_quads(x);
+        philox_store_mask(x, plan->limit, to + at);
+    }
+    return to + before;
+}
+
+static void dropout_rows(const void *task, int64_t begin, int64_t end, int thread) {
+    const rows_plan *plan = task;
+    const dropout_plan *dropout = plan->constants;
+    int64_t n = plan->columns;
+    char *scratch = plan->scratch + thread * plan->scratch_step;
+    float *first = (float *)(void *)scratch;
+    float *second = (float *)(void *)(scratch + rows_scratch_bytes(n));
+    uint8_t *third = (uint8_t *)scratch + 2 * rows_scratch_bytes(n);
+    dropout_row state = {.norm = {.gamma = dropout->norm.gamma,
+                                  .beta = dropout->norm.beta,
+                                  .size = (int64_t)fovea_dtype_size(plan->dtype)},
+                         .factor = dropout->factor};
+    for (int64_t row = begin; row < end; row++) {
+        const float *x =
+            rows_load(plan->dtype, rows_address(&plan->x, row), plan->x_step, n, first);
+        state.norm.next = rows_address(&dropout->residual.rows, row);
+        find_moments(x, n, dropout->norm.eps, &state.norm);
+        state.residual = rows_load(plan->dtype, rows_address(&dropout->residual.rows, row),
+                                   dropout->residual.step, n, second);
+        state.mask = mask_row(dropout, row, n, third);
+        if (dropout->tells) {
+            uint8_t *kept = (uint8_t *)rows_address(&dropout->kept.rows, row);
+            for (int64_t i = 0; i < n; i++) kept[i * dropout->kept.step] = state.mask[i] != 0;
+        }
+        rows_store(plan, rows_address(&plan->y, row), dropped_out, x, &state, first);
+    }
+    if (plan->stream) vf_stream_fence();
+}
+
+static size_t dropout_workspace(const fovea_problem *problem, int threads) {
+    const fovea_view *x = &problem->views[0];
+    int64_t columns = x->shape[x->rank - 1];
+    return (size_t)(2 * rows_scratch_bytes(columns) + dropout_scratch_bytes(columns) * threads);
+}
+
+static fovea_status fused_layernorm_dropout_residual(const fovea_problem *problem, fovea_run *run) {
+    const fovea_fused_layernorm_dropout_residual_options *options = problem->options;
+    rows_plan plan = rows_make_plan(&problem->views[0], &problem->views[2]);
+    const fovea_view *mask = fovea_problem_view(problem, "mask");
+    const fovea_view *kept = fovea_problem_view(problem, "kept");
+    float keep = (float)options->keep;
+    char *scratch = run->workspace;
+    dropout_plan dropout = {
+        .norm = {.eps = options->eps,
+                 .gamma = affine_row(problem, "gamma", plan.columns, 1, (float *)(void *)scratch),
+                 .beta = affine_row(problem, "beta", plan.columns, 0,
+                                    (float *)(void *)(scratch + plan.scratch_step))},
+        .residual = rows_make_side(&problem->views[1]),
+        .words = philox_begin((uint64_t)options->seed, (uint64_t)options->stream),
+        .limit = vi_philox_limit(keep),
+        .factor = 1 / keep,
+        .masked = mask,
+        .tells = kept};
+    if (mask) dropout.mask = rows_make_side(mask);
+    if (kept) dropout.kept = rows_make_side(kept);
+    plan.constants = &dropout;
+    plan.scratch = scratch + 2 * plan.scratch_step;
+    plan.scratch_step = dropout_scratch_bytes(plan.columns);
+    return rows_call(&plan, run, dropout_rows, mask ? 24 : 32);
 }
 
 const fovea_implementation FOVEA_TIERED(fovea_cpu_normalization)[] = {
@@ -157,4 +241,10 @@ const fovea_implementation FOVEA_TIERED(fovea_cpu_normalization)[] = {
      .workspace = layer_norm_workspace, .run = layer_norm},
     {"rms_norm", FOVEA_CPU_NAME("direct"), FOVEA_FLOATS, FOVEA_TIER_HERE,
      .workspace = layer_norm_workspace, .run = rms_norm},
+    {"batch_norm", FOVEA_CPU_NAME("direct"), FOVEA_FLOATS, FOVEA_TIER_HERE,
+     .workspace = channels_workspace, .run = batch_norm},
+    {"group_norm", FOVEA_CPU_NAME("direct"), FOVEA_FLOATS, FOVEA_TIER_HERE,
+     .workspace = channels_workspace, .run = group_norm},
+    {"fused_layernorm_dropout_residual", FOVEA_CPU_NAME("direct"), FOVEA_FLOATS, FOVEA_TIER_HERE,
+     .workspace = dropout_workspace, .run = fused_layernorm_dropout_residual},
     {0}};

@@ -40,6 +40,9 @@ FOVEA_INLINE void nesterov_step(const float *c, char *const at[], int64_t i, int
 FOVEA_INLINE void adam(const float *c, char *const at[], int64_t i, int64_t n) {
     adam_vector(c, false, at, i, n);
 }
+FOVEA_INLINE void clipped_adam(const float *c, char *const at[], int64_t i, int64_t n) {
+    adam_vector(c, true, at, i, n);
+}
 
 #define UPDATE(name, operation)                                                                    \
     static void name(const float *c, char *const at[], int64_t n, bool stream) {                   \
@@ -54,6 +57,7 @@ UPDATE(run_plain_step, plain_step)
 UPDATE(run_first_nesterov, first_nesterov)
 UPDATE(run_nesterov_step, nesterov_step)
 UPDATE(run_adam, adam)
+UPDATE(run_clipped_adam, clipped_adam)
 
 static fovea_status opt_sgd(const fovea_problem *problem, fovea_run *run) {
     const fovea_opt_sgd_options *o = problem->options;
@@ -86,6 +90,15 @@ static fovea_status opt_adamw(const fovea_problem *problem, fovea_run *run) {
     adam_constants(o->lr, o->beta1, o->beta2, o->eps, o->step, c);
     c[ADAM_SHRINK] = (float)(1 - o->lr * o->weight_decay);
     return map_update(problem, run, run_adam, 4, 1u | 1u << 2 | 1u << 3, c, 28);
+}
+
+static fovea_status fused_adam_clip_update(const fovea_problem *problem, fovea_run *run) {
+    const fovea_fused_adam_clip_update_options *o = problem->options;
+    float c[ADAM_CONSTANTS];
+    adam_constants(o->lr, o->beta1, o->beta2, o->eps, o->step, c);
+    c[ADAM_SHRINK] = (float)(1 - o->lr * o->weight_decay);
+    c[ADAM_CLIP] = (float)o->c;
+    return map_update(problem, run, run_clipped_adam, 4, 1u | 1u << 2 | 1u << 3, c, 28);
 }
 
 /* ---- Clipping ------------------------------------------------------------------------------- */
@@ -129,6 +142,7 @@ const fovea_implementation FOVEA_TIERED(fovea_cpu_optimizers)[] = {ENTRY(opt_sgd
                                                                    ENTRY(opt_sgd_momentum),
                                                                    ENTRY(opt_adam),
                                                                    ENTRY(opt_adamw),
+                                                                   ENTRY(fused_adam_clip_update),
                                                                    ENTRY(grad_clip_norm),
                                                                    ENTRY(grad_clip_value),
                                                                    {0}};

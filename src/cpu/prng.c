@@ -1,19 +1,15 @@
 /* Domain 14, prng: words of Philox4x32-10, and what is made of them, a group of VF_WIDTH blocks of four
  * words at a time.
  *
- * Lanes are blocks, so that a group comes out as four vectors of first, second, third and fourth
- * words. Blocks are dealt to lanes so that transposing quads of lanes is enough to bring elements
- * into their order.
- *
  * A group is 10 rounds of 14 operations on AVX-512 and eight shuffles for 64 words: 2.3 operations a
  * word. At two a cycle this is 3.5 bytes a cycle, so that one thread stays below the bandwidth of
  * memory and two come near it. */
-#include "cpu/kernel.h"
-#include "cpu/simd/philox.h"
+#include "cpu/philox_groups.h"
 #include "cpu/simd/simd_math.h"
+#include "cpu/simd/simd_turns.h"
 #include "cpu/threads.h"
 
-enum { GROUP = 4 * VF_WIDTH, PIECE_GROUPS = 16384 / GROUP };
+enum { GROUP = PHILOX_GROUP, PIECE_GROUPS = 16384 / GROUP };
 
 typedef enum kind { WORDS, UNIFORM, UNIFORM_F64, NORMAL, DROPOUT_MASK } kind;
 
@@ -22,45 +18,18 @@ typedef struct plan {
     fovea_view y;
     int64_t elements, of_a_group; /* elements */
     bool direct, stream;          /* y is contiguous; its stores bypass the caches */
-    vi_philox_keys keys;
-    uint64_t number; /* of the stream */
-    vi lanes, limit; /* the block of each lane; what a dropped word is at least */
+    philox_stream words;
+    vi limit; /* what a dropped word is at least */
 } plan;
 
 /* ---- A group --------------------------------------------------------------------------------- */
-
-/* Low and high words of the numbers of the blocks of a group. */
-VF_INLINE void count_blocks(const plan *p, uint64_t first, vi *low, vi *high) {
-    *low = vi_add(vi_set1((int32_t)first), p->lanes);
-    *high = vi_set1((int32_t)(first >> 32));
-    if ((uint32_t)first <= UINT32_MAX - VF_WIDTH) return;
-    const vi sign = vi_set1(INT32_MIN); /* unsigned compare */
-    vm carry = vi_lt(vi_xor(*low, sign), vi_xor(vi_set1((int32_t)first), sign));
-    *high = vi_select(carry, vi_add(*high, vi_set1(1)), *high);
-}
 
 /* sin and cos of 2 pi word / 2^24, both within 0.6 ULP and exact at quarter turns: quarters and a
  * rest of at most an eighth of a turn, in integers. */
 VF_INLINE void sin_cos_of_turn(vi word, vf *sine, vf *cosine) {
     vi quarter = vi_shr(vi_add(word, vi_set1(1 << 21)), 22);
     vf t = vf_mul(vf_from_vi(vi_sub(word, vi_shl(quarter, 22))), vf_set1(0x1p-24f));
-    vf u = vf_mul(t, t);
-    vf c = vf_set1(0x1.db64dp5f); /* (cos(2 pi t) - 1) / t^2 in t^2 */
-    c = vf_fma(c, u, vf_set1(-0x1.55cb98p6f));
-    c = vf_fma(c, u, vf_set1(0x1.03c1eap6f));
-    c = vf_fma(c, u, vf_set1(-0x1.3bd3ccp4f));
-    c = vf_fma(c, u, vf_set1(1));
-    vf s = vf_set1(0x1.4cb78p5f); /* (sin(2 pi t) / t - 2 pi) / t^2 */
-    s = vf_fma(s, u, vf_set1(-0x1.32ce1ep6f));
-    s = vf_fma(s, u, vf_set1(0x1.466bc2p6f));
-    s = vf_fma(s, u, vf_set1(-0x1.4abbcep5f));
-    s = vf_fma(s, u, vf_set1(-0x1.777a5cp-23f)); /* 2 pi in two parts */
-    s = vf_fma(t, vf_set1(0x1.921fb6p2f), vf_mul(t, s));
-    vm swap = vi_eq(vi_and(quarter, vi_set1(1)), vi_set1(1));
-    vi negative_sine = vi_shl(vi_and(quarter, vi_set1(2)), 30);
-    vi negative_cosine = vi_shl(vi_and(vi_add(quarter, vi_set1(1)), vi_set1(2)), 30);
-    *sine = vi_as_vf(vi_xor(vf_as_vi(vf_select(swap, c, s)), negative_sine));
-    *cosine = vi_as_vf(vi_xor(vf_as_vi(vf_select(swap, s, c)), negative_cosine));
+    vf_sin_cos_of_turn(quarter, t, sine, cosine);
 }
 
 /* Box and Muller, A note on the generation of random normal deviates, 1958. Errors of the
@@ -82,11 +51,9 @@ static void store_doubles(const vf words[4], double *y) {
 }
 
 FOVEA_INLINE void group_run(kind kind, const plan *p, int64_t group, void *y, bool stream) {
-    vi counter[4], words[4];
+    vi words[4];
     vf x[4];
-    count_blocks(p, (uint64_t)group * VF_WIDTH, &counter[0], &counter[1]);
-    counter[2] = vi_set1((int32_t)p->number), counter[3] = vi_set1((int32_t)(p->number >> 32));
-    vi_philox(counter, &p->keys, words);
+    philox_group(&p->words, group, words);
     VF_UNROLLED for (int i = 0; i < 4; i++) x[i] =
         kind == UNIFORM ? vi_philox_uniform(words[i]) : vi_as_vf(words[i]);
     if (kind == NORMAL)
@@ -97,17 +64,16 @@ FOVEA_INLINE void group_run(kind kind, const plan *p, int64_t group, void *y, bo
         store_doubles(x, y);
         return;
     }
+    if (kind == DROPOUT_MASK) {
+        philox_store_mask(x, p->limit, y);
+        return;
+    }
     VF_UNROLLED for (int i = 0; i < 4; i++) {
         float *to = (float *)y + i * VF_WIDTH;
-        if (kind == DROPOUT_MASK) {
-            vm dropped = vi_philox_at_least(vf_as_vi(x[i]), p->limit);
-            vi kept = vi_select(dropped, vi_set1(0), vi_set1(1));
-            vi_store_u8_n((uint8_t *)y + i * VF_WIDTH, kept, VF_WIDTH);
-        } else if (stream) {
+        if (stream)
             vf_stream(to, x[i]);
-        } else {
+        else
             vf_store(to, x[i]);
-        }
     }
 }
 
@@ -175,18 +141,14 @@ static void run_pieces(const void *task, int64_t begin, int64_t end, int thread)
 /* `cost`: the time of a word in bytes of memory traffic. */
 static fovea_status draw(const fovea_problem *problem, fovea_run *run, kind kind, uint64_t seed,
                          uint64_t number, int64_t cost) {
-    plan p = {.kind = kind, .y = problem->views[0], .number = number};
+    plan p = {.kind = kind, .y = problem->views[0], .words = philox_begin(seed, number)};
     int allowed = run->threads;
-    int32_t lanes[VF_WIDTH];
     p.elements = fovea_view_elements(&p.y);
     run->threads = 1;
     if (p.elements == 0) return FOVEA_OK;
     fovea_views_collapse((fovea_view *[]){&p.y}, 1);
     p.of_a_group = kind == UNIFORM_F64 ? GROUP / 2 : GROUP;
     p.direct = p.y.rank == 1 && p.y.stride[0] == 1;
-    p.keys = vi_philox_begin(seed);
-    for (int l = 0; l < VF_WIDTH; l++) lanes[l] = VF_WIDTH / 4 * (l % 4) + l / 4;
-    p.lanes = vi_load(lanes);
     if (kind == DROPOUT_MASK) {
         const fovea_prng_dropout_mask_options *options = problem->options;
         p.limit = vi_philox_limit((float)options->keep);

@@ -42,6 +42,19 @@ static inline char *rows_address(const fovea_view *view, int64_t number) {
     return view->data + offset * (int64_t)fovea_dtype_size(view->dtype);
 }
 
+/* Rows of a further tensor, with the numbers of the plan's. */
+typedef struct rows_side {
+    fovea_view rows; /* the leading axes */
+    int64_t step;    /* of the last */
+} rows_side;
+static inline rows_side rows_make_side(const fovea_view *view) {
+    rows_side side = {*view, view->stride[view->rank - 1]};
+    if (view->shape[view->rank - 1] == 1) side.step = 1;
+    side.rows.rank--;
+    if (fovea_view_elements(view) > 0) fovea_views_collapse((fovea_view *[]){&side.rows}, 1);
+    return side;
+}
+
 FOVEA_INLINE void rows_widen(fovea_dtype dtype, const void *from, int64_t n, float *to) {
     int64_t i = 0;
     for (; i + VF_WIDTH <= n; i += VF_WIDTH) vf_store(to + i, vf_load_as(dtype, from, i));
@@ -181,6 +194,7 @@ static inline fovea_status rows_call(rows_plan *plan, fovea_run *run, fovea_piec
     if (plan->rows == 0) return FOVEA_OK;
     run->threads = fovea_useful_threads(plan->rows, elements * cost, (int)allowed);
     plan->stream =
+        plan->x.data != plan->y.data && /* in place the lines are in the cache already */
         fovea_worth_streaming(elements * 2 * (int64_t)fovea_dtype_size(plan->dtype), run->threads);
     fovea_share(plan->rows, run->threads, rows, plan);
     return FOVEA_OK;

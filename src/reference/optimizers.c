@@ -33,7 +33,8 @@ static bool opt_sgd_momentum(const fovea_problem *problem, double *const outputs
 
 static bool opt_adam(const fovea_problem *problem, double *const outputs[]) {
     const fovea_opt_adam_options *o = problem->options;
-    bool decoupled = strcmp(problem->kernel->name, "opt_adamw") == 0; /* the same options */
+    bool decoupled = strcmp(problem->kernel->name, "opt_adam") != 0; /* the same options */
+    double limit = f32(fovea_problem_parameter(problem, "c"));       /* NaN: none */
     double of_m = f32(1 - pow(o->beta1, (double)o->step));
     double of_v = f32(1 - pow(o->beta2, (double)o->step));
     double shrink = decoupled ? f32(1 - o->lr * o->weight_decay) : 1;
@@ -41,7 +42,9 @@ static bool opt_adam(const fovea_problem *problem, double *const outputs[]) {
     int64_t count = fovea_view_elements(&problem->views[0]);
     for (int64_t i = 0; i < count; i++) {
         double p = fovea_view_read(&problem->views[0], i);
-        double g = fovea_view_read(&problem->views[1], i) + decay * p;
+        double g = fovea_view_read(&problem->views[1], i);
+        if (!isnan(limit) && !isnan(g)) g = fmin(fmax(g, -limit), limit);
+        g += decay * p;
         double m = f32(o->beta1) * fovea_view_read(&problem->views[2], i) + f32(1 - o->beta1) * g;
         double v =
             f32(o->beta2) * fovea_view_read(&problem->views[3], i) + f32(1 - o->beta2) * g * g;
@@ -83,6 +86,7 @@ const fovea_reference fovea_references_optimizers[] = {{"opt_sgd", opt_sgd},
                                                        {"opt_sgd_momentum", opt_sgd_momentum},
                                                        {"opt_adam", opt_adam},
                                                        {"opt_adamw", opt_adam},
+                                                       {"fused_adam_clip_update", opt_adam},
                                                        {"grad_clip_norm", grad_clip_norm},
                                                        {"grad_clip_value", grad_clip_value},
                                                        {0}};

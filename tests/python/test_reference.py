@@ -491,6 +491,251 @@ def test_layer_norm(library, dtype, affine):
     assert_rounded(y, expected, dtype)
 
 
+def normalised(x, axes, eps, gamma=1, beta=0):
+    """Over those axes; gamma and beta broadcast."""
+    mean, var = x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
+    return (x - mean) / np.sqrt(var + eps) * gamma + beta
+
+
+@pytest.mark.parametrize("shape", [(9, 4), (5, 4, 7), (3, 4, 2, 5)])
+def test_batch_norm(library, dtype, shape):
+    x, gamma, beta = normal(shape, dtype), normal((4,), dtype, 1), normal((4,), dtype, 2)
+    y, mean, var = np.empty_like(x), np.empty(4, np.float32), np.empty(4, np.float32)
+    library.call("batch_norm", x, y, gamma=gamma, beta=beta, mean=mean, var=var, eps=1e-3)
+    axes, by_channel = (0, *range(2, len(shape))), (4, *[1] * (len(shape) - 2))
+    affine = [wide(v).reshape(by_channel) for v in (gamma, beta)]
+    assert_rounded(y, normalised(wide(x), axes, 1e-3, *affine), dtype)
+    assert_rounded(mean, wide(x).mean(axes), "f32")
+    assert_rounded(var, wide(x).var(axes), "f32")
+    mean, var = normal((4,), "f32", 3), np.abs(normal((4,), "f32", 4))
+    before = mean.copy(), var.copy()
+    library.call("batch_norm", x, y, mean=mean, var=var, statistics=1)
+    shift, scale = (wide(v).reshape(by_channel) for v in before)
+    assert_rounded(y, (wide(x) - shift) / np.sqrt(scale + 1e-5), dtype)
+    assert (mean == before[0]).all() and (var == before[1]).all()
+
+
+def test_batch_norm_refuses_statistics_that_are_not_given(library):
+    x = normal((3, 4), "f32")
+    with pytest.raises(Error, match="mean and var are not both given"):
+        library.call("batch_norm", x, np.empty_like(x), statistics=1)
+    with pytest.raises(Error, match=r"gamma has extent 3 in dimension 0, y has 4 there \(C\)"):
+        library.call("batch_norm", x, np.empty_like(x), gamma=np.ones(3, np.float32))
+
+
+@pytest.mark.parametrize("shape", [(9, 12), (5, 12, 7), (3, 12, 2, 5)])
+def test_group_norm(library, dtype, shape):
+    x, gamma, beta = normal(shape, dtype), normal((12,), dtype, 1), normal((12,), dtype, 2)
+    y = np.empty_like(x)
+    library.call("group_norm", x, y, gamma=gamma, beta=beta, groups=4, eps=1e-3)
+    by_channel = (12, *[1] * (len(shape) - 2))
+    groups = wide(x).reshape(shape[0], 4, 3, *shape[2:])
+    expected = normalised(groups, tuple(range(2, groups.ndim)), 1e-3).reshape(shape)
+    assert_rounded(y, expected * wide(gamma).reshape(by_channel) + wide(beta).reshape(by_channel),
+                   dtype)
+    with pytest.raises(Error, match="12 channels, which options.groups, 5, does not divide"):
+        library.call("group_norm", x, y, groups=5)
+
+
+def test_fused_layernorm_dropout_residual(library, dtype):
+    x, residual = normal((6, 40), dtype), normal((6, 40), dtype, 3)
+    gamma, beta = normal((40,), dtype, 1), normal((40,), dtype, 2)
+    y, kept = np.empty_like(x), np.empty((6, 40), np.uint8)
+    drawn = ((WORDS[:240] // 256) * 2.0**-24 < np.float64(np.float32(0.7))).reshape(6, 40)
+    given = np.random.default_rng(5).integers(0, 3, (6, 40)).astype(np.uint8)
+    inner = normalised(wide(x), -1, 1e-3, wide(gamma), wide(beta)) / np.float64(np.float32(0.7))
+    for mask, options in [(drawn, {}), (given != 0, {"mask": given})]:
+        library.call("fused_layernorm_dropout_residual", x, residual, y, gamma=gamma, beta=beta,
+                     kept=kept, keep=0.7, eps=1e-3, seed=SEED, stream=STREAM, **options)
+        assert (kept == mask).all()
+        assert_rounded(y, np.where(mask, inner, 0) + wide(residual), dtype)
+        assert (y == residual)[~mask].all()
+
+
+# ---- Losses --------------------------------------------------------------------------------------
+
+
+def check_loss(library, dtype, name, terms, slopes, p, y, of_second=False, **options):
+    """Terms and slopes are arrays of the expected values."""
+    for reduction, reduce in enumerate([np.asarray, np.mean, np.sum]):
+        expected = reduce(terms)
+        loss, gradient = np.empty(expected.shape, np.float32), np.empty_like(p)
+        library.call(name, p, y, loss, gradient=gradient, reduction=reduction, **options)
+        assert_rounded(loss, expected, "f32", slack=1e-11)
+        divisor = terms.size if reduction == 1 else 1
+        assert_rounded(gradient, slopes / divisor, dtype, slack=1e-11)
+
+
+def pair(dtype):
+    p, y = normal((5, 40), dtype), normal((5, 40), dtype, 1)
+    p[0, :3] = y[0, :3]
+    return p, y, wide(p) - wide(y)
+
+
+def test_loss_mse(library, dtype):
+    p, y, d = pair(dtype)
+    check_loss(library, dtype, "loss_mse", d**2, 2 * d, p, y)
+
+
+def test_loss_mae(library, dtype):
+    p, y, d = pair(dtype)
+    check_loss(library, dtype, "loss_mae", np.abs(d), np.sign(d), p, y)
+
+
+def test_loss_huber(library, dtype):
+    p, y, d = pair(dtype)
+    near = np.abs(d) <= 0.75
+    check_loss(library, dtype, "loss_huber", np.where(near, d**2 / 2, 0.75 * (np.abs(d) - 0.375)),
+               np.clip(d, -0.75, 0.75), p, y, delta=0.75)
+
+
+def test_loss_kl_div(library, dtype):
+    p, q = np.abs(normal((5, 40), dtype)), np.abs(normal((5, 40), dtype, 1))
+    p[1, 0] = p[1, 1] = q[1, 1] = 0
+    with np.errstate(all="ignore"):
+        terms = np.where(wide(p) == 0, 0, wide(p) * np.log(wide(p) / wide(q)))
+        slopes = np.where(wide(p) == 0, 0, -wide(p) / wide(q))
+    check_loss(library, dtype, "loss_kl_div", terms, slopes, p, q)
+    q[2, 3], loss = 0, np.empty((), np.float32)
+    library.call("loss_kl_div", p, q, loss)
+    assert loss == np.inf
+
+
+def test_loss_bce(library, dtype):
+    y = (normal((5, 40), dtype, 1) > 0).astype(DTYPES[dtype])
+    y[0, 0] = 0.25
+    z = 3 * normal((5, 40), dtype)
+    terms = np.maximum(wide(z), 0) - wide(z) * wide(y) + np.log1p(np.exp(-np.abs(wide(z))))
+    check_loss(library, dtype, "loss_bce", terms, 1 / (1 + np.exp(-wide(z))) - wide(y), z, y,
+               from_logits=True)
+    p = (0.01 + 0.98 * np.random.default_rng(1).random((5, 40))).astype(DTYPES[dtype])
+    p[1, :2] = 0, 1
+    held = np.clip(wide(p), np.float64(np.float32(1e-7)), 1 - 2.0**-23)
+    terms = -(wide(y) * np.log(held) + (1 - wide(y)) * np.log(1 - held))
+    check_loss(library, dtype, "loss_bce", terms, (held - wide(y)) / (held * (1 - held)), p, y)
+
+
+def cross_entropy(z, target, smoothing, ignored):
+    """Losses and gradients of rows."""
+    weights = np.full(z.shape, smoothing / z.shape[-1])
+    weights[np.arange(len(target)), np.clip(target, 0, z.shape[-1] - 1)] += 1 - smoothing
+    logs = z - np.logaddexp.reduce(z, axis=-1, keepdims=True)
+    losses, gradient = -(weights * logs).sum(-1), np.exp(logs) - weights
+    losses[target == ignored], gradient[target == ignored] = 0, 0
+    return losses, gradient
+
+
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+@pytest.mark.parametrize("smoothing", [0, 0.125])
+def test_loss_cross_entropy(library, dtype, index, smoothing):
+    z = 3 * normal((11, 7), dtype)
+    target = np.random.default_rng(2).integers(0, 7, 11).astype(index)
+    target[4] = -100
+    losses, gradients = cross_entropy(wide(z), target, smoothing, -100)
+    for reduction, divisor in enumerate([1, 10, 1]):
+        loss, gradient = np.empty((11,) if not reduction else (), np.float32), np.empty_like(z)
+        library.call("loss_cross_entropy", z, target, loss, gradient=gradient, reduction=reduction,
+                     label_smoothing=smoothing)
+        assert_rounded(loss, losses.sum() / divisor if reduction else losses, "f32")
+        assert_rounded(gradient, gradients / divisor, dtype)
+    target[:] = -100
+    library.call("loss_cross_entropy", z, target, loss := np.empty((), np.float32))
+    assert np.isnan(loss)
+
+
+def test_fused_softmax_cross_entropy(library, dtype):
+    z = 3 * normal((11, 7), dtype)
+    target = np.random.default_rng(2).integers(0, 7, 11)
+    target[4], target[5], target[6] = 3, 7, -1
+    losses, gradients = cross_entropy(wide(z), target, 0, 3)
+    losses[5:7], gradients[5:7] = np.nan, np.nan
+    loss, gradient = np.empty(11, np.float32), np.empty_like(z)
+    library.call("fused_softmax_cross_entropy", z, target, loss, gradient, ignore_index=3)
+    assert_rounded(loss, losses, "f32")
+    assert_rounded(gradient, gradients, dtype)
+    with pytest.raises(Error, match=r"loss has shape \[11\]; with this reduction it is \[\]"):
+        library.call("fused_softmax_cross_entropy", z, target, loss, gradient, reduction=1)
+
+
+# ---- Positions -----------------------------------------------------------------------------------
+
+
+def turned(x, cos, sin, interleaved):
+    """Complex multiplication of the pairs."""
+    half = x.shape[-1] // 2
+    pairs = x[..., 0::2] + 1j * x[..., 1::2] if interleaved else x[..., :half] + 1j * x[..., half:]
+    pairs = pairs * (cos + 1j * sin)
+    if interleaved:
+        return np.stack([pairs.real, pairs.imag], -1).reshape(x.shape)
+    return np.concatenate([pairs.real, pairs.imag], -1)
+
+
+def angles(rows, pairs, base=10000, offset=0):
+    return (np.arange(rows)[:, None] + offset) * float(base) ** (-np.arange(pairs) / pairs)
+
+
+@pytest.mark.parametrize("interleaved", [0, 1])
+def test_rope_apply(library, dtype, interleaved):
+    x = normal((2, 3, 9, 10), dtype)
+    y = np.empty_like(x)
+    w = angles(9, 5, 500, 1000)
+    library.call("rope_apply", x, y, pairing=interleaved, base=500, offset=1000)
+    assert_rounded(y, turned(wide(x), np.cos(w), np.sin(w), interleaved), dtype)
+    cos, sin = normal((9, 5), "f32", 1), normal((9, 5), "f32", 2)
+    library.call("rope_apply", x, y, pairing=interleaved, cos=cos, sin=sin)
+    assert_rounded(y, turned(wide(x), wide(cos), wide(sin), interleaved), dtype)
+
+
+def test_rope_refuses_what_makes_no_pairs(library):
+    x, table = normal((4, 6), "f32"), normal((4, 3), "f32")
+    with pytest.raises(Error, match="x has rows of 5 elements; pairs ask for an even number"):
+        library.call("rope_apply", x[:, :5], np.empty((4, 5), np.float32))
+    with pytest.raises(Error, match="cos is given without sin"):
+        library.call("rope_apply", x, np.empty_like(x), cos=table)
+    with pytest.raises(Error, match=r"sin has shape \[3, 3\]; it is \[4, 3\]"):
+        library.call("rope_apply", x, np.empty_like(x), cos=table, sin=table[:3])
+    with pytest.raises(Error, match="options.base is 0; it is above 0"):
+        library.call("rope_apply", x, np.empty_like(x), base=0)
+
+
+def test_rope_precompute(library):
+    """Far positions against integers: a turn of pair 0 is 2 pi positions, in 60 digits."""
+    cos, sin = np.empty((7, 4), np.float32), np.empty((7, 4), np.float32)
+    library.call("rope_precompute", cos, sin, base=500, offset=3)
+    w = angles(7, 4, 500, 3)
+    assert_rounded(cos, np.cos(w), "f32")
+    assert_rounded(sin, np.sin(w), "f32")
+    far = 2**24 - 7
+    two_pi = 6283185307179586476925286766559005768394338798750211641949  # * 10^57
+    library.call("rope_precompute", cos, sin, offset=far)
+    rest = [(far + p) * 10**57 % two_pi / 10**57 for p in range(7)]
+    assert_rounded(cos[:, 0], np.cos(rest), "f32", slack=1e-8)
+    assert_rounded(sin[:, 0], np.sin(rest), "f32", slack=1e-8)
+
+
+def test_alibi_bias(library, dtype):
+    scores = normal((2, 3, 5, 7), dtype)
+    distance = np.arange(7) - (np.arange(5)[:, None] + 4)
+    slopes = normal((3,), "f32", 1)
+    for used, options in [(slopes, {"slopes": slopes}), (2.0 ** (-8 * np.arange(1, 4) / 3), {})]:
+        expected = wide(scores) + wide(used)[:, None, None] * distance
+        result = scores.copy()
+        library.call("alibi_bias", result, offset=4, **options)
+        assert_rounded(result, expected, dtype)
+
+
+@pytest.mark.parametrize("interleaved", [0, 1])
+def test_fused_rope_attention_mask(library, dtype, interleaved):
+    q, k = normal((2, 9, 10), dtype), normal((2, 9, 10), dtype, 1)
+    w = angles(9, 5, offset=3)
+    scores = np.empty((2, 9, 9), DTYPES[dtype])
+    library.call("fused_rope_attention_mask", q, k, scores, pairing=interleaved, offset=3)
+    q, k = (turned(wide(x), np.cos(w), np.sin(w), interleaved) for x in (q, k))
+    expected = q @ k.swapaxes(-1, -2) / math.sqrt(10)
+    expected[:, np.triu(np.ones((9, 9), bool), 1)] = -np.inf
+    assert_rounded(scores, expected, dtype)
+
+
 # ---- Optimizers ----------------------------------------------------------------------------------
 
 
@@ -538,6 +783,17 @@ def test_opt_adam(library, decoupled):
     assert_updated([p, m, v], [expected, mean, square])
 
 
+def test_fused_adam_clip_update(library):
+    p, g, m, v = optimizer_state()
+    clipped, given = np.clip(g, np.float32(-0.3), np.float32(0.3)), g.copy()
+    expected = [x.copy() for x in (p, m, v)]
+    library.call("opt_adamw", expected[0], clipped, *expected[1:], lr=0.1, step=7)
+    library.call("fused_adam_clip_update", p, g, m, v, lr=0.1, step=7, c=0.3)
+    assert (g == given).all()
+    for actual, wanted in zip((p, m, v), expected):
+        assert (actual == wanted).all()
+
+
 def test_opt_adamw(library):
     p, g, m, v = optimizer_state()
     with pytest.raises(Error, match="options.step is 0; it counts from 1"):
@@ -578,6 +834,57 @@ def test_quantize_f32_to_f16(library, target):
     numbers = ~np.isnan(x)
     assert (y.view(np.uint16)[numbers] == expected.view(np.uint16)[numbers]).all()
     assert np.isnan(wide(y[~numbers])).all()
+
+
+def blocks_of(x, granularity, group):
+    """Slices of the elements that share a scale, by the index of the scale."""
+    if granularity == 0:
+        return {(0,): ...}
+    if granularity == 1:
+        return {row: row for row in np.ndindex(x.shape[:-1])}
+    return {(*row, j): (*row, slice(j * group, (j + 1) * group))
+            for row in np.ndindex(x.shape[:-1]) for j in range(-(-x.shape[-1] // group))}
+
+
+def scales_of(x, granularity, group):
+    shape = [(1,), x.shape[:-1], (*x.shape[:-1], -(-x.shape[-1] // group))][granularity]
+    return np.empty(shape, np.float32)
+
+
+@pytest.mark.parametrize("granularity", [0, 1, 2])
+def test_quantize_f16_to_i8(library, dtype, granularity):
+    x = 3 * normal((2, 3, 80), dtype)
+    x[1, 0, :32], x[1, 1, 40] = 0, np.nan if granularity else 1
+    q, scale = np.empty(x.shape, np.int8), scales_of(x, granularity, 32)
+    library.call("quantize_f16_to_i8", x, q, scale, granularity=granularity)
+    for index, block in blocks_of(x, granularity, 32).items():
+        values, codes = wide(x)[block], q[block]
+        if np.isnan(values).any():
+            assert np.isnan(scale[index]) and (codes == 0).all()
+            continue
+        assert scale[index] == np.float32(np.abs(values).max() / 127)
+        expected = np.rint(values / wide(scale)[index]) if scale[index] else 0 * values
+        assert (codes == expected).all()
+
+
+@pytest.mark.parametrize("granularity", [0, 1, 2])
+def test_dequantize_i8_to_f16(library, dtype, granularity):
+    q = np.random.default_rng(4).integers(-127, 128, (2, 3, 80)).astype(np.int8)
+    y, scale = np.empty(q.shape, DTYPES[dtype]), scales_of(q, granularity, 64)
+    scale[...] = normal(scale.shape, "f32")
+    library.call("dequantize_i8_to_f16", q, scale, y, granularity=granularity, group=64)
+    for index, block in blocks_of(q, granularity, 64).items():
+        expected = q[block].astype(np.float32) * scale[index]
+        assert (y[block] == expected.astype(DTYPES[dtype])).all()
+
+
+def test_scales_have_the_shape_of_their_granularity(library):
+    x = normal((2, 80), "f32")
+    q, scale = np.empty(x.shape, np.int8), np.empty(2, np.float32)
+    with pytest.raises(Error, match=r"scale has shape \[2\]; with this granularity it is \[2, 3\]"):
+        library.call("quantize_f16_to_i8", x, q, scale, granularity=2)
+    with pytest.raises(Error, match="options.group is 48; it is one of 32, 64, 128"):
+        library.call("quantize_f16_to_i8", x, q, scale, granularity=2, group=48)
 
 
 # ---- Random numbers ------------------------------------------------------------------------------

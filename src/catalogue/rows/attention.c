@@ -158,7 +158,9 @@ const fovea_kernel fovea_rows_attention[] = {
                  {40, "attention_mqa", "", "dtype=f16,B=4,Hq=32,Hkv=1,Sq=2048,D=128",
                   "attention with one key and value head for all query heads (Hkv = 1)"},
                  {41, "attention_gqa", "", "dtype=f16,B=4,Hq=32,Hkv=8,Sq=2048,D=128",
-                  "attention with grouped query heads"}},
+                  "attention with grouped query heads"},
+                 {111, "fused_attention_softmax_v", "algorithm=flash", "B=1,Hq=1,Sq=512,D=64",
+                  "attention of one head in one kernel: no score matrix"}},
      .bound_text = "f32: 4e-6 max|v| max(1, max|s|/8), s with and without softcap; halves: twice "
                    "the error of textbook in that "
                    "dtype with f32 softmax, plus one rounding; lse: (2e-6 |lse| + 2e-6) times the "

@@ -1,8 +1,9 @@
-/* Domain 8, optimizers: parameters and their states, updated in place. Parameters of the method that
+/* Domain 8, optimizers, and of domain 21 what extends them: parameters and their states, updated in place. Parameters of the method that
  * multiply data are rounded to f32; 1 - beta and the like are formed in double and rounded once. */
 #include "catalogue/bounds.h"
 
-#define COMMON .domain = "optimizers", .dtypes = 1u << FOVEA_F32
+#define F32_CALL .dtypes = 1u << FOVEA_F32
+#define COMMON .domain = "optimizers", F32_CALL
 #define P                                                                                          \
     { .name = "p", .shape = "N...", .role = FOVEA_IN_PLACE, .meaning = "parameters" }
 #define G                                                                                          \
@@ -21,16 +22,14 @@
 #define STEP                                                                                       \
     { "step", FOVEA_INTEGER, 1, NULL, "number of the step, from 1" }
 #define ADAM                                                                                       \
-    COMMON, .arguments = {P, G, M, V}, .bytes = "28*N", .bench = "N=N,step=10",                    \
-            .check = FOVEA_HOOK(fovea_check_step), .bound = FOVEA_HOOK(fovea_bound_adam),          \
-            .bound_text = "m, v 4 eps S; p 2 eps |p| + 16 eps |update|"
-#define ADAM_PARAMETERS(decay)                                                                     \
-    .parameters = {RATE,                                                                           \
-                   {"beta1", FOVEA_REAL, 0.9, NULL, "what m keeps"},                               \
-                   {"beta2", FOVEA_REAL, 0.999, NULL, "what v keeps"},                             \
-                   {"eps", FOVEA_REAL, 1e-8, NULL, "added to the root"},                           \
-                   DECAY(decay),                                                                   \
-                   STEP}
+    F32_CALL, .arguments = {P, G, M, V}, .bytes = "28*N", .bench = "N=N,step=10",                  \
+              .check = FOVEA_HOOK(fovea_check_step), .bound = FOVEA_HOOK(fovea_bound_adam),        \
+              .bound_text = "m, v 4 eps S; p 2 eps |p| + 16 eps |update|"
+#define ADAM_CONSTANTS(decay)                                                                      \
+    RATE, {"beta1", FOVEA_REAL, 0.9, NULL, "what m keeps"},                                        \
+        {"beta2", FOVEA_REAL, 0.999, NULL, "what v keeps"},                                        \
+        {"eps", FOVEA_REAL, 1e-8, NULL, "added to the root"}, DECAY(decay), STEP
+#define ADAM_PARAMETERS(decay) .parameters = {ADAM_CONSTANTS(decay)}
 
 const fovea_kernel fovea_rows_optimizers[] = {
     {49, "opt_sgd", COMMON, .definition = "g' = g + weight_decay p; p -= lr g'",
@@ -52,13 +51,13 @@ const fovea_kernel fovea_rows_optimizers[] = {
      .operations = "4*N", .bytes = "20*N", .bench = "N=N,step=10",
      .bound_text = "v 4 eps S; p 2 eps |p| + 16 eps |update|",
      .check = FOVEA_HOOK(fovea_check_step), .bound = FOVEA_HOOK(fovea_bound_momentum)},
-    {51, "opt_adam", ADAM, ADAM_PARAMETERS(0),
+    {51, "opt_adam", .domain = "optimizers", ADAM, ADAM_PARAMETERS(0),
      .definition =
          "g' = g + weight_decay p; m = beta1 m + (1 - beta1) g'; v = beta2 v + (1 - beta2) "
          "g'^2; p -= lr (m/(1 - beta1^step)) / (sqrt(v/(1 - beta2^step)) + eps)",
      .source = "Kingma and Ba, Adam: a method for stochastic optimization, 2015",
      .operations = "14*N"},
-    {52, "opt_adamw", ADAM, ADAM_PARAMETERS(0.01),
+    {52, "opt_adamw", .domain = "optimizers", ADAM, ADAM_PARAMETERS(0.01),
      .definition = "p *= 1 - lr weight_decay, then opt_adam without weight decay",
      .source = "Loshchilov and Hutter, Decoupled weight decay regularization, 2019",
      .operations = "15*N"},
@@ -74,4 +73,8 @@ const fovea_kernel fovea_rows_optimizers[] = {
      .arguments = {{.name = "g", .shape = "N...", .role = FOVEA_IN_PLACE, .meaning = "gradient"}},
      .parameters = {{"c", FOVEA_REAL, 1, NULL, "rounded to f32"}}, .operations = "2*N",
      .bytes = "8*N", .bench = "N=N", .bound_text = "exact (the sign of a zero is free)"},
+    {114, "fused_adam_clip_update", .domain = "fused_custom", ADAM,
+     .definition = "g' = min(max(g, -c), c), then opt_adamw with g'; g is only read",
+     .parameters = {ADAM_CONSTANTS(0.01), {"c", FOVEA_REAL, 1, NULL, "limit of g, rounded to f32"}},
+     .operations = "17*N"},
     {0}};

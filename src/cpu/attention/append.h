@@ -5,6 +5,7 @@
 #define FOVEA_CPU_ATTENTION_APPEND_H
 
 #include "catalogue/append.h"
+#include "cpu/angles.h"
 #include "cpu/attention/attention_rows.h"
 #include "cpu/threads.h"
 
@@ -12,42 +13,22 @@
 
 typedef struct append_task {
     fovea_append_call call;
-    const double *frequencies; /* radians a position, of each pair */
+    const double *frequencies; /* turns a position, of each pair */
     char *scratch;             /* of each thread: a row, its rotation, cosines, sines */
     int64_t scratch_floats, pairs;
 } append_task;
 
 static void append_angles(const append_task *task, int64_t position, float *cosines, float *sines) {
     const fovea_append_call *call = &task->call;
+    if (!call->cos.data) {
+        double place = (double)(position + call->options->offset);
+        angles_at(task->frequencies, place, task->pairs, cosines, sines);
+        return;
+    }
     for (int64_t j = 0; j < task->pairs; j++) {
-        if (call->cos.data) {
-            const fovea_view *c = &call->cos, *s = &call->sin;
-            memcpy(cosines + j, c->data + (position * c->stride[0] + j * c->stride[1]) * 4, 4);
-            memcpy(sines + j, s->data + (position * s->stride[0] + j * s->stride[1]) * 4, 4);
-            continue;
-        }
-        double angle = (double)(position + call->options->offset) * task->frequencies[j];
-        cosines[j] = (float)cos(angle), sines[j] = (float)sin(angle);
-    }
-}
-
-static void append_rotate_half(const float *x, const float *cosines, const float *sines,
-                               int64_t pairs, float *y) {
-    for (int64_t j = 0; j < pairs; j += VF_WIDTH) {
-        size_t n = (size_t)smaller(pairs - j, VF_WIDTH);
-        vf a = vf_load_n(x + j, n), b = vf_load_n(x + pairs + j, n);
-        vf c = vf_load_n(cosines + j, n), s = vf_load_n(sines + j, n);
-        vf_store_n(y + j, vf_fms(a, c, vf_mul(b, s)), n);
-        vf_store_n(y + pairs + j, vf_fma(a, s, vf_mul(b, c)), n);
-    }
-}
-
-static void append_rotate_interleaved(const float *x, const float *cosines, const float *sines,
-                                      int64_t pairs, float *y) {
-    for (int64_t j = 0; j < pairs; j++) {
-        float a = x[2 * j], b = x[2 * j + 1];
-        y[2 * j] = a * cosines[j] - b * sines[j];
-        y[2 * j + 1] = a * sines[j] + b * cosines[j];
+        const fovea_view *c = &call->cos, *s = &call->sin;
+        memcpy(cosines + j, c->data + (position * c->stride[0] + j * c->stride[1]) * 4, 4);
+        memcpy(sines + j, s->data + (position * s->stride[0] + j * s->stride[1]) * 4, 4);
     }
 }
 
@@ -126,9 +107,9 @@ static void append_row(const append_task *task, const fovea_append_side *side, i
                 x);
     if (side->rotated) {
         if (call->options->rope == FOVEA_KV_APPEND_ROPE_HALF)
-            append_rotate_half(x, cosines, sines, task->pairs, y);
+            angles_rotate_half(FOVEA_F32, x, cosines, sines, task->pairs, y);
         else
-            append_rotate_interleaved(x, cosines, sines, task->pairs, y);
+            angles_rotate_interleaved(x, cosines, sines, task->pairs, y);
     }
     float *row = side->rotated ? y : x;
     int64_t step = side->cache.stride[3];
@@ -183,8 +164,8 @@ static fovea_status append_run(const fovea_problem *problem, fovea_run *run) {
     const fovea_append_call *call = &task.call;
     double *frequencies = run->workspace;
     task.pairs = call->k.size / 2;
-    for (int64_t j = 0; call->k.rotated && !call->cos.data && j < task.pairs; j++)
-        frequencies[j] = pow(call->options->base, -2.0 * (double)j / (double)call->k.size);
+    if (call->k.rotated && !call->cos.data)
+        angles_frequencies(call->options->base, task.pairs, frequencies);
     task.frequencies = frequencies;
     task.scratch = (char *)run->workspace + append_frequency_bytes(call);
     task.scratch_floats = append_scratch_floats(call);

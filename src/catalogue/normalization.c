@@ -1,0 +1,174 @@
+/* Normalization by channels and groups, and layer_norm with dropout: what stands together, cases,
+ * counts and bounds. */
+#include "catalogue/network.h"
+
+#include <math.h>
+
+fovea_norm_sets fovea_norm_describe(const fovea_problem *problem) {
+    const fovea_view *x = &problem->views[0];
+    fovea_norm_sets n = {.outer = x->shape[0], .channels = x->shape[1], .inner = 1};
+    double groups = fovea_problem_parameter(problem, "groups");
+    for (int i = 2; i < x->rank; i++) n.inner *= x->shape[i];
+    if (isnan(groups)) {
+        n.sets = n.channels, n.size = n.outer * n.inner;
+    } else {
+        n.group = n.channels / (int64_t)groups;
+        n.sets = n.outer * (int64_t)groups, n.size = n.group * n.inner;
+    }
+    return n;
+}
+
+fovea_status fovea_batch_norm_check(const fovea_problem *problem, fovea_message *message) {
+    bool given = fovea_problem_parameter(problem, "statistics") != 0;
+    if (given && !(fovea_problem_view(problem, "mean") && fovea_problem_view(problem, "var")))
+        return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
+                          "options.statistics is given; mean and var are not both given");
+    return fovea_check_epsilon(problem, message);
+}
+
+fovea_status fovea_group_norm_check(const fovea_problem *problem, fovea_message *message) {
+    double groups = fovea_problem_parameter(problem, "groups");
+    int64_t channels = fovea_problem_extent(problem, "C");
+    if (groups < 1)
+        return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
+                          "options.groups is %.0f; it is at least 1", groups);
+    if (channels % (int64_t)groups != 0)
+        return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
+                          "x has %lld channels, which options.groups, %.0f, does not divide",
+                          (long long)channels, groups);
+    return fovea_check_epsilon(problem, message);
+}
+
+double fovea_batch_norm_operations(const fovea_problem *problem) {
+    bool given = fovea_problem_parameter(problem, "statistics") != 0;
+    return (given ? 2 : 7) * (double)fovea_view_elements(&problem->views[0]);
+}
+
+/* Without eps a variance near 0 makes anything of rounding. */
+void fovea_norm_case_defaults(fovea_case *c) {
+    int64_t channels = c->extents[fovea_kernel_letter(c->index, "C")];
+    if (fovea_case_parameter(c, "statistics") > 0)
+        fovea_case_give(c, "mean"), fovea_case_give(c, "var");
+    if (fovea_case_parameter(c, "eps") == 0) fovea_case_set(c, "eps", 0.01);
+    int64_t groups = (int64_t)fovea_case_parameter(c, "groups");
+    while (groups > 1 && channels > 0 && channels % groups != 0) groups--;
+    fovea_case_set(c, "groups", (double)groups);
+}
+
+/* ---- Bounds --------------------------------------------------------------------------------- */
+
+static double tree_error(int64_t n) {
+    return (8 + ceil(log2(n > 2 ? (double)n : 2))) * fovea_epsilon(FOVEA_F32);
+}
+
+static double read_or(const fovea_problem *problem, const char *name, int64_t i, double otherwise) {
+    const fovea_view *view = fovea_problem_view(problem, name);
+    return view ? fovea_view_read(view, i) : otherwise;
+}
+
+typedef struct moments {
+    double mean, magnitude, variance;
+} moments;
+
+static moments moments_of(const fovea_view *x, const fovea_norm_sets *n, int64_t set) {
+    moments m = {0};
+    double size = (double)n->size;
+    for (int64_t i = 0; i < n->size; i++) {
+        double element = fovea_view_read(x, fovea_norm_element(n, set, i));
+        m.mean += element / size, m.magnitude += fabs(element) / size;
+    }
+    for (int64_t i = 0; i < n->size; i++) {
+        double d = fovea_view_read(x, fovea_norm_element(n, set, i)) - m.mean;
+        m.variance += d * d / size;
+    }
+    return m;
+}
+
+static double centred_error(const moments *m, int64_t n) {
+    double c = tree_error(n);
+    return c * m->variance + c * c * m->magnitude * m->magnitude;
+}
+
+void fovea_bound_norm_sets(const fovea_problem *problem, int output, const double *expected,
+                           double *bound) {
+    const fovea_view *x = &problem->views[0], *y = &problem->views[output];
+    fovea_norm_sets n = fovea_norm_describe(problem);
+    bool mean = problem->kernel->arguments[output].name[0] == 'm';
+    bool given = fovea_problem_parameter(problem, "statistics") > 0;
+    for (int64_t set = 0; set < n.sets; set++) {
+        moments m = moments_of(x, &n, set);
+        if (y->rank == 1) { /* mean or var of a channel */
+            bound[set] = given  ? 0
+                         : mean ? tree_error(n.size) * m.magnitude
+                                : centred_error(&m, n.size);
+            continue;
+        }
+        double centre = given ? read_or(problem, "mean", set, 0) : m.mean;
+        double variance = given ? read_or(problem, "var", set, 0) : m.variance;
+        double r = 1 / sqrt(variance + fovea_problem_parameter(problem, "eps"));
+        for (int64_t i = 0; i < n.size; i++) {
+            int64_t at = fovea_norm_element(&n, set, i), channel = at / n.inner % n.channels;
+            double element = fovea_view_read(x, at);
+            double size = (fabs(element) + (given ? fabs(centre) : m.magnitude)) * r;
+            double terms =
+                fabs(read_or(problem, "gamma", channel, 1)) * (size + fabs(element - centre) * r) +
+                fabs(read_or(problem, "beta", channel, 0));
+            bound[at] = tree_error(n.size) * terms;
+            if (y->dtype != FOVEA_F32) bound[at] += 0.5 * fovea_ulp(y->dtype, expected[at]);
+        }
+    }
+}
+
+/* ---- Dropout -------------------------------------------------------------------------------- */
+
+bool fovea_dropout_keeps(const fovea_problem *problem, int64_t i) {
+    const fovea_fused_layernorm_dropout_residual_options *options = problem->options;
+    const fovea_view *mask = fovea_problem_view(problem, "mask");
+    if (mask) return fovea_view_read(mask, i) != 0;
+    uint64_t block = (uint64_t)i / 4, stream = (uint64_t)options->stream;
+    uint64_t seed = (uint64_t)options->seed;
+    const uint32_t counter[4] = {(uint32_t)block, (uint32_t)(block >> 32), (uint32_t)stream,
+                                 (uint32_t)(stream >> 32)};
+    const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
+    uint32_t words[4];
+    fovea_philox(counter, key, words);
+    return (float)(words[i % 4] >> 8) * 0x1p-24f < (float)options->keep;
+}
+
+fovea_status fovea_dropout_check(const fovea_problem *problem, fovea_message *message) {
+    double keep = fovea_problem_parameter(problem, "keep");
+    if (!(keep >= 0 && keep <= 1))
+        return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
+                          "options.keep is %g; it is between 0 and 1", keep);
+    return fovea_check_epsilon(problem, message);
+}
+
+/* Divided by a keep of 0, what rounding makes of 0 is anything. */
+void fovea_dropout_case_defaults(fovea_case *c) {
+    bool mask = c->optional >> fovea_kernel_argument(fovea_catalogue_kernel(c->index), "mask") & 1;
+    if (mask && fovea_case_parameter(c, "keep") == 0) fovea_case_set(c, "keep", 0.5);
+    if (fovea_case_parameter(c, "eps") == 0) fovea_case_set(c, "eps", 0.01);
+}
+
+double fovea_dropout_operations(const fovea_problem *problem) {
+    bool mask = fovea_problem_view(problem, "mask") != NULL;
+    return (mask ? 9 : 32) * (double)fovea_view_elements(&problem->views[0]);
+}
+
+void fovea_bound_dropout_residual(const fovea_problem *problem, int output, const double *expected,
+                                  double *bound) {
+    const fovea_view *y = &problem->views[output];
+    int64_t count = fovea_view_elements(y);
+    double keep = (double)(float)fovea_problem_parameter(problem, "keep");
+    if (y->dtype == FOVEA_U8) { /* which elements were kept */
+        for (int64_t i = 0; i < count; i++) bound[i] = 0;
+        return;
+    }
+    fovea_bound_layer_norm(problem, output, expected, bound);
+    for (int64_t i = 0; i < count; i++) {
+        bool half = y->dtype != FOVEA_F32;
+        double rounding = half ? 0.5 * fovea_ulp(y->dtype, expected[i]) : 0;
+        double error = (bound[i] - rounding) / keep + fovea_epsilon(FOVEA_F32) * fabs(expected[i]);
+        bound[i] = fovea_dropout_keeps(problem, i) ? error + rounding : 0;
+    }
+}

@@ -1,0 +1,374 @@
+/* Normalization over channels: batch_norm and group_norm. What is normalised together, a set, is some
+ * segments of memory; their means are taken relative to the first element, so that a constant set
+ * has variance 0 exactly. Where channels lie side by side and nothing follows them, batch_norm takes
+ * four vectors of channels at a time down all rows: three passes over a tile that stays in the
+ * second-level cache (1024 rows of 256 bytes) read memory once. */
+#ifndef FOVEA_CPU_CHANNELS_H
+#define FOVEA_CPU_CHANNELS_H
+
+#include "catalogue/network.h"
+#include "cpu/rows.h"
+
+#include <math.h>
+
+/* ---- What a row or segment is made of ------------------------------------------------------- */
+
+typedef struct affine {
+    float mean, factor;
+    const float *gamma, *beta;
+    const char *next; /* row */
+    int64_t size;     /* of its elements */
+} affine;
+
+FOVEA_INLINE vf squared_distance(const float *x, void *state, int64_t i, int64_t n) {
+    const affine *a = state;
+    rows_prefetch(a->next, i * a->size);
+    vf d = vf_sub(rows_take(x, i, n), vf_set1(a->mean));
+    if (n != VF_WIDTH) d = vf_select(vm_first((size_t)n), d, vf_set1(0));
+    return vf_mul(d, d);
+}
+
+FOVEA_INLINE vf normalized(const float *x, void *state, int64_t i, int64_t n) {
+    const affine *a = state;
+    return vf_mul(vf_sub(rows_take(x, i, n), vf_set1(a->mean)), vf_set1(a->factor));
+}
+FOVEA_INLINE vf transformed(const float *x, void *state, int64_t i, int64_t n) {
+    const affine *a = state;
+    return vf_fma(normalized(x, state, i, n), rows_take(a->gamma, i, n), rows_take(a->beta, i, n));
+}
+
+/* `count` weights as contiguous floats: where they are, or copied, or the constant of those that are
+ * not given. */
+static const float *affine_row(const fovea_problem *problem, const char *name, int64_t count,
+                               float otherwise, float *to) {
+    const fovea_view *view = fovea_problem_view(problem, name);
+    if (view) return rows_load(view->dtype, view->data, view->stride[0], view->shape[0], to);
+    for (int64_t i = 0; i < count; i++) to[i] = otherwise;
+    return to;
+}
+
+/* 0 where the difference to it would be NaN. */
+static inline float finite_centre(float x) { return isfinite(x) ? x : 0; }
+
+/* ---- Sets ----------------------------------------------------------------------------------- */
+
+enum { SEGMENT = 2048 }; /* elements that pass through the first-level cache together */
+
+typedef struct channels_plan {
+    fovea_dtype dtype;
+    fovea_norm_sets sets;
+    int64_t set_step[2][2];  /* of x and y: elements from set to set, and from sample to sample */
+    int64_t groups;          /* sets of a sample; batch_norm: all of them */
+    fovea_view segment[2];   /* of x and y: the starts of a set's segments */
+    int64_t segments, inner; /* inner: segments of one channel */
+    int64_t length, step[2]; /* of a segment */
+    bool channels_along;     /* a segment runs over channels */
+    const float *gamma, *beta;
+    fovea_view mean, var; /* data NULL: not asked for */
+    bool given;
+    double eps;
+} channels_plan;
+
+static const char *set_address(const channels_plan *plan, int side, int64_t set) {
+    const int64_t *step = plan->set_step[side];
+    int64_t offset = set % plan->groups * step[0] + set / plan->groups * step[1];
+    return plan->segment[side].data + offset * (int64_t)fovea_dtype_size(plan->dtype);
+}
+
+static char *segment_address(const channels_plan *plan, int side, const char *set, int64_t number) {
+    return (char *)(uintptr_t)set +
+           (rows_address(&plan->segment[side], number) - plan->segment[side].data);
+}
+
+static channels_plan plan_channels(const fovea_problem *problem) {
+    const fovea_view *x = &problem->views[0], *y = &problem->views[1];
+    channels_plan plan = {.dtype = x->dtype, .sets = fovea_norm_describe(problem)};
+    bool batch = plan.sets.group == 0;
+    fovea_view inner[2] = {*x, *y};
+    plan.groups = batch ? plan.sets.sets : plan.sets.channels / plan.sets.group;
+    for (int side = 0; side < 2; side++) {
+        fovea_view *view = &inner[side];
+        plan.segment[side] = *view;
+        plan.set_step[side][0] = view->stride[1] * (batch ? 1 : plan.sets.group);
+        plan.set_step[side][1] = batch ? 0 : view->stride[0];
+        for (int i = 2; i < view->rank; i++)
+            view->shape[i - 2] = view->shape[i], view->stride[i - 2] = view->stride[i];
+        view->rank -= 2;
+    }
+    fovea_views_collapse((fovea_view *[]){&inner[0], &inner[1]}, 2);
+    int last = inner[0].rank - 1;
+    bool bare = last == 0 && inner[0].shape[0] == 1; /* nothing follows the channels */
+    int64_t first = batch ? plan.sets.outer : plan.sets.group;
+    plan.channels_along = bare && !batch;
+    plan.length = bare ? first : inner[0].shape[last];
+    plan.inner = 1;
+    for (int side = 0; side < 2; side++) {
+        fovea_view *view = &plan.segment[side];
+        int64_t stride = (side ? y : x)->stride[batch ? 0 : 1];
+        plan.step[side] = bare ? stride : inner[side].stride[last];
+        if (plan.length == 1) plan.step[side] = 1;
+        view->rank = 1 + (bare ? 0 : last);
+        view->shape[0] = bare ? 1 : first, view->stride[0] = stride;
+        for (int i = 0; i < last; i++)
+            view->shape[i + 1] = inner[side].shape[i], view->stride[i + 1] = inner[side].stride[i];
+    }
+    for (int i = 0; i < last; i++) plan.inner *= inner[0].shape[i];
+    plan.segments = (bare ? 1 : first) * plan.inner;
+    return plan;
+}
+
+/* The sum of an item over a set. */
+FOVEA_INLINE double sum_set(const channels_plan *plan, const char *set, rows_item *item,
+                            affine *state, float *scratch) {
+    double sum = 0;
+    int64_t size = (int64_t)fovea_dtype_size(plan->dtype);
+    for (int64_t s = 0; s < plan->segments; s++) {
+        const char *from = segment_address(plan, 0, set, s);
+        for (int64_t i = 0; i < plan->length; i += SEGMENT) {
+            int64_t count = smaller(SEGMENT, plan->length - i);
+            const char *at = from + i * plan->step[0] * size;
+            const float *x = rows_load(plan->dtype, at, plan->step[0], count, scratch);
+            state->next = at;
+            sum += (double)rows_sum(item, x, state, count);
+        }
+    }
+    return sum;
+}
+
+FOVEA_INLINE vf from_centre(const float *x, void *state, int64_t i, int64_t n) {
+    vf d = vf_sub(rows_take(x, i, n), vf_set1(((const affine *)state)->mean));
+    return n == VF_WIDTH ? d : vf_select(vm_first((size_t)n), d, vf_set1(0));
+}
+/* With one factor and one beta for all. */
+FOVEA_INLINE vf channel_item(const float *x, void *state, int64_t i, int64_t n) {
+    const affine *a = state;
+    vf d = vf_sub(rows_take(x, i, n), vf_set1(a->mean));
+    return vf_fma(d, vf_set1(a->factor), vf_set1(*a->beta));
+}
+
+static void write_set(const channels_plan *plan, int64_t set, affine state, float *scratch) {
+    const char *from = set_address(plan, 0, set), *to = set_address(plan, 1, set);
+    int64_t size = (int64_t)fovea_dtype_size(plan->dtype);
+    int64_t first = plan->sets.group ? set % plan->groups * plan->sets.group : set;
+    rows_plan rows = {.dtype = plan->dtype, .y_step = plan->step[1]};
+    float factor = state.factor;
+    for (int64_t s = 0; s < plan->segments; s++) {
+        const char *x = segment_address(plan, 0, from, s);
+        char *y = segment_address(plan, 1, to, s);
+        int64_t channel = first + (plan->sets.group ? s / plan->inner : 0);
+        state.beta = plan->beta + channel;
+        state.factor = plan->channels_along ? factor : factor * plan->gamma[channel];
+        for (int64_t i = 0; i < plan->length; i += SEGMENT) {
+            rows.columns = smaller(SEGMENT, plan->length - i);
+            const float *line = rows_load(plan->dtype, x + i * plan->step[0] * size, plan->step[0],
+                                          rows.columns, scratch);
+            char *at = y + i * plan->step[1] * size;
+            state.gamma = plan->gamma + first + i;
+            if (plan->channels_along) state.beta = plan->beta + first + i;
+            if (plan->channels_along)
+                rows_store(&rows, at, transformed, line, &state, scratch);
+            else
+                rows_store(&rows, at, channel_item, line, &state, scratch);
+        }
+    }
+}
+
+static float read_float(const fovea_view *view, int64_t i) {
+    return ((const float *)(const void *)view->data)[i * view->stride[0]];
+}
+static void tell_float(const fovea_view *view, int64_t i, float value) {
+    if (view->data) ((float *)(void *)view->data)[i * view->stride[0]] = value;
+}
+
+static void normalise_sets(const void *task, int64_t begin, int64_t end, int thread) {
+    const channels_plan *plan = task;
+    _Alignas(64) float scratch[SEGMENT];
+    double size = (double)plan->sets.size;
+    (void)thread;
+    for (int64_t set = begin; set < end; set++) {
+        const char *from = set_address(plan, 0, set);
+        affine state = {.size = (int64_t)fovea_dtype_size(plan->dtype)};
+        double variance;
+        if (plan->given) {
+            state.mean = read_float(&plan->mean, set);
+            variance = (double)read_float(&plan->var, set);
+        } else {
+            state.mean = finite_centre(*rows_load(plan->dtype, from, 1, 1, scratch));
+            double rest = sum_set(plan, from, from_centre, &state, scratch) / size;
+            state.mean = (float)((double)state.mean + rest);
+            variance = sum_set(plan, from, squared_distance, &state, scratch) / size;
+            tell_float(&plan->mean, set, state.mean), tell_float(&plan->var, set, (float)variance);
+        }
+        state.factor = (float)(1 / sqrt(variance + plan->eps));
+        write_set(plan, set, state, scratch);
+    }
+}
+
+/* ---- Channels side by side ------------------------------------------------------------------ */
+
+enum { SIDE_VECTORS = 4, SIDE = SIDE_VECTORS * VF_WIDTH, SIDE_AHEAD = 8 };
+
+FOVEA_INLINE int64_t lanes_of(int64_t channels, int k) {
+    int64_t rest = channels - k * VF_WIDTH;
+    return rest < 0 ? 0 : smaller(rest, VF_WIDTH);
+}
+FOVEA_INLINE vf side_take(fovea_dtype dtype, const char *row, int k, int64_t channels) {
+    if (channels == SIDE) return vf_load_as(dtype, row, k * VF_WIDTH);
+    return vf_load_n_as(dtype, row, smaller(k * VF_WIDTH, channels), lanes_of(channels, k));
+}
+
+/* The sums of x - centre, or of its squares, down the rows: chains of 32 under a tree. */
+FOVEA_INLINE void sum_down(const channels_plan *plan, fovea_dtype dtype, const char *x,
+                           int64_t channels, bool squares, const vf centre[SIDE_VECTORS],
+                           vf sums[SIDE_VECTORS]) {
+    enum { CHAIN = 32 };
+    int64_t rows = plan->length, bytes = plan->step[0] * (int64_t)fovea_dtype_size(dtype);
+    vf_tree trees[SIDE_VECTORS];
+    for (int k = 0; k < SIDE_VECTORS; k++) trees[k].count = 0;
+    for (int64_t r = 0; r < rows; r += CHAIN) {
+        vf s[SIDE_VECTORS];
+        VF_UNROLLED for (int k = 0; k < SIDE_VECTORS; k++) s[k] = vf_set1(0);
+        for (int64_t i = r; i < smaller(rows, r + CHAIN); i++) {
+            const char *row = x + i * bytes;
+            if (!squares && i + SIDE_AHEAD < rows)
+                for (int64_t at = 0; at < SIDE * 4; at += 64)
+                    rows_prefetch(row + SIDE_AHEAD * bytes, at);
+            VF_UNROLLED for (int k = 0; k < SIDE_VECTORS; k++) {
+                vf d = vf_sub(side_take(dtype, row, k, channels), centre[k]);
+                s[k] = squares ? vf_fma(d, d, s[k]) : vf_add(s[k], d);
+            }
+        }
+        for (int k = 0; k < SIDE_VECTORS; k++) vf_tree_push(&trees[k], s[k]);
+    }
+    for (int k = 0; k < SIDE_VECTORS; k++) sums[k] = vf_tree_total(&trees[k]);
+}
+
+FOVEA_INLINE void write_down(const channels_plan *plan, fovea_dtype dtype, const char *x, char *y,
+                             int64_t channels, const vf mean[], const vf factor[],
+                             const vf beta[]) {
+    int64_t size = (int64_t)fovea_dtype_size(dtype);
+    for (int64_t r = 0; r < plan->length; r++) {
+        const char *from = x + r * plan->step[0] * size;
+        char *to = y + r * plan->step[1] * size;
+        VF_UNROLLED for (int k = 0; k < SIDE_VECTORS; k++) {
+            vf d = vf_sub(side_take(dtype, from, k, channels), mean[k]);
+            vf value = vf_fma(d, factor[k], beta[k]);
+            if (channels == SIDE)
+                vf_store_as(dtype, to, k * VF_WIDTH, value);
+            else
+                vf_store_n_as(dtype, to, smaller(k * VF_WIDTH, channels), value,
+                              lanes_of(channels, k));
+        }
+    }
+}
+
+/* A tile of at most SIDE channels; `channels` is a constant where it is SIDE. */
+FOVEA_INLINE void normalise_side(const channels_plan *plan, fovea_dtype dtype, int64_t first,
+                                 int64_t channels) {
+    const char *x = set_address(plan, 0, first);
+    float means[SIDE] = {0}, variances[SIDE] = {0};
+    vf mean[SIDE_VECTORS], variance[SIDE_VECTORS], factor[SIDE_VECTORS], beta[SIDE_VECTORS];
+    const vf size = vf_set1((float)plan->length);
+    for (int64_t c = 0; c < channels && plan->given; c++)
+        means[c] = read_float(&plan->mean, first + c),
+        variances[c] = read_float(&plan->var, first + c);
+    VF_UNROLLED for (int k = 0; k < SIDE_VECTORS; k++) {
+        mean[k] = vf_load(means + k * VF_WIDTH), variance[k] = vf_load(variances + k * VF_WIDTH);
+        if (plan->given) continue;
+        vf row = side_take(dtype, x, k, channels);
+        mean[k] = vf_select(vf_lt(vf_abs(row), vf_set1(INFINITY)), row, vf_set1(0));
+    }
+    if (!plan->given) {
+        sum_down(plan, dtype, x, channels, false, mean, factor);
+        for (int k = 0; k < SIDE_VECTORS; k++) mean[k] = vf_add(mean[k], vf_div(factor[k], size));
+        sum_down(plan, dtype, x, channels, true, mean, factor);
+        for (int k = 0; k < SIDE_VECTORS; k++) {
+            variance[k] = vf_div(factor[k], size);
+            vf_store(means + k * VF_WIDTH, mean[k]);
+            vf_store(variances + k * VF_WIDTH, variance[k]);
+        }
+        for (int64_t c = 0; c < channels; c++)
+            tell_float(&plan->mean, first + c, means[c]),
+                tell_float(&plan->var, first + c, variances[c]);
+    }
+    VF_UNROLLED for (int k = 0; k < SIDE_VECTORS; k++) {
+        vf root = vf_sqrt(vf_add(variance[k], vf_set1((float)plan->eps)));
+        size_t n = (size_t)lanes_of(channels, k);
+        int64_t at = first + smaller(k * VF_WIDTH, channels);
+        factor[k] = vf_div(vf_load_n(plan->gamma + at, n), root);
+        beta[k] = vf_load_n(plan->beta + at, n);
+    }
+    write_down(plan, dtype, x, (char *)(uintptr_t)set_address(plan, 1, first), channels, mean,
+               factor, beta);
+}
+
+FOVEA_INLINE void normalise_sides_of(const channels_plan *plan, fovea_dtype dtype, int64_t begin,
+                                     int64_t end) {
+    for (int64_t tile = begin; tile < end; tile++) {
+        int64_t first = tile * SIDE, channels = smaller(SIDE, plan->sets.sets - first);
+        if (channels == SIDE)
+            normalise_side(plan, dtype, first, SIDE);
+        else
+            normalise_side(plan, dtype, first, channels);
+    }
+}
+
+static void normalise_sides(const void *task, int64_t begin, int64_t end, int thread) {
+    const channels_plan *plan = task;
+    (void)thread;
+    if (plan->dtype == FOVEA_F16)
+        normalise_sides_of(plan, FOVEA_F16, begin, end);
+    else if (plan->dtype == FOVEA_BF16)
+        normalise_sides_of(plan, FOVEA_BF16, begin, end);
+    else
+        normalise_sides_of(plan, FOVEA_F32, begin, end);
+}
+
+/* ---- The calls ------------------------------------------------------------------------------ */
+
+static size_t channels_workspace(const fovea_problem *problem, int threads) {
+    (void)threads;
+    return (size_t)(2 * rows_scratch_bytes(problem->views[0].shape[1]));
+}
+
+static fovea_status normalise_channels(const fovea_problem *problem, fovea_run *run,
+                                       channels_plan *plan) {
+    int64_t channels = plan->sets.channels, elements = fovea_view_elements(&problem->views[0]);
+    const fovea_view *x = &problem->views[0], *y = &problem->views[1];
+    char *scratch = run->workspace;
+    int allowed = run->threads;
+    plan->gamma = affine_row(problem, "gamma", channels, 1, (float *)(void *)scratch);
+    scratch += rows_scratch_bytes(channels);
+    plan->beta = affine_row(problem, "beta", channels, 0, (float *)(void *)scratch);
+    run->threads = 1;
+    for (int64_t set = 0; elements == 0 && !plan->given && set < plan->sets.sets; set++)
+        tell_float(&plan->mean, set, NAN), tell_float(&plan->var, set, NAN);
+    if (elements == 0) return FOVEA_OK;
+    bool bare = plan->sets.group == 0 && plan->sets.inner == 1;
+    bool sides = bare && x->stride[1] == 1 && y->stride[1] == 1 && channels > 1;
+    int64_t pieces = sides ? divide_up(channels, SIDE) : plan->sets.sets;
+    run->threads = fovea_useful_threads(pieces, 24 * elements, allowed);
+    fovea_share(pieces, run->threads, sides ? normalise_sides : normalise_sets, plan);
+    return FOVEA_OK;
+}
+
+static fovea_status batch_norm(const fovea_problem *problem, fovea_run *run) {
+    const fovea_batch_norm_options *options = problem->options;
+    const fovea_view *mean = fovea_problem_view(problem, "mean");
+    const fovea_view *var = fovea_problem_view(problem, "var");
+    channels_plan plan = plan_channels(problem);
+    plan.eps = options->eps;
+    plan.given = options->statistics == FOVEA_BATCH_NORM_STATISTICS_GIVEN;
+    if (mean) plan.mean = *mean;
+    if (var) plan.var = *var;
+    return normalise_channels(problem, run, &plan);
+}
+
+static fovea_status group_norm(const fovea_problem *problem, fovea_run *run) {
+    const fovea_group_norm_options *options = problem->options;
+    channels_plan plan = plan_channels(problem);
+    plan.eps = options->eps;
+    return normalise_channels(problem, run, &plan);
+}
+
+#endif

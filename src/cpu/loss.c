@@ -1,0 +1,375 @@
+/* Domain 7, losses. Terms of two tensors are folded where they are reduced and mapped where they are
+ * not; their gradient is a second pass. Cross entropy goes row by row and reads each logit from
+ * memory once: maximum, exponentials and gradient find the row in the first-level cache. Logarithms
+ * of the sums are taken of as many rows at a time as a vector has lanes. */
+#include "catalogue/network.h"
+#include "cpu/fold.h"
+#include "cpu/map.h"
+#include "cpu/softmax.h"
+
+/* ---- Terms of two tensors ------------------------------------------------------------------- */
+
+/* A term of a and b, or its slope; d is a constant of the loss. */
+typedef vf loss_function(vf a, vf b, vf d);
+
+/* One vector at a time: terms with logarithms are long, and the others wait for memory. */
+FOVEA_INLINE void run_terms(loss_function *function, fovea_dtype in, fovea_dtype out,
+                            const float *constants, char *const at[], int64_t n) {
+    enum { W = VF_WIDTH };
+    const vf d = vf_set1(constants[0]), scale = vf_set1(constants[1]);
+    int64_t i = 0;
+    for (; i + W <= n; i += W) {
+        vf y = function(vf_load_as(in, at[1], i), vf_load_as(in, at[2], i), d);
+        vf_store_as(out, at[0], i, vf_mul(y, scale));
+    }
+    if (i == n) return;
+    vf y = function(vf_load_n_as(in, at[1], i, n - i), vf_load_n_as(in, at[2], i, n - i), d);
+    vf_store_n_as(out, at[0], i, vf_mul(y, scale), n - i);
+}
+
+/* Terms go through a block in the first-level cache, so that each is compiled once a dtype: folded
+ * where they arise, they took the compiler minutes. */
+static void sum_terms(map_function *terms, int64_t size, double constant, const void *x,
+                      const void *w, int64_t n, fold *f) {
+    enum { BLOCK = 1024 };
+    _Alignas(64) float block[BLOCK];
+    const float constants[2] = {(float)constant, 1};
+    f->count = n, f->value[0] = 0;
+    for (int64_t i = 0; i < n; i += BLOCK) {
+        int64_t count = smaller(BLOCK, n - i);
+        char *const at[] = {(char *)block, (char *)(uintptr_t)x + i * size,
+                            (char *)(uintptr_t)w + i * size};
+        terms(constants, at, count, false);
+        f->value[0] += sum_float(add_element_float, FOVEA_F32, FOVEA_F32, block, NULL, 0, 0, count);
+    }
+}
+
+typedef struct loss_functions {
+    fold_run *sum[3]; /* by dtype */
+    map_function *terms[3], *gradient[3];
+} loss_functions;
+
+static double finish_mean(double p, const fold *f) {
+    return (void)p, f->value[0] / (double)f->count;
+}
+
+static fovea_status reduce_terms(const fovea_problem *problem, fovea_run *run,
+                                 const loss_functions *functions, float constant) {
+    bool mean = fovea_loss_reduction(problem) == FOVEA_MEAN;
+    fold_plan plan = {
+        .method = {functions->sum[problem->dtype], fold_add, mean ? finish_mean : fold_sum, {0}},
+        .constant = (double)constant,
+        .inputs = 2};
+    if (!fovea_given(problem, FOVEA_LOSS_GRADIENT)) return fold_call(problem, run, -1, &plan);
+    fovea_problem forward = *problem; /* whose only output is the loss */
+    forward.present &= ~(1u << FOVEA_LOSS_GRADIENT);
+    return fold_call(&forward, run, -1, &plan);
+}
+
+static fovea_status map_terms(const fovea_problem *problem, fovea_run *run, map_function *function,
+                              int output, const float constants[2], int64_t cost) {
+    map_plan plan = {.function = function,
+                     .constants = constants,
+                     .operands = 3,
+                     .read = ~1u,
+                     .written = 1u,
+                     .views = {problem->views[output], problem->views[FOVEA_LOSS_FIRST],
+                               problem->views[FOVEA_LOSS_SECOND]}};
+    return map_start(&plan, run, cost);
+}
+
+/* cost: of a term, in bytes of memory traffic. */
+static fovea_status run_loss(const fovea_problem *problem, fovea_run *run,
+                             const loss_functions *functions, float constant, int64_t cost) {
+    fovea_reduction reduction = fovea_loss_reduction(problem);
+    double divisor = 1;
+    if (reduction == FOVEA_MEAN)
+        divisor = (double)fovea_view_elements(&problem->views[FOVEA_LOSS_FIRST]);
+    const float one[2] = {constant, 1}, shared[2] = {constant, (float)(1 / divisor)};
+    int allowed = run->threads;
+    fovea_status status =
+        reduction == FOVEA_NO_REDUCTION
+            ? map_terms(problem, run, functions->terms[problem->dtype], FOVEA_LOSS_LOSS, one, cost)
+            : reduce_terms(problem, run, functions, constant);
+    if (status != FOVEA_OK || !fovea_given(problem, FOVEA_LOSS_GRADIENT)) return status;
+    run->threads = allowed;
+    return map_terms(problem, run, functions->gradient[problem->dtype], FOVEA_LOSS_GRADIENT, shared,
+                     cost);
+}
+
+/* The functions of a loss whose terms are name_term and name_slope. */
+#define LOSS_OF(name, dtype, type, size)                                                           \
+    static void name##_terms_##type(const float *c, char *const at[], int64_t n, bool stream) {    \
+        (void)stream;                                                                              \
+        run_terms(name##_term, dtype, FOVEA_F32, c, at, n);                                        \
+    }                                                                                              \
+    static void name##_gradient_##type(const float *c, char *const at[], int64_t n, bool stream) { \
+        (void)stream;                                                                              \
+        run_terms(name##_slope, dtype, dtype, c, at, n);                                           \
+    }                                                                                              \
+    static void name##_sum_##type(double constant, const void *x, const void *w, int64_t at,       \
+                                  int64_t n, fold *f) {                                            \
+        (void)at;                                                                                  \
+        sum_terms(name##_terms_##type, size, constant, x, w, n, f);                                \
+    }
+#define LOSS(name)                                                                                 \
+    LOSS_OF(name, FOVEA_F32, f32, 4)                                                               \
+    LOSS_OF(name, FOVEA_F16, f16, 2)                                                               \
+    LOSS_OF(name, FOVEA_BF16, bf16, 2)                                                             \
+    static const loss_functions name##_functions = {                                               \
+        {name##_sum_f32, name##_sum_f16, name##_sum_bf16},                                         \
+        {name##_terms_f32, name##_terms_f16, name##_terms_bf16},                                   \
+        {name##_gradient_f32, name##_gradient_f16, name##_gradient_bf16}};
+/* A function of two tensors and a constant, of which not all look at it. */
+#define OF_TWO(name, expression)                                                                   \
+    FOVEA_INLINE vf name(vf a, vf b, vf d) {                                                       \
+        (void)d;                                                                                   \
+        return expression;                                                                         \
+    }
+
+OF_TWO(mse_term, vf_mul(vf_sub(a, b), vf_sub(a, b)))
+OF_TWO(mse_slope, vf_mul(vf_set1(2), vf_sub(a, b)))
+LOSS(mse)
+
+/* 1, -1, or x where it is 0 or NaN. */
+FOVEA_INLINE vf sign(vf x) {
+    vf below = vf_select(vf_lt(x, vf_set1(0)), vf_set1(-1), x);
+    return vf_select(vf_gt(x, vf_set1(0)), vf_set1(1), below);
+}
+OF_TWO(mae_term, vf_abs(vf_sub(a, b)))
+OF_TWO(mae_slope, sign(vf_sub(a, b)))
+LOSS(mae)
+
+FOVEA_INLINE vf huber_term(vf a, vf b, vf d) {
+    vf distance = vf_abs(vf_sub(a, b)), half = vf_set1(0.5f);
+    vf square = vf_mul(half, vf_mul(distance, distance));
+    vf line = vf_mul(d, vf_fnma(half, d, distance));
+    return vf_select(vf_le(distance, d), square, line);
+}
+/* The limits come first, so that NaN passes. */
+OF_TWO(huber_slope, vf_min(d, vf_max(vf_neg(d), vf_sub(a, b))))
+LOSS(huber)
+
+/* Where p is 0 and q a number. */
+FOVEA_INLINE vm no_share(vf p, vf q) {
+    return vm_and(vf_eq(p, vf_set1(0)), vm_not(vf_unordered(q, q)));
+}
+FOVEA_INLINE vf kl_div_term(vf a, vf b, vf d) {
+    (void)d;
+    return vf_select(no_share(a, b), vf_set1(0), vf_mul(a, vf_log(vf_div(a, b))));
+}
+OF_TWO(kl_div_slope, vf_select(no_share(a, b), vf_set1(0), vf_neg(vf_div(a, b))))
+LOSS(kl_div)
+
+/* The limits come first, so that NaN passes. */
+FOVEA_INLINE vf probability(vf p) {
+    return vf_min(vf_set1((float)FOVEA_BCE_MOST), vf_max(vf_set1((float)FOVEA_BCE_LEAST), p));
+}
+/* Targets are 0 or 1 as a rule: then one logarithm does. */
+FOVEA_INLINE vf bce_term(vf a, vf b, vf d) {
+    vf p = probability(a), rest = vf_sub(vf_set1(1), p);
+    vm one = vf_eq(b, vf_set1(1)), zero = vf_eq(b, vf_set1(0));
+    (void)d;
+    if (vm_all(vm_or(one, zero))) return vf_neg(vf_log(vf_select(one, p, rest)));
+    vf negative = vf_mul(vf_sub(vf_set1(1), b), vf_log(rest));
+    return vf_neg(vf_fma(b, vf_log(p), negative));
+}
+FOVEA_INLINE vf bce_slope(vf a, vf b, vf d) {
+    vf p = probability(a);
+    (void)d;
+    return vf_div(vf_sub(p, b), vf_mul(p, vf_sub(vf_set1(1), p)));
+}
+LOSS(bce)
+
+OF_TWO(bce_logits_term,
+       vf_add(vf_fnma(a, b, vf_max(vf_set1(0), a)), vf_log1p(vf_exp(vf_neg(vf_abs(a))))))
+OF_TWO(bce_logits_slope, vf_sub(vf_sigmoid(a), b))
+LOSS(bce_logits)
+
+static fovea_status loss_mse(const fovea_problem *problem, fovea_run *run) {
+    return run_loss(problem, run, &mse_functions, 0, 8);
+}
+static fovea_status loss_mae(const fovea_problem *problem, fovea_run *run) {
+    return run_loss(problem, run, &mae_functions, 0, 8);
+}
+static fovea_status loss_huber(const fovea_problem *problem, fovea_run *run) {
+    const fovea_loss_huber_options *options = problem->options;
+    return run_loss(problem, run, &huber_functions, (float)options->delta, 12);
+}
+static fovea_status loss_kl_div(const fovea_problem *problem, fovea_run *run) {
+    return run_loss(problem, run, &kl_div_functions, 0, 24);
+}
+static fovea_status loss_bce(const fovea_problem *problem, fovea_run *run) {
+    const fovea_loss_bce_options *options = problem->options;
+    const loss_functions *functions = options->from_logits ? &bce_logits_functions : &bce_functions;
+    return run_loss(problem, run, functions, 0, 32);
+}
+
+/* ---- Cross entropy -------------------------------------------------------------------------- */
+
+typedef struct entropy_plan {
+    fovea_view target, loss; /* loss: of each row, as it is or in the workspace */
+    int64_t ignored;
+    float on, off, scale; /* weights of the target and of all; what gradients are multiplied by */
+    bool gradient;
+} entropy_plan;
+
+/* What the losses of some rows follow from; lanes are rows. */
+typedef struct entropy_rows {
+    float maximum[VF_WIDTH], sum[VF_WIDTH], target[VF_WIDTH], all[VF_WIDTH];
+} entropy_rows;
+
+static int64_t read_target(const fovea_view *view, int64_t row) {
+    const char *at = rows_address(view, row);
+    if (view->dtype == FOVEA_I64) return *(const int64_t *)(const void *)at;
+    return *(const int32_t *)(const void *)at;
+}
+
+FOVEA_INLINE vf distance(const float *x, void *state, int64_t i, int64_t n) {
+    vf d = vf_sub(rows_take(x, i, n), vf_set1(*(const float *)state));
+    return n == VF_WIDTH ? d : vf_select(vm_first((size_t)n), d, vf_set1(0));
+}
+
+typedef struct gradient_state {
+    float factor, off;
+} gradient_state;
+
+FOVEA_INLINE vf gradient_item(const float *x, void *state, int64_t i, int64_t n) {
+    const gradient_state *g = state;
+    return vf_fms(rows_take(x, i, n), vf_set1(g->factor), vf_set1(g->off));
+}
+FOVEA_INLINE vf constant_item(const float *x, void *state, int64_t i, int64_t n) {
+    (void)x, (void)i, (void)n;
+    return vf_set1(*(const float *)state);
+}
+
+/* One row into lane l; its gradient to memory. */
+static void entropy_row(const rows_plan *plan, int64_t row, int64_t end, float *scratch,
+                        entropy_rows *block, int l) {
+    const entropy_plan *entropy = plan->constants;
+    int64_t n = plan->columns, target = read_target(&entropy->target, row);
+    bool ignored = target == entropy->ignored, known = target >= 0 && target < n;
+    char *y = rows_address(&plan->y, row);
+    block->maximum[l] = 0, block->sum[l] = 1, block->all[l] = 0;
+    block->target[l] = ignored ? 0 : NAN;
+    if (ignored || !known) {
+        float nothing = block->target[l];
+        if (entropy->gradient) rows_store(plan, y, constant_item, NULL, &nothing, scratch);
+        return;
+    }
+    const float *x = rows_load(plan->dtype, rows_address(&plan->x, row), plan->x_step, n, scratch);
+    exponentials state = {row_maximum(x, n), scratch, rows_next(plan, row, end),
+                          (int64_t)fovea_dtype_size(plan->dtype)};
+    block->maximum[l] = state.maximum, block->target[l] = x[target];
+    if (entropy->off > 0) block->all[l] = rows_sum(distance, x, &state.maximum, n);
+    if (!entropy->gradient) {
+        block->sum[l] = rows_sum(passing, x, &state, n);
+        return;
+    }
+    float sum = block->sum[l] = rows_sum(exponential, x, &state, n);
+    gradient_state g = {entropy->scale / sum, entropy->scale * entropy->off};
+    scratch[target] -= entropy->on * sum;
+    rows_store(plan, y, gradient_item, scratch, &g, scratch);
+}
+
+static void write_losses(const entropy_plan *entropy, const entropy_rows *block, int64_t row,
+                         int64_t count) {
+    vf maximum = vf_load(block->maximum), loss = vf_log(vf_load(block->sum));
+    float lanes[VF_WIDTH];
+    /* A weight of 0 counts nothing, whatever it weighs. */
+    if (entropy->on > 0)
+        loss = vf_fnma(vf_set1(entropy->on), vf_sub(vf_load(block->target), maximum), loss);
+    if (entropy->off > 0) loss = vf_fnma(vf_set1(entropy->off), vf_load(block->all), loss);
+    vf_store(lanes, loss);
+    for (int64_t l = 0; l < count; l++)
+        *(float *)(void *)rows_address(&entropy->loss, row + l) = lanes[l];
+}
+
+static void entropy_pieces(const void *task, int64_t begin, int64_t end, int thread) {
+    const rows_plan *plan = task;
+    float *scratch = (float *)(void *)(plan->scratch + thread * plan->scratch_step);
+    for (int64_t row = begin; row < end; row += VF_WIDTH) {
+        int64_t count = smaller(VF_WIDTH, end - row);
+        entropy_rows block = {{0}, {0}, {0}, {0}};
+        for (int64_t l = 0; l < count; l++)
+            entropy_row(plan, row + l, end, scratch, &block, (int)l);
+        write_losses(plan->constants, &block, row, count);
+    }
+    if (plan->stream) vf_stream_fence();
+}
+
+static size_t losses_bytes(const fovea_problem *problem) {
+    int64_t rows = fovea_view_elements(&problem->views[FOVEA_LOSS_SECOND]);
+    bool kept = fovea_loss_reduction(problem) == FOVEA_NO_REDUCTION;
+    return kept ? 0 : (size_t)rows_scratch_bytes(rows);
+}
+static size_t entropy_workspace(const fovea_problem *problem, int threads) {
+    const fovea_view *z = &problem->views[FOVEA_LOSS_FIRST];
+    return (size_t)(rows_scratch_bytes(z->shape[z->rank - 1]) * threads) + losses_bytes(problem);
+}
+
+static int64_t count_rows(const fovea_view *target, int64_t ignored) {
+    int64_t rows = fovea_view_elements(target), count = 0;
+    for (int64_t row = 0; row < rows; row++) count += read_target(target, row) != ignored;
+    return count;
+}
+
+/* Rows without classes: no target is one of them. */
+static void entropy_of_nothing(const entropy_plan *entropy) {
+    int64_t rows = fovea_view_elements(&entropy->target);
+    for (int64_t row = 0; row < rows; row++)
+        *(float *)(void *)rows_address(&entropy->loss, row) =
+            read_target(&entropy->target, row) == entropy->ignored ? 0 : NAN;
+}
+
+static fovea_view collapsed(fovea_view view) {
+    if (fovea_view_elements(&view) > 0) fovea_views_collapse((fovea_view *[]){&view}, 1);
+    return view;
+}
+
+static fovea_status cross_entropy(const fovea_problem *problem, fovea_run *run) {
+    fovea_cross_entropy_rule rule = fovea_cross_entropy_read(problem);
+    bool gradient = fovea_given(problem, FOVEA_LOSS_GRADIENT), mean = rule.reduction == FOVEA_MEAN;
+    const fovea_view *z = &problem->views[FOVEA_LOSS_FIRST];
+    const fovea_view *loss = &problem->views[FOVEA_LOSS_LOSS];
+    rows_plan plan = rows_make_plan(z, gradient ? &problem->views[FOVEA_LOSS_GRADIENT] : z);
+    entropy_plan entropy = {.target = collapsed(problem->views[FOVEA_LOSS_SECOND]),
+                            .loss = collapsed(*loss),
+                            .ignored = rule.ignored,
+                            .on = (float)rule.on,
+                            .off = (float)rule.off,
+                            .gradient = gradient};
+    int64_t rows = fovea_view_elements(&entropy.target);
+    int64_t counted = mean ? count_rows(&entropy.target, rule.ignored) : rows;
+    entropy.scale = mean ? (float)(1 / (double)counted) : 1;
+    if (rule.reduction != FOVEA_NO_REDUCTION)
+        entropy.loss = (fovea_view){
+            .data = run->workspace, .dtype = FOVEA_F32, .rank = 1, .shape = {rows}, .stride = {1}};
+    plan.constants = &entropy;
+    plan.scratch = (char *)run->workspace + losses_bytes(problem);
+    rows_call(&plan, run, entropy_pieces, gradient ? 24 : 16);
+    if (plan.columns == 0) entropy_of_nothing(&entropy);
+    if (rule.reduction == FOVEA_NO_REDUCTION) return FOVEA_OK;
+    double sum =
+        sum_float(add_element_float, FOVEA_F32, FOVEA_F32, run->workspace, NULL, 0, 0, rows);
+    *(float *)(void *)loss->data = (float)(mean ? sum / (double)counted : sum);
+    return FOVEA_OK;
+}
+
+#define ENTRY(name)                                                                                \
+    { #name, FOVEA_CPU_NAME("direct"), FOVEA_FLOATS, FOVEA_TIER_HERE, .run = name }
+#define ENTROPY_ENTRY(name)                                                                        \
+    {                                                                                              \
+        name, FOVEA_CPU_NAME("direct"), FOVEA_FLOATS, FOVEA_TIER_HERE,                             \
+            .workspace = entropy_workspace, .run = cross_entropy                                   \
+    }
+
+const fovea_implementation FOVEA_TIERED(fovea_cpu_loss)[] = {
+    ENTROPY_ENTRY("loss_cross_entropy"),
+    ENTRY(loss_mse),
+    ENTRY(loss_mae),
+    ENTRY(loss_huber),
+    ENTRY(loss_kl_div),
+    ENTRY(loss_bce),
+    ENTROPY_ENTRY("fused_softmax_cross_entropy"),
+    {0}};
