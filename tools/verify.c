@@ -16,11 +16,13 @@
 /* What one output must be. numbers NULL: all elements in order. */
 typedef struct expectation {
     fovea_view view;
-    int64_t count;
+    int64_t count; /* of values: of complex elements both parts */
     int64_t *numbers;
     double *expected, *bound; /* bound NULL: exact */
     double *peer_bound;       /* NULL: derived from bound */
     uint8_t *may_be_nan;      /* NULL: none */
+    double *norms; /* of transforms: what norm2 of the error of each row may be; NaN: free */
+    int64_t row_values;
 } expectation;
 
 struct fovea_verification {
@@ -43,7 +45,7 @@ void fovea_verification_destroy(fovea_verification *verification) {
     for (int a = 0; verification && a < FOVEA_ARGUMENTS_MAX; a++) {
         expectation *output = &verification->outputs[a];
         free(output->numbers), free(output->expected), free(output->bound);
-        free(output->peer_bound), free(output->may_be_nan);
+        free(output->peer_bound), free(output->may_be_nan), free(output->norms);
     }
     if (verification) free(verification->rows);
     free(verification);
@@ -51,15 +53,30 @@ void fovea_verification_destroy(fovea_verification *verification) {
 
 /* ---- Kernels in full ------------------------------------------------------------------------ */
 
+static bool expect_norms(const fovea_problem *problem, int argument, expectation *output) {
+    const fovea_view *view = &problem->views[argument];
+    if (!problem->kernel->norm_bound || output->count == 0) return true;
+    output->row_values = view->shape[view->rank - 1] * fovea_dtype_parts(view->dtype);
+    output->norms = malloc((size_t)(output->count / output->row_values) * sizeof(double));
+    for (int64_t r = 0; output->norms && r < output->count / output->row_values; r++) {
+        const double *expected = output->expected + r * output->row_values;
+        output->norms[r] = problem->kernel->norm_bound(problem, r, expected, output->row_values);
+        for (int64_t i = 0; i < output->row_values; i++)
+            if (!isfinite(expected[i])) output->norms[r] = NAN;
+    }
+    return output->norms != NULL;
+}
+
 static bool expect_all(const fovea_problem *problem, fovea_verification *verification) {
     double *outputs[FOVEA_ARGUMENTS_MAX];
     bool enough = fovea_reference_run(problem, outputs);
     for (int a = 0; enough && a < FOVEA_ARGUMENTS_MAX; a++) {
         if (!is_output(problem, a)) continue;
         expectation *output = &verification->outputs[a];
-        output->count = fovea_view_elements(&problem->views[a]);
+        output->count = fovea_view_values(&problem->views[a]);
         output->expected = outputs[a];
         outputs[a] = NULL;
+        enough &= expect_norms(problem, a, output);
         if (!problem->kernel->bound) continue;
         output->bound = malloc(((size_t)output->count + 1) * sizeof(double));
         if (output->bound)
@@ -557,35 +574,50 @@ static void judge_residual(const fovea_verification *verification, int argument,
     free(error);
 }
 
+static void note_peer(double share, double error, double bound, fovea_verdict *verdict) {
+    if (!(share > verdict->peer_share) && verdict->peer_bound != 0) return;
+    verdict->peer_share = fmax(share, verdict->peer_share);
+    verdict->peer_error = share > 0 ? error : 0;
+    verdict->peer_bound = bound;
+}
+
+static bool is_free(const expectation *output, int64_t e) {
+    return output->norms && isnan(output->norms[e / output->row_values]);
+}
+
+/* The two parts of a complex number share a bound on the absolute value of their error. */
 static void compare(const fovea_verification *verification, int argument, const fovea_view *view,
                     fovea_verdict *verdict) {
     const expectation *output = &verification->outputs[argument];
     bool exact = !verification->kernel->bound, dense = fovea_view_is_contiguous(view);
     double least = exact ? 0 : smallest_normal(verification->compute);
-    size_t size = fovea_dtype_size(view->dtype);
+    double real_share = 0, real_peer_share = 0;
+    fovea_dtype dtype = fovea_dtype_of_part(view->dtype);
+    bool complex = dtype != view->dtype;
+    size_t size = fovea_dtype_size(dtype);
     for (int64_t e = 0; e < output->count; e++) {
         int64_t number = output->numbers ? output->numbers[e] : e;
-        double actual = dense ? fovea_read_element(view->data + (size_t)number * size, view->dtype)
+        double actual = dense ? fovea_read_element(view->data + (size_t)number * size, dtype)
                               : fovea_view_read(view, number);
         double expected = output->expected[e], bound = exact ? 0 : output->bound[e] + least;
         double peer = output->peer_bound ? output->peer_bound[e] + least
-                                         : peer_bound(verification, view->dtype, expected, bound);
+                                         : peer_bound(verification, dtype, expected, bound);
         bool nan = nan_is_accepted(output, e);
-        double share = fovea_error_share(view->dtype, expected, actual, bound, nan);
-        double peer_share = fovea_error_share(view->dtype, expected, actual, peer, nan);
+        if (is_free(output, e)) continue;
+        double share = fovea_error_share(dtype, expected, actual, bound, nan);
+        double peer_share = fovea_error_share(dtype, expected, actual, peer, nan);
+        if (complex && e % 2)
+            share = hypot(share, real_share), peer_share = hypot(peer_share, real_peer_share);
+        real_share = share, real_peer_share = peer_share;
         note_share(verification, argument, e, actual, share, bound, verdict);
-        if (peer_share > verdict->peer_share || verdict->peer_bound == 0) {
-            verdict->peer_share = fmax(peer_share, verdict->peer_share);
-            verdict->peer_error = peer_share > 0 ? fabs(actual - expected) : 0;
-            verdict->peer_bound = peer;
-        }
+        note_peer(peer_share, fabs(actual - expected), peer, verdict);
     }
     verdict->compared += output->count;
 }
 
 static void describe(const fovea_verification *verification, fovea_verdict *verdict) {
     const fovea_view *view = &verification->outputs[verdict->output].view;
-    int64_t index[FOVEA_RANK_MAX], rest = verdict->number;
+    int64_t index[FOVEA_RANK_MAX], rest = verdict->number / fovea_dtype_parts(view->dtype);
     for (int i = view->rank - 1; i >= 0; i--) {
         index[i] = rest % view->shape[i];
         rest /= view->shape[i];
@@ -601,15 +633,45 @@ static void describe(const fovea_verification *verification, fovea_verdict *verd
              verdict->share == 0 ? "right" : excess);
 }
 
+/* Rows of transforms as wholes: norm2 of the error, for peers 64 times as much. A row that is free must
+ * still tell that it is not finite. */
+static void compare_norms(const fovea_verification *verification, int argument,
+                          const fovea_view *view, fovea_verdict *verdict) {
+    const expectation *output = &verification->outputs[argument];
+    int64_t rows = output->norms ? output->count / output->row_values : 0;
+    for (int64_t r = 0; r < rows; r++) {
+        double square = 0, bound = output->norms[r];
+        for (int64_t e = r * output->row_values; e < (r + 1) * output->row_values; e++) {
+            double error = fovea_view_read(view, e) - output->expected[e];
+            square += error * error;
+        }
+        double error = sqrt(square), share = error <= 0 ? 0 : error / bound;
+        if (isnan(bound)) share = isfinite(error) ? INFINITY : 0;
+        note_peer(isnan(bound) ? share : share / 64, error, 64 * bound, verdict);
+        verdict->wrong += !(share <= 1);
+        if (!(share > verdict->share) && verdict->output >= 0 && !isnan(share)) continue;
+        verdict->share = isnan(share) ? INFINITY : share;
+        verdict->error = error, verdict->bound = bound;
+        verdict->output = argument, verdict->number = r * output->row_values;
+        snprintf(verdict->where, sizeof verdict->where,
+                 "norm2 of the error of %s's row %lld is %.3g, %.3g of the bound",
+                 verification->kernel->arguments[argument].name, (long long)r, error, share);
+    }
+}
+
 static void verify_exactly(const fovea_verification *verification, const fovea_view *outputs,
                            fovea_verdict *verdict) {
     for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++)
         if (verification->outputs[a].count > 0)
             (verification->kernel->residual ? judge_residual : compare)(
                 verification, a, outputs ? &outputs[a] : &verification->outputs[a].view, verdict);
+    if (verdict->output >= 0) describe(verification, verdict);
+    for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++)
+        if (verification->outputs[a].count > 0)
+            compare_norms(verification, a, outputs ? &outputs[a] : &verification->outputs[a].view,
+                          verdict);
     verdict->verified = verdict->wrong == 0;
     verdict->verified_as_peer = verdict->peer_share <= 1;
-    if (verdict->output >= 0) describe(verification, verdict);
 }
 
 /* ---- Approximate attention ------------------------------------------------------------------ */

@@ -9,6 +9,8 @@ from case import (append_places, attention_parameters, BACKWARD, Call, fastest, 
 
 try:
     import scipy
+    import scipy.fft
+    import scipy.signal
     from scipy import linalg as scipy_linalg
     from scipy import sparse as scipy_sparse
 except ImportError:
@@ -1052,6 +1054,129 @@ def quantize_f32_to_f16(case):
     case.serve_only("float32", "float16")
     x, y = case.arrays("x", "y")
     return Call(lambda: np.copyto(y, x, casting="same_kind"))
+
+
+# ---- Transforms and signals --------------------------------------------------------------------
+
+
+class Kept:
+    """For functions without out=: keeps the last result, as a program would."""
+
+    def __init__(self, function, target):
+        self.function, self.target, self.value = function, target, None
+
+    def run(self):
+        self.value = self.function()
+
+    def store(self):
+        np.copyto(self.target, self.value, casting="same_kind")
+
+    def call(self):
+        return Call(self.run, self.store)
+
+
+def transform(case, source, target, ours, theirs):
+    """NumPy's function into out=, or SciPy's, which may take several threads."""
+    x, y = case.arrays(source, target)
+    ways = [lambda: Call(lambda: ours(x, out=y))]
+    if scipy:
+        ways.append(lambda: Kept(lambda: theirs(x, workers=case.threads), y).call())
+    return fastest(case, ways, seconds)
+
+
+def fft(case):
+    inverse = case.parameters["direction"] == "inverse"
+    return transform(case, "z", "Z", np.fft.ifft if inverse else np.fft.fft,
+                     scipy and (scipy.fft.ifft if inverse else scipy.fft.fft))
+
+
+def fft_real(case):
+    return transform(case, "x", "X", np.fft.rfft, scipy and scipy.fft.rfft)
+
+
+def spectral_power(case):
+    z, p = case.arrays("Z", "P")
+    t = np.empty_like(p)
+
+    def run():
+        np.square(z.real, out=p)
+        np.square(z.imag, out=t)
+        np.add(p, t, out=p)
+    return Call(run)
+
+
+def one_row(*arrays):
+    """The only row of each; NumPy's convolutions are of vectors."""
+    for array in arrays:
+        if array.size != array.shape[-1]:
+            raise Unserved("more than one row")
+    return [array.reshape(-1) for array in arrays]
+
+
+def conv1d(case):
+    x, h, y = one_row(*case.arrays("x", "h", "y"))
+    mode, taps = case.parameters["mode"], h.size
+
+    def run():
+        full = np.convolve(x, h[::-1], "full" if mode != "valid" else "valid")
+        start = taps - 1 - taps // 2 if mode == "same" else 0
+        np.copyto(y, full[start:start + y.size])
+    return Call(run)
+
+
+def fir_filter(case):
+    x, b, y = one_row(*case.arrays("x", "b", "y"))
+    one = np.ones(1, np.float32)
+    ways = [lambda: Kept(lambda: np.convolve(x, b)[:x.size], y).call()]
+    if scipy:
+        ways.append(lambda: Kept(lambda: scipy.signal.lfilter(b, one, x), y).call())
+    return fastest(case, ways, seconds)
+
+
+def window_apply(case):
+    x, y = case.arrays("x", "y")
+    make = {"hann": np.hanning, "hamming": np.hamming, "blackman": np.blackman}
+    make = make[case.parameters["window"]]
+    return Call(lambda: np.multiply(x, make(x.shape[-1]).astype(np.float32), out=y))
+
+
+def by_numpy(x, h, conjugate, shift, y):
+    """A function that convolves by real transforms of a power of two."""
+    length = 1 << (x.size + h.size - 2).bit_length()
+
+    def run():
+        a = np.fft.rfft(x, length)
+        b = a if h is x else np.fft.rfft(h, length)
+        np.multiply(a, np.conj(b) if conjugate else b, out=a)
+        full = np.fft.irfft(a, length)
+        np.copyto(y, np.roll(full, shift)[:y.size], casting="same_kind")
+    return run
+
+
+def fft_conv1d(case):
+    x, h, y = one_row(*case.arrays("x", "h", "y"))
+    ways = [lambda: Call(by_numpy(x, h, False, 0, y))]
+    if scipy:
+        ways.append(lambda: Kept(lambda: scipy.signal.oaconvolve(x, h)[:x.size], y).call())
+        ways.append(lambda: Kept(lambda: scipy.signal.fftconvolve(x, h)[:x.size], y).call())
+    return fastest(case, ways, seconds)
+
+
+def autocorrelation(case):
+    x, r = one_row(*case.arrays("x", "r"))
+    ways = [lambda: Call(by_numpy(x, x, True, 0, r))]
+    if scipy:
+        ways.append(lambda: Kept(
+            lambda: scipy.signal.correlate(x, x, method="fft")[x.size - 1:], r).call())
+    return fastest(case, ways, seconds)
+
+
+def cross_correlation(case):
+    x, y, r = one_row(*case.arrays("x", "y", "r"))
+    ways = [lambda: Call(by_numpy(x, y, True, y.size - 1, r))]
+    if scipy:
+        ways.append(lambda: Kept(lambda: scipy.signal.correlate(x, y, method="fft"), r).call())
+    return fastest(case, ways, seconds)
 
 
 # NumPy's own generators have other sequences, so that these are Philox4x32-10 in array arithmetic.

@@ -657,3 +657,73 @@ def integrate_verlet(case):
             v.add_(a + after, alpha=dt / 2)
             a = after
     return Call(torch.inference_mode()(run))
+
+
+# ---- Transforms and signals --------------------------------------------------------------------
+
+
+def transform(source, target, function):
+    def line(case):
+        x, y = ready(case, source, target)
+        chosen = function(case.parameters)
+        return Call(torch.inference_mode()(lambda: chosen(x, out=y)))
+    return line
+
+
+fft = transform("z", "Z", lambda p: torch.fft.ifft if p["direction"] == "inverse" else torch.fft.fft)
+fft_real = transform("x", "X", lambda _: torch.fft.rfft)
+
+
+def spectral_power(case):
+    z, p = ready(case, "Z", "P")
+    return Call(torch.inference_mode()(
+        lambda: torch.mul(z.real, z.real, out=p).addcmul_(z.imag, z.imag)))
+
+
+def convolution(taps, target, padding, flipped=False):
+    """conv1d with `padding` zeros on both sides; what it has beyond the output is left out."""
+    def line(case):
+        x, h, y = ready(case, "x", taps, target)
+        rows = x.reshape(-1, 1, x.shape[-1])
+        weight = (h.flip(0) if flipped else h).reshape(1, 1, -1)
+        sides = padding(case.parameters, h.numel())
+        function = torch.nn.functional.conv1d
+        return Kept(lambda: function(rows, weight, padding=sides)[..., :y.shape[-1]].reshape(
+            y.shape), y).call()
+    return line
+
+
+conv1d = convolution(
+    "h", "y", lambda p, taps: {"valid": 0, "same": taps // 2, "full": taps - 1}[p["mode"]])
+fir_filter = convolution("b", "y", lambda _, taps: taps - 1, flipped=True)
+
+
+def window_apply(case):
+    x, y = ready(case, "x", "y")
+    make = getattr(torch, case.parameters["window"] + "_window")
+    return Call(torch.inference_mode()(
+        lambda: torch.mul(x, make(x.shape[-1], periodic=False), out=y)))
+
+
+def correlation_by_transforms(x, h, count, conjugate, shift):
+    length = 1 << (x.shape[-1] + h.shape[-1] - 2).bit_length()
+    a = torch.fft.rfft(x, length)
+    b = a if h is x else torch.fft.rfft(h, length)
+    full = torch.fft.irfft(a * (b.conj() if conjugate else b), length)
+    return torch.roll(full, shift, -1)[..., :count]
+
+
+def fft_conv1d(case):
+    x, h, y = ready(case, "x", "h", "y")
+    return Kept(lambda: correlation_by_transforms(x, h, y.shape[-1], False, 0), y).call()
+
+
+def autocorrelation(case):
+    x, r = ready(case, "x", "r")
+    return Kept(lambda: correlation_by_transforms(x, x, r.shape[-1], True, 0), r).call()
+
+
+def cross_correlation(case):
+    x, y, r = ready(case, "x", "y", "r")
+    return Kept(lambda: correlation_by_transforms(
+        x, y, r.shape[-1], True, y.shape[-1] - 1), r).call()

@@ -167,9 +167,19 @@ fovea_status fovea_case_parse(fovea_case *c, const char *text, double n, fovea_m
     return FOVEA_OK;
 }
 
+static double lookup_in_case(const char *name, const void *user) {
+    const fovea_case *c = user;
+    int letter = fovea_kernel_letter(c->index, name);
+    return letter >= 0 ? (double)c->extents[letter] : fovea_case_parameter(c, name);
+}
+
 fovea_status fovea_case_complete(fovea_case *c, fovea_message *message) {
     const char *letter;
     if (case_kernel(c)->case_defaults) case_kernel(c)->case_defaults(c);
+    int derived = fovea_kernel_derived(c->index);
+    if (derived >= 0)
+        c->extents[derived] =
+            (int64_t)fovea_evaluate(fovea_derived_formula(case_kernel(c)), lookup_in_case, c);
     for (int i = 0; i < FOVEA_LETTERS_MAX && (letter = fovea_kernel_letter_name(c->index, i)); i++)
         if (c->extents[i] < 0)
             return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s: the extent %s is missing",
@@ -328,7 +338,7 @@ typedef struct filling {
     const fovea_argument *argument;
     const fovea_view *view;
     stream stream;
-    int64_t count, fresh; /* elements: all, and those that are drawn */
+    int64_t count, fresh; /* values: all, and those that are drawn */
 } filling;
 
 /* Groups of four elements. */
@@ -339,7 +349,7 @@ static void fill_groups(void *task, int64_t first, int64_t end, int thread) {
     bool varied = argument->fill <= FOVEA_FILL_SQUARE || argument->varied;
     bool normal = argument->fill <= FOVEA_FILL_SQUARE || (varied && f->c->data);
     bool coarse = view->dtype == FOVEA_I8 || view->dtype == FOVEA_E4M3;
-    bool dense = fovea_view_is_contiguous(view) && view->dtype == FOVEA_F32;
+    bool dense = fovea_view_is_contiguous(view) && fovea_dtype_of_part(view->dtype) == FOVEA_F32;
     (void)thread;
     for (int64_t group = first; group < end; group++) {
         double values[4];
@@ -351,7 +361,8 @@ static void fill_groups(void *task, int64_t first, int64_t end, int thread) {
             if (argument->fill == FOVEA_FILL_BINARY) value = value < 0.5;
             if (argument->fill == FOVEA_FILL_ONES) value = 1;
             if (argument->fill == FOVEA_FILL_ZEROS) value = 0;
-            if (varied && f->c->data) value = check_value(f->c, view->dtype, j, f->count, value);
+            if (varied && f->c->data)
+                value = check_value(f->c, fovea_dtype_of_part(view->dtype), j, f->count, value);
             if (normal && coarse) value *= 32; /* as a quantised tensor fills its range */
             if (argument->fill == FOVEA_FILL_MAGNITUDE) value = fabs(value);
             if (argument->fill == FOVEA_FILL_SQUARE) value *= value;
@@ -378,12 +389,12 @@ static void make_shares(const fovea_view *view) {
 static void fill_numbers(const fovea_case *c, int position, const fovea_argument *argument,
                          const fovea_view *view) {
     bool square = argument->fill == FOVEA_FILL_SQUARE;
-    int64_t count = fovea_view_elements(view);
+    int64_t count = fovea_view_values(view);
     int64_t fresh = fovea_view_is_contiguous(view) && count > PERIOD ? PERIOD : count;
     filling f = {c, argument, view, {c->seed, (uint64_t)(position - square)}, count, fresh};
     int threads = fresh > PERIOD / 4 ? fovea_processor_get()->threads : 1;
     fovea_parallel((fresh + 3) / 4, 1 << 14, threads, fill_groups, &f);
-    size_t size = fovea_dtype_size(view->dtype);
+    size_t size = fovea_dtype_size(fovea_dtype_of_part(view->dtype));
     for (int64_t i = fresh; i < count; i += fresh)
         memcpy(view->data + (size_t)i * size, view->data,
                (size_t)(count - i < fresh ? count - i : fresh) * size);

@@ -27,9 +27,9 @@ bool fovea_reference_run(const fovea_problem *problem, double *outputs[FOVEA_ARG
         outputs[a] = NULL;
         if (!problem->kernel->arguments[a].name || !fovea_given(problem, a)) continue;
         if (problem->kernel->arguments[a].role == FOVEA_INPUT) continue;
-        size_t elements = (size_t)fovea_view_elements(&problem->views[a]);
-        if (elements <= SIZE_MAX / sizeof(double) - 1)
-            outputs[a] = malloc((elements + 1) * sizeof(double));
+        size_t values = (size_t)fovea_view_values(&problem->views[a]);
+        if (values <= SIZE_MAX / sizeof(double) - 1)
+            outputs[a] = malloc((values + 1) * sizeof(double));
         enough &= outputs[a] != NULL;
     }
     if (enough && fovea_reference_find(problem->index)(problem, outputs)) return true;

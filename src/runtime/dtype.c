@@ -10,8 +10,8 @@ typedef struct facts {
     int16_t minimum_exponent; /* of the smallest normal number */
 } facts;
 
-/* kDLBool and kDLFloat8_e4m3fn of later DLPack versions; system headers may not have them. */
-enum { DLPACK_BOOL = 6, DLPACK_E4M3 = 10 };
+/* Codes of later DLPack versions, kDLComplex among them; system headers may not have them. */
+enum { DLPACK_COMPLEX = 5, DLPACK_BOOL = 6, DLPACK_E4M3 = 10 };
 
 static const facts table[FOVEA_DTYPE_COUNT] = {
     [FOVEA_F32] = {"f32", 4, kDLFloat, 32, 23, -126},
@@ -26,6 +26,8 @@ static const facts table[FOVEA_DTYPE_COUNT] = {
     [FOVEA_U64] = {"u64", 8, kDLUInt, 64, 0, 0},
     [FOVEA_BOOL] = {"bool", 1, DLPACK_BOOL, 8, 0, 0},
     [FOVEA_E4M3] = {"e4m3", 1, DLPACK_E4M3, 8, 3, -6},
+    [FOVEA_C64] = {"c64", 8, DLPACK_COMPLEX, 64, 0, 0},
+    [FOVEA_C128] = {"c128", 16, DLPACK_COMPLEX, 128, 0, 0},
 };
 
 const char *fovea_dtype_name(fovea_dtype dtype) { return table[dtype].name; }
@@ -51,8 +53,18 @@ DLDataType fovea_dtype_to_dlpack(fovea_dtype dtype) {
     return (DLDataType){.code = table[dtype].code, .bits = table[dtype].bits, .lanes = 1};
 }
 
+fovea_dtype fovea_dtype_of_part(fovea_dtype dtype) {
+    return dtype == FOVEA_C64 ? FOVEA_F32 : dtype == FOVEA_C128 ? FOVEA_F64 : dtype;
+}
+
+fovea_dtype fovea_dtype_complex(fovea_dtype part) {
+    return part == FOVEA_F32 ? FOVEA_C64 : part == FOVEA_F64 ? FOVEA_C128 : part;
+}
+
+int fovea_dtype_parts(fovea_dtype dtype) { return fovea_dtype_of_part(dtype) == dtype ? 1 : 2; }
+
 fovea_dtype fovea_compute_dtype(fovea_dtype dtype) {
-    return dtype == FOVEA_F16 || dtype == FOVEA_BF16 ? FOVEA_F32 : dtype;
+    return dtype == FOVEA_F16 || dtype == FOVEA_BF16 ? FOVEA_F32 : fovea_dtype_of_part(dtype);
 }
 
 double fovea_epsilon(fovea_dtype dtype) {
@@ -175,6 +187,8 @@ double fovea_read_element(const void *address, fovea_dtype dtype) {
     }
     case FOVEA_E4M3:
         return read_e4m3(*(const uint8_t *)address);
+    case FOVEA_C64:
+    case FOVEA_C128:
     case FOVEA_DTYPE_COUNT:
         break;
     }
@@ -226,6 +240,8 @@ void fovea_write_element(void *address, fovea_dtype dtype, double value) {
     case FOVEA_E4M3:
         *(uint8_t *)address = write_e4m3(value);
         return;
+    case FOVEA_C64:
+    case FOVEA_C128:
     case FOVEA_DTYPE_COUNT:
         return;
     }

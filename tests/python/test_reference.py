@@ -363,6 +363,106 @@ def test_correlation_of_a_constant(library):
     assert r == 1
 
 
+# ---- Transforms and signals ----------------------------------------------------------------------
+
+COMPLEX = {"c64": np.complex64, "c128": np.complex128}
+
+
+def roots(n, m):
+    """e^(-2 pi i j k/n) for j < n and k < m, from exact angles."""
+    angles = np.outer(np.arange(m), np.arange(n)) % n / np.longdouble(n) * 2 * np.longdouble(np.pi)
+    return np.cos(angles) - 1j * np.sin(angles)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 8, 12, 35, 67, 128, 131 * 2, 1000, 2053])
+@pytest.mark.parametrize("kind", COMPLEX)
+def test_fft_is_the_direct_sum(library, kind, n):
+    z = (normal((3, n), "f64") + 1j * normal((3, n), "f64", 1)).astype(COMPLEX[kind])
+    forward, inverse = np.empty_like(z), np.empty_like(z)
+    library.call("fft", z, forward)
+    library.call("fft", z, inverse, direction=1)
+    w = roots(n, n)
+    slack = {"c64": 2.0**-24, "c128": 3e-16}[kind]
+    for actual, expected in ((forward, z @ w.T), (inverse, z @ w.conj().T / n)):
+        error = np.abs(actual - expected).max(-1)
+        assert (error <= slack * (np.abs(expected).max(-1) + 1e-30) + 1e-15).all()
+
+
+@pytest.mark.parametrize("n", [1, 2, 9, 64, 130])
+@pytest.mark.parametrize("kind", ["f32", "f64"])
+def test_fft_real(library, kind, n):
+    x = normal((2, n), "f64").astype({"f32": np.float32, "f64": np.float64}[kind])
+    y = np.empty((2, n // 2 + 1), np.complex64 if kind == "f32" else np.complex128)
+    library.call("fft_real", x, y)
+    expected = x @ roots(n, n // 2 + 1).T
+    assert np.abs(y - expected).max() <= {"f32": 1e-6, "f64": 2e-14}[kind] * np.sqrt(n)
+
+
+def test_fft_refuses_what_it_cannot_do(library):
+    z = np.zeros(12, np.complex64)
+    for radix, power in ((1, 2), (2, 4)):
+        with pytest.raises(Error, match=f"z has extent 12; a power of {power} is wanted"):
+            library.call("fft", z, np.empty_like(z), radix=radix)
+    with pytest.raises(Error, match="z has extent 0 in its last dimension"):
+        library.call("fft", z[:0], z[:0].copy())
+    with pytest.raises(Error, match="Z is c128, z is c64; they must agree"):
+        library.call("fft", z, np.zeros(12, np.complex128))
+    with pytest.raises(Error, match="fft_real: M is 6, but M=floor.N/2.[+]1 makes it 7"):
+        library.call("fft_real", np.zeros(12, np.float32), np.empty(6, np.complex64))
+
+
+def test_spectral_power(library):
+    z = (normal((5, 7), "f64") + 1j * normal((5, 7), "f64", 1)).astype(np.complex64)
+    p = np.empty((5, 7), np.float32)
+    library.call("spectral_power", z, p)
+    assert_rounded(p, wide(z.real) ** 2 + wide(z.imag) ** 2, "f32")
+
+
+@pytest.mark.parametrize("taps", [1, 2, 5, 8])
+@pytest.mark.parametrize("mode", ["valid", "same", "full"])
+def test_conv1d(library, mode, taps):
+    x, h = normal((2, 20), "f32"), normal((taps,), "f32", 1)
+    left = {"valid": 0, "same": taps // 2, "full": taps - 1}[mode]
+    count = {"valid": 21 - taps, "same": 20, "full": 19 + taps}[mode]
+    zeros = np.pad(wide(x), ((0, 0), (left, taps)))
+    expected = sum(h[k] * zeros[:, k:k + count] for k in range(taps))
+    y = np.empty((2, count), np.float32)
+    library.call("conv1d", x, h, y, mode=["valid", "same", "full"].index(mode))
+    assert_rounded(y, expected, "f32")
+
+
+def test_conv1d_with_more_taps_than_elements(library):
+    with pytest.raises(Error, match="makes it -1"):
+        library.call("conv1d", normal((3,), "f32"), normal((5,), "f32"), np.empty(0, np.float32), mode=0)
+
+
+def test_fir_filter_and_fft_conv1d(library):
+    x, h = normal((3, 40), "f32"), normal((7,), "f32", 1)
+    expected = np.stack([np.convolve(wide(row), wide(h))[:40] for row in x])
+    for kernel in ("fir_filter", "fft_conv1d"):
+        y = np.empty_like(x)
+        library.call(kernel, x, h, y)
+        assert_rounded(y, expected, "f32")
+
+
+def test_correlations(library):
+    x, y = normal((2, 30), "f32"), normal((2, 12), "f32", 1)
+    r, own = np.empty((2, 41), np.float32), np.empty((2, 30), np.float32)
+    library.call("cross_correlation", x, y, r)
+    assert_rounded(r, [np.correlate(wide(a), wide(b), "full") for a, b in zip(x, y)], "f32")
+    library.call("autocorrelation", x, own)
+    assert_rounded(own, [np.correlate(wide(a), wide(a), "full")[29:] for a in x], "f32")
+
+
+@pytest.mark.parametrize("n", [1, 2, 9, 64])
+@pytest.mark.parametrize("window", ["hann", "hamming", "blackman"])
+def test_window_apply(library, window, n):
+    x, y = normal((2, n), "f32"), np.empty((2, n), np.float32)
+    library.call("window_apply", x, y, window=["hann", "hamming", "blackman"].index(window))
+    make = {"hann": np.hanning, "hamming": np.hamming, "blackman": np.blackman}[window]
+    assert_rounded(y, wide(x) * make(n), "f32")
+
+
 def test_map_clamp(library, dtype):
     x = np.concatenate([normal((100,), dtype), np.array(SPECIAL, DTYPES[dtype])])
     y = np.empty_like(x)

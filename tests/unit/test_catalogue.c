@@ -28,6 +28,7 @@ static void formulas_follow_the_rules_of_arithmetic(void **state) {
     assert_true(value_of(" 2 * N ") == 8192);
     assert_true(value_of("max(1, floor(N/9765))") == 1);
     assert_true(value_of("max(floor(7/2),2)*Dv") == 192);
+    assert_true(value_of("log2(8)+power2(8)+power2(9)") == 27);
 }
 
 static void malformed_formulas_are_nan(void **state) {
