@@ -286,6 +286,14 @@ static void draw(const stream *s, uint64_t block, bool normal, double values[4])
     }
 }
 
+void fovea_case_draw(const fovea_case *c, int argument, int64_t group, double normals[4]) {
+    draw(&(stream){c->seed, (uint64_t)argument}, (uint64_t)group, true, normals);
+}
+
+void fovea_case_words(const fovea_case *c, int argument, int64_t group, uint32_t words[4]) {
+    stream_words(&(stream){c->seed, (uint64_t)argument}, (uint64_t)group, words);
+}
+
 static double special_value(const fovea_case *c, fovea_dtype dtype, int64_t i, double normal) {
     static const double extremes[] = {FLT_MAX, -FLT_MAX, FLT_MIN, 0x1p-149, -0x1p-140, 0.0,
                                       -0.0,    88.8,     -87.5,   -103.9,   1e-20,     -1e20};
@@ -476,8 +484,11 @@ static void case_shape(const fovea_case *c, int argument, int *rank, int64_t *sh
             if (i != drop)
                 shape[(*rank)++] = c->group_rank == 1 ? c->extents[text->group] : c->group[i];
     }
-    for (int i = text->before; i < text->count; i++)
-        shape[(*rank)++] = c->extents[text->letters[i]];
+    bool swapped = text->swap >= 0 && c->parameters[text->swap] != 0;
+    for (int i = text->before; i < text->count; i++) {
+        int place = fovea_shape_letter(text, i, swapped);
+        shape[(*rank)++] = c->extents[text->letters[place]] + text->more[place];
+    }
 }
 
 /* Order of the dimensions in memory, outermost first. */
