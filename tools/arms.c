@@ -18,7 +18,7 @@ double fovea_seconds_now(void) {
 bool fovea_arms_collect(fovea_arms *arms, const fovea_problem *problem, int threads,
                         uint64_t without) {
     char reason[160];
-    *arms = (fovea_arms){.threads = threads};
+    *arms = (fovea_arms){.threads = threads, .plans = {.allocator = fovea_default_allocator()}};
     for (int i = 0; i < fovea_implementation_count(problem->index); i++) {
         const fovea_implementation *candidate = fovea_implementation_at(problem->index, i);
         if (candidate->only_by_name || without >> i & 1 ||
@@ -38,20 +38,22 @@ bool fovea_arms_collect(fovea_arms *arms, const fovea_problem *problem, int thre
 void fovea_arms_release(fovea_arms *arms) {
     for (int i = 0; i < arms->count; i++) fovea_timings_release(&arms->items[i].timings);
     free(arms->workspace);
+    fovea_plans_release(&arms->plans);
     arms->workspace = NULL;
     arms->count = 0;
 }
 
 /* Seconds of that many runs; -1 on failure. */
-static double run(const fovea_arms *arms, fovea_arm *arm, const fovea_problem *problem,
-                  int repeats) {
+static double run(fovea_arms *arms, fovea_arm *arm, const fovea_problem *problem, int repeats) {
     const fovea_implementation *implementation = arm->implementation;
     size_t bytes =
         implementation->workspace ? implementation->workspace(problem, arms->threads) : 0;
     double start = fovea_seconds_now();
     for (int i = 0; i < repeats; i++) {
-        fovea_run state = {
-            .threads = arms->threads, .workspace = arms->workspace, .workspace_bytes = bytes};
+        fovea_run state = {.threads = arms->threads,
+                           .workspace = arms->workspace,
+                           .workspace_bytes = bytes,
+                           .plans = &arms->plans};
         fovea_status status = implementation->run(problem, &state);
         if (status == FOVEA_OK) continue;
         arm->failed = true;
@@ -141,7 +143,7 @@ static void summarise(fovea_arms *arms) {
 
 /* How often an arm runs for one sample, found by a run that is not the first: that met cold memory.
  * An arm that is hopelessly slow gets this run as its only sample: then 0. */
-static int calibrate(const fovea_arms *arms, fovea_arm *arm, const fovea_problem *problem,
+static int calibrate(fovea_arms *arms, fovea_arm *arm, const fovea_problem *problem,
                      double fastest_first) {
     const double shortest_sample = 20e-6, hopeless = 5;
     if (!arm->verified) return 0;

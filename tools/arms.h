@@ -23,6 +23,7 @@ typedef struct fovea_arms {
     int count, threads;
     void *workspace;
     size_t workspace_bytes;
+    fovea_plans plans;
 } fovea_arms;
 
 /* All that serve the problem and may be chosen, but for those of the set `without`. False if memory

@@ -218,12 +218,30 @@ typedef struct general {
     int parameters[FOVEA_PARAMETERS_MAX], arguments[FOVEA_ARGUMENTS_MAX];
 } general;
 
+/* The extents that the row lists for a letter, "N=1 2 4;K=1 3"; how many. */
+static int listed_extents(int kernel, int letter, int64_t values[VALUES_MAX]) {
+    const char *text = fovea_catalogue_kernel(kernel)->check_extents;
+    const char *name = fovea_kernel_letter_name(kernel, letter);
+    int count = 0;
+    for (; text && *text; text += strcspn(text, ";"), text += *text == ';') {
+        size_t length = strcspn(text, "=");
+        if (strlen(name) != length || strncmp(text, name, length) != 0) continue;
+        char *end = (char *)(uintptr_t)(text + length);
+        while ((*end == '=' || *end == ' ') && count < VALUES_MAX)
+            values[count++] = strtoll(end + 1, &end, 10);
+    }
+    return count;
+}
+
 /* Extents that a letter takes: the group of a kernel with other letters counts rows; of several
- * letters the last is long. */
+ * letters the last is long; but what the row lists goes first. */
 static const int64_t *letter_values(int kernel, const general *g, int letter, int *count) {
+    static int64_t listed[VALUES_MAX];
     const fovea_shape *shape = fovea_kernel_shape(kernel, 0);
-    if (shape->group < 0) return *count = COUNT(small_extents), small_extents;
-    if (letter == shape->group && g->letter_count > 1)
+    bool several = g->letter_count > 1;
+    if ((*count = listed_extents(kernel, letter, listed)) > 0) return listed;
+    if (shape->group < 0 && several) return *count = COUNT(small_extents), small_extents;
+    if (letter == shape->group && several && shape->count > 0)
         return *count = COUNT(row_counts), row_counts;
     for (int i = 0; i + 1 < shape->count; i++)
         if (letter == shape->letters[i]) return *count = COUNT(small_extents), small_extents;
@@ -265,7 +283,8 @@ static void general_factors(int kernel, cover *cover, general *g) {
     for (int l = 0; l < g->letter_count; l++) {
         int count;
         letter_values(kernel, g, l, &count);
-        g->letters[l] = add_factor(cover, count, 0);
+        bool derived = l == fovea_kernel_derived(kernel);
+        g->letters[l] = add_factor(cover, derived ? 1 : count, 0);
     }
     g->split = add_factor(cover, fovea_kernel_shape(kernel, 0)->group < 0 ? 1 : SPLITS, 40);
     g->dtype = add_factor(cover, __builtin_popcount(row->dtypes), 0);
@@ -321,6 +340,21 @@ static double parameter_value(const fovea_parameter *parameter, const fovea_case
     return parameter->kind == FOVEA_REAL ? reals[choice] : choice;
 }
 
+/* Whether the row takes these extents and parameters together. */
+static bool is_accepted(const fovea_case *c) {
+    const fovea_kernel *row = fovea_catalogue_kernel(c->index);
+    fovea_case dry = *c;
+    fovea_sample sample;
+    fovea_message message;
+    int derived = fovea_kernel_derived(c->index);
+    if (!row->check_extents && derived < 0) return true;
+    if (derived >= 0 && c->extents[derived] < 0) return false;
+    dry.data = FOVEA_DATA_NONE;
+    if (fovea_sample_create(&dry, NULL, &sample, &message) != FOVEA_OK) return false;
+    fovea_sample_destroy(&sample);
+    return true;
+}
+
 /* A variance of 0 with no eps divides by 0, where rounding alone decides the outcome; squares and
  * sums of the extremes leave the range of f32, where any outcome is accepted. */
 static bool is_meaningful(const fovea_check_case *check) {
@@ -363,7 +397,8 @@ static void general_case(int kernel, const general *g, const int *choice, fovea_
         uint32_t dtypes = fovea_argument_dtypes(argument, c->dtype);
         if (argument->dtypes) c->dtypes[a] = 1 + (uint32_t)dtype_number(dtypes, number);
     }
-    if (row->case_defaults) row->case_defaults(c);
+    fovea_message message;
+    fovea_case_complete(c, &message);
 }
 
 static bool general_cases(int kernel, int count, cover *cover, fovea_check_cases *cases) {
@@ -374,7 +409,8 @@ static bool general_cases(int kernel, int count, cover *cover, fovea_check_cases
         fovea_check_case check;
         draw_covering(cover, choice);
         general_case(kernel, &g, choice, &check);
-        if (!is_meaningful(&check) || fovea_check_case_work(&check) > 3e6) continue;
+        if (!is_meaningful(&check) || fovea_check_case_work(&check) > 3e6 || !is_accepted(&check.c))
+            continue;
         if (!append(cases, &check)) return false;
         i++;
     }
@@ -778,8 +814,10 @@ double fovea_check_case_work(const fovea_check_case *check) {
     const fovea_case *c = &check->c;
     if (!fovea_catalogue_kernel(c->index)->shape) {
         double work = 1;
-        for (int l = 0; fovea_kernel_letter_name(c->index, l); l++) work *= (double)c->extents[l];
-        return 10 * work;
+        for (int l = 0; fovea_kernel_letter_name(c->index, l); l++)
+            if (l != fovea_kernel_derived(c->index)) work *= (double)c->extents[l];
+        /* References of transforms are in long double, which some machines emulate. */
+        return (fovea_catalogue_kernel(c->index)->norm_bound ? 100 : 10) * work;
     }
     enum { B, HQ, HKV, SQ, SK, D, DV };
     const int64_t *e = c->extents;

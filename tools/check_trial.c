@@ -6,6 +6,7 @@
 #include "check_device.h"
 #include "reference/reference.h"
 #include "router/registry.h"
+#include "runtime/memory.h"
 
 #include <math.h>
 #include <signal.h>
@@ -300,6 +301,20 @@ static int64_t compared_rows(const fovea_problem *problem) {
     return rows < 16 ? 16 : rows > 1e6 ? 0 : (int64_t)rows;
 }
 
+/* Elements that are not to be written are no elements of the output. */
+static void protect_rest(fovea_trial *trial) {
+    const fovea_problem *problem = &trial->problems[FOVEA_AT_END];
+    for (int a = 0; a < FOVEA_ARGUMENTS_MAX && problem->kernel->written; a++) {
+        const fovea_view *view = &problem->views[a];
+        if (!present(trial, a) || argument_of(trial, a)->role != FOVEA_OUTPUT) continue;
+        int64_t elements = fovea_view_elements(view);
+        for (int64_t i = fovea_verification_written(trial->expected, a); i < elements; i++)
+            memset(trial->element[a] +
+                       (fovea_view_address(view, i) - (char *)trial->sample.storage[a]),
+                   0, fovea_dtype_size(view->dtype));
+    }
+}
+
 static bool prepare(fovea_trial *trial) {
     fovea_problem *problem = &trial->problems[FOVEA_AT_END];
     if (!touch(trial)) return false;
@@ -316,6 +331,7 @@ static bool prepare(fovea_trial *trial) {
     if (!place_at_start(trial)) return false;
     trial->expected =
         fovea_verification_create(problem, compared_rows(problem), trial->check->c.seed);
+    if (trial->expected) protect_rest(trial);
     return trial->expected != NULL;
 }
 
@@ -491,7 +507,8 @@ static bool serves(fovea_trial *trial, const fovea_implementation *implementatio
 static bool run_on_cpu(fovea_trial *trial, const fovea_implementation *implementation, int run) {
     fovea_problem *problem = &trial->problems[run_side(run)];
     fovea_trial_result *result = &page->result;
-    fovea_run state = {.threads = run_threads(trial, run)};
+    fovea_plans plans = {.allocator = fovea_default_allocator()};
+    fovea_run state = {.threads = run_threads(trial, run), .plans = &plans};
     page->run = run;
     load(trial, run);
     if (implementation->workspace)
@@ -505,6 +522,7 @@ static bool run_on_cpu(fovea_trial *trial, const fovea_implementation *implement
         state.workspace = page->scratch.data;
     }
     fovea_status status = implementation->run(problem, &state);
+    fovea_plans_release(&plans);
     if (status != FOVEA_OK)
         return fails(result, "returns «%s» with %d threads", fovea_status_text(status),
                      run_threads(trial, run));
@@ -555,16 +573,19 @@ static bool find_difference(fovea_trial *trial, const char *first, const char *s
     for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++) {
         if (!present(trial, a) || argument_of(trial, a)->role == FOVEA_INPUT) continue;
         const fovea_view *view = &trial->problems[FOVEA_AT_END].views[a];
-        size_t size = fovea_dtype_size(view->dtype);
-        int64_t elements = fovea_view_elements(view);
-        for (int64_t i = 0; i < elements; i++, used += size) {
+        fovea_dtype dtype = fovea_dtype_of_part(view->dtype);
+        size_t size = fovea_dtype_size(dtype);
+        int64_t values = fovea_view_values(view);
+        int64_t written = fovea_verification_written(trial->expected, a);
+        for (int64_t i = 0; i < values; i++, used += size) {
+            if (i >= written) continue;
             const char *x = first + used, *y = second + used;
-            if (same_element(x, y, view->dtype)) continue;
+            if (same_element(x, y, dtype)) continue;
             bool unwritten =
                 is_poison(x, size, run_poison(0)) && is_poison(y, size, run_poison(run));
             if (!any || unwritten)
-                *found = (difference){a, i, unwritten, fovea_read_element(x, view->dtype),
-                                      fovea_read_element(y, view->dtype)};
+                *found = (difference){a, i, unwritten, fovea_read_element(x, dtype),
+                                      fovea_read_element(y, dtype)};
             any = true;
             if (unwritten) return true;
         }
@@ -576,7 +597,7 @@ static const char *element_name(const fovea_trial *trial, const difference *d, c
                                 size_t size) {
     const fovea_view *view = &trial->problems[FOVEA_AT_END].views[d->argument];
     fovea_view index = {.rank = view->rank};
-    int64_t rest = d->number;
+    int64_t rest = d->number / fovea_dtype_parts(view->dtype);
     for (int i = view->rank - 1; i >= 0; i--) {
         index.shape[i] = rest % view->shape[i];
         rest /= view->shape[i];

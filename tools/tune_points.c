@@ -9,7 +9,9 @@ static const int64_t sizes[] = {1 << 11, 1 << 16, 1 << 21};
 static const int64_t row_lengths[] = {64, 1024, 8192};
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
+/* Extents that follow from others are set anew. */
 static void add(fovea_tune_points *points, const fovea_case *c) {
+    fovea_message message;
     if (points->count == points->capacity) {
         int capacity = points->capacity ? 2 * points->capacity : 64;
         fovea_tune_point *items = realloc(points->items, (size_t)capacity * sizeof *items);
@@ -20,7 +22,9 @@ static void add(fovea_tune_points *points, const fovea_case *c) {
         points->items = items;
         points->capacity = capacity;
     }
-    points->items[points->count++] = (fovea_tune_point){.c = *c};
+    fovea_tune_point *point = &points->items[points->count];
+    *point = (fovea_tune_point){.c = *c};
+    if (fovea_case_complete(&point->c, &message) == FOVEA_OK) points->count++;
 }
 
 void fovea_tune_points_release(fovea_tune_points *points) {

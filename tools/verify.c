@@ -16,11 +16,14 @@
 /* What one output must be. numbers NULL: all elements in order. */
 typedef struct expectation {
     fovea_view view;
-    int64_t count;
+    int64_t count; /* of values: of complex elements both parts */
     int64_t *numbers;
     double *expected, *bound; /* bound NULL: exact */
+    bool bits;                /* what is expected are bits */
     double *peer_bound;       /* NULL: derived from bound */
     uint8_t *may_be_nan;      /* NULL: none */
+    double *norms; /* of transforms: what norm2 of the error of each row may be; NaN: free */
+    int64_t row_values;
 } expectation;
 
 struct fovea_verification {
@@ -42,7 +45,7 @@ void fovea_verification_destroy(fovea_verification *verification) {
     for (int a = 0; verification && a < FOVEA_ARGUMENTS_MAX; a++) {
         expectation *output = &verification->outputs[a];
         free(output->numbers), free(output->expected), free(output->bound);
-        free(output->peer_bound), free(output->may_be_nan);
+        free(output->peer_bound), free(output->may_be_nan), free(output->norms);
     }
     if (verification) free(verification->rows);
     free(verification);
@@ -50,16 +53,49 @@ void fovea_verification_destroy(fovea_verification *verification) {
 
 /* ---- Kernels in full ------------------------------------------------------------------------ */
 
+/* Of several right results the one that is compared: of what is expected, or of other bits by argument. */
+static void bring_into_order(const fovea_verification *verification, double *const values[]) {
+    const fovea_view *views[FOVEA_ARGUMENTS_MAX];
+    double *expected[FOVEA_ARGUMENTS_MAX];
+    if (!verification->kernel->canonical) return;
+    for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++) {
+        const expectation *output = &verification->outputs[a];
+        views[a] = output->expected ? &output->view : NULL;
+        expected[a] = output->expected;
+    }
+    verification->kernel->canonical(views, values ? values : expected);
+}
+
+static bool expect_norms(const fovea_problem *problem, int argument, expectation *output) {
+    const fovea_view *view = &problem->views[argument];
+    if (!problem->kernel->norm_bound || output->count == 0) return true;
+    output->row_values = view->shape[view->rank - 1] * fovea_dtype_parts(view->dtype);
+    output->norms = malloc((size_t)(output->count / output->row_values) * sizeof(double));
+    for (int64_t r = 0; output->norms && r < output->count / output->row_values; r++) {
+        const double *expected = output->expected + r * output->row_values;
+        output->norms[r] = problem->kernel->norm_bound(problem, r, expected, output->row_values);
+        for (int64_t i = 0; i < output->row_values; i++)
+            if (!isfinite(expected[i])) output->norms[r] = NAN;
+    }
+    return output->norms != NULL;
+}
+
 static bool expect_all(const fovea_problem *problem, fovea_verification *verification) {
     double *outputs[FOVEA_ARGUMENTS_MAX];
     bool enough = fovea_reference_run(problem, outputs);
     for (int a = 0; enough && a < FOVEA_ARGUMENTS_MAX; a++) {
         if (!is_output(problem, a)) continue;
         expectation *output = &verification->outputs[a];
-        output->count = fovea_view_elements(&problem->views[a]);
+        output->count = fovea_reference_written(problem, a, outputs);
+        output->bits = fovea_given_as_bits(problem, a);
+    }
+    for (int a = 0; enough && a < FOVEA_ARGUMENTS_MAX; a++) {
+        if (!is_output(problem, a)) continue;
+        expectation *output = &verification->outputs[a];
         output->expected = outputs[a];
         outputs[a] = NULL;
-        if (!problem->kernel->bound) continue;
+        enough &= expect_norms(problem, a, output);
+        if (!problem->kernel->bound || output->bits) continue;
         output->bound = malloc(((size_t)output->count + 1) * sizeof(double));
         if (output->bound)
             problem->kernel->bound(problem, a, output->expected, output->bound);
@@ -67,6 +103,7 @@ static bool expect_all(const fovea_problem *problem, fovea_verification *verific
             enough = false;
     }
     for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++) free(outputs[a]);
+    if (enough) bring_into_order(verification, NULL);
     return enough;
 }
 
@@ -526,37 +563,105 @@ static void note_worst(const fovea_verification *verification, int argument, int
     verdict->number = output->numbers ? output->numbers[e] : e;
 }
 
+static void note_peer(double share, double error, double bound, fovea_verdict *verdict) {
+    if (!(share > verdict->peer_share) && verdict->peer_bound != 0) return;
+    verdict->peer_share = fmax(share, verdict->peer_share);
+    verdict->peer_error = share > 0 ? error : 0;
+    verdict->peer_bound = bound;
+}
+
+static bool is_free(const expectation *output, int64_t e) {
+    return output->norms && isnan(output->norms[e / output->row_values]);
+}
+
+/* The two parts of a complex number share a bound on the absolute value of their error. */
 static void compare(const fovea_verification *verification, int argument, const fovea_view *view,
                     fovea_verdict *verdict) {
     const expectation *output = &verification->outputs[argument];
     bool exact = !verification->kernel->bound, dense = fovea_view_is_contiguous(view);
     double least = exact ? 0 : smallest_normal(verification->compute);
-    size_t size = fovea_dtype_size(view->dtype);
+    double real_share = 0, real_peer_share = 0;
+    fovea_dtype dtype = fovea_dtype_of_part(view->dtype);
+    bool complex = dtype != view->dtype;
+    size_t size = fovea_dtype_size(dtype);
     for (int64_t e = 0; e < output->count; e++) {
         int64_t number = output->numbers ? output->numbers[e] : e;
-        double actual = dense ? fovea_read_element(view->data + (size_t)number * size, view->dtype)
+        double actual = dense ? fovea_read_element(view->data + (size_t)number * size, dtype)
                               : fovea_view_read(view, number);
         double expected = output->expected[e], bound = exact ? 0 : output->bound[e] + least;
         double peer = output->peer_bound ? output->peer_bound[e] + least
-                                         : peer_bound(verification, view->dtype, expected, bound);
+                                         : peer_bound(verification, dtype, expected, bound);
         bool nan = nan_is_accepted(output, e);
-        double share = fovea_error_share(view->dtype, expected, actual, bound, nan);
-        double peer_share = fovea_error_share(view->dtype, expected, actual, peer, nan);
+        if (is_free(output, e)) continue;
+        double share = fovea_error_share(dtype, expected, actual, bound, nan);
+        double peer_share = fovea_error_share(dtype, expected, actual, peer, nan);
+        if (complex && e % 2)
+            share = hypot(share, real_share), peer_share = hypot(peer_share, real_peer_share);
+        real_share = share, real_peer_share = peer_share;
         if (share > verdict->share || verdict->output < 0)
             note_worst(verification, argument, e, actual, share, bound, verdict);
-        if (peer_share > verdict->peer_share || verdict->peer_bound == 0) {
-            verdict->peer_share = fmax(peer_share, verdict->peer_share);
-            verdict->peer_error = peer_share > 0 ? fabs(actual - expected) : 0;
-            verdict->peer_bound = peer;
-        }
+        note_peer(peer_share, fabs(actual - expected), peer, verdict);
         verdict->wrong += !(share <= 1);
     }
     verdict->compared += output->count;
 }
 
+/* Bits must be met; peers may give another zero or NaN. */
+static void compare_bits(const fovea_verification *verification, int argument,
+                         const fovea_view *view, const double *held, fovea_verdict *verdict) {
+    const expectation *output = &verification->outputs[argument];
+    size_t size = fovea_dtype_size(view->dtype);
+    bool dense = fovea_view_is_contiguous(view);
+    for (int64_t e = 0; e < output->count; e++) {
+        char expected_bytes[8], actual_bytes[8];
+        uint64_t expected, actual;
+        memcpy(&expected, &output->expected[e], sizeof expected);
+        if (held)
+            memcpy(&actual, &held[e], sizeof actual);
+        else
+            actual = fovea_read_bits(
+                dense ? view->data + (size_t)e * size : fovea_view_address(view, e), view->dtype);
+        if (actual == expected && verdict->output >= 0) continue;
+        fovea_write_bits(expected_bytes, view->dtype, expected);
+        fovea_write_bits(actual_bytes, view->dtype, actual);
+        double wanted = fovea_read_element(expected_bytes, view->dtype);
+        double found = fovea_read_element(actual_bytes, view->dtype);
+        double share = actual == expected ? 0 : INFINITY;
+        bool same = actual == expected || (fovea_dtype_is_float(view->dtype) &&
+                                           (wanted == found || (isnan(wanted) && isnan(found))));
+        if (share > verdict->share || verdict->output < 0) {
+            note_worst(verification, argument, e, found, share, 0, verdict);
+            verdict->expected = wanted;
+            verdict->error = actual == expected ? 0 : fabs(found - wanted);
+        }
+        if (!same) verdict->peer_share = INFINITY, verdict->peer_error = fabs(found - wanted);
+        verdict->wrong += actual != expected;
+    }
+    verdict->compared += output->count;
+}
+
+/* The bits of all outputs, brought into the order in which they are compared. NULL: no memory. */
+static bool hold_bits(const fovea_verification *verification, const fovea_view *const views[],
+                      double *held[]) {
+    bool enough = true;
+    for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++) {
+        const expectation *output = &verification->outputs[a];
+        held[a] = NULL;
+        if (!output->expected) continue;
+        held[a] = malloc(((size_t)output->count + 1) * sizeof(double));
+        enough = enough && held[a];
+        for (int64_t e = 0; held[a] && e < output->count; e++) {
+            uint64_t bits = fovea_read_bits(fovea_view_address(views[a], e), views[a]->dtype);
+            memcpy(&held[a][e], &bits, sizeof bits);
+        }
+    }
+    if (enough) bring_into_order(verification, held);
+    return enough;
+}
+
 static void describe(const fovea_verification *verification, fovea_verdict *verdict) {
     const fovea_view *view = &verification->outputs[verdict->output].view;
-    int64_t index[FOVEA_RANK_MAX], rest = verdict->number;
+    int64_t index[FOVEA_RANK_MAX], rest = verdict->number / fovea_dtype_parts(view->dtype);
     for (int i = view->rank - 1; i >= 0; i--) {
         index[i] = rest % view->shape[i];
         rest /= view->shape[i];
@@ -572,15 +677,53 @@ static void describe(const fovea_verification *verification, fovea_verdict *verd
              verdict->share == 0 ? "right" : excess);
 }
 
+/* Rows of transforms as wholes: norm2 of the error, for peers 64 times as much. A row that is free must
+ * still tell that it is not finite. */
+static void compare_norms(const fovea_verification *verification, int argument,
+                          const fovea_view *view, fovea_verdict *verdict) {
+    const expectation *output = &verification->outputs[argument];
+    int64_t rows = output->norms ? output->count / output->row_values : 0;
+    for (int64_t r = 0; r < rows; r++) {
+        double square = 0, bound = output->norms[r];
+        for (int64_t e = r * output->row_values; e < (r + 1) * output->row_values; e++) {
+            double error = fovea_view_read(view, e) - output->expected[e];
+            square += error * error;
+        }
+        double error = sqrt(square), share = error <= 0 ? 0 : error / bound;
+        if (isnan(bound)) share = isfinite(error) ? INFINITY : 0;
+        note_peer(isnan(bound) ? share : share / 64, error, 64 * bound, verdict);
+        verdict->wrong += !(share <= 1);
+        if (!(share > verdict->share) && verdict->output >= 0 && !isnan(share)) continue;
+        verdict->share = isnan(share) ? INFINITY : share;
+        verdict->error = error, verdict->bound = bound;
+        verdict->output = argument, verdict->number = r * output->row_values;
+        snprintf(verdict->where, sizeof verdict->where,
+                 "norm2 of the error of %s's row %lld is %.3g, %.3g of the bound",
+                 verification->kernel->arguments[argument].name, (long long)r, error, share);
+    }
+}
+
 static void verify_exactly(const fovea_verification *verification, const fovea_view *outputs,
                            fovea_verdict *verdict) {
+    const fovea_view *views[FOVEA_ARGUMENTS_MAX];
+    double *held[FOVEA_ARGUMENTS_MAX] = {0};
     for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++)
-        if (verification->outputs[a].count > 0)
-            compare(verification, a, outputs ? &outputs[a] : &verification->outputs[a].view,
-                    verdict);
+        views[a] = outputs ? &outputs[a] : &verification->outputs[a].view;
+    bool enough = !verification->kernel->canonical || hold_bits(verification, views, held);
+    for (int a = 0; a < FOVEA_ARGUMENTS_MAX && enough; a++) {
+        if (verification->outputs[a].count == 0) continue;
+        if (verification->outputs[a].bits)
+            compare_bits(verification, a, views[a], held[a], verdict);
+        else
+            compare(verification, a, views[a], verdict);
+    }
+    for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++) free(held[a]);
+    verdict->wrong += !enough;
+    if (verdict->output >= 0) describe(verification, verdict);
+    for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++)
+        if (verification->outputs[a].count > 0) compare_norms(verification, a, views[a], verdict);
     verdict->verified = verdict->wrong == 0;
     verdict->verified_as_peer = verdict->peer_share <= 1;
-    if (verdict->output >= 0) describe(verification, verdict);
 }
 
 /* ---- Approximate attention ------------------------------------------------------------------ */
@@ -723,6 +866,11 @@ void fovea_verify_quality(const fovea_verification *verification, const fovea_qu
     verdict->compared = verification->outputs[FOVEA_ATTENTION_OUT].count +
                         verification->outputs[FOVEA_ATTENTION_LSE].count;
     verdict->verified = verdict->verified_as_peer = verdict->wrong == 0;
+}
+
+int64_t fovea_verification_written(const fovea_verification *verification, int argument) {
+    const expectation *output = &verification->outputs[argument];
+    return output->numbers ? fovea_view_values(&output->view) : output->count;
 }
 
 void fovea_verify(const fovea_verification *verification, const fovea_view *outputs,

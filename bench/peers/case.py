@@ -5,6 +5,7 @@ import numpy as np
 DTYPES = {
     "f32": np.float32, "f16": np.float16, "f64": np.float64, "i8": np.int8, "u8": np.uint8,
     "i32": np.int32, "u32": np.uint32, "i64": np.int64, "u64": np.uint64, "bool": np.bool_,
+    "c64": np.complex64, "c128": np.complex128,
 }
 try:
     import ml_dtypes

@@ -7,8 +7,16 @@ from case import (append_places, attention_parameters, BACKWARD, Call, fastest, 
                   refuse_lse, Unserved)
 
 
+try:
+    import scipy
+    import scipy.fft
+    import scipy.signal
+except ImportError:  # then NumPy alone
+    scipy = None
+
+
 def versions():
-    return {"numpy": np.__version__}
+    return {"numpy": np.__version__, **({"scipy": scipy.__version__} if scipy else {})}
 
 
 def seconds(run):
@@ -863,6 +871,129 @@ def quantize_f32_to_f16(case):
     return Call(lambda: np.copyto(y, x, casting="same_kind"))
 
 
+# ---- Transforms and signals --------------------------------------------------------------------
+
+
+class Kept:
+    """For functions without out=: keeps the last result, as a program would."""
+
+    def __init__(self, function, target):
+        self.function, self.target, self.value = function, target, None
+
+    def run(self):
+        self.value = self.function()
+
+    def store(self):
+        np.copyto(self.target, self.value, casting="same_kind")
+
+    def call(self):
+        return Call(self.run, self.store)
+
+
+def transform(case, source, target, ours, theirs):
+    """NumPy's function into out=, or SciPy's, which may take several threads."""
+    x, y = case.arrays(source, target)
+    ways = [lambda: Call(lambda: ours(x, out=y))]
+    if scipy:
+        ways.append(lambda: Kept(lambda: theirs(x, workers=case.threads), y).call())
+    return fastest(case, ways, seconds)
+
+
+def fft(case):
+    inverse = case.parameters["direction"] == "inverse"
+    return transform(case, "z", "Z", np.fft.ifft if inverse else np.fft.fft,
+                     scipy and (scipy.fft.ifft if inverse else scipy.fft.fft))
+
+
+def fft_real(case):
+    return transform(case, "x", "X", np.fft.rfft, scipy and scipy.fft.rfft)
+
+
+def spectral_power(case):
+    z, p = case.arrays("Z", "P")
+    t = np.empty_like(p)
+
+    def run():
+        np.square(z.real, out=p)
+        np.square(z.imag, out=t)
+        np.add(p, t, out=p)
+    return Call(run)
+
+
+def one_row(*arrays):
+    """The only row of each; NumPy's convolutions are of vectors."""
+    for array in arrays:
+        if array.size != array.shape[-1]:
+            raise Unserved("more than one row")
+    return [array.reshape(-1) for array in arrays]
+
+
+def conv1d(case):
+    x, h, y = one_row(*case.arrays("x", "h", "y"))
+    mode, taps = case.parameters["mode"], h.size
+
+    def run():
+        full = np.convolve(x, h[::-1], "full" if mode != "valid" else "valid")
+        start = taps - 1 - taps // 2 if mode == "same" else 0
+        np.copyto(y, full[start:start + y.size])
+    return Call(run)
+
+
+def fir_filter(case):
+    x, b, y = one_row(*case.arrays("x", "b", "y"))
+    one = np.ones(1, np.float32)
+    ways = [lambda: Kept(lambda: np.convolve(x, b)[:x.size], y).call()]
+    if scipy:
+        ways.append(lambda: Kept(lambda: scipy.signal.lfilter(b, one, x), y).call())
+    return fastest(case, ways, seconds)
+
+
+def window_apply(case):
+    x, y = case.arrays("x", "y")
+    make = {"hann": np.hanning, "hamming": np.hamming, "blackman": np.blackman}
+    make = make[case.parameters["window"]]
+    return Call(lambda: np.multiply(x, make(x.shape[-1]).astype(np.float32), out=y))
+
+
+def by_numpy(x, h, conjugate, shift, y):
+    """A function that convolves by real transforms of a power of two."""
+    length = 1 << (x.size + h.size - 2).bit_length()
+
+    def run():
+        a = np.fft.rfft(x, length)
+        b = a if h is x else np.fft.rfft(h, length)
+        np.multiply(a, np.conj(b) if conjugate else b, out=a)
+        full = np.fft.irfft(a, length)
+        np.copyto(y, np.roll(full, shift)[:y.size], casting="same_kind")
+    return run
+
+
+def fft_conv1d(case):
+    x, h, y = one_row(*case.arrays("x", "h", "y"))
+    ways = [lambda: Call(by_numpy(x, h, False, 0, y))]
+    if scipy:
+        ways.append(lambda: Kept(lambda: scipy.signal.oaconvolve(x, h)[:x.size], y).call())
+        ways.append(lambda: Kept(lambda: scipy.signal.fftconvolve(x, h)[:x.size], y).call())
+    return fastest(case, ways, seconds)
+
+
+def autocorrelation(case):
+    x, r = one_row(*case.arrays("x", "r"))
+    ways = [lambda: Call(by_numpy(x, x, True, 0, r))]
+    if scipy:
+        ways.append(lambda: Kept(
+            lambda: scipy.signal.correlate(x, x, method="fft")[x.size - 1:], r).call())
+    return fastest(case, ways, seconds)
+
+
+def cross_correlation(case):
+    x, y, r = one_row(*case.arrays("x", "y", "r"))
+    ways = [lambda: Call(by_numpy(x, y, True, y.size - 1, r))]
+    if scipy:
+        ways.append(lambda: Kept(lambda: scipy.signal.correlate(x, y, method="fft"), r).call())
+    return fastest(case, ways, seconds)
+
+
 # NumPy's own generators have other sequences, so that these are Philox4x32-10 in array arithmetic.
 
 def philox_words(case, count):
@@ -921,3 +1052,135 @@ def prng_dropout_mask(case):
     y, = case.arrays("y")
     words, keep = philox_words(case, y.size), np.float32(case.parameters["keep"])
     return Call(lambda: np.less(uniforms(words()).reshape(y.shape), keep, out=y.view(bool)))
+
+
+# ---- Layout, scans, sorting --------------------------------------------------------------------
+
+
+def transpose_2d(case):
+    x, y = case.arrays("x", "y")
+    return Call(lambda: np.copyto(y, np.swapaxes(x, -1, -2)))
+
+
+repack_aos_to_soa = repack_soa_to_aos = transpose_2d
+
+
+def along(case, *arrays):
+    """Arrays and the axis of a scan."""
+    if case.parameters["over"] == "all":
+        arrays = [array.reshape(-1) for array in arrays]
+    return arrays
+
+
+def scan_inclusive(case):
+    x, y = along(case, *case.arrays("x", "y"))
+    return Call(lambda: np.cumsum(x, axis=-1, dtype=x.dtype, out=y))
+
+
+def scan_exclusive(case):
+    x, y = along(case, *case.arrays("x", "y"))
+
+    def run():
+        y[..., 0] = 0
+        np.cumsum(x[..., :-1], axis=-1, dtype=x.dtype, out=y[..., 1:])
+    return Call(run)
+
+
+def compact_mask(case):
+    x, mask, y, count = case.arrays("x", "mask", "y", "count")
+    keep = mask.view(np.bool_)
+
+    def run():
+        kept = x[keep]
+        y[:kept.size] = kept
+        count[...] = kept.size
+    return Call(run)
+
+
+def compact_if(case):
+    x, y, count = case.arrays("x", "y", "count")
+    threshold = x.dtype.type(case.parameters["threshold"])
+
+    def run():
+        kept = x[x > threshold]
+        y[:kept.size] = kept
+        count[...] = kept.size
+    return Call(run)
+
+
+fused_scan_compact = compact_if
+
+
+def sorted_by(kind):
+    def line(case):
+        if "payload" in case.tensors:
+            raise Unserved("a payload")
+        x, y = case.arrays("x", "y")
+
+        def run():
+            np.copyto(y, x)
+            y.sort(axis=-1, kind=kind)
+        return Call(run)
+    return line
+
+
+# Its stable sort of 32 bits is slower than the other, which a user who needs no stability takes.
+sort_bitonic = sort_radix = sorted_by(None)
+
+
+def sort_bitonic_kv(case):
+    keys, values, sorted_keys, sorted_values = case.arrays("keys", "values", "sorted_keys",
+                                                           "sorted_values")
+
+    def run():
+        order = np.argsort(keys, axis=-1)
+        np.copyto(sorted_keys, np.take_along_axis(keys, order, -1))
+        np.copyto(sorted_values, np.take_along_axis(values, order, -1))
+    return Call(run)
+
+
+def topk_select(case):
+    x, values, index = case.arrays("x", "values", "index")
+    k, n = values.shape[-1], x.shape[-1]
+    if k == 0:
+        raise Unserved("none of the largest")
+
+    def run():
+        best = np.argpartition(x, n - k, axis=-1)[..., n - k:]
+        kept = np.take_along_axis(x, best, -1)
+        order = np.lexsort((best, -kept), axis=-1)
+        index[...] = np.take_along_axis(best, order, -1)
+        values[...] = np.take_along_axis(kept, order, -1)
+    return Call(run)
+
+
+def median_select(case):
+    x, y = case.arrays("x", "y")
+    axis = reduction_axis(case)
+
+    def run():
+        y[...] = np.median(x, axis=axis)
+    return Call(run)
+
+
+def percentile_select(case):
+    x, q, y = case.arrays("x", "q", "y")
+    axis = reduction_axis(case)
+
+    def run():
+        y[...] = np.moveaxis(np.percentile(x, q, axis=axis), 0, -1)
+    return Call(run)
+
+
+def reduce_histogram(case):
+    x, counts = case.arrays("x", "counts")
+    lo, hi = case.parameters["lo"], case.parameters["hi"]
+    if (lo is None) != (hi is None):
+        raise Unserved("one of two bounds")
+    bounds, edges = None if lo is None else (lo, hi), case.tensors.get("edges")
+
+    def run():
+        counts[...], places = np.histogram(x, counts.size, bounds)
+        if edges is not None:
+            edges[...] = places
+    return Call(run)

@@ -122,14 +122,16 @@ typedef struct array_interface {
     PyObject *description;
 } array_interface;
 enum { NATIVE_ORDER = 0x200, WRITEABLE = 0x400 };
+enum { COMPLEX_CODE = 5 }; /* kDLComplex, which older headers lack */
 
 /* NumPy dtypes and those of PyTorch by our number, made when first needed. */
 static PyObject *numpy_dtypes[FOVEA_DTYPE_COUNT], *torch_options[FOVEA_DTYPE_COUNT];
 static const char *const dtype_names[FOVEA_DTYPE_COUNT] = {
-    [FOVEA_F32] = "float32", [FOVEA_F16] = "float16", [FOVEA_BF16] = "bfloat16",
-    [FOVEA_F64] = "float64", [FOVEA_I8] = "int8",     [FOVEA_U8] = "uint8",
-    [FOVEA_I32] = "int32",   [FOVEA_U32] = "uint32",  [FOVEA_I64] = "int64",
-    [FOVEA_U64] = "uint64",  [FOVEA_BOOL] = "bool",   [FOVEA_E4M3] = "float8_e4m3fn"};
+    [FOVEA_F32] = "float32",   [FOVEA_F16] = "float16",    [FOVEA_BF16] = "bfloat16",
+    [FOVEA_F64] = "float64",   [FOVEA_I8] = "int8",        [FOVEA_U8] = "uint8",
+    [FOVEA_I32] = "int32",     [FOVEA_U32] = "uint32",     [FOVEA_I64] = "int64",
+    [FOVEA_U64] = "uint64",    [FOVEA_BOOL] = "bool",      [FOVEA_E4M3] = "float8_e4m3fn",
+    [FOVEA_C64] = "complex64", [FOVEA_C128] = "complex128"};
 
 static PyObject *numpy_dtype(fovea_dtype dtype) {
     if (numpy_dtypes[dtype]) return numpy_dtypes[dtype];
@@ -162,6 +164,7 @@ static int special_dtype(PyObject *object, DLDataType *type) {
 static int numpy_type(PyObject *object, const char *name, const array_interface *interface,
                       DLDataType *type) {
     int code = interface->type == 'f'   ? kDLFloat
+               : interface->type == 'c' ? COMPLEX_CODE
                : interface->type == 'i' ? kDLInt
                : interface->type == 'u' ? kDLUInt
                : interface->type == 'b' ? 6

@@ -97,7 +97,8 @@ static fovea_status no_scratch(fovea_context *context, const char *name, size_t 
 
 static fovea_status run_here(fovea_context *context, const fovea_problem *problem,
                              const fovea_implementation *implementation, fovea_run *state) {
-    *state = (fovea_run){.threads = context->threads, .stream = context->device.stream};
+    *state = (fovea_run){
+        .threads = context->threads, .plans = &context->plans, .stream = context->device.stream};
     if (implementation->workspace)
         state->workspace_bytes = implementation->workspace(problem, context->threads);
     if (state->workspace_bytes) {

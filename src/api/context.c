@@ -1,5 +1,6 @@
 /* Contexts: creation, options, forcing of implementations, reports. */
 #include "api/context.h"
+#include "runtime/fork.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -95,9 +96,11 @@ fovea_status fovea_context_create(const fovea_context_options *options, fovea_co
     fovea_context *made = allocator.allocate(allocator.user, sizeof *made, FOVEA_ALIGNMENT);
     if (!made) return fovea_fail(&creation_message, FOVEA_OUT_OF_MEMORY, "no memory for a context");
     memset(made, 0, sizeof *made);
+    fovea_prepare_for_forks();
     made->epoch = fovea_epoch_now();
     made->allocator = allocator;
     made->workspace.allocator = allocator;
+    made->plans.allocator = allocator;
     made->threads = options->threads ? options->threads : fovea_allowed_threads();
     made->kernels = fovea_catalogue_count();
     made->forced = take(made, (size_t)made->kernels * sizeof *made->forced);
@@ -126,6 +129,7 @@ void fovea_context_destroy(fovea_context *context) {
     if (!context) return;
     fovea_allocator allocator = context->allocator;
     fovea_workspace_release(&context->workspace);
+    fovea_plans_release(&context->plans);
     fovea_device_close(&context->device);
     fovea_routes_release(context->routes);
     give(context, context->forced, (size_t)context->kernels * sizeof *context->forced);

@@ -6,12 +6,14 @@
 #include "router/choose.h"
 #include "runtime/clock.h"
 #include "runtime/memory.h"
+#include "runtime/plans.h"
 #include "runtime/status.h"
 
 struct fovea_context {
     fovea_message message;
     fovea_allocator allocator;
     fovea_workspace workspace; /* of the context's device */
+    fovea_plans plans;
     fovea_device device;
     int threads;
     fovea_routes *routes; /* NULL: none */

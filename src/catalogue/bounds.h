@@ -16,9 +16,18 @@ fovea_bound_function fovea_bound_variance, fovea_bound_deviation; /* C(n) */
 fovea_bound_function fovea_bound_correlation, fovea_bound_covariance;
 fovea_bound_function fovea_bound_sgd, fovea_bound_momentum, fovea_bound_adam; /* domain 8 */
 fovea_bound_function fovea_bound_clip_norm;
+fovea_bound_function fovea_bound_fft; /* domain 9 */
+double fovea_norm_bound_fft(const fovea_problem *problem, int64_t row, const double *expected,
+                            int64_t count);
+fovea_bound_function fovea_bound_convolution, fovea_bound_window; /* domain 10 */
+fovea_bound_function fovea_bound_transformed;
+double fovea_norm_bound_transformed(const fovea_problem *problem, int64_t row,
+                                    const double *expected, int64_t count);
 fovea_bound_function fovea_bound_dot, fovea_bound_cosine;          /* domain 18 */
 fovea_bound_function fovea_bound_softmax, fovea_bound_log_softmax; /* domain 4 */
 fovea_bound_function fovea_bound_layer_norm, fovea_bound_rms_norm; /* domain 5 */
+fovea_bound_function fovea_bound_prefix;                           /* domain 16 */
+fovea_bound_function fovea_bound_quantile;                         /* domain 13 */
 fovea_bound_function fovea_bound_attention;                        /* ATTENTION.md */
 fovea_bound_function fovea_bound_backward;
 fovea_bound_function fovea_bound_merge;
@@ -33,6 +42,8 @@ bool fovea_attention_quality(const fovea_attention_options *options, fovea_quali
 
 /* Parameter checks that rows share. */
 fovea_status fovea_check_step(const fovea_problem *problem, fovea_message *message);
+fovea_status fovea_check_fft(const fovea_problem *problem, fovea_message *message);
+fovea_status fovea_check_signal(const fovea_problem *problem, fovea_message *message);
 fovea_status fovea_check_epsilon(const fovea_problem *problem, fovea_message *message);
 
 #endif

@@ -138,6 +138,19 @@ const char *fovea_kernel_letter_name(int index, int letter) {
     return letter < rows[index].letter_count ? rows[index].letters[letter] : NULL;
 }
 
+int fovea_kernel_derived(int index) {
+    prepare();
+    const char *text = rows[index].kernel->derived;
+    char letter[NAME_MAX_LETTERS] = "";
+    if (!text) return -1;
+    memcpy(letter, text, strcspn(text, "="));
+    return fovea_kernel_letter(index, letter);
+}
+
+const char *fovea_derived_formula(const fovea_kernel *kernel) {
+    return strchr(kernel->derived, '=') + 1;
+}
+
 const fovea_shape *fovea_kernel_shape(int index, int argument) {
     prepare();
     return &rows[index].shapes[argument];
@@ -160,6 +173,8 @@ static bool accept(parser *p, char c) {
     return p->text++, true;
 }
 
+static double next_power_of_two(double x) { return exp2(ceil(log2(x))); }
+
 static double parse_name(parser *p) {
     char name[32];
     size_t length = 0;
@@ -174,9 +189,14 @@ static double parse_name(parser *p) {
         double b = parse_sum(p);
         return accept(p, ')') ? (a > b ? a : b) : NAN;
     }
-    if (strcmp(name, "floor") == 0 && accept(p, '(')) {
+    static const struct {
+        const char *name;
+        double (*function)(double);
+    } functions[] = {{"floor", floor}, {"log2", log2}, {"power2", next_power_of_two}};
+    for (size_t f = 0; f < sizeof functions / sizeof *functions; f++) {
+        if (strcmp(name, functions[f].name) != 0 || !accept(p, '(')) continue;
         double a = parse_sum(p);
-        return accept(p, ')') ? floor(a) : NAN;
+        return accept(p, ')') ? functions[f].function(a) : NAN;
     }
     return p->lookup(name, p->user);
 }

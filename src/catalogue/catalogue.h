@@ -11,8 +11,13 @@ enum { FOVEA_ARGUMENTS_MAX = 20, FOVEA_PARAMETERS_MAX = 20, FOVEA_LETTERS_MAX = 
 typedef struct fovea_problem fovea_problem;
 typedef struct fovea_case fovea_case;
 
-/* In the set of an argument's dtypes: that of the call. */
+/* In the set of an argument's dtypes: that of the call; that of the call if it is a float, else f64;
+ * that of its parts, where it is complex; the complex one of which it is the part. The last two stand
+ * alone. */
 #define FOVEA_CALL (1u << 31)
+#define FOVEA_CALL_OR_F64 (1u << 30)
+#define FOVEA_PART_OF_CALL (1u << 29)
+#define FOVEA_COMPLEX_OF_CALL (1u << 28)
 
 /* Functions that a row names. The generator of the public header has rows without their code. */
 #ifdef FOVEA_GENERATOR
@@ -36,6 +41,15 @@ typedef enum fovea_fill {
     FOVEA_FILL_BY_ROW  /* the row's fill function */
 } fovea_fill;
 
+/* How the reference gives an output, and how it is compared. As bits: the bytes of each element, with
+ * zeros above them, stand in the place of its double and must be met one and all. Movements of data
+ * are said so, and integers that a double does not hold. */
+typedef enum fovea_given_as {
+    FOVEA_AS_NUMBERS,
+    FOVEA_AS_BITS,
+    FOVEA_INTEGERS_AS_BITS /* where the dtype is one of 32 or 64 bits; floats as numbers */
+} fovea_given_as;
+
 typedef struct fovea_argument {
     const char *name;
     /* Letters joined by commas: "R..., C" is any number of leading extents, whose product is R,
@@ -47,9 +61,10 @@ typedef struct fovea_argument {
     const char *shape;
     uint32_t dtypes; /* what it may have, FOVEA_CALL among them; 0: FOVEA_CALL alone */
     fovea_role role;
-    bool optional; /* a field of the options struct rather than a positional argument */
-    fovea_fill fill;
-    double low, high;
+    bool optional;    /* a field of the options struct rather than a positional argument */
+    fovea_fill fill;  /* normals of an integer dtype of 32 or 64 bits are random words, */
+    double low, high; /* modulo high if that is not 0 */
+    fovea_given_as given_as;
     const char *meaning;
     bool varied; /* checks draw it like a normal argument, whatever its fill */
 } fovea_argument;
@@ -57,6 +72,11 @@ typedef struct fovea_argument {
 /* The dtypes that an argument may have in a call of dtype `call`. */
 static inline uint32_t fovea_argument_dtypes(const fovea_argument *argument, fovea_dtype call) {
     uint32_t set = argument->dtypes ? argument->dtypes : FOVEA_CALL;
+    if (set == FOVEA_PART_OF_CALL) return 1u << fovea_dtype_of_part(call);
+    if (set == FOVEA_COMPLEX_OF_CALL) return 1u << fovea_dtype_complex(call);
+    if (set & FOVEA_CALL_OR_F64)
+        set = (set & ~FOVEA_CALL_OR_F64) |
+              (fovea_dtype_is_float(call) ? FOVEA_CALL : 1u << FOVEA_F64);
     return set & FOVEA_CALL ? (set & ~FOVEA_CALL) | 1u << call : set;
 }
 
@@ -120,6 +140,11 @@ typedef struct fovea_kernel {
      * arguments, the size of theirs (0: not given). */
     const char *operations;
     const char *bytes;
+    /* The letter that follows from others and from parameters: "M=floor(N/2)+1". A negative one is an
+     * error. NULL: none. */
+    const char *derived;
+    /* Extents that check draws for letters, where the usual ones do not suit: "N=1 2 4 8;K=1 3". */
+    const char *check_extents;
     const char *bench; /* extents of the benchmark case: "R=N/1024,C=1024"; N is given */
     /* Cases that routes are measured at, split by ";", for each dtype. NULL: `bench` at several N,
      * with every choice, row length and axis. */
@@ -131,6 +156,18 @@ typedef struct fovea_kernel {
     const char *bound_text;
     fovea_bound_function *bound; /* NULL: exact */
     double bound_factor;
+    /* Transforms: besides, what norm2 of the error of each row along the last axis of an output may be,
+     * from the values that are expected of it. A row in which the reference is not finite is free, but
+     * may not be finite throughout either. */
+    double (*norm_bound)(const fovea_problem *problem, int64_t row, const double *expected,
+                         int64_t count);
+
+    /* Where it depends on the data: how many elements of an output, in row-major order, are written;
+     * the others keep what they hold. outputs: of the reference, by argument. */
+    int64_t (*written)(int output, double *const outputs[]);
+    /* Where several results are right: brings outputs, given as bits, into the one of them that they are
+     * compared in. views, values: by argument, NULL where it is not an output or not given. */
+    void (*canonical)(const fovea_view *const views[], double *const values[]);
 
     /* Rows whose shapes depend on options. letters: their extents, in order. */
     const char *letters;
@@ -165,6 +202,9 @@ int fovea_kernel_parameter(const fovea_kernel *kernel, const char *name);
 int fovea_kernel_letter(int index, const char *letter);      /* -1 if there is none */
 const char *fovea_kernel_letter_name(int index, int letter); /* NULL past the last */
 
+int fovea_kernel_derived(int index); /* the letter, -1 if there is none */
+const char *fovea_derived_formula(const fovea_kernel *kernel);
+
 /* The shape text of an argument, taken apart once. */
 typedef struct fovea_shape {
     int group; /* letter of the group, or -1 */
@@ -190,8 +230,9 @@ typedef struct fovea_options_layout {
 extern const fovea_options_layout fovea_options_layouts[];
 enum { FOVEA_OPTIONS_SIZE_MAX = 512 };
 
-/* Evaluates a formula: + - * / ( ) max(,) floor(), numbers, and names through the callback, which
- * returns NaN for unknown ones. NaN if the text is malformed. */
+/* Evaluates a formula: + - * / ( ) max(,) floor() log2() power2(), which is the next power of two,
+ * numbers, and names through the callback, which returns NaN for unknown ones. NaN if the text is
+ * malformed. */
 double fovea_evaluate(const char *formula, double (*lookup)(const char *name, const void *user),
                       const void *user);
 

@@ -18,7 +18,11 @@ static const char *upper(const char *name, char *text) {
 }
 
 void fovea_generate_dtypes(uint32_t set, char *text, size_t size) {
-    size_t used = (size_t)snprintf(text, size, "%s", set & FOVEA_CALL ? "t" : "");
+    const char *of_call = set & FOVEA_CALL              ? "t"
+                          : set & FOVEA_PART_OF_CALL    ? "the parts of t"
+                          : set & FOVEA_COMPLEX_OF_CALL ? "complex t"
+                                                        : "";
+    size_t used = (size_t)snprintf(text, size, "%s", of_call);
     for (int i = 0; i < FOVEA_DTYPE_COUNT; i++)
         if (set >> i & 1)
             used += (size_t)snprintf(text + used, size - used, "%s%s", used ? ", " : "",

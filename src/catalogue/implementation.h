@@ -3,6 +3,7 @@
 #define FOVEA_CATALOGUE_IMPLEMENTATION_H
 
 #include "catalogue/problem.h"
+#include "runtime/plans.h"
 #include "runtime/processor.h"
 
 /* What an implementation gets besides the problem, and what it reports back. */
@@ -10,6 +11,7 @@ typedef struct fovea_run {
     int threads;     /* in: how many it may use; out: how many it used */
     void *workspace; /* of the size that it asked for, aligned to 64 bytes */
     size_t workspace_bytes;
+    fovea_plans *plans;             /* on the CPU: what calls before this one have worked out */
     int64_t block_rows, block_keys; /* out: attention's block plan */
     const char *arithmetic;         /* out: where it is not f32 on the dtype; NULL: it is */
     void *stream;       /* CUDA: what launches are ordered on; workspace is the device's */

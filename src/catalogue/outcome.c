@@ -1,6 +1,8 @@
 /* Shapes and dtypes of outputs, from the shape texts of the rows. */
 #include "catalogue/outcome.h"
 
+#include <math.h>
+
 /* The rows whose shape texts are not the whole truth. */
 static const struct {
     const char *kernel;
@@ -33,12 +35,16 @@ bool fovea_outcome_like(const fovea_problem *given, int argument, fovea_view *ou
 
 /* That of the call where it may be, else the first of the set. */
 static bool find_dtype(const fovea_problem *given, int argument, fovea_dtype *dtype) {
-    uint32_t allowed = given->kernel->arguments[argument].dtypes;
+    const fovea_argument *wanted = &given->kernel->arguments[argument];
+    uint32_t allowed = wanted->dtypes;
     bool known = fovea_call_dtype(given, dtype);
+    if (known) allowed = fovea_argument_dtypes(wanted, *dtype);
     if (!allowed || allowed & FOVEA_CALL || (known && allowed >> *dtype & 1)) return known;
     *dtype = (fovea_dtype)__builtin_ctz(allowed);
     return true;
 }
+
+static bool append_letter(const fovea_problem *given, int letter, fovea_view *outcome);
 
 static bool append(fovea_view *outcome, int64_t extent) {
     if (outcome->rank == FOVEA_RANK_MAX) return false;
@@ -63,7 +69,22 @@ static bool append_group(const fovea_problem *given, const fovea_shape *wanted,
     return false;
 }
 
+/* The extents that are known, and parameters; NaN for others. */
+static double lookup(const char *name, const void *user) {
+    const fovea_problem *given = user;
+    fovea_view extent = {.rank = 0};
+    int letter = fovea_kernel_letter(given->index, name);
+    if (letter < 0) return fovea_problem_parameter(given, name);
+    return append_letter(given, letter, &extent) ? (double)extent.shape[0] : NAN;
+}
+
+static bool append_derived(const fovea_problem *given, fovea_view *outcome) {
+    double extent = fovea_evaluate(fovea_derived_formula(given->kernel), lookup, given);
+    return extent >= 0 && extent <= 0x1p52 && append(outcome, (int64_t)extent);
+}
+
 static bool append_letter(const fovea_problem *given, int letter, fovea_view *outcome) {
+    if (letter == fovea_kernel_derived(given->index)) return append_derived(given, outcome);
     for (int a = 0; given->kernel->arguments[a].name; a++) {
         const fovea_shape *shape = fovea_kernel_shape(given->index, a);
         int group_rank = given->views[a].rank - shape->count;

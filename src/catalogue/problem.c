@@ -256,6 +256,18 @@ static fovea_status check_shape(fovea_problem *problem, int argument, group *bou
     return FOVEA_OK;
 }
 
+static double lookup_extent(const char *name, const void *user);
+
+static fovea_status check_derived(const fovea_problem *problem, fovea_message *message) {
+    int letter = fovea_kernel_derived(problem->index);
+    if (letter < 0) return FOVEA_OK;
+    double wanted = fovea_evaluate(fovea_derived_formula(problem->kernel), lookup_extent, problem);
+    if (wanted == (double)problem->extents[letter]) return FOVEA_OK;
+    return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s: %s is %lld, but %s makes it %.0f",
+                      problem->kernel->name, fovea_kernel_letter_name(problem->index, letter),
+                      (long long)problem->extents[letter], problem->kernel->derived, wanted);
+}
+
 static fovea_status check_shapes(fovea_problem *problem, int arguments, fovea_message *message) {
     for (int i = 0; i < FOVEA_LETTERS_MAX; i++) problem->extents[i] = -1;
     if (problem->kernel->shape) return problem->kernel->shape(problem, message);
@@ -264,7 +276,7 @@ static fovea_status check_shapes(fovea_problem *problem, int arguments, fovea_me
     fovea_status status = check_axis(problem, message);
     for (int a = 0; a < arguments && status == FOVEA_OK; a++)
         if (fovea_given(problem, a)) status = check_shape(problem, a, &bound, owners, message);
-    return status;
+    return status == FOVEA_OK ? check_derived(problem, message) : status;
 }
 
 /* ---- Overlap -------------------------------------------------------------------------------- */
@@ -363,6 +375,12 @@ fovea_status fovea_problem_create(int kernel, const DLTensor *const *tensors, si
     return status;
 }
 
+bool fovea_given_as_bits(const fovea_problem *problem, int output) {
+    fovea_given_as way = problem->kernel->arguments[output].given_as;
+    return way == FOVEA_AS_BITS ||
+           (way == FOVEA_INTEGERS_AS_BITS && fovea_dtype_is_word(problem->views[output].dtype));
+}
+
 const fovea_view *fovea_problem_view(const fovea_problem *problem, const char *argument) {
     int a = fovea_kernel_argument(problem->kernel, argument);
     return a >= 0 && fovea_given(problem, a) ? &problem->views[a] : NULL;
@@ -384,7 +402,7 @@ static double lookup_extent(const char *name, const void *user) {
     int letter = fovea_kernel_letter(problem->index, name);
     if (letter >= 0) return (double)problem->extents[letter];
     int argument = fovea_kernel_argument(problem->kernel, name);
-    if (argument < 0) return NAN;
+    if (argument < 0) return fovea_problem_parameter(problem, name);
     const fovea_view *view = &problem->views[argument];
     return fovea_given(problem, argument) ? (double)fovea_dtype_size(view->dtype) : 0;
 }

@@ -10,8 +10,8 @@ typedef struct facts {
     int16_t minimum_exponent; /* of the smallest normal number */
 } facts;
 
-/* kDLBool and kDLFloat8_e4m3fn of later DLPack versions; system headers may not have them. */
-enum { DLPACK_BOOL = 6, DLPACK_E4M3 = 10 };
+/* Codes of later DLPack versions, kDLComplex among them; system headers may not have them. */
+enum { DLPACK_COMPLEX = 5, DLPACK_BOOL = 6, DLPACK_E4M3 = 10 };
 
 static const facts table[FOVEA_DTYPE_COUNT] = {
     [FOVEA_F32] = {"f32", 4, kDLFloat, 32, 23, -126},
@@ -26,11 +26,17 @@ static const facts table[FOVEA_DTYPE_COUNT] = {
     [FOVEA_U64] = {"u64", 8, kDLUInt, 64, 0, 0},
     [FOVEA_BOOL] = {"bool", 1, DLPACK_BOOL, 8, 0, 0},
     [FOVEA_E4M3] = {"e4m3", 1, DLPACK_E4M3, 8, 3, -6},
+    [FOVEA_C64] = {"c64", 8, DLPACK_COMPLEX, 64, 0, 0},
+    [FOVEA_C128] = {"c128", 16, DLPACK_COMPLEX, 128, 0, 0},
 };
 
 const char *fovea_dtype_name(fovea_dtype dtype) { return table[dtype].name; }
 size_t fovea_dtype_size(fovea_dtype dtype) { return table[dtype].size; }
 bool fovea_dtype_is_float(fovea_dtype dtype) { return table[dtype].mantissa > 0; }
+
+bool fovea_dtype_is_word(fovea_dtype dtype) {
+    return dtype == FOVEA_I32 || dtype == FOVEA_U32 || dtype == FOVEA_I64 || dtype == FOVEA_U64;
+}
 
 bool fovea_dtype_parse(const char *name, fovea_dtype *dtype) {
     for (int i = 0; i < FOVEA_DTYPE_COUNT; i++) {
@@ -51,8 +57,18 @@ DLDataType fovea_dtype_to_dlpack(fovea_dtype dtype) {
     return (DLDataType){.code = table[dtype].code, .bits = table[dtype].bits, .lanes = 1};
 }
 
+fovea_dtype fovea_dtype_of_part(fovea_dtype dtype) {
+    return dtype == FOVEA_C64 ? FOVEA_F32 : dtype == FOVEA_C128 ? FOVEA_F64 : dtype;
+}
+
+fovea_dtype fovea_dtype_complex(fovea_dtype part) {
+    return part == FOVEA_F32 ? FOVEA_C64 : part == FOVEA_F64 ? FOVEA_C128 : part;
+}
+
+int fovea_dtype_parts(fovea_dtype dtype) { return fovea_dtype_of_part(dtype) == dtype ? 1 : 2; }
+
 fovea_dtype fovea_compute_dtype(fovea_dtype dtype) {
-    return dtype == FOVEA_F16 || dtype == FOVEA_BF16 ? FOVEA_F32 : dtype;
+    return dtype == FOVEA_F16 || dtype == FOVEA_BF16 ? FOVEA_F32 : fovea_dtype_of_part(dtype);
 }
 
 double fovea_epsilon(fovea_dtype dtype) {
@@ -175,6 +191,8 @@ double fovea_read_element(const void *address, fovea_dtype dtype) {
     }
     case FOVEA_E4M3:
         return read_e4m3(*(const uint8_t *)address);
+    case FOVEA_C64:
+    case FOVEA_C128:
     case FOVEA_DTYPE_COUNT:
         break;
     }
@@ -226,7 +244,36 @@ void fovea_write_element(void *address, fovea_dtype dtype, double value) {
     case FOVEA_E4M3:
         *(uint8_t *)address = write_e4m3(value);
         return;
+    case FOVEA_C64:
+    case FOVEA_C128:
     case FOVEA_DTYPE_COUNT:
         return;
     }
+}
+
+#define EACH_SIZE(CASE)                                                                            \
+    CASE(uint8_t)                                                                                  \
+    CASE(uint16_t)                                                                                 \
+    CASE(uint32_t)                                                                                 \
+    CASE(uint64_t)
+
+uint64_t fovea_read_bits(const void *address, fovea_dtype dtype) {
+#define READ_BITS(type)                                                                            \
+    case sizeof(type): {                                                                           \
+        type bits;                                                                                 \
+        memcpy(&bits, address, sizeof bits);                                                       \
+        return bits;                                                                               \
+    }
+    switch (fovea_dtype_size(dtype)) { EACH_SIZE(READ_BITS) }
+    return 0;
+}
+
+void fovea_write_bits(void *address, fovea_dtype dtype, uint64_t value) {
+#define WRITE_BITS(type)                                                                           \
+    case sizeof(type): {                                                                           \
+        type bits = (type)value;                                                                   \
+        memcpy(address, &bits, sizeof bits);                                                       \
+        return;                                                                                    \
+    }
+    switch (fovea_dtype_size(dtype)) { EACH_SIZE(WRITE_BITS) }
 }

@@ -75,10 +75,11 @@ static fovea_status check_addresses(const DLTensor *tensor, const char *name, fo
         __builtin_add_overflow(base, (uint64_t)high, &last))
         return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
                           "%s has strides or a byte offset that leave the address space", name);
-    if (base % fovea_dtype_size(view->dtype) != 0)
+    size_t unit = fovea_dtype_size(fovea_dtype_of_part(view->dtype));
+    if (base % unit != 0)
         return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
                           "%s is at address %p, which is not a multiple of its element size %zu",
-                          name, (void *)base, fovea_dtype_size(view->dtype));
+                          name, (void *)base, unit);
     view->data = (char *)base;
     return FOVEA_OK;
 }
@@ -112,6 +113,10 @@ int64_t fovea_view_elements(const fovea_view *view) {
         if (view->shape[i] == 0) return 0;
     for (int i = 0; i < view->rank; i++) elements *= view->shape[i];
     return elements;
+}
+
+int64_t fovea_view_values(const fovea_view *view) {
+    return fovea_view_elements(view) * fovea_dtype_parts(view->dtype);
 }
 
 bool fovea_view_is_contiguous(const fovea_view *view) {
@@ -179,22 +184,29 @@ char *fovea_view_address(const fovea_view *view, int64_t number) {
     return view->data + offset * (int64_t)fovea_dtype_size(view->dtype);
 }
 
+static char *value_address(const fovea_view *view, int64_t number) {
+    int parts = fovea_dtype_parts(view->dtype);
+    if (parts == 1) return fovea_view_address(view, number);
+    size_t size = fovea_dtype_size(view->dtype) / (size_t)parts;
+    return fovea_view_address(view, number / parts) + (size_t)(number % parts) * size;
+}
+
 double fovea_view_read(const fovea_view *view, int64_t number) {
-    return fovea_read_element(fovea_view_address(view, number), view->dtype);
+    return fovea_read_element(value_address(view, number), fovea_dtype_of_part(view->dtype));
 }
 
 void fovea_view_write(const fovea_view *view, int64_t number, double value) {
-    fovea_write_element(fovea_view_address(view, number), view->dtype, value);
+    fovea_write_element(value_address(view, number), fovea_dtype_of_part(view->dtype), value);
 }
 
 void fovea_view_read_all(const fovea_view *view, double *values) {
-    int64_t elements = fovea_view_elements(view);
-    for (int64_t i = 0; i < elements; i++) values[i] = fovea_view_read(view, i);
+    int64_t count = fovea_view_values(view);
+    for (int64_t i = 0; i < count; i++) values[i] = fovea_view_read(view, i);
 }
 
 void fovea_view_write_all(const fovea_view *view, const double *values) {
-    int64_t elements = fovea_view_elements(view);
-    for (int64_t i = 0; i < elements; i++) fovea_view_write(view, i, values[i]);
+    int64_t count = fovea_view_values(view);
+    for (int64_t i = 0; i < count; i++) fovea_view_write(view, i, values[i]);
 }
 
 static bool mergeable(fovea_view *const views[], int count, int outer, int inner) {

@@ -29,6 +29,8 @@ fovea_status fovea_view_from_tensor(const DLTensor *tensor, const char *name, fo
                                     fovea_message *message);
 
 int64_t fovea_view_elements(const fovea_view *view);
+/* Numbers that it holds: the elements, or their parts, which follow one another, of complex ones. */
+int64_t fovea_view_values(const fovea_view *view);
 bool fovea_view_is_contiguous(const fovea_view *view);
 /* True if two different indices share an element (a zero stride, say). */
 bool fovea_view_overlaps_itself(const fovea_view *view);
@@ -41,7 +43,7 @@ fovea_range fovea_view_range(const fovea_view *view);
 /* True if the address ranges of two views meet. */
 bool fovea_view_ranges_meet(const fovea_view *a, const fovea_view *b);
 
-/* Elements and addresses by row-major number: for the reference, data and checks. */
+/* Addresses of elements and values by row-major number: for the reference, data and checks. */
 char *fovea_view_address(const fovea_view *view, int64_t number);
 double fovea_view_read(const fovea_view *view, int64_t number);
 void fovea_view_write(const fovea_view *view, int64_t number, double value);

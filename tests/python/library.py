@@ -35,7 +35,7 @@ class Error(Exception):
 
 def tensor(array):
     """A DLTensor over the array's memory; both must stay alive."""
-    codes = {"i": 0, "u": 1, "f": 2, "b": 1}
+    codes = {"i": 0, "u": 1, "f": 2, "b": 1, "c": 5}
     special = {"bfloat16": 4, "float8_e4m3fn": 10}
     code = special.get(array.dtype.name) or codes[array.dtype.kind]
     extents = (ctypes.c_int64 * array.ndim)(*array.shape)

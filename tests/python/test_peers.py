@@ -16,7 +16,7 @@ import pytest
 
 WORKER = pathlib.Path(__file__).resolve().parents[2] / "bench" / "peers" / "worker.py"
 PEERS = ["numpy", "torch", "openvino", "onnxruntime", "mlx", "jax"]
-SIZES = {"f32": 4, "f16": 2, "bf16": 2, "f64": 8}
+SIZES = {"f32": 4, "f16": 2, "bf16": 2, "f64": 8, "c64": 8}
 
 
 def module_of(peer):
@@ -49,7 +49,8 @@ class Peer:
     def prepare(self, kernel, dtype, arrays, parameters, outputs):
         """arrays: name -> array (inputs), outputs: name -> (shape, dtype). Keeps the layout."""
         import ml_dtypes
-        types = {"f32": np.float32, "f16": np.float16, "bf16": ml_dtypes.bfloat16}
+        types = {"f32": np.float32, "f16": np.float16, "bf16": ml_dtypes.bfloat16,
+                 "c64": np.complex64}
         names = {np.dtype(v): k for k, v in types.items()}
         offset, arguments, content = 0, {}, b""
         for name, array in arrays.items():
@@ -192,6 +193,19 @@ def case(name):
     if name == "reduce_sum_axis":
         return ("reduce_sum", "f32", {"x": x}, {"axis": -1}, {"y": ((37,), "f32")},
                 x.sum(-1, dtype=float), 1e-4)
+    if name in ("fft", "ifft"):
+        z = (normal(1000) + 1j * normal(1000)).astype(np.complex64)
+        expected = (np.fft.fft if name == "fft" else np.fft.ifft)(z.astype(complex))
+        return ("fft", "c64", {"z": z}, {"direction": "forward" if name == "fft" else "inverse"},
+                {"Z": (z.shape, "c64")}, expected, 1e-4)
+    if name == "conv1d":
+        h = normal(8)
+        expected = np.convolve(x[0], h[::-1].astype(float), "full")[3:132]
+        return (name, "f32", {"x": x[0], "h": h}, {"mode": "same"}, {"y": ((129,), "f32")},
+                expected, 1e-5)
+    if name == "autocorrelation":
+        expected = np.correlate(x[0].astype(float), x[0].astype(float), "full")[128:]
+        return name, "f32", {"x": x[0]}, {}, {"r": ((129,), "f32")}, expected, 1e-3
     kind = name.split("_")[-1]
     return ("quantize_f32_to_f16", "f32", {"x": x}, {}, {"y": (x.shape, kind)},
             x.astype(half_case(kind)).astype(float), 0)
@@ -199,12 +213,13 @@ def case(name):
 
 CASES = ["attention", "attention_causal", "attention_gqa", "attention_f16", "attention_bf16",
          "backward", "attention_merge", "softmax_stable", "layer_norm", "gelu_none", "gelu_tanh", "map_clamp", "map_add",
-         "reduce_sum", "reduce_sum_axis", "quantize_f16", "quantize_bf16"]
+         "reduce_sum", "reduce_sum_axis", "fft", "ifft", "conv1d", "autocorrelation", "quantize_f16", "quantize_bf16"]
 # What a peer declines, and nothing else.
+TRANSFORMS = {"fft", "ifft", "conv1d", "autocorrelation"}
 UNSERVED = {
     "numpy": {"attention_bf16", "gelu_none", "quantize_bf16"},
-    "torch": set(), "openvino": {"backward"}, "mlx": {"backward"}, "jax": set(),
-    "onnxruntime": {"attention_bf16", "backward", "quantize_bf16"},
+    "torch": set(), "openvino": {"backward"} | TRANSFORMS, "mlx": {"backward"} | TRANSFORMS,
+    "jax": TRANSFORMS, "onnxruntime": {"attention_bf16", "backward", "quantize_bf16"} | TRANSFORMS,
 }
 
 
@@ -237,7 +252,8 @@ def test_kernel(peer, name):
     assert len(samples) == 3 and 0 < sum(samples) * 2 <= elapsed
     assert peer.ask("result")["ok"]
     for output in outputs:
-        actual = peer.output(output).astype(float)
+        actual = peer.output(output)
+        actual = actual.astype(complex if actual.dtype.kind == "c" else float)
         right = expected[output] if isinstance(expected, dict) else expected
         assert np.abs(actual - right).max() <= tolerance
 

@@ -44,6 +44,20 @@ static void every_bf16_pattern_round_trips(void **state) {
     assert_all_patterns_round_trip(FOVEA_BF16, 7, 127);
 }
 
+static void complex_numbers_are_pairs_of_their_parts(void **state) {
+    (void)state;
+    fovea_dtype dtype;
+    assert_true(fovea_dtype_parse("c64", &dtype) && dtype == FOVEA_C64);
+    assert_true(fovea_dtype_from_dlpack(fovea_dtype_to_dlpack(FOVEA_C128), &dtype));
+    assert_int_equal(dtype, FOVEA_C128);
+    assert_int_equal(fovea_dtype_parts(FOVEA_C64), 2);
+    assert_int_equal(fovea_dtype_parts(FOVEA_F64), 1);
+    assert_int_equal(fovea_dtype_of_part(FOVEA_C128), FOVEA_F64);
+    assert_int_equal(fovea_dtype_complex(FOVEA_F32), FOVEA_C64);
+    assert_int_equal(fovea_dtype_complex(FOVEA_I8), FOVEA_I8);
+    assert_int_equal(fovea_dtype_size(FOVEA_C64), 2 * fovea_dtype_size(FOVEA_F32));
+}
+
 /* Between neighbours a and b: below the middle gives a, above gives b, the middle the even one. */
 static void assert_rounds_to_nearest_even(fovea_dtype dtype, uint16_t largest) {
     for (uint16_t low = 0; low < largest; low++) {
@@ -158,6 +172,7 @@ static void names_and_dlpack_types_round_trip(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(complex_numbers_are_pairs_of_their_parts),
         cmocka_unit_test(every_f16_pattern_round_trips),
         cmocka_unit_test(every_bf16_pattern_round_trips),
         cmocka_unit_test(halves_round_to_nearest_even),

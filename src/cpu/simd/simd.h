@@ -28,7 +28,9 @@
  *           lane i.
  * Layout    vf_transpose(x): the square of VF_WIDTH vectors x[], in place. vf_transpose_quads(x): four
  *           vectors; each run of four lanes becomes the transpose of its 4 x 4 square (with one lane:
- *           nothing to do). vi_load_u8_n(p, n): n
+ *           nothing to do). vf_deinterleave(a, b, &even, &odd): the lanes with even and odd numbers of a
+ *           and b together, vf_interleave(even, odd, &a, &b) its inverse; vf_reverse(x): the last lane
+ *           first. vi_load_u8_n(p, n): n
  *           bytes, widened; vi_store_u8_n(p, x, n): the low bytes.
  * Integers  vi_set1 iota add sub mul and or xor xor3 min max, vi_mul_high (of the unsigned product),
  *           vi_test(a, b): (a & b) != 0 -> vm. Tiers of 8 lanes and more: vi_mul_even, the unsigned
@@ -38,7 +40,7 @@
  * Converts  vi_from_vf (nearest even; out of range is unspecified), vi_truncate_vf, vf_from_vi;
  *           bits kept: vf_as_vi, vi_as_vf.
  * Doubles   vd: VD_WIDTH doubles, vdm: a mask of them. vd_set1 load load_n store store_n add sub mul
- *           div fma min max abs sqrt, gt and unordered -> vdm, select, reduce_add max min; vdm_or,
+ *           div fma fms fnma min max abs sqrt, transpose deinterleave interleave reverse, gt and unordered -> vdm, select, reduce_add max min; vdm_or,
  *           vdm_any, vdm_first(n): all as for floats. vd_fma
  *           of the scalar tier rounds twice.
  * Across    vf_reduce_add, vf_reduce_max, vf_reduce_min: lane i with lane i + width/2, then halves

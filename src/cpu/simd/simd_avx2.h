@@ -335,4 +335,38 @@ static inline double vd_reduce_min(vd x) {
     return _mm_cvtsd_f64(_mm_min_sd(y, _mm_unpackhi_pd(y, y)));
 }
 
+static inline vd vd_fms(vd a, vd b, vd c) { return _mm256_fmsub_pd(a, b, c); }
+static inline vd vd_fnma(vd a, vd b, vd c) { return _mm256_fnmadd_pd(a, b, c); }
+VF_INLINE vf avx2_middle_swapped(vf x) {
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(x), 0xd8));
+}
+VF_INLINE void vf_deinterleave(vf a, vf b, vf *even, vf *odd) {
+    *even = avx2_middle_swapped(_mm256_shuffle_ps(a, b, 0x88));
+    *odd = avx2_middle_swapped(_mm256_shuffle_ps(a, b, 0xdd));
+}
+VF_INLINE void vf_interleave(vf even, vf odd, vf *a, vf *b) {
+    vf low = _mm256_unpacklo_ps(even, odd), high = _mm256_unpackhi_ps(even, odd);
+    *a = _mm256_permute2f128_ps(low, high, 0x20);
+    *b = _mm256_permute2f128_ps(low, high, 0x31);
+}
+VF_INLINE vf vf_reverse(vf x) {
+    return _mm256_permutevar8x32_ps(x, _mm256_setr_epi32(7, 6, 5, 4, 3, 2, 1, 0));
+}
+VF_INLINE void vd_deinterleave(vd a, vd b, vd *even, vd *odd) {
+    *even = _mm256_permute4x64_pd(_mm256_unpacklo_pd(a, b), 0xd8);
+    *odd = _mm256_permute4x64_pd(_mm256_unpackhi_pd(a, b), 0xd8);
+}
+VF_INLINE void vd_interleave(vd even, vd odd, vd *a, vd *b) {
+    vd low = _mm256_unpacklo_pd(even, odd), high = _mm256_unpackhi_pd(even, odd);
+    *a = _mm256_permute2f128_pd(low, high, 0x20);
+    *b = _mm256_permute2f128_pd(low, high, 0x31);
+}
+VF_INLINE vd vd_reverse(vd x) { return _mm256_permute4x64_pd(x, 0x1b); }
+VF_INLINE void vd_transpose(vd x[4]) {
+    vd a = _mm256_unpacklo_pd(x[0], x[1]), b = _mm256_unpackhi_pd(x[0], x[1]);
+    vd c = _mm256_unpacklo_pd(x[2], x[3]), d = _mm256_unpackhi_pd(x[2], x[3]);
+    x[0] = _mm256_permute2f128_pd(a, c, 0x20), x[1] = _mm256_permute2f128_pd(b, d, 0x20);
+    x[2] = _mm256_permute2f128_pd(a, c, 0x31), x[3] = _mm256_permute2f128_pd(b, d, 0x31);
+}
+
 #endif

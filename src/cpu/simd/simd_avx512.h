@@ -313,4 +313,50 @@ static inline double vd_reduce_min(vd x) {
     return _mm_cvtsd_f64(_mm_min_sd(z, _mm_unpackhi_pd(z, z)));
 }
 
+static inline vd vd_fms(vd a, vd b, vd c) { return _mm512_fmsub_pd(a, b, c); }
+static inline vd vd_fnma(vd a, vd b, vd c) { return _mm512_fnmadd_pd(a, b, c); }
+VF_INLINE void vf_deinterleave(vf a, vf b, vf *even, vf *odd) {
+    vi first = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    *even = _mm512_permutex2var_ps(a, first, b);
+    *odd = _mm512_permutex2var_ps(a, _mm512_add_epi32(first, _mm512_set1_epi32(1)), b);
+}
+VF_INLINE void vf_interleave(vf even, vf odd, vf *a, vf *b) {
+    vi low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    *a = _mm512_permutex2var_ps(even, low, odd);
+    *b = _mm512_permutex2var_ps(even, _mm512_add_epi32(low, _mm512_set1_epi32(8)), odd);
+}
+VF_INLINE vf vf_reverse(vf x) {
+    return _mm512_permutexvar_ps(
+        _mm512_setr_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0), x);
+}
+VF_INLINE void vd_deinterleave(vd a, vd b, vd *even, vd *odd) {
+    *even = _mm512_permutex2var_pd(a, _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14), b);
+    *odd = _mm512_permutex2var_pd(a, _mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15), b);
+}
+VF_INLINE void vd_interleave(vd even, vd odd, vd *a, vd *b) {
+    *a = _mm512_permutex2var_pd(even, _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11), odd);
+    *b = _mm512_permutex2var_pd(even, _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15), odd);
+}
+VF_INLINE vd vd_reverse(vd x) {
+    return _mm512_permutexvar_pd(_mm512_setr_epi64(7, 6, 5, 4, 3, 2, 1, 0), x);
+}
+/* Pairs, then the quarters, 4 x 4. */
+VF_INLINE void vd_transpose(vd x[8]) {
+    vd y[8];
+    VF_UNROLLED for (int i = 0; i < 8; i += 2) {
+        y[i / 2] = _mm512_unpacklo_pd(x[i], x[i + 1]);
+        y[i / 2 + 4] = _mm512_unpackhi_pd(x[i], x[i + 1]);
+    }
+    VF_UNROLLED for (int i = 0; i < 2; ++i) {
+        vd a = _mm512_shuffle_f64x2(y[4 * i], y[4 * i + 1], 0x44);
+        vd b = _mm512_shuffle_f64x2(y[4 * i], y[4 * i + 1], 0xee);
+        vd c = _mm512_shuffle_f64x2(y[4 * i + 2], y[4 * i + 3], 0x44);
+        vd d = _mm512_shuffle_f64x2(y[4 * i + 2], y[4 * i + 3], 0xee);
+        x[i] = _mm512_shuffle_f64x2(a, c, 0x88);
+        x[i + 2] = _mm512_shuffle_f64x2(a, c, 0xdd);
+        x[i + 4] = _mm512_shuffle_f64x2(b, d, 0x88);
+        x[i + 6] = _mm512_shuffle_f64x2(b, d, 0xdd);
+    }
+}
+
 #endif

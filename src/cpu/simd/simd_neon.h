@@ -303,4 +303,32 @@ static inline double vd_reduce_min(vd x) {
     return a < b ? a : b;
 }
 
+static inline vd vd_fms(vd a, vd b, vd c) { return vnegq_f64(vfmsq_f64(c, a, b)); }
+static inline vd vd_fnma(vd a, vd b, vd c) { return vfmsq_f64(c, a, b); }
+VF_INLINE void vf_deinterleave(vf a, vf b, vf *even, vf *odd) {
+    *even = vuzp1q_f32(a, b);
+    *odd = vuzp2q_f32(a, b);
+}
+VF_INLINE void vf_interleave(vf even, vf odd, vf *a, vf *b) {
+    *a = vzip1q_f32(even, odd);
+    *b = vzip2q_f32(even, odd);
+}
+VF_INLINE vf vf_reverse(vf x) {
+    x = vrev64q_f32(x);
+    return vextq_f32(x, x, 2);
+}
+VF_INLINE void vd_deinterleave(vd a, vd b, vd *even, vd *odd) {
+    *even = vuzp1q_f64(a, b);
+    *odd = vuzp2q_f64(a, b);
+}
+VF_INLINE void vd_interleave(vd even, vd odd, vd *a, vd *b) {
+    *a = vzip1q_f64(even, odd);
+    *b = vzip2q_f64(even, odd);
+}
+VF_INLINE vd vd_reverse(vd x) { return vextq_f64(x, x, 1); }
+VF_INLINE void vd_transpose(vd x[2]) {
+    vd a = vzip1q_f64(x[0], x[1]), b = vzip2q_f64(x[0], x[1]);
+    x[0] = a, x[1] = b;
+}
+
 #endif

@@ -237,4 +237,19 @@ static inline vdm vdm_first(size_t n) { return n > 0; }
 static inline double vd_reduce_max(vd x) { return x; }
 static inline double vd_reduce_min(vd x) { return x; }
 
+#ifdef __FP_FAST_FMA
+static inline vd vd_fms(vd a, vd b, vd c) { return fma(a, b, -c); }
+static inline vd vd_fnma(vd a, vd b, vd c) { return fma(-a, b, c); }
+#else
+static inline vd vd_fms(vd a, vd b, vd c) { return a * b - c; }
+static inline vd vd_fnma(vd a, vd b, vd c) { return c - a * b; }
+#endif
+static inline void vf_deinterleave(vf a, vf b, vf *even, vf *odd) { *even = a, *odd = b; }
+static inline void vf_interleave(vf even, vf odd, vf *a, vf *b) { *a = even, *b = odd; }
+static inline vf vf_reverse(vf x) { return x; }
+static inline void vd_deinterleave(vd a, vd b, vd *even, vd *odd) { *even = a, *odd = b; }
+static inline void vd_interleave(vd even, vd odd, vd *a, vd *b) { *a = even, *b = odd; }
+static inline vd vd_reverse(vd x) { return x; }
+static inline void vd_transpose(vd x[1]) { (void)x; }
+
 #endif

@@ -1,0 +1,377 @@
+/* Domain 10, signal: direct convolutions with outputs held in registers, windows, and convolutions and
+ * correlations by real transforms. */
+#include "cpu/fft.h"
+#include "cpu/map.h"
+
+#define ONE (1u << FOVEA_F32)
+
+static int64_t length_of(const fovea_view *view) { return view->shape[view->rank - 1]; }
+static int64_t stride_of(const fovea_view *view) { return view->stride[view->rank - 1]; }
+static int64_t rows_of(const fovea_view *view) {
+    return length_of(view) ? fovea_view_elements(view) / length_of(view) : 0;
+}
+static float *row_of(const fovea_view *view, int64_t row) {
+    return (float *)(void *)fovea_view_address(view, row * length_of(view));
+}
+
+/* ---- Direct convolutions -------------------------------------------------------------------- */
+
+/* Vectors of outputs that are held; taps that a chain adds before it joins the sum: a chain of 64 equal
+ * terms errs by 8 eps, and of more by more than M(K) allows. */
+#if defined(FOVEA_TIER_AVX2) || defined(FOVEA_TIER_SCALAR)
+enum { HELD = 4 };
+#else
+enum { HELD = 8 };
+#endif
+enum { CHAIN = 64, TILE = 2048, OVERHANG = (HELD + 1) * VF_WIDTH };
+
+/* acc_u += sum over k of h_k x[u width + k], k < taps. Taps that are a vector apart use the same
+ * vector of x, so that pairs of them take HELD + 1 loads for 2 HELD multiply-adds: with one load each,
+ * loads across cache lines would take twice as long as the multiply-adds. */
+FOVEA_INLINE void add_taps(vf acc[HELD], const float *x, const float *h, int64_t taps) {
+    enum { W = VF_WIDTH };
+    int64_t k = 0;
+    for (; k + 2 * W <= taps; k += 2 * W)
+        for (int64_t j = k; j < k + W; j++) {
+            vf near = vf_set1(h[j]), far = vf_set1(h[j + W]), last = vf_load(x + j);
+            VF_UNROLLED for (int u = 0; u < HELD; u++) {
+                vf next = vf_load(x + j + (u + 1) * W);
+                acc[u] = vf_fma(far, next, vf_fma(near, last, acc[u]));
+                last = next;
+            }
+        }
+    for (; k < taps; k++) {
+        vf tap = vf_set1(h[k]);
+        VF_UNROLLED for (int u = 0; u < HELD; u++) acc[u] =
+            vf_fma(tap, vf_load(x + k + u * W), acc[u]);
+    }
+}
+
+/* y[i] = sum of h[k] x[i + k], i < n rounded up to HELD vectors; both have that much room. */
+static void convolve_tile(const float *x, const float *h, int64_t taps, float *y, int64_t n) {
+    for (int64_t i = 0; i < n; i += HELD * VF_WIDTH) {
+        vf sum[HELD];
+        VF_UNROLLED for (int u = 0; u < HELD; u++) sum[u] = vf_set1(0);
+        add_taps(sum, x + i, h, smaller(taps, CHAIN));
+        for (int64_t k = CHAIN; k < taps; k += CHAIN) {
+            vf acc[HELD];
+            VF_UNROLLED for (int u = 0; u < HELD; u++) acc[u] = vf_set1(0);
+            add_taps(acc, x + i + k, h + k, smaller(taps - k, CHAIN));
+            VF_UNROLLED for (int u = 0; u < HELD; u++) sum[u] = vf_add(sum[u], acc[u]);
+        }
+        VF_UNROLLED for (int u = 0; u < HELD; u++) vf_store(y + i + u * VF_WIDTH, sum[u]);
+    }
+}
+
+typedef struct direct_task {
+    const fovea_view *x, *y;
+    const float *h; /* in the order of x */
+    int64_t taps, padding, tiles;
+    float *scratch;
+    int64_t scratch_floats; /* of each thread */
+} direct_task;
+
+static int64_t input_floats(int64_t taps) { return TILE + taps + 2 * OVERHANG; }
+
+/* x[first], x[first + 1], ..., zeros outside: where they are if all are there, or a copy. */
+static const float *take_input(const direct_task *t, const float *x, int64_t first, int64_t count,
+                               float *copy) {
+    int64_t n = length_of(t->x), stride = stride_of(t->x);
+    if (stride == 1 && first >= 0 && first + count <= n) return x + first;
+    for (int64_t i = 0; i < count; i++) {
+        bool inside = first + i >= 0 && first + i < n;
+        copy[i] = inside ? x[(first + i) * stride] : 0;
+    }
+    return copy;
+}
+
+static void convolve_tiles(const void *task, int64_t begin, int64_t end, int thread) {
+    const direct_task *t = task;
+    float *copy = t->scratch + thread * t->scratch_floats, *out = copy + input_floats(t->taps);
+    int64_t m = length_of(t->y), stride = stride_of(t->y);
+    for (int64_t piece = begin; piece < end; piece++) {
+        int64_t row = piece / t->tiles, first = piece % t->tiles * TILE;
+        int64_t count = smaller(TILE, m - first);
+        float *y = row_of(t->y, row) + first * stride;
+        const float *x =
+            take_input(t, row_of(t->x, row), first - t->padding,
+                       divide_up(count, HELD * VF_WIDTH) * HELD * VF_WIDTH + t->taps, copy);
+        bool whole = stride == 1 && count % (HELD * VF_WIDTH) == 0;
+        convolve_tile(x, t->h, t->taps, whole ? y : out, count);
+        for (int64_t i = 0; !whole && i < count; i++) y[i * stride] = out[i];
+    }
+}
+
+static int64_t padded(int64_t floats) { return (floats + 15) / 16 * 16; }
+
+static int64_t direct_floats(int64_t taps) {
+    return padded(input_floats(taps) + TILE + HELD * VF_WIDTH);
+}
+
+static size_t direct_workspace(const fovea_problem *problem, int threads) {
+    int64_t taps = length_of(&problem->views[1]);
+    return (size_t)(padded(taps) + threads * direct_floats(taps)) * sizeof(float);
+}
+
+static fovea_status convolve(const fovea_problem *problem, fovea_run *run, int64_t padding,
+                             bool reversed) {
+    const fovea_view *h = &problem->views[1], *y = &problem->views[2];
+    direct_task t = {.x = &problem->views[0],
+                     .y = y,
+                     .taps = length_of(h),
+                     .padding = padding,
+                     .tiles = divide_up(length_of(y), TILE),
+                     .scratch_floats = direct_floats(length_of(h))};
+    float *taps = run->workspace;
+    int allowed = run->threads;
+    run->threads = 1;
+    if (fovea_view_elements(y) == 0) return FOVEA_OK;
+    for (int64_t k = 0; k < t.taps; k++)
+        taps[reversed ? t.taps - 1 - k : k] = row_of(h, 0)[k * stride_of(h)];
+    t.h = taps, t.scratch = taps + padded(t.taps);
+    int64_t pieces = rows_of(y) * t.tiles;
+    int64_t work = fovea_view_elements(y) * (8 + t.taps / 2);
+    run->threads = fovea_useful_threads(pieces, work, allowed);
+    fovea_share(pieces, run->threads, convolve_tiles, &t);
+    return FOVEA_OK;
+}
+
+static fovea_status conv1d(const fovea_problem *problem, fovea_run *run) {
+    const fovea_conv1d_options *options = problem->options;
+    int64_t taps = length_of(&problem->views[1]);
+    int64_t padding = options->mode == FOVEA_CONV1D_MODE_FULL   ? taps - 1
+                      : options->mode == FOVEA_CONV1D_MODE_SAME ? taps / 2
+                                                                : 0;
+    return convolve(problem, run, padding, false);
+}
+
+static fovea_status fir_filter(const fovea_problem *problem, fovea_run *run) {
+    return convolve(problem, run, length_of(&problem->views[1]) - 1, true);
+}
+
+/* ---- Windows -------------------------------------------------------------------------------- */
+
+typedef struct window_task {
+    const fovea_view *x, *y;
+    int window;
+    int64_t tiles;
+} window_task;
+
+/* 2 sin^2(pi s), 0 <= s <= 1/4: Taylor's series to s^9 is within 2e-9 of the sine. */
+FOVEA_INLINE vf rise(vf s) {
+    static const float terms[] = {3.14159265f, -5.16771278f, 2.55016404f, -0.599264529f,
+                                  0.0821458866f};
+    vf square = vf_mul(s, s), sine = vf_set1(terms[4]);
+    VF_UNROLLED for (int i = 3; i >= 0; i--) sine = vf_fma(sine, square, vf_set1(terms[i]));
+    sine = vf_mul(sine, s);
+    return vf_mul(vf_add(sine, sine), sine);
+}
+
+FOVEA_INLINE vf window_of(int window, vf v) {
+    if (window == FOVEA_WINDOW_APPLY_WINDOW_HANN) return vf_mul(vf_set1(0.5f), v);
+    if (window == FOVEA_WINDOW_APPLY_WINDOW_HAMMING)
+        return vf_fma(vf_set1(0.46f), v, vf_set1(0.08f));
+    return vf_mul(v, vf_fma(vf_set1(0.16f), v, vf_set1(0.18f)));
+}
+
+/* Elements i, i + 1, ...: t is i/(n-1) - 1/2 of the first, from double, and so many steps. The sine is
+ * taken from the nearer end of a quarter: from the window's end alone it cost 4 eps at the top. */
+FOVEA_INLINE vf window_at(int window, int64_t i, int64_t n) {
+    double step = 1 / (double)(n - 1);
+    vf lanes = vf_from_vi(vi_iota());
+    vf t = vf_fma(lanes, vf_set1((float)step), vf_set1((float)((double)i / (double)(n - 1) - 0.5)));
+    vf near = vf_abs(t), far = vf_max(vf_sub(vf_set1(0.5f), near), vf_set1(0));
+    vf v = rise(vf_min(near, far));
+    v = vf_select(vf_lt(near, far), vf_sub(vf_set1(2), v), v);
+    return n == 1 ? vf_set1(1) : window_of(window, v);
+}
+
+FOVEA_INLINE void apply(int window, const float *x, float *y, int64_t first, int64_t count,
+                        int64_t n) {
+    int64_t i = 0;
+    for (; i + VF_WIDTH <= count; i += VF_WIDTH)
+        vf_store(y + i, vf_mul(vf_load(x + i), window_at(window, first + i, n)));
+    if (i < count)
+        vf_store_n(y + i,
+                   vf_mul(vf_load_n(x + i, (size_t)(count - i)), window_at(window, first + i, n)),
+                   (size_t)(count - i));
+}
+
+static void window_tiles(const void *task, int64_t begin, int64_t end, int thread) {
+    const window_task *t = task;
+    int64_t n = length_of(t->x), stride = stride_of(t->x), to_stride = stride_of(t->y);
+    (void)thread;
+    for (int64_t piece = begin; piece < end; piece++) {
+        int64_t row = piece / t->tiles, first = piece % t->tiles * TILE;
+        int64_t count = smaller(TILE, n - first);
+        const float *x = row_of(t->x, row) + first * stride;
+        float *y = row_of(t->y, row) + first * to_stride, buffer[TILE];
+        bool dense = stride == 1 && to_stride == 1;
+        for (int64_t i = 0; !dense && i < count; i++) buffer[i] = x[i * stride];
+        const float *from = dense ? x : buffer;
+        float *to = dense ? y : buffer;
+        if (t->window == FOVEA_WINDOW_APPLY_WINDOW_HANN)
+            apply(FOVEA_WINDOW_APPLY_WINDOW_HANN, from, to, first, count, n);
+        else if (t->window == FOVEA_WINDOW_APPLY_WINDOW_HAMMING)
+            apply(FOVEA_WINDOW_APPLY_WINDOW_HAMMING, from, to, first, count, n);
+        else
+            apply(FOVEA_WINDOW_APPLY_WINDOW_BLACKMAN, from, to, first, count, n);
+        for (int64_t i = 0; !dense && i < count; i++) y[i * to_stride] = buffer[i];
+    }
+}
+
+static fovea_status window_apply(const fovea_problem *problem, fovea_run *run) {
+    const fovea_window_apply_options *options = problem->options;
+    window_task t = {.x = &problem->views[0], .y = &problem->views[1], .window = options->window};
+    int64_t elements = fovea_view_elements(t.x);
+    int allowed = run->threads;
+    run->threads = 1;
+    if (elements == 0) return FOVEA_OK;
+    t.tiles = divide_up(length_of(t.x), TILE);
+    int64_t pieces = rows_of(t.x) * t.tiles;
+    run->threads = fovea_useful_threads(pieces, elements * 8, allowed);
+    fovea_share(pieces, run->threads, window_tiles, &t);
+    return FOVEA_OK;
+}
+
+/* ---- By transforms --------------------------------------------------------------------------- */
+
+/* Real rows on a circle of 2m numbers: the bins of one, of another, and of one under way. */
+typedef struct circle {
+    const fft_plan *plan; /* of m complex numbers */
+    int64_t m;
+    int threads;
+    float *values, *one, *other, *spare, *scratch; /* 2m, and 2m + 2 each */
+} circle;
+
+static int64_t half_circle(int64_t n, int64_t m) { return fft_good_length((n + m) / 2 + 1); }
+
+static size_t circle_workspace(const fovea_problem *problem, int threads) {
+    bool alone = problem->kernel->arguments[1].role == FOVEA_OUTPUT;
+    int64_t n = length_of(&problem->views[0]);
+    int64_t m = half_circle(n, alone ? n : length_of(&problem->views[1]));
+    return (size_t)(padded(2 * m) + 3 * padded(2 * m + 2) + fft_scratch(m, FOVEA_F32, threads)) *
+           sizeof(float);
+}
+
+static bool make_circle(fovea_run *run, int64_t m, circle *c) {
+    float *memory = run->workspace;
+    *c = (circle){.m = m, .values = memory, .one = memory + padded(2 * m)};
+    c->other = c->one + padded(2 * m + 2), c->spare = c->other + padded(2 * m + 2);
+    c->scratch = c->spare + padded(2 * m + 2);
+    c->threads = run->threads = fovea_useful_threads(m, 2 * fft_work(m, FOVEA_F32), run->threads);
+    c->plan = fft_find_plan(run, m, 0, true, FOVEA_F32, c->scratch);
+    return c->plan != NULL;
+}
+
+/* The bins of a row of a view. */
+static void take_bins(const circle *c, const fovea_view *view, int64_t row, float *bins) {
+    int64_t n = length_of(view), stride = stride_of(view);
+    const float *x = row_of(view, row);
+    if (stride == 1) memcpy(c->values, x, (size_t)n * sizeof *x);
+    for (int64_t i = 0; stride != 1 && i < n; i++) c->values[i] = x[i * stride];
+    memset(c->values + n, 0, (size_t)(2 * c->m - n) * sizeof *x);
+    fft_task_float t = {.plan = c->plan,
+                        .from = c->values,
+                        .to = c->spare,
+                        .stride = 1,
+                        .to_stride = 1,
+                        .scale = 1};
+    fft_transform_float(t, c->scratch, c->threads);
+    fft_bins_float turn = {c->plan, c->spare, bins, 1, false};
+    fft_turn_bins_float(&turn, c->threads);
+}
+
+typedef struct product_task {
+    float *bins;
+    const float *by;
+    bool conjugate;
+} product_task;
+
+/* bins *= by, or its conjugate. */
+static void multiply_bins(const void *task, int64_t begin, int64_t end, int thread) {
+    const product_task *t = task;
+    float sign = t->conjugate ? -1 : 1;
+    (void)thread;
+    for (int64_t i = begin; i < end; i++) {
+        float a = t->bins[2 * i], b = t->bins[2 * i + 1];
+        float c = t->by[2 * i], d = sign * t->by[2 * i + 1];
+        t->bins[2 * i] = a * c - b * d, t->bins[2 * i + 1] = a * d + b * c;
+    }
+}
+
+/* values = the real numbers of which c->one are the bins. */
+static void give_values(const circle *c) {
+    fft_bins_float turn = {c->plan, c->one, c->spare, 1, true};
+    fft_turn_bins_float(&turn, c->threads);
+    fft_task_float t = {.plan = c->plan,
+                        .from = c->spare,
+                        .to = c->values,
+                        .stride = 1,
+                        .to_stride = 1,
+                        .inverse = true,
+                        .scale = (float)(1 / (double)c->m)};
+    fft_transform_float(t, c->scratch, c->threads);
+}
+
+/* result_i = values[i - shift] on the circle. */
+static void give_row(const circle *c, const fovea_view *view, int64_t row, int64_t shift) {
+    int64_t n = length_of(view), stride = stride_of(view), length = 2 * c->m;
+    float *y = row_of(view, row);
+    for (int64_t i = 0; i < n; i++)
+        y[i * stride] = c->values[i < shift ? i - shift + length : i - shift];
+}
+
+/* Rows of the first argument with rows of the second, or its only one, or themselves. */
+static fovea_status by_transforms(const fovea_problem *problem, fovea_run *run, bool conjugate,
+                                  int64_t shift) {
+    bool alone = problem->kernel->arguments[1].role == FOVEA_OUTPUT;
+    const fovea_view *x = &problem->views[0], *h = alone ? x : &problem->views[1];
+    const fovea_view *y = &problem->views[alone ? 1 : 2];
+    int64_t rows = rows_of(x);
+    int allowed = run->threads;
+    circle c;
+    run->threads = 1;
+    if (rows == 0) return FOVEA_OK;
+    run->threads = allowed;
+    if (!make_circle(run, half_circle(length_of(x), length_of(h)), &c)) return FOVEA_OUT_OF_MEMORY;
+    for (int64_t row = 0; row < rows; row++) {
+        if (!alone && (row == 0 || h->rank > 1)) take_bins(&c, h, row, c.other);
+        take_bins(&c, x, row, c.one);
+        product_task t = {c.one, alone ? c.one : c.other, conjugate};
+        fovea_share(c.m + 1, c.threads, multiply_bins, &t);
+        give_values(&c);
+        give_row(&c, y, row, shift);
+    }
+    return FOVEA_OK;
+}
+
+static fovea_status fft_conv1d(const fovea_problem *problem, fovea_run *run) {
+    return by_transforms(problem, run, false, 0);
+}
+static fovea_status autocorrelation(const fovea_problem *problem, fovea_run *run) {
+    return by_transforms(problem, run, true, 0);
+}
+static fovea_status cross_correlation(const fovea_problem *problem, fovea_run *run) {
+    return by_transforms(problem, run, true, length_of(&problem->views[1]) - 1);
+}
+
+#define DIRECT(name)                                                                               \
+    {                                                                                              \
+        #name, FOVEA_CPU_NAME("direct"), ONE, FOVEA_TIER_HERE, .workspace = direct_workspace,      \
+                                                               .run = name                         \
+    }
+#define BY_TRANSFORM(name)                                                                         \
+    {                                                                                              \
+        #name, FOVEA_CPU_NAME("transform"), ONE, FOVEA_TIER_HERE, .workspace = circle_workspace,   \
+                                                                  .run = name                      \
+    }
+
+const fovea_implementation FOVEA_TIERED(fovea_cpu_signal)[] = {
+    DIRECT(conv1d),
+    {"window_apply", FOVEA_CPU_NAME("direct"), ONE, FOVEA_TIER_HERE, .run = window_apply},
+    DIRECT(fir_filter),
+    BY_TRANSFORM(fft_conv1d),
+    BY_TRANSFORM(autocorrelation),
+    BY_TRANSFORM(cross_correlation),
+    {0}};
