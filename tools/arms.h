@@ -32,7 +32,8 @@ bool fovea_arms_collect(fovea_arms *arms, const fovea_problem *problem, int thre
                         uint64_t without);
 void fovea_arms_release(fovea_arms *arms);
 
-/* Runs each arm once into poisoned outputs and compares them. */
+/* Runs each arm once into poisoned outputs and compares them; expected is NULL where all of them are
+ * known to be right. */
 void fovea_arms_verify(fovea_arms *arms, const fovea_problem *problem,
                        const fovea_verification *expected);
 

@@ -66,6 +66,7 @@ typedef struct fovea_bench_case {
     bool alone;             /* too large for peers, or for taking an arm twice */
     bool sweep;             /* attention's block plans beside the one of the formula */
     bool cold;              /* its calls rotate over buffers larger than the last-level cache */
+    bool every;             /* all of ours that may be chosen, of all tiers, and no peers */
     /* Filled when it runs: */
     bool done;
     char problem[520]; /* why it could not run; "" if it did */
@@ -133,6 +134,7 @@ typedef enum fovea_bench_view {
     FOVEA_VIEW_ACCURACY,  /* the same, and a table of differences from the reference */
     FOVEA_VIEW_ATTENTION, /* a line a case, with tokens/s and speed-ups */
     FOVEA_VIEW_KERNELS,   /* a line a case, by kernel */
+    FOVEA_VIEW_ROUTING,   /* the regrets of the library's choices, as a distribution */
     FOVEA_VIEW_BLOCKS     /* a line a case: the block plan of the formula and the best one */
 } fovea_bench_view;
 fovea_bench_view fovea_suite_view(const char *suite);
@@ -194,6 +196,8 @@ const fovea_bench_row *fovea_find_row(const fovea_bench_case *c, const char *par
 const fovea_bench_row *fovea_routed_row(const fovea_bench_case *c);
 /* By how much the plan of the formula is slower than the best of a sweep, as a share; NaN: unknown. */
 double fovea_block_regret(const fovea_bench_case *c);
+/* By how much the library's choice is slower than the best of ours, as a share; NaN: unknown. */
+double fovea_route_regret(const fovea_bench_case *c);
 int fovea_wrong_rows(const fovea_bench_run *run); /* ours that failed verification */
 
 #endif

@@ -212,7 +212,7 @@ bool fovea_arm_chosen(const char *list, const char *name) {
 
 /* Without --arms: of each algorithm the best tier that serves the call. */
 static bool by_default(const bench *b, const fovea_implementation *candidate) {
-    if (candidate->only_by_name) return false;
+    if (candidate->only_by_name || b->c->every) return !candidate->only_by_name;
     if (b->c->algorithms &&
         !fovea_arm_chosen(b->c->algorithms, fovea_implementation_algorithm(candidate)))
         return false;
@@ -318,7 +318,7 @@ static void list_arms(bench *b) {
         if (!serves) snprintf(row->reason, sizeof row->reason, "%s", reason);
     }
     list_optional_arms(b);
-    for (int p = 0; p < b->run->peer_count && !b->c->alone; p++) {
+    for (int p = 0; p < b->run->peer_count && !b->c->alone && !b->c->every; p++) {
         snprintf(name, sizeof name, "peer/%s", b->run->peers[p].name);
         if (!b->run->peers[p].process || (patterns && !fovea_arm_chosen(patterns, name))) continue;
         fovea_bench_row *row = new_row(b, name, true);

@@ -44,6 +44,14 @@ double fovea_block_regret(const fovea_bench_case *c) {
     return formula->summary.median / best->summary.median - 1;
 }
 
+double fovea_route_regret(const fovea_bench_case *c) {
+    const fovea_bench_row *best = fovea_best_row(c, false);
+    for (int r = 0; best && c->done && r < c->row_count; r++)
+        if (c->rows[r].flags & FOVEA_ROW_ROUTED && comparable(&c->rows[r]))
+            return c->rows[r].summary.median / best->summary.median - 1;
+    return NAN;
+}
+
 const fovea_ceiling *fovea_bench_ceiling(const fovea_bench_run *run, const fovea_bench_case *c,
                                          const fovea_bench_row *row) {
     const fovea_ceiling *tiles = NULL;

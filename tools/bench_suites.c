@@ -2,6 +2,8 @@
  * A suite is one case with up to three axes, a list of cases, or the benchmark cases of the rows. */
 #include "bench.h"
 
+#include "tune_points.h"
+
 #include <ctype.h>
 #include <fnmatch.h>
 #include <math.h>
@@ -15,7 +17,8 @@ typedef struct suite {
     const char *name, *summary;
     fovea_bench_view view;
     double seconds;
-    const char *kernel;       /* NULL: every row of the catalogue that is given by N */
+    const char *kernel;       /* NULL: every row of the catalogue that is given by N, or */
+    const char *kernels;      /* these that there are, joined by commas, at N or their one case */
     const char *backward;     /* its gradient: each case is measured in both phases */
     const char *fixed;        /* what all its cases share */
     bool cold;                /* calls rotate over buffers larger than the last-level cache */
@@ -126,7 +129,19 @@ static const suite suites[] = {
      .summary = "the streaming kernels of the catalogue at 1K, 100K, 1M and 10M elements",
      .view = FOVEA_VIEW_KERNELS,
      .seconds = 60,
-     .axes = {{"n", {1000, 100000, 1000000, 10000000}}}}};
+     .axes = {{"n", {1000, 100000, 1000000, 10000000}}}},
+    {.name = "fused",
+     .summary = "the six fused kernels beside peers that compute them step by step",
+     .view = FOVEA_VIEW_KERNELS,
+     .seconds = 60,
+     .kernels = "fused_layernorm_dropout_residual,fused_attention_softmax_v,fused_scan_compact,"
+                "fused_rope_attention_mask,fused_adam_clip_update,fused_softmax_cross_entropy",
+     .axes = {{"n", {1000, 100000, 1000000, 10000000}}}},
+    {.name = "routing",
+     .summary = "the library's choices at random shapes that `fovea tune` does not measure",
+     .view = FOVEA_VIEW_ROUTING,
+     .seconds = 180,
+     .by_name = true}};
 
 static const suite *find_suite(const char *name) {
     for (size_t i = 0; i < sizeof suites / sizeof *suites; i++)
@@ -219,13 +234,15 @@ static void name_keys(const fovea_case *c, char *name) {
 
 /* ---- Expansion ------------------------------------------------------------------------------ */
 
-static bool chosen(const char *list, const suite *s) {
-    size_t length = strlen(s->name);
-    const char *name = s->name;
-    if (strcmp(list, "all") == 0) return !s->by_name;
+static bool is_listed(const char *list, const char *name) {
+    size_t length = strlen(name);
     for (const char *at = list; *at; at += strcspn(at, ","), at += *at == ',')
         if (strncmp(at, name, length) == 0 && (at[length] == ',' || !at[length])) return true;
     return false;
+}
+
+static bool chosen(const char *list, const suite *s) {
+    return strcmp(list, "all") == 0 ? !s->by_name : is_listed(list, s->name);
 }
 
 /* A pattern (with * or ?) or a part of "suite/case". */
@@ -287,7 +304,8 @@ static bool add_case(fovea_bench_run *run, const suite *s, int kernel, const cha
     } else if (n == 0) {
         snprintf(c->name, sizeof c->name, "%s", fovea_catalogue_kernel(kernel)->name);
     } else {
-        snprintf(c->name, sizeof c->name, "%s-n%.0f", fovea_catalogue_kernel(kernel)->name, n);
+        snprintf(c->name, sizeof c->name, n > 0 ? "%s-n%.0f" : "%s",
+                 fovea_catalogue_kernel(kernel)->name, n);
     }
     c->weight = weight_of(&c->definition);
     c->algorithms = s->algorithms, c->alone = s->alone, c->sweep = s->sweep;
@@ -320,14 +338,15 @@ static bool uses_n(const char *bench) {
     return bench != NULL;
 }
 
-/* The benchmark cases of the rows, at several N where they use it; attention has suites of its own. */
+/* The benchmark cases of the rows, at several N where they use it; attention has suites of its own,
+ * and a suite may list its kernels. */
 static bool expand_catalogue(fovea_bench_run *run, const suite *s, fovea_message *message) {
     for (int k = 0; k < fovea_catalogue_count(); k++) {
         const fovea_kernel *kernel = fovea_catalogue_kernel(k);
         if (!kernel->bench) continue;
         const char *const texts[] = {kernel->bench};
         bool several = uses_n(kernel->bench);
-        if (!several && kernel->shape) continue;
+        if (s->kernels ? !is_listed(s->kernels, kernel->name) : !several && kernel->shape) continue;
         for (int v = 0; v < (several ? VALUES : 1) && s->axes[0].values[v]; v++)
             if (!add_case(run, s, k, texts, 1, several ? s->axes[0].values[v] : 0, message))
                 return false;
@@ -335,7 +354,28 @@ static bool expand_catalogue(fovea_bench_run *run, const suite *s, fovea_message
     return true;
 }
 
+static bool expand_routing(fovea_bench_run *run, const suite *s, fovea_message *message) {
+    enum { SHAPES = 320 };
+    int count;
+    fovea_case *cases =
+        fovea_unseen_cases(SHAPES, run->options.seed ? run->options.seed : 1, &count);
+    if (!cases) return fovea_fail(message, FOVEA_OUT_OF_MEMORY, "no memory for cases"), false;
+    for (int i = 0; i < count; i++) {
+        fovea_bench_case *c = new_case(run);
+        if (!c) return free(cases), fovea_fail(message, FOVEA_OUT_OF_MEMORY, "no memory"), false;
+        snprintf(c->suite, sizeof c->suite, "%s", s->name);
+        c->definition = cases[i];
+        snprintf(c->name, sizeof c->name, "%s-%d", fovea_catalogue_kernel(cases[i].index)->name,
+                 i + 1);
+        c->every = true;
+        run->case_count += matches(run->options.filter, c);
+    }
+    free(cases);
+    return true;
+}
+
 static bool expand(fovea_bench_run *run, const suite *s, fovea_message *message) {
+    if (s->view == FOVEA_VIEW_ROUTING) return expand_routing(run, s, message);
     if (!s->kernel) return expand_catalogue(run, s, message);
     const char *const phases[] = {s->kernel, s->backward};
     unsigned wanted = run->options.phases;

@@ -426,14 +426,89 @@ static void add_ratio(ratios *r, const fovea_bench_row *ours, const fovea_bench_
     r->losses += ratio < 1 / noise;
 }
 
+static double mean_of(const ratios *r) {
+    double sum = 0;
+    for (int i = 0; i < r->count; i++) sum += r->values[i];
+    return sum / r->count;
+}
+
 static void print_ratios(const fovea_screen *screen, const char *against, ratios *r) {
     if (!r->count) return;
     double median = fovea_median(r->values, r->count);
     say(screen, median > 1 ? FOVEA_GOOD : FOVEA_BAD,
-        "Against %s: median %.2f×, geometric mean %.2f×, from %.2f× to %.2f× over %d cases; ahead "
-        "in %d, behind in %d, the rest within the noise.",
-        against, median, fovea_geometric_mean(r->values, r->count), r->values[0],
-        r->values[r->count - 1], r->count, r->wins, r->losses);
+        "Against %s: median %.2f×, mean %.2f×, geometric mean %.2f×, from %.2f× to %.2f× over %d "
+        "cases; ahead in %d (%.0f %%), behind in %d, the rest within the noise.",
+        against, median, mean_of(r), fovea_geometric_mean(r->values, r->count), r->values[0],
+        r->values[r->count - 1], r->count, r->wins, 100.0 * r->wins / r->count, r->losses);
+}
+
+/* ---- Domains -------------------------------------------------------------------------------- */
+
+/* The one that is the fastest in most cases of the domain: ours, or a peer by its name. */
+static const char *winner_of(const int wins[], const char *const names[], int count) {
+    int best = 0;
+    for (int i = 1; i < count; i++)
+        if (wins[i] > wins[best]) best = i;
+    return names[best];
+}
+
+static void domain_line(const fovea_bench_run *run, const char *suite, const char *domain,
+                        double noise, fovea_line *line) {
+    static ratios peer, numpy;
+    double shares[LINES_MAX];
+    const char *names[1 + FOVEA_PEERS_MAX] = {"ours"};
+    int wins[1 + FOVEA_PEERS_MAX] = {0}, memory = 0;
+    peer = numpy = (ratios){0};
+    for (int p = 0; p < run->peer_count; p++) names[1 + p] = run->peers[p].name;
+    for (int i = 0; i < run->case_count; i++) {
+        const fovea_bench_case *c = &run->cases[i];
+        const fovea_bench_row *ours = fovea_routed_row(c), *other = fovea_best_row(c, true);
+        if (strcmp(c->suite, suite) != 0 || !ours ||
+            strcmp(fovea_catalogue_kernel(c->definition.index)->domain, domain) != 0)
+            continue;
+        bool from_memory = c->by_bytes && !(ours->flags & FOVEA_ROW_FITS_L3);
+        if (from_memory && memory < LINES_MAX) shares[memory++] = ours->share;
+        add_ratio(&peer, ours, other, noise);
+        add_ratio(&numpy, ours, fovea_find_row(c, "peer/numpy"), noise);
+        if (!other) continue;
+        bool behind = other->summary.median < ours->summary.median;
+        for (int p = 0; p < run->peer_count; p++)
+            wins[1 + p] += behind && strcmp(other->arm + strlen("peer/"), names[1 + p]) == 0;
+        wins[0] += !behind;
+    }
+    *line = (fovea_line){.style = peer.count && !peer.losses ? FOVEA_GOOD : FOVEA_PLAIN};
+    cell(line, 0, "%s", domain);
+    if (peer.count) cell(line, 1, "%d of %d", peer.wins, peer.count);
+    if (peer.count) cell(line, 2, "%s", winner_of(wins, names, 1 + run->peer_count));
+    if (peer.count) cell(line, 3, "%.2f×", fovea_median(peer.values, peer.count));
+    if (numpy.count) cell(line, 4, "%.2f×", fovea_median(numpy.values, numpy.count));
+    if (memory) cell(line, 5, "%.0f %%", 100 * fovea_median(shares, memory));
+}
+
+static void print_domains(const fovea_bench_run *run, const fovea_screen *screen,
+                          const char *suite) {
+    static const fovea_column columns[] = {{"domain", 0, true},
+                                           {"ahead in", 8, false},
+                                           {"winner", 9, true},
+                                           {"vs best peer, median", 10, false},
+                                           {"vs NumPy, median", 7, false},
+                                           {"of bandwidth, from memory", 6, false}};
+    static fovea_line lines[LINES_MAX];
+    fovea_noise noise = fovea_bench_noise(run);
+    int count = 0;
+    for (int i = 0; i < run->case_count && count < LINES_MAX; i++) {
+        const char *domain = fovea_catalogue_kernel(run->cases[i].definition.index)->domain;
+        bool seen = strcmp(run->cases[i].suite, suite) != 0;
+        for (int j = 0; j < i && !seen; j++)
+            seen =
+                strcmp(run->cases[j].suite, suite) == 0 &&
+                strcmp(fovea_catalogue_kernel(run->cases[j].definition.index)->domain, domain) == 0;
+        if (!seen)
+            domain_line(run, suite, domain, isnan(noise.ratio) ? 1 : noise.ratio, &lines[count++]);
+    }
+    if (count < 2) return;
+    fputc('\n', screen->file);
+    fovea_columns_print(screen, columns, 6, lines, count);
 }
 
 /* Of each arm that the suite adds, over flash and textbook. */
@@ -533,6 +608,69 @@ static void print_blocks(const fovea_bench_run *run, const fovea_screen *screen,
         100 * median, 100 * regrets[known - 1]);
 }
 
+/* ---- Routing -------------------------------------------------------------------------------- */
+
+typedef struct regret {
+    const fovea_bench_case *c;
+    double share;
+} regret;
+
+static int compare_regrets(const void *a, const void *b) {
+    const regret *x = a, *y = b;
+    return (x->share > y->share) - (x->share < y->share);
+}
+
+static void regret_line(const regret *r, fovea_line *line) {
+    char text[160];
+    const fovea_bench_row *best = fovea_best_row(r->c, false), *chosen = fovea_routed_row(r->c);
+    *line = (fovea_line){.style = FOVEA_PLAIN};
+    cell(line, 0, "%s", r->c->name);
+    cell(line, 1, "%.1f %%", 100 * r->share);
+    cell(line, 2, "%s", fovea_seconds_text(chosen->summary.median, text, sizeof text));
+    cell(line, 3, "%s", chosen->arm);
+    cell(line, 4, "%s", best->arm);
+    snprintf(line->note, sizeof line->note, "%s",
+             fovea_case_text(&r->c->definition, text, sizeof text));
+}
+
+/* What noise adds counts as regret: the best of several equal arms is always another one's turn. */
+static void print_routing(const fovea_bench_run *run, const fovea_screen *screen,
+                          const char *suite) {
+    static const fovea_column columns[] = {{"the worst", 0, true},
+                                           {"regret", 7, false},
+                                           {"time", 9, false},
+                                           {"chosen", 20, true},
+                                           {"fastest", 20, true}};
+    enum { WORST = 8 };
+    static fovea_line lines[WORST];
+    regret *regrets = calloc((size_t)run->case_count + 1, sizeof *regrets);
+    double *shares = calloc((size_t)run->case_count + 1, sizeof *shares), sum = 0;
+    int count = 0, none = 0, shown = 0, first = 0;
+    for (int i = 0; regrets && shares && i < run->case_count; i++) {
+        double share = fovea_route_regret(&run->cases[i]);
+        if (strcmp(run->cases[i].suite, suite) != 0 || isnan(share)) continue;
+        regrets[count++] = (regret){&run->cases[i], share};
+        none += share == 0, sum += share;
+    }
+    if (count > 0) qsort(regrets, (size_t)count, sizeof *regrets, compare_regrets);
+    for (int i = 0; i < count; i++) shares[i] = regrets[i].share;
+    for (int i = count - 1; i >= 0 && shown < WORST; i--) regret_line(&regrets[i], &lines[shown++]);
+    fovea_columns_print(screen, columns, 5, lines, shown);
+    for (int i = 0; i < count; i++) first += shares[i] <= 0.01;
+    fputc('\n', screen->file);
+    if (count > 0)
+        say(screen, FOVEA_BOLD,
+            "Regret of the library's choice against the best of ours, %d shapes: median %.1f %%, "
+            "mean %.1f %%, 90th percentile %.1f %%, 95th %.1f %%, worst %.1f %%; the fastest was "
+            "chosen in %d, one within 1 %% of it in %d.",
+            count, 100 * fovea_quantile(shares, count, 0.5), 100 * sum / count,
+            100 * fovea_quantile(shares, count, 0.9), 100 * fovea_quantile(shares, count, 0.95),
+            100 * shares[count - 1], none, first);
+    say(screen, FOVEA_FAINT, "Routes: %s.", fovea_routes_state(run->context));
+    free(regrets);
+    free(shares);
+}
+
 void fovea_bench_print_suite(const fovea_bench_run *run, const char *suite) {
     fovea_screen screen = fovea_screen_detect(stdout);
     fovea_bench_view view = run->options.full ? FOVEA_VIEW_ARMS : fovea_suite_view(suite);
@@ -543,11 +681,15 @@ void fovea_bench_print_suite(const fovea_bench_run *run, const char *suite) {
     if (view == FOVEA_VIEW_ARMS || view == FOVEA_VIEW_ACCURACY) {
         for (int i = 0; i < run->case_count; i++)
             if (strcmp(run->cases[i].suite, suite) == 0) print_case(&screen, &run->cases[i]);
-    } else if (view != FOVEA_VIEW_BLOCKS) {
+    } else if (view != FOVEA_VIEW_BLOCKS && view != FOVEA_VIEW_ROUTING) {
         print_lines(run, &screen, suite, view == FOVEA_VIEW_ATTENTION);
     }
-    if (fovea_suite_view(suite) == FOVEA_VIEW_BLOCKS) {
-        print_blocks(run, &screen, suite);
+    if (fovea_suite_view(suite) == FOVEA_VIEW_BLOCKS ||
+        fovea_suite_view(suite) == FOVEA_VIEW_ROUTING) {
+        if (fovea_suite_view(suite) == FOVEA_VIEW_BLOCKS)
+            print_blocks(run, &screen, suite);
+        else
+            print_routing(run, &screen, suite);
         fflush(stdout);
         return;
     }
@@ -557,7 +699,10 @@ void fovea_bench_print_suite(const fovea_bench_run *run, const char *suite) {
         print_group(run, &screen, suite, "D", "head size");
         print_best(run, &screen, suite);
     }
-    if (fovea_suite_view(suite) == FOVEA_VIEW_KERNELS) print_kernels(run, &screen, suite);
+    if (fovea_suite_view(suite) == FOVEA_VIEW_KERNELS) {
+        print_kernels(run, &screen, suite);
+        print_domains(run, &screen, suite);
+    }
     print_speedups(run, &screen, suite);
     print_optional_arms(run, &screen, suite);
     fflush(stdout);

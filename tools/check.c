@@ -487,13 +487,14 @@ enum {
     OPTION_DEVICE,
     OPTION_EXHAUSTIVE,
     OPTION_EVERY,
+    OPTION_SCALAR_EVERY,
     OPTION_TABLE
 };
 
 typedef struct arguments {
     fovea_check_options options;
     bool list, exhaustive;
-    int64_t every;
+    int64_t every, scalar_every;
     const char *table;
 } arguments;
 
@@ -540,11 +541,16 @@ static error_t parse(int key, char *value, struct argp_state *state) {
         a->every = (int64_t)number(value, "--every", 1 << 18, state);
         if (a->every < 1) argp_error(state, "--every=%s: at least 1 is wanted", value);
         return 0;
+    case OPTION_SCALAR_EVERY:
+        a->scalar_every = (int64_t)number(value, "--scalar-every", 1 << 18, state);
+        if (a->scalar_every < 1)
+            argp_error(state, "--scalar-every=%s: at least 1 is wanted", value);
+        return 0;
     case OPTION_TABLE:
         return a->table = value, 0;
     case ARGP_KEY_END:
-        if (!a->exhaustive && (a->table || a->every > 1))
-            argp_error(state, "--every and --table belong to --exhaustive");
+        if (!a->exhaustive && (a->table || a->every > 1 || a->scalar_every > 1))
+            argp_error(state, "--every, --scalar-every and --table belong to --exhaustive");
         if (a->exhaustive && (a->list || a->options.text || a->options.cuda))
             argp_error(state, "--exhaustive takes no cases and no other backend");
         return 0;
@@ -559,6 +565,7 @@ static int check_exhaustively(const arguments *a) {
     const fovea_exhaustive_options options = {.kernel = a->options.kernel,
                                               .implementation = a->options.implementation,
                                               .every = a->every,
+                                              .scalar_every = a->scalar_every,
                                               .jobs = a->options.jobs,
                                               .progress = a->options.progress,
                                               .stream = stdout,
@@ -581,6 +588,8 @@ int fovea_command_check(int argc, char **argv) {
         {"exhaustive", OPTION_EXHAUSTIVE, 0, 0,
          "Functions of one number at all 2^32 inputs of f32 and all 65536 of halves", 0},
         {"every", OPTION_EVERY, "N", 0, "Of f32 only one run of 16384 inputs in N", 0},
+        {"scalar-every", OPTION_SCALAR_EVERY, "N", 0,
+         "Of these, by the scalar tier, which is ten times slower, one in N", 0},
         {"table", OPTION_TABLE, "FILE", 0, "What is found, as a table in Markdown", 0},
         {"case", OPTION_CASE, "TEXT", 0, "One case, as failures and --list print it", 0},
         {"list", OPTION_LIST, 0, 0, "Print the cases and run none", 0},
@@ -595,7 +604,8 @@ int fovea_command_check(int argc, char **argv) {
                "the double-precision reference: outputs between guard pages and poisoned, inputs "
                "compared after the call, every case three times with 1, 2 and 3 threads and the "
                "same bits expected. Crashes are caught and blamed."};
-    arguments a = {.options = {.effort = FOVEA_NORMAL, .stream = stdout}, .every = 1};
+    arguments a = {
+        .options = {.effort = FOVEA_NORMAL, .stream = stdout}, .every = 1, .scalar_every = 1};
     fovea_check_report report = {0};
     fovea_message message;
     a.options.progress = isatty(STDERR_FILENO);

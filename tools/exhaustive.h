@@ -3,16 +3,18 @@
 #ifndef FOVEA_TOOLS_EXHAUSTIVE_H
 #define FOVEA_TOOLS_EXHAUSTIVE_H
 
-#include <runtime/status.h>
+#include "runtime/status.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
 typedef struct fovea_exhaustive_options {
     const char *kernel, *implementation; /* NULL: all */
-    int64_t every; /* of f32 one run of 16384 neighbours in so many; 1: all of them */
-    int jobs;      /* threads; 0: as many as processors are allowed */
-    bool progress; /* a line about it on stderr */
+    int64_t every;        /* of f32 one run of 16384 neighbours in so many; 1: all of them */
+    int64_t scalar_every; /* of these, by the scalar tier, one in so many */
+    int jobs;             /* threads; 0: as many as processors are allowed */
+    bool progress;        /* a line about it on stderr */
     FILE *stream;
     const char *table; /* the file that a table in Markdown is written to; NULL: none */
 } fovea_exhaustive_options;

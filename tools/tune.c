@@ -1,5 +1,7 @@
 /* `fovea tune`: verifies and measures the implementations over kernels, dtypes, sizes and threads, and
- * writes the routes file that the library then chooses by. */
+ * writes the routes file that the library then chooses by. First come the points of the catalogue,
+ * far apart, with one thread and with all; then, where two neighbours have different winners, the
+ * point half way between them, until they are neighbours in the file too. */
 #include "arms.h"
 #include "bench_ceilings.h"
 #include "bench_interrupt.h"
@@ -26,6 +28,7 @@ typedef struct tuning {
     fovea_tune_points points;
     int threads[2], thread_counts;
     int done, left, problems; /* points with each number of threads; arms that are wrong or fail */
+    int between;              /* of the points that are done: found by halving */
     double deadline, saved;   /* when the time is up; when the file was last written */
 } tuning;
 
@@ -65,6 +68,33 @@ static uint64_t hopeless(const tuning *t, const fovea_problem *problem, int thre
     for (int i = 0; i < count; i++)
         if (seconds[i] > 4 * best) set |= UINT64_C(1) << i;
     return set;
+}
+
+static bool was_right(const tuning *t, int number, const fovea_route_key *key) {
+    for (int i = 0; i < t->routes->count; i++) {
+        const fovea_route_record *record = &t->routes->records[i];
+        if (record->number == number && record->key.kernel == key->kernel &&
+            record->key.dtype == key->dtype && record->key.features == key->features)
+            return true;
+    }
+    return false;
+}
+
+/* The reference of a large problem takes a hundred times as long as what is measured, and finds there
+ * what it finds at smaller sizes of the same kind: who was right at one of them is not asked again. */
+static bool is_trusted(const tuning *t, const fovea_problem *problem) {
+    const double large = 1 << 20; /* bytes */
+    char reason[160];
+    fovea_route_key key = key_of(problem, 1);
+    if (fovea_problem_bytes(problem) < large) return false;
+    for (int i = 0; i < fovea_implementation_count(problem->index); i++) {
+        const fovea_implementation *candidate = fovea_implementation_at(problem->index, i);
+        if (!candidate->only_by_name && !fovea_routes_condemned(t->routes, problem->index, i) &&
+            fovea_implementation_serves(candidate, problem, reason, sizeof reason) &&
+            !was_right(t, i, &key))
+            return false;
+    }
+    return true;
 }
 
 static void report_problem(tuning *t, const fovea_sample *sample, const fovea_arm *arm) {
@@ -112,17 +142,20 @@ static void print_arms(const fovea_sample *sample, const fovea_arms *arms) {
 }
 
 /* With one number of threads; false after an interrupt, and then nothing is recorded. */
-static bool measure(tuning *t, const fovea_sample *sample, const fovea_verification *expected,
+static bool measure(tuning *t, fovea_sample *sample, const fovea_verification *expected,
                     int threads) {
     fovea_arms arms;
     const fovea_problem *problem = &sample->problem;
-    double start = fovea_seconds_now(), share = (t->deadline - start) / t->left;
+    /* A tenth of a second is enough for any, so that a whole run ends before its time. */
+    double start = fovea_seconds_now();
+    double share = fmin(0.1, (t->deadline - start) / (t->left > 0 ? t->left : 1));
     if (!fovea_arms_collect(&arms, problem, threads, hopeless(t, problem, threads))) {
         fovea_arms_release(&arms);
         fprintf(stderr, "fovea tune: no memory for the scratch of %s\n", problem->kernel->name);
         t->problems++;
         return true;
     }
+    fovea_sample_restore(sample); /* in-place tensors have gone through many calls */
     fovea_arms_verify(&arms, problem, expected);
     for (int i = 0; i < arms.count && !fovea_interrupted(); i++) {
         const fovea_arm *arm = &arms.items[i];
@@ -147,29 +180,137 @@ static void show_progress(const tuning *t, const fovea_case *c) {
             fovea_case_text(c, text, sizeof text));
 }
 
-static bool measure_point(tuning *t, const fovea_tune_point *point) {
+/* With one number of threads, or with each that the point wants (threads 0). */
+static bool measure_case(tuning *t, const fovea_case *c, uint32_t wanted, int threads) {
     fovea_sample sample;
     fovea_message message;
     bool go_on = true;
-    show_progress(t, &point->c);
-    if (fovea_sample_create(&point->c, NULL, &sample, &message) != FOVEA_OK) {
+    show_progress(t, c);
+    if (fovea_sample_create(c, NULL, &sample, &message) != FOVEA_OK) {
         fprintf(stderr, "fovea tune: %s\n", message.text);
         t->problems++;
         return true;
     }
-    fovea_verification *expected = fovea_verification_create(&sample.problem, 64, point->c.seed);
-    if (!expected) {
+    bool trusted = is_trusted(t, &sample.problem);
+    fovea_verification *expected =
+        trusted ? NULL : fovea_verification_create(&sample.problem, 64, c->seed);
+    if (!expected && !trusted) {
         fprintf(stderr, "fovea tune: no memory to verify %s\n", sample.problem.kernel->name);
         t->problems++;
     }
-    for (int i = 0; i < t->thread_counts && expected && go_on; i++) {
-        if (!(point->wanted >> i & 1)) continue;
+    if ((expected || trusted) && threads > 0) go_on = measure(t, &sample, expected, threads);
+    for (int i = 0; i < t->thread_counts && (expected || trusted) && go_on; i++) {
+        if (!(wanted >> i & 1)) continue;
         go_on = measure(t, &sample, expected, t->threads[i]);
         if (go_on) t->done++, t->left--;
     }
     fovea_verification_destroy(expected);
     fovea_sample_destroy(&sample);
     return go_on;
+}
+
+/* ---- Crossovers ----------------------------------------------------------------------------- */
+
+static bool time_is_up(const tuning *t) {
+    return fovea_interrupted() || fovea_seconds_now() > t->deadline;
+}
+
+/* The fastest at a key, and by how much another one is slower there (INFINITY: not measured). */
+static int winner(const tuning *t, const fovea_route_key *key, int other, double *behind) {
+    int count, first = fovea_routes_find(t->routes, key, &count);
+    const fovea_route_record *records = t->routes->records + first;
+    *behind = INFINITY;
+    for (int i = 0; i < count; i++)
+        if (records[i].number == other)
+            *behind = (double)records[i].median / (double)records[0].median - 1;
+    return count > 0 ? records[0].number : -1;
+}
+
+/* Two keys have different winners, and taking the wrong one of the two costs something. */
+static bool crosses(const tuning *t, const fovea_route_key *a, const fovea_route_key *b) {
+    const double matters = 0.03;
+    double behind_a, behind_b;
+    int first = winner(t, a, -1, &behind_a), second = winner(t, b, -1, &behind_b);
+    if (first < 0 || second < 0 || first == second) return false;
+    winner(t, a, second, &behind_a);
+    winner(t, b, first, &behind_b);
+    return fmax(behind_a, behind_b) > matters;
+}
+
+/* Measures unless the file has it; false if it cannot be had or the time is up. */
+static bool measure_between(tuning *t, const fovea_case *c, const fovea_route_key *key) {
+    int count;
+    fovea_routes_find(t->routes, key, &count);
+    if (count > 0) return true;
+    if (time_is_up(t) || !measure_case(t, c, 0, key->threads)) return false;
+    t->between++;
+    fovea_routes_find(t->routes, key, &count);
+    return count > 0;
+}
+
+static bool case_key(const fovea_case *c, fovea_route_key *key);
+
+static void halve_sizes(tuning *t, const fovea_case *a, const fovea_case *b, int threads) {
+    fovea_case middle;
+    fovea_route_key first, second, key;
+    if (!case_key(a, &first) || !case_key(b, &second)) return;
+    first.threads = second.threads = threads;
+    if (!crosses(t, &first, &second)) return;
+    fovea_tune_point_between(a, b, &middle);
+    if (!case_key(&middle, &key)) return;
+    key.threads = threads;
+    if (!(fovea_route_key_distance(&first, &key) > 0 &&
+          fovea_route_key_distance(&key, &second) > 0))
+        return;
+    if (!measure_between(t, &middle, &key)) return;
+    halve_sizes(t, a, &middle, threads);
+    halve_sizes(t, &middle, b, threads);
+}
+
+static void halve_threads(tuning *t, const fovea_case *c, int low, int high) {
+    fovea_route_key first, second, key;
+    int middle = (int)lround(sqrt((double)low * high));
+    if (middle == low || middle == high || !case_key(c, &key)) return;
+    first = second = key;
+    first.threads = low, second.threads = high, key.threads = middle;
+    if (!crosses(t, &first, &second) || !measure_between(t, c, &key)) return;
+    halve_threads(t, c, low, middle);
+    halve_threads(t, c, middle, high);
+}
+
+/* How many sizes of the two keys differ; more than one if anything else does. */
+static int differences(const fovea_route_key *a, const fovea_route_key *b, int *size) {
+    int count = 0;
+    if (!isfinite(fovea_route_key_distance(a, b))) return 2;
+    for (int i = 0; i < FOVEA_TRAIT_SIZES; i++)
+        if (a->sizes[i] != b->sizes[i]) *size = i, count++;
+    return count;
+}
+
+/* The point that is next to another one upwards in one size, all else being equal; -1: none. */
+static int next_above(const fovea_route_key *keys, int count, int point, int size) {
+    int best = -1, differs = -1;
+    for (int p = 0; p < count; p++)
+        if (differences(&keys[point], &keys[p], &differs) == 1 && differs == size &&
+            keys[p].sizes[size] > keys[point].sizes[size] &&
+            (best < 0 || keys[p].sizes[size] < keys[best].sizes[size]))
+            best = p;
+    return best;
+}
+
+static void find_crossovers(tuning *t) {
+    const fovea_tune_point *points = t->points.items;
+    fovea_route_key *keys = calloc((size_t)t->points.count + 1, sizeof *keys);
+    for (int p = 0; keys && p < t->points.count; p++) case_key(&points[p].c, &keys[p]);
+    for (int p = 0; keys && p < t->points.count && !time_is_up(t); p++) {
+        for (int i = 0; i < t->thread_counts; i++)
+            for (int size = 0; size < FOVEA_TRAIT_SIZES; size++) {
+                int above = next_above(keys, t->points.count, p, size);
+                if (above >= 0) halve_sizes(t, &points[p].c, &points[above].c, t->threads[i]);
+            }
+        if (t->thread_counts > 1) halve_threads(t, &points[p].c, t->threads[0], t->threads[1]);
+    }
+    free(keys);
 }
 
 /* ---- All points ----------------------------------------------------------------------------- */
@@ -288,9 +429,11 @@ static bool measure_all(tuning *t) {
     if (!have_rates(t->routes) && t->left > 0 && t->a->seconds >= 20) measure_rates(t);
     for (int p = 0; p < t->points.count && t->left > 0; p++) {
         if (fovea_seconds_now() > t->deadline) break;
-        if (t->points.items[p].wanted && !measure_point(t, &t->points.items[p])) break;
+        const fovea_tune_point *point = &t->points.items[p];
+        if (point->wanted && !measure_case(t, &point->c, point->wanted, 0)) break;
         if (fovea_seconds_now() > t->saved + 10 && !save(t)) return false;
     }
+    if (t->left == 0) find_crossovers(t);
     if (isatty(2)) fprintf(stderr, "\r\033[K");
     return save(t);
 }
@@ -345,8 +488,9 @@ static void print_kernel(const fovea_routes *routes, int kernel) {
 
 static int summarise(const tuning *t) {
     for (int k = 0; k < fovea_catalogue_count(); k++) print_kernel(t->routes, k);
-    printf("%s: %d measurements, %d points measured now\n", t->a->output, t->routes->count,
-           t->done);
+    printf("%s: %d measurements; %d points measured now, and %d at crossovers, in %.0f s\n",
+           t->a->output, t->routes->count, t->done, t->between,
+           fovea_seconds_now() - (t->deadline - t->a->seconds));
     if (fovea_interrupted())
         printf("interrupted; what was measured is kept, and the same command continues\n");
     else if (t->left > 0)
@@ -405,7 +549,7 @@ static error_t parse(int key, char *value, struct argp_state *state) {
 
 int fovea_command_tune(int argc, char **argv) {
     static const struct argp_option options[] = {
-        {"seconds", 's', "SECONDS", 0, "How long it may take in all (default 60)", 0},
+        {"seconds", 's', "SECONDS", 0, "How long it may take in all (default 600)", 0},
         {"kernel", 'k', "KERNEL", 0, "Measure this kernel only", 0},
         {"output", 'o', "FILE", 0, "Where the routes go (default: where the library looks)", 0},
         {"again", 'a', 0, 0, "Measure anew what the file already has", 0},
@@ -419,7 +563,7 @@ int fovea_command_tune(int argc, char **argv) {
             "that the library chooses by. What is wrong is reported and never recorded. An "
             "existing file of this machine is continued."};
     char place[4096], name[] = "fovea tune";
-    arguments a = {.seconds = 60, .kernel = -1};
+    arguments a = {.seconds = 600, .kernel = -1};
     argp_err_exit_status = 2;
     argv[0] = name;
     if (argp_parse(&parser, argc, argv, 0, NULL, &a)) return 2;

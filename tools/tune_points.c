@@ -2,10 +2,11 @@
  * from the first cache to memory, short and long rows, along and across memory. */
 #include "tune_points.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-static const int64_t sizes[] = {1 << 11, 1 << 16, 1 << 21};
+static const int64_t sizes[] = {1 << 11, 1 << 16, 1 << 20};
 static const int64_t row_lengths[] = {64, 1024, 8192};
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
@@ -134,4 +135,99 @@ void fovea_tune_points_add(fovea_tune_points *points, int kernel) {
         else
             add_own_dtypes(points, c);
     }
+}
+
+static int64_t middle_of(int64_t a, int64_t b) {
+    if (a <= 0 || b <= 0) return a;
+    return (int64_t)llround(sqrt((double)a * (double)b));
+}
+
+void fovea_tune_point_between(const fovea_case *a, const fovea_case *b, fovea_case *middle) {
+    const fovea_shape *shape = fovea_kernel_shape(a->index, 0);
+    int64_t elements = 1;
+    fovea_message message;
+    *middle = *a;
+    for (int l = 0; l < FOVEA_LETTERS_MAX; l++)
+        middle->extents[l] = middle_of(a->extents[l], b->extents[l]);
+    for (int i = 0; i < a->group_rank && a->group_rank != 1; i++) {
+        middle->group[i] = middle_of(a->group[i], b->group[i]);
+        elements *= middle->group[i];
+    }
+    if (a->group_rank != 1 && shape->group >= 0) middle->extents[shape->group] = elements;
+    fovea_case_complete(middle, &message);
+}
+
+/* ---- Other cases of the same kinds ---------------------------------------------------------- */
+
+/* SplitMix64, as a number from 0 to 1. */
+static double draw(uint64_t *state) {
+    uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
+    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+    return (double)((z ^ z >> 31) >> 11) * 0x1p-53;
+}
+
+/* Up to a factor of four more or less, and not always a whole multiple of anything. */
+static int64_t stray(int64_t extent, uint64_t *state) {
+    double factor = exp2(4 * draw(state) - 2);
+    if (extent <= 1) return extent;
+    int64_t drawn = (int64_t)llround((double)extent * factor);
+    return drawn > 1 ? drawn : 1;
+}
+
+static void shift_extents(fovea_case *c, uint64_t *state) {
+    const fovea_shape *shape = fovea_kernel_shape(c->index, 0);
+    int64_t elements = 1;
+    fovea_message message;
+    for (int l = 0; l < FOVEA_LETTERS_MAX; l++) c->extents[l] = stray(c->extents[l], state);
+    for (int i = 0; i < c->group_rank && c->group_rank != 1; i++)
+        elements *= c->group[i] = stray(c->group[i], state);
+    if (c->group_rank != 1 && shape->group >= 0) c->extents[shape->group] = elements;
+    fovea_case_complete(c, &message);
+}
+
+/* Whether there are such tensors, of a size that a reference takes no seconds for. */
+static bool can_be_had(const fovea_case *c) {
+    const double most = 3e8, largest = 32e6; /* operations, bytes */
+    fovea_sample sample;
+    fovea_message message;
+    fovea_case empty = *c;
+    empty.data = FOVEA_DATA_NONE;
+    if (fovea_sample_create(&empty, NULL, &sample, &message) != FOVEA_OK) return false;
+    bool small = fovea_problem_operations(&sample.problem) < most &&
+                 fovea_problem_bytes(&sample.problem) < largest;
+    fovea_sample_destroy(&sample);
+    return small;
+}
+
+static bool is_a_point(const fovea_tune_points *points, const fovea_case *c) {
+    for (int p = 0; p < points->count; p++)
+        if (memcmp(points->items[p].c.extents, c->extents, sizeof c->extents) == 0 &&
+            points->items[p].c.dtype == c->dtype && points->items[p].c.group_rank == c->group_rank)
+            return true;
+    return false;
+}
+
+/* Kernels have few extents that are tied to each other: most draws will do. */
+static bool draw_unseen(const fovea_tune_points *points, uint64_t *state, fovea_case *c) {
+    enum { DRAWS = 60 };
+    for (int i = 0; i < DRAWS && points->count > 0; i++) {
+        *c = points->items[(int)(draw(state) * points->count)].c;
+        shift_extents(c, state);
+        if (!is_a_point(points, c) && can_be_had(c)) return true;
+    }
+    return false;
+}
+
+fovea_case *fovea_unseen_cases(int wanted, uint64_t seed, int *count) {
+    int kernels = fovea_catalogue_count(), turns = 4 * wanted;
+    fovea_case *cases = malloc((size_t)wanted * sizeof *cases);
+    fovea_tune_points *points = calloc((size_t)kernels, sizeof *points);
+    *count = 0;
+    for (int k = 0; k < kernels && points; k++) fovea_tune_points_add(&points[k], k);
+    for (int t = 0; t < turns && *count < wanted && cases && points; t++)
+        *count += draw_unseen(&points[t % kernels], &seed, &cases[*count]);
+    for (int k = 0; k < kernels && points; k++) fovea_tune_points_release(&points[k]);
+    free(points);
+    return cases;
 }

@@ -20,4 +20,11 @@ typedef struct fovea_tune_points {
 void fovea_tune_points_add(fovea_tune_points *points, int kernel);
 void fovea_tune_points_release(fovea_tune_points *points);
 
+/* The case half way between two of a kernel that differ in extents alone, on a logarithmic scale. */
+void fovea_tune_point_between(const fovea_case *a, const fovea_case *b, fovea_case *middle);
+
+/* At most so many cases of the same kinds at random extents, of all kernels in turn, none of which is
+ * a point. For free(); NULL if memory is short. */
+fovea_case *fovea_unseen_cases(int wanted, uint64_t seed, int *count);
+
 #endif

@@ -751,7 +751,7 @@ static void verify_exactly(const fovea_verification *verification, const fovea_v
     for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++) free(held[a]);
     verdict->wrong += !enough;
     if (verdict->output >= 0) describe(verification, verdict);
-    for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++)
+    for (int a = 0; a < FOVEA_ARGUMENTS_MAX && enough; a++)
         if (verification->outputs[a].count > 0) compare_norms(verification, a, views[a], verdict);
     verdict->verified = verdict->wrong == 0;
     verdict->verified_as_peer = verdict->peer_share <= 1;

@@ -1255,6 +1255,7 @@ def monte_carlo_integrate(case):
         f = 4 / (1 + x * x)
         estimate[...] = f.mean()
         error[...] = f.std(ddof=1) / np.sqrt(n)
+    return Call(run)
 
 
 # ---- Layout, scans, sorting --------------------------------------------------------------------

@@ -67,11 +67,15 @@ static fovea_status choose_forced(fovea_context *context, const fovea_problem *p
 }
 
 static fovea_status choose(fovea_context *context, const fovea_problem *problem,
-                           const fovea_implementation **chosen) {
-    *chosen = context->forced[problem->index];
-    if (*chosen) return choose_forced(context, problem, *chosen);
-    *chosen = fovea_choose_quickly(&context->choices, problem, context->routes, context->threads);
-    return *chosen ? FOVEA_OK : none_serves(context, problem);
+                           fovea_online_turn *turn) {
+    *turn = (fovea_online_turn){.implementation = context->forced[problem->index]};
+    if (turn->implementation) return choose_forced(context, problem, turn->implementation);
+    if (context->online)
+        *turn = fovea_online_choose(context->online, problem, context->routes, context->threads);
+    else
+        turn->implementation =
+            fovea_choose_quickly(&context->choices, problem, context->routes, context->threads);
+    return turn->implementation ? FOVEA_OK : none_serves(context, problem);
 }
 
 /* The same choice, with what speaks for it. */
@@ -152,18 +156,21 @@ fovea_status fovea_call_kernel(fovea_context *context, int kernel, const DLTenso
     if (!context) return FOVEA_INVALID_ARGUMENT;
     _Alignas(16) char storage[FOVEA_OPTIONS_SIZE_MAX];
     fovea_problem problem;
-    const fovea_implementation *chosen;
+    fovea_online_turn turn;
     fovea_run state;
     uint64_t start = fovea_ticks();
     fovea_status status = fovea_problem_create(kernel, tensors, count_of_tensors, options, storage,
                                                &problem, &context->message);
     if (status == FOVEA_OK) status = check_device(context, &problem);
-    if (status == FOVEA_OK) status = choose(context, &problem, &chosen);
-    if (status == FOVEA_OK) status = run(context, &problem, chosen, &state);
-    if (status == FOVEA_OK)
-        count(context, &problem, chosen, &state, fovea_ticks() - start);
-    else
+    if (status == FOVEA_OK) status = choose(context, &problem, &turn);
+    if (status == FOVEA_OK) status = run(context, &problem, turn.implementation, &state);
+    if (status != FOVEA_OK) {
         context->statistics[kernel].failures++;
+        return status;
+    }
+    uint64_t ticks = fovea_ticks() - start;
+    count(context, &problem, turn.implementation, &state, ticks);
+    if (context->online) fovea_online_note(context->online, &turn, (double)ticks);
     return status;
 }
 
@@ -186,6 +193,28 @@ fovea_status fovea_call(fovea_context *context, const char *kernel, DLTensor *co
     if (status != FOVEA_OK) return status;
     return fovea_call_kernel(context, index, (const DLTensor *const *)tensors, count_of_tensors,
                              options);
+}
+
+/* What was learnt of this problem while working; NULL: nothing. */
+static const fovea_online_problem *learnt(const fovea_context *context,
+                                          const fovea_problem *problem) {
+    if (!context->online || context->forced[problem->index]) return NULL;
+    return fovea_online_find(context->online, problem);
+}
+
+static void explain_learnt(const fovea_context *context, const fovea_problem *problem,
+                           const fovea_online_problem *p, fovea_route *route) {
+    const fovea_online_candidate *best = &p->candidates[p->best];
+    int tried = 0;
+    for (int i = 0; i < p->count; i++) tried += fovea_online_samples(&p->candidates[i]) > 0;
+    snprintf(route->implementation, sizeof route->implementation, "%s",
+             fovea_implementation_at(problem->index, best->number)->name);
+    snprintf(route->reason, sizeof route->reason, "learnt while working: %s of %d tried",
+             p->open ? "the best so far" : "the fastest", tried);
+    route->runner_up[0] = 0;
+    route->seconds = fovea_online_median(best) * fovea_tick_seconds(&context->epoch);
+    route->runner_up_seconds = 0;
+    route->measured = false;
 }
 
 static void explain_reason(const fovea_context *context, const fovea_problem *problem,
@@ -230,5 +259,7 @@ fovea_status fovea_explain(fovea_context *context, const char *kernel, DLTensor 
     route->runner_up_seconds = choice.runner_up_seconds;
     route->measured = choice.record != NULL;
     explain_reason(context, &problem, &choice, route->reason, sizeof route->reason);
+    const fovea_online_problem *p = learnt(context, &problem);
+    if (p) explain_learnt(context, &problem, p, route);
     return FOVEA_OK;
 }

@@ -132,6 +132,7 @@ void fovea_context_destroy(fovea_context *context) {
     fovea_plans_release(&context->plans);
     fovea_device_close(&context->device);
     fovea_routes_release(context->routes);
+    fovea_online_release(context->online);
     give(context, context->forced, (size_t)context->kernels * sizeof *context->forced);
     give(context, context->statistics, (size_t)context->kernels * sizeof *context->statistics);
     allocator.release(allocator.user, context, sizeof *context);

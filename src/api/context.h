@@ -3,7 +3,7 @@
 #define FOVEA_API_CONTEXT_H
 
 #include "api/device.h"
-#include "router/choose.h"
+#include "router/online.h"
 #include "runtime/clock.h"
 #include "runtime/memory.h"
 #include "runtime/plans.h"
@@ -18,6 +18,7 @@ struct fovea_context {
     int threads;
     fovea_routes *routes; /* NULL: none */
     fovea_choice_cache choices;
+    fovea_online *online; /* NULL: calls are not learnt from; its times are ticks */
     fovea_message routes_state;
     fovea_epoch epoch;      /* of the ticks below */
     fovea_call_report last; /* seconds: in ticks */

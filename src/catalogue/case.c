@@ -180,10 +180,15 @@ fovea_status fovea_case_complete(fovea_case *c, fovea_message *message) {
     if (derived >= 0)
         c->extents[derived] =
             (int64_t)fovea_evaluate(fovea_derived_formula(case_kernel(c)), lookup_in_case, c);
-    for (int i = 0; i < FOVEA_LETTERS_MAX && (letter = fovea_kernel_letter_name(c->index, i)); i++)
+    for (int i = 0; i < FOVEA_LETTERS_MAX && (letter = fovea_kernel_letter_name(c->index, i));
+         i++) {
         if (c->extents[i] < 0)
             return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s: the extent %s is missing",
                               case_kernel(c)->name, letter);
+        if (c->extents[i] == 0 && strcmp(letter, "Page") == 0)
+            return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s: a page has no room",
+                              case_kernel(c)->name);
+    }
     return FOVEA_OK;
 }
 
@@ -375,10 +380,10 @@ static void fill_words(void *task, int64_t first, int64_t end, int thread) {
     bool wide = fovea_dtype_size(view->dtype) == 8;
     (void)thread;
     for (int64_t group = first; group < end; group++) {
-        uint32_t words[2][4];
+        uint32_t words[8];
         for (uint64_t w = 0; w <= wide; w++)
-            stream_words(&f->stream, ((uint64_t)group << wide) + w, words[w]);
-        const uint32_t *word = words[0];
+            stream_words(&f->stream, ((uint64_t)group << wide) + w, words + 4 * w);
+        const uint32_t *word = words;
         for (int64_t j = 4 * group; j < 4 * group + 4 && j < f->fresh; j++) {
             uint64_t value = *word++;
             if (wide) value |= (uint64_t)*word++ << 32;

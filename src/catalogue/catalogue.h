@@ -11,13 +11,13 @@ enum { FOVEA_ARGUMENTS_MAX = 20, FOVEA_PARAMETERS_MAX = 20, FOVEA_LETTERS_MAX = 
 typedef struct fovea_problem fovea_problem;
 typedef struct fovea_case fovea_case;
 
-/* In the set of an argument's dtypes: that of the call; that of the call if it is a float, else f64;
- * that of its parts, where it is complex; the complex one of which it is the part. The last two stand
+/* In the set of an argument's dtypes: that of the call; that of its parts, where it is complex; the
+ * complex one of which it is the part; that of the call if it is a float, else f64. The last three stand
  * alone. */
 #define FOVEA_CALL (1u << 31)
-#define FOVEA_CALL_OR_F64 (1u << 30)
-#define FOVEA_PART_OF_CALL (1u << 29)
-#define FOVEA_COMPLEX_OF_CALL (1u << 28)
+#define FOVEA_PART_OF_CALL (1u << 30)
+#define FOVEA_COMPLEX_OF_CALL (1u << 29)
+#define FOVEA_CALL_OR_F64 (1u << 28)
 
 /* Functions that a row names. The generator of the public header has rows without their code. */
 #ifdef FOVEA_GENERATOR
@@ -75,9 +75,7 @@ static inline uint32_t fovea_argument_dtypes(const fovea_argument *argument, fov
     uint32_t set = argument->dtypes ? argument->dtypes : FOVEA_CALL;
     if (set == FOVEA_PART_OF_CALL) return 1u << fovea_dtype_of_part(call);
     if (set == FOVEA_COMPLEX_OF_CALL) return 1u << fovea_dtype_complex(call);
-    if (set & FOVEA_CALL_OR_F64)
-        set = (set & ~FOVEA_CALL_OR_F64) |
-              (fovea_dtype_is_float(call) ? FOVEA_CALL : 1u << FOVEA_F64);
+    if (set == FOVEA_CALL_OR_F64) return 1u << (fovea_dtype_is_float(call) ? call : FOVEA_F64);
     return set & FOVEA_CALL ? (set & ~FOVEA_CALL) | 1u << call : set;
 }
 

@@ -1,6 +1,6 @@
 /* Writes what follows from the rows: the public header with the typed functions (`header`), their
  * bodies and options layouts (`source`), the manual of kernels (`manual`), and what Python has of them
- * (`python`, `stubs`). Run by the build as `fovea-generate header FILE`. */
+ * (`python`, `stubs`), and pages for man (`man`, whose FILE is a directory). Run by the build as `fovea-generate header FILE`. */
 #include "catalogue/generate.h"
 
 #include <ctype.h>
@@ -285,11 +285,12 @@ int main(int argc, char **argv) {
     void (*const write[])(void) = {write_header, write_source, write_manual, fovea_generate_python,
                                    fovea_generate_stubs};
     static const char *const names[] = {"header", "source", "manual", "python", "stubs"};
+    if (argc == 3 && strcmp(argv[1], "man") == 0) return fovea_generate_man(argv[2]);
     for (int i = 0; argc == 3 && i < 5; i++) {
         if (strcmp(argv[1], names[i]) != 0) continue;
         if (!freopen(argv[2], "w", stdout)) return perror(argv[2]), 1;
         write[i]();
         return fflush(stdout) == 0 && !ferror(stdout) ? 0 : 1;
     }
-    return fprintf(stderr, "usage: %s header|source|manual|python|stubs FILE\n", argv[0]), 2;
+    return fprintf(stderr, "usage: %s header|source|manual|python|stubs|man FILE\n", argv[0]), 2;
 }

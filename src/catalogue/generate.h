@@ -13,4 +13,7 @@ int fovea_generate_choice(const char *choices, int index, char *text);
 void fovea_generate_python(void);
 void fovea_generate_stubs(void);
 
+/* Pages of the manual, section 3, a file each; 0 on success. */
+int fovea_generate_man(const char *directory);
+
 #endif

@@ -156,7 +156,7 @@ static inline void mix(digest *d, uint64_t a, uint64_t b) {
     d->sum += (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
-static uint64_t signature(const fovea_problem *problem) {
+uint64_t fovea_problem_signature(const fovea_problem *problem) {
     digest d = {0};
     const char *options = problem->options;
     size_t bytes = fovea_options_layouts[problem->index].parameters_end;
@@ -175,8 +175,7 @@ static uint64_t signature(const fovea_problem *problem) {
     return d.sum | 1; /* 0 is an empty entry */
 }
 
-/* Lengths and tables that lie in memory may change the cost without changing the signature. */
-static bool depends_on_contents(const fovea_problem *problem) {
+bool fovea_depends_on_contents(const fovea_problem *problem) {
     const fovea_argument *arguments = problem->kernel->arguments;
     for (uint32_t rest = problem->present; rest; rest &= rest - 1) {
         int a = __builtin_ctz(rest);
@@ -191,7 +190,7 @@ const fovea_implementation *fovea_choose_quickly(fovea_choice_cache *cache,
                                                  const fovea_routes *routes, int threads) {
     fovea_choice choice;
     char reason[160];
-    uint64_t wanted = signature(problem);
+    uint64_t wanted = fovea_problem_signature(problem);
     size_t place = (wanted >> 32) % FOVEA_CHOICES_KEPT;
     /* Whether it serves may hang on addresses, so it is asked every time. */
     if (cache->entries[place].signature == wanted) {
@@ -199,7 +198,7 @@ const fovea_implementation *fovea_choose_quickly(fovea_choice_cache *cache,
         if (fovea_implementation_serves(kept, problem, reason, sizeof reason)) return kept;
     }
     fovea_choose(problem, routes, threads, &choice);
-    if (choice.implementation && !depends_on_contents(problem)) {
+    if (choice.implementation && !fovea_depends_on_contents(problem)) {
         cache->entries[place].signature = wanted;
         cache->entries[place].implementation = choice.implementation;
     }

@@ -35,6 +35,11 @@ double fovea_expected_seconds(const fovea_implementation *implementation,
                               const fovea_problem *problem, const fovea_routes *routes,
                               int threads);
 
+/* Of everything in a problem but addresses and contents; never 0. */
+uint64_t fovea_problem_signature(const fovea_problem *problem);
+/* Lengths and tables that lie in memory may change the cost without changing the signature. */
+bool fovea_depends_on_contents(const fovea_problem *problem);
+
 /* The last choices of a context, so that repeated calls choose in nanoseconds. All zero: empty. */
 enum { FOVEA_CHOICES_KEPT = 64 };
 typedef struct fovea_choice_cache {

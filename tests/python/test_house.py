@@ -9,6 +9,7 @@ import pytest
 from library import BUILD, ROOT
 
 EXAMPLE = ROOT / "examples" / "attention.c"
+EXAMPLES = sorted((ROOT / "examples").glob("*.c"))
 
 
 def run(*command, **options):
@@ -19,7 +20,7 @@ def run(*command, **options):
 
 
 def declared_functions():
-    text = (ROOT / "include/fovea/fovea.h").read_text()
+    text = "".join(p.read_text() for p in sorted((ROOT / "include/fovea").glob("*.h")))
     text += (BUILD / "generated/fovea/kernels.h").read_text()
     text = re.sub(r"/\*.*?\*/", "", text, flags=re.S)
     return set(re.findall(r"FOVEA_API\s[^;(]*?(fovea_\w+)\s*\(", text))
@@ -68,7 +69,8 @@ def environment(prefix):
 
 def test_installation_is_complete(prefix):
     files = {p.relative_to(prefix).as_posix() for p in prefix.rglob("*") if p.is_file()}
-    for wanted in ["bin/fovea", "include/fovea/fovea.h", "include/fovea/kernels.h",
+    for wanted in ["bin/fovea", "include/fovea/fovea.h", "include/fovea/explore.h",
+                   "include/fovea/kernels.h",
                    "share/fovea/bench/peers/worker.py", "share/fovea/tools/report/__main__.py"]:
         assert wanted in files
     for name in ["kernels.md", "design.md", "README.md", "LICENSE", "fovea.pc",
@@ -118,6 +120,13 @@ def test_consumer_by_pkg_config(prefix, tmp_path, kind):
     assert " took " in run(tmp_path / "example", env=environment(prefix))
 
 
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda p: p.name)
+def test_examples_run(prefix, tmp_path, example):
+    flags = run("pkg-config", "--cflags", "--libs", "fovea", env=environment(prefix)).split()
+    run("cc", "-std=c17", "-Wall", "-Wextra", "-Werror", "-o", tmp_path / "example", example, *flags)
+    assert run(tmp_path / "example", env={**environment(prefix), "FOVEA_ROUTES": ""}).strip()
+
+
 def test_header_is_valid_alone_and_in_cxx(prefix, tmp_path):
     for language in ("c", "c++"):
         source = tmp_path / "header.c"
@@ -132,7 +141,7 @@ def test_header_is_valid_alone_and_in_cxx(prefix, tmp_path):
 
 # ---- Documents -----------------------------------------------------------------------------------
 
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/design.md", "docs/drop-ins.md"]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/design.md", "docs/drop-ins.md", "docs/python.md"]
 
 
 def test_readme_shows_the_example():

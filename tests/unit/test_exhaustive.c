@@ -128,6 +128,7 @@ static int64_t sweep(const char *implementation, char **text) {
     const fovea_exhaustive_options options = {.kernel = "map_sigmoid",
                                               .implementation = implementation,
                                               .every = 1 << 18,
+                                              .scalar_every = 1,
                                               .jobs = 2,
                                               .stream = stream};
     assert_int_equal(fovea_exhaustive_run(&options, &wrong, &message), FOVEA_OK);
@@ -150,9 +151,10 @@ static void one_wrong_result_is_found(void **state) {
 }
 
 static void what_cannot_be_swept_is_refused(void **state) {
-    const fovea_exhaustive_options bad[] = {{.kernel = "map_no_such", .every = 1},
-                                            {.kernel = "map_add", .every = 1},
-                                            {.implementation = "cpu/none/such", .every = 1}};
+    const fovea_exhaustive_options bad[] = {
+        {.kernel = "map_no_such", .every = 1, .scalar_every = 1},
+        {.kernel = "map_add", .every = 1, .scalar_every = 1},
+        {.implementation = "cpu/none/such", .every = 1, .scalar_every = 1}};
     (void)state;
     for (int i = 0; i < 3; i++) {
         fovea_message message;

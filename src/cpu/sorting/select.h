@@ -56,7 +56,7 @@ FOVEA_INLINE bool any_below_32(const uint32_t *keys, uint64_t limit) {
     return vm_any(vi_lt(words, vi_xor(vi_set1((int32_t)(uint32_t)limit), sign)));
 }
 FOVEA_INLINE bool any_below_64(const uint64_t *keys, uint64_t limit) {
-    bool any = false;
+    bool any = limit == UINT64_MAX; /* no limit yet, or one that keys may be equal to */
     for (int i = 0; i < VF_WIDTH; i++) any |= keys[i] < limit;
     return any;
 }

@@ -1,0 +1,160 @@
+/* Every implementation of every kernel at shapes, dtypes, memory layouts, data and parameters from a
+ * fuzzer, over heap memory of exactly the size that the tensors have: the sanitizers watch. With
+ * default parameters and ordinary data the results are compared with the reference as well. */
+#include "bytes.h"
+#include "catalogue/case.h"
+#include "router/registry.h"
+#include "runtime/memory.h"
+#include "verify.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+enum { MEMORY_MAX = 4 << 20, ELEMENTS_MAX = 1 << 14 };
+
+/* Off the alignment that malloc gives, by what `user` points to. */
+static void *allocate(void *user, size_t count, int argument) {
+    size_t shift = *(const size_t *)user;
+    (void)argument;
+    if (count > MEMORY_MAX) return NULL;
+    char *memory = malloc(count + shift + 1);
+    return memory ? memory + shift : NULL;
+}
+
+static void release(void *user, void *memory, size_t count, int argument) {
+    (void)count, (void)argument;
+    if (memory) free((char *)memory - *(const size_t *)user);
+}
+
+static void set_extents(bytes *b, fovea_case *c) {
+    static const int64_t edges[] = {0,  1,  2,  3,  4,  7,  8,  9,  15,
+                                    16, 17, 31, 32, 33, 63, 64, 65, 129};
+    int letters = 0, largest = 0;
+    for (; letters < FOVEA_LETTERS_MAX && fovea_kernel_letter_name(c->index, letters); letters++) {
+        int which = next_choice(b, 22);
+        c->extents[letters] = which < 18   ? edges[which]
+                              : which < 20 ? next_byte(b)
+                              : which < 21 ? next_byte(b) << 4
+                                           : -1; /* as the row completes it */
+    }
+    for (double product = INFINITY; product > ELEMENTS_MAX;) {
+        product = 1;
+        for (int l = 0; l < letters; l++) {
+            if (c->extents[l] > 1) product *= (double)c->extents[l];
+            if (c->extents[l] > c->extents[largest]) largest = l;
+        }
+        if (product > ELEMENTS_MAX) c->extents[largest] /= 2;
+    }
+}
+
+static void split_group(bytes *b, fovea_case *c) {
+    const fovea_shape *shape = fovea_kernel_shape(c->index, 0);
+    int rank = next_choice(b, 6);
+    int64_t product = 1;
+    if (rank < 2 || fovea_catalogue_kernel(c->index)->shape || shape->group < 0) return;
+    c->group_rank = rank;
+    for (int i = 0; i < rank; i++) product *= c->group[i] = next_choice(b, 9);
+    c->extents[shape->group] = product;
+}
+
+/* True if anything is not as by default. Integers stay small: some are extents of outputs. */
+static bool set_parameters(bytes *b, fovea_case *c) {
+    const fovea_kernel *row = fovea_catalogue_kernel(c->index);
+    bool changed = false;
+    for (int p = 0; p < fovea_kernel_parameters(row); p++) {
+        const fovea_parameter *parameter = &row->parameters[p];
+        if (next_choice(b, 3) != 1) continue;
+        changed = true;
+        if (parameter->kind == FOVEA_REAL)
+            c->parameters[p] = next_real(b);
+        else if (parameter->kind == FOVEA_INTEGER)
+            c->parameters[p] = next_choice(b, 70) - 4;
+        else
+            c->parameters[p] = next_choice(b, parameter->kind == FOVEA_FLAG ? 2 : 5);
+    }
+    return changed;
+}
+
+static void set_dtypes(bytes *b, fovea_case *c) {
+    const fovea_kernel *row = fovea_catalogue_kernel(c->index);
+    uint32_t set = row->dtypes;
+    for (int skip = next_choice(b, __builtin_popcount(set)); skip > 0; skip--) set &= set - 1;
+    c->dtype = (fovea_dtype)__builtin_ctz(set);
+    for (int a = 0; a < fovea_kernel_arguments(row); a++) {
+        uint32_t own = fovea_argument_dtypes(&row->arguments[a], c->dtype);
+        if (row->arguments[a].optional && next_choice(b, 3) == 1) c->optional |= 1u << a;
+        if (!(own & (own - 1))) continue;
+        for (int skip = next_choice(b, __builtin_popcount(own)); skip > 0; skip--) own &= own - 1;
+        c->dtypes[a] = 1 + (uint32_t)__builtin_ctz(own);
+    }
+}
+
+static void fail(const fovea_sample *sample, const fovea_implementation *implementation,
+                 const char *what) {
+    char text[512];
+    fprintf(stderr, "%s of %s: %s\n    %s\n", implementation->name, sample->problem.kernel->name,
+            what, fovea_case_text(sample->c, text, sizeof text));
+    abort();
+}
+
+static void run(fovea_sample *sample, const fovea_implementation *implementation, int threads,
+                const fovea_verification *expected) {
+    const fovea_problem *problem = &sample->problem;
+    fovea_plans plans = {.allocator = fovea_default_allocator()};
+    fovea_run state = {.threads = threads, .plans = &plans};
+    fovea_verdict verdict;
+    if (implementation->workspace)
+        state.workspace_bytes = implementation->workspace(problem, threads);
+    if (state.workspace_bytes > MEMORY_MAX) return;
+    if (state.workspace_bytes &&
+        posix_memalign(&state.workspace, FOVEA_ALIGNMENT, state.workspace_bytes) != 0)
+        return;
+    fovea_sample_restore(sample);
+    fovea_status status = implementation->run(problem, &state);
+    free(state.workspace);
+    fovea_plans_release(&plans);
+    if (status != FOVEA_OK && status != FOVEA_OUT_OF_MEMORY)
+        fail(sample, implementation, fovea_status_text(status));
+    if (!expected || status != FOVEA_OK) return;
+    fovea_verify(expected, NULL, &verdict);
+    if (!verdict.verified) fail(sample, implementation, verdict.where);
+}
+
+static void exercise(fovea_sample *sample, int threads, bool compare) {
+    char reason[160];
+    const fovea_problem *problem = &sample->problem;
+    fovea_verification *expected =
+        compare ? fovea_verification_create(problem, 0, sample->c->seed) : NULL;
+    for (int i = 0; i < fovea_implementation_count(problem->index); i++) {
+        const fovea_implementation *one = fovea_implementation_at(problem->index, i);
+        if (!fovea_implementation_is_cuda(one) &&
+            fovea_implementation_serves(one, problem, reason, sizeof reason))
+            run(sample, one, threads, expected);
+    }
+    fovea_verification_destroy(expected);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    static fovea_sample sample;
+    bytes b = {data, data + size};
+    fovea_case c;
+    fovea_message message;
+    fovea_case_begin(&c, (next_byte(&b) << 8 | next_byte(&b)) % fovea_catalogue_count());
+    int threads = 1 + next_choice(&b, 3);
+    size_t shift = 8 * (size_t)next_choice(&b, 8);
+    const fovea_case_memory memory = {allocate, release, &shift};
+    c.layout = (fovea_layout)next_choice(&b, FOVEA_LAYOUT_COUNT);
+    c.data = (fovea_distribution)next_choice(&b, FOVEA_DATA_COUNT);
+    c.seed = next_byte(&b);
+    set_dtypes(&b, &c);
+    set_extents(&b, &c);
+    split_group(&b, &c);
+    bool ordinary = !set_parameters(&b, &c) && c.data == FOVEA_DATA_ROW;
+    if (fovea_case_complete(&c, &message) != FOVEA_OK) return 0;
+    if (fovea_sample_create(&c, &memory, &sample, &message) != FOVEA_OK) return 0;
+    exercise(&sample, threads, ordinary);
+    fovea_sample_destroy(&sample);
+    return 0;
+}
