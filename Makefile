@@ -3,12 +3,13 @@
 # make check    compares every implementation with the reference
 # make test     everything that is tested
 # make peers    installs what bench compares with besides NumPy: PyTorch, OpenVINO, ...
+# make wheel    the package for Python, to dist
 # make install  to PREFIX (/usr/local), under DESTDIR
 PRESET = release
 PREFIX = /usr/local
 BUILD = build/$(PRESET)
 
-.PHONY: all packages python bench check test peers install clean
+.PHONY: all packages python bench check test peers wheel install clean
 
 all: packages $(BUILD)/build.ninja
 	cmake --build $(BUILD)
@@ -36,6 +37,9 @@ test: all python
 
 peers: python
 	@scripts/python-env --peers
+
+wheel: python
+	@scripts/python-wheel
 
 install: all
 	DESTDIR="$(DESTDIR)" cmake --install $(BUILD) --prefix "$(PREFIX)"

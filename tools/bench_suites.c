@@ -301,9 +301,10 @@ static bool add_case(fovea_bench_run *run, const suite *s, int kernel, const cha
         if (s->backward)
             append_word(c->name,
                         kernel == fovea_catalogue_find(s->backward) ? "backward" : "forward");
+    } else if (n == 0) {
+        snprintf(c->name, sizeof c->name, "%s", fovea_catalogue_kernel(kernel)->name);
     } else {
-        snprintf(c->name, sizeof c->name, n > 0 ? "%s-n%.0f" : "%s",
-                 fovea_catalogue_kernel(kernel)->name, n);
+        snprintf(c->name, sizeof c->name, "%s-n%.0f", fovea_catalogue_kernel(kernel)->name, n);
     }
     c->weight = weight_of(&c->definition);
     c->algorithms = s->algorithms, c->alone = s->alone, c->sweep = s->sweep;
@@ -330,19 +331,24 @@ static bool expand_axes(fovea_bench_run *run, const suite *s, int kernel, const 
     }
 }
 
-/* Rows whose benchmark case is given by N; attention has suites of its own. Of kernels that a suite
- * lists, those with one case only are measured at that one (n is 0). */
+/* Whether N is used in a benchmark case; as an extent it is followed by "=". */
+static bool uses_n(const char *bench) {
+    while ((bench = strchr(bench, 'N')) && bench[1] == '=') bench++;
+    return bench != NULL;
+}
+
+/* The benchmark cases of the rows, or of those that the suite lists, at several N where they use it;
+ * attention has suites of its own. */
 static bool expand_catalogue(fovea_bench_run *run, const suite *s, fovea_message *message) {
     for (int k = 0; k < fovea_catalogue_count(); k++) {
         const fovea_kernel *kernel = fovea_catalogue_kernel(k);
-        bool by_n = kernel->bench && strchr(kernel->bench, 'N');
-        if (!kernel->bench || strcmp(kernel->name, "attention") == 0) continue;
-        if (s->kernels ? !is_listed(s->kernels, kernel->name) : !by_n) continue;
-        for (int v = 0; v < (by_n ? VALUES : 1) && s->axes[0].values[v]; v++) {
-            const char *const texts[] = {kernel->bench};
-            if (!add_case(run, s, k, texts, 1, by_n ? s->axes[0].values[v] : 0, message))
+        if (!kernel->bench) continue;
+        const char *const texts[] = {kernel->bench};
+        bool several = uses_n(kernel->bench);
+        if (s->kernels ? !is_listed(s->kernels, kernel->name) : !several && kernel->shape) continue;
+        for (int v = 0; v < (several ? VALUES : 1) && s->axes[0].values[v]; v++)
+            if (!add_case(run, s, k, texts, 1, several ? s->axes[0].values[v] : 0, message))
                 return false;
-        }
     }
     return true;
 }

@@ -367,7 +367,8 @@ static void kernel_line(const fovea_bench_run *run, const char *suite, int kerne
             continue;
         peers[p] = peer->summary.median / ours->summary.median;
         bool leads = peers[p++] > noise;
-        if (leads && !from) from = strrchr(c->name, '-') + 2;
+        const char *size = strrchr(c->name, '-'); /* NULL: the kernel has one case */
+        if (leads && !from) from = size ? size + 2 : "";
         if (!leads) from = NULL;
         ahead += leads;
         cases++;
@@ -383,7 +384,7 @@ static void kernel_line(const fovea_bench_run *run, const char *suite, int kerne
         return;
     }
     cell(line, 2, "%d of %d", ahead, cases);
-    cell(line, 3, "%s%s", from ? "from " : "nowhere", from ? from : "");
+    cell(line, 3, "%s%s", !from ? "nowhere" : *from ? "from " : "in its case", from ? from : "");
     cell(line, 4, "%.2f×", fovea_median(peers, p));
     if (n) cell(line, 5, "%.2f×", fovea_median(numpy, n));
 }

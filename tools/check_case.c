@@ -234,13 +234,14 @@ static int listed_extents(int kernel, int letter, int64_t values[VALUES_MAX]) {
 }
 
 /* Extents that a letter takes: the group of a kernel with other letters counts rows; of several
- * letters the last is long. */
+ * letters the last is long; but what the row lists goes first. */
 static const int64_t *letter_values(int kernel, const general *g, int letter, int *count) {
     static int64_t listed[VALUES_MAX];
     const fovea_shape *shape = fovea_kernel_shape(kernel, 0);
+    bool several = g->letter_count > 1;
     if ((*count = listed_extents(kernel, letter, listed)) > 0) return listed;
-    if (shape->group < 0) return *count = COUNT(small_extents), small_extents;
-    if (letter == shape->group && g->letter_count > 1)
+    if (shape->group < 0 && several) return *count = COUNT(small_extents), small_extents;
+    if (letter == shape->group && several && shape->count > 0)
         return *count = COUNT(row_counts), row_counts;
     for (int i = 0; i + 1 < shape->count; i++)
         if (letter == shape->letters[i]) return *count = COUNT(small_extents), small_extents;

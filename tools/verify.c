@@ -19,6 +19,7 @@ typedef struct expectation {
     int64_t count; /* of values: of complex elements both parts */
     int64_t *numbers;
     double *expected, *bound; /* bound NULL: exact */
+    bool bits;                /* what is expected are bits */
     double *peer_bound;       /* NULL: derived from bound */
     uint8_t *may_be_nan;      /* NULL: none */
     double *norms; /* of transforms: what norm2 of the error of each row may be; NaN: free */
@@ -52,6 +53,19 @@ void fovea_verification_destroy(fovea_verification *verification) {
 
 /* ---- Kernels in full ------------------------------------------------------------------------ */
 
+/* Of several right results the one that is compared: of what is expected, or of other bits by argument. */
+static void bring_into_order(const fovea_verification *verification, double *const values[]) {
+    const fovea_view *views[FOVEA_ARGUMENTS_MAX];
+    double *expected[FOVEA_ARGUMENTS_MAX];
+    if (!verification->kernel->canonical) return;
+    for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++) {
+        const expectation *output = &verification->outputs[a];
+        views[a] = output->expected ? &output->view : NULL;
+        expected[a] = output->expected;
+    }
+    verification->kernel->canonical(views, values ? values : expected);
+}
+
 static bool expect_norms(const fovea_problem *problem, int argument, expectation *output) {
     const fovea_view *view = &problem->views[argument];
     if (!problem->kernel->norm_bound || output->count == 0) return true;
@@ -72,11 +86,16 @@ static bool expect_all(const fovea_problem *problem, fovea_verification *verific
     for (int a = 0; enough && a < FOVEA_ARGUMENTS_MAX; a++) {
         if (!is_output(problem, a)) continue;
         expectation *output = &verification->outputs[a];
-        output->count = fovea_view_values(&problem->views[a]);
+        output->count = fovea_reference_written(problem, a, outputs);
+        output->bits = fovea_given_as_bits(problem, a);
+    }
+    for (int a = 0; enough && a < FOVEA_ARGUMENTS_MAX; a++) {
+        if (!is_output(problem, a)) continue;
+        expectation *output = &verification->outputs[a];
         output->expected = outputs[a];
         outputs[a] = NULL;
         enough &= expect_norms(problem, a, output);
-        if (!problem->kernel->bound) continue;
+        if (!problem->kernel->bound || output->bits) continue;
         output->bound = malloc(((size_t)output->count + 1) * sizeof(double));
         if (output->bound)
             problem->kernel->bound(problem, a, output->expected, output->bound);
@@ -84,6 +103,7 @@ static bool expect_all(const fovea_problem *problem, fovea_verification *verific
             enough = false;
     }
     for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++) free(outputs[a]);
+    if (enough) bring_into_order(verification, NULL);
     return enough;
 }
 
@@ -586,6 +606,59 @@ static void compare(const fovea_verification *verification, int argument, const 
     verdict->compared += output->count;
 }
 
+/* Bits must be met; peers may give another zero or NaN. */
+static void compare_bits(const fovea_verification *verification, int argument,
+                         const fovea_view *view, const double *held, fovea_verdict *verdict) {
+    const expectation *output = &verification->outputs[argument];
+    size_t size = fovea_dtype_size(view->dtype);
+    bool dense = fovea_view_is_contiguous(view);
+    for (int64_t e = 0; e < output->count; e++) {
+        char expected_bytes[8], actual_bytes[8];
+        uint64_t expected, actual;
+        memcpy(&expected, &output->expected[e], sizeof expected);
+        if (held)
+            memcpy(&actual, &held[e], sizeof actual);
+        else
+            actual = fovea_read_bits(
+                dense ? view->data + (size_t)e * size : fovea_view_address(view, e), view->dtype);
+        if (actual == expected && verdict->output >= 0) continue;
+        fovea_write_bits(expected_bytes, view->dtype, expected);
+        fovea_write_bits(actual_bytes, view->dtype, actual);
+        double wanted = fovea_read_element(expected_bytes, view->dtype);
+        double found = fovea_read_element(actual_bytes, view->dtype);
+        double share = actual == expected ? 0 : INFINITY;
+        bool same = actual == expected || (fovea_dtype_is_float(view->dtype) &&
+                                           (wanted == found || (isnan(wanted) && isnan(found))));
+        if (share > verdict->share || verdict->output < 0) {
+            note_worst(verification, argument, e, found, share, 0, verdict);
+            verdict->expected = wanted;
+            verdict->error = actual == expected ? 0 : fabs(found - wanted);
+        }
+        if (!same) verdict->peer_share = INFINITY, verdict->peer_error = fabs(found - wanted);
+        verdict->wrong += actual != expected;
+    }
+    verdict->compared += output->count;
+}
+
+/* The bits of all outputs, brought into the order in which they are compared. NULL: no memory. */
+static bool hold_bits(const fovea_verification *verification, const fovea_view *const views[],
+                      double *held[]) {
+    bool enough = true;
+    for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++) {
+        const expectation *output = &verification->outputs[a];
+        held[a] = NULL;
+        if (!output->expected) continue;
+        held[a] = malloc(((size_t)output->count + 1) * sizeof(double));
+        enough = enough && held[a];
+        for (int64_t e = 0; held[a] && e < output->count; e++) {
+            uint64_t bits = fovea_read_bits(fovea_view_address(views[a], e), views[a]->dtype);
+            memcpy(&held[a][e], &bits, sizeof bits);
+        }
+    }
+    if (enough) bring_into_order(verification, held);
+    return enough;
+}
+
 static void describe(const fovea_verification *verification, fovea_verdict *verdict) {
     const fovea_view *view = &verification->outputs[verdict->output].view;
     int64_t index[FOVEA_RANK_MAX], rest = verdict->number / fovea_dtype_parts(view->dtype);
@@ -632,15 +705,23 @@ static void compare_norms(const fovea_verification *verification, int argument,
 
 static void verify_exactly(const fovea_verification *verification, const fovea_view *outputs,
                            fovea_verdict *verdict) {
+    const fovea_view *views[FOVEA_ARGUMENTS_MAX];
+    double *held[FOVEA_ARGUMENTS_MAX] = {0};
     for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++)
-        if (verification->outputs[a].count > 0)
-            compare(verification, a, outputs ? &outputs[a] : &verification->outputs[a].view,
-                    verdict);
+        views[a] = outputs ? &outputs[a] : &verification->outputs[a].view;
+    bool enough = !verification->kernel->canonical || hold_bits(verification, views, held);
+    for (int a = 0; a < FOVEA_ARGUMENTS_MAX && enough; a++) {
+        if (verification->outputs[a].count == 0) continue;
+        if (verification->outputs[a].bits)
+            compare_bits(verification, a, views[a], held[a], verdict);
+        else
+            compare(verification, a, views[a], verdict);
+    }
+    for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++) free(held[a]);
+    verdict->wrong += !enough;
     if (verdict->output >= 0) describe(verification, verdict);
     for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++)
-        if (verification->outputs[a].count > 0)
-            compare_norms(verification, a, outputs ? &outputs[a] : &verification->outputs[a].view,
-                          verdict);
+        if (verification->outputs[a].count > 0) compare_norms(verification, a, views[a], verdict);
     verdict->verified = verdict->wrong == 0;
     verdict->verified_as_peer = verdict->peer_share <= 1;
 }
@@ -785,6 +866,11 @@ void fovea_verify_quality(const fovea_verification *verification, const fovea_qu
     verdict->compared = verification->outputs[FOVEA_ATTENTION_OUT].count +
                         verification->outputs[FOVEA_ATTENTION_LSE].count;
     verdict->verified = verdict->verified_as_peer = verdict->wrong == 0;
+}
+
+int64_t fovea_verification_written(const fovea_verification *verification, int argument) {
+    const expectation *output = &verification->outputs[argument];
+    return output->numbers ? fovea_view_values(&output->view) : output->count;
 }
 
 void fovea_verify(const fovea_verification *verification, const fovea_view *outputs,

@@ -23,6 +23,9 @@ fovea_verification *fovea_verification_create(const fovea_problem *problem, int6
                                               uint64_t seed);
 void fovea_verification_destroy(fovea_verification *verification);
 
+/* How many elements of an output, in row-major order, are written; the others must be left alone. */
+int64_t fovea_verification_written(const fovea_verification *verification, int argument);
+
 typedef struct fovea_verdict {
     bool verified;                 /* all compared elements are within the catalogue's bound */
     bool verified_as_peer;         /* within the bound of peers (BENCHMARKING.md, rule 15) */

@@ -1052,3 +1052,135 @@ def prng_dropout_mask(case):
     y, = case.arrays("y")
     words, keep = philox_words(case, y.size), np.float32(case.parameters["keep"])
     return Call(lambda: np.less(uniforms(words()).reshape(y.shape), keep, out=y.view(bool)))
+
+
+# ---- Layout, scans, sorting --------------------------------------------------------------------
+
+
+def transpose_2d(case):
+    x, y = case.arrays("x", "y")
+    return Call(lambda: np.copyto(y, np.swapaxes(x, -1, -2)))
+
+
+repack_aos_to_soa = repack_soa_to_aos = transpose_2d
+
+
+def along(case, *arrays):
+    """Arrays and the axis of a scan."""
+    if case.parameters["over"] == "all":
+        arrays = [array.reshape(-1) for array in arrays]
+    return arrays
+
+
+def scan_inclusive(case):
+    x, y = along(case, *case.arrays("x", "y"))
+    return Call(lambda: np.cumsum(x, axis=-1, dtype=x.dtype, out=y))
+
+
+def scan_exclusive(case):
+    x, y = along(case, *case.arrays("x", "y"))
+
+    def run():
+        y[..., 0] = 0
+        np.cumsum(x[..., :-1], axis=-1, dtype=x.dtype, out=y[..., 1:])
+    return Call(run)
+
+
+def compact_mask(case):
+    x, mask, y, count = case.arrays("x", "mask", "y", "count")
+    keep = mask.view(np.bool_)
+
+    def run():
+        kept = x[keep]
+        y[:kept.size] = kept
+        count[...] = kept.size
+    return Call(run)
+
+
+def compact_if(case):
+    x, y, count = case.arrays("x", "y", "count")
+    threshold = x.dtype.type(case.parameters["threshold"])
+
+    def run():
+        kept = x[x > threshold]
+        y[:kept.size] = kept
+        count[...] = kept.size
+    return Call(run)
+
+
+fused_scan_compact = compact_if
+
+
+def sorted_by(kind):
+    def line(case):
+        if "payload" in case.tensors:
+            raise Unserved("a payload")
+        x, y = case.arrays("x", "y")
+
+        def run():
+            np.copyto(y, x)
+            y.sort(axis=-1, kind=kind)
+        return Call(run)
+    return line
+
+
+# Its stable sort of 32 bits is slower than the other, which a user who needs no stability takes.
+sort_bitonic = sort_radix = sorted_by(None)
+
+
+def sort_bitonic_kv(case):
+    keys, values, sorted_keys, sorted_values = case.arrays("keys", "values", "sorted_keys",
+                                                           "sorted_values")
+
+    def run():
+        order = np.argsort(keys, axis=-1)
+        np.copyto(sorted_keys, np.take_along_axis(keys, order, -1))
+        np.copyto(sorted_values, np.take_along_axis(values, order, -1))
+    return Call(run)
+
+
+def topk_select(case):
+    x, values, index = case.arrays("x", "values", "index")
+    k, n = values.shape[-1], x.shape[-1]
+    if k == 0:
+        raise Unserved("none of the largest")
+
+    def run():
+        best = np.argpartition(x, n - k, axis=-1)[..., n - k:]
+        kept = np.take_along_axis(x, best, -1)
+        order = np.lexsort((best, -kept), axis=-1)
+        index[...] = np.take_along_axis(best, order, -1)
+        values[...] = np.take_along_axis(kept, order, -1)
+    return Call(run)
+
+
+def median_select(case):
+    x, y = case.arrays("x", "y")
+    axis = reduction_axis(case)
+
+    def run():
+        y[...] = np.median(x, axis=axis)
+    return Call(run)
+
+
+def percentile_select(case):
+    x, q, y = case.arrays("x", "q", "y")
+    axis = reduction_axis(case)
+
+    def run():
+        y[...] = np.moveaxis(np.percentile(x, q, axis=axis), 0, -1)
+    return Call(run)
+
+
+def reduce_histogram(case):
+    x, counts = case.arrays("x", "counts")
+    lo, hi = case.parameters["lo"], case.parameters["hi"]
+    if (lo is None) != (hi is None):
+        raise Unserved("one of two bounds")
+    bounds, edges = None if lo is None else (lo, hi), case.tensors.get("edges")
+
+    def run():
+        counts[...], places = np.histogram(x, counts.size, bounds)
+        if edges is not None:
+            edges[...] = places
+    return Call(run)

@@ -530,6 +530,146 @@ def quantize_f32_to_f16(case):
     return Call(lambda: y.copy_(x))
 
 
+# ---- Layout, scans, sorting --------------------------------------------------------------------
+
+
+def ready_words(case, *names):
+    """PyTorch has hardly any function of unsigned words; signed ones have the same sums."""
+    torch.set_num_threads(case.threads)
+    signed = {"uint32": np.int32, "uint64": np.int64}
+    arrays = case.arrays(*names)
+    return [tensor(a.view(signed[a.dtype.name]) if a.dtype.name in signed else a) for a in arrays]
+
+
+def refuse_unsigned(case):
+    if case.dtype == "u32":
+        raise Unserved("no order of u32")
+
+
+def transpose_2d(case):
+    x, y = ready(case, "x", "y")
+    return Call(torch.inference_mode()(lambda: y.copy_(x.mT)))
+
+
+repack_aos_to_soa = repack_soa_to_aos = transpose_2d
+
+
+def flat_if_all(case, *tensors):
+    return [t.view(-1) for t in tensors] if case.parameters["over"] == "all" else tensors
+
+
+def scan_inclusive(case):
+    x, y = flat_if_all(case, *ready_words(case, "x", "y"))
+    return Call(torch.inference_mode()(lambda: torch.cumsum(x, -1, dtype=x.dtype, out=y)))
+
+
+def scan_exclusive(case):
+    x, y = flat_if_all(case, *ready_words(case, "x", "y"))
+
+    def run():
+        y[..., 0] = 0
+        torch.cumsum(x[..., :-1], -1, dtype=x.dtype, out=y[..., 1:])
+    return Call(torch.inference_mode()(run))
+
+
+def compaction(mask_of):
+    def line(case):
+        x, y, count = ready_words(case, "x", "y", "count")
+        mask = mask_of(case)
+
+        def run():
+            kept = torch.masked_select(x, mask(x))
+            y[:kept.numel()] = kept
+            count.fill_(kept.numel())
+        return Call(torch.inference_mode()(run))
+    return line
+
+
+def given_mask(case):
+    mask = tensor(case["mask"]).view(torch.bool)
+    return lambda x: mask
+
+
+def above(case):
+    refuse_unsigned(case)
+    threshold = case.parameters["threshold"]
+    return lambda x: x > threshold
+
+
+compact_mask = compaction(given_mask)
+compact_if = fused_scan_compact = compaction(above)
+
+
+def sort_with(stable):
+    def line(case):
+        refuse_unsigned(case)
+        if "payload" in case.tensors:
+            raise Unserved("a payload")
+        x, y = ready(case, "x", "y")
+        index = torch.empty(x.shape, dtype=torch.int64)
+        return Call(torch.inference_mode()(
+            lambda: torch.sort(x, dim=-1, stable=stable, out=(y, index))))
+    return line
+
+
+sort_bitonic, sort_radix = sort_with(False), sort_with(True)
+
+
+def sort_bitonic_kv(case):
+    refuse_unsigned(case)
+    keys, values, sorted_keys, sorted_values = ready_words(case, "keys", "values", "sorted_keys",
+                                                           "sorted_values")
+    index = torch.empty(keys.shape, dtype=torch.int64)
+
+    def run():
+        torch.sort(keys, dim=-1, out=(sorted_keys, index))
+        torch.gather(values, -1, index, out=sorted_values)
+    return Call(torch.inference_mode()(run))
+
+
+def topk_select(case):
+    refuse_unsigned(case)
+    x, values, index = ready(case, "x", "values", "index")
+    k = values.shape[-1]
+    return Call(torch.inference_mode()(lambda: torch.topk(x, k, dim=-1, out=(values, index))))
+
+
+def quantiles(case, q):
+    """torch.quantile takes 16 million elements at most, of floats."""
+    if case.dtype not in ("f32", "f64"):
+        raise Unserved(f"{case.dtype}")
+    x, y = ready(case, "x", "y")
+    if x.numel() > 1 << 24:
+        raise Unserved("more elements than quantile takes")
+    axis = reduction_axis(case)
+
+    def function():
+        result = torch.quantile(x, q(x), dim=axis)
+        return result.movedim(0, -1) if result.dim() > y.dim() - 1 and q(x).dim() else result
+    return Kept(function, y).call()
+
+
+def median_select(case):
+    return quantiles(case, lambda x: torch.tensor(0.5, dtype=x.dtype))
+
+
+def percentile_select(case):
+    q, = ready(case, "q")
+    return quantiles(case, lambda x: (q / 100).to(x.dtype))
+
+
+def reduce_histogram(case):
+    x, counts = ready(case, "x", "counts")
+    lo, hi = case.parameters["lo"], case.parameters["hi"]
+    if "edges" in case.tensors or (lo is None) != (hi is None):
+        raise Unserved("edges, or one of two bounds")
+
+    def function():
+        least, largest = (lo, hi) if lo is not None else (t.item() for t in torch.aminmax(x))
+        return torch.histc(x, counts.numel(), least, largest)
+    return Kept(function, counts).call()
+
+
 # ---- Transforms and signals --------------------------------------------------------------------
 
 

@@ -163,6 +163,72 @@ static PyGetSetDef properties[] = {
     {"dtype", dtype, NULL, "The name of the dtype, such as \"bf16\".", NULL},
     {0}};
 
+/* ---- Making it from Python -------------------------------------------------------------------- */
+
+static int read_shape(PyObject *shape, fovea_view *wanted) {
+    Py_ssize_t rank = PyTuple_Size(shape);
+    if (rank > FOVEA_RANK_MAX) {
+        PyErr_Format(invalid_value, "shape has %zd dimensions; at most %d are served", rank,
+                     FOVEA_RANK_MAX);
+        return -1;
+    }
+    wanted->rank = (int)rank;
+    for (int i = 0; i < wanted->rank; i++) {
+        wanted->shape[i] = PyLong_AsLongLong(PyTuple_GetItem(shape, i));
+        if (wanted->shape[i] == -1 && PyErr_Occurred()) return -1;
+        if (wanted->shape[i] >= 0) continue;
+        PyErr_Format(invalid_value, "shape has the negative extent %lld", (long long)wanted->shape[i]);
+        return -1;
+    }
+    return 0;
+}
+
+static PyObject *new_memory(PyObject *self, PyObject *arguments) {
+    (void)self;
+    PyObject *shape;
+    const char *name;
+    fovea_view wanted = {.rank = 0};
+    DLTensor *tensor;
+    if (!PyArg_ParseTuple(arguments, "O!s", &PyTuple_Type, &shape, &name) ||
+        read_shape(shape, &wanted) < 0)
+        return NULL;
+    if (!fovea_dtype_parse(name, &wanted.dtype))
+        return PyErr_Format(invalid_value, "dtype is '%s', which names none", name);
+    return memory_new(&wanted, &tensor);
+}
+
+static PyObject *new_integers(PyObject *self, PyObject *arguments) {
+    (void)self;
+    PyObject *shape, *values;
+    fovea_view wanted = {.dtype = FOVEA_I32};
+    DLTensor *tensor;
+    if (!PyArg_ParseTuple(arguments, "OO!", &values, &PyTuple_Type, &shape) ||
+        read_shape(shape, &wanted) < 0)
+        return NULL;
+    Py_ssize_t count = PySequence_Size(values);
+    if (count < 0) return NULL;
+    if (count != fovea_view_elements(&wanted))
+        return PyErr_Format(invalid_value, "%zd values do not fill the shape", count);
+    PyObject *made = memory_new(&wanted, &tensor);
+    for (Py_ssize_t i = 0; made && i < count; i++) {
+        PyObject *item = PySequence_GetItem(values, i);
+        long value = item ? PyLong_AsLong(item) : -1;
+        Py_XDECREF(item);
+        if (value == -1 && PyErr_Occurred())
+            Py_CLEAR(made);
+        else
+            ((int32_t *)tensor->data)[i] = (int32_t)value;
+    }
+    return made;
+}
+
+static PyMethodDef functions[] = {
+    {"_memory", new_memory, METH_VARARGS,
+     "_memory($module, shape, dtype, /)\n--\n\nMemory that is not set."},
+    {"_integers", new_integers, METH_VARARGS,
+     "_integers($module, values, shape, /)\n--\n\nMemory of i32 with these values."},
+    {0}};
+
 int memory_add(PyObject *module) {
     PyType_Slot slots[] = {
         {Py_tp_doc,
@@ -176,5 +242,6 @@ int memory_add(PyObject *module) {
                         .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
                         .slots = slots};
     memory_type = PyType_FromSpec(&spec);
-    return memory_type ? PyModule_AddObjectRef(module, "Memory", memory_type) : -1;
+    if (!memory_type || PyModule_AddObjectRef(module, "Memory", memory_type) < 0) return -1;
+    return PyModule_AddFunctions(module, functions);
 }

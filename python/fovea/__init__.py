@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from . import _fovea
 from ._fovea import *
-from ._fovea import version
+from ._fovea import InvalidValue, version
+from .cache import KVCache as KVCache
 
 __version__ = version()
 

@@ -1,5 +1,6 @@
 /* Contexts: creation, options, forcing of implementations, reports. */
 #include "api/context.h"
+#include "runtime/fork.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -95,6 +96,7 @@ fovea_status fovea_context_create(const fovea_context_options *options, fovea_co
     fovea_context *made = allocator.allocate(allocator.user, sizeof *made, FOVEA_ALIGNMENT);
     if (!made) return fovea_fail(&creation_message, FOVEA_OUT_OF_MEMORY, "no memory for a context");
     memset(made, 0, sizeof *made);
+    fovea_prepare_for_forks();
     made->epoch = fovea_epoch_now();
     made->allocator = allocator;
     made->workspace.allocator = allocator;

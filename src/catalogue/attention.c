@@ -41,10 +41,13 @@ static void broadcast(fovea_view *view) {
         if (view->shape[i] == 1) view->stride[i] = 0;
 }
 
-/* Whether an optional tensor is there; if not, its view is empty. */
+/* Whether an optional tensor is there; of its view otherwise only what says that it is not. */
 static bool take(const fovea_problem *problem, int argument, fovea_view *view) {
     bool given = fovea_given(problem, argument);
-    *view = given ? problem->views[argument] : (fovea_view){.data = NULL, .dtype = FOVEA_F32};
+    if (given)
+        *view = problem->views[argument];
+    else
+        view->data = NULL, view->dtype = FOVEA_F32, view->rank = 0;
     return given;
 }
 
@@ -62,7 +65,8 @@ static int64_t elements_of_a_scale(const fovea_view *row, const fovea_view *scal
 
 static bool is_quantised(fovea_dtype dtype) { return dtype == FOVEA_I8 || dtype == FOVEA_E4M3; }
 
-/* Every call comes here several times: views are made where they stay, 1.6 KiB that nothing clears or copies. */
+/* Every call comes here several times: views are made where they stay, and the
+ * seven optional ones are not cleared, which took half of its time. */
 void fovea_attention_describe(const fovea_problem *problem, fovea_attention_call *attention) {
     const fovea_attention_options *options = problem->options;
     const fovea_view *views = problem->views;

@@ -3,6 +3,7 @@
 #include "catalogue/bounds.h"
 
 #include "catalogue/attention.h"
+#include "catalogue/order.h"
 
 #include <fovea/fovea.h>
 #include <math.h>
@@ -112,6 +113,47 @@ SUM_BOUND(fovea_bound_product_sum, s.xy)
 SUM_BOUND(fovea_bound_chosen_sum, s.chosen)
 SUM_BOUND(fovea_bound_l2, sqrt(s.xx))
 SUM_BOUND(fovea_bound_weighted_mean, (s.xy + fabs(expected[i]) * s.y) / fabs(s.weights))
+
+/* R(i+1) of each prefix. An exclusive one has fewer terms, and a first one none. */
+void fovea_bound_prefix(const fovea_problem *problem, int output, const double *expected,
+                        double *bound) {
+    const fovea_view *x = &problem->views[0];
+    int64_t count = fovea_view_elements(x), length = x->shape[x->rank - 1];
+    bool inclusive = strcmp(problem->kernel->name, "scan_inclusive") == 0;
+    if (fovea_problem_parameter(problem, "over") != 0) length = count;
+    double sum = 0;
+    (void)output, (void)expected;
+    for (int64_t i = 0; i < count; i++) {
+        double term = fabs(fovea_view_read(x, i));
+        if (i % length == 0) sum = 0;
+        if (inclusive) sum += term;
+        bound[i] = tree_error(problem, i % length + 1) * sum;
+        if (!inclusive) sum += term;
+    }
+}
+
+/* ULP of the larger of the order statistics around a quantile. */
+void fovea_bound_quantile(const fovea_problem *problem, int output, const double *expected,
+                          double *bound) {
+    const fovea_view *q = fovea_problem_view(problem, "q"), *y = &problem->views[output];
+    int64_t several = q ? fovea_view_elements(q) : 1, count = fovea_view_elements(y);
+    (void)expected;
+    for (int64_t i = 0; i < count; i += several) {
+        bool nan;
+        fovea_slice slice = fovea_problem_slice(problem, i / several);
+        long double *sorted = fovea_sorted_slice(&problem->views[0], &slice, &nan);
+        for (int64_t j = 0; j < several; j++) {
+            fovea_quantile place =
+                fovea_quantile_place(slice.count, q ? fovea_view_read(q, j) : 50);
+            bound[i + j] = 0;
+            if (!sorted || nan || place.fraction == 0) continue;
+            double largest =
+                fmax(fabs((double)sorted[place.below]), fabs((double)sorted[place.above]));
+            bound[i + j] = problem->kernel->bound_factor * fovea_ulp(y->dtype, largest);
+        }
+        free(sorted);
+    }
+}
 
 /* C(n) times the divisor. */
 static double centred_error(const fovea_problem *problem, const slice_sums *s, double centred) {

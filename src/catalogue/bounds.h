@@ -26,6 +26,8 @@ double fovea_norm_bound_transformed(const fovea_problem *problem, int64_t row,
 fovea_bound_function fovea_bound_dot, fovea_bound_cosine;          /* domain 18 */
 fovea_bound_function fovea_bound_softmax, fovea_bound_log_softmax; /* domain 4 */
 fovea_bound_function fovea_bound_layer_norm, fovea_bound_rms_norm; /* domain 5 */
+fovea_bound_function fovea_bound_prefix;                           /* domain 16 */
+fovea_bound_function fovea_bound_quantile;                         /* domain 13 */
 fovea_bound_function fovea_bound_attention;                        /* ATTENTION.md */
 fovea_bound_function fovea_bound_backward;
 fovea_bound_function fovea_bound_merge;

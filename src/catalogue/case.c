@@ -289,11 +289,11 @@ static void draw(const stream *s, uint64_t block, bool normal, double values[4])
 static double special_value(const fovea_case *c, fovea_dtype dtype, int64_t i, double normal) {
     static const double extremes[] = {FLT_MAX, -FLT_MAX, FLT_MIN, 0x1p-149, -0x1p-140, 0.0,
                                       -0.0,    88.8,     -87.5,   -103.9,   1e-20,     -1e20};
-    static const double nonfinite[] = {NAN, INFINITY, -INFINITY};
+    static const double nonfinite[] = {NAN, INFINITY, -INFINITY, -NAN};
     uint32_t words[4];
     stream_words(&(stream){c->seed, 1000 + (uint64_t)dtype}, (uint64_t)i, words);
     if (c->data == FOVEA_DATA_NONFINITE)
-        return words[0] % 37 == 0 ? nonfinite[words[1] % 3] : normal;
+        return words[0] % 37 == 0 ? nonfinite[words[1] % 4] : normal;
     if (words[0] % 5 != 0) return normal;
     double value = extremes[words[1] % (sizeof extremes / sizeof *extremes)];
     if (dtype == FOVEA_F16 && fabs(value) > 65504) return copysign(65504, value);
@@ -327,6 +327,33 @@ static double check_value(const fovea_case *c, fovea_dtype dtype, int64_t i, int
     }
 }
 
+/* Words of 64 bits, which narrower integers take the low half of, and what becomes of them in check:
+ * few values, equal ones, one element that stands out, limits. */
+static uint64_t check_word(const fovea_case *c, uint64_t word, int64_t i, int64_t count) {
+    static const uint64_t limits[] = {0,         1,          INT32_MAX,         UINT64_C(1) << 31,
+                                      INT64_MAX, UINT32_MAX, UINT64_C(1) << 63, UINT64_MAX};
+    switch (c->data) {
+    case FOVEA_DATA_OFFSET:
+        return 100 + word % 8;
+    case FOVEA_DATA_FAR_OFFSET:
+        return 10000 + word % 1000;
+    case FOVEA_DATA_SMALL:
+        return word % 3;
+    case FOVEA_DATA_CONSTANT:
+        return 12345;
+    case FOVEA_DATA_ZEROS:
+        return 0;
+    case FOVEA_DATA_IMPULSE:
+        return (uint64_t)check_value(c, FOVEA_F64, i, count, 0);
+    case FOVEA_DATA_INTEGERS:
+        return word % 3 - 1;
+    case FOVEA_DATA_EXTREMES:
+        return word % 5 ? word : limits[word >> 32 & 7];
+    default:
+        return word;
+    }
+}
+
 /* Numbers of a dense tensor repeat after so many: a cache of 10^9 would be minutes in the making. */
 enum { PERIOD = 1 << 24 };
 
@@ -337,6 +364,27 @@ typedef struct filling {
     stream stream;
     int64_t count, fresh; /* values: all, and those that are drawn */
 } filling;
+
+/* Groups of four elements of an integer dtype. */
+static void fill_words(void *task, int64_t first, int64_t end, int thread) {
+    const filling *f = task;
+    const fovea_view *view = f->view;
+    bool wide = fovea_dtype_size(view->dtype) == 8;
+    (void)thread;
+    for (int64_t group = first; group < end; group++) {
+        uint32_t words[2][4];
+        for (uint64_t w = 0; w <= wide; w++)
+            stream_words(&f->stream, ((uint64_t)group << wide) + w, words[w]);
+        const uint32_t *word = words[0];
+        for (int64_t j = 4 * group; j < 4 * group + 4 && j < f->fresh; j++) {
+            uint64_t value = *word++;
+            if (wide) value |= (uint64_t)*word++ << 32;
+            if (f->argument->high > 0) value %= (uint64_t)f->argument->high;
+            if (f->c->data) value = check_word(f->c, value, j, f->count);
+            fovea_write_bits(fovea_view_address(view, j), view->dtype, value);
+        }
+    }
+}
 
 /* Groups of four elements. */
 static void fill_groups(void *task, int64_t first, int64_t end, int thread) {
@@ -390,7 +438,8 @@ static void fill_numbers(const fovea_case *c, int position, const fovea_argument
     int64_t fresh = fovea_view_is_contiguous(view) && count > PERIOD ? PERIOD : count;
     filling f = {c, argument, view, {c->seed, (uint64_t)(position - square)}, count, fresh};
     int threads = fresh > PERIOD / 4 ? fovea_processor_get()->threads : 1;
-    fovea_parallel((fresh + 3) / 4, 1 << 14, threads, fill_groups, &f);
+    bool words = fovea_dtype_is_word(view->dtype) && argument->fill == FOVEA_FILL_NORMAL;
+    fovea_parallel((fresh + 3) / 4, 1 << 14, threads, words ? fill_words : fill_groups, &f);
     size_t size = fovea_dtype_size(fovea_dtype_of_part(view->dtype));
     for (int64_t i = fresh; i < count; i += fresh)
         memcpy(view->data + (size_t)i * size, view->data,

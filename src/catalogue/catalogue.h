@@ -11,11 +11,13 @@ enum { FOVEA_ARGUMENTS_MAX = 20, FOVEA_PARAMETERS_MAX = 20, FOVEA_LETTERS_MAX = 
 typedef struct fovea_problem fovea_problem;
 typedef struct fovea_case fovea_case;
 
-/* In the set of an argument's dtypes: that of the call; that of its parts, where it is complex; the
- * complex one of which it is the part. The last two stand alone. */
+/* In the set of an argument's dtypes: that of the call; that of the call if it is a float, else f64;
+ * that of its parts, where it is complex; the complex one of which it is the part. The last two stand
+ * alone. */
 #define FOVEA_CALL (1u << 31)
-#define FOVEA_PART_OF_CALL (1u << 30)
-#define FOVEA_COMPLEX_OF_CALL (1u << 29)
+#define FOVEA_CALL_OR_F64 (1u << 30)
+#define FOVEA_PART_OF_CALL (1u << 29)
+#define FOVEA_COMPLEX_OF_CALL (1u << 28)
 
 /* Functions that a row names. The generator of the public header has rows without their code. */
 #ifdef FOVEA_GENERATOR
@@ -39,6 +41,15 @@ typedef enum fovea_fill {
     FOVEA_FILL_BY_ROW  /* the row's fill function */
 } fovea_fill;
 
+/* How the reference gives an output, and how it is compared. As bits: the bytes of each element, with
+ * zeros above them, stand in the place of its double and must be met one and all. Movements of data
+ * are said so, and integers that a double does not hold. */
+typedef enum fovea_given_as {
+    FOVEA_AS_NUMBERS,
+    FOVEA_AS_BITS,
+    FOVEA_INTEGERS_AS_BITS /* where the dtype is one of 32 or 64 bits; floats as numbers */
+} fovea_given_as;
+
 typedef struct fovea_argument {
     const char *name;
     /* Letters joined by commas: "R..., C" is any number of leading extents, whose product is R,
@@ -50,9 +61,10 @@ typedef struct fovea_argument {
     const char *shape;
     uint32_t dtypes; /* what it may have, FOVEA_CALL among them; 0: FOVEA_CALL alone */
     fovea_role role;
-    bool optional; /* a field of the options struct rather than a positional argument */
-    fovea_fill fill;
-    double low, high;
+    bool optional;    /* a field of the options struct rather than a positional argument */
+    fovea_fill fill;  /* normals of an integer dtype of 32 or 64 bits are random words, */
+    double low, high; /* modulo high if that is not 0 */
+    fovea_given_as given_as;
     const char *meaning;
     bool varied; /* checks draw it like a normal argument, whatever its fill */
 } fovea_argument;
@@ -62,6 +74,9 @@ static inline uint32_t fovea_argument_dtypes(const fovea_argument *argument, fov
     uint32_t set = argument->dtypes ? argument->dtypes : FOVEA_CALL;
     if (set == FOVEA_PART_OF_CALL) return 1u << fovea_dtype_of_part(call);
     if (set == FOVEA_COMPLEX_OF_CALL) return 1u << fovea_dtype_complex(call);
+    if (set & FOVEA_CALL_OR_F64)
+        set = (set & ~FOVEA_CALL_OR_F64) |
+              (fovea_dtype_is_float(call) ? FOVEA_CALL : 1u << FOVEA_F64);
     return set & FOVEA_CALL ? (set & ~FOVEA_CALL) | 1u << call : set;
 }
 
@@ -146,6 +161,13 @@ typedef struct fovea_kernel {
      * may not be finite throughout either. */
     double (*norm_bound)(const fovea_problem *problem, int64_t row, const double *expected,
                          int64_t count);
+
+    /* Where it depends on the data: how many elements of an output, in row-major order, are written;
+     * the others keep what they hold. outputs: of the reference, by argument. */
+    int64_t (*written)(int output, double *const outputs[]);
+    /* Where several results are right: brings outputs, given as bits, into the one of them that they are
+     * compared in. views, values: by argument, NULL where it is not an output or not given. */
+    void (*canonical)(const fovea_view *const views[], double *const values[]);
 
     /* Rows whose shapes depend on options. letters: their extents, in order. */
     const char *letters;

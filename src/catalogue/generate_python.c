@@ -49,6 +49,11 @@ static bool has_dtype_choice(const fovea_argument *argument) {
     return is_result(argument) && !argument->optional && argument->dtypes & (argument->dtypes - 1);
 }
 
+/* Positional arguments have names for the reader only; `out` is the keyword of results. */
+static const char *positional_name(const fovea_argument *argument) {
+    return strcmp(argument->name, "out") == 0 ? "output" : argument->name;
+}
+
 /* Arguments of one sort: required or optional, results or not. */
 static int count_arguments(const fovea_kernel *kernel, bool optional, bool results) {
     int count = 0;
@@ -93,7 +98,7 @@ static void add_signature(text *t, const function *f) {
     add(t, "%s($module, ", f->preset ? f->preset->name : kernel->name);
     for (int a = 0; a < fovea_kernel_arguments(kernel); a++)
         if (!kernel->arguments[a].optional && !is_result(&kernel->arguments[a]))
-            add(t, "%s, ", kernel->arguments[a].name), positional++;
+            add(t, "%s, ", positional_name(&kernel->arguments[a])), positional++;
     if (positional) add(t, "/, ");
     size_t before = t->used;
     add(t, "*, ");
@@ -252,7 +257,7 @@ static void write_stub_parameters(const function *f, bool asked) {
     int required = count_arguments(kernel, false, true), positional = 0;
     for (int a = 0; a < fovea_kernel_arguments(kernel); a++)
         if (!kernel->arguments[a].optional && !is_result(&kernel->arguments[a]))
-            printf("%s%s: %s", positional ? ", " : "", kernel->arguments[a].name,
+            printf("%s%s: %s", positional ? ", " : "", positional_name(&kernel->arguments[a]),
                    positional ? "Any" : "_A"),
                 positional++;
     printf("%s", positional ? ", /" : "");
@@ -315,7 +320,8 @@ static void write_stub_name(const function *f) {
 
 void fovea_generate_stubs(void) {
     printf("# The kernels of Fovea as Python has them. Generated from the catalogue.\n"
-           "from typing import Any, Literal, Protocol, TypeVar, overload\n\n"
+           "from collections.abc import Sequence\n"
+           "from typing import Any, Literal, Protocol, TypeVar, final, overload\n\n"
            "class _Array(Protocol):\n"
            "    def __dlpack__(self, *arguments: Any, **options: Any) -> Any: ...\n\n"
            "_A = TypeVar(\"_A\", bound=_Array)\n\n"
@@ -326,7 +332,7 @@ void fovea_generate_stubs(void) {
            "class OutOfMemory(Error, MemoryError): ...\n"
            "class FileError(Error, OSError): ...\n"
            "class DeviceError(Error, RuntimeError): ...\n\n"
-           "class Memory:\n"
+           "@final\nclass Memory:\n"
            "    @property\n    def shape(self) -> tuple[int, ...]: ...\n"
            "    @property\n    def dtype(self) -> str: ...\n"
            "    def __dlpack__(self, *, stream: Any = None, max_version: tuple[int, int] | None = "
@@ -338,6 +344,8 @@ void fovea_generate_stubs(void) {
            "def version() -> str: ...\n"
            "def threads() -> int: ...\n"
            "def set_threads(count: int, /) -> None: ...\n"
+           "def _memory(shape: tuple[int, ...], dtype: str, /) -> Memory: ...\n"
+           "def _integers(values: Sequence[int], shape: tuple[int, ...], /) -> Memory: ...\n"
            "def _route(kernel: str, /, *arrays: Any, **options: Any) -> "
            "tuple[str, str, str, float, float, bool, str]: ...\n"
            "def _get_use() -> tuple[int, bytes]: ...\n"

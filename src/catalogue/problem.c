@@ -375,6 +375,12 @@ fovea_status fovea_problem_create(int kernel, const DLTensor *const *tensors, si
     return status;
 }
 
+bool fovea_given_as_bits(const fovea_problem *problem, int output) {
+    fovea_given_as way = problem->kernel->arguments[output].given_as;
+    return way == FOVEA_AS_BITS ||
+           (way == FOVEA_INTEGERS_AS_BITS && fovea_dtype_is_word(problem->views[output].dtype));
+}
+
 const fovea_view *fovea_problem_view(const fovea_problem *problem, const char *argument) {
     int a = fovea_kernel_argument(problem->kernel, argument);
     return a >= 0 && fovea_given(problem, a) ? &problem->views[a] : NULL;

@@ -32,6 +32,9 @@ static inline bool fovea_given(const fovea_problem *problem, int argument) {
     return problem->present >> argument & 1;
 }
 
+/* Whether the reference gives an output as bits. */
+bool fovea_given_as_bits(const fovea_problem *problem, int output);
+
 /* For code that is not in a hurry: lookups by name. The argument must exist in the row. */
 const fovea_view *fovea_problem_view(const fovea_problem *problem,
                                      const char *argument); /* or NULL */

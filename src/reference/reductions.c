@@ -1,7 +1,9 @@
 /* Domain 1, reductions, in double (f64 inputs: in long double). */
+#include "catalogue/order.h"
 #include "reference/reference.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 /* Kahan: the sum of 10^7 f64 must err less than R(n). */
 static void add(long double *sum, long double *lost, long double term) {
@@ -86,9 +88,58 @@ static bool reduce_argmin(const fovea_problem *problem, double *const outputs[])
     return argument(problem, outputs, -1);
 }
 
-const fovea_reference fovea_references_reductions[] = {
-    {"reduce_sum", reduce_sum},       {"reduce_mean", reduce_mean},
-    {"reduce_min", reduce_min},       {"reduce_max", reduce_max},
-    {"reduce_l2", reduce_l2},         {"reduce_var", reduce_var},
-    {"reduce_stddev", reduce_stddev}, {"reduce_argmax", reduce_argmax},
-    {"reduce_argmin", reduce_argmin}, {0}};
+/* The bounds of a histogram: given, or the least and the largest x. False if they are not finite. */
+static bool histogram_range(const fovea_problem *problem, double *lo, double *hi) {
+    const fovea_view *x = &problem->views[0];
+    fovea_slice all = {fovea_view_elements(x), 0, 1};
+    double least = all.count ? fovea_view_read(x, extreme(x, &all, -1)) : 0;
+    double largest = all.count ? fovea_view_read(x, extreme(x, &all, 1)) : 1;
+    *lo = fovea_round_to(x->dtype, fovea_problem_parameter(problem, "lo"));
+    *hi = fovea_round_to(x->dtype, fovea_problem_parameter(problem, "hi"));
+    bool given = !isnan(*lo);
+    if (!given) *lo = least;
+    if (isnan(*hi)) *hi = largest;
+    if (*lo > *hi) *(given ? hi : lo) = given ? *lo : *hi;
+    if (*lo == *hi)
+        *lo = fovea_round_to(x->dtype, *lo - 0.5), *hi = fovea_round_to(x->dtype, *hi + 0.5);
+    return isfinite(*lo) && isfinite(*hi);
+}
+
+static bool reduce_histogram(const fovea_problem *problem, double *const outputs[]) {
+    const fovea_view *x = &problem->views[0];
+    int64_t bins = fovea_problem_extent(problem, "Bins"), count = fovea_view_elements(x);
+    double lo, hi, *edges = malloc(((size_t)bins + 1) * sizeof *edges);
+    if (!edges) return false;
+    bool finite = histogram_range(problem, &lo, &hi);
+    for (int64_t b = 0; b <= bins; b++)
+        edges[b] = finite ? fovea_histogram_edge(x->dtype, lo, hi, bins, b) : NAN;
+    for (int64_t b = 0; b < bins; b++) outputs[1][b] = 0;
+    for (int64_t i = 0; i < count; i++) {
+        double element = fovea_view_read(x, i);
+        int64_t first = 0, end = bins; /* the last bin whose lower edge is not above */
+        if (!(element >= lo && element <= hi)) continue;
+        while (end - first > 1) {
+            int64_t middle = first + (end - first) / 2;
+            if (edges[middle] <= element)
+                first = middle;
+            else
+                end = middle;
+        }
+        outputs[1][first]++;
+    }
+    if (outputs[2]) memcpy(outputs[2], edges, ((size_t)bins + 1) * sizeof *edges);
+    free(edges);
+    return true;
+}
+
+const fovea_reference fovea_references_reductions[] = {{"reduce_sum", reduce_sum},
+                                                       {"reduce_mean", reduce_mean},
+                                                       {"reduce_min", reduce_min},
+                                                       {"reduce_max", reduce_max},
+                                                       {"reduce_l2", reduce_l2},
+                                                       {"reduce_var", reduce_var},
+                                                       {"reduce_stddev", reduce_stddev},
+                                                       {"reduce_argmax", reduce_argmax},
+                                                       {"reduce_argmin", reduce_argmin},
+                                                       {"reduce_histogram", reduce_histogram},
+                                                       {0}};

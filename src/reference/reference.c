@@ -36,3 +36,27 @@ bool fovea_reference_run(const fovea_problem *problem, double *outputs[FOVEA_ARG
     for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++) free(outputs[a]), outputs[a] = NULL;
     return false;
 }
+
+int64_t fovea_reference_written(const fovea_problem *problem, int output, double *const outputs[]) {
+    int64_t values = fovea_view_values(&problem->views[output]);
+    if (!problem->kernel->written) return values;
+    int64_t written = problem->kernel->written(output, outputs);
+    return written < 0 || written > values ? values : written;
+}
+
+void fovea_reference_store(const fovea_problem *problem, int output, double *const outputs[]) {
+    const fovea_view *view = &problem->views[output];
+    int64_t written = fovea_reference_written(problem, output, outputs);
+    bool bits = fovea_given_as_bits(problem, output);
+    if (!bits && !problem->kernel->written) {
+        fovea_view_write_all(view, outputs[output]);
+        return;
+    }
+    for (int64_t i = 0; i < written; i++) {
+        if (bits)
+            fovea_write_bits(fovea_view_address(view, i), view->dtype,
+                             fovea_bits(outputs[output])[i]);
+        else
+            fovea_view_write(view, i, outputs[output][i]);
+    }
+}

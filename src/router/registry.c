@@ -24,11 +24,9 @@ static fovea_status run_reference(const fovea_problem *problem, fovea_run *run) 
     double *outputs[FOVEA_ARGUMENTS_MAX];
     run->threads = 1;
     if (!fovea_reference_run(problem, outputs)) return FOVEA_OUT_OF_MEMORY;
-    for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++) {
-        if (!outputs[a]) continue;
-        fovea_view_write_all(&problem->views[a], outputs[a]);
-        free(outputs[a]);
-    }
+    for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++)
+        if (outputs[a]) fovea_reference_store(problem, a, outputs);
+    for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++) free(outputs[a]);
     return FOVEA_OK;
 }
 

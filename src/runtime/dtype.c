@@ -34,6 +34,10 @@ const char *fovea_dtype_name(fovea_dtype dtype) { return table[dtype].name; }
 size_t fovea_dtype_size(fovea_dtype dtype) { return table[dtype].size; }
 bool fovea_dtype_is_float(fovea_dtype dtype) { return table[dtype].mantissa > 0; }
 
+bool fovea_dtype_is_word(fovea_dtype dtype) {
+    return dtype == FOVEA_I32 || dtype == FOVEA_U32 || dtype == FOVEA_I64 || dtype == FOVEA_U64;
+}
+
 bool fovea_dtype_parse(const char *name, fovea_dtype *dtype) {
     for (int i = 0; i < FOVEA_DTYPE_COUNT; i++) {
         if (strcmp(name, table[i].name) == 0) return *dtype = (fovea_dtype)i, true;
@@ -245,4 +249,31 @@ void fovea_write_element(void *address, fovea_dtype dtype, double value) {
     case FOVEA_DTYPE_COUNT:
         return;
     }
+}
+
+#define EACH_SIZE(CASE)                                                                            \
+    CASE(uint8_t)                                                                                  \
+    CASE(uint16_t)                                                                                 \
+    CASE(uint32_t)                                                                                 \
+    CASE(uint64_t)
+
+uint64_t fovea_read_bits(const void *address, fovea_dtype dtype) {
+#define READ_BITS(type)                                                                            \
+    case sizeof(type): {                                                                           \
+        type bits;                                                                                 \
+        memcpy(&bits, address, sizeof bits);                                                       \
+        return bits;                                                                               \
+    }
+    switch (fovea_dtype_size(dtype)) { EACH_SIZE(READ_BITS) }
+    return 0;
+}
+
+void fovea_write_bits(void *address, fovea_dtype dtype, uint64_t value) {
+#define WRITE_BITS(type)                                                                           \
+    case sizeof(type): {                                                                           \
+        type bits = (type)value;                                                                   \
+        memcpy(address, &bits, sizeof bits);                                                       \
+        return;                                                                                    \
+    }
+    switch (fovea_dtype_size(dtype)) { EACH_SIZE(WRITE_BITS) }
 }

@@ -34,6 +34,7 @@ size_t fovea_dtype_size(fovea_dtype dtype);      /* bytes */
 bool fovea_dtype_parse(const char *name, fovea_dtype *dtype);
 bool fovea_dtype_from_dlpack(DLDataType type, fovea_dtype *dtype);
 DLDataType fovea_dtype_to_dlpack(fovea_dtype dtype);
+bool fovea_dtype_is_word(fovea_dtype dtype);  /* an integer of 32 or 64 bits */
 bool fovea_dtype_is_float(fovea_dtype dtype); /* a complex number is not */
 
 /* Parts of an element: the two of a complex number, else the one that it is. */
@@ -47,6 +48,9 @@ double fovea_read_element(const void *address, fovea_dtype dtype);
 /* The nearest value of the dtype, to nearest even; integers saturate, NaN to an integer is 0. What
  * rounds beyond 448 is NaN in e4m3. */
 void fovea_write_element(void *address, fovea_dtype dtype, double value);
+/* The bytes of the element, as a number with zeros above them, and back. */
+uint64_t fovea_read_bits(const void *address, fovea_dtype dtype);
+void fovea_write_bits(void *address, fovea_dtype dtype, uint64_t bits);
 /* The value as the dtype would hold it. */
 double fovea_round_to(fovea_dtype dtype, double value);
 /* Spacing of the dtype's values at |value|; the smallest subnormal at 0; inf at inf, NaN at NaN. */

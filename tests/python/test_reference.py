@@ -1246,6 +1246,225 @@ def test_attention_merge(library, dtype):
         assert_rounded(lse, np.log(total) + np.where(np.isneginf(top), 0, top), "f32")
 
 
+# ---- Layout, scans, sorting ----------------------------------------------------------------------
+
+WORD_TYPES = {"f32": np.float32, "f64": np.float64, "i32": np.int32, "u32": np.uint32, "i64": np.int64}
+
+
+@pytest.fixture(params=WORD_TYPES)
+def word(request):
+    return WORD_TYPES[request.param]
+
+
+def numbers(shape, dtype, seed=0, most=None):
+    """Normals, or integers of the whole range, or below `most`."""
+    random = np.random.default_rng([seed, *shape])
+    if np.issubdtype(dtype, np.floating):
+        return random.standard_normal(shape).astype(dtype)
+    limits = np.iinfo(dtype)
+    return random.integers(limits.min if most is None else 0, most or limits.max, shape, dtype)
+
+
+def same_bits(a, b):
+    return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
+
+
+def transposition(name, shape):
+    def test(library, dtype):
+        x = normal(shape, dtype)
+        x.view(np.uint16 if x.itemsize == 2 else np.uint32)[1, 2, 3] = 0x7f81 if x.itemsize == 2 else 0x7fa12345
+        y = np.empty((shape[0], shape[2], shape[1]), x.dtype)
+        library.call(name, x, y)
+        assert same_bits(y, np.ascontiguousarray(x.swapaxes(1, 2)))
+    return test
+
+
+test_transpose_2d = transposition("transpose_2d", (2, 5, 7))
+test_repack_aos_to_soa = transposition("repack_aos_to_soa", (2, 5, 4))
+test_repack_soa_to_aos = transposition("repack_soa_to_aos", (2, 4, 5))
+
+
+def scan(name, inclusive):
+    @pytest.mark.parametrize("over", [0, 1])
+    def test(library, word, over):
+        x = numbers((3, 4, 50), word)
+        y = np.empty_like(x)
+        library.call(name, x, y, over=over)
+        floating = np.issubdtype(word, np.floating)
+        flat = (x.reshape(-1) if over else x).astype(np.longdouble if floating else word)
+        sums = np.cumsum(flat, -1, dtype=flat.dtype)
+        if not inclusive:
+            sums = np.concatenate((np.zeros_like(sums[..., :1]), sums[..., :-1]), -1)
+        assert same_bits(y, sums.astype(word).reshape(x.shape))
+    return test
+
+
+test_scan_exclusive = scan("scan_exclusive", False)
+test_scan_inclusive = scan("scan_inclusive", True)
+
+
+def assert_compacted(y, count, kept):
+    assert count == kept.size and same_bits(y[:kept.size], kept)
+    assert (y[kept.size:] == 1).all(), "what follows is touched"
+
+
+def test_compact_mask(library, word):
+    x, mask = numbers((300,), word), numbers((300,), np.uint32, 1, 3).astype(np.uint8)
+    y, count = np.ones_like(x), np.empty((), np.int64)
+    library.call("compact_mask", x, mask, y, count)
+    assert_compacted(y, count, x[mask != 0])
+
+
+def compaction(name):
+    @pytest.mark.parametrize("threshold", [0, 0.75])
+    def test(library, word, threshold):
+        x = numbers((300,), word)
+        x[:3] = 0, 1, 2
+        if np.issubdtype(word, np.floating):
+            x[5] = np.nan
+        y, count = np.ones_like(x), np.empty((), np.int64)
+        library.call(name, x, y, count, threshold=threshold)
+        rounded = word(threshold) if np.issubdtype(word, np.floating) else word(round(threshold))
+        assert_compacted(y, count, x[x > rounded])
+    return test
+
+
+test_compact_if = compaction("compact_if")
+test_fused_scan_compact = compaction("fused_scan_compact")
+
+
+def sortable(shape, dtype):
+    """With ties and, of floats, all that has a place of its own in their order."""
+    x = numbers(shape, dtype)
+    x[..., 10:30] = x[..., 40:60]
+    if np.issubdtype(dtype, np.floating):
+        x[..., :7] = 0.0, -0.0, np.nan, np.inf, -np.inf, -np.nan, 5e-324 if dtype == np.float64 else 1e-45
+    return x
+
+
+def order_of(x):
+    """Stable, along the last axis: by value, -0 before +0, NaN last."""
+    sign = ~np.signbit(x) if np.issubdtype(x.dtype, np.floating) else np.zeros(x.shape, bool)
+    sign |= np.isnan(x)
+    return np.lexsort((sign, x), axis=-1)
+
+
+def sorting(name):
+    def test(library, word):
+        x = sortable((3, 200), word)
+        y = np.empty_like(x)
+        library.call(name, x, y)
+        expected = np.take_along_axis(x, order_of(x), -1)
+        nan = np.isnan(expected)
+        assert (np.isnan(y) == nan).all() and same_bits(y[~nan], expected[~nan])
+    return test
+
+
+test_sort_bitonic = sorting("sort_bitonic")
+sort_radix_alone = sorting("sort_radix")
+
+
+@pytest.mark.parametrize("payload_type", [None, np.uint32, np.int64])
+def test_sort_radix(library, word, payload_type):
+    if payload_type is None:
+        sort_radix_alone(library, word)
+        return
+    x, payload = sortable((3, 200), word), numbers((3, 200), payload_type)
+    y, carried = np.empty_like(x), np.empty_like(payload)
+    library.call("sort_radix", x, y, payload=payload, sorted_payload=carried)
+    order = order_of(x)
+    assert same_bits(y, np.take_along_axis(x, order, -1))
+    assert same_bits(carried, np.take_along_axis(payload, order, -1))
+
+
+def test_sort_bitonic_kv(library, word):
+    keys, values = sortable((3, 200), word), numbers((3, 200), np.uint32)
+    sorted_keys, carried = np.empty_like(keys), np.empty_like(values)
+    library.call("sort_bitonic_kv", keys, values, sorted_keys, carried)
+    order = order_of(keys)
+    pairs = [np.take_along_axis(a, order, -1) for a in (keys, values)]
+    for r in range(3):
+        def of(k, v):
+            return sorted(zip((a.tobytes() for a in k[r]), v[r].tolist()))
+        assert of(sorted_keys, carried) == of(*pairs)
+    nan = np.isnan(pairs[0])
+    assert same_bits(sorted_keys[~nan], pairs[0][~nan])
+
+
+@pytest.mark.parametrize("k", [0, 1, 50, 200])
+def test_topk_select(library, word, k):
+    x = sortable((3, 200), word)
+    values, index = np.empty((3, k), word), np.empty((3, k), np.int64)
+    library.call("topk_select", x, values, index)
+    reverse = x[:, ::-1]
+    expected = (199 - order_of(reverse)[:, ::-1])[:, :k]
+    assert (index == expected).all()
+    assert same_bits(values, np.take_along_axis(x, expected, -1))
+
+
+def quantile(name, percentages):
+    @pytest.mark.parametrize("axis", [None, 0, -1])
+    @pytest.mark.parametrize("n", [6, 7])
+    def test(library, word, axis, n):
+        x = numbers((n, 5, 7), word)
+        floating = np.issubdtype(word, np.floating)
+        if floating and axis is not None:
+            x[3, 1, 2] = np.nan
+        exact = x.astype(np.longdouble)
+        q = np.array(percentages, np.float64)
+        expected = np.percentile(exact, q.astype(np.longdouble), axis=axis)
+        expected = np.moveaxis(expected, 0, -1) if len(q) > 1 else expected[0]
+        y = np.empty(expected.shape, word if floating else np.float64)
+        library.call(name, x, *([q] if len(q) > 1 else []), y,
+                     **({} if axis is None else {"axis": axis}))
+        largest = np.nanmax(np.abs(exact)).astype(np.float64)
+        # h has a few bits less for its fraction than the exact one here
+        slack = (2.0**-22 if word == np.float32 else 2.0**-50) * largest
+        same = np.abs(y - expected) <= slack
+        assert (same | (np.isnan(y) & np.isnan(expected))).all()
+    return test
+
+
+test_median_select = quantile("median_select", [50])
+test_percentile_select = quantile("percentile_select", [25, 50, 75, 90, 99])
+
+
+def test_percentile_out_of_range(library):
+    x, y = np.zeros(4, np.float32), np.zeros(1, np.float32)
+    with pytest.raises(Error, match=r"q\[0\] is 101; it is in \[0, 100\]"):
+        library.call("percentile_select", x, np.array([101.0]), y)
+    with pytest.raises(Error, match="values has room for 5 of the largest; x has 4 in a row"):
+        library.call("topk_select", x, np.zeros(5, np.float32), np.zeros(5, np.int64))
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("bounds", [None, (-1, 1.5), (2, 2)])
+def test_reduce_histogram(library, kind, bounds):
+    x = numbers((40, 50), kind)
+    x[3, :3] = -1, 1.5, 2
+    counts, edges = np.empty(10, np.int64), np.empty(11, kind)
+    options = {} if bounds is None else {"lo": bounds[0], "hi": bounds[1]}
+    library.call("reduce_histogram", x, counts, edges=edges, **options)
+    lo, hi = bounds or (float(x.min()), float(x.max()))
+    if lo == hi:
+        lo, hi = lo - 0.5, hi + 0.5
+    expected = np.append(lo + np.arange(10) * ((hi - lo) / 10), hi).astype(kind)
+    assert (edges == expected).all()
+    assert (counts == np.histogram(x, expected)[0]).all()
+
+
+def test_histogram_of_nothing_and_of_no_number(library):
+    counts, edges = np.empty(4, np.int64), np.empty(5, np.float32)
+    library.call("reduce_histogram", np.empty(0, np.float32), counts, edges=edges)
+    assert (counts == 0).all() and (edges == [0, 0.25, 0.5, 0.75, 1]).all()
+    library.call("reduce_histogram", np.array([1, np.nan], np.float32), counts, edges=edges)
+    assert (counts == 0).all() and np.isnan(edges).all()
+    library.call("reduce_histogram", np.array([1, np.nan], np.float32), counts, lo=0, hi=2)
+    assert counts.tolist() == [0, 0, 1, 0]
+    with pytest.raises(Error, match="options.lo is 3, which is more than options.hi, 2"):
+        library.call("reduce_histogram", np.zeros(2, np.float32), counts, lo=3, hi=2)
+
+
 # ---- Whole ---------------------------------------------------------------------------------------
 
 

@@ -83,7 +83,7 @@ static void every_benchmark_case_can_be_built_and_counted(void **state) {
         if (status == FOVEA_OK) status = fovea_case_complete(&c, &message);
         if (status == FOVEA_OK) status = fovea_sample_create(&c, NULL, &sample, &message);
         if (status != FOVEA_OK) fail_msg("%s: %s", fovea_catalogue_kernel(k)->name, message.text);
-        assert_true(fovea_problem_operations(&sample.problem) > 0);
+        assert_true(fovea_problem_operations(&sample.problem) >= 0); /* movements have none */
         assert_true(fovea_problem_bytes(&sample.problem) > 0);
         fovea_sample_destroy(&sample);
     }

@@ -1,5 +1,8 @@
 /* Domain 1, reductions: one value from all elements or from those along an axis. */
 #include "catalogue/bounds.h"
+#include "catalogue/order.h"
+
+#include <math.h>
 
 #define COMMON                                                                                     \
     .domain = "reductions", .dtypes = 1u << FOVEA_F32 | 1u << FOVEA_F64, .bytes = "s*N",           \
@@ -68,4 +71,32 @@ const fovea_kernel fovea_rows_reductions[] = {
     {9, "reduce_argmin", ALONG_AXIS, TO_INDEX,
      .definition = "index of the first of the smallest x; of the first NaN if there is one",
      .operations = "N"},
+    {.number = 10,
+     .name = "reduce_histogram",
+     .domain = "reductions",
+     .dtypes = 1u << FOVEA_F32 | 1u << FOVEA_F64,
+     .definition = "counts_i = how many x are at least e_i and below e_(i+1); in the last bin also "
+                   "those that are e_Bins",
+     .remarks =
+         "There are as many bins as counts has elements. e_i = lo + i ((hi - lo)/Bins), formed "
+         "in f64 and rounded; the last is hi. A bound from the data that is beyond the "
+         "given one is that one. Equal bounds are widened by 0.5 on both sides. "
+         "What lies outside, and NaN, is not counted. A range taken from data that is not "
+         "finite gives zero counts and NaN edges; from no data it is [0, 1].",
+     .arguments =
+         {INPUT,
+          {.name = "counts", .shape = "Bins", .role = FOVEA_OUTPUT, .dtypes = 1u << FOVEA_I64},
+          {.name = "edges",
+           .shape = "E",
+           .role = FOVEA_OUTPUT,
+           .optional = true,
+           .meaning = "E = Bins + 1"}},
+     .parameters = {{"lo", FOVEA_REAL, NAN, NULL, "the least x, rounded to the dtype of x"},
+                    {"hi", FOVEA_REAL, NAN, NULL, "the largest x, rounded to the dtype of x"}},
+     .operations = "6*N",
+     .bytes = "s*N+8*Bins",
+     .bench = "N=N,Bins=256",
+     .bound_text = "exact",
+     .check = FOVEA_HOOK(fovea_check_histogram),
+     .case_defaults = FOVEA_HOOK(fovea_histogram_defaults)},
     {0}};

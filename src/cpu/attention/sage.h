@@ -11,8 +11,9 @@
  * Weights in 8 bits are relative to the largest of their row in the block of keys; values have a scale a column for every 128
  * keys; the product of a block starts from 0 in i32 and joins an f32 sum.
  *
- * Before the items of flash run, all keys and values of the call are quantised once into the workspace, chunk by chunk: what
- * is read of k, v twice, and written once.
+ * Keys and values are quantised once, chunk by chunk, before the query rows that attend them: what is read of k, v twice, and
+ * written once. A block of 512 query rows cannot do that as it goes: quantising for it alone would take two fifths of its time
+ * (NOTES.md). The workspace holds the quantised keys of as many heads at a time (a wave) as keep the threads busy.
  */
 #ifndef FOVEA_CPU_ATTENTION_SAGE_H
 #define FOVEA_CPU_ATTENTION_SAGE_H
@@ -64,8 +65,8 @@ static const sage_kernels *find_sage_kernels(void) {
 
 /* ---- Plan ---------------------------------------------------------------------------------------- */
 
-/* Where the parts of the workspace begin, in bytes. The keys of all sequences of a key head stand
- * one after another, each sequence at a multiple of CHUNK_KEYS: `positions` in all. */
+/* Where the parts of the workspace begin, in bytes. A head is a key head of a sequence, of which `wave` are quantised at a
+ * time; their keys stand one after another, each head at a multiple of CHUNK_KEYS: at most `positions`. */
 typedef struct sage_plan {
     plan items;
     const sage_kernels *kernels;
@@ -74,8 +75,9 @@ typedef struct sage_plan {
     bool integer_values, bf16_values, smooth;
     int value_elements; /* keys in a word of values */
     int64_t words;      /* of a row of q or k */
-    int64_t group_keys, positions, chunks;
-    int64_t slice_floats; /* of a thread, for scales of rows and for quantising */
+    int64_t group_keys, heads, wave, positions;
+    int64_t first_head, wave_heads, chunks; /* of the wave at work */
+    int64_t slice_floats;                   /* of a thread, for scales of rows and for quantising */
     size_t slices, starts, keys, key_scales, key_starts, means, sums, values, value_scales, bytes;
 } sage_plan;
 
@@ -85,8 +87,14 @@ static size_t reserve(size_t *used, int64_t count, size_t size) {
     return at;
 }
 
-static int64_t padded_keys(const fovea_attention_call *call, int64_t batch) {
-    return round_up(fovea_attention_sequence(call, batch).key_count, CHUNK_KEYS);
+static int64_t padded_keys(const fovea_attention_call *call, int64_t head) {
+    return round_up(fovea_attention_sequence(call, head / call->key_heads).key_count, CHUNK_KEYS);
+}
+
+/* Eight items a thread in each wave: their ends cost a sixteenth at most. */
+static int64_t heads_of_a_wave(const plan *items, int64_t heads) {
+    int64_t wanted = divide_up(8 * (int64_t)items->threads, larger(items->superblocks, 1));
+    return larger(smaller(wanted, heads), 1);
 }
 
 static int64_t group_of_keys(const fovea_attention_options *options) {
@@ -96,21 +104,20 @@ static int64_t group_of_keys(const fovea_attention_options *options) {
 
 static void place_parts(sage_plan *p, int threads) {
     const fovea_attention_call *call = p->call;
-    int64_t heads = call->key_heads, size = call->head_size, columns = call->value_size;
+    int64_t size = call->head_size, columns = call->value_size;
     bool packed = p->integer_values || p->bf16_values;
     size_t used = (size_t)p->items.threads * p->items.slice_floats * sizeof(float);
     p->slices = reserve(&used, 0, 1);
     reserve(&used, threads, (size_t)p->slice_floats * sizeof(float));
-    p->starts = reserve(&used, call->batch + 1, sizeof(int64_t));
-    p->keys = reserve(&used, heads * p->positions, (size_t)p->words * 4);
-    p->key_scales = reserve(&used, heads * p->positions, 4);
-    p->key_starts = reserve(&used, heads * p->positions, 4);
-    p->means = reserve(&used, p->smooth ? heads * call->batch : 0, (size_t)size * 4);
-    p->sums = reserve(&used, p->smooth ? heads * p->chunks : 0, (size_t)size * 4);
-    p->values =
-        reserve(&used, packed ? heads * p->positions / p->value_elements : 0, (size_t)columns * 4);
-    p->value_scales =
-        reserve(&used, p->integer_values ? heads * p->chunks : 0, (size_t)columns * 4);
+    int64_t chunks = p->positions / CHUNK_KEYS;
+    p->starts = reserve(&used, p->wave + 1, sizeof(int64_t));
+    p->keys = reserve(&used, p->positions, (size_t)p->words * 4);
+    p->key_scales = reserve(&used, p->positions, 4);
+    p->key_starts = reserve(&used, p->positions, 4);
+    p->means = reserve(&used, p->smooth ? p->wave : 0, (size_t)size * 4);
+    p->sums = reserve(&used, p->smooth ? chunks : 0, (size_t)size * 4);
+    p->values = reserve(&used, packed ? p->positions / p->value_elements : 0, (size_t)columns * 4);
+    p->value_scales = reserve(&used, p->integer_values ? chunks : 0, (size_t)columns * 4);
     p->bytes = used;
 }
 
@@ -123,9 +130,15 @@ static sage_plan make_sage_plan(const fovea_attention_call *call, int threads) {
     p.value_elements = p.bf16_values ? 2 : p.kernels->elements;
     p.words = divide_up(call->head_size, p.kernels->elements);
     p.group_keys = group_of_keys(call->options);
-    for (int64_t b = 0; b < call->batch; b++) p.positions += padded_keys(call, b);
-    p.chunks = p.positions / CHUNK_KEYS;
     p.items = make_plan(call, SAGE, threads);
+    p.heads = call->batch * call->key_heads;
+    p.wave = heads_of_a_wave(&p.items, p.heads);
+    for (int64_t first = 0, keys; first < p.heads; first += p.wave) {
+        keys = 0;
+        for (int64_t h = first; h < smaller(first + p.wave, p.heads); h++)
+            keys += padded_keys(call, h);
+        p.positions = larger(p.positions, keys);
+    }
     int64_t wide = larger(p.words * p.kernels->elements, call->head_size);
     p.slice_floats = round_up(larger(larger(BLOCK_GROUP_KEYS * wide, CHUNK_KEYS * call->value_size),
                                      2 * p.items.block_rows),
@@ -134,7 +147,7 @@ static sage_plan make_sage_plan(const fovea_attention_call *call, int threads) {
     return p;
 }
 
-/* A head of a sequence, in the workspace. */
+/* A head of the wave, in the workspace. */
 typedef struct sage_head {
     int64_t first; /* position of its key 0 */
     sage_keys keys;
@@ -143,16 +156,19 @@ typedef struct sage_head {
     const float *value_scales; /* of the chunk of its key 0 */
 } sage_head;
 
-static sage_head head_of(const sage_plan *p, int64_t batch, int64_t key_head) {
-    const int64_t *starts = (const int64_t *)(void *)(p->workspace + p->starts);
-    int64_t columns = p->call->value_size, first = key_head * p->positions + starts[batch];
+static int64_t *starts_of(const sage_plan *p) {
+    return (int64_t *)(void *)(p->workspace + p->starts);
+}
+
+static sage_head head_of(const sage_plan *p, int64_t number) {
+    int64_t columns = p->call->value_size, first = starts_of(p)[number - p->first_head];
     const float *scales = (const float *)(void *)(p->workspace + p->key_scales);
     const int32_t *sums = (const int32_t *)(void *)(p->workspace + p->key_starts);
     const int32_t *keys = (const int32_t *)(void *)(p->workspace + p->keys);
     const float *means = (const float *)(void *)(p->workspace + p->means);
     return (sage_head){.first = first,
                        .keys = {keys + first * p->words, p->words, scales + first, sums + first},
-                       .mean = means + (batch * p->call->key_heads + key_head) * p->call->head_size,
+                       .mean = means + (number - p->first_head) * p->call->head_size,
                        .values = (const int32_t *)(void *)(p->workspace + p->values) +
                                  first / p->value_elements * columns,
                        .value_scales = (const float *)(void *)(p->workspace + p->value_scales) +
@@ -161,30 +177,31 @@ static sage_head head_of(const sage_plan *p, int64_t batch, int64_t key_head) {
 
 /* ---- Keys and values into the workspace ------------------------------------------------------------ */
 
-/* A chunk of one sequence and key head. */
+/* A chunk of one head. */
 typedef struct sage_chunk {
     fovea_sequence sequence;
-    int64_t key_head, number; /* number: among all of all heads */
+    int64_t key_head, number; /* number: among those of the wave */
     int64_t key, count;       /* its first key; how many are left there, at most CHUNK_KEYS */
     sage_head head;
 } sage_chunk;
 
 static sage_chunk chunk_of(const sage_plan *p, int64_t number) {
-    const int64_t *starts = (const int64_t *)(void *)(p->workspace + p->starts);
-    int64_t position = number % p->chunks * CHUNK_KEYS, low = 0, high = p->call->batch - 1;
-    while (low < high) { /* the last sequence that begins at or before it, and is not empty */
+    const int64_t *starts = starts_of(p);
+    int64_t position = number * CHUNK_KEYS, low = 0, high = p->wave_heads - 1;
+    while (low < high) { /* the last head that begins at or before it, and is not empty */
         int64_t middle = (low + high + 1) / 2;
         if (starts[middle] <= position)
             low = middle;
         else
             high = middle - 1;
     }
-    sage_chunk chunk = {.sequence = fovea_attention_sequence(p->call, low),
-                        .key_head = number / p->chunks,
+    int64_t head = p->first_head + low;
+    sage_chunk chunk = {.sequence = fovea_attention_sequence(p->call, head / p->call->key_heads),
+                        .key_head = head % p->call->key_heads,
                         .number = number,
                         .key = position - starts[low]};
     chunk.count = smaller(chunk.sequence.key_count - chunk.key, CHUNK_KEYS);
-    chunk.head = head_of(p, low, chunk.key_head);
+    chunk.head = head_of(p, head);
     return chunk;
 }
 
@@ -211,15 +228,15 @@ static void sum_chunk(const sage_plan *p, int64_t number, float *buffer) {
     }
 }
 
-/* Item: a sequence and key head. */
+/* Item: a head of the wave. */
 static void add_sums(const sage_plan *p, int64_t item, float *buffer) {
-    int64_t size = p->call->head_size, batch = item / p->call->key_heads;
+    int64_t size = p->call->head_size;
     (void)buffer;
-    sage_head head = head_of(p, batch, item % p->call->key_heads);
+    sage_head head = head_of(p, p->first_head + item);
     const float *sums =
         (const float *)(void *)(p->workspace + p->sums) + head.first / CHUNK_KEYS * size;
     float *mean = (float *)(void *)(p->workspace + p->means) + item * size;
-    int64_t chunks = padded_keys(p->call, batch) / CHUNK_KEYS;
+    int64_t chunks = (starts_of(p)[item + 1] - head.first) / CHUNK_KEYS;
     memset(mean, 0, (size_t)size * sizeof *mean);
     for (int64_t c = 0; c < chunks; c++, sums += size)
         for (int64_t d = 0; d < size; d += VF_WIDTH) {
@@ -546,7 +563,7 @@ static void sage_superblock(const sage_plan *p, int64_t item, const slice *s, fl
     bool floats = !p->integer_values && !p->bf16_values;
     int64_t first_row, rows, low = INT64_MAX, high = 0;
     tile_context at = item_context(&p->items, call, item, &first_row, &rows);
-    sage_head head = head_of(p, at.sequence.batch, at.key_head);
+    sage_head head = head_of(p, at.sequence.batch * call->key_heads + at.key_head);
     int count = 0;
     for (int64_t row = 0; row < rows; row += TILE_ROWS, count++) {
         sage_tile *t = &tiles[count];
@@ -575,6 +592,13 @@ static void sage_superblock(const sage_plan *p, int64_t item, const slice *s, fl
 
 /* ---- Running ------------------------------------------------------------------------------------------ */
 
+/* The item of the call that item `i` of the wave is; with a causal mask all last superblocks come first, as in item_context. */
+static int64_t item_of_wave(const sage_plan *p, int64_t i) {
+    int64_t blocks = p->items.superblocks;
+    if (p->call->options->causal == FOVEA_ATTENTION_CAUSAL_NONE) return p->first_head * blocks + i;
+    return i / p->wave_heads * p->heads + p->first_head + i % p->wave_heads;
+}
+
 typedef void sage_phase(const sage_plan *p, int64_t item, float *buffer);
 
 static int sage_drain(const sage_plan *p, int64_t items, sage_phase *run) {
@@ -593,10 +617,24 @@ static int sage_drain(const sage_plan *p, int64_t items, sage_phase *run) {
             if (run)
                 run(p, item, buffer);
             else
-                sage_superblock(p, item, &s, buffer);
+                sage_superblock(p, item_of_wave(p, item), &s, buffer);
         }
     }
     return used;
+}
+
+static int run_wave(sage_plan *p) {
+    int64_t *starts = starts_of(p);
+    p->wave_heads = smaller(p->wave, p->heads - p->first_head);
+    for (int64_t h = starts[0] = 0; h < p->wave_heads; h++)
+        starts[h + 1] = starts[h] + padded_keys(p->call, p->first_head + h);
+    p->chunks = starts[p->wave_heads] / CHUNK_KEYS;
+    if (p->smooth) {
+        sage_drain(p, p->chunks, sum_chunk);
+        sage_drain(p, p->wave_heads, add_sums);
+    }
+    sage_drain(p, p->chunks, quantise_chunk);
+    return sage_drain(p, p->wave_heads * p->items.superblocks, NULL);
 }
 
 static fovea_status run_sage(const fovea_problem *problem, fovea_run *run) {
@@ -604,16 +642,9 @@ static fovea_status run_sage(const fovea_problem *problem, fovea_run *run) {
     fovea_attention_describe(problem, &call);
     sage_plan p = make_sage_plan(&call, run->threads);
     p.workspace = run->workspace;
-    int64_t *starts = (int64_t *)(void *)(p.workspace + p.starts);
-    for (int64_t b = starts[0] = 0; b < call.batch; b++)
-        starts[b + 1] = starts[b] + padded_keys(&call, b);
-    if (p.smooth) {
-        sage_drain(&p, call.key_heads * p.chunks, sum_chunk);
-        sage_drain(&p, call.key_heads * call.batch, add_sums);
-    }
-    sage_drain(&p, call.key_heads * p.chunks, quantise_chunk);
     run->block_rows = p.items.block_rows, run->block_keys = p.items.block_keys;
-    run->threads = sage_drain(&p, p.items.items, NULL);
+    run->threads = p.items.threads;
+    for (; p.first_head < p.heads; p.first_head += p.wave) run->threads = run_wave(&p);
     return FOVEA_OK;
 }
 

@@ -353,16 +353,16 @@ static void split_exponentials(split_tile *t, float *s, int64_t groups, const fl
 
 /* ---- Blocks --------------------------------------------------------------------------------- */
 
-/* Where the rows of a block are, the last one repeated up to a whole block. */
+/* Where the rows of a block are, the last one repeated up to `padded`, beyond what any block of the piece asks for. */
 typedef struct split_rows {
     const char *at[SPLIT_BLOCK_MAX + SPLIT_LANES];
 } split_rows;
 
 static void split_find_rows(const split_item *item, const fovea_view *view, int64_t first,
-                            int64_t count, split_rows *rows) {
+                            int64_t count, int64_t padded, split_rows *rows) {
     const fovea_attention_call *call = item->call;
     int64_t step = view->stride[2] * (int64_t)fovea_dtype_size(view->dtype);
-    int64_t filled = 0, padded = item->plan->block_keys + SPLIT_LANES;
+    int64_t filled = 0;
     while (filled < count) {
         int64_t key = first + filled, run = count - filled;
         if (call->paged) run = smaller(run, call->page_size - key % call->page_size);
@@ -374,8 +374,8 @@ static void split_find_rows(const split_item *item, const fovea_view *view, int6
 
 /* Rows of a block as floats with their scales; `rows` then points to those. */
 static void split_convert(const split_item *item, const fovea_view *view, int64_t first,
-                          int64_t count, int64_t pitch, float *buffer, split_rows *rows) {
-    int64_t padded = item->plan->block_keys + SPLIT_LANES;
+                          int64_t count, int64_t padded, int64_t pitch, float *buffer,
+                          split_rows *rows) {
     for (int64_t j = 0; j < count; j++) {
         float *row = buffer + j * pitch;
         convert_row(rows->at[j], view->dtype, view->stride[3], view->shape[3], row);
@@ -432,15 +432,20 @@ static void split_attend_piece(const split_item *item, split_tile *tiles, int co
         low = smaller(low, tiles[i].low), high = larger(high, tiles[i].high);
     /* Groups of keys are whole but at the end, where no row attends what would be missing. */
     low -= low % SPLIT_LANES;
-    if (low < high) split_find_rows(item, &call->k, low, smaller(size - low % size, high - low), k);
+    int64_t padded =
+        split_round_up(smaller(size, larger(high - low, 0)), SPLIT_LANES) + SPLIT_LANES;
+    if (low < high)
+        split_find_rows(item, &call->k, low, smaller(size - low % size, high - low), padded, k);
     for (int64_t start = low; start < high;) {
         int64_t end = smaller(start - start % size + size, high), keys = end - start;
-        split_find_rows(item, &call->v, start, keys, v);
-        if (end < high) split_find_rows(item, &call->k, end, smaller(size, high - end), next);
+        split_find_rows(item, &call->v, start, keys, padded, v);
+        if (end < high)
+            split_find_rows(item, &call->k, end, smaller(size, high - end), padded, next);
         if (p->convert_keys)
-            split_convert(item, &call->k, start, keys, p->q_pitch, item->slice->keys, k);
+            split_convert(item, &call->k, start, keys, padded, p->q_pitch, item->slice->keys, k);
         if (p->convert_values)
-            split_convert(item, &call->v, start, keys, p->out_pitch, item->slice->values, v);
+            split_convert(item, &call->v, start, keys, padded, p->out_pitch, item->slice->values,
+                          v);
         for (int i = 0; i < count; i++)
             if (tiles[i].low < end && tiles[i].high > start)
                 split_attend_block(item, &tiles[i], start, keys, k, v, end < high ? next : k);
@@ -612,7 +617,7 @@ static double split_cost(const fovea_problem *problem, int threads, double flops
     double reading = fovea_problem_bytes(problem) / (bandwidth * fmin(p.threads, 3));
     double computing = fovea_problem_operations(problem) / (0.7 * flops * p.threads);
     return fmax(reading, computing) + 2e-7 * (double)(p.items / p.threads) +
-           (p.threads > 1 ? 3e-6 : 1e-6);
+           (p.threads > 1 ? 3e-6 : 1.6e-6);
 }
 
 #endif

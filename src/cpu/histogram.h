@@ -1,0 +1,265 @@
+/* Counts of elements by equal bins. The bin of an element is computed by a subtraction and a product; where
+ * that comes so near to an edge that rounding may have moved it across, the edges themselves decide: with
+ * 256 bins and f32, one element in 4000. Where the edges are so close that all are near, a bisection
+ * decides.
+ *
+ * Bins are counted several times over, so that equal neighbours do not wait for one another: a counter can
+ * be added to every 4 to 5 cycles, the four of them together every cycle. */
+#ifndef FOVEA_CPU_HISTOGRAM_H
+#define FOVEA_CPU_HISTOGRAM_H
+
+#include "catalogue/order.h"
+#include "cpu/dense.h"
+#include "cpu/simd/simd_order.h"
+#include "cpu/threads.h"
+
+#include <math.h>
+
+enum {
+    HISTOGRAM_PIECE = 1 << 16,
+    HISTOGRAM_BLOCK = 2048,
+    HISTOGRAM_COPIES = 4,
+    HISTOGRAM_FEW = 2048 /* bins up to which there are several copies of the counts */
+};
+
+typedef struct histogram_range {
+    double least, largest;
+    bool nan;
+} histogram_range;
+
+typedef struct histogram {
+    fovea_view x;
+    int64_t elements, bins, copies,
+        stride;                 /* of counters of one copy, with one for what is outside */
+    double lo, hi, scale, near; /* bins a unit; how near to an edge is doubtful */
+    bool bisect;
+    const double *edges;
+    int64_t *counts;         /* copies of each thread */
+    histogram_range *ranges; /* of each piece */
+} histogram;
+
+/* A block of a piece, dense. */
+static const void *histogram_block(const histogram *h, int64_t first, int64_t n, void *buffer) {
+    const void *place = dense_place(&h->x, first, n);
+    if (!place) dense_read(&h->x, first, n, buffer);
+    return place ? place : buffer;
+}
+
+/* ---- The range ------------------------------------------------------------------------------- */
+
+static void range_of_floats(const float *x, int64_t n, histogram_range *range) {
+    vf least = vf_set1(INFINITY), largest = vf_set1(-INFINITY);
+    vm nan = vf_lt(largest, largest);
+    int64_t i = 0;
+    for (; i + VF_WIDTH <= n; i += VF_WIDTH) {
+        vf v = vf_load(x + i);
+        least = vf_min(v, least), largest = vf_max(v, largest);
+        nan = vm_or(nan, vf_unordered(v, v));
+    }
+    range->least = fmin(range->least, (double)vf_reduce_min(least));
+    range->largest = fmax(range->largest, (double)vf_reduce_max(largest));
+    range->nan |= vm_any(nan);
+    for (; i < n; i++) {
+        range->least = fmin(range->least, (double)x[i]);
+        range->largest = fmax(range->largest, (double)x[i]);
+        range->nan |= isnan(x[i]);
+    }
+}
+
+static void range_of_doubles(const double *x, int64_t n, histogram_range *range) {
+    for (int64_t i = 0; i < n; i++) {
+        range->least = x[i] < range->least ? x[i] : range->least;
+        range->largest = x[i] > range->largest ? x[i] : range->largest;
+        range->nan |= isnan(x[i]);
+    }
+}
+
+static void histogram_find_ranges(const void *task, int64_t begin, int64_t end, int thread) {
+    const histogram *h = task;
+    _Alignas(64) double buffer[HISTOGRAM_BLOCK];
+    (void)thread;
+    for (int64_t piece = begin; piece < end; piece++) {
+        histogram_range range = {INFINITY, -INFINITY, false};
+        int64_t last = smaller((piece + 1) * HISTOGRAM_PIECE, h->elements);
+        for (int64_t i = piece * HISTOGRAM_PIECE; i < last; i += HISTOGRAM_BLOCK) {
+            int64_t n = smaller(HISTOGRAM_BLOCK, last - i);
+            const void *x = histogram_block(h, i, n, buffer);
+            if (h->x.dtype == FOVEA_F32)
+                range_of_floats(x, n, &range);
+            else
+                range_of_doubles(x, n, &range);
+        }
+        h->ranges[piece] = range;
+    }
+}
+
+/* ---- Counting -------------------------------------------------------------------------------- */
+
+/* The last bin whose lower edge is not above x, which lies in the range. */
+#define HISTOGRAM_BIN(type)                                                                        \
+    static int64_t bin_of_##type(const histogram *h, type x, int64_t guess) {                      \
+        int64_t first = 0, end = h->bins;                                                          \
+        while (h->bisect && end - first > 1) {                                                     \
+            int64_t middle = first + (end - first) / 2;                                            \
+            if (h->edges[middle] <= x)                                                             \
+                first = middle;                                                                    \
+            else                                                                                   \
+                end = middle;                                                                      \
+        }                                                                                          \
+        if (h->bisect) return first;                                                               \
+        guess = guess < 0 ? 0 : smaller(guess, h->bins - 1);                                       \
+        while (guess > 0 && x < h->edges[guess]) guess--;                                          \
+        while (guess + 1 < h->bins && x >= h->edges[guess + 1]) guess++;                           \
+        return guess;                                                                              \
+    }
+HISTOGRAM_BIN(float)
+HISTOGRAM_BIN(double)
+
+static void places_of_floats(const histogram *h, const float *x, int64_t n, int32_t *places) {
+    const vf lo = vf_set1((float)h->lo), hi = vf_set1((float)h->hi);
+    const vf scale = vf_set1((float)h->scale), near = vf_set1((float)h->near);
+    const vf far = vf_set1((float)(1 - h->near));
+    const vi outside = vi_set1((int32_t)h->bins);
+    for (int64_t i = 0; i < n; i += VF_WIDTH) {
+        size_t lanes = (size_t)smaller(VF_WIDTH, n - i);
+        vf v = vf_load_n(x + i, lanes);
+        vf place = vf_mul(vf_sub(v, lo), scale);
+        vi bin = vi_truncate_vf(place);
+        vf part = vf_sub(place, vf_from_vi(bin));
+        vm within = vm_and(vf_ge(v, lo), vf_le(v, hi));
+        vm sure = vm_and(vf_gt(part, near), vf_lt(part, far));
+        vi_store_n(places + i, vi_select(within, bin, outside), lanes);
+        uint32_t doubtful = vm_bits(vm_and(within, vm_not(sure)));
+        if (lanes < VF_WIDTH) doubtful &= (1u << lanes) - 1;
+        for (; doubtful; doubtful &= doubtful - 1) {
+            int64_t at = i + __builtin_ctz(doubtful);
+            places[at] = (int32_t)bin_of_float(h, x[at], places[at]);
+        }
+    }
+}
+
+static void places_of_doubles(const histogram *h, const double *x, int64_t n, int32_t *places) {
+    for (int64_t i = 0; i < n; i++) {
+        bool within = x[i] >= h->lo && x[i] <= h->hi;
+        double place = h->bisect || !within ? 0 : (x[i] - h->lo) * h->scale;
+        places[i] = (int32_t)(within ? bin_of_double(h, x[i], (int64_t)place) : h->bins);
+    }
+}
+
+static void histogram_count(const void *task, int64_t begin, int64_t end, int thread) {
+    const histogram *h = task;
+    _Alignas(64) double buffer[HISTOGRAM_BLOCK];
+    int32_t places[HISTOGRAM_BLOCK];
+    int64_t *counts = h->counts + thread * h->copies * h->stride;
+    int64_t second = h->copies > 1 ? h->stride : 0;
+    memset(counts, 0, (size_t)(h->copies * h->stride) * sizeof *counts);
+    int64_t last = smaller(end * HISTOGRAM_PIECE, h->elements);
+    for (int64_t i = begin * HISTOGRAM_PIECE; i < last; i += HISTOGRAM_BLOCK) {
+        int64_t n = smaller(HISTOGRAM_BLOCK, last - i), j = 0;
+        const void *x = histogram_block(h, i, n, buffer);
+        if (h->x.dtype == FOVEA_F32)
+            places_of_floats(h, x, n, places);
+        else
+            places_of_doubles(h, x, n, places);
+        for (; j + 4 <= n; j += 4) {
+            counts[places[j]]++;
+            counts[places[j + 1] + second]++;
+            counts[places[j + 2] + 2 * second]++;
+            counts[places[j + 3] + 3 * second]++;
+        }
+        for (; j < n; j++) counts[places[j]]++;
+    }
+}
+
+/* ---- The tensor ------------------------------------------------------------------------------ */
+
+static histogram histogram_describe(const fovea_problem *problem) {
+    histogram h = {.x = problem->views[0]};
+    h.elements = fovea_view_elements(&h.x);
+    h.bins = fovea_view_elements(&problem->views[1]);
+    h.copies = h.bins <= HISTOGRAM_FEW ? HISTOGRAM_COPIES : 1;
+    h.stride = (h.bins + 8) / 8 * 8;
+    return h;
+}
+
+static size_t histogram_edge_bytes(const histogram *h) {
+    return (size_t)divide_up((h->bins + 1) * 8, 64) * 64;
+}
+
+static size_t histogram_workspace(const fovea_problem *problem, int threads) {
+    histogram h = histogram_describe(problem);
+    size_t ranges = (size_t)divide_up(h.elements, HISTOGRAM_PIECE) * sizeof(histogram_range);
+    return histogram_edge_bytes(&h) + (ranges + 63) / 64 * 64 +
+           (size_t)(threads * h.copies * h.stride) * 8;
+}
+
+/* Bounds that are given, or those of the data. False if they are not finite. */
+static bool histogram_bounds(histogram *h, double lo, double hi, int64_t pieces, int threads) {
+    histogram_range all = {INFINITY, -INFINITY, false};
+    h->lo = fovea_round_to(h->x.dtype, lo), h->hi = fovea_round_to(h->x.dtype, hi);
+    bool given = !isnan(h->lo);
+    if (!given || isnan(h->hi)) {
+        fovea_share(pieces, threads, histogram_find_ranges, h);
+        for (int64_t p = 0; p < pieces; p++) {
+            all.least = fmin(all.least, h->ranges[p].least);
+            all.largest = fmax(all.largest, h->ranges[p].largest);
+            all.nan |= h->ranges[p].nan;
+        }
+        if (h->elements == 0) all = (histogram_range){0, 1, false};
+        if (all.nan) all.least = all.largest = NAN;
+        if (!given) h->lo = all.least;
+        if (isnan(h->hi)) h->hi = all.largest;
+    }
+    if (h->lo > h->hi) *(given ? &h->hi : &h->lo) = given ? h->lo : h->hi;
+    if (h->lo == h->hi) {
+        h->lo = fovea_round_to(h->x.dtype, h->lo - 0.5);
+        h->hi = fovea_round_to(h->x.dtype, h->hi + 0.5);
+    }
+    return isfinite(h->lo) && isfinite(h->hi);
+}
+
+/* Edges, rounded to the dtype; how much a computed bin may be wrong. */
+static void histogram_edges(histogram *h, double *edges) {
+    double epsilon = fovea_epsilon(h->x.dtype), bins = (double)h->bins;
+    double width = (h->hi - h->lo) / bins, size = fmax(fabs(h->lo), fabs(h->hi));
+    for (int64_t b = 0; b <= h->bins; b++)
+        edges[b] = fovea_histogram_edge(h->x.dtype, h->lo, h->hi, h->bins, b);
+    h->edges = edges;
+    h->scale = 1 / width;
+    h->near = 4 * epsilon * bins + epsilon * size / width;
+    double most = h->x.dtype == FOVEA_F32 ? 0x1p127 : 0x1p1000;
+    h->bisect = !(h->near < 0.25 && h->hi - h->lo < most && h->scale < most && width > 1 / most);
+    if (h->bisect) h->scale = 0, h->near = 2; /* every element is doubtful */
+}
+
+static void histogram_store(const histogram *h, const fovea_view *counts, bool finite,
+                            int threads) {
+    for (int64_t b = 0; b < h->bins; b++) {
+        int64_t sum = 0;
+        for (int64_t c = 0; c < threads * h->copies && finite; c++)
+            sum += h->counts[c * h->stride + b];
+        memcpy(fovea_view_address(counts, b), &sum, sizeof sum);
+    }
+}
+
+static fovea_status histogram_run(const fovea_problem *problem, fovea_run *run, double lo,
+                                  double hi) {
+    histogram h = histogram_describe(problem);
+    char *scratch = run->workspace;
+    double *edges = (double *)(void *)scratch;
+    int64_t pieces = divide_up(h.elements, HISTOGRAM_PIECE);
+    size_t size = fovea_dtype_size(h.x.dtype);
+    h.ranges = (histogram_range *)(void *)(scratch + histogram_edge_bytes(&h));
+    h.counts = (int64_t *)(void *)(scratch + histogram_edge_bytes(&h) +
+                                   ((size_t)pieces * sizeof *h.ranges + 63) / 64 * 64);
+    run->threads = fovea_useful_threads(pieces, h.elements * (int64_t)size * 2, run->threads);
+    bool finite = histogram_bounds(&h, lo, hi, pieces, run->threads);
+    if (finite) histogram_edges(&h, edges);
+    if (finite) fovea_share(pieces, run->threads, histogram_count, &h);
+    histogram_store(&h, &problem->views[1], finite, run->threads);
+    for (int64_t b = 0; b <= h.bins && fovea_given(problem, 2); b++)
+        fovea_view_write(&problem->views[2], b, finite ? edges[b] : NAN);
+    return FOVEA_OK;
+}
+
+#endif

@@ -1,0 +1,354 @@
+/* Domain 16, scans, and 112: prefix sums and compaction in one pass over memory, by pieces of 64 KiB that
+ * stay in the second-level cache between their sum (or count) and their results.
+ *
+ * A sum runs on in each vector by lanes, four additions deep. What is carried from vector to vector is a
+ * double for f32; for f64 it is two, the sum and what its roundings have left out. A chain of vector sums
+ * in the dtype itself would err by n/8 eps of equal data, which R(i+1) does not allow.
+ *
+ * Kept elements are brought to the front of a vector in a register and stored whole: the store of a
+ * compressed vector to memory is microcode on Zen 4 and 5. Their count comes first, so that no store goes
+ * beyond the place of the piece. Elements of 64 bits go one by one, two cycles each: with two threads that
+ * is what memory delivers. */
+#include "cpu/chain.h"
+#include "cpu/dense.h"
+#include "cpu/simd/simd_order.h"
+#include "cpu/threads.h"
+#include "fovea/kernels.h"
+
+#include <math.h>
+
+enum { PIECE_BYTES = 1 << 16, STRIDED_BYTES = 1 << 14 };
+
+/* ---- Sums ------------------------------------------------------------------------------------ */
+
+/* Adds to a sum of two parts (Knuth's exact difference of a sum of two floats). */
+FOVEA_INLINE void carry_double(chain_value *c, double term) {
+    double sum = c->high + term, part = sum - c->high;
+    double lost = (c->high - (sum - part)) + (term - part);
+    c->high = sum;
+    c->low += isfinite(lost) ? lost : 0; /* of an infinite sum nothing is left out */
+}
+FOVEA_INLINE void carry_float(chain_value *c, float term) { c->high += (double)term; }
+FOVEA_INLINE void carry_word(chain_value *c, int32_t term) { c->word += (uint32_t)term; }
+
+static chain_value joined(chain_value before, chain_value piece) {
+    carry_double(&before, piece.high);
+    before.low += piece.low;
+    before.word += piece.word;
+    return before;
+}
+
+/* What stands before a vector: the pieces before, and the vectors of this one. */
+FOVEA_INLINE vf spread_float(const chain_value *before, const chain_value *c) {
+    return vf_set1((float)(before->high + before->low + c->high));
+}
+FOVEA_INLINE vd spread_double(const chain_value *before, const chain_value *c) {
+    return vd_set1(before->high + c->high + (before->low + c->low));
+}
+FOVEA_INLINE vi spread_word(const chain_value *before, const chain_value *c) {
+    return vi_set1((int32_t)(before->word + c->word));
+}
+FOVEA_INLINE void vi_stream(int32_t *p, vi x) { vf_stream((float *)(void *)p, vi_as_vf(x)); }
+
+/* The sum of n elements, and their prefix sums to y if that is not NULL. */
+typedef enum form { INCLUSIVE, EXCLUSIVE } form;
+typedef chain_value sums_function(form form, const void *x, void *y, int64_t n, bool stream,
+                                  const chain_value *before);
+
+#define SUMS(name, type, v, width, carry, spread)                                                  \
+    FOVEA_INLINE chain_value name##_run(form form, const type *x, type *y, int64_t n, bool write,  \
+                                        bool stream, const chain_value *before) {                  \
+        chain_value c = {0};                                                                       \
+        int64_t i = 0;                                                                             \
+        for (; i + width <= n; i += width) {                                                       \
+            v sums = v##_prefix(v##_load(x + i));                                                  \
+            v result = v##_add(form == EXCLUSIVE ? v##_up(sums) : sums, spread(before, &c));       \
+            if (write && stream)                                                                   \
+                v##_stream(y + i, result);                                                         \
+            else if (write)                                                                        \
+                v##_store(y + i, result);                                                          \
+            carry(&c, v##_last(sums));                                                             \
+        }                                                                                          \
+        if (i < n) {                                                                               \
+            v sums = v##_prefix(v##_load_n(x + i, (size_t)(n - i)));                               \
+            v result = v##_add(form == EXCLUSIVE ? v##_up(sums) : sums, spread(before, &c));       \
+            if (write) v##_store_n(y + i, result, (size_t)(n - i));                                \
+            carry(&c, v##_last(sums));                                                             \
+        }                                                                                          \
+        return c;                                                                                  \
+    }                                                                                              \
+    static chain_value name(form form, const void *x, void *y, int64_t n, bool stream,             \
+                            const chain_value *before) {                                           \
+        if (!y) return name##_run(INCLUSIVE, x, NULL, n, false, false, before);                    \
+        if (form == INCLUSIVE)                                                                     \
+            return stream ? name##_run(INCLUSIVE, x, y, n, true, true, before)                     \
+                          : name##_run(INCLUSIVE, x, y, n, true, false, before);                   \
+        return stream ? name##_run(EXCLUSIVE, x, y, n, true, true, before)                         \
+                      : name##_run(EXCLUSIVE, x, y, n, true, false, before);                       \
+    }
+SUMS(sums_f32, float, vf, VF_WIDTH, carry_float, spread_float)
+SUMS(sums_f64, double, vd, VD_WIDTH, carry_double, spread_double)
+SUMS(sums_word, int32_t, vi, VF_WIDTH, carry_word, spread_word)
+
+/* One addition a cycle, 8 bytes: as fast as vectors, which wait for memory. */
+static chain_value sums_long(form form, const void *x, void *y, int64_t n, bool stream,
+                             const chain_value *before) {
+    const uint64_t *from = x;
+    uint64_t *to = y, first = before->word, sum = first;
+    (void)stream;
+    for (int64_t i = 0; i < n; i++) {
+        uint64_t next = sum + from[i];
+        if (to) to[i] = form == EXCLUSIVE ? sum : next;
+        sum = next;
+    }
+    return (chain_value){.word = sum - first};
+}
+
+typedef struct scan_plan {
+    fovea_view x, y;
+    sums_function *sums;
+    form form;
+    int64_t size, length, rows; /* of an element; of a row; how many */
+    int64_t piece, row_pieces,
+        several;        /* elements in a piece; pieces of a row, or rows of a piece */
+    bool stream, ahead; /* sums are wanted before results */
+    chain *chain;
+} scan_plan;
+
+/* Elements [first, first + n), all of one row. */
+static chain_value scan_elements(const scan_plan *p, int64_t first, int64_t n, bool write,
+                                 const chain_value *before) {
+    _Alignas(64) char x_block[STRIDED_BYTES], y_block[STRIDED_BYTES];
+    const void *x = dense_place(&p->x, first, n);
+    void *y = write ? dense_place(&p->y, first, n) : NULL, *to = write && !y ? y_block : y;
+    if (!x) dense_read(&p->x, first, n, x_block);
+    bool stream = p->stream && (uintptr_t)to % VF_BYTES == 0;
+    chain_value sum = p->sums(p->form, x ? x : x_block, to, n, stream, before);
+    if (write && !y) dense_write(&p->y, first, n, y_block);
+    return sum;
+}
+
+static void scan_piece(const scan_plan *p, int64_t piece) {
+    int64_t start = piece % p->row_pieces * p->piece, n = smaller(p->piece, p->length - start);
+    int64_t first = piece / p->row_pieces * p->length + start;
+    chain_value before = {0}, sum = {0};
+    if (p->ahead) sum = scan_elements(p, first, n, false, &before);
+    before = chain_wait(p->chain, piece);
+    if (start == 0) before = (chain_value){0};
+    if (p->ahead) chain_pass(p->chain, piece, joined(before, sum));
+    sum = scan_elements(p, first, n, true, &before);
+    if (!p->ahead) chain_pass(p->chain, piece, joined(before, sum));
+}
+
+static void scan_chain(const void *task, int64_t begin, int64_t end, int thread) {
+    const scan_plan *p = task;
+    (void)begin, (void)end, (void)thread;
+    for (int64_t piece; chain_take(p->chain, &piece);) scan_piece(p, piece);
+    if (p->stream) vf_stream_fence();
+}
+
+static void scan_rows(const void *task, int64_t begin, int64_t end, int thread) {
+    const scan_plan *p = task;
+    const chain_value nothing = {0};
+    (void)thread;
+    for (int64_t r = begin * p->several; r < smaller(end * p->several, p->rows); r++)
+        scan_elements(p, r * p->length, p->length, true, &nothing);
+    if (p->stream) vf_stream_fence();
+}
+
+static fovea_status scan(const fovea_problem *problem, fovea_run *run, form form, bool all) {
+    static sums_function *const sums[] = {[FOVEA_F32] = sums_f32,
+                                          [FOVEA_F64] = sums_f64,
+                                          [FOVEA_I32] = sums_word,
+                                          [FOVEA_U32] = sums_word,
+                                          [FOVEA_I64] = sums_long};
+    chain chain = {0};
+    scan_plan p = {.x = problem->views[0], .y = problem->views[1], .form = form, .chain = &chain};
+    int64_t elements = fovea_view_elements(&p.x);
+    int allowed = run->threads;
+    run->threads = 1;
+    if (elements == 0) return FOVEA_OK;
+    p.size = (int64_t)fovea_dtype_size(p.x.dtype), p.sums = sums[p.x.dtype];
+    p.length = all ? elements : p.x.shape[p.x.rank - 1];
+    p.rows = elements / p.length;
+    bool dense = fovea_view_is_contiguous(&p.x) && fovea_view_is_contiguous(&p.y);
+    p.piece = (dense ? PIECE_BYTES : STRIDED_BYTES) / p.size;
+    p.row_pieces = divide_up(p.length, p.piece);
+    p.several = larger(p.piece / p.length, 1);
+    bool chained = p.row_pieces > 1;
+    int64_t pieces = chained ? p.rows * p.row_pieces : divide_up(p.rows, p.several);
+    run->threads = fovea_useful_threads(pieces, 2 * elements * p.size, allowed);
+    p.stream = fovea_worth_streaming(2 * elements * p.size, run->threads);
+    p.ahead = run->threads > 1;
+    chain.pieces = pieces;
+    fovea_share(chained ? run->threads : pieces, run->threads, chained ? scan_chain : scan_rows,
+                &p);
+    return FOVEA_OK;
+}
+
+static fovea_status scan_exclusive(const fovea_problem *problem, fovea_run *run) {
+    const fovea_scan_exclusive_options *options = problem->options;
+    return scan(problem, run, EXCLUSIVE, options->over == FOVEA_SCAN_EXCLUSIVE_OVER_ALL);
+}
+static fovea_status scan_inclusive(const fovea_problem *problem, fovea_run *run) {
+    const fovea_scan_inclusive_options *options = problem->options;
+    return scan(problem, run, INCLUSIVE, options->over == FOVEA_SCAN_INCLUSIVE_OVER_ALL);
+}
+
+/* ---- Compaction ------------------------------------------------------------------------------ */
+
+enum { KEPT_MAX = STRIDED_BYTES / 4 }; /* elements of a piece */
+
+/* Which elements of a piece are kept: bits by vectors, or bytes by elements of 64 bits. */
+typedef struct flags {
+    uint16_t vectors[KEPT_MAX / VF_WIDTH + 1];
+    uint8_t elements[KEPT_MAX];
+    int64_t count;
+} flags;
+
+typedef struct compact_plan {
+    fovea_view x, y, mask;
+    bool masked;
+    float float_limit;
+    double double_limit;
+    int64_t long_limit;
+    int32_t word_limit, word_sign; /* of u32 with the sign bit changed, which is word_sign */
+    int64_t size, elements, piece;
+    chain *chain;
+} compact_plan;
+
+FOVEA_INLINE uint32_t kept_lanes(const compact_plan *p, const char *x, const uint8_t *mask,
+                                 int64_t i, int64_t n) {
+    if (mask) return u8_bits(mask + i, (size_t)n);
+    uint32_t first = (uint32_t)((UINT64_C(1) << n) - 1);
+    if (p->x.dtype == FOVEA_F32)
+        return first & vm_bits(vf_gt(vf_load_n((const float *)(const void *)x + i, (size_t)n),
+                                     vf_set1(p->float_limit)));
+    vi words = vi_load_n((const int32_t *)(const void *)x + i, (size_t)n);
+    return first & vm_bits(vi_gt(vi_xor(words, vi_set1(p->word_sign)), vi_set1(p->word_limit)));
+}
+
+static void flag_words(const compact_plan *p, const char *x, const uint8_t *mask, int64_t n,
+                       flags *f) {
+    int64_t v = 0;
+    for (int64_t i = 0; i < n; i += VF_WIDTH, v++) {
+        f->vectors[v] = (uint16_t)kept_lanes(p, x, mask, i, smaller(VF_WIDTH, n - i));
+        f->count += __builtin_popcount(f->vectors[v]);
+    }
+}
+
+static void flag_longs(const compact_plan *p, const char *x, const uint8_t *mask, int64_t n,
+                       flags *f) {
+    const double *doubles = (const double *)(const void *)x;
+    const int64_t *longs = (const int64_t *)(const void *)x;
+    for (int64_t i = 0; i < n; i++) {
+        f->elements[i] = mask                      ? mask[i] != 0
+                         : p->x.dtype == FOVEA_F64 ? doubles[i] > p->double_limit
+                                                   : longs[i] > p->long_limit;
+        f->count += f->elements[i];
+    }
+}
+
+/* The kept elements side by side; nothing is written beyond the last of them. */
+static void keep_words(const char *x, char *y, int64_t n, const flags *f) {
+    const float *from = (const float *)(const void *)x;
+    float *to = (float *)(void *)y;
+    int64_t kept = 0, v = 0;
+    for (int64_t i = 0; i < n; i += VF_WIDTH, v++) {
+        int64_t count = __builtin_popcount(f->vectors[v]), lanes = smaller(VF_WIDTH, n - i);
+        vf whole = lanes == VF_WIDTH ? vf_load(from + i) : vf_load_n(from + i, (size_t)lanes);
+        vf front = vf_compress(whole, f->vectors[v]);
+        if (kept + VF_WIDTH <= f->count)
+            vf_store(to + kept, front);
+        else
+            vf_store_n(to + kept, front, (size_t)count);
+        kept += count;
+    }
+}
+
+static void keep_longs(const char *x, char *y, const flags *f) {
+    const dense_uint64_t *from = (const dense_uint64_t *)(const void *)x;
+    dense_uint64_t *to = (dense_uint64_t *)(void *)y;
+    for (int64_t i = 0, kept = 0; kept < f->count; i++) to[kept] = from[i], kept += f->elements[i];
+}
+
+static void compact_piece(const compact_plan *p, int64_t piece) {
+    _Alignas(64) char x_block[STRIDED_BYTES], y_block[STRIDED_BYTES];
+    uint8_t mask_block[KEPT_MAX];
+    flags f;
+    int64_t first = piece * p->piece, n = smaller(p->piece, p->elements - first);
+    const char *x = dense_place(&p->x, first, n);
+    const uint8_t *mask = p->masked ? dense_place(&p->mask, first, n) : NULL;
+    if (!x) dense_read(&p->x, first, n, x_block), x = x_block;
+    if (p->masked && !mask) dense_read(&p->mask, first, n, mask_block), mask = mask_block;
+    f.count = 0;
+    (p->size == 4 ? flag_words : flag_longs)(p, x, mask, n, &f);
+    chain_value before = chain_wait(p->chain, piece);
+    int64_t place = (int64_t)before.word;
+    before.word += (uint64_t)f.count;
+    chain_pass(p->chain, piece, before);
+    char *y = p->y.stride[0] == 1 ? p->y.data + place * p->size : y_block;
+    if (p->size == 4)
+        keep_words(x, y, n, &f);
+    else
+        keep_longs(x, y, &f);
+    if (y == y_block) dense_write(&p->y, place, f.count, y_block);
+}
+
+static void compact_chain(const void *task, int64_t begin, int64_t end, int thread) {
+    const compact_plan *p = task;
+    (void)begin, (void)end, (void)thread;
+    for (int64_t piece; chain_take(p->chain, &piece);) compact_piece(p, piece);
+}
+
+static fovea_status compact(compact_plan *p, fovea_run *run, const fovea_view *count) {
+    chain chain = {0};
+    int allowed = run->threads;
+    int64_t kept;
+    p->elements = fovea_view_elements(&p->x);
+    p->size = (int64_t)fovea_dtype_size(p->x.dtype);
+    p->piece = STRIDED_BYTES / p->size;
+    p->chain = &chain;
+    chain.pieces = divide_up(p->elements, p->piece);
+    run->threads = fovea_useful_threads(chain.pieces, 2 * p->elements * p->size, allowed);
+    if (p->elements > 0) fovea_share(run->threads, run->threads, compact_chain, p);
+    kept = (int64_t)chain.value.word;
+    memcpy(count->data, &kept, sizeof kept);
+    return FOVEA_OK;
+}
+
+static fovea_status compact_mask(const fovea_problem *problem, fovea_run *run) {
+    compact_plan p = {
+        .x = problem->views[0], .mask = problem->views[1], .y = problem->views[2], .masked = true};
+    return compact(&p, run, &problem->views[3]);
+}
+
+static fovea_status keep_above(const fovea_problem *problem, fovea_run *run, double threshold) {
+    compact_plan p = {.x = problem->views[0], .y = problem->views[1]};
+    fovea_dtype dtype = p.x.dtype;
+    p.float_limit = (float)threshold, p.double_limit = threshold;
+    if (dtype == FOVEA_I64) fovea_write_element(&p.long_limit, dtype, threshold);
+    if (dtype == FOVEA_I32 || dtype == FOVEA_U32)
+        fovea_write_element(&p.word_limit, dtype, threshold);
+    p.word_sign = dtype == FOVEA_U32 ? INT32_MIN : 0;
+    p.word_limit ^= p.word_sign;
+    return compact(&p, run, &problem->views[2]);
+}
+
+static fovea_status compact_if(const fovea_problem *problem, fovea_run *run) {
+    const fovea_compact_if_options *options = problem->options;
+    return keep_above(problem, run, options->threshold);
+}
+static fovea_status fused_scan_compact(const fovea_problem *problem, fovea_run *run) {
+    const fovea_fused_scan_compact_options *options = problem->options;
+    return keep_above(problem, run, options->threshold);
+}
+
+#define DTYPES                                                                                     \
+    (1u << FOVEA_F32 | 1u << FOVEA_F64 | 1u << FOVEA_I32 | 1u << FOVEA_U32 | 1u << FOVEA_I64)
+#define ENTRY(name)                                                                                \
+    { #name, FOVEA_CPU_NAME("chain"), DTYPES, FOVEA_TIER_HERE, .run = name }
+
+const fovea_implementation FOVEA_TIERED(fovea_cpu_scans)[] = {
+    ENTRY(scan_exclusive), ENTRY(scan_inclusive),     ENTRY(compact_mask),
+    ENTRY(compact_if),     ENTRY(fused_scan_compact), {0}};
