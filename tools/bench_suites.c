@@ -304,7 +304,8 @@ static bool add_case(fovea_bench_run *run, const suite *s, int kernel, const cha
     } else if (n == 0) {
         snprintf(c->name, sizeof c->name, "%s", fovea_catalogue_kernel(kernel)->name);
     } else {
-        snprintf(c->name, sizeof c->name, "%s-n%.0f", fovea_catalogue_kernel(kernel)->name, n);
+        snprintf(c->name, sizeof c->name, n > 0 ? "%s-n%.0f" : "%s",
+                 fovea_catalogue_kernel(kernel)->name, n);
     }
     c->weight = weight_of(&c->definition);
     c->algorithms = s->algorithms, c->alone = s->alone, c->sweep = s->sweep;
@@ -337,8 +338,8 @@ static bool uses_n(const char *bench) {
     return bench != NULL;
 }
 
-/* The benchmark cases of the rows, or of those that the suite lists, at several N where they use it;
- * attention has suites of its own. */
+/* The benchmark cases of the rows, at several N where they use it; attention has suites of its own,
+ * and a suite may list its kernels. */
 static bool expand_catalogue(fovea_bench_run *run, const suite *s, fovea_message *message) {
     for (int k = 0; k < fovea_catalogue_count(); k++) {
         const fovea_kernel *kernel = fovea_catalogue_kernel(k);

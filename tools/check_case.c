@@ -205,7 +205,7 @@ static fovea_dtype dtype_number(uint32_t set, int number) {
 
 /* ---- Kernels whose shapes are letters ------------------------------------------------------- */
 
-static const int64_t lengths[] = {1023, 0, 1, 2, 3, 31, 33, 1000, 4097, 16, 64, 65, 100003};
+static const int64_t lengths[] = {1023, 0, 1, 2, 3, 31, 33, 1000, 4097, 16, 64, 65, 257, 100003};
 static const int64_t row_counts[] = {3, 1, 2, 0, 7, 33, 6};
 static const int64_t small_extents[] = {2, 1, 3, 5, 8, 17, 33, 0};
 
@@ -238,10 +238,10 @@ static int listed_extents(int kernel, int letter, int64_t values[VALUES_MAX]) {
 static const int64_t *letter_values(int kernel, const general *g, int letter, int *count) {
     static int64_t listed[VALUES_MAX];
     const fovea_shape *shape = fovea_kernel_shape(kernel, 0);
-    bool several = g->letter_count > 1;
     if ((*count = listed_extents(kernel, letter, listed)) > 0) return listed;
-    if (shape->group < 0 && several) return *count = COUNT(small_extents), small_extents;
-    if (letter == shape->group && several && shape->count > 0)
+    if (shape->group < 0 && g->letter_count > 1)
+        return *count = COUNT(small_extents), small_extents;
+    if (letter == shape->group && shape->count > 0)
         return *count = COUNT(row_counts), row_counts;
     for (int i = 0; i + 1 < shape->count; i++)
         if (letter == shape->letters[i]) return *count = COUNT(small_extents), small_extents;
@@ -261,8 +261,12 @@ enum { WHOLE_VALUES = 4 };
 static const struct {
     const char *name;
     double values[WHOLE_VALUES];
-} varied_integers[] = {
-    {"offset", {0, 7, -3, 1e6}}, {"group", {32, 64, 128, 32}}, {"groups", {32, 1, 2, 3}}};
+} varied_integers[] = {{"offset", {0, 7, -3, 1e6}},
+                       {"group", {32, 64, 128, 32}},
+                       {"groups", {32, 1, 2, 3}},
+                       {"steps", {1, 10, 2, 37}}};
+/* Of draws. */
+static bool is_count(const fovea_parameter *parameter) { return strcmp(parameter->name, "n") == 0; }
 
 static int parameter_values(const fovea_parameter *parameter) {
     int count = 1;
@@ -271,6 +275,7 @@ static int parameter_values(const fovea_parameter *parameter) {
     if (parameter->kind == FOVEA_REAL) return REAL_VALUES;
     if (is_key(parameter)) return COUNT(keys);
     if (strcmp(parameter->name, "step") == 0) return 2;
+    if (is_count(parameter)) return COUNT(lengths);
     for (int i = 0; i < COUNT(varied_integers); i++)
         if (strcmp(parameter->name, varied_integers[i].name) == 0) return WHOLE_VALUES;
     for (const char *c = parameter->choices; c && *c; c++) count += *c == ',';
@@ -334,6 +339,7 @@ static double parameter_value(const fovea_parameter *parameter, const fovea_case
     if (choice == 0) return parameter->standard;
     if (is_key(parameter)) return keys[choice];
     if (strcmp(parameter->name, "step") == 0) return 10;
+    if (is_count(parameter)) return (double)lengths[choice];
     for (int i = 0; i < COUNT(varied_integers); i++)
         if (strcmp(parameter->name, varied_integers[i].name) == 0)
             return varied_integers[i].values[choice];
@@ -361,7 +367,9 @@ static bool is_meaningful(const fovea_check_case *check) {
     const fovea_kernel *row = fovea_catalogue_kernel(check->c.index);
     if (row->of_something && check->c.extents[0] == 0) return false;
     fovea_distribution data = check->c.data;
-    bool pointwise = row->elementwise || !row->bound || strcmp(row->domain, "softmax") == 0;
+    bool steps = fovea_kernel_parameter(row, "steps") >= 0; /* which add before they scale */
+    bool pointwise =
+        (row->elementwise && !steps) || !row->bound || strcmp(row->domain, "softmax") == 0;
     if (data == FOVEA_DATA_EXTREMES && !pointwise) return false;
     if (fovea_case_parameter(&check->c, "eps") != 0) return true;
     int letter = fovea_kernel_letter(check->c.index, "D");
@@ -810,14 +818,38 @@ static bool append_cases(int kernel, int count, cover *cover, fovea_check_cases 
 
 /* ---- All ------------------------------------------------------------------------------------ */
 
+/* What a tensor takes in memory: an extent of 0 counts as 1. */
+static double elements_of(const fovea_case *c, int argument) {
+    const fovea_shape *shape = fovea_kernel_shape(c->index, argument);
+    double elements = shape->group >= 0 ? fmax((double)c->extents[shape->group], 1) : 1;
+    for (int i = 0; i < shape->count; i++)
+        elements *= fmax((double)c->extents[shape->letters[i]], 1);
+    return elements;
+}
+
+static double extent_named(const char *name, const void *user) {
+    const fovea_case *c = user;
+    int letter = fovea_kernel_letter(c->index, name);
+    return letter < 0 ? 1 : (double)c->extents[letter];
+}
+
+/* 0 where the row counts them by a function. */
+static double operations_of(const fovea_case *c) {
+    const char *formula = fovea_catalogue_kernel(c->index)->operations;
+    return formula ? fovea_evaluate(formula, extent_named, c) : 0;
+}
+
 double fovea_check_case_work(const fovea_check_case *check) {
     const fovea_case *c = &check->c;
     if (!fovea_catalogue_kernel(c->index)->shape) {
-        double work = 1;
+        const fovea_kernel *row = fovea_catalogue_kernel(c->index);
+        double work = 1, steps = fovea_case_parameter(c, "steps");
         for (int l = 0; fovea_kernel_letter_name(c->index, l); l++)
-            if (l != fovea_kernel_derived(c->index)) work *= (double)c->extents[l];
+            if (l != fovea_kernel_derived(c->index)) work *= fmax((double)c->extents[l], 1);
+        for (int a = 0; row->arguments[a].name; a++) work = fmax(work, elements_of(c, a));
+        work = fmax(work * (steps > 1 ? steps : 1), operations_of(c) / 10);
         /* References of transforms are in long double, which some machines emulate. */
-        return (fovea_catalogue_kernel(c->index)->norm_bound ? 100 : 10) * work;
+        return (row->norm_bound ? 100 : 10) * work;
     }
     enum { B, HQ, HKV, SQ, SK, D, DV };
     const int64_t *e = c->extents;

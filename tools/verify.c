@@ -28,6 +28,7 @@ typedef struct expectation {
 
 struct fovea_verification {
     const fovea_kernel *kernel;
+    fovea_problem problem; /* of rows with a residual */
     fovea_dtype compute;
     expectation outputs[FOVEA_ARGUMENTS_MAX]; /* view.data NULL and count 0: none */
     fovea_quality_row *rows;                  /* of attention, as they are compared */
@@ -486,6 +487,7 @@ fovea_verification *fovea_verification_create(const fovea_problem *problem, int6
     fovea_verification *verification = calloc(1, sizeof *verification);
     if (!verification) return NULL;
     verification->kernel = problem->kernel;
+    verification->problem = *problem;
     verification->compute = fovea_compute_dtype(problem->dtype);
     for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++)
         if (is_output(problem, a)) verification->outputs[a].view = problem->views[a];
@@ -563,6 +565,35 @@ static void note_worst(const fovea_verification *verification, int argument, int
     verdict->number = output->numbers ? output->numbers[e] : e;
 }
 
+static void note_share(const fovea_verification *verification, int argument, int64_t e,
+                       double actual, double share, double bound, fovea_verdict *verdict) {
+    if (share > verdict->share || verdict->output < 0)
+        note_worst(verification, argument, e, actual, share, bound, verdict);
+    verdict->wrong += !(share <= 1);
+}
+
+/* Peers get 64 times the bound, as elsewhere. */
+static void judge_residual(const fovea_verification *verification, int argument,
+                           const fovea_view *view, fovea_verdict *verdict) {
+    const expectation *output = &verification->outputs[argument];
+    double *error = malloc(2 * ((size_t)output->count + 1) * sizeof *error);
+    double *bound = error ? error + output->count : NULL;
+    double least = smallest_normal(verification->compute);
+    if (error)
+        verification->kernel->residual(&verification->problem, argument, view, output->expected,
+                                       error, bound);
+    for (int64_t e = 0; e < output->count; e++) {
+        double share = error ? error[e] / (bound[e] + least) : INFINITY;
+        note_share(verification, argument, e, fovea_view_read(view, e), share, error ? bound[e] : 0,
+                   verdict);
+        verdict->peer_share = fmax(verdict->peer_share, share / 64);
+        if (error && verdict->share == share)
+            verdict->error = verdict->peer_error = error[e], verdict->peer_bound = 64 * bound[e];
+    }
+    verdict->compared += output->count;
+    free(error);
+}
+
 static void note_peer(double share, double error, double bound, fovea_verdict *verdict) {
     if (!(share > verdict->peer_share) && verdict->peer_bound != 0) return;
     verdict->peer_share = fmax(share, verdict->peer_share);
@@ -598,10 +629,8 @@ static void compare(const fovea_verification *verification, int argument, const 
         if (complex && e % 2)
             share = hypot(share, real_share), peer_share = hypot(peer_share, real_peer_share);
         real_share = share, real_peer_share = peer_share;
-        if (share > verdict->share || verdict->output < 0)
-            note_worst(verification, argument, e, actual, share, bound, verdict);
+        note_share(verification, argument, e, actual, share, bound, verdict);
         note_peer(peer_share, fabs(actual - expected), peer, verdict);
-        verdict->wrong += !(share <= 1);
     }
     verdict->compared += output->count;
 }
@@ -714,13 +743,15 @@ static void verify_exactly(const fovea_verification *verification, const fovea_v
         if (verification->outputs[a].count == 0) continue;
         if (verification->outputs[a].bits)
             compare_bits(verification, a, views[a], held[a], verdict);
+        else if (verification->kernel->residual)
+            judge_residual(verification, a, views[a], verdict);
         else
             compare(verification, a, views[a], verdict);
     }
     for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++) free(held[a]);
     verdict->wrong += !enough;
     if (verdict->output >= 0) describe(verification, verdict);
-    for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++)
+    for (int a = 0; a < FOVEA_ARGUMENTS_MAX && enough; a++)
         if (verification->outputs[a].count > 0) compare_norms(verification, a, views[a], verdict);
     verdict->verified = verdict->wrong == 0;
     verdict->verified_as_peer = verdict->peer_share <= 1;

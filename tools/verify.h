@@ -16,7 +16,7 @@
 typedef struct fovea_verification fovea_verification;
 
 /* Runs the reference and the bounds of the row; the inputs must be in place, the outputs need not.
- * Nothing of the problem is kept. rows: at most so many (batch, head, query) rows of an attention
+ * Nothing of the problem is kept, but for rows that are judged by a residual. rows: at most so many (batch, head, query) rows of an attention
  * problem, and as many of its gradients as cost the same, are compared, always among them those at the ends and beside tile edges, the others drawn
  * by the seed; 0: all. Other kernels are always compared in full. NULL if memory is short. */
 fovea_verification *fovea_verification_create(const fovea_problem *problem, int64_t rows,

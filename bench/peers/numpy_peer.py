@@ -11,8 +11,10 @@ try:
     import scipy
     import scipy.fft
     import scipy.signal
-except ImportError:  # then NumPy alone
-    scipy = None
+    from scipy import linalg as scipy_linalg
+    from scipy import sparse as scipy_sparse
+except ImportError:
+    scipy = scipy_linalg = scipy_sparse = None
 
 
 def versions():
@@ -838,6 +840,189 @@ def reduce_weighted_mean(case):
     return Call(run)
 
 
+def matrices_of(x):
+    """The matrices of the leading axes, one after the other."""
+    return x.reshape(-1, *x.shape[-2:])
+
+
+def reduce_covariance_matrix(case):
+    case.serve_only("float32", "float64")
+    x, c = case.arrays("x", "c")
+    correction = case.parameters["correction"]
+
+    def run():
+        for part, to in zip(matrices_of(x), matrices_of(c)):
+            to[...] = np.cov(part, rowvar=False, ddof=correction, dtype=x.dtype)
+    return Call(run)
+
+
+def reduce_pearson_pairwise(case):
+    case.serve_only("float32", "float64")
+    x, r = case.arrays("x", "r")
+
+    def run():
+        for part, to in zip(matrices_of(x), matrices_of(r)):
+            to[...] = np.corrcoef(part, rowvar=False, dtype=x.dtype)
+    return Call(run)
+
+
+# ---- Linear algebra -----------------------------------------------------------------------------
+
+
+def spmv_csr(case):
+    value, column, rowptr, x, y = case.arrays("value", "column", "rowptr", "x", "y")
+    if scipy_sparse is None:
+        raise Unserved("SciPy is missing")
+    matrix = scipy_sparse.csr_matrix((value, column, rowptr), shape=(y.size, x.size), copy=False)
+
+    def run():
+        y[...] = matrix @ x
+    return Call(run)
+
+
+def turned(a, flag):
+    return np.swapaxes(a, -1, -2) if flag else a
+
+
+def matvec(case):
+    a, x, y = case.arrays("a", "x", "y")
+    a = turned(a, case.parameters["transpose"])
+    return Call(lambda: np.matmul(a, x[..., None], out=y[..., None]))
+
+
+def outer_product(case):
+    a, b, y = case.arrays("a", "b", "y")
+    return Call(lambda: np.multiply(a[..., :, None], b[..., None, :], out=y))
+
+
+def matmul_batched(case):
+    p, (a, b, y) = case.parameters, case.arrays("a", "b", "y")
+    a, b = turned(a, p["transpose_a"]), turned(b, p["transpose_b"])
+    alpha, beta = y.dtype.type(p["alpha"]), y.dtype.type(p["beta"])
+
+    def run():
+        np.matmul(a, b, out=y)
+        if alpha != 1:
+            np.multiply(y, alpha, out=y)
+        if beta and "c" in case.tensors:
+            np.add(y, beta * case["c"], out=y)
+    return Call(run)
+
+
+def triangular_solve(case):
+    p, (l, b, x) = case.parameters, case.arrays("l", "b", "x")
+    if scipy_linalg is None:
+        raise Unserved("SciPy is missing")
+
+    def run():
+        for matrix, right, to in zip(matrices_of(l), matrices_of(b), matrices_of(x)):
+            to[...] = scipy_linalg.solve_triangular(
+                matrix, right, lower=p["triangle"] == "lower",
+                unit_diagonal=bool(p["unit_diagonal"]), check_finite=False)
+    return Call(run)
+
+
+# ---- Simulation ---------------------------------------------------------------------------------
+
+
+def add_neighbours(u, dimensions, out):
+    """The sum of the neighbours of every cell along the last dimensions, by slices: np.roll copies."""
+    out[...] = 0
+    for axis in range(-dimensions, 0):
+        there, here = np.moveaxis(u, axis, 0), np.moveaxis(out, axis, 0)
+        np.add(here[1:], there[:-1], out=here[1:])
+        np.add(here[:1], there[-1:], out=here[:1])
+        np.add(here[:-1], there[1:], out=here[:-1])
+        np.add(here[-1:], there[:1], out=here[-1:])
+
+
+def periodic_alone(case):
+    if case.parameters["boundary"] != "periodic":
+        raise Unserved("edges that are held")
+
+
+def sim_heat_equation(case):
+    periodic_alone(case)
+    (u, y), steps = case.arrays("u", "y"), case.parameters["steps"]
+    now, bent, r = np.empty_like(u), np.empty_like(u), u.dtype.type(case.parameters["r"])
+
+    def run():
+        for step in range(steps):
+            if step:
+                np.copyto(now, y)
+            field = now if step else u
+            add_neighbours(field, 2, y)
+            np.multiply(field, 4, out=bent)
+            np.subtract(y, bent, out=y)
+            np.multiply(y, r, out=y)
+            np.add(y, field, out=y)
+    return Call(run)
+
+
+def sim_wave_equation(case):
+    periodic_alone(case)
+    if case.parameters["steps"] != 1 or "before" in case.tensors:
+        raise Unserved("several steps")
+    u, previous, y = case.arrays("u", "previous", "y")
+    part, c2 = np.empty_like(u), u.dtype.type(case.parameters["c2"])
+
+    def run():
+        add_neighbours(u, 2, y)
+        np.multiply(u, 4, out=part)
+        np.subtract(y, part, out=y)
+        np.multiply(y, c2, out=y)
+        np.multiply(u, 2, out=part)
+        np.subtract(part, previous, out=part)
+        np.add(y, part, out=y)
+    return Call(run)
+
+
+def sim_stencil(dimensions):
+    def line(case):
+        u, y = case.arrays("u", "y")
+        factor = u.dtype.type(1 / (2 * dimensions))
+
+        def run():
+            add_neighbours(u, dimensions, y)
+            np.multiply(y, factor, out=y)
+        return Call(run)
+    return line
+
+
+sim_stencil_2d = sim_stencil(2)
+sim_stencil_3d = sim_stencil(3)
+
+
+def integrate_rk4(case):
+    (y, out), p = case.arrays("y", "out"), case.parameters
+    k, dt = y.dtype.type(-p["k"]), y.dtype.type(p["dt"])
+
+    def run():
+        x = y
+        for _ in range(p["steps"]):
+            k1 = k * x
+            k2 = k * (x + dt / 2 * k1)
+            k3 = k * (x + dt / 2 * k2)
+            k4 = k * (x + dt * k3)
+            x = x + dt / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+        np.copyto(out, x)
+    return Call(run)
+
+
+def integrate_verlet(case):
+    (x, v), p = case.arrays("x", "v"), case.parameters
+    k, dt = x.dtype.type(-p["k"]), x.dtype.type(p["dt"])
+
+    def run():
+        a = k * x
+        for _ in range(p["steps"]):
+            np.add(x, v * dt + a * (dt * dt / 2), out=x)
+            after = k * x
+            np.add(v, (a + after) * (dt / 2), out=v)
+            a = after
+    return Call(run)
+
+
 def one_scale(case):
     case.refuse_options(granularity="tensor")
 
@@ -1052,6 +1237,25 @@ def prng_dropout_mask(case):
     y, = case.arrays("y")
     words, keep = philox_words(case, y.size), np.float32(case.parameters["keep"])
     return Call(lambda: np.less(uniforms(words()).reshape(y.shape), keep, out=y.view(bool)))
+
+
+def monte_carlo_integrate(case):
+    n, (estimate, error) = case.parameters["n"], case.arrays("estimate", "error")
+    if n < 2:
+        raise Unserved("fewer than two points")
+    wide = estimate.dtype == np.float64
+    words = philox_words(case, 2 * n if wide else n)
+
+    def run():
+        w = words()
+        if wide:
+            x = (w.view(np.uint64) >> np.uint64(11)) * 2.0**-53
+        else:
+            x = (w >> np.uint32(8)) * np.float32(2**-24)
+        f = 4 / (1 + x * x)
+        estimate[...] = f.mean()
+        error[...] = f.std(ddof=1) / np.sqrt(n)
+    return Call(run)
 
 
 # ---- Layout, scans, sorting --------------------------------------------------------------------

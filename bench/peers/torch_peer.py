@@ -530,6 +530,135 @@ def quantize_f32_to_f16(case):
     return Call(lambda: y.copy_(x))
 
 
+def reduce_covariance_matrix(case):
+    x, c = ready(case, "x", "c")
+    if x.dim() != 2 and x.shape[:-2].numel() != 1:
+        raise Unserved("batches")
+    matrix, correction = x.reshape(x.shape[-2:]), case.parameters["correction"]
+    return Kept(lambda: torch.cov(matrix.T, correction=int(correction)).reshape(c.shape), c).call()
+
+
+def reduce_pearson_pairwise(case):
+    x, r = ready(case, "x", "r")
+    if x.dim() != 2 and x.shape[:-2].numel() != 1:
+        raise Unserved("batches")
+    matrix = x.reshape(x.shape[-2:])
+    return Kept(lambda: torch.corrcoef(matrix.T).reshape(r.shape), r).call()
+
+
+# ---- Linear algebra and simulation ---------------------------------------------------------------
+
+
+def spmv_csr(case):
+    value, column, rowptr, x, y = ready(case, "value", "column", "rowptr", "x", "y")
+    matrix = torch.sparse_csr_tensor(rowptr, column, value, (y.numel(), x.numel()),
+                                     check_invariants=False)
+    return Kept(lambda: matrix @ x, y).call()
+
+
+def matvec(case):
+    a, x, y = ready(case, "a", "x", "y")
+    a = a.mT if case.parameters["transpose"] else a
+    if a.shape[:-2].numel() == 1:
+        matrix, vector, to = a.reshape(a.shape[-2:]), x.flatten(), y.view(-1)
+        return Call(lambda: torch.mv(matrix, vector, out=to))
+    return Call(lambda: torch.matmul(a, x[..., None], out=y[..., None]))
+
+
+def outer_product(case):
+    a, b, y = ready(case, "a", "b", "y")
+    return Call(lambda: torch.mul(a[..., :, None], b[..., None, :], out=y))
+
+
+def matmul_batched(case):
+    p, (a, b, y) = case.parameters, ready(case, "a", "b", "y")
+    a, b = (m.mT if p[flag] else m for m, flag in ((a, "transpose_a"), (b, "transpose_b")))
+    if p["alpha"] == 1 and (p["beta"] == 0 or "c" not in case.tensors):
+        return Call(lambda: torch.matmul(a, b, out=y))
+    if "c" not in case.tensors or a.dim() != 3:
+        raise Unserved("a factor without batches of one dimension")
+    c = tensor(case["c"])
+    return Call(lambda: torch.baddbmm(c, a, b, beta=p["beta"], alpha=p["alpha"], out=y))
+
+
+def triangular_solve(case):
+    p, (l, b, x) = case.parameters, ready(case, "l", "b", "x")
+    solve, upper = torch.linalg.solve_triangular, p["triangle"] == "upper"
+    return Kept(lambda: solve(l, b, upper=upper, unitriangular=bool(p["unit_diagonal"])), x).call()
+
+
+def others(u, dimensions):
+    return sum(torch.roll(u, shift, axis) for axis in range(-dimensions, 0) for shift in (1, -1))
+
+
+def periodic_alone(case):
+    if case.parameters["boundary"] != "periodic":
+        raise Unserved("edges that are held")
+
+
+def sim_heat_equation(case):
+    periodic_alone(case)
+    p, (u, y) = case.parameters, ready(case, "u", "y")
+
+    def function():
+        field = u
+        for _ in range(p["steps"]):
+            field = torch.add(field, torch.sub(others(field, 2), field, alpha=4), alpha=p["r"])
+        return field
+    return Kept(function, y).call()
+
+
+def sim_wave_equation(case):
+    periodic_alone(case)
+    p = case.parameters
+    u, previous, y = ready(case, "u", "previous", "y")
+    if p["steps"] != 1 or "before" in case.tensors:
+        raise Unserved("several steps")
+    return Kept(lambda: torch.add(2 * u - previous, torch.sub(others(u, 2), u, alpha=4),
+                                  alpha=p["c2"]), y).call()
+
+
+def sim_stencil(dimensions):
+    def line(case):
+        u, y = ready(case, "u", "y")
+        return Kept(lambda: others(u, dimensions) / (2 * dimensions), y).call()
+    return line
+
+
+sim_stencil_2d = sim_stencil(2)
+sim_stencil_3d = sim_stencil(3)
+
+
+def integrate_rk4(case):
+    p, (y, out) = case.parameters, ready(case, "y", "out")
+    k, dt = -p["k"], p["dt"]
+
+    def function():
+        x = y
+        for _ in range(p["steps"]):
+            k1 = k * x
+            k2 = k * torch.add(x, k1, alpha=dt / 2)
+            k3 = k * torch.add(x, k2, alpha=dt / 2)
+            k4 = k * torch.add(x, k3, alpha=dt)
+            x = torch.add(x, k1 + 2 * (k2 + k3) + k4, alpha=dt / 6)
+        return x
+    return Kept(function, out).call()
+
+
+def integrate_verlet(case):
+    p, (x, v) = case.parameters, ready(case, "x", "v")
+    k, dt = -p["k"], p["dt"]
+
+    def run():
+        a = k * x
+        for _ in range(p["steps"]):
+            x.add_(v, alpha=dt).add_(a, alpha=dt * dt / 2)
+            after = k * x
+            v.add_(a + after, alpha=dt / 2)
+            a = after
+    return Call(torch.inference_mode()(run))
+
+
 # ---- Layout, scans, sorting --------------------------------------------------------------------
 
 

@@ -177,7 +177,8 @@ static int read_shape(PyObject *shape, fovea_view *wanted) {
         wanted->shape[i] = PyLong_AsLongLong(PyTuple_GetItem(shape, i));
         if (wanted->shape[i] == -1 && PyErr_Occurred()) return -1;
         if (wanted->shape[i] >= 0) continue;
-        PyErr_Format(invalid_value, "shape has the negative extent %lld", (long long)wanted->shape[i]);
+        PyErr_Format(invalid_value, "shape has the negative extent %lld",
+                     (long long)wanted->shape[i]);
         return -1;
     }
     return 0;

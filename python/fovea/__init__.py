@@ -60,9 +60,9 @@ class Statistics(NamedTuple):
 
 def route(kernel: str, /, *arrays: Any, **options: Any) -> Route:
     """Explains how kernel(*arrays, **options) would be served, and runs nothing."""
-    *head, declined = _fovea._route(kernel, *arrays, **options)
-    reasons = dict(line.split(": ", 1) for line in declined.splitlines() if ": " in line)
-    return Route(*head, reasons)
+    found = _fovea._route(kernel, *arrays, **options)
+    declined = [line.partition(": ") for line in found[6].splitlines()]
+    return Route(*found[:6], {name: why for name, _, why in declined})
 
 
 def last_call() -> CallReport | None:

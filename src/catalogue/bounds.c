@@ -209,6 +209,57 @@ void fovea_bound_correlation(const fovea_problem *problem, int output, const dou
     }
 }
 
+/* Of columns i and j of a matrix of n rows and p columns, centred in `d`; `m`: means of |x|. */
+static slice_sums sum_columns(const double *d, const double *m, int64_t n, int64_t p, int64_t i,
+                              int64_t j) {
+    slice_sums s = {.count = n, .x = m[i] * (double)n, .y = m[j] * (double)n};
+    for (int64_t k = 0; k < n; k++) s.dxdy += fabs(d[k * p + i] * d[k * p + j]);
+    return s;
+}
+
+/* Centres the columns of x and takes the means of absolute values and the roots of the sums of squares. */
+static void centre_columns(double *x, int64_t n, int64_t p, double *magnitude, double *root) {
+    for (int64_t i = 0; i < p; i++) {
+        double mean = 0, squares = 0;
+        magnitude[i] = 0;
+        for (int64_t k = 0; k < n; k++) {
+            mean += x[k * p + i] / (double)n;
+            magnitude[i] += fabs(x[k * p + i]) / (double)n;
+        }
+        for (int64_t k = 0; k < n; k++) {
+            x[k * p + i] -= mean;
+            squares += x[k * p + i] * x[k * p + i];
+        }
+        root[i] = sqrt(squares);
+    }
+}
+
+void fovea_bound_covariance_matrix(const fovea_problem *problem, int output, const double *expected,
+                                   double *bound) {
+    const fovea_view *view = &problem->views[0];
+    int64_t batches = fovea_problem_extent(problem, "B"), n = fovea_problem_extent(problem, "N");
+    int64_t p = fovea_problem_extent(problem, "P");
+    bool covariance = fovea_kernel_parameter(problem->kernel, "correction") >= 0;
+    double *x = malloc(((size_t)fovea_view_elements(view) + 2 * (size_t)p + 1) * sizeof *x);
+    (void)expected;
+    for (int64_t e = 0; e < batches * p * p; e++) bound[e] = 0; /* all fail if memory is short */
+    if (x) fovea_view_read_all(view, x);
+    for (int64_t b = 0; x && b < batches; b++) {
+        double *d = x + b * n * p, *magnitude = x + batches * n * p, *root = magnitude + p;
+        centre_columns(d, n, p, magnitude, root);
+        for (int64_t i = 0; i < p; i++)
+            for (int64_t j = 0; j <= i; j++) {
+                slice_sums s = sum_columns(d, magnitude, n, p, i, j);
+                double error = centred_error(problem, &s, s.dxdy);
+                error = covariance ? error / divisor_of(problem, n)
+                                   : error / (root[i] * root[j]) + 2 * tree_error(problem, n);
+                bound[(b * p + i) * p + j] = bound[(b * p + j) * p + i] = error;
+            }
+    }
+    free(x);
+    (void)output;
+}
+
 /* M(n), with the factor of the benchmark's distribution for all data. */
 static double product_error(int64_t n) { return (8 + sqrt((double)n)) * fovea_epsilon(FOVEA_F32); }
 

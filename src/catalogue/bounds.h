@@ -14,6 +14,7 @@ fovea_bound_function fovea_bound_sum, fovea_bound_mean, fovea_bound_square_sum,
     fovea_bound_product_sum, fovea_bound_chosen_sum, fovea_bound_l2, fovea_bound_weighted_mean;
 fovea_bound_function fovea_bound_variance, fovea_bound_deviation; /* C(n) */
 fovea_bound_function fovea_bound_correlation, fovea_bound_covariance;
+fovea_bound_function fovea_bound_covariance_matrix; /* also of the correlations made of it */
 fovea_bound_function fovea_bound_sgd, fovea_bound_momentum, fovea_bound_adam; /* domain 8 */
 fovea_bound_function fovea_bound_clip_norm;
 fovea_bound_function fovea_bound_fft; /* domain 9 */

@@ -98,7 +98,7 @@ fovea_status fovea_check_signal(const fovea_problem *problem, fovea_message *mes
     return FOVEA_OK;
 }
 
-/* The terms of element i of row `row` lie at x[first + k step]; those outside are 0. */
+/* Of each element the sum of the absolute terms, those outside of x being 0. */
 void fovea_bound_convolution(const fovea_problem *problem, int output, const double *expected,
                              double *bound) {
     const fovea_view *x = &problem->views[0], *h = &problem->views[1];

@@ -286,6 +286,14 @@ static void draw(const stream *s, uint64_t block, bool normal, double values[4])
     }
 }
 
+void fovea_case_draw(const fovea_case *c, int argument, int64_t group, double normals[4]) {
+    draw(&(stream){c->seed, (uint64_t)argument}, (uint64_t)group, true, normals);
+}
+
+void fovea_case_words(const fovea_case *c, int argument, int64_t group, uint32_t words[4]) {
+    stream_words(&(stream){c->seed, (uint64_t)argument}, (uint64_t)group, words);
+}
+
 static double special_value(const fovea_case *c, fovea_dtype dtype, int64_t i, double normal) {
     static const double extremes[] = {FLT_MAX, -FLT_MAX, FLT_MIN, 0x1p-149, -0x1p-140, 0.0,
                                       -0.0,    88.8,     -87.5,   -103.9,   1e-20,     -1e20};
@@ -372,10 +380,10 @@ static void fill_words(void *task, int64_t first, int64_t end, int thread) {
     bool wide = fovea_dtype_size(view->dtype) == 8;
     (void)thread;
     for (int64_t group = first; group < end; group++) {
-        uint32_t words[2][4];
+        uint32_t words[8];
         for (uint64_t w = 0; w <= wide; w++)
-            stream_words(&f->stream, ((uint64_t)group << wide) + w, words[w]);
-        const uint32_t *word = words[0];
+            stream_words(&f->stream, ((uint64_t)group << wide) + w, words + 4 * w);
+        const uint32_t *word = words;
         for (int64_t j = 4 * group; j < 4 * group + 4 && j < f->fresh; j++) {
             uint64_t value = *word++;
             if (wide) value |= (uint64_t)*word++ << 32;
@@ -476,8 +484,11 @@ static void case_shape(const fovea_case *c, int argument, int *rank, int64_t *sh
             if (i != drop)
                 shape[(*rank)++] = c->group_rank == 1 ? c->extents[text->group] : c->group[i];
     }
-    for (int i = text->before; i < text->count; i++)
-        shape[(*rank)++] = c->extents[text->letters[i]];
+    bool swapped = text->swap >= 0 && c->parameters[text->swap] != 0;
+    for (int i = text->before; i < text->count; i++) {
+        int place = fovea_shape_letter(text, i, swapped);
+        shape[(*rank)++] = c->extents[text->letters[place]] + text->more[place];
+    }
 }
 
 /* Order of the dimensions in memory, outermost first. */

@@ -94,6 +94,10 @@ fovea_status fovea_sample_create(const fovea_case *c, const fovea_case_memory *m
 void fovea_sample_restore(fovea_sample *sample);
 void fovea_sample_destroy(fovea_sample *sample);
 
+/* Elements 4 group to 4 group + 3 of what an argument is drawn from: normals, or the words beneath. */
+void fovea_case_draw(const fovea_case *c, int argument, int64_t group, double normals[4]);
+void fovea_case_words(const fovea_case *c, int argument, int64_t group, uint32_t words[4]);
+
 /* Philox4x32-10: one block of four words (CATALOGUE.md, domain 14). */
 void fovea_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t words[4]);
 

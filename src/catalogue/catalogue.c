@@ -40,7 +40,7 @@ static int letter_of(parsed_row *row, const char *name, size_t length) {
 }
 
 static void parse_shape(parsed_row *row, const char *text, fovea_shape *shape) {
-    shape->group = -1;
+    shape->group = shape->swap = -1;
     shape->by_row = *text == '(';
     while (*text && !shape->by_row) {
         size_t length = 0;
@@ -57,6 +57,15 @@ static void parse_shape(parsed_row *row, const char *text, fovea_shape *shape) {
         if (strncmp(text, "-axis", 5) == 0) {
             shape->without_axis = true;
             text += 5;
+        }
+        if (strncmp(text, "+1", 2) == 0) {
+            shape->more[shape->count - 1] = 1;
+            text += 2;
+        }
+        if (*text == '^') {
+            shape->swap = fovea_kernel_parameter(row->kernel, text + 1);
+            assert(shape->swap >= 0 && shape->count >= 2);
+            text += strlen(text);
         }
         while (*text == ',' || *text == ' ') text++;
     }

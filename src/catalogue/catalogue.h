@@ -11,13 +11,13 @@ enum { FOVEA_ARGUMENTS_MAX = 20, FOVEA_PARAMETERS_MAX = 20, FOVEA_LETTERS_MAX = 
 typedef struct fovea_problem fovea_problem;
 typedef struct fovea_case fovea_case;
 
-/* In the set of an argument's dtypes: that of the call; that of the call if it is a float, else f64;
- * that of its parts, where it is complex; the complex one of which it is the part. The last two stand
+/* In the set of an argument's dtypes: that of the call; that of its parts, where it is complex; the
+ * complex one of which it is the part; that of the call if it is a float, else f64. The last three stand
  * alone. */
 #define FOVEA_CALL (1u << 31)
-#define FOVEA_CALL_OR_F64 (1u << 30)
-#define FOVEA_PART_OF_CALL (1u << 29)
-#define FOVEA_COMPLEX_OF_CALL (1u << 28)
+#define FOVEA_PART_OF_CALL (1u << 30)
+#define FOVEA_COMPLEX_OF_CALL (1u << 29)
+#define FOVEA_CALL_OR_F64 (1u << 28)
 
 /* Functions that a row names. The generator of the public header has rows without their code. */
 #ifdef FOVEA_GENERATOR
@@ -55,9 +55,10 @@ typedef struct fovea_argument {
     /* Letters joined by commas: "R..., C" is any number of leading extents, whose product is R,
      * then C. The group may stand anywhere: "B, C, T...". The same letter is the same extent in
      * every argument, and a group the same extents. "N...-axis" is the group without the dimension
-     * that the parameter `axis` names, a scalar if it names none. "" is a scalar. In parentheses it
-     * is for the manual only: the row's check and case_shape know the shape. So it is in rows with
-     * a shape function. */
+     * that the parameter `axis` names, a scalar if it names none. "R+1" is one more than R. "M,
+     * K^transpose" is [K, M] where that flag is set. "" is a scalar. In parentheses it is for the
+     * manual only: the row's check and case_shape know the shape. So it is in rows with a shape
+     * function. */
     const char *shape;
     uint32_t dtypes; /* what it may have, FOVEA_CALL among them; 0: FOVEA_CALL alone */
     fovea_role role;
@@ -74,9 +75,7 @@ static inline uint32_t fovea_argument_dtypes(const fovea_argument *argument, fov
     uint32_t set = argument->dtypes ? argument->dtypes : FOVEA_CALL;
     if (set == FOVEA_PART_OF_CALL) return 1u << fovea_dtype_of_part(call);
     if (set == FOVEA_COMPLEX_OF_CALL) return 1u << fovea_dtype_complex(call);
-    if (set & FOVEA_CALL_OR_F64)
-        set = (set & ~FOVEA_CALL_OR_F64) |
-              (fovea_dtype_is_float(call) ? FOVEA_CALL : 1u << FOVEA_F64);
+    if (set == FOVEA_CALL_OR_F64) return 1u << (fovea_dtype_is_float(call) ? call : FOVEA_F64);
     return set & FOVEA_CALL ? (set & ~FOVEA_CALL) | 1u << call : set;
 }
 
@@ -105,6 +104,12 @@ typedef struct fovea_parameter {
  * rounding of the output. */
 typedef void fovea_bound_function(const fovea_problem *problem, int output, const double *expected,
                                   double *bound);
+
+/* Where the reference's values are not what a result is judged by: the error of each element, such as
+ * what is left of an equation, and what it may be. */
+typedef void fovea_residual_function(const fovea_problem *problem, int output,
+                                     const fovea_view *actual, const double *expected,
+                                     double *error, double *bound);
 
 /* A numbered entry of CATALOGUE.md that is another kernel with some parameters fixed. It gets a C
  * function and a benchmark case of its own. */
@@ -156,6 +161,8 @@ typedef struct fovea_kernel {
     const char *bound_text;
     fovea_bound_function *bound; /* NULL: exact */
     double bound_factor;
+    fovea_residual_function
+        *residual; /* in place of comparing with the reference; `bound` is set too */
     /* Transforms: besides, what norm2 of the error of each row along the last axis of an output may be,
      * from the values that are expected of it. A row in which the reference is not finite is free, but
      * may not be finite throughout either. */
@@ -212,12 +219,18 @@ typedef struct fovea_shape {
     bool by_row;       /* in parentheses */
     int count, before; /* letters beside the group; those of them that stand before it */
     int letters[FOVEA_RANK_MAX];
+    int more[FOVEA_RANK_MAX]; /* what is added to the letter's extent */
+    int swap;                 /* the flag that swaps the last two, a parameter's index; or -1 */
 } fovea_shape;
 /* The dimension of a letter beside a group of so many. */
 static inline int fovea_shape_dimension(const fovea_shape *shape, int letter, int group_rank) {
     return letter < shape->before ? letter : group_rank + letter;
 }
 const fovea_shape *fovea_kernel_shape(int index, int argument);
+/* Which of `shape`'s letters stands at dimension i after the group. */
+static inline int fovea_shape_letter(const fovea_shape *shape, int i, bool swapped) {
+    return swapped && i >= shape->count - 2 ? 2 * shape->count - 3 - i : i;
+}
 
 /* Where the fields of a kernel's options struct are. Generated. */
 typedef struct fovea_options_layout {

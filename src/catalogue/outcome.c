@@ -44,7 +44,7 @@ static bool find_dtype(const fovea_problem *given, int argument, fovea_dtype *dt
     return true;
 }
 
-static bool append_letter(const fovea_problem *given, int letter, fovea_view *outcome);
+static bool append_letter(const fovea_problem *given, int letter, int more, fovea_view *outcome);
 
 static bool append(fovea_view *outcome, int64_t extent) {
     if (outcome->rank == FOVEA_RANK_MAX) return false;
@@ -75,7 +75,7 @@ static double lookup(const char *name, const void *user) {
     fovea_view extent = {.rank = 0};
     int letter = fovea_kernel_letter(given->index, name);
     if (letter < 0) return fovea_problem_parameter(given, name);
-    return append_letter(given, letter, &extent) ? (double)extent.shape[0] : NAN;
+    return append_letter(given, letter, 0, &extent) ? (double)extent.shape[0] : NAN;
 }
 
 static bool append_derived(const fovea_problem *given, fovea_view *outcome) {
@@ -83,16 +83,18 @@ static bool append_derived(const fovea_problem *given, fovea_view *outcome) {
     return extent >= 0 && extent <= 0x1p52 && append(outcome, (int64_t)extent);
 }
 
-static bool append_letter(const fovea_problem *given, int letter, fovea_view *outcome) {
+static bool append_letter(const fovea_problem *given, int letter, int more, fovea_view *outcome) {
     if (letter == fovea_kernel_derived(given->index)) return append_derived(given, outcome);
     for (int a = 0; given->kernel->arguments[a].name; a++) {
         const fovea_shape *shape = fovea_kernel_shape(given->index, a);
         int group_rank = given->views[a].rank - shape->count;
         if (!fovea_given(given, a) || group_rank < 0) continue;
-        for (int i = 0; i < shape->count; i++)
-            if (shape->letters[i] == letter)
-                return append(outcome,
-                              given->views[a].shape[fovea_shape_dimension(shape, i, group_rank)]);
+        for (int i = 0; i < shape->count; i++) {
+            int less, place = fovea_problem_letter(given, shape, i, &less);
+            int dimension = fovea_shape_dimension(shape, i, group_rank);
+            int64_t extent = given->views[a].shape[dimension] - less;
+            if (place == letter) return extent >= 0 && append(outcome, extent + more);
+        }
     }
     return false;
 }
@@ -107,9 +109,11 @@ bool fovea_outcome(const fovea_problem *given, int argument, fovea_view *outcome
             return special[i].outcome(given, argument, outcome);
     if (by_row) return false;
     for (int i = 0; i < shape->before; i++)
-        if (!append_letter(given, shape->letters[i], outcome)) return false;
+        if (!append_letter(given, shape->letters[i], shape->more[i], outcome)) return false;
     if (shape->group >= 0 && !append_group(given, shape, outcome)) return false;
-    for (int i = shape->before; i < shape->count; i++)
-        if (!append_letter(given, shape->letters[i], outcome)) return false;
+    for (int i = shape->before; i < shape->count; i++) {
+        int more, letter = fovea_problem_letter(given, shape, i, &more);
+        if (!append_letter(given, letter, more, outcome)) return false;
+    }
     return true;
 }

@@ -179,6 +179,14 @@ static fovea_status check_axis(const fovea_problem *problem, fovea_message *mess
                       value, problem->kernel->arguments[0].name, rank, -rank, rank - 1);
 }
 
+int fovea_problem_letter(const fovea_problem *problem, const fovea_shape *shape, int i, int *more) {
+    bool swapped =
+        shape->swap >= 0 && fovea_parameter_read(problem->index, problem->options, shape->swap);
+    int place = fovea_shape_letter(shape, i, swapped);
+    *more = shape->more[place];
+    return shape->letters[place];
+}
+
 /* The extents that a group takes in an argument: all of it, or without the reduced axis. */
 static int expected_group(const fovea_problem *problem, const fovea_shape *shape,
                           const group *bound, int64_t *expected) {
@@ -235,22 +243,29 @@ static fovea_status check_shape(fovea_problem *problem, int argument, group *bou
         for (int i = shape->before; same && i < shape->before + rank; i++)
             same = expected[i] == view->shape[i];
         for (int i = 0; i < shape->count; i++) {
-            int64_t extent = problem->extents[shape->letters[i]];
+            int more;
+            int64_t extent = problem->extents[fovea_problem_letter(problem, shape, i, &more)];
             int64_t actual = view->shape[fovea_shape_dimension(shape, i, group_rank)];
-            expected[fovea_shape_dimension(shape, i, rank)] = extent < 0 ? actual : extent;
+            expected[fovea_shape_dimension(shape, i, rank)] = extent < 0 ? actual : extent + more;
         }
         if (!same)
             return shape_error(problem, argument, bound, expected, rank + shape->count, message);
     }
     for (int i = 0; i < shape->count; i++) {
-        int letter = shape->letters[i], dimension = fovea_shape_dimension(shape, i, group_rank);
+        int more, letter = fovea_problem_letter(problem, shape, i, &more);
+        int dimension = fovea_shape_dimension(shape, i, group_rank);
         int64_t extent = view->shape[dimension], *known = &problem->extents[letter];
-        if (*known >= 0 && *known != extent)
+        if (extent < more)
             return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
-                              "%s has extent %lld in dimension %d, %s has %lld there (%s)", name,
+                              "%s has extent %lld in dimension %d; it is at least %d", name,
+                              (long long)extent, dimension, more);
+        if (*known >= 0 && *known + more != extent)
+            return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
+                              "%s has extent %lld in dimension %d, %s has %lld there (%s%s)", name,
                               (long long)extent, dimension, owners[letter], (long long)*known,
-                              fovea_kernel_letter_name(problem->index, letter));
-        *known = extent;
+                              fovea_kernel_letter_name(problem->index, letter),
+                              more ? ", and one more is asked for" : "");
+        *known = extent - more;
         owners[letter] = name;
     }
     return FOVEA_OK;

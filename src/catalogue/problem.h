@@ -44,6 +44,10 @@ double fovea_problem_parameter(const fovea_problem *problem, const char *name);
 double fovea_parameter_read(int kernel, const void *options, int parameter);
 void fovea_parameter_write(int kernel, void *options, int parameter, double value);
 
+/* The letter that stands in dimension i after the group, by the options of the problem; *more is added to
+ * its extent. */
+int fovea_problem_letter(const fovea_problem *problem, const fovea_shape *shape, int i, int *more);
+
 double fovea_problem_operations(const fovea_problem *problem);
 double fovea_problem_bytes(const fovea_problem *problem);
 

@@ -1,6 +1,7 @@
 /* Domain 20, correlation: joint moments of two tensors, taken in one pass over memory and several over
  * blocks in the first-level cache; weighted sums. */
 #include "cpu/fold.h"
+#include "cpu/moments.h"
 
 #define BOTH (1u << FOVEA_F32 | 1u << FOVEA_F64)
 
@@ -114,11 +115,44 @@ static fovea_status reduce_weighted_mean(const fovea_problem *problem, fovea_run
     return reduce(problem, run, &floats, &doubles, 0);
 }
 
+/* ---- Matrices of columns ----------------------------------------------------------------------- */
+
+static double covariance_entry(double correction, double count, double xy, double xx, double yy,
+                               bool same) {
+    (void)xx, (void)yy, (void)same;
+    double divisor = count - correction;
+    return xy / (divisor > 0 ? divisor : 0);
+}
+static double pearson_entry(double parameter, double count, double xy, double xx, double yy,
+                            bool same) {
+    (void)parameter, (void)count;
+    if (!(xx > 0 && yy > 0)) return NAN;
+    double r = xy / (sqrt(xx) * sqrt(yy));
+    if (same && isfinite(xx)) return 1;
+    return r > 1 ? 1 : r < -1 ? -1 : r;
+}
+
+static fovea_status reduce_covariance_matrix(const fovea_problem *problem, fovea_run *run) {
+    const fovea_reduce_covariance_matrix_options *options = problem->options;
+    return moments_run(problem, run, covariance_entry, options->correction);
+}
+static fovea_status reduce_pearson_pairwise(const fovea_problem *problem, fovea_run *run) {
+    return moments_run(problem, run, pearson_entry, 0);
+}
+
+#define MATRIX(name)                                                                               \
+    {                                                                                              \
+        #name, FOVEA_CPU_NAME("direct"), BOTH, FOVEA_TIER_HERE, .workspace = moments_workspace,    \
+                                                                .run = name                        \
+    }
 #define ENTRY(name)                                                                                \
     { #name, FOVEA_CPU_NAME("direct"), BOTH, FOVEA_TIER_HERE, .run = name }
 
-const fovea_implementation FOVEA_TIERED(fovea_cpu_correlation)[] = {ENTRY(reduce_correlation),
-                                                                    ENTRY(reduce_covariance),
-                                                                    ENTRY(reduce_weighted_sum),
-                                                                    ENTRY(reduce_weighted_mean),
-                                                                    {0}};
+const fovea_implementation FOVEA_TIERED(fovea_cpu_correlation)[] = {
+    ENTRY(reduce_correlation),
+    ENTRY(reduce_covariance),
+    ENTRY(reduce_weighted_sum),
+    ENTRY(reduce_weighted_mean),
+    MATRIX(reduce_covariance_matrix),
+    MATRIX(reduce_pearson_pairwise),
+    {0}};

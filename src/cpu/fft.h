@@ -3,7 +3,10 @@
  *
  * Of 2^20 c64 with 16 lanes: 1024 x 1024, each column in passes of 4, 4, 8, 8; about 46 vector
  * operations for 8 vectors and 3 levels, 0.65 ms of one core at 3.8 GHz; 8 MiB in, 16 MiB there and
- * back between the steps, and 8 MiB out take longer than that. */
+ * back between the steps, and 8 MiB out take longer than that. Measured on Zen 5: 2.87 ms by one core,
+ * 1.44 by two, 73 GFLOP/s; beside them PyTorch 3.76, SciPy 12.3 and NumPy 35.5 ms. 1024: 0.6 us; 10^6:
+ * 1.6 ms (PyTorch 3.4); 10^7: 22 ms (PyTorch 111). A real transform of 10^6: 0.37 ms (PyTorch 5.3).
+ * Twiddles between the steps are products of two tables: one table of all would be 8 MiB more. */
 #ifndef FOVEA_CPU_FFT_H
 #define FOVEA_CPU_FFT_H
 
@@ -13,13 +16,11 @@
 #define ELEMENT float
 #define VECTOR vf
 #define WIDTH VF_WIDTH
-#define PART FOVEA_F32
 #include "cpu/fft_runs.h"
 
 #define ELEMENT double
 #define VECTOR vd
 #define WIDTH VD_WIDTH
-#define PART FOVEA_F64
 #include "cpu/fft_runs.h"
 
 /* Whose plans these are: of the tier too, since vectors differ. */

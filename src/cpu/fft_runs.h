@@ -1,6 +1,6 @@
 /* The transform of one element type, for fft.h; included once for each, with ELEMENT, VECTOR (the prefix
- * of its operations), WIDTH and PART (the dtype) defined. A line is a column of vectors: for each
- * element WIDTH real parts, then WIDTH imaginary ones. */
+ * of its operations) and WIDTH defined. A line is a column of vectors: for each element WIDTH real
+ * parts, then WIDTH imaginary ones. */
 
 #define JOINED(a, b) a##b
 #define JOIN(a, b) JOINED(a, b)
@@ -374,4 +374,3 @@ static inline void OF_TYPE(turn_bins)(const OF_TYPE(bins) * t, int threads) {
 #undef ELEMENT
 #undef VECTOR
 #undef WIDTH
-#undef PART

@@ -2,6 +2,7 @@
 #include "reference/reference.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 /* Of a slice: how many, means (or sums), and sums of (centred) products. */
 typedef struct moments {
@@ -50,7 +51,7 @@ static double correlation(const moments *m) {
     return isnan(r) ? r : fmin(fmax(r, -1), 1);
 }
 
-static double covariance(const fovea_problem *problem, const moments *m) {
+static double covariance_of(const fovea_problem *problem, const moments *m) {
     long double divisor = m->n - (long double)fovea_problem_parameter(problem, "correction");
     return (double)(m->xy / (divisor > 0 ? divisor : 0));
 }
@@ -65,8 +66,55 @@ static double covariance(const fovea_problem *problem, const moments *m) {
         return true;                                                                               \
     }
 
+/* ---- Matrices of columns ------------------------------------------------------------------------ */
+
+/* Column j of a dense matrix of n rows and p columns, less its mean; equal elements become 0. */
+static void centre(const double *x, int64_t n, int64_t p, int64_t j, long double *to) {
+    long double sum = 0;
+    bool same = true;
+    for (int64_t k = 0; k < n; k++) {
+        sum += (long double)x[k * p + j];
+        same = same && x[k * p + j] == x[j];
+    }
+    for (int64_t k = 0; k < n; k++)
+        to[k] = (long double)x[k * p + j] - (same ? (long double)x[j] : sum / (long double)n);
+}
+
+static double entry(const fovea_problem *problem, bool covariance, const long double *a,
+                    const long double *b, int64_t n) {
+    moments m = {.n = (long double)n};
+    for (int64_t k = 0; k < n; k++) m.xy += a[k] * b[k];
+    if (covariance) return covariance_of(problem, &m);
+    for (int64_t k = 0; k < n; k++) m.xx += a[k] * a[k], m.yy += b[k] * b[k];
+    return a == b && m.xx > 0 && isfinite(m.xx) ? 1 : correlation(&m);
+}
+
+static bool matrix_of_columns(const fovea_problem *problem, bool covariance, double *out) {
+    int64_t batches = fovea_problem_extent(problem, "B"), n = fovea_problem_extent(problem, "N");
+    int64_t p = fovea_problem_extent(problem, "P");
+    double *x = malloc(((size_t)(batches * n * p) + 1) * sizeof *x);
+    long double *d = malloc(((size_t)(n * p) + 1) * sizeof *d);
+    if (x) fovea_view_read_all(&problem->views[0], x);
+    for (int64_t b = 0; x && d && b < batches; b++, out += p * p) {
+        for (int64_t j = 0; j < p; j++) centre(x + b * n * p, n, p, j, d + j * n);
+        for (int64_t i = 0; i < p; i++)
+            for (int64_t j = 0; j <= i; j++)
+                out[i * p + j] = out[j * p + i] =
+                    entry(problem, covariance, d + i * n, d + j * n, n);
+    }
+    bool enough = x && d;
+    return free(x), free(d), enough;
+}
+
+static bool reduce_covariance_matrix(const fovea_problem *problem, double *const outputs[]) {
+    return matrix_of_columns(problem, true, outputs[1]);
+}
+static bool reduce_pearson_pairwise(const fovea_problem *problem, double *const outputs[]) {
+    return matrix_of_columns(problem, false, outputs[1]);
+}
+
 OF_MOMENTS(reduce_correlation, centred, correlation(&m))
-OF_MOMENTS(reduce_covariance, centred, covariance(problem, &m))
+OF_MOMENTS(reduce_covariance, centred, covariance_of(problem, &m))
 OF_MOMENTS(reduce_weighted_sum, sums, m.xy)
 OF_MOMENTS(reduce_weighted_mean, sums, m.y == 0 ? NAN : m.xy / m.y)
 
@@ -75,4 +123,6 @@ const fovea_reference fovea_references_correlation[] = {
     {"reduce_covariance", reduce_covariance},
     {"reduce_weighted_sum", reduce_weighted_sum},
     {"reduce_weighted_mean", reduce_weighted_mean},
+    {"reduce_covariance_matrix", reduce_covariance_matrix},
+    {"reduce_pearson_pairwise", reduce_pearson_pairwise},
     {0}};

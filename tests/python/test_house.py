@@ -141,7 +141,7 @@ def test_header_is_valid_alone_and_in_cxx(prefix, tmp_path):
 
 # ---- Documents -----------------------------------------------------------------------------------
 
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/design.md", "docs/drop-ins.md"]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/design.md", "docs/drop-ins.md", "docs/python.md"]
 
 
 def test_readme_shows_the_example():

@@ -1,13 +1,14 @@
 """Arrays in and out of the package: every kind, dtype and layout, and who owns what."""
 
 import gc
-import importlib
 import subprocess
 import sys
 
-import fovea
 import numpy as np
 import pytest
+from library import needs
+
+fovea = needs("fovea")
 
 KINDS = ["numpy", "torch", "jax", "mlx"]
 GENERATOR = np.random.default_rng(6)
@@ -27,11 +28,11 @@ def attention(q, k, v):
 class Kind:
     def __init__(self, name):
         self.name = name
-        self.module = importlib.import_module({"mlx": "mlx.core", "jax": "jax.numpy"}.get(name, name))
+        self.module = needs({"mlx": "mlx.core", "jax": "jax.numpy"}.get(name, name))
 
     def of(self, array, dtype="float32"):
         if self.name == "numpy":
-            import ml_dtypes
+            ml_dtypes = needs("ml_dtypes")
             return array.astype(getattr(ml_dtypes, dtype) if dtype == "bfloat16" else dtype)
         if self.name == "torch":
             return self.module.from_numpy(array).to(getattr(self.module, dtype))
@@ -45,7 +46,7 @@ class Kind:
 
     def type(self):
         return {"numpy": np.ndarray, "torch": getattr(self.module, "Tensor", None),
-                "jax": getattr(importlib.import_module("jax"), "Array"),
+                "jax": getattr(sys.modules.get("jax"), "Array", None),
                 "mlx": getattr(self.module, "array", None)}[self.name]
 
 
@@ -91,7 +92,7 @@ def test_any_strides(view):
 
 
 def test_torch_views_with_strides():
-    import torch
+    torch = needs("torch")
     x = torch.randn(3, 5, 7)
     for y in (x.transpose(0, 2), x[:, ::2], x[:1].expand(4, 5, 7), x.flatten()[3:].view(-1)):
         torch.testing.assert_close(fovea.map_exp(y), torch.exp(y), rtol=1e-6, atol=0)
@@ -106,7 +107,7 @@ def test_read_only_arrays_are_read_and_not_written():
 
 
 def test_out_of_another_kind_is_written_and_returned():
-    import torch
+    torch = needs("torch")
     x, y = normal(8), torch.empty(8)
     assert fovea.map_exp(x, out=y) is y
     np.testing.assert_allclose(y.numpy(), np.exp(x), rtol=1e-6)
@@ -120,7 +121,7 @@ def test_out_may_be_the_input_of_an_elementwise_kernel():
 
 
 def test_arrays_of_jax_are_not_written():
-    import jax.numpy as jnp
+    jnp = needs("jax.numpy")
     with pytest.raises(ValueError, match="read-only"):
         fovea.map_exp(normal(3), out=jnp.zeros(3))
 
@@ -132,7 +133,7 @@ def test_masked_arrays_and_lists_are_refused():
 
 
 @pytest.mark.parametrize("array, sentence", [
-    (np.zeros(3, ">f4"), "dtype"), (np.zeros(3, complex), "no kernel takes|unknown dtype"),
+    (np.zeros(3, ">f4"), "dtype"), (np.zeros(3, complex), "x is c128; map_exp takes"),
     (np.zeros(3, "S4"), "no kernel takes"), (np.zeros(3, "M8[s]"), "no kernel takes"),
     (np.zeros(3, object), "no kernel takes"), (np.zeros((1,) * 9, np.float32), "9 dimensions"),
     (np.zeros(3, [("a", "f4"), ("b", "i1")])["a"], "multiple of its element size")], ids=lambda x: "")
@@ -142,7 +143,7 @@ def test_arrays_that_no_kernel_takes(array, sentence):
 
 
 def test_a_tensor_that_requires_grad_is_refused_unless_no_grad():
-    import torch
+    torch = needs("torch")
     x = torch.ones(3, requires_grad=True)
     with pytest.raises(ValueError, match="requires grad"):
         fovea.map_exp(x)
@@ -151,7 +152,7 @@ def test_a_tensor_that_requires_grad_is_refused_unless_no_grad():
 
 
 def test_tensors_without_memory_are_refused():
-    import torch
+    torch = needs("torch")
     for x in (torch.empty(3, device="meta"), torch.eye(3).to_sparse()):
         with pytest.raises(fovea.Error):
             fovea.map_exp(x)

@@ -1,8 +1,10 @@
 """The paged cache against attention over the same keys and values side by side."""
 
-import fovea
 import numpy as np
 import pytest
+from library import needs
+
+fovea = needs("fovea")
 
 GENERATOR = np.random.default_rng(7)
 HEADS, SIZE, VALUES, PAGE = 2, 16, 8, 4
@@ -77,7 +79,7 @@ def test_what_is_wrong_changes_nothing():
 
 
 def test_a_tensor_of_torch_gets_one_back():
-    import torch
+    torch = needs("torch")
     cache = make()
     s = cache.add()
     cache.append([s], torch.randn(1, HEADS, 3, SIZE), torch.randn(1, HEADS, 3, VALUES))

@@ -10,10 +10,11 @@ import sys
 import threading
 import time
 
-import fovea
 import numpy as np
 import pytest
+from library import needs
 
+fovea = needs("fovea")
 x = np.random.default_rng(8).standard_normal((2048, 1024)).astype(np.float32)
 
 
@@ -67,6 +68,7 @@ assert fovea.statistics()["map_exp"].calls == 4
 
 @pytest.mark.parametrize("first", ["torch", "fovea"])
 def test_data_loader_of_torch(first, tmp_path):
+    needs("torch")
     script = tmp_path / "loader.py"
     script.write_text(f"import {first}\n" + """
 import fovea, torch
@@ -199,7 +201,7 @@ def resident():
 def test_nothing_leaks_in_a_hundred_thousand_calls():
     small, wrong = x[0, :16], [1.0]
     memory = fovea._fovea._memory((16,), "f32")
-    import torch
+    torch = needs("torch")
     tensor = torch.zeros(16)
 
     def calls(count):

@@ -173,6 +173,187 @@ test_reduce_weighted_mean = correlation("reduce_weighted_mean",
                                         lambda x, w: np.average(x, weights=w))
 
 
+@pytest.fixture(params=["f32", "f64"])
+def real(request):
+    return request.param
+
+
+def drawn(shape, name_of_type, seed=0):
+    return normal(shape, "f64", seed).astype({"f32": np.float32, "f64": np.float64}[name_of_type])
+
+
+def test_reduce_covariance_matrix(library, real):
+    x = drawn((2, 40, 7), real) + 5
+    x[:, :, 3] = 0.1
+    c = np.empty((2, 7, 7), x.dtype)
+    library.call("reduce_covariance_matrix", x, c, correction=2)
+    assert_rounded(c, [np.cov(wide(part), rowvar=False, ddof=2) for part in x], real, 1e-13)
+    assert (c[:, 3] == 0).all() and (c == c.transpose(0, 2, 1)).all()
+
+
+def test_reduce_pearson_pairwise(library, real):
+    x = drawn((40, 7), real) + 5
+    r = np.empty((7, 7), x.dtype)
+    library.call("reduce_pearson_pairwise", x, r)
+    assert_rounded(r, np.corrcoef(wide(x), rowvar=False), real, 1e-13)
+    assert (np.diag(r) == 1).all()
+    x[:, 3] = 0.1
+    library.call("reduce_pearson_pairwise", x, r)
+    assert np.isnan(r[3]).all() and np.isnan(r[:, 3]).all() and np.isnan(r).sum() == 13
+
+
+def test_spmv_csr(library, real):
+    generator = np.random.default_rng(1)
+    value, x = drawn((60,), real), drawn((11,), real, 1)
+    column = generator.integers(0, 11, 60).astype(np.int32)
+    rowptr = np.sort(np.r_[0, generator.integers(0, 61, 16), 60])
+    y = np.empty(17, value.dtype)
+    library.call("spmv_csr", value, column, rowptr, x, y)
+    dense = np.zeros((17, 11))
+    np.add.at(dense, (np.repeat(np.arange(17), np.diff(rowptr)), column), wide(value))
+    assert_rounded(y, dense @ wide(x), real, 1e-14)
+    with pytest.raises(Error, match="rowptr has extent 0 in dimension 0; it is at least 1"):
+        library.call("spmv_csr", value, column, rowptr[:0], x, y)
+
+
+@pytest.mark.parametrize("transpose", [False, True])
+def test_matvec(library, real, transpose):
+    a, x = drawn((3, 5, 9), real), drawn((3, 5 if transpose else 9), real, 1)
+    y = np.empty((3, 9 if transpose else 5), a.dtype)
+    library.call("matvec", a, x, y, transpose=transpose)
+    matrices = wide(a).transpose(0, 2, 1) if transpose else wide(a)
+    assert_rounded(y, (matrices @ wide(x)[:, :, None])[:, :, 0], real, 1e-14)
+
+
+def test_outer_product(library, real):
+    a, b = drawn((2, 5), real), drawn((2, 7), real, 1)
+    y = np.empty((2, 5, 7), a.dtype)
+    library.call("outer_product", a, b, y)
+    assert_rounded(y, wide(a)[:, :, None] * wide(b)[:, None, :], real, 0)
+
+
+@pytest.mark.parametrize("transpose_a", [False, True])
+@pytest.mark.parametrize("transpose_b", [False, True])
+def test_matmul_batched(library, real, transpose_a, transpose_b):
+    a, b = drawn((2, 5, 9), real), drawn((2, 9, 4), real, 1)
+    c, y = drawn((2, 5, 4), real, 2), np.empty((2, 5, 4), a.dtype)
+    given = [np.ascontiguousarray(m.transpose(0, 2, 1)) if t else m
+             for m, t in ((a, transpose_a), (b, transpose_b))]
+    library.call("matmul_batched", *given, y, transpose_a=transpose_a, transpose_b=transpose_b,
+                 alpha=0.5, beta=2, c=c)
+    assert_rounded(y, 0.5 * (wide(a) @ wide(b)) + 2 * wide(c), real, 1e-14)
+    c[:] = np.nan
+    library.call("matmul_batched", *given, y, transpose_a=transpose_a, transpose_b=transpose_b, c=c)
+    assert_rounded(y, wide(a) @ wide(b), real, 1e-14)
+
+
+@pytest.mark.parametrize("upper", [False, True])
+@pytest.mark.parametrize("unit", [False, True])
+def test_triangular_solve(library, real, upper, unit):
+    l, b = drawn((6, 6), real) + 3 * np.eye(6), drawn((6, 2), real, 1)
+    l = l.astype(b.dtype)
+    x = np.empty_like(b)
+    library.call("triangular_solve", l, b, x, triangle=int(upper), unit_diagonal=unit)
+    read = np.triu(wide(l), 1) if upper else np.tril(wide(l), -1)
+    read += np.eye(6) if unit else np.diag(np.diag(wide(l)))
+    assert_rounded(x, np.linalg.solve(read, wide(b)), real, 1e-12)
+
+
+# ---- Simulation ----------------------------------------------------------------------------------
+
+
+def neighbours(u, axes):
+    return sum(np.roll(u, shift, axis) for axis in axes for shift in (1, -1))
+
+
+def held_edges(boundary, before, after):
+    """after, with the edges of `before` (copy), of 0 (dirichlet), or its own (periodic)."""
+    if boundary == 0:
+        return after
+    edges = np.ones(after.shape[-2:], bool)
+    edges[1:-1, 1:-1] = False
+    return np.where(edges, before if boundary == 2 else 0, after)
+
+
+@pytest.mark.parametrize("boundary", [0, 1, 2])
+@pytest.mark.parametrize("steps", [1, 5])
+def test_sim_heat_equation(library, real, boundary, steps):
+    u = drawn((2, 6, 7), real)
+    y, expected = np.empty_like(u), held_edges(boundary, wide(u), wide(u))
+    library.call("sim_heat_equation", u, y, r=0.125, boundary=boundary, steps=steps)
+    for _ in range(steps):
+        next_field = expected + 0.125 * (neighbours(expected, (1, 2)) - 4 * expected)
+        expected = held_edges(boundary, expected, next_field)
+    assert_rounded(y, expected, real, 1e-14)
+
+
+@pytest.mark.parametrize("boundary", [0, 1, 2])
+@pytest.mark.parametrize("steps", [1, 5])
+def test_sim_wave_equation(library, real, boundary, steps):
+    u, previous = drawn((6, 7), real), drawn((6, 7), real, 1)
+    y, before = np.empty_like(u), np.empty_like(u)
+    library.call("sim_wave_equation", u, previous, y, c2=0.25, boundary=boundary, steps=steps,
+                 before=before)
+    old, now = (held_edges(boundary, wide(f), wide(f)) for f in (previous, u))
+    for _ in range(steps):
+        next_field = 2 * now - old + 0.25 * (neighbours(now, (0, 1)) - 4 * now)
+        old, now = now, held_edges(boundary, now, next_field)
+    assert_rounded(y, now, real, 1e-14)
+    assert_rounded(before, old, real, 1e-14)
+
+
+def test_steps_that_are_none(library):
+    u = np.zeros((3, 3), np.float32)
+    with pytest.raises(Error, match="options.steps is 0; it is at least 1"):
+        library.call("sim_heat_equation", u, np.empty_like(u), steps=0)
+
+
+def test_integrate_rk4(library, real):
+    y, out = drawn((50,), real), drawn((50,), real)
+    library.call("integrate_rk4", y, out, k=0.5, dt=0.25, steps=10)
+    z = 0.125
+    assert_rounded(out, wide(y) * (1 - z + z**2 / 2 - z**3 / 6 + z**4 / 24)**10, real, 1e-14)
+
+
+def test_integrate_verlet(library, real):
+    x, v = drawn((30, 3), real), drawn((30, 3), real, 1)
+    k, dt = 0.5, 0.25
+    step = np.array([[1 - k * dt * dt / 2, dt], [-k * dt * (1 - k * dt * dt / 4), 1 - k * dt * dt / 2]])
+    expected = np.einsum("ij,j...->i...", np.linalg.matrix_power(step, 10), np.stack((wide(x), wide(v))))
+    library.call("integrate_verlet", x, v, k=k, dt=dt, steps=10)
+    assert_rounded(x, expected[0], real, 1e-14)
+    assert_rounded(v, expected[1], real, 1e-14)
+
+
+def test_monte_carlo_integrate(library, real):
+    u = np.empty(1001, {"f32": np.float32, "f64": np.float64}[real])
+    estimate, error = np.empty((), u.dtype), np.empty((), u.dtype)
+    library.call("prng_uniform", u, seed=5, stream=7)
+    library.call("monte_carlo_integrate", estimate, error, n=1001, seed=5, stream=7)
+    f = 4 / (1 + wide(u)**2)
+    assert_rounded(estimate, f.mean(), real, 1e-14)
+    assert_rounded(error, f.std(ddof=1) / np.sqrt(1001), real, 1e-12)
+    assert abs(estimate - np.pi) < 4 * error
+    library.call("monte_carlo_integrate", estimate, error, n=1)
+    assert np.isfinite(estimate) and np.isnan(error)
+    with pytest.raises(Error, match="options.n is -1; it is at least 0"):
+        library.call("monte_carlo_integrate", estimate, error, n=-1)
+
+
+def test_sim_stencil_2d(library, real):
+    u = drawn((2, 5, 6), real)
+    y = np.empty_like(u)
+    library.call("sim_stencil_2d", u, y)
+    assert_rounded(y, neighbours(wide(u), (1, 2)) / 4, real, 1e-14)
+
+
+def test_sim_stencil_3d(library, real):
+    u = drawn((4, 5, 6), real)
+    y = np.empty_like(u)
+    library.call("sim_stencil_3d", u, y)
+    assert_rounded(y, neighbours(wide(u), (0, 1, 2)) / 6, real, 1e-14)
+
+
 def test_correlation_of_a_constant(library):
     x, y = np.full(7, 0.1, np.float32), normal((7,), "f32")
     r = np.empty((), np.float32)

@@ -6,7 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { ROWS = 1 << 12, COLUMNS = 1 << 10 };
+enum { ROWS = 1 << 10, COLUMNS = 1 << 10 };
 static float x[ROWS][COLUMNS], y[ROWS][COLUMNS];
 
 static fovea_status exponentiate(fovea_context *context) {

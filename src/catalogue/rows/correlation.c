@@ -1,6 +1,11 @@
 /* Domain 20, correlation: joint moments of two tensors, and weighted sums. */
 #include "catalogue/bounds.h"
 
+#define OF_COLUMNS(output)                                                                         \
+    .domain = "correlation", .dtypes = 1u << FOVEA_F32 | 1u << FOVEA_F64,                          \
+    .arguments = {{.name = "x", .shape = "B..., N, P"},                                            \
+                  {.name = output, .shape = "B..., P, P", .role = FOVEA_OUTPUT}},                  \
+    .operations = "B*N*P*(P+3)", .bytes = "s*B*(N*P+P*P)", .bench = "B=1,N=N/64,P=64"
 #define COMMON                                                                                     \
     .domain = "correlation", .dtypes = 1u << FOVEA_F32 | 1u << FOVEA_F64, .bytes = "2*s*N",        \
     .bench = "N=N"
@@ -41,4 +46,16 @@ const fovea_kernel fovea_rows_correlation[] = {
      .parameters = {AXIS}, .operations = "3*N",
      .bound_text = "(R(n) of the one sum + |y| R(n) of the other) / |sum of w|",
      .bound = FOVEA_HOOK(fovea_bound_weighted_mean)},
+    {108, "reduce_covariance_matrix", OF_COLUMNS("c"),
+     .definition = "c_ij = sum dx_i dx_j / max(n - correction, 0), dx = x - mean of its column",
+     .remarks = "Symmetric bit for bit. A constant column has covariance 0 with all.",
+     .parameters = {{"correction", FOVEA_REAL, 1, NULL, "taken from n in the divisor"}},
+     .bound_text = "C(n) over the divisor", .bound = FOVEA_HOOK(fovea_bound_covariance_matrix)},
+    {109, "reduce_pearson_pairwise", OF_COLUMNS("r"),
+     .definition =
+         "r_ij = sum dx_i dx_j / sqrt(sum dx_i^2 sum dx_j^2), dx = x - mean of its column",
+     .remarks = "Symmetric bit for bit, never outside [-1, 1]. NaN where a variance is 0, 1 on the "
+                "rest of the diagonal.",
+     .bound_text = "C(n) over sqrt(sum dx_i^2 sum dx_j^2), and 2 c",
+     .bound = FOVEA_HOOK(fovea_bound_covariance_matrix)},
     {0}};

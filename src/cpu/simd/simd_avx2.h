@@ -299,6 +299,7 @@ static inline vd vd_load_n(const double *p, size_t n) {
     return _mm256_maskload_pd(p, first);
 }
 static inline void vd_store(double *p, vd x) { _mm256_storeu_pd(p, x); }
+static inline void vd_stream(double *p, vd x) { _mm256_stream_pd(p, x); }
 static inline double vd_reduce_add(vd x) {
     __m128d y = _mm_add_pd(_mm256_castpd256_pd128(x), _mm256_extractf128_pd(x, 1));
     return _mm_cvtsd_f64(_mm_add_sd(y, _mm_unpackhi_pd(y, y)));
@@ -334,6 +335,12 @@ static inline double vd_reduce_min(vd x) {
     __m128d y = _mm_min_pd(_mm256_castpd256_pd128(x), _mm256_extractf128_pd(x, 1));
     return _mm_cvtsd_f64(_mm_min_sd(y, _mm_unpackhi_pd(y, y)));
 }
+VF_INLINE void vd_transpose(vd x[4]) {
+    vd a = _mm256_unpacklo_pd(x[0], x[1]), b = _mm256_unpackhi_pd(x[0], x[1]);
+    vd c = _mm256_unpacklo_pd(x[2], x[3]), d = _mm256_unpackhi_pd(x[2], x[3]);
+    x[0] = _mm256_permute2f128_pd(a, c, 0x20), x[1] = _mm256_permute2f128_pd(b, d, 0x20);
+    x[2] = _mm256_permute2f128_pd(a, c, 0x31), x[3] = _mm256_permute2f128_pd(b, d, 0x31);
+}
 
 static inline vd vd_fms(vd a, vd b, vd c) { return _mm256_fmsub_pd(a, b, c); }
 static inline vd vd_fnma(vd a, vd b, vd c) { return _mm256_fnmadd_pd(a, b, c); }
@@ -362,11 +369,5 @@ VF_INLINE void vd_interleave(vd even, vd odd, vd *a, vd *b) {
     *b = _mm256_permute2f128_pd(low, high, 0x31);
 }
 VF_INLINE vd vd_reverse(vd x) { return _mm256_permute4x64_pd(x, 0x1b); }
-VF_INLINE void vd_transpose(vd x[4]) {
-    vd a = _mm256_unpacklo_pd(x[0], x[1]), b = _mm256_unpackhi_pd(x[0], x[1]);
-    vd c = _mm256_unpacklo_pd(x[2], x[3]), d = _mm256_unpackhi_pd(x[2], x[3]);
-    x[0] = _mm256_permute2f128_pd(a, c, 0x20), x[1] = _mm256_permute2f128_pd(b, d, 0x20);
-    x[2] = _mm256_permute2f128_pd(a, c, 0x31), x[3] = _mm256_permute2f128_pd(b, d, 0x31);
-}
 
 #endif

@@ -279,6 +279,7 @@ static inline vd vd_load_n(const double *p, size_t n) {
     return _mm512_maskz_loadu_pd((__mmask8)vm_first(n), p);
 }
 static inline void vd_store(double *p, vd x) { _mm512_storeu_pd(p, x); }
+static inline void vd_stream(double *p, vd x) { _mm512_stream_pd(p, x); }
 static inline double vd_reduce_add(vd x) {
     __m256d y = _mm256_add_pd(_mm512_castpd512_pd256(x), _mm512_extractf64x4_pd(x, 1));
     __m128d z = _mm_add_pd(_mm256_castpd256_pd128(y), _mm256_extractf128_pd(y, 1));

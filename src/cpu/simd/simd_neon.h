@@ -268,6 +268,7 @@ static inline vd vd_load_n(const double *p, size_t n) {
     return vld1q_f64(lanes);
 }
 static inline void vd_store(double *p, vd x) { vst1q_f64(p, x); }
+static inline void vd_stream(double *p, vd x) { vst1q_f64(p, x); }
 static inline double vd_reduce_add(vd x) { return vgetq_lane_f64(x, 0) + vgetq_lane_f64(x, 1); }
 static inline void vd_store_n(double *p, vd x, size_t n) {
     if (n > 1) vst1q_f64(p, x);

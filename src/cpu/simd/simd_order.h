@@ -5,7 +5,7 @@
  *           vi_store_u16(p, x), _n: the low halves.
  * Across    vf_prefix, vi_prefix, vd_prefix: lane l is the sum of lanes 0 to l, in one fixed order;
  *           vf_up, vi_up, vd_up: lanes moved up by one, 0 in the first; vf_last, vi_last, vd_last: the
- *           last lane. vd_stream(p, x): past the caches, p aligned to VF_BYTES.
+ *           last lane.
  * Integers  of 64 bits: vl is VD_WIDTH of them. vl_load, vl_store, vl_set1, vl_xor, vl_min, vl_max,
  *           vl_gt -> vlm, vl_eq, vlm_or, vlm_and, vl_select(m, a, b); vl_transpose(x): the square of
  *           VD_WIDTH vectors, in place. */
@@ -55,7 +55,6 @@ static inline vd vd_prefix(vd x) {
 static inline vi vi_up(vi x) { return AVX512_UP(x, 1); }
 static inline vf vf_up(vf x) { return vi_as_vf(AVX512_UP(vf_as_vi(x), 1)); }
 static inline vd vd_up(vd x) { return _mm512_castsi512_pd(AVX512_UP(_mm512_castpd_si512(x), 2)); }
-static inline void vd_stream(double *p, vd x) { _mm512_stream_pd(p, x); }
 static inline int32_t vi_last(vi x) {
     return _mm_extract_epi32(_mm512_extracti32x4_epi32(x, 3), 3);
 }
@@ -147,7 +146,6 @@ static inline vd vd_up(vd x) {
     vi bits = _mm256_castpd_si256(x);
     return _mm256_castsi256_pd(_mm256_alignr_epi8(bits, AVX2_CARRY(bits), 8));
 }
-static inline void vd_stream(double *p, vd x) { _mm256_stream_pd(p, x); }
 static inline int32_t vi_last(vi x) { return _mm256_extract_epi32(x, 7); }
 static inline float vf_last(vf x) {
     __m128 high = _mm256_extractf128_ps(x, 1);
@@ -216,7 +214,6 @@ static inline vd vd_prefix(vd x) { return vd_add(x, vextq_f64(vdupq_n_f64(0), x,
 static inline vi vi_up(vi x) { return vextq_s32(vdupq_n_s32(0), x, 3); }
 static inline vf vf_up(vf x) { return vextq_f32(vdupq_n_f32(0), x, 3); }
 static inline vd vd_up(vd x) { return vextq_f64(vdupq_n_f64(0), x, 1); }
-static inline void vd_stream(double *p, vd x) { vst1q_f64(p, x); }
 static inline int32_t vi_last(vi x) { return vgetq_lane_s32(x, 3); }
 static inline float vf_last(vf x) { return vgetq_lane_f32(x, 3); }
 static inline double vd_last(vd x) { return vgetq_lane_f64(x, 1); }
@@ -255,7 +252,6 @@ static inline vd vd_prefix(vd x) { return x; }
 static inline vi vi_up(vi x) { return (void)x, 0; }
 static inline vf vf_up(vf x) { return (void)x, 0; }
 static inline vd vd_up(vd x) { return (void)x, 0; }
-static inline void vd_stream(double *p, vd x) { *p = x; }
 static inline int32_t vi_last(vi x) { return x; }
 static inline float vf_last(vf x) { return x; }
 static inline double vd_last(vd x) { return x; }

@@ -211,6 +211,7 @@ static inline vd vd_add(vd a, vd b) { return a + b; }
 static inline vd vd_load(const double *p) { return *p; }
 static inline vd vd_load_n(const double *p, size_t n) { return n ? *p : 0.0; }
 static inline void vd_store(double *p, vd x) { *p = x; }
+static inline void vd_stream(double *p, vd x) { *p = x; }
 static inline double vd_reduce_add(vd x) { return x; }
 static inline void vd_store_n(double *p, vd x, size_t n) {
     if (n) *p = x;
