@@ -185,7 +185,8 @@ fovea_status fovea_case_complete(fovea_case *c, fovea_message *message) {
         if (c->extents[i] < 0)
             return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s: the extent %s is missing",
                               case_kernel(c)->name, letter);
-        if (c->extents[i] == 0 && strcmp(letter, "Page") == 0)
+        int table = fovea_kernel_argument(case_kernel(c), "block_table");
+        if (c->extents[i] == 0 && strcmp(letter, "Page") == 0 && c->optional >> table & 1)
             return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s: a page has no room",
                               case_kernel(c)->name);
     }
