@@ -29,8 +29,11 @@ static const double shift = 0x1.8p52; /* a sum with it is rounded to a whole num
 static const double log2_e = 0x1.71547652b82fep0;
 static const double ln2_high = 0x1.62e42fefa39efp-1, ln2_low = 0x1.abc9e3b39803fp-56;
 
+/* Without a sign, which may not be shifted. */
+INLINE int64_t to_exponent(int64_t x) { return (int64_t)((uint64_t)x << 52); }
+
 /* 2^k of a whole number: the lowest bits of the sum are k + 1023. */
-INLINE double power_of_two(double k) { return from_bits(bits_of(k + (shift + 1023)) << 52); }
+INLINE double power_of_two(double k) { return from_bits(to_exponent(bits_of(k + (shift + 1023)))); }
 
 /* e^r - 1 where |r| <= ln(2)/2: Taylor's series, whose next term is below 2^-57 of the first. */
 INLINE double small_expm1(double r) {
@@ -64,7 +67,7 @@ INLINE double positive_log(double x) {
     int64_t bits = bits_of(x);
     int64_t raised = (int64_t)((uint64_t)(bits - root + one) >> 52); /* k + 1023 */
     double k = from_bits(raised | INT64_C(0x4330000000000000)) - (0x1p52 + 1023);
-    double m = from_bits(bits - ((raised - 1023) << 52));
+    double m = from_bits(bits - to_exponent(raised - 1023));
     double s = (m - 1) / (m + 1), z = s * s, p = 1.0 / 23;
     p = p * z + 1.0 / 21, p = p * z + 1.0 / 19, p = p * z + 1.0 / 17, p = p * z + 1.0 / 15;
     p = p * z + 1.0 / 13, p = p * z + 1.0 / 11, p = p * z + 1.0 / 9, p = p * z + 1.0 / 7;
@@ -138,7 +141,7 @@ INLINE double mish(double x) {
 INLINE double rounded(double x, int mantissa, double smallest, double limit) {
     double power = from_bits(bits_of(x) & (INT64_C(0x7ff) << 52));
     double spacing =
-        (power < smallest ? smallest : power) * from_bits((INT64_C(1023) - mantissa) << 52);
+        (power < smallest ? smallest : power) * from_bits(to_exponent(1023 - mantissa));
     double y = x / spacing;
     y = ((fabs(y) + 0x1p52) - 0x1p52) * spacing;
     return fabs(x) < INFINITY ? copysign(y > limit ? INFINITY : y, x) : x;

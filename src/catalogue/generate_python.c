@@ -81,12 +81,13 @@ static void add_default(text *t, const fovea_parameter *parameter) {
         add(t, "%s", value != 0 ? "True" : "False");
     } else if (!isfinite(value) || value == FOVEA_ALL_AXES_VALUE) {
         add(t, "None");
+    } else if (parameter->kind != FOVEA_REAL) {
+        add(t, "%.0f", value);
     } else {
         int digits = 1; /* the fewest that give the number back */
         do snprintf(number, sizeof number, "%.*g", digits, value);
         while (strtod(number, NULL) != value && ++digits <= 17);
-        bool real = parameter->kind == FOVEA_REAL && !strpbrk(number, ".e");
-        add(t, "%s%s", number, real ? ".0" : "");
+        add(t, "%s%s", number, strpbrk(number, ".e") ? "" : ".0");
     }
 }
 

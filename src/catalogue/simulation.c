@@ -66,7 +66,10 @@ void fovea_bound_verlet(const fovea_problem *problem, int output, const double *
 void fovea_bound_monte_carlo(const fovea_problem *problem, int output, const double *expected,
                              double *bound) {
     double n = fmax(fovea_problem_parameter(problem, "n"), 2), factor = 8 + ceil(log2(n));
-    *bound = (output == 0 ? 1 : 4) * factor * fovea_epsilon(problem->dtype) * fabs(*expected);
+    double epsilon = fovea_epsilon(problem->dtype);
+    *bound = (output == 0 ? 1 : 4) * factor * epsilon * fabs(*expected);
+    /* The difference of two values near 4 has the roundings of both, however small it is. */
+    if (output == 1) *bound += 16 * epsilon / sqrt(n - 1);
 }
 
 /* ---- Means of neighbours ------------------------------------------------------------------------- */

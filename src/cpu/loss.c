@@ -210,7 +210,7 @@ static fovea_status loss_bce(const fovea_problem *problem, fovea_run *run) {
 typedef struct entropy_plan {
     fovea_view target, loss; /* loss: of each row, as it is or in the workspace */
     int64_t ignored;
-    float on, off, scale; /* weights of the target and of all; what gradients are multiplied by */
+    double on, off, scale; /* weights of the target and of all; what gradients are multiplied by */
     bool gradient;
 } entropy_plan;
 
@@ -267,8 +267,11 @@ static void entropy_row(const rows_plan *plan, int64_t row, int64_t end, float *
         return;
     }
     float sum = block->sum[l] = rows_sum(exponential, x, &state, n);
-    gradient_state g = {entropy->scale / sum, entropy->scale * entropy->off};
-    scratch[target] -= entropy->on * sum;
+    gradient_state g = {(float)(entropy->scale / sum), (float)(entropy->scale * entropy->off)};
+    /* That of the target is all but a constant, of which four roundings in f32 would be too many. */
+    double of_target =
+        (scratch[target] / (double)sum - entropy->on - entropy->off) * entropy->scale;
+    scratch[target] = (float)((of_target + g.off) / g.factor);
     rows_store(plan, y, gradient_item, scratch, &g, scratch);
 }
 
@@ -278,8 +281,8 @@ static void write_losses(const entropy_plan *entropy, const entropy_rows *block,
     float lanes[VF_WIDTH];
     /* A weight of 0 counts nothing, whatever it weighs. */
     if (entropy->on > 0)
-        loss = vf_fnma(vf_set1(entropy->on), vf_sub(vf_load(block->target), maximum), loss);
-    if (entropy->off > 0) loss = vf_fnma(vf_set1(entropy->off), vf_load(block->all), loss);
+        loss = vf_fnma(vf_set1((float)entropy->on), vf_sub(vf_load(block->target), maximum), loss);
+    if (entropy->off > 0) loss = vf_fnma(vf_set1((float)entropy->off), vf_load(block->all), loss);
     vf_store(lanes, loss);
     for (int64_t l = 0; l < count; l++)
         *(float *)(void *)rows_address(&entropy->loss, row + l) = lanes[l];
@@ -336,12 +339,12 @@ static fovea_status cross_entropy(const fovea_problem *problem, fovea_run *run) 
     entropy_plan entropy = {.target = collapsed(problem->views[FOVEA_LOSS_SECOND]),
                             .loss = collapsed(*loss),
                             .ignored = rule.ignored,
-                            .on = (float)rule.on,
-                            .off = (float)rule.off,
+                            .on = rule.on,
+                            .off = rule.off,
                             .gradient = gradient};
     int64_t rows = fovea_view_elements(&entropy.target);
     int64_t counted = mean ? count_rows(&entropy.target, rule.ignored) : rows;
-    entropy.scale = mean ? (float)(1 / (double)counted) : 1;
+    entropy.scale = mean ? 1 / (double)counted : 1;
     if (rule.reduction != FOVEA_NO_REDUCTION)
         entropy.loss = (fovea_view){
             .data = run->workspace, .dtype = FOVEA_F32, .rank = 1, .shape = {rows}, .stride = {1}};

@@ -120,7 +120,7 @@ def test_examples_of_the_documents_run(block, tmp_path):
 def test_overhead_is_reported(tmp_path):
     for module in ("torch", "jax", "mlx.core"):
         needs(module)
-    out = run(sys.executable, ROOT / "bench/python_overhead.py", "--rounds", 2, "--calls", 20, "--json",
+    out = run(sys.executable, ROOT / "bench/python/overhead.py", "--rounds", 2, "--calls", 20, "--json",
               tmp_path / "overhead.json")
     report = json.loads((tmp_path / "overhead.json").read_text())
     assert {c["kind"] for c in report["cases"]} == {"numpy", "torch", "jax", "mlx"}

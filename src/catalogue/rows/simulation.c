@@ -71,7 +71,8 @@ const fovea_kernel fovea_rows_simulation[] = {
                     {"stream", FOVEA_INTEGER, 0, NULL, "another sequence of the same seed"}},
      .count_operations = FOVEA_HOOK(fovea_operations_simulation), .bytes = "2*s",
      .bench = "n=1000000",
-     .bound_text = "(8 + ceil(log2 n)) eps |estimate|; four times that of the error",
+     .bound_text = "(8 + ceil(log2 n)) eps |estimate|; four times that of the error, and 16 eps / "
+                   "sqrt(n - 1)",
      .bound = FOVEA_HOOK(fovea_bound_monte_carlo), .check = FOVEA_HOOK(fovea_check_simulation)},
     {76, "sim_stencil_2d", COMMON, .definition = "y = (left + right + up + down)/4, periodic",
      .arguments = {FIELD("u"), NEXT("y", "the means of neighbours")}, .operations = "4*B*H*W",

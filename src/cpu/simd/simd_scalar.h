@@ -58,9 +58,14 @@ static inline uint16_t scalar_to_bf16(float x) {
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-static inline vf vf_load(const float *p) { return *p; }
+/* Of any alignment, as those of vectors are. */
+static inline vf vf_load(const float *p) {
+    vf x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
 static inline vf vf_load_n(const float *p, size_t n) { return n ? *p : 0.0f; }
-static inline void vf_store(float *p, vf x) { *p = x; }
+static inline void vf_store(float *p, vf x) { memcpy(p, &x, sizeof x); }
 static inline void vf_store_n(float *p, vf x, size_t n) {
     if (n) *p = x;
 }

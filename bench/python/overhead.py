@@ -2,7 +2,7 @@
 """What a call from Python costs beyond the call in C: time of a loop of calls, less what the library
 itself took for those calls (its own clock, around the whole of the C function).
 
-usage: bench/python_overhead.py [--json FILE] [--rounds N] [--calls N]
+usage: bench/python/overhead.py [--json FILE] [--rounds N] [--calls N]
 
 Kinds that are not installed are left out. Rounds of all cases are interleaved; a line gives the median
 of the rounds and the distance between their quartiles, in microseconds a call."""
