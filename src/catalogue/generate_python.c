@@ -150,10 +150,10 @@ static void add_results(text *t, const fovea_kernel *kernel) {
             add_argument(t, &kernel->arguments[a],
                          kernel->arguments[a].optional ? ", with the keyword True or an array"
                                                        : "");
-    if (required == 1)
-        add(t, "    %s\n",
-            given ? "out must be given: nothing else says its shape"
-                  : "out: the array to write it into");
+    if (required && given)
+        add(t, "    out must be given: nothing else says its shape\n");
+    else if (required == 1)
+        add(t, "    out: the array to write it into\n");
     else if (required > 1)
         add(t, "    out: a tuple of %d arrays to write them into, None for one to be made\n",
             required);
@@ -266,7 +266,8 @@ static void write_stub_parameters(const function *f, bool asked) {
                    count_arguments(kernel, true, false) + count_arguments(kernel, true, true);
     if (keywords) printf("%s*", positional ? ", " : "");
     if (required == 1) printf(positional ? ", out: _A | None = None" : ", out: _A");
-    if (required > 1) printf(", out: tuple[Any, ...] | None = None");
+    if (required > 1)
+        printf(positional ? ", out: tuple[Any, ...] | None = None" : ", out: tuple[Any, ...]");
     if (any_dtype_choice(kernel)) printf(", dtype: str | None = None");
     for (int a = 0; a < fovea_kernel_arguments(kernel); a++) {
         const fovea_argument *argument = &kernel->arguments[a];
