@@ -63,11 +63,10 @@ INLINE double exponential_less_1(double x) {
 
 /* Of positive finite x: x = 2^k m with m from sqrt(1/2) on, and ln m = 2 artanh s. */
 INLINE double positive_log(double x) {
-    const int64_t root = 0x3fe6a09e667f3bcd, one = INT64_C(1023) << 52;
-    int64_t bits = bits_of(x);
-    int64_t raised = (int64_t)((uint64_t)(bits - root + one) >> 52); /* k + 1023 */
-    double k = from_bits(raised | INT64_C(0x4330000000000000)) - (0x1p52 + 1023);
-    double m = from_bits(bits - to_exponent(raised - 1023));
+    const uint64_t root = 0x3fe6a09e667f3bcd, one = UINT64_C(1023) << 52;
+    uint64_t bits = (uint64_t)bits_of(x), raised = (bits - root + one) >> 52; /* k + 1023 */
+    double k = from_bits((int64_t)(raised | 0x4330000000000000)) - (0x1p52 + 1023);
+    double m = from_bits((int64_t)(bits - ((raised - 1023) << 52)));
     double s = (m - 1) / (m + 1), z = s * s, p = 1.0 / 23;
     p = p * z + 1.0 / 21, p = p * z + 1.0 / 19, p = p * z + 1.0 / 17, p = p * z + 1.0 / 15;
     p = p * z + 1.0 / 13, p = p * z + 1.0 / 11, p = p * z + 1.0 / 9, p = p * z + 1.0 / 7;

@@ -180,8 +180,8 @@ static fovea_status check_axis(const fovea_problem *problem, fovea_message *mess
 }
 
 int fovea_problem_letter(const fovea_problem *problem, const fovea_shape *shape, int i, int *more) {
-    bool swapped =
-        shape->swap >= 0 && fovea_parameter_read(problem->index, problem->options, shape->swap);
+    bool swapped = shape->swap >= 0 &&
+                   fovea_parameter_read(problem->index, problem->options, shape->swap) != 0;
     int place = fovea_shape_letter(shape, i, swapped);
     *more = shape->more[place];
     return shape->letters[place];
