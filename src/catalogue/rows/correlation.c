@@ -5,7 +5,8 @@
     .domain = "correlation", .dtypes = 1u << FOVEA_F32 | 1u << FOVEA_F64,                          \
     .arguments = {{.name = "x", .shape = "B..., N, P"},                                            \
                   {.name = output, .shape = "B..., P, P", .role = FOVEA_OUTPUT}},                  \
-    .operations = "B*N*P*(P+3)", .bytes = "s*B*(N*P+P*P)", .bench = "B=1,N=max(1,floor(N/64)),P=64"
+    .operations = "B*N*P*(P+3)", .bytes = "s*B*(N*P+P*P)",                                         \
+    .bench = "B=1,N=max(1,floor(N/64)),P=64"
 #define COMMON                                                                                     \
     .domain = "correlation", .dtypes = 1u << FOVEA_F32 | 1u << FOVEA_F64, .bytes = "2*s*N",        \
     .bench = "N=N"
