@@ -241,8 +241,7 @@ static const int64_t *letter_values(int kernel, const general *g, int letter, in
     if ((*count = listed_extents(kernel, letter, listed)) > 0) return listed;
     if (shape->group < 0 && g->letter_count > 1)
         return *count = COUNT(small_extents), small_extents;
-    if (letter == shape->group && shape->count > 0)
-        return *count = COUNT(row_counts), row_counts;
+    if (letter == shape->group && shape->count > 0) return *count = COUNT(row_counts), row_counts;
     for (int i = 0; i + 1 < shape->count; i++)
         if (letter == shape->letters[i]) return *count = COUNT(small_extents), small_extents;
     return *count = COUNT(lengths), lengths;

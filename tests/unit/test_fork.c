@@ -27,7 +27,7 @@ static int in_a_child(fovea_context *context) {
         alarm(20); /* what hangs is ended, and seen */
         _exit(threads_of_a_call(context));
     }
-    int status;
+    int status = 0;
     assert_true(child > 0 && waitpid(child, &status, 0) == child);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
