@@ -34,6 +34,7 @@ static inline rows_plan rows_make_plan(const fovea_view *x, const fovea_view *y)
 
 static inline char *rows_address(const fovea_view *view, int64_t number) {
     int64_t offset = 0;
+    if (!view->data) return NULL; /* of a tensor without elements */
     for (int i = view->rank - 1; i > 0; i--) {
         offset += number % view->shape[i] * view->stride[i];
         number /= view->shape[i];
