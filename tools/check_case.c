@@ -576,7 +576,7 @@ static void shrink(fovea_check_case *check, double limit, bool queries_first) {
     if (fovea_check_case_work(check) > limit && e[B] > 2) e[B] = 2;
     if (fovea_check_case_work(check) > limit) e[queries_first ? SQ : SK] = 33;
     if (fovea_check_case_work(check) > limit && e[HQ] > 1) e[HQ] = e[HKV];
-    if (fovea_check_case_work(check) > limit) e[B] = 1;
+    if (fovea_check_case_work(check) > limit && e[B] > 1) e[B] = 1;
     if (fovea_check_case_work(check) > limit) e[queries_first ? SQ : SK] = 3;
 }
 
@@ -854,10 +854,12 @@ double fovea_check_case_work(const fovea_check_case *check) {
     const int64_t *e = c->extents;
     if (strcmp(fovea_catalogue_kernel(c->index)->name, "kv_append") == 0)
         return 100 * (double)(e[0] * e[1] * (e[2] + e[3]) * (e[4] + e[5]));
-    double rows = (double)(e[B] * e[HQ] * e[SQ]), keys = (double)e[SK];
+    /* Without batches there are still masks and biases that all of them would share. */
+    double batches = fmax((double)e[B], 1);
+    double rows = batches * (double)(e[HQ] * e[SQ]), keys = (double)e[SK];
     bool full = c->optional >> FOVEA_ATTENTION_MASK & 1 || c->optional >> FOVEA_ATTENTION_BIAS & 1;
     double work = rows * keys * (2.0 * (double)(e[D] + e[DV]) + (full ? 100 : 10)) +
-                  20 * (rows + (double)(e[B] * e[HKV]) * keys) * (double)(e[D] + e[DV]);
+                  20 * (rows + batches * (double)e[HKV] * keys) * (double)(e[D] + e[DV]);
     return is_backward(c) ? 3 * work : work;
 }
 
