@@ -48,11 +48,12 @@ static double now(void) {
 
 /* ---- Which functions ------------------------------------------------------------------------ */
 
+/* Steps of an integrator may leave the range of floats between one number and the other. */
 static bool is_unary(const fovea_kernel *kernel) {
     const fovea_argument *a = kernel->arguments;
-    return !kernel->shape && a[0].name && a[1].name && !a[2].name && a[0].role == FOVEA_INPUT &&
-           a[1].role == FOVEA_OUTPUT && strcmp(a[0].shape, "N...") == 0 &&
-           strcmp(a[1].shape, "N...") == 0 && a[0].dtypes == 0;
+    return !kernel->shape && fovea_kernel_parameter(kernel, "steps") < 0 && a[0].name &&
+           a[1].name && !a[2].name && a[0].role == FOVEA_INPUT && a[1].role == FOVEA_OUTPUT &&
+           strcmp(a[0].shape, "N...") == 0 && strcmp(a[1].shape, "N...") == 0 && a[0].dtypes == 0;
 }
 
 static bool chosen(const fovea_exhaustive_options *options, const fovea_implementation *i) {
