@@ -1,10 +1,7 @@
 /* Rows of one element type, for columns.h; included once for each, with ELEMENT, VECTOR (the prefix
  * of its operations) and WIDTH defined. */
 
-#define JOINED(a, b) a##b
-#define JOIN(a, b) JOINED(a, b)
-#define OF_TYPE(name) JOIN(name##_, ELEMENT)
-#define V(operation) JOIN(VECTOR, JOIN(_, operation))
+#include "cpu/of_type.h"
 
 static void OF_TYPE(add_to)(ELEMENT *sum, const ELEMENT *x, int64_t n) {
     int64_t c = 0;
@@ -68,7 +65,3 @@ static void OF_TYPE(fold)(void *sums, int64_t count, int64_t n) {
 #undef ELEMENT
 #undef VECTOR
 #undef WIDTH
-#undef V
-#undef OF_TYPE
-#undef JOIN
-#undef JOINED

@@ -2,11 +2,7 @@
  * prefix of its operations), MASK (that of its masks) and WIDTH defined. The operations, steps, and
  * the dtypes in memory are constants of inlined loops. */
 
-#define JOINED(a, b) a##b
-#define JOIN(a, b) JOINED(a, b)
-#define OF_TYPE(name) JOIN(name##_, ELEMENT)
-#define V(operation) JOIN(VECTOR, JOIN(_, operation))
-#define M(operation) JOIN(MASK, JOIN(_, operation))
+#include "cpu/of_type.h"
 
 FOVEA_INLINE VECTOR OF_TYPE(take)(fovea_dtype dtype, const void *p, int64_t i, int64_t n) {
 #if FOLD_IS_DOUBLE
@@ -150,8 +146,3 @@ FOVEA_INLINE double OF_TYPE(products)(const ELEMENT *x, const ELEMENT *y, double
 #undef WIDTH
 #undef FOLD_IS_DOUBLE
 #undef FOLD_DTYPE
-#undef V
-#undef M
-#undef OF_TYPE
-#undef JOIN
-#undef JOINED

@@ -1,10 +1,7 @@
 /* Products of matrices of one element type, for gemm.h; included once for each, with ELEMENT, VECTOR (the
  * prefix of its operations) and WIDTH defined. */
 
-#define JOINED(a, b) a##b
-#define JOIN(a, b) JOINED(a, b)
-#define OF_TYPE(name) JOIN(name##_, ELEMENT)
-#define V(operation) JOIN(VECTOR, JOIN(_, operation))
+#include "cpu/of_type.h"
 
 /* Columns of a tile; rows that lie side by side in a packed panel of a; inner extent of a block. */
 enum {
@@ -200,7 +197,3 @@ static void OF_TYPE(region)(const gemm_matrix *m, const gemm_region *r, char *me
 #undef ELEMENT
 #undef VECTOR
 #undef WIDTH
-#undef V
-#undef OF_TYPE
-#undef JOIN
-#undef JOINED

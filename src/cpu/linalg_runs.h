@@ -1,10 +1,7 @@
 /* Rows and columns of matrices of one element type, for linalg.c; included once for each, with ELEMENT,
  * VECTOR (the prefix of its operations) and WIDTH defined. */
 
-#define JOINED(a, b) a##b
-#define JOIN(a, b) JOINED(a, b)
-#define OF_TYPE(name) JOIN(name##_, ELEMENT)
-#define V(operation) JOIN(VECTOR, JOIN(_, operation))
+#include "cpu/of_type.h"
 
 /* y[i] = the product of row i of `rows` with x, two chains a row. */
 FOVEA_INLINE void OF_TYPE(dots)(const int rows, const ELEMENT *a, int64_t row, const ELEMENT *x,
@@ -198,7 +195,3 @@ static void OF_TYPE(solve_triangle)(const void *from, int64_t row, int64_t colum
 #undef ELEMENT
 #undef VECTOR
 #undef WIDTH
-#undef V
-#undef OF_TYPE
-#undef JOIN
-#undef JOINED

@@ -1,10 +1,7 @@
 /* Blocks of rows of one element type, for moments.h; included once for each, after gemm.h, with ELEMENT,
  * VECTOR (the prefix of its operations) and WIDTH defined. */
 
-#define JOINED(a, b) a##b
-#define JOIN(a, b) JOINED(a, b)
-#define OF_TYPE(name) JOIN(name##_, ELEMENT)
-#define V(operation) JOIN(VECTOR, JOIN(_, operation))
+#include "cpu/of_type.h"
 
 /* Means of `columns` columns of `rows` rows, as the first row and what the mean is more: of equal elements
  * that is 0. Sums of the differences run in chains of 64, which are added in double. */
@@ -94,7 +91,3 @@ static double OF_TYPE(element)(const void *from, int64_t at) {
 #undef ELEMENT
 #undef VECTOR
 #undef WIDTH
-#undef V
-#undef OF_TYPE
-#undef JOIN
-#undef JOINED

@@ -1,10 +1,7 @@
 /* Steps of elements of one type, for motion.h; included once for each, with ELEMENT, VECTOR (the prefix
  * of its operations) and WIDTH defined. */
 
-#define JOINED(a, b) a##b
-#define JOIN(a, b) JOINED(a, b)
-#define OF_TYPE(name) JOIN(name##_, ELEMENT)
-#define V(operation) JOIN(VECTOR, JOIN(_, operation))
+#include "cpu/of_type.h"
 
 /* Vectors side by side: a step is a chain of nine operations of four cycles each. */
 enum { OF_TYPE(GROUP) = 4 };
@@ -87,7 +84,3 @@ static void OF_TYPE(scatter)(const void *from, void *to, int64_t step, int64_t n
 #undef ELEMENT
 #undef VECTOR
 #undef WIDTH
-#undef V
-#undef OF_TYPE
-#undef JOIN
-#undef JOINED

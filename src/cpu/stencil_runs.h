@@ -1,10 +1,7 @@
 /* Rows of cells of one element type, for stencil.h; included once for each, with ELEMENT, VECTOR (the
  * prefix of its operations) and WIDTH defined. */
 
-#define JOINED(a, b) a##b
-#define JOIN(a, b) JOINED(a, b)
-#define OF_TYPE(name) JOIN(name##_, ELEMENT)
-#define V(operation) JOIN(VECTOR, JOIN(_, operation))
+#include "cpu/of_type.h"
 
 /* Of cells that lie side by side: what becomes of them. `others`: the sum of the neighbours. */
 FOVEA_INLINE VECTOR OF_TYPE(next)(stencil_kind kind, VECTOR others, VECTOR u, VECTOR previous,
@@ -86,10 +83,6 @@ static void OF_TYPE(move_row)(const void *from, int64_t from_step, void *to, int
         for (int64_t i = 0; i < n; i++) target[i * to_step] = source[i * from_step];
 }
 
-#undef JOINED
-#undef JOIN
-#undef OF_TYPE
-#undef V
 #undef ELEMENT
 #undef VECTOR
 #undef WIDTH
