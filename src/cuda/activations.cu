@@ -30,26 +30,26 @@ static __device__ __forceinline__ float mish(float x) {
 MAP_KERNEL(map_relu, 1, a < 0 ? 0.0f : a)
 MAP_KERNEL(map_silu, 1, over_one_plus_exp(a, -a))
 MAP_KERNEL(map_mish, 1, mish(a))
-MAP_FUNCTION(leaky_relu, a > 0 ? a : k.p * a)
-MAP_FUNCTION(elu, a > 0 ? a : k.p * expm1f(a))
+MAP_FUNCTION(leaky_relu, a > 0 ? a : p * a)
+MAP_FUNCTION(elu, a > 0 ? a : p * expm1f(a))
 MAP_FUNCTION(gelu_tanh, gelu_tanh(a))
 MAP_FUNCTION(gelu_erf, gelu_erf(a))
 
 static fovea_status map_leaky_relu(const fovea_problem *problem, fovea_run *run) {
     const auto *options = (const fovea_map_leaky_relu_options *)problem->options;
-    return map_floats<1, leaky_relu_function>(problem, run, {(float)options->slope, 0});
+    return map_floats<1>(problem, run, leaky_relu_function{{(float)options->slope, 0}});
 }
 
 static fovea_status map_elu(const fovea_problem *problem, fovea_run *run) {
     const auto *options = (const fovea_map_elu_options *)problem->options;
-    return map_floats<1, elu_function>(problem, run, {(float)options->alpha, 0});
+    return map_floats<1>(problem, run, elu_function{{(float)options->alpha, 0}});
 }
 
 static fovea_status map_gelu(const fovea_problem *problem, fovea_run *run) {
     const auto *options = (const fovea_map_gelu_options *)problem->options;
     if (options->approximate == FOVEA_MAP_GELU_APPROXIMATE_TANH)
-        return map_floats<1, gelu_tanh_function>(problem, run, {0, 0});
-    return map_floats<1, gelu_erf_function>(problem, run, {0, 0});
+        return map_floats<1>(problem, run, gelu_tanh_function{});
+    return map_floats<1>(problem, run, gelu_erf_function{});
 }
 
 extern "C" const fovea_implementation fovea_cuda_table_activations[] = {MAP_ENTRY(map_relu),

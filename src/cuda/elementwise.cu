@@ -18,26 +18,22 @@ static __device__ __forceinline__ float clamp(float x, float low, float high) {
     return x > high ? high : x;
 }
 
-MAP_FUNCTION(clamp, clamp(a, k.p, k.q))
+MAP_FUNCTION(clamp, clamp(a, p, q))
 
 static fovea_status map_clamp(const fovea_problem *problem, fovea_run *run) {
-    const fovea_map_clamp_options *options = (const fovea_map_clamp_options *)problem->options;
-    return map_floats<1, clamp_function>(problem, run, {(float)options->lo, (float)options->hi});
+    const auto *options = (const fovea_map_clamp_options *)problem->options;
+    return map_floats<1>(problem, run,
+                         clamp_function{{(float)options->lo, (float)options->hi}});
 }
 
 MAP_FUNCTION(compare, a > b ? 1.0f : 0.0f)
 
 static fovea_status map_compare(const fovea_problem *problem, fovea_run *run) {
     if (problem->views[2].dtype != FOVEA_U8)
-        return map_floats<2, compare_function>(problem, run, {0, 0});
-    switch (problem->dtype) {
-    case FOVEA_F16:
-        return map_run<__half, uint8_t, 2, compare_function>(problem, run, {0, 0});
-    case FOVEA_BF16:
-        return map_run<__nv_bfloat16, uint8_t, 2, compare_function>(problem, run, {0, 0});
-    default:
-        return map_run<float, uint8_t, 2, compare_function>(problem, run, {0, 0});
-    }
+        return map_floats<2>(problem, run, compare_function{});
+    return by_float(problem->dtype, [&](auto zero) {
+        return map_run<decltype(zero), uint8_t, 2>(problem, run, compare_function{});
+    });
 }
 
 extern "C" const fovea_implementation fovea_cuda_table_elementwise[] = {MAP_ENTRY(map_exp),

@@ -5,29 +5,37 @@
 #define FOVEA_CUDA_KERNEL_CUH
 
 #include "cuda/device.h"
+#include "cuda/instructions.cuh"
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <string.h>
 
-/* The type of an element by its dtype, and values of the compute type from and to it. */
-template <fovea_dtype dtype>
-struct element_of;
-template <>
-struct element_of<FOVEA_F32> {
-    using type = float;
-};
-template <>
-struct element_of<FOVEA_F16> {
-    using type = __half;
-};
-template <>
-struct element_of<FOVEA_BF16> {
-    using type = __nv_bfloat16;
-};
+/* Calls function(value of the element type) for a dtype of floats, or of f32 and f64. */
+template <class F>
+static fovea_status by_float(fovea_dtype dtype, F function) {
+    switch (dtype) {
+    case FOVEA_F16:
+        return function(__half{});
+    case FOVEA_BF16:
+        return function(__nv_bfloat16{});
+    default:
+        return function(float{});
+    }
+}
+template <class F>
+static fovea_status by_precision(fovea_dtype dtype, F function) {
+    return dtype == FOVEA_F64 ? function(double{}) : function(float{});
+}
 
+/* What elements are computed in, and their values in it. */
 static __device__ __forceinline__ float widen(float x) { return x; }
+static __device__ __forceinline__ double widen(double x) { return x; }
 static __device__ __forceinline__ float widen(__half x) { return __half2float(x); }
 static __device__ __forceinline__ float widen(__nv_bfloat16 x) { return __bfloat162float(x); }
+static __device__ __forceinline__ float widen(int8_t x) { return (float)x; }
+static __device__ __forceinline__ float widen(uint8_t x) { return (float)x; }
+
 template <class T>
 static __device__ __forceinline__ T narrow(float x);
 template <>
@@ -46,6 +54,11 @@ template <>
 __device__ __forceinline__ uint8_t narrow<uint8_t>(float x) {
     return (uint8_t)x;
 }
+/* To the nearest even; of numbers in [-127, 127]. */
+template <>
+__device__ __forceinline__ int8_t narrow<int8_t>(float x) {
+    return (int8_t)__float2int_rn(x);
+}
 
 /* `size` elements that are moved together, 16 bytes at most. */
 template <class T, int size>
@@ -53,19 +66,64 @@ struct alignas(sizeof(T) * size) pack {
     T at[size];
 };
 
+/* Keeps elements that came one by one together in words, as they are when they come at once: the compiler
+ * would give each a register of its own. */
+template <class T, int size>
+static __device__ __forceinline__ void put_together(pack<T, size> &values) {
+    if constexpr (sizeof(T) < 4 && sizeof values % 4 == 0) {
+        unsigned words[sizeof values / 4];
+        memcpy(words, &values, sizeof values);
+#pragma unroll
+        for (unsigned w = 0; w < sizeof values / 4; w++) asm volatile("" : "+r"(words[w]));
+        memcpy(&values, words, sizeof values);
+    }
+}
+
+/* The first `valid` of `size` elements, the others 0: in one access where all are there and `wide` (the
+ * address is then a multiple of its bytes), else one by one. */
+template <class T, int size>
+static __device__ __forceinline__ pack<T, size> load_pack(const T *from, int64_t valid, bool wide) {
+    pack<T, size> values = {};
+    if (wide && valid >= size) return *reinterpret_cast<const pack<T, size> *>(from);
+#pragma unroll
+    for (int i = 0; i < size; i++)
+        if (i < valid) values.at[i] = from[i];
+    put_together(values);
+    return values;
+}
+template <class T, int size>
+static __device__ __forceinline__ void store_pack(T *to, const pack<T, size> &values, int64_t valid,
+                                                  bool wide) {
+    if (wide && valid >= size) {
+        *reinterpret_cast<pack<T, size> *>(to) = values;
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < size; i++)
+        if (i < valid) to[i] = values.at[i];
+}
+
 /* Dimensions of one shape with the strides of several tensors. */
 template <int tensors>
 struct strided {
     int rank;
     int64_t shape[FOVEA_RANK_MAX], stride[tensors][FOVEA_RANK_MAX];
+    double inverse[FOVEA_RANK_MAX]; /* of the shape */
+
+    /* number / shape[i]; a division of 64 bits would be a call, before which registers are saved. */
+    __device__ __forceinline__ int64_t quotient(int64_t number, int i) const {
+        int64_t guess = (int64_t)((double)number * inverse[i]);
+        int64_t rest = number - guess * shape[i];
+        while (rest < 0) guess--, rest += shape[i];
+        while (rest >= shape[i]) guess++, rest -= shape[i];
+        return guess;
+    }
 
     /* Where element `number`, counted in row-major order, is in each tensor. */
-    __device__ void offsets(int64_t number, int64_t (&at)[tensors]) const {
+    __device__ __forceinline__ void offsets(int64_t number, int64_t (&at)[tensors]) const {
         for (int t = 0; t < tensors; t++) at[t] = 0;
         for (int i = rank - 1; i > 0; i--) {
-            int64_t rest =
-                number >> 32 ? number / shape[i] : (int64_t)((uint32_t)number / (uint64_t)shape[i]);
-            int64_t index = number - rest * shape[i];
+            int64_t rest = quotient(number, i), index = number - rest * shape[i];
             for (int t = 0; t < tensors; t++) at[t] += index * stride[t][i];
             number = rest;
         }
@@ -74,13 +132,14 @@ struct strided {
     }
 };
 
-/* The first `rank` dimensions of views. */
+/* All dimensions of views of one shape. */
 template <int tensors>
-static strided<tensors> strided_of(const fovea_view *const (&views)[tensors], int rank) {
+static strided<tensors> strided_of(const fovea_view *const (&views)[tensors]) {
     strided<tensors> s = {};
-    s.rank = rank;
-    for (int i = 0; i < rank; i++) {
+    s.rank = views[0]->rank;
+    for (int i = 0; i < s.rank; i++) {
         s.shape[i] = views[0]->shape[i];
+        s.inverse[i] = s.shape[i] > 0 ? 1 / (double)s.shape[i] : 0;
         for (int t = 0; t < tensors; t++) s.stride[t][i] = views[t]->stride[i];
     }
     return s;
@@ -88,24 +147,37 @@ static strided<tensors> strided_of(const fovea_view *const (&views)[tensors], in
 
 /* ---- Reductions in an order that only the shape decides ------------------------------------- */
 
-template <class T, class Join>
-static __device__ __forceinline__ T reduce_warp(T value, Join join) {
+/* A value of any type from the lane whose number differs in the bits of `step`. */
+template <class T>
+static __device__ __forceinline__ T shuffle_xor(T value, int step) {
+    static_assert(sizeof(T) % 4 == 0, "moved in words");
+    unsigned words[sizeof(T) / 4];
+    memcpy(words, &value, sizeof value);
 #pragma unroll
-    for (int step = 16; step > 0; step /= 2)
-        value = join(value, __shfl_xor_sync(0xffffffffu, value, step));
+    for (unsigned w = 0; w < sizeof(T) / 4; w++)
+        words[w] = __shfl_xor_sync(0xffffffffu, words[w], step);
+    memcpy(&value, words, sizeof value);
     return value;
 }
 
-/* Over the `threads` of a block, or each warp of it by itself where they are 32; all get the result. */
-template <int threads, class T, class Join>
-static __device__ __forceinline__ T reduce_threads(T value, Join join) {
-    value = reduce_warp(value, join);
-    if (threads == 32) return value;
-    __shared__ T partial[threads / 32];
+/* Over groups of `lanes`, a power of 2; all get the result, and the same one where join(a, b) is
+ * join(b, a). */
+template <class T, class Join>
+static __device__ __forceinline__ T reduce_lanes(T value, int lanes, Join join) {
+    for (int step = lanes / 2; step > 0; step /= 2) value = join(value, shuffle_xor(value, step));
+    return value;
+}
+
+/* Over a block of `warps`; all get the result. */
+template <class T, class Join>
+static __device__ __forceinline__ T reduce_block(T value, int warps, Join join) {
+    __shared__ T partial[32];
+    value = reduce_lanes(value, 32, join);
+    if (warps == 1) return value;
     if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32] = value;
     __syncthreads();
     value = partial[0];
-    for (int w = 1; w < threads / 32; w++) value = join(value, partial[w]);
+    for (int w = 1; w < warps; w++) value = join(value, partial[w]);
     __syncthreads();
     return value;
 }
@@ -116,13 +188,32 @@ static inline bool is_aligned(const void *pointer, size_t bytes) {
     return (uintptr_t)pointer % bytes == 0;
 }
 
+/* A grid has room for 2^31 - 1 blocks. */
+static inline bool grid_fits(int64_t blocks) { return blocks <= INT32_MAX; }
+
+/* Blocks of `size` that cover `count`. */
+static inline int64_t blocks_for(int64_t count, int64_t size) { return (count + size - 1) / size; }
+
 static inline fovea_status launched(fovea_run *run) {
     return fovea_cuda_launched(run, (int)cudaGetLastError());
 }
 
-/* Blocks of `size` that cover `count`; a grid's first dimension has room for 2^31 - 1. */
-static inline int64_t blocks_for(int64_t count, int64_t size) { return (count + size - 1) / size; }
+/* A grid has room for 2^31 - 1 blocks. */
+template <class... P, class... A>
+static fovea_status launch(fovea_run *run, void (*kernel)(P...), int64_t blocks, int64_t threads,
+                           A... arguments) {
+    if (!grid_fits(blocks)) {
+        run->reason = "more than 2^31 blocks";
+        return FOVEA_UNSUPPORTED;
+    }
+    kernel<<<(unsigned)blocks, (unsigned)threads, 0, (cudaStream_t)run->stream>>>(arguments...);
+    return launched(run);
+}
 
-static inline bool grid_fits(int64_t blocks) { return blocks <= INT32_MAX; }
+#define CUDA_ROW(kernel_name, dtype_set, function, ...)                                            \
+    {                                                                                              \
+        .kernel = #kernel_name, .name = "cuda/sm80/direct", .dtypes = dtype_set, ##__VA_ARGS__,    \
+        .run = function, .device = kDLCUDA                                                         \
+    }
 
 #endif

@@ -1,153 +1,184 @@
-/* Elementwise kernels: y = f(a, b, c) in f32, rounded once. Contiguous tensors move 16 bytes a thread
- * and step, four steps in flight, which is what fills the memory; other strides take an element a
- * thread. */
+/* Elementwise kernels: outputs from the inputs at the same index, in f32, rounded once. Contiguous
+ * tensors move 16 bytes a thread and step, two to four steps in flight, which is what fills the memory;
+ * other strides take an element a thread. */
 #ifndef FOVEA_CUDA_MAP_CUH
 #define FOVEA_CUDA_MAP_CUH
 
 #include "cuda/kernel.cuh"
 
-enum { MAP_THREADS = 256, MAP_STEPS = 4 };
+enum { MAP_THREADS = 256 };
 
-/* Constants of a call: bounds, slopes. */
+/* Bounds, slopes. */
 struct map_constants {
     float p, q;
 };
 
-template <class T, int arity>
-struct map_inputs {
-    const T *at[arity];
+/* Steps in flight: the elements of a thread must find registers, one by one too. */
+static constexpr int map_steps(int inputs, int size, int output_bytes) {
+    return inputs * size <= (output_bytes > 1 ? 8 : 4) ? 4 : 2;
+}
+
+template <class In, class Out, int inputs, int outputs>
+struct map_operands {
+    const In *in[inputs];
+    Out *out[outputs];
 };
 
-template <class In, class Out, int arity, class Function>
-static __device__ __forceinline__ Out map_one(const In *values, map_constants k) {
-    float x[3] = {0, 0, 0};
+/* Function()(values of the inputs, values of the outputs), both arrays of float, prepared once a thread. */
+template <class In, class Out, int inputs, int outputs, class Function>
+static __device__ __forceinline__ void map_one(const Function &function,
+                                               const In (&values)[inputs],
+                                               Out (&results)[outputs]) {
+    float x[inputs], y[outputs];
 #pragma unroll
-    for (int i = 0; i < arity; i++) x[i] = widen(values[i]);
-    return narrow<Out>(Function::apply(x[0], x[1], x[2], k));
+    for (int a = 0; a < inputs; a++) x[a] = widen(values[a]);
+    function(x, y);
+#pragma unroll
+    for (int a = 0; a < outputs; a++) results[a] = narrow<Out>(y[a]);
 }
 
-template <class In, class Out, int arity, class Function, int size>
-static __global__ __launch_bounds__(MAP_THREADS, 4) void map_contiguous(map_inputs<In, arity> in,
-                                                                        Out *out, int64_t count,
-                                                                        map_constants k) {
-    constexpr int64_t per_block = (int64_t)MAP_THREADS * MAP_STEPS * size;
-    int64_t first = blockIdx.x * per_block;
-    if (first + per_block <= count) {
-        pack<In, size> loaded[MAP_STEPS][arity];
+/* Most blocks are full; the last one, and tensors that are not aligned, go the long way. */
+template <class In, class Out, int inputs, int outputs, class Function, int size>
+static __global__ __launch_bounds__(MAP_THREADS, 4) void map_contiguous(
+    const __grid_constant__ map_operands<In, Out, inputs, outputs> at, int64_t count, bool wide,
+    Function function) {
+    constexpr int steps = map_steps(inputs, size, sizeof(Out));
+    const int64_t step = (int64_t)blockDim.x * size;
+    const int64_t block = (int64_t)blockIdx.x * steps * step, first = block + threadIdx.x * size;
+    const bool full = wide && block + steps * step <= count;
+    pack<In, size> loaded[steps][inputs];
+    pack<Out, size> results[steps][outputs];
+    function.prepare();
+    if (full) {
 #pragma unroll
-        for (int s = 0; s < MAP_STEPS; s++)
+        for (int s = 0; s < steps; s++)
 #pragma unroll
-            for (int a = 0; a < arity; a++)
-                loaded[s][a] = reinterpret_cast<const pack<In, size> *>(
-                    in.at[a] + first)[s * MAP_THREADS + threadIdx.x];
+            for (int a = 0; a < inputs; a++)
+                loaded[s][a] =
+                    *reinterpret_cast<const pack<In, size> *>(at.in[a] + first + s * step);
+    } else {
 #pragma unroll
-        for (int s = 0; s < MAP_STEPS; s++) {
-            pack<Out, size> result;
+        for (int s = 0; s < steps; s++)
 #pragma unroll
-            for (int i = 0; i < size; i++) {
-                In values[arity];
+            for (int a = 0; a < inputs; a++)
+                loaded[s][a] = load_pack<In, size>(at.in[a] + first + s * step,
+                                                   count - (first + s * step), wide);
+    }
 #pragma unroll
-                for (int a = 0; a < arity; a++) values[a] = loaded[s][a].at[i];
-                result.at[i] = map_one<In, Out, arity, Function>(values, k);
-            }
-            reinterpret_cast<pack<Out, size> *>(out + first)[s * MAP_THREADS + threadIdx.x] =
-                result;
+    for (int s = 0; s < steps; s++)
+#pragma unroll
+        for (int i = 0; i < size; i++) {
+            In values[inputs];
+            Out result[outputs];
+#pragma unroll
+            for (int a = 0; a < inputs; a++) values[a] = loaded[s][a].at[i];
+            map_one<In, Out, inputs, outputs>(function, values, result);
+#pragma unroll
+            for (int a = 0; a < outputs; a++) results[s][a].at[i] = result[a];
         }
-        return;
-    }
-    for (int64_t i = first + threadIdx.x; i < count; i += MAP_THREADS) {
-        In values[arity];
+    if (full) {
 #pragma unroll
-        for (int a = 0; a < arity; a++) values[a] = in.at[a][i];
-        out[i] = map_one<In, Out, arity, Function>(values, k);
+        for (int s = 0; s < steps; s++)
+#pragma unroll
+            for (int a = 0; a < outputs; a++)
+                *reinterpret_cast<pack<Out, size> *>(at.out[a] + first + s * step) = results[s][a];
+    } else {
+#pragma unroll
+        for (int s = 0; s < steps; s++)
+#pragma unroll
+            for (int a = 0; a < outputs; a++)
+                store_pack<Out, size>(at.out[a] + first + s * step, results[s][a],
+                                      count - (first + s * step), wide);
     }
 }
 
-template <class In, class Out, int arity, class Function>
-static __global__
-__launch_bounds__(MAP_THREADS, 4) void map_strided(map_inputs<In, arity> in, Out *out,
-                                                   const __grid_constant__ strided<arity + 1> where,
-                                                   int64_t count, map_constants k) {
-    int64_t number = (int64_t)blockIdx.x * MAP_THREADS + threadIdx.x, at[arity + 1];
+template <class In, class Out, int inputs, int outputs, class Function>
+static __global__ __launch_bounds__(MAP_THREADS, 4) void map_strided(
+    const __grid_constant__ map_operands<In, Out, inputs, outputs> operands,
+    const __grid_constant__ strided<inputs + outputs> where, int64_t count, Function function) {
+    int64_t number = (int64_t)blockIdx.x * MAP_THREADS + threadIdx.x, at[inputs + outputs];
     if (number >= count) return;
+    In values[inputs];
+    Out result[outputs];
+    function.prepare();
     where.offsets(number, at);
-    In values[arity];
 #pragma unroll
-    for (int a = 0; a < arity; a++) values[a] = in.at[a][at[a]];
-    out[at[arity]] = map_one<In, Out, arity, Function>(values, k);
+    for (int a = 0; a < inputs; a++) values[a] = operands.in[a][at[a]];
+    map_one<In, Out, inputs, outputs>(function, values, result);
+#pragma unroll
+    for (int a = 0; a < outputs; a++) operands.out[a][at[inputs + a]] = result[a];
+}
+
+/* views: of the inputs, then of the outputs. */
+template <class In, class Out, int inputs, int outputs, class Function>
+static fovea_status map_views(const fovea_view *const (&given)[inputs + outputs], fovea_run *run,
+                              Function function) {
+    constexpr int size = 16 / (sizeof(In) > sizeof(Out) ? sizeof(In) : sizeof(Out));
+    constexpr int tensors = inputs + outputs, steps = map_steps(inputs, size, sizeof(Out));
+    fovea_view views[tensors], *all[tensors];
+    const fovea_view *seen[tensors];
+    map_operands<In, Out, inputs, outputs> at;
+    int64_t count = fovea_view_elements(given[0]);
+    if (count == 0) return FOVEA_OK;
+    for (int t = 0; t < tensors; t++) {
+        views[t] = *given[t];
+        seen[t] = all[t] = &views[t];
+    }
+    fovea_views_collapse(all, tensors);
+    bool contiguous = views[0].rank == 1, wide = true;
+    for (int t = 0; t < tensors; t++) {
+        contiguous &= views[t].stride[0] == 1 || count == 1;
+        wide &= is_aligned(views[t].data, size * (t < inputs ? sizeof(In) : sizeof(Out)));
+    }
+    for (int a = 0; a < inputs; a++) at.in[a] = (const In *)views[a].data;
+    for (int a = 0; a < outputs; a++) at.out[a] = (Out *)views[inputs + a].data;
+    if (!contiguous)
+        return launch(run, map_strided<In, Out, inputs, outputs, Function>,
+                      blocks_for(count, MAP_THREADS), MAP_THREADS, at, strided_of<tensors>(seen),
+                      count, function);
+    /* Small tensors are spread over more multiprocessors. */
+    int threads = count < (int64_t)MAP_THREADS * steps * size * 256 ? MAP_THREADS / 4 : MAP_THREADS;
+    return launch(run, map_contiguous<In, Out, inputs, outputs, Function, size>,
+                  blocks_for(count, (int64_t)threads * steps * size), threads, at, count, wide,
+                  function);
 }
 
 /* The inputs are the first arguments of the kernel, the output is the next. */
-template <class In, class Out, int arity, class Function>
-static fovea_status map_run(const fovea_problem *problem, fovea_run *run, map_constants k) {
-    constexpr int size = 16 / (sizeof(In) > sizeof(Out) ? sizeof(In) : sizeof(Out));
-    constexpr int64_t per_block = (int64_t)MAP_THREADS * MAP_STEPS * size;
-    cudaStream_t stream = (cudaStream_t)run->stream;
-    fovea_view views[arity + 1], *all[arity + 1];
-    const fovea_view *seen[arity + 1];
-    map_inputs<In, arity> in;
-    for (int t = 0; t <= arity; t++) {
-        views[t] = problem->views[t];
-        seen[t] = all[t] = &views[t];
-    }
-    int64_t count = fovea_view_elements(&views[0]);
-    if (count == 0) return FOVEA_OK;
-    fovea_views_collapse(all, arity + 1);
-    bool contiguous = views[0].rank == 1;
-    for (int t = 0; t <= arity; t++) {
-        size_t bytes = size * (t < arity ? sizeof(In) : sizeof(Out));
-        contiguous &= (views[t].stride[0] == 1 || count == 1) && is_aligned(views[t].data, bytes);
-        if (t < arity) in.at[t] = (const In *)views[t].data;
-    }
-    Out *out = (Out *)views[arity].data;
-    int64_t blocks = blocks_for(count, contiguous ? per_block : MAP_THREADS);
-    if (!grid_fits(blocks)) {
-        run->reason = "more than 2^31 blocks";
-        return FOVEA_UNSUPPORTED;
-    }
-    if (contiguous)
-        map_contiguous<In, Out, arity, Function, size>
-            <<<(unsigned)blocks, MAP_THREADS, 0, stream>>>(in, out, count, k);
-    else
-        map_strided<In, Out, arity, Function><<<(unsigned)blocks, MAP_THREADS, 0, stream>>>(
-            in, out, strided_of<arity + 1>(seen, views[0].rank), count, k);
-    return launched(run);
+template <class In, class Out, int inputs, class Function>
+static fovea_status map_run(const fovea_problem *problem, fovea_run *run, Function function) {
+    const fovea_view *views[inputs + 1];
+    for (int a = 0; a <= inputs; a++) views[a] = &problem->views[a];
+    return map_views<In, Out, inputs, 1>(views, run, function);
 }
 
-template <int arity, class Function>
-static fovea_status map_floats(const fovea_problem *problem, fovea_run *run, map_constants k) {
-    switch (problem->dtype) {
-    case FOVEA_F16:
-        return map_run<__half, __half, arity, Function>(problem, run, k);
-    case FOVEA_BF16:
-        return map_run<__nv_bfloat16, __nv_bfloat16, arity, Function>(problem, run, k);
-    default:
-        return map_run<float, float, arity, Function>(problem, run, k);
-    }
+template <int inputs, class Function>
+static fovea_status map_floats(const fovea_problem *problem, fovea_run *run, Function function) {
+    return by_float(problem->dtype, [&](auto zero) {
+        return map_run<decltype(zero), decltype(zero), inputs>(problem, run, function);
+    });
 }
 
-/* f(a, b, c) as an expression, with p and q from k. */
+/* An expression of a, b, c, with p and q from the constants. */
 #define MAP_FUNCTION(name, expression)                                                             \
     struct name##_function {                                                                       \
-        static __device__ __forceinline__ float apply(float a, float b, float c,                   \
-                                                      map_constants k) {                           \
-            (void)b, (void)c, (void)k;                                                             \
-            return expression;                                                                     \
+        map_constants constants;                                                                   \
+        __device__ __forceinline__ void prepare() {}                                               \
+        template <int n>                                                                           \
+        __device__ __forceinline__ void operator()(const float (&x)[n], float (&y)[1]) const {     \
+            float a = x[0], b = x[n > 1 ? 1 : 0], c = x[n > 2 ? 2 : 0];                            \
+            float p = constants.p, q = constants.q;                                                \
+            (void)a, (void)b, (void)c, (void)p, (void)q;                                           \
+            y[0] = expression;                                                                     \
         }                                                                                          \
     };
 
 /* A kernel without parameters. */
-#define MAP_KERNEL(name, arity, expression)                                                        \
+#define MAP_KERNEL(name, inputs, expression)                                                       \
     MAP_FUNCTION(name, expression)                                                                 \
     static fovea_status name(const fovea_problem *problem, fovea_run *run) {                       \
-        return map_floats<arity, name##_function>(problem, run, {0, 0});                           \
+        return map_floats<inputs>(problem, run, name##_function{});                                \
     }
 
-#define CUDA_ENTRY(kernel_name, dtype_set, function)                                               \
-    {                                                                                              \
-        .kernel = #kernel_name, .name = "cuda/sm80/direct", .dtypes = dtype_set, .run = function,  \
-        .device = kDLCUDA                                                                          \
-    }
-#define MAP_ENTRY(name) CUDA_ENTRY(name, FOVEA_FLOATS, name)
+#define MAP_ENTRY(name) CUDA_ROW(name, FOVEA_FLOATS, name)
 
 #endif

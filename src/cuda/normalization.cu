@@ -1,101 +1,384 @@
-/* Domain 5, normalization. The variance is that of the centred row, in a second pass over registers. */
+/* Domain 5, normalization, and 110, which extends layer_norm. The variance is that of centred elements, in
+ * a second pass over registers: sums of squares lose it where the data have an offset. */
+#include "cuda/network.cuh"
+#include "cuda/fold.cuh"
+#include "cuda/map.cuh"
+#include "cuda/philox.cuh"
 #include "cuda/rows.cuh"
 
 #include <stdio.h>
 
-/* gamma or beta, in elements of type W. */
-template <class W>
+/* gamma or beta, of f32 or of the dtype of the call; a residual too. */
+template <class T>
 struct weights {
-    const W *data; /* NULL: none */
+    const void *data; /* NULL: none */
     int64_t step;
+    bool wide, packed; /* f32; 16 bytes at a time, of places that divide */
     float otherwise;
 
-    __device__ __forceinline__ float at(int64_t column) const {
-        return data ? widen(data[column * step]) : otherwise;
+    __device__ __forceinline__ float at(int64_t i, int64_t base = 0) const {
+        if (!data) return otherwise;
+        int64_t place = base + i * step;
+        return wide ? ((const float *)data)[place] : widen(((const T *)data)[place]);
+    }
+    /* n of them from i on, of a row that begins at `base`. */
+    template <int n>
+    __device__ __forceinline__ void read(int64_t i, float (&to)[n], int64_t base = 0) const {
+        if (n > 1 && data && packed && wide) {
+            auto loaded = *(const pack<float, n> *)((const float *)data + base + i);
+#pragma unroll
+            for (int j = 0; j < n; j++) to[j] = loaded.at[j];
+        } else if (n > 1 && data && packed) {
+            auto loaded = *(const pack<T, n> *)((const T *)data + base + i);
+#pragma unroll
+            for (int j = 0; j < n; j++) to[j] = widen(loaded.at[j]);
+        } else {
+#pragma unroll
+            for (int j = 0; j < n; j++) to[j] = at(i + j, base);
+        }
     }
 };
 
-template <class G, class B>
-struct layer_norm_call {
-    weights<G> gamma;
-    weights<B> beta;
-    float epsilon;
-};
-
-struct layer_norm_row {
-    static constexpr float pad = 0;
-
-    template <class Row, class T, class Call>
-    static __device__ __forceinline__ void apply(Row &row, T *target, const Call &call) {
-        float count = (float)row.columns;
-        float mean = sum_over(row, [](float x, int64_t) { return x; }) / count;
-        float variance =
-            sum_over(row, [&](float x, int64_t) { return (x - mean) * (x - mean); }) / count;
-        float r = 1 / sqrtf(variance + call.epsilon);
-        row.store(target, [&](float x, int64_t c) {
-            return fmaf(call.gamma.at(c), (x - mean) * r, call.beta.at(c));
-        });
-    }
-};
-
-template <class W>
-static weights<W> weights_of(const fovea_view *view, float otherwise) {
-    if (!view) return {NULL, 0, otherwise};
-    return {(const W *)view->data, view->stride[0], otherwise};
-}
-
-template <class T, class G, class B>
-static fovea_status layer_norm_as(const fovea_problem *problem, fovea_run *run) {
-    const auto *options = (const fovea_layer_norm_options *)problem->options;
-    layer_norm_call<G, B> call = {weights_of<G>(fovea_problem_view(problem, "gamma"), 1),
-                                  weights_of<B>(fovea_problem_view(problem, "beta"), 0),
-                                  (float)options->eps};
-    return rows_run<T, layer_norm_row>(problem, run, call);
-}
-
-/* Weights are f32, or of the dtype of the call. */
 template <class T>
-static fovea_status layer_norm_with(const fovea_problem *problem, fovea_run *run) {
-    const fovea_view *gamma = fovea_problem_view(problem, "gamma");
-    const fovea_view *beta = fovea_problem_view(problem, "beta");
-    bool wide_gamma = gamma && gamma->dtype == FOVEA_F32;
-    bool wide_beta = beta && beta->dtype == FOVEA_F32;
-    if (!beta) wide_beta = wide_gamma;
-    if (!gamma) wide_gamma = wide_beta;
-    if (wide_gamma && wide_beta) return layer_norm_as<T, float, float>(problem, run);
-    if (wide_gamma) return layer_norm_as<T, float, T>(problem, run);
-    if (wide_beta) return layer_norm_as<T, T, float>(problem, run);
-    return layer_norm_as<T, T, T>(problem, run);
+static weights<T> weights_of(const fovea_problem *problem, int argument, float otherwise) {
+    if (!fovea_given(problem, argument)) return {NULL, 0, true, false, otherwise};
+    const fovea_view *view = &problem->views[argument];
+    int64_t step = view->stride[view->rank - 1];
+    return {view->data, step, view->dtype == FOVEA_F32, step == 1 && is_aligned(view->data, 32),
+            otherwise};
 }
 
-static bool layer_norm_serves(const fovea_problem *problem, char *reason, size_t size) {
-    static const char *const names[] = {"gamma", "beta"};
-    for (const char *name : names) {
-        const fovea_view *view = fovea_problem_view(problem, name);
-        if (!view || view->dtype == FOVEA_F32 || view->dtype == problem->dtype) continue;
-        snprintf(reason, size, "%s is %s; it takes f32 or the dtype of the call", name,
-                 fovea_dtype_name(view->dtype));
-        return false;
+/* Weights of the elements of a row: by column; or, where a row is a group of channels with `inner`
+ * elements each, by channel. */
+template <class T>
+struct affine {
+    weights<T> gamma, beta;
+    int groups, inner;
+    int64_t channels; /* of a group */
+
+    __device__ __forceinline__ int64_t first(int64_t number) const {
+        return groups > 0 ? (unsigned)number % (unsigned)groups * channels : 0;
     }
-    return true;
+    /* x = gamma factor x + beta. */
+    template <int n>
+    __device__ __forceinline__ void operator()(float (&x)[n], float factor, int64_t first,
+                                               int64_t column) const {
+        float scale[n], offset[n];
+        if (groups > 0) {
+#pragma unroll
+            for (int j = 0; j < n; j++) {
+                unsigned c = inner > 1 ? (unsigned)(column + j) / (unsigned)inner
+                                       : (unsigned)(column + j);
+                scale[j] = gamma.at(first + c), offset[j] = beta.at(first + c);
+            }
+        } else {
+            gamma.read(column, scale), beta.read(column, offset);
+        }
+#pragma unroll
+        for (int j = 0; j < n; j++) x[j] = fmaf(scale[j], x[j] * factor, offset[j]);
+    }
+};
+
+/* Mean of a row and 1 / sqrt(var + eps); the elements become differences from the mean. */
+template <class Row>
+static __device__ __forceinline__ float centre(Row &row, double eps, float *mean) {
+    const float count = (float)row.columns;
+    const float middle = row.sum([](float x) { return x; }) / count;
+    *mean = middle;
+    float variance = sum_replaced(
+                         row, [=](float x) { return x - middle; }, [](float d) { return d * d; }) /
+                     count;
+    return (float)(1 / sqrt((double)variance + eps));
 }
+
+template <class T>
+struct layer_norm_job {
+    static constexpr float pad = 0;
+    affine<T> weight;
+    double eps;
+
+    template <class Row, class O>
+    __device__ __forceinline__ void operator()(Row &row, O *y, int64_t, int64_t number) const {
+        float mean;
+        const float factor = centre(row, eps, &mean);
+        const int64_t first = weight.first(number);
+        row.store(
+            y, [=](float x) { return x - mean; },
+            [&](auto &d, int64_t c) { weight(d, factor, first, c); });
+    }
+};
+
+template <class T>
+struct rms_norm_job {
+    static constexpr float pad = 0;
+    weights<T> gamma;
+    double eps;
+
+    template <class Row, class O>
+    __device__ __forceinline__ void operator()(Row &row, O *y, int64_t, int64_t) const {
+        float square = row.sum([](float x) { return x * x; }) / (float)row.columns;
+        const float factor = (float)(1 / sqrt((double)square + eps));
+        row.store(
+            y, [](float x) { return x; },
+            [&](auto &x, int64_t c) { scale(x, factor, c); });
+    }
+    template <int n>
+    __device__ __forceinline__ void scale(float (&x)[n], float factor, int64_t column) const {
+        float weight[n];
+        gamma.read(column, weight);
+#pragma unroll
+        for (int j = 0; j < n; j++) x[j] = x[j] * factor * weight[j];
+    }
+};
 
 static fovea_status layer_norm(const fovea_problem *problem, fovea_run *run) {
-    switch (problem->dtype) {
-    case FOVEA_F16:
-        return layer_norm_with<__half>(problem, run);
-    case FOVEA_BF16:
-        return layer_norm_with<__nv_bfloat16>(problem, run);
-    default:
-        return layer_norm_as<float, float, float>(problem, run);
+    const auto *o = (const fovea_layer_norm_options *)problem->options;
+    return by_float(problem->dtype, [&](auto zero) {
+        using T = decltype(zero);
+        affine<T> weight = {weights_of<T>(problem, 2, 1), weights_of<T>(problem, 3, 0), 0, 1, 0};
+        return rows_last<T, T>(problem->views[0], problem->views[1], NULL, run,
+                               layer_norm_job<T>{weight, o->eps});
+    });
+}
+
+static fovea_status rms_norm(const fovea_problem *problem, fovea_run *run) {
+    const auto *o = (const fovea_rms_norm_options *)problem->options;
+    return by_float(problem->dtype, [&](auto zero) {
+        using T = decltype(zero);
+        return rows_last<T, T>(problem->views[0], problem->views[1], NULL, run,
+                               rms_norm_job<T>{weights_of<T>(problem, 2, 1), o->eps});
+    });
+}
+
+/* ---- Groups --------------------------------------------------------------------------------- */
+
+/* Dimensions [begin, end) of a view. */
+static fovea_view part_of(const fovea_view &view, int begin, int end) {
+    fovea_view part = view;
+    part.rank = end - begin;
+    for (int i = begin; i < end; i++) {
+        part.shape[i - begin] = view.shape[i];
+        part.stride[i - begin] = view.stride[i];
     }
+    return part;
+}
+
+/* [B, groups] and [channels of a group, T...] of [B, C, T...]. */
+static void split_groups(const fovea_view &x, int64_t groups, fovea_view *rows,
+                         fovea_view *elements) {
+    int64_t channels = x.shape[1] / groups;
+    *rows = part_of(x, 0, 2);
+    rows->shape[1] = groups, rows->stride[1] = x.stride[1] * channels;
+    *elements = part_of(x, 1, x.rank);
+    elements->shape[0] = channels;
+}
+
+static bool group_norm_serves(const fovea_problem *problem, char *reason, size_t size) {
+    if (fovea_norm_describe(problem).size < INT32_MAX) return true;
+    snprintf(reason, size, "a group has 2^31 elements or more");
+    return false;
+}
+
+static fovea_status group_norm(const fovea_problem *problem, fovea_run *run) {
+    const auto *o = (const fovea_group_norm_options *)problem->options;
+    fovea_norm_sets sets = fovea_norm_describe(problem);
+    fovea_view rows[3], elements[2];
+    for (int t = 0; t < 2; t++)
+        split_groups(problem->views[t], o->groups, &rows[t], &elements[t]);
+    rows[2] = rows[0];
+    return by_float(problem->dtype, [&](auto zero) {
+        using T = decltype(zero);
+        affine<T> weight = {weights_of<T>(problem, 2, 1), weights_of<T>(problem, 3, 0),
+                            (int)o->groups, (int)sets.inner, sets.group};
+        return rows_views<T, T>(rows, elements, run, layer_norm_job<T>{weight, o->eps});
+    });
+}
+
+/* ---- Dropout and residual ------------------------------------------------------------------- */
+
+template <class T>
+struct dropout_job {
+    static constexpr float pad = 0;
+    affine<T> weight;
+    double eps;
+    weights<T> residual;
+    const uint8_t *mask; /* NULL: drawn */
+    uint8_t *kept;       /* NULL: not asked for */
+    strided<3> rows;     /* of residual, mask and kept */
+    int64_t step_mask, step_kept;
+    philox_key key;
+    unsigned limit; /* of a word of 24 bits that is kept */
+    float factor;   /* 1 / keep */
+
+    /* Where there are several elements side by side, they are so in the generator's blocks too. */
+    template <int n>
+    __device__ __forceinline__ void draw(int64_t element, bool (&keeps)[n]) const {
+        if constexpr (n == 1) {
+            keeps[0] = philox<1>(key, element >> 2).at(element & 3) >> 8 < limit;
+        } else {
+#pragma unroll
+            for (int j = 0; j < n; j += 4) {
+                philox_words words = philox(key, (element + j) >> 2);
+#pragma unroll
+                for (int i = 0; i < 4; i++) keeps[j + i] = words.word[i] >> 8 < limit;
+            }
+        }
+    }
+    template <int n>
+    __device__ __forceinline__ void finish(float (&d)[n], float scale, const int64_t (&at)[3],
+                                           int64_t first, int64_t c) const {
+        float rest[n];
+        bool keeps[n];
+        residual.read(c, rest, at[0]);
+        if (mask) {
+#pragma unroll
+            for (int j = 0; j < n; j++) keeps[j] = mask[at[1] + (c + j) * step_mask] != 0;
+        } else {
+            draw(first + c, keeps);
+        }
+        weight(d, scale, 0, c);
+#pragma unroll
+        for (int j = 0; j < n; j++) {
+            if (kept) kept[at[2] + (c + j) * step_kept] = keeps[j];
+            d[j] = keeps[j] ? fmaf(d[j], factor, rest[j]) : rest[j];
+        }
+    }
+    template <class Row, class O>
+    __device__ __forceinline__ void operator()(Row &row, O *y, int64_t, int64_t number) const {
+        float mean;
+        const float scale = centre(row, eps, &mean);
+        int64_t at[3];
+        rows.offsets(number, at);
+        row.store(
+            y, [=](float x) { return x - mean; },
+            [&](auto &d, int64_t c) { finish(d, scale, at, number * (int64_t)row.columns, c); });
+    }
+};
+
+enum { X, RESIDUAL, Y, GAMMA, BETA, MASK, KEPT };
+
+static fovea_status fused_layernorm_dropout_residual(const fovea_problem *problem,
+                                                     fovea_run *run) {
+    const auto *o = (const fovea_fused_layernorm_dropout_residual_options *)problem->options;
+    int last = problem->views[X].rank - 1;
+    float keep = (float)o->keep;
+    bool masked = fovea_given(problem, MASK), tells = fovea_given(problem, KEPT);
+    fovea_view residual = problem->views[RESIDUAL], mask = masked ? problem->views[MASK] : residual;
+    fovea_view kept = tells ? problem->views[KEPT] : residual;
+    int64_t steps[3] = {residual.stride[last], mask.stride[last], kept.stride[last]};
+    bool packed = steps[0] == 1 && is_aligned(residual.data, 16);
+    int64_t size = 16 / (int64_t)fovea_dtype_size(residual.dtype);
+    for (int i = 0; i < last; i++) packed &= residual.stride[i] % size == 0;
+    residual.rank = mask.rank = kept.rank = last;
+    return by_float(problem->dtype, [&](auto zero) {
+        using T = decltype(zero);
+        dropout_job<T> job = {
+            {weights_of<T>(problem, GAMMA, 1), weights_of<T>(problem, BETA, 0), 0, 1, 0},
+            o->eps,
+            {residual.data, steps[0], residual.dtype == FOVEA_F32, packed, 0},
+            masked ? (const uint8_t *)mask.data : NULL,
+            tells ? (uint8_t *)kept.data : NULL,
+            strided_of<3>({&residual, &mask, &kept}),
+            steps[1],
+            steps[2],
+            philox_key_of((uint64_t)o->seed, (uint64_t)o->stream),
+            philox_limit(keep),
+            1 / keep};
+        return rows_last<T, T>(problem->views[X], problem->views[Y], NULL, run, job);
+    });
+}
+
+/* ---- Channels ------------------------------------------------------------------------------- */
+
+/* Mean and variance of a channel, in f32. */
+struct channel_finish {
+    using output = float;
+    __device__ __forceinline__ void operator()(const joint_moments &m, float *mean,
+                                               float *variance) const {
+        *mean = (float)m.mean_x;
+        *variance = (float)(m.xx / m.count);
+    }
+};
+
+template <class T>
+struct channel_job {
+    const T *x;
+    T *y;
+    strided<3> where; /* of x, y and the channel */
+    const float *mean, *variance;
+    int64_t step_mean, step_variance;
+    weights<T> gamma, beta;
+    double eps;
+};
+
+/* A block takes elements of a channel beside one another where there are some, else a channel a thread. */
+template <class T>
+static __global__ __launch_bounds__(MAP_THREADS) void channels_apply(
+    const __grid_constant__ channel_job<T> job, int64_t count) {
+    for (int64_t i = (int64_t)blockIdx.x * 4 * MAP_THREADS + threadIdx.x, end = i + 4 * MAP_THREADS;
+         i < end && i < count; i += MAP_THREADS) {
+        int64_t at[3];
+        job.where.offsets(i, at);
+        float variance = job.variance[at[2] * job.step_variance];
+        float factor = rsqrtf(variance + (float)job.eps);
+        float d = (widen(job.x[at[0]]) - job.mean[at[2] * job.step_mean]) * factor;
+        job.y[at[1]] = narrow<T>(fmaf(job.gamma.at(at[2]), d, job.beta.at(at[2])));
+    }
+}
+
+enum { MEAN = 4, VARIANCE = 5 };
+
+static size_t batch_norm_workspace(const fovea_problem *problem, int threads) {
+    (void)threads;
+    return FOLD_WORKSPACE + 2 * sizeof(float) * (size_t)problem->views[0].shape[1];
+}
+
+/* Where a statistic of the channels is: as given, or in the workspace. */
+static fovea_view statistic(const fovea_problem *problem, int argument, fovea_run *run, int place) {
+    if (fovea_given(problem, argument)) return problem->views[argument];
+    fovea_view view = {};
+    int64_t channels = problem->views[0].shape[1];
+    view.data = (char *)run->workspace + FOLD_WORKSPACE + place * channels * (int64_t)sizeof(float);
+    view.dtype = FOVEA_F32, view.rank = 1;
+    view.shape[0] = channels, view.stride[0] = 1;
+    return view;
+}
+
+static fovea_status batch_norm(const fovea_problem *problem, fovea_run *run) {
+    const auto *o = (const fovea_batch_norm_options *)problem->options;
+    const fovea_view *x = &problem->views[0], *y = &problem->views[1];
+    fovea_view mean = statistic(problem, MEAN, run, 0);
+    fovea_view variance = statistic(problem, VARIANCE, run, 1), channel = *x;
+    for (int i = 0; i < channel.rank; i++) channel.stride[i] = i == 1;
+    return by_float(problem->dtype, [&](auto zero) {
+        using T = decltype(zero);
+        fovea_status status = FOVEA_OK;
+        int64_t count = fovea_view_elements(x);
+        if (o->statistics == FOVEA_BATCH_NORM_STATISTICS_TRAINING)
+            status = fold_channels(*x, mean, variance, run,
+                                   moments_method<T, false, channel_finish>{});
+        if (status != FOVEA_OK || count == 0) return status;
+        fovea_view views[3] = {*x, *y, channel}, *all[] = {&views[0], &views[1], &views[2]};
+        fovea_views_collapse(all, 3);
+        channel_job<T> job = {(const T *)x->data,
+                              (T *)y->data,
+                              strided_of<3>({&views[0], &views[1], &views[2]}),
+                              (const float *)mean.data,
+                              (const float *)variance.data,
+                              mean.stride[0],
+                              variance.stride[0],
+                              weights_of<T>(problem, 2, 1),
+                              weights_of<T>(problem, 3, 0),
+                              o->eps};
+        return launch(run, channels_apply<T>, blocks_for(count, 4 * MAP_THREADS), MAP_THREADS, job,
+                      count);
+    });
 }
 
 extern "C" const fovea_implementation fovea_cuda_table_normalization[] = {
-    {.kernel = "layer_norm",
-     .name = "cuda/sm80/direct",
-     .dtypes = FOVEA_FLOATS,
-     .serves = layer_norm_serves,
-     .run = layer_norm,
-     .device = kDLCUDA},
+    CUDA_ROW(layer_norm, FOVEA_FLOATS, layer_norm),
+    CUDA_ROW(rms_norm, FOVEA_FLOATS, rms_norm),
+    CUDA_ROW(group_norm, FOVEA_FLOATS, group_norm, .serves = group_norm_serves),
+    CUDA_ROW(batch_norm, FOVEA_FLOATS, batch_norm, .workspace = batch_norm_workspace),
+    CUDA_ROW(fused_layernorm_dropout_residual, FOVEA_FLOATS, fused_layernorm_dropout_residual),
     {}};

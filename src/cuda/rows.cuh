@@ -1,186 +1,268 @@
-/* Kernels that work along the last axis. A row that fits is held in registers by a warp or a block, so
- * that it is read once; a longer one, or one with a stride, is read again for every pass. */
+/* Kernels that work along rows. A row that fits is held in registers, by some lanes of a warp, a warp or
+ * a block, so that it is read once; a longer one, or one with a stride, is read again for every pass. A
+ * job is written once for both. Which thread has which element follows from the number of columns alone,
+ * so that bits do not depend on addresses: 16 bytes side by side where they divide a row, else single
+ * elements, 32 of them side by side in a warp. */
 #ifndef FOVEA_CUDA_ROWS_CUH
 #define FOVEA_CUDA_ROWS_CUH
 
 #include "cuda/kernel.cuh"
 
-enum { ROW_HELD = 32, ROW_BLOCK = 512, ROW_WARPS = 8 }; /* values a thread holds */
+enum { ROW_THREADS = 1024, ROW_DISTANT = 512, ROW_HELD = 16 }; /* values of a thread */
 
 struct row_place {
-    strided<2> rows; /* of x and y, without the last dimension */
-    int64_t count, columns, step_x, step_y;
+    strided<3> rows;     /* of x, y and a third tensor, without what the rows are made of */
+    strided<2> elements; /* of x and y along a row */
+    int64_t count, columns;
+    int members, members_log2; /* threads of a row: a power of 2 up to 32, or all of a block */
+    bool wide;                 /* 16 bytes side by side are aligned */
 };
 
-/* The elements of a row in registers: element (i threads + thread) size + j is at[i size + j]. */
-template <class T, int threads, int size>
+/* Elements of a row in registers: `run` of them side by side are at[i run] and what follows. */
+template <class T, int run>
 struct held_row {
-    float at[ROW_HELD];
-    int thread, columns;
+    static constexpr int held = ROW_HELD;
+    float at[held];
+    const T *x;
+    int member, members, columns;
+    bool wide, idle; /* rows of x and y are aligned; there is none for this thread */
 
-    __device__ __forceinline__ void load(const T *row, float otherwise) {
+    __device__ __forceinline__ int column(int i) const { return (i * members + member) * run; }
+
+    /* Places beyond the row hold `otherwise`. */
+    __device__ __forceinline__ void load(float otherwise) {
 #pragma unroll
-        for (int i = 0; i < ROW_HELD / size; i++) {
-            int first = (i * threads + thread) * size;
-            pack<T, size> loaded;
-            bool inside = first < columns;
-            if (inside) loaded = *reinterpret_cast<const pack<T, size> *>(row + first);
+        for (int i = 0; i < held / run; i++) {
+            const bool inside = column(i) < columns;
+            auto loaded = load_pack<T, run>(x + column(i), inside ? run : 0, wide);
 #pragma unroll
-            for (int j = 0; j < size; j++)
-                at[i * size + j] = inside ? widen(loaded.at[j]) : otherwise;
+            for (int j = 0; j < run; j++)
+                at[i * run + j] = inside ? widen(loaded.at[j]) : otherwise;
         }
     }
-    /* f(value, column) for every element of the row that this thread holds. */
+    template <class Join>
+    __device__ __forceinline__ float over_row(float value, Join join) const {
+        if (members <= 32) return reduce_lanes(value, members, join);
+        return reduce_block(value, members / 32, join);
+    }
+    __device__ __forceinline__ float maximum() const {
+        float best = at[0];
+#pragma unroll
+        for (int i = 1; i < held; i++) best = max_or_nan(best, at[i]);
+        return over_row(best, [](float a, float b) { return max_or_nan(a, b); });
+    }
+    __device__ __forceinline__ float largest() const {
+        float best = 0;
+#pragma unroll
+        for (int i = 0; i < held; i++) best = max_or_nan(best, fabsf(at[i]));
+        return over_row(best, [](float a, float b) { return max_or_nan(a, b); });
+    }
+    /* The sum of f over all places, those beyond the row included; in pairs, as sums of f32 err. */
     template <class F>
-    __device__ __forceinline__ void each(F f) const {
+    __device__ __forceinline__ float sum(F f) const {
+        float chains[4] = {0, 0, 0, 0};
 #pragma unroll
-        for (int i = 0; i < ROW_HELD; i++) {
-            int column = (i / size * threads + thread) * size + i % size;
-            if (column < columns) f(at[i], column);
-        }
+        for (int i = 0; i < held; i++) chains[i % 4] += f(at[i]);
+        float total = (chains[0] + chains[1]) + (chains[2] + chains[3]);
+        return over_row(total, [](float a, float b) { return a + b; });
     }
+    /* The same without these. */
     template <class F>
-    __device__ __forceinline__ void store(T *row, F f) const {
+    __device__ __forceinline__ float sum_inside(F f) const {
+        float total = 0;
 #pragma unroll
-        for (int i = 0; i < ROW_HELD / size; i++) {
-            int first = (i * threads + thread) * size;
-            if (first >= columns) break;
-            pack<T, size> result;
+        for (int i = 0; i < held; i++) total += column(i / run) < columns ? f(at[i]) : 0;
+        return over_row(total, [](float a, float b) { return a + b; });
+    }
+    /* Every element becomes f of it, 0 beyond the row. */
+    template <class F>
+    __device__ __forceinline__ void replace(F f) {
 #pragma unroll
-            for (int j = 0; j < size; j++) result.at[j] = narrow<T>(f(at[i * size + j], first + j));
-            *reinterpret_cast<pack<T, size> *>(row + first) = result;
+        for (int i = 0; i < held; i++) at[i] = column(i / run) < columns ? f(at[i]) : 0;
+    }
+    /* y = what g makes of elements side by side as they are now, from their values and the first column;
+     * before: what they were replaced by. */
+    template <class O, class F, class G>
+    __device__ __forceinline__ void store(O *y, F, G g) const {
+#pragma unroll
+        for (int i = 0; i < held / run; i++) {
+            pack<O, run> result;
+            float values[run];
+            if (column(i) >= columns) break;
+#pragma unroll
+            for (int j = 0; j < run; j++) values[j] = at[i * run + j];
+            g(values, (int64_t)column(i));
+#pragma unroll
+            for (int j = 0; j < run; j++) result.at[j] = narrow<O>(values[j]);
+            store_pack<O, run>(y + column(i), result, run, wide);
         }
     }
-    template <class V, class Join>
-    static __device__ __forceinline__ V over_row(V value, Join join) {
-        return reduce_threads<threads>(value, join);
-    }
+    __device__ __forceinline__ float value(int64_t c) const { return widen(x[c]); }
+    __device__ __forceinline__ bool leads() const { return member == 0 && !idle; }
 };
 
-/* The same of a row in memory. */
+/* The same of a row in memory; replacing is done anew where elements are stored. */
 template <class T>
 struct distant_row {
-    const T *row;
-    T *out;
-    int64_t columns, step, step_out;
+    const T *x;
+    const strided<2> *elements;
+    int64_t columns;
 
-    template <class F>
-    __device__ __forceinline__ void each(F f) const {
-        for (int64_t c = threadIdx.x; c < columns; c += ROW_BLOCK) f(widen(row[c * step]), c);
-    }
-    template <class F>
-    __device__ __forceinline__ void store(T *, F f) const {
-        for (int64_t c = threadIdx.x; c < columns; c += ROW_BLOCK)
-            out[c * step_out] = narrow<T>(f(widen(row[c * step]), c));
+    __device__ __forceinline__ float value(int64_t c) const {
+        int64_t from[2];
+        elements->offsets(c, from);
+        return widen(x[from[0]]);
     }
     template <class V, class Join>
     static __device__ __forceinline__ V over_row(V value, Join join) {
-        return reduce_threads<ROW_BLOCK>(value, join);
+        return reduce_block(value, ROW_DISTANT / 32, join);
     }
+    __device__ __forceinline__ float maximum() const {
+        float best = -INFINITY;
+        for (int64_t c = threadIdx.x; c < columns; c += ROW_DISTANT)
+            best = max_or_nan(best, value(c));
+        return over_row(best, [](float a, float b) { return max_or_nan(a, b); });
+    }
+    __device__ __forceinline__ float largest() const {
+        float best = 0;
+        for (int64_t c = threadIdx.x; c < columns; c += ROW_DISTANT)
+            best = max_or_nan(best, fabsf(value(c)));
+        return over_row(best, [](float a, float b) { return max_or_nan(a, b); });
+    }
+    /* Longer chains than in registers, so they are wider. */
+    template <class F>
+    __device__ __forceinline__ float sum(F f) const {
+        double chain = 0;
+        for (int64_t c = threadIdx.x; c < columns; c += ROW_DISTANT) chain += (double)f(value(c));
+        return (float)over_row(chain, [](double a, double b) { return a + b; });
+    }
+    template <class F>
+    __device__ __forceinline__ float sum_inside(F f) const {
+        return sum(f);
+    }
+    template <class F>
+    __device__ __forceinline__ void replace(F) {}
+    template <class O, class F, class G>
+    __device__ __forceinline__ void store(O *y, F f, G g) const {
+        for (int64_t c = threadIdx.x; c < columns; c += ROW_DISTANT) {
+            int64_t at[2];
+            elements->offsets(c, at);
+            float values[1] = {f(widen(x[at[0]]))};
+            g(values, c);
+            y[at[1]] = narrow<O>(values[0]);
+        }
+    }
+    __device__ __forceinline__ bool leads() const { return threadIdx.x == 0; }
 };
 
-/* Row::apply(row, target, call) does the work; Row::pad fills what lies beyond the columns. */
-template <class T, class Row, int threads, int size, class Call>
-static __global__ __launch_bounds__(threads == 32 ? 32 * ROW_WARPS : threads,
-                                    1) void rows_held(const T *x, T *y,
-                                                      const __grid_constant__ row_place place,
-                                                      const __grid_constant__ Call call) {
-    int64_t number =
-        threads == 32 ? (int64_t)blockIdx.x * ROW_WARPS + threadIdx.x / 32 : blockIdx.x;
-    int64_t at[2];
-    if (number >= place.count) return;
+/* Sums f of elements that were replaced by r of them: in registers, or in memory. */
+template <class T, int run, class R, class F>
+static __device__ __forceinline__ float sum_replaced(held_row<T, run> &row, R r, F f) {
+    row.replace(r);
+    return row.sum(f);
+}
+template <class T, class R, class F>
+static __device__ __forceinline__ float sum_replaced(distant_row<T> &row, R r, F f) {
+    return row.sum([&](float x) { return f(r(x)); });
+}
+
+/* job(row, where it goes in y, the offset in the third tensor, number) does the work; Job::pad fills what
+ * lies beyond the columns at first. */
+template <class T, class O, class Job, int run>
+static __global__ __launch_bounds__(ROW_THREADS) void rows_held(
+    const T *x, O *y, const __grid_constant__ row_place place, const __grid_constant__ Job job) {
+    const bool alone = place.members > 32;
+    int64_t number = alone ? blockIdx.x
+                           : ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) >> place.members_log2;
+    const bool idle = number >= place.count;
+    int64_t at[3];
+    held_row<T, run> row;
+    if (idle) number = 0;
     place.rows.offsets(number, at);
-    held_row<T, threads, size> row;
-    row.thread = threadIdx.x % threads;
-    row.columns = (int)place.columns;
-    row.load(x + at[0], Row::pad);
-    Row::apply(row, y + at[1], call);
+    row.x = x + at[0];
+    row.members = place.members;
+    row.member = alone ? threadIdx.x : threadIdx.x & (place.members - 1);
+    row.columns = idle ? 0 : (int)place.columns;
+    row.wide = place.wide, row.idle = idle;
+    row.load(Job::pad);
+    job(row, y + at[1], at[2], number);
 }
 
-template <class T, class Row, class Call>
-static __global__ __launch_bounds__(ROW_BLOCK,
-                                    1) void rows_distant(const T *x, T *y,
-                                                         const __grid_constant__ row_place place,
-                                                         const __grid_constant__ Call call) {
-    int64_t at[2];
+template <class T, class O, class Job>
+static __global__ __launch_bounds__(ROW_DISTANT) void rows_distant(
+    const T *x, O *y, const __grid_constant__ row_place place, const __grid_constant__ Job job) {
+    int64_t at[3];
     place.rows.offsets(blockIdx.x, at);
-    distant_row<T> row = {x + at[0], y + at[1], place.columns, place.step_x, place.step_y};
-    Row::apply(row, y + at[1], call);
+    distant_row<T> row = {x + at[0], &place.elements, place.columns};
+    job(row, y + at[1], at[2], blockIdx.x);
 }
 
-template <class T, class Row, int size, class Call>
-static void rows_launch_held(const T *x, T *y, const row_place &place, const Call &call,
-                             cudaStream_t stream) {
-    if (place.columns <= 32 * ROW_HELD)
-        rows_held<T, Row, 32, size>
-            <<<(unsigned)blocks_for(place.count, ROW_WARPS), 32 * ROW_WARPS, 0, stream>>>(
-                x, y, place, call);
-    else
-        rows_held<T, Row, ROW_BLOCK, size>
-            <<<(unsigned)place.count, ROW_BLOCK, 0, stream>>>(x, y, place, call);
+/* As many threads as hold a row. */
+template <class T, class O, class Job, int run>
+static fovea_status rows_launch(const T *x, O *y, row_place &place, fovea_run *state,
+                                const Job &job) {
+    int64_t blocks = place.count, threads = 256;
+    if (place.columns <= 32 * ROW_HELD) {
+        while ((ROW_HELD << place.members_log2) < place.columns) place.members_log2++;
+        place.members = 1 << place.members_log2;
+        blocks = blocks_for(place.count * place.members, threads);
+    } else {
+        threads = place.members = (int)blocks_for(place.columns, 32 * ROW_HELD) * 32;
+    }
+    return launch(state, rows_held<T, O, Job, run>, blocks, threads, x, y, place, job);
 }
 
-/* x and y: the first two arguments. */
-template <class T, class Row, class Call>
-static fovea_status rows_run(const fovea_problem *problem, fovea_run *run, const Call &call) {
+/* rows: of x, y and a third tensor; elements: of a row of x and of y. Data are taken from rows. */
+template <class T, class O, class Job>
+static fovea_status rows_views(fovea_view (&rows)[3], fovea_view (&elements)[2], fovea_run *run,
+                               const Job &job) {
     constexpr int size = 16 / sizeof(T);
-    fovea_view views[2] = {problem->views[0], problem->views[1]};
-    const fovea_view *const seen[2] = {&views[0], &views[1]};
-    int last = views[0].rank - 1;
     row_place place = {};
-    place.columns = views[0].shape[last];
-    place.step_x = views[0].stride[last], place.step_y = views[1].stride[last];
-    if (fovea_view_elements(&views[0]) == 0) return FOVEA_OK;
-    views[0].rank = views[1].rank = last;
-    place.count = fovea_view_elements(&views[0]);
-    fovea_view *all[2] = {&views[0], &views[1]};
-    fovea_views_collapse(all, 2);
-    place.rows = strided_of<2>(seen, views[0].rank);
-    if (!grid_fits(place.count)) {
-        run->reason = "more than 2^31 rows";
-        return FOVEA_UNSUPPORTED;
-    }
-    const T *x = (const T *)views[0].data;
-    T *y = (T *)views[1].data;
-    cudaStream_t stream = (cudaStream_t)run->stream;
-    bool dense = place.columns == 1 || (place.step_x == 1 && place.step_y == 1);
-    bool wide = dense && place.columns % size == 0 && is_aligned(x, 16) && is_aligned(y, 16);
-    for (int i = 0; i < views[0].rank; i++)
-        wide &= views[0].shape[i] == 1 ||
-                (views[0].stride[i] % size == 0 && views[1].stride[i] % size == 0);
-    if (!dense || place.columns > ROW_BLOCK * ROW_HELD)
-        rows_distant<T, Row><<<(unsigned)place.count, ROW_BLOCK, 0, stream>>>(x, y, place, call);
-    else if (wide)
-        rows_launch_held<T, Row, size>(x, y, place, call, stream);
-    else
-        rows_launch_held<T, Row, 1>(x, y, place, call, stream);
-    return launched(run);
+    place.count = fovea_view_elements(&rows[0]);
+    place.columns = fovea_view_elements(&elements[0]);
+    if (place.count == 0) return FOVEA_OK;
+    fovea_view *all[] = {&rows[0], &rows[1], &rows[2]}, *line[] = {&elements[0], &elements[1]};
+    fovea_views_collapse(all, 3);
+    if (place.columns > 0) fovea_views_collapse(line, 2);
+    place.rows = strided_of<3>({&rows[0], &rows[1], &rows[2]});
+    place.elements = strided_of<2>({&elements[0], &elements[1]});
+    bool dense =
+        place.columns <= 1 || (elements[0].rank == 1 && elements[0].stride[0] == 1 &&
+                               elements[1].stride[0] == 1);
+    const T *x = (const T *)rows[0].data;
+    O *y = (O *)rows[1].data;
+    if (!dense || place.columns > ROW_THREADS * ROW_HELD)
+        return launch(run, rows_distant<T, O, Job>, place.count, ROW_DISTANT, x, y, place, job);
+    place.wide = is_aligned(x, 16) && is_aligned(y, sizeof(O) * size);
+    for (int i = 0; i < rows[0].rank; i++)
+        place.wide &= rows[0].shape[i] == 1 ||
+                      (rows[0].stride[i] % size == 0 && rows[1].stride[i] % size == 0);
+    if (place.columns % size == 0) return rows_launch<T, O, Job, size>(x, y, place, run, job);
+    return rows_launch<T, O, Job, 1>(x, y, place, run, job);
 }
 
-template <class Row, class Call>
-static fovea_status rows_floats(const fovea_problem *problem, fovea_run *run, const Call &call) {
-    switch (problem->dtype) {
-    case FOVEA_F16:
-        return rows_run<__half, Row>(problem, run, call);
-    case FOVEA_BF16:
-        return rows_run<__nv_bfloat16, Row>(problem, run, call);
-    default:
-        return rows_run<float, Row>(problem, run, call);
+/* The last dimension of x and y is what rows are made of. third: a tensor with one element a row, or one
+ * of the shape of x; NULL: none. */
+template <class T, class O, class Job>
+static fovea_status rows_last(const fovea_view &x, const fovea_view &y, const fovea_view *third,
+                              fovea_run *run, const Job &job) {
+    int last = x.rank - 1;
+    fovea_view rows[3] = {x, y, third ? *third : x}, elements[2] = {x, y};
+    for (fovea_view &row : rows) row.rank = last;
+    for (fovea_view &line : elements) {
+        line.rank = 1;
+        line.shape[0] = line.shape[last], line.stride[0] = line.stride[last];
     }
+    return rows_views<T, O>(rows, elements, run, job);
 }
 
-/* Sums a function over a row: chains of 32 terms in f32 under a tree, longer ones in f64. */
-template <class Row, class F>
-static __device__ __forceinline__ float sum_over(const Row &row, F f) {
-    float chain = 0;
-    row.each([&](float x, int64_t c) { chain += f(x, c); });
-    return Row::over_row(chain, [](float a, float b) { return a + b; });
-}
-template <class T, class F>
-static __device__ __forceinline__ float sum_over(const distant_row<T> &row, F f) {
-    double chain = 0;
-    row.each([&](float x, int64_t c) { chain += (double)f(x, c); });
-    return (float)distant_row<T>::over_row(chain, [](double a, double b) { return a + b; });
+/* From the first argument to the second. */
+template <class Job>
+static fovea_status rows_floats(const fovea_problem *problem, fovea_run *run, const Job &job) {
+    return by_float(problem->dtype, [&](auto zero) {
+        using T = decltype(zero);
+        return rows_last<T, T>(problem->views[0], problem->views[1], NULL, run, job);
+    });
 }
 
 #endif

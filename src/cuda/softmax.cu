@@ -1,31 +1,49 @@
 /* Domain 4, softmax along the last axis. A row that is all -inf, or holds +inf or NaN, comes out NaN:
- * the maximum is then infinite, and the difference from it NaN. */
+ * the maximum is then infinite or NaN, and the difference from it NaN. */
 #include "cuda/rows.cuh"
 
 #include <math.h>
 
-struct no_call {};
-
-struct softmax_row {
+struct softmax_job {
     static constexpr float pad = -INFINITY;
 
-    template <class Row, class T>
-    static __device__ __forceinline__ void apply(Row &row, T *target, const no_call &) {
-        float maximum = -INFINITY;
-        row.each([&](float x, int64_t) { maximum = fmaxf(maximum, x); });
-        maximum = Row::over_row(maximum, [](float a, float b) { return fmaxf(a, b); });
-        float sum = sum_over(row, [&](float x, int64_t) { return expf(x - maximum); });
-        row.store(target, [&](float x, int64_t) { return expf(x - maximum) / sum; });
+    template <class Row, class O>
+    __device__ __forceinline__ void operator()(Row &row, O *y, int64_t, int64_t) const {
+        const float maximum = row.maximum();
+        auto power = [=](float x) { return expf(x - maximum); };
+        float sum = sum_replaced(row, power, [](float e) { return e; });
+        const float factor = 1 / sum;
+        row.store(y, power, [=](auto &values, int64_t) {
+            for (float &e : values) e *= factor;
+        });
     }
 };
 
-static fovea_status softmax_stable(const fovea_problem *problem, fovea_run *run) {
-    return rows_floats<softmax_row>(problem, run, no_call{});
+struct log_softmax_job {
+    static constexpr float pad = -INFINITY;
+
+    template <class Row, class O>
+    __device__ __forceinline__ void operator()(Row &row, O *y, int64_t, int64_t) const {
+        const float maximum = row.maximum();
+        const float rest = logf(row.sum([=](float x) { return expf(x - maximum); }));
+        row.store(
+            y, [](float x) { return x; },
+            [=](auto &values, int64_t) {
+                for (float &x : values) x = x - maximum - rest;
+            });
+    }
+};
+
+static fovea_status softmax(const fovea_problem *problem, fovea_run *run) {
+    return rows_floats(problem, run, softmax_job{});
+}
+static fovea_status log_softmax(const fovea_problem *problem, fovea_run *run) {
+    return rows_floats(problem, run, log_softmax_job{});
 }
 
-extern "C" const fovea_implementation fovea_cuda_table_softmax[] = {{.kernel = "softmax_stable",
-                                                                     .name = "cuda/sm80/direct",
-                                                                     .dtypes = FOVEA_FLOATS,
-                                                                     .run = softmax_stable,
-                                                                     .device = kDLCUDA},
-                                                                    {}};
+/* One streaming pass over memory is what registers give both forms. */
+extern "C" const fovea_implementation fovea_cuda_table_softmax[] = {
+    CUDA_ROW(softmax_stable, FOVEA_FLOATS, softmax),
+    CUDA_ROW(softmax_online, FOVEA_FLOATS, softmax),
+    CUDA_ROW(log_softmax, FOVEA_FLOATS, log_softmax),
+    {}};

@@ -1,0 +1,60 @@
+/* Domain 18, dot products of rows. */
+#include "cuda/fold.cuh"
+
+template <class T>
+struct cosine_method {
+    using element = T;
+    using other = T;
+    using output = float;
+    using second = float;
+    struct state {
+        double ab, aa, bb;
+    };
+    static constexpr int inputs = 2;
+    double eps;
+
+    static __device__ __forceinline__ state empty() { return {}; }
+    __device__ __forceinline__ void begin(const T *, const T *) {}
+    template <int n, int run>
+    __device__ __forceinline__ void take(state &s, const T *a, const T *b, int64_t, int64_t) const {
+        float ab[n], aa[n], bb[n];
+#pragma unroll
+        for (int i = 0; i < n; i++) {
+            float x = widen(a[i]), y = widen(b[i]);
+            ab[i] = x * y, aa[i] = x * x, bb[i] = y * y;
+        }
+        add_terms(s.ab, ab), add_terms(s.aa, aa), add_terms(s.bb, bb);
+    }
+    static __device__ __forceinline__ state join(const state &a, const state &b) {
+        return {a.ab + b.ab, a.aa + b.aa, a.bb + b.bb};
+    }
+    __device__ __forceinline__ void finish(const state &s, int64_t, float *y, float *) const {
+        double a = sqrt(s.aa), b = sqrt(s.bb);
+        if (s.aa == 0 || s.bb == 0)
+            *y = 0;
+        else
+            *y = (float)(s.ab / (a < eps ? eps : a) / (b < eps ? eps : b));
+    }
+};
+
+static fovea_status dot_batched(const fovea_problem *problem, fovea_run *run) {
+    const fovea_view *v = problem->views;
+    return by_float(problem->dtype, [&](auto zero) {
+        return fold_run(v[0], &v[1], v[2], NULL, v[0].rank - 1, run,
+                        sum_method<decltype(zero), float, product_term>{{}, FOLD_SUM});
+    });
+}
+
+static fovea_status cosine_similarity(const fovea_problem *problem, fovea_run *run) {
+    const auto *o = (const fovea_cosine_similarity_options *)problem->options;
+    const fovea_view *v = problem->views;
+    return by_float(problem->dtype, [&](auto zero) {
+        return fold_run(v[0], &v[1], v[2], NULL, v[0].rank - 1, run,
+                        cosine_method<decltype(zero)>{o->eps});
+    });
+}
+
+extern "C" const fovea_implementation fovea_cuda_table_dot_products[] = {
+    CUDA_ROW(dot_batched, FOVEA_FLOATS, dot_batched, .workspace = fold_workspace),
+    CUDA_ROW(cosine_similarity, FOVEA_FLOATS, cosine_similarity, .workspace = fold_workspace),
+    {}};

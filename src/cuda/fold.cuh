@@ -1,0 +1,565 @@
+/* Reductions of one or two tensors, over all elements or along an axis, in an order that the shape alone
+ * decides. A method says what a thread keeps (state), how elements come into it (take), how two states
+ * become one (join), and what is made of the last (finish). Threads in groups share a slice of the
+ * tensor; where there are fewer slices than the device has room for, a slice is cut into parts, whose
+ * states a second kernel joins. */
+#ifndef FOVEA_CUDA_FOLD_CUH
+#define FOVEA_CUDA_FOLD_CUH
+
+#include "cuda/kernel.cuh"
+
+enum {
+    FOLD_THREADS = 256,
+    FOLD_STEPS = 4,
+    FOLD_BLOCKS = 132 * 8,           /* what fills the device; a constant, so that bits stay */
+    FOLD_STATE = 64,                 /* bytes of a state at most */
+    FOLD_PARTS = 4 * FOLD_BLOCKS,    /* states in the workspace */
+    FOLD_WORKSPACE = FOLD_PARTS * FOLD_STATE
+};
+
+/* Slices in tensors x and w and their results in y and z: slice `o` begins at outputs.offsets(o), element
+ * k of it at elements.offsets(k) from there. */
+struct fold_place {
+    strided<4> outputs;
+    strided<2> elements;
+    int64_t count, length;  /* slices; elements of one */
+    int64_t parts, part;    /* parts of a slice; elements of one */
+    /* Powers of 2: threads to a part; adjacent slices that a warp reads side by side. */
+    int group, group_log2, across, across_log2;
+    bool wide;
+};
+
+/* Parts are counted within slices. There are few where a slice has more than one. */
+static __device__ __forceinline__ void fold_task(const fold_place &place, int64_t task,
+                                                 int64_t *slice, int64_t *part) {
+    *slice = task, *part = 0;
+    if (place.parts == 1) return;
+    *slice = (unsigned)task / (unsigned)place.parts;
+    *part = task - *slice * place.parts;
+}
+
+template <class Method>
+static __device__ __forceinline__ void fold_end(const Method &method, const fold_place &place,
+                                                const typename Method::state &state,
+                                                int64_t slice, int64_t part,
+                                                typename Method::state *partials,
+                                                typename Method::output *y,
+                                                typename Method::second *z) {
+    if (place.parts > 1) {
+        partials[slice * place.parts + part] = state;
+        return;
+    }
+    int64_t at[4];
+    place.outputs.offsets(slice, at);
+    method.finish(state, place.length, y + at[2], z ? z + at[3] : z);
+}
+
+/* Over the threads of a group, one of 1 ... 32 or the block. */
+template <class Method>
+static __device__ __forceinline__ typename Method::state fold_group(typename Method::state state,
+                                                                    int group) {
+    auto join = [](const typename Method::state &a, const typename Method::state &b) {
+        return Method::join(a, b);
+    };
+    if (group > 32) return reduce_block(state, FOLD_THREADS / 32, join);
+    return reduce_lanes(state, group, join);
+}
+
+/* Slices whose elements follow one another. */
+template <class Method>
+static __global__ __launch_bounds__(FOLD_THREADS) void fold_contiguous(
+    const typename Method::element *x, const typename Method::other *w, typename Method::output *y,
+    typename Method::second *z, typename Method::state *partials,
+    const __grid_constant__ fold_place place, Method method) {
+    using T = typename Method::element;
+    using U = typename Method::other;
+    constexpr int size = 16 / sizeof(T);
+    const int member = threadIdx.x & (place.group - 1);
+    int64_t task = ((int64_t)blockIdx.x * FOLD_THREADS + threadIdx.x) >> place.group_log2;
+    bool idle = task >= place.count * place.parts;
+    if (idle) task = 0;
+    int64_t slice, part;
+    fold_task(place, task, &slice, &part);
+    int64_t end = (part + 1) * place.part, at[4];
+    if (end > place.length) end = place.length;
+    if (idle) end = 0;
+    place.outputs.offsets(slice, at);
+    x += at[0], w += at[1];
+    if (place.length > 0) method.begin(x, w);
+    typename Method::state state = Method::empty();
+    const int64_t step = (int64_t)place.group * size;
+    int64_t i = part * place.part + member * size;
+    for (; i + (FOLD_STEPS - 1) * step + size <= end; i += FOLD_STEPS * step) {
+        T values[FOLD_STEPS * size];
+        U others[Method::inputs > 1 ? FOLD_STEPS * size : 1] = {};
+#pragma unroll
+        for (int s = 0; s < FOLD_STEPS; s++) {
+            auto loaded = load_pack<T, size>(x + i + s * step, size, place.wide);
+#pragma unroll
+            for (int j = 0; j < size; j++) values[s * size + j] = loaded.at[j];
+            if constexpr (Method::inputs > 1) {
+                auto more = load_pack<U, size>(w + i + s * step, size, place.wide);
+#pragma unroll
+                for (int j = 0; j < size; j++) others[s * size + j] = more.at[j];
+            }
+        }
+        method.template take<FOLD_STEPS * size, size>(state, values, others, i, step);
+    }
+    for (; i < end; i += step) {
+        if (i + size <= end) {
+            auto loaded = load_pack<T, size>(x + i, size, place.wide);
+            pack<U, size> more = {};
+            if constexpr (Method::inputs > 1) more = load_pack<U, size>(w + i, size, place.wide);
+            method.template take<size, size>(state, loaded.at, more.at, i, 0);
+        } else {
+            for (int64_t k = i; k < end; k++)
+                method.template take<1, 1>(state, x + k, Method::inputs > 1 ? w + k : w, k, 0);
+        }
+    }
+    state = fold_group<Method>(state, place.group);
+    if (member == 0 && !idle)
+        fold_end(method, place, state, slice, part, partials, y, z);
+}
+
+/* Any strides: `across` slices beside one another, the rest of a block along each. */
+template <class Method>
+static __global__ __launch_bounds__(FOLD_THREADS) void fold_strided(
+    const typename Method::element *x, const typename Method::other *w, typename Method::output *y,
+    typename Method::second *z, typename Method::state *partials,
+    const __grid_constant__ fold_place place, Method method) {
+    using T = typename Method::element;
+    using U = typename Method::other;
+    __shared__ typename Method::state states[FOLD_THREADS];
+    const int lane = threadIdx.x & (place.across - 1), member = threadIdx.x >> place.across_log2;
+    const int members = FOLD_THREADS >> place.across_log2;
+    int64_t set, part;
+    fold_task(place, blockIdx.x, &set, &part);
+    int64_t slice = set * place.across + lane, end = (part + 1) * place.part, at[4];
+    bool idle = slice >= place.count;
+    if (end > place.length || idle) end = idle ? 0 : place.length;
+    place.outputs.offsets(idle ? 0 : slice, at);
+    x += at[0], w += at[1];
+    if (place.length > 0) method.begin(x, w);
+    typename Method::state state = Method::empty();
+    int64_t k = part * place.part + member, from[2];
+    for (; k + 3 * members < end; k += 4 * members) {
+        T values[4];
+        U others[4] = {};
+#pragma unroll
+        for (int s = 0; s < 4; s++) {
+            place.elements.offsets(k + s * members, from);
+            values[s] = x[from[0]];
+            if (Method::inputs > 1) others[s] = w[from[1]];
+        }
+        method.template take<4, 1>(state, values, others, k, members);
+    }
+    for (; k < end; k += members) {
+        place.elements.offsets(k, from);
+        method.template take<1, 1>(state, x + from[0], Method::inputs > 1 ? w + from[1] : w, k, 0);
+    }
+    states[threadIdx.x] = state;
+    __syncthreads();
+    for (int half = members / 2; half > 0; half /= 2) {
+        if (member < half)
+            states[threadIdx.x] =
+                Method::join(states[threadIdx.x], states[threadIdx.x + half * place.across]);
+        __syncthreads();
+    }
+    if (member == 0 && !idle)
+        fold_end(method, place, states[threadIdx.x], slice, part, partials, y, z);
+}
+
+/* Joins the parts of a slice. */
+template <class Method>
+static __global__ __launch_bounds__(FOLD_THREADS) void fold_parts(
+    const typename Method::element *x, const typename Method::other *w, typename Method::output *y, typename Method::second *z,
+    const typename Method::state *partials, const __grid_constant__ fold_place place,
+    Method method) {
+    typename Method::state state = Method::empty();
+    for (int64_t p = threadIdx.x; p < place.parts; p += FOLD_THREADS)
+        state = Method::join(state, partials[blockIdx.x * place.parts + p]);
+    state = fold_group<Method>(state, FOLD_THREADS);
+    int64_t at[4];
+    place.outputs.offsets(blockIdx.x, at);
+    if (place.length > 0) method.begin(x + at[0], w + at[1]);
+    if (threadIdx.x == 0) method.finish(state, place.length, y + at[2], z ? z + at[3] : z);
+}
+
+/* ---- The host's part ------------------------------------------------------------------------ */
+
+/* Parts that fill the device, of `unit` elements or a multiple. */
+static inline void fold_cut(fold_place *place, int64_t blocks_of_one, int64_t unit) {
+    int64_t wanted = FOLD_BLOCKS / (blocks_of_one > 0 ? blocks_of_one : 1);
+    int64_t most = blocks_for(place->length, unit), limit = FOLD_PARTS / place->count;
+    int64_t parts = wanted < most ? wanted : most;
+    if (parts > limit) parts = limit;
+    if (parts < 1) parts = 1;
+    place->part = blocks_for(blocks_for(place->length, parts), unit) * unit;
+    if (place->part < 1) place->part = unit;
+    place->parts = place->length > 0 ? blocks_for(place->length, place->part) : 1;
+}
+
+/* Takes dimension `axis` out of a view. */
+static inline fovea_view without_axis(fovea_view view, int axis) {
+    for (int i = axis; i + 1 < view.rank; i++) {
+        view.shape[i] = view.shape[i + 1];
+        view.stride[i] = view.stride[i + 1];
+    }
+    view.rank--;
+    return view;
+}
+static inline fovea_view axis_alone(const fovea_view *view, int axis) {
+    fovea_view line = *view;
+    line.rank = 1, line.shape[0] = view->shape[axis], line.stride[0] = view->stride[axis];
+    return line;
+}
+
+static inline size_t fold_workspace(const fovea_problem *problem, int threads) {
+    (void)problem, (void)threads;
+    return FOLD_WORKSPACE;
+}
+
+/* lines: a slice of x and of w; rests: where slices begin in x and w, and results in y and z. Data are
+ * those of the rests. */
+template <class Method>
+static fovea_status fold_views(fovea_view (&lines)[2], fovea_view (&rests)[4], bool has_second,
+                               fovea_run *run, Method method) {
+    using T = typename Method::element;
+    using U = typename Method::other;
+    constexpr int size = 16 / sizeof(T);
+    constexpr bool w = Method::inputs > 1;
+    static_assert(sizeof(typename Method::state) <= FOLD_STATE, "it must fit the workspace");
+    fold_place place = {};
+    place.count = fovea_view_elements(&rests[2]), place.length = fovea_view_elements(&lines[0]);
+    if (place.count == 0) return FOVEA_OK;
+    fovea_view *all_lines[] = {&lines[0], &lines[1]};
+    fovea_view *all_rests[] = {&rests[0], &rests[1], &rests[2], &rests[3]};
+    if (place.length > 0) fovea_views_collapse(all_lines, 2);
+    fovea_views_collapse(all_rests, 4);
+    place.elements = strided_of<2>({&lines[0], &lines[1]});
+    place.outputs = strided_of<4>({&rests[0], &rests[1], &rests[2], &rests[3]});
+    bool contiguous =
+        place.length <= 1 ||
+        (lines[0].rank == 1 && lines[0].stride[0] == 1 && (!w || lines[1].stride[0] == 1));
+    place.wide = is_aligned(rests[0].data, 16) &&
+                 (!w || is_aligned(rests[1].data, size * sizeof(U)));
+    for (int i = 0; i < rests[0].rank; i++)
+        place.wide &= rests[0].shape[i] == 1 ||
+                      (rests[0].stride[i] % size == 0 && rests[1].stride[i] % size == 0);
+    auto *partials = (typename Method::state *)run->workspace;
+    const T *from = (const T *)rests[0].data;
+    const U *other = (const U *)rests[1].data;
+    auto *to = (typename Method::output *)rests[2].data;
+    auto *second = (typename Method::second *)(has_second ? rests[3].data : NULL);
+    fovea_status status;
+    if (contiguous) {
+        int64_t vectors = blocks_for(place.length, size), blocks;
+        place.group = vectors <= 8 * FOLD_STEPS    ? 8
+                      : vectors <= 16 * FOLD_STEPS ? 16
+                      : vectors <= 512 && place.count >= FOLD_BLOCKS ? 32
+                                                                     : FOLD_THREADS;
+        place.parts = 1, place.part = place.length;
+        if (place.group == FOLD_THREADS) fold_cut(&place, place.count, FOLD_THREADS * size);
+        while (1 << place.group_log2 < place.group) place.group_log2++;
+        blocks = blocks_for(place.count * place.parts * place.group, FOLD_THREADS);
+        status = launch(run, fold_contiguous<Method>, blocks, FOLD_THREADS, from, other, to,
+                        second, partials, place, method);
+    } else {
+        int inner = rests[0].rank - 1;
+        bool beside = inner >= 0 && rests[0].stride[inner] == 1 && rests[0].shape[inner] >= 4;
+        place.across = 1;
+        while (beside && place.across < 32 && place.across < rests[0].shape[inner])
+            place.across *= 2, place.across_log2++;
+        int64_t sets = blocks_for(place.count, place.across);
+        fold_cut(&place, sets, 4 * FOLD_THREADS / place.across);
+        status = launch(run, fold_strided<Method>, sets * place.parts, FOLD_THREADS, from, other,
+                        to, second, partials, place, method);
+    }
+    if (status != FOVEA_OK || place.parts == 1) return status;
+    return launch(run, fold_parts<Method>, place.count, FOLD_THREADS, from, other, to, second,
+                  partials, place, method);
+}
+
+/* x and, where the method has two inputs, w of the same shape, to y and, if it is given, z. axis: -1 for
+ * all of them. */
+template <class Method>
+static fovea_status fold_run(const fovea_view &x, const fovea_view *w, const fovea_view &y,
+                             const fovea_view *z, int axis, fovea_run *run, Method method) {
+    fovea_view lines[2] = {x, w ? *w : x}, rests[4] = {x, w ? *w : x, y, z ? *z : y};
+    for (int t = 0; t < 2; t++) {
+        if (axis >= 0) {
+            lines[t] = axis_alone(&rests[t], axis);
+            rests[t] = without_axis(rests[t], axis);
+        } else {
+            rests[t].rank = 0;
+        }
+    }
+    return fold_views(lines, rests, z != NULL, run, method);
+}
+
+/* Over all axes but the second, the channels, of which y and z have an element each. */
+template <class Method>
+static fovea_status fold_channels(const fovea_view &x, const fovea_view &y, const fovea_view &z,
+                                  fovea_run *run, Method method) {
+    fovea_view line = without_axis(x, 1), channel = axis_alone(&x, 1);
+    fovea_view lines[2] = {line, line}, rests[4] = {channel, channel, y, z};
+    return fold_views(lines, rests, true, run, method);
+}
+
+/* ---- Sums ----------------------------------------------------------------------------------- */
+
+/* A sum of f64 with what its roundings lost (Knuth's two-sum). */
+struct pair {
+    double high, low;
+};
+
+static __device__ __forceinline__ double add(double a, double b) { return a + b; }
+static __device__ __forceinline__ pair add(pair a, pair b) {
+    double high = a.high + b.high, part = high - a.high;
+    double lost = (a.high - (high - part)) + (b.high - part), low = lost + (a.low + b.low);
+    return {high, isfinite(low) ? low : 0}; /* an infinite sum has lost nothing */
+}
+static __device__ __forceinline__ double value_of(double x) { return x; }
+static __device__ __forceinline__ double value_of(pair x) { return x.high + x.low; }
+
+/* Sums are carried in twice the precision beyond 32 terms: what is computed in f32 in f64, f64 as a pair. */
+template <class T>
+struct carrier {
+    using value = float;
+    using sum = double;
+    static __device__ __forceinline__ double of(float x) { return x; }
+};
+template <>
+struct carrier<double> {
+    using value = double;
+    using sum = pair;
+    static __device__ __forceinline__ pair of(double x) { return {x, 0}; }
+};
+
+/* Adds n terms to a sum: in f32 by pairs, in f64 one by one. */
+template <int n>
+static __device__ __forceinline__ void add_terms(double &sum, float (&terms)[n]) {
+#pragma unroll
+    for (int span = 1; span < n; span *= 2)
+#pragma unroll
+        for (int i = 0; i + span < n; i += 2 * span) terms[i] += terms[i + span];
+    sum += (double)terms[0];
+}
+template <int n>
+static __device__ __forceinline__ void add_terms(pair &sum, double (&terms)[n]) {
+#pragma unroll
+    for (int i = 0; i < n; i++) sum = add(sum, pair{terms[i], 0});
+}
+
+enum fold_result { FOLD_SUM, FOLD_MEAN, FOLD_ROOT };
+
+/* The sum of Term(x, w). */
+template <class T, class Out, class Term, class U = T>
+struct sum_method {
+    using element = T;
+    using other = U;
+    using output = Out;
+    using second = Out;
+    using value = typename carrier<T>::value;
+    using state = typename carrier<T>::sum;
+    static constexpr int inputs = Term::inputs;
+    Term term;
+    fold_result result;
+
+    static __device__ __forceinline__ state empty() { return {}; }
+    __device__ __forceinline__ void begin(const T *, const U *) {}
+    template <int n, int run>
+    __device__ __forceinline__ void take(state &sum, const T *x, const U *w, int64_t,
+                                         int64_t) const {
+        value terms[n];
+#pragma unroll
+        for (int i = 0; i < n; i++) terms[i] = term(widen(x[i]), widen(w[inputs > 1 ? i : 0]));
+        add_terms(sum, terms);
+    }
+    static __device__ __forceinline__ state join(const state &a, const state &b) {
+        return add(a, b);
+    }
+    __device__ __forceinline__ void finish(const state &sum, int64_t count, Out *y, Out *) const {
+        double total = value_of(sum);
+        if (result == FOLD_MEAN) total /= (double)count;
+        if (result == FOLD_ROOT) total = sqrt(total);
+        *y = (Out)total;
+    }
+};
+
+/* Terms of one input or two. */
+struct identity_term {
+    static constexpr int inputs = 1;
+    template <class V, class W>
+    __device__ __forceinline__ V operator()(V x, W) const {
+        return x;
+    }
+};
+struct square_term {
+    static constexpr int inputs = 1;
+    template <class V, class W>
+    __device__ __forceinline__ V operator()(V x, W) const {
+        return x * x;
+    }
+};
+struct magnitude_term {
+    static constexpr int inputs = 1;
+    template <class V, class W>
+    __device__ __forceinline__ V operator()(V x, W) const {
+        return x < 0 ? -x : x;
+    }
+};
+struct product_term {
+    static constexpr int inputs = 2;
+    template <class V, class W>
+    __device__ __forceinline__ V operator()(V x, W w) const {
+        return x * w;
+    }
+};
+struct chosen_term {
+    static constexpr int inputs = 2;
+    template <class V, class W>
+    __device__ __forceinline__ V operator()(V x, W w) const {
+        return w != 0 ? x : 0;
+    }
+};
+
+/* ---- Extremes ------------------------------------------------------------------------------- */
+
+/* The larger, or the smaller; NaN if one is. */
+template <bool largest>
+static __device__ __forceinline__ float extreme(float a, float b) {
+    return largest ? max_or_nan(a, b) : min_or_nan(a, b);
+}
+template <bool largest>
+static __device__ __forceinline__ double extreme(double a, double b) {
+    return (largest ? a > b : a < b) || isnan(a) ? a : b;
+}
+
+/* The largest, or smallest, Term(x). */
+template <class T, class Out, bool largest>
+struct extreme_method {
+    using element = T;
+    using other = T;
+    using output = Out;
+    using second = Out;
+    using value = typename carrier<T>::value;
+    using state = value;
+    static constexpr int inputs = 1;
+
+    static __device__ __forceinline__ state empty() {
+        return largest ? -(value)INFINITY : (value)INFINITY;
+    }
+    __device__ __forceinline__ void begin(const T *, const T *) {}
+    template <int n, int run>
+    __device__ __forceinline__ void take(state &best, const T *x, const T *, int64_t,
+                                         int64_t) const {
+#pragma unroll
+        for (int i = 0; i < n; i++) best = extreme<largest>(best, widen(x[i]));
+    }
+    static __device__ __forceinline__ state join(const state &a, const state &b) {
+        return extreme<largest>(a, b);
+    }
+    __device__ __forceinline__ void finish(const state &best, int64_t, Out *y, Out *) const {
+        *y = (Out)best;
+    }
+};
+
+/* ---- Joint moments -------------------------------------------------------------------------- */
+
+/* Sums of centred squares and products of x and y; y may be x. */
+struct joint_moments {
+    double count, mean_x, mean_y, xx, yy, xy; /* means from an element of the slice */
+};
+
+/* Chan, Golub and LeVeque, Algorithms for computing the sample variance, 1983. */
+static __device__ __forceinline__ joint_moments join_moments(const joint_moments &a,
+                                                             const joint_moments &b) {
+    if (b.count == 0) return a;
+    if (a.count == 0) return b;
+    double count = a.count + b.count, share = b.count / count;
+    double dx = b.mean_x - a.mean_x, dy = b.mean_y - a.mean_y, weight = a.count * share;
+    return {count,
+            a.mean_x + dx * share,
+            a.mean_y + dy * share,
+            a.xx + (b.xx + dx * dx * weight),
+            a.yy + (b.yy + dy * dy * weight),
+            a.xy + (b.xy + dx * dy * weight)};
+}
+
+/* Moments of f32 come from sums in f64 of differences from the first element of the slice, which are 0
+ * for equal elements; those of f64 from pieces that are centred by themselves. `two`: there is a y. */
+template <class T, bool two, class Finish>
+struct moments_method {
+    using element = T;
+    using other = T;
+    using output = typename Finish::output;
+    using second = typename Finish::output;
+    struct state {
+        double count, x, y, xx, yy, xy;
+    };
+    static constexpr int inputs = two ? 2 : 1;
+    Finish result;
+    double first_x, first_y;
+
+    static __device__ __forceinline__ state empty() { return {}; }
+    __device__ __forceinline__ void begin(const T *x, const T *y) {
+        first_x = finite((double)widen(*x));
+        first_y = two ? finite((double)widen(*y)) : 0;
+    }
+    template <int n, int run>
+    __device__ __forceinline__ void take(state &s, const T *x, const T *y, int64_t, int64_t) const {
+        joint_moments piece = {n, 0, 0, 0, 0, 0};
+        double dx[n], dy[n];
+#pragma unroll
+        for (int i = 0; i < n; i++) {
+            dx[i] = (double)widen(x[i]) - first_x;
+            dy[i] = two ? (double)widen(y[two ? i : 0]) - first_y : 0;
+            piece.mean_x += dx[i];
+            if (two) piece.mean_y += dy[i];
+        }
+        if (sizeof(T) < 8) {
+            s.count += n, s.x += piece.mean_x, s.y += piece.mean_y;
+#pragma unroll
+            for (int i = 0; i < n; i++) {
+                s.xx = fma(dx[i], dx[i], s.xx);
+                if (two) s.yy = fma(dy[i], dy[i], s.yy), s.xy = fma(dx[i], dy[i], s.xy);
+            }
+            return;
+        }
+        piece.mean_x /= n, piece.mean_y /= n;
+#pragma unroll
+        for (int i = 0; i < n; i++) {
+            double ex = dx[i] - piece.mean_x, ey = dy[i] - piece.mean_y;
+            piece.xx = fma(ex, ex, piece.xx);
+            if (two) piece.yy = fma(ey, ey, piece.yy), piece.xy = fma(ex, ey, piece.xy);
+        }
+        s = joined(s, piece);
+    }
+    static __device__ __forceinline__ state joined(const state &a, const joint_moments &b) {
+        joint_moments m = join_moments({a.count, a.x, a.y, a.xx, a.yy, a.xy}, b);
+        return {m.count, m.mean_x, m.mean_y, m.xx, m.yy, m.xy};
+    }
+    static __device__ __forceinline__ state join(const state &a, const state &b) {
+        if (sizeof(T) < 8)
+            return {a.count + b.count, a.x + b.x,   a.y + b.y,
+                    a.xx + b.xx,       a.yy + b.yy, a.xy + b.xy};
+        return joined(a, {b.count, b.x, b.y, b.xx, b.yy, b.xy});
+    }
+    __device__ __forceinline__ void finish(const state &s, int64_t count, output *y,
+                                           output *z) const {
+        joint_moments m = {(double)count, s.x, s.y, s.xx, s.yy, s.xy};
+        if (sizeof(T) < 8) {
+            m.mean_x /= m.count, m.mean_y /= m.count;
+            m.xx = positive(m.xx - s.x * m.mean_x);
+            m.yy = positive(m.yy - s.y * m.mean_y);
+            m.xy -= s.x * m.mean_y;
+        }
+        m.mean_x += first_x, m.mean_y += first_y;
+        result(m, y, z);
+    }
+    static __device__ __forceinline__ double positive(double x) { return x < 0 ? 0 : x; }
+    static __device__ __forceinline__ double finite(double x) { return isfinite(x) ? x : 0; }
+};
+
+#endif

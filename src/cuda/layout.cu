@@ -1,0 +1,179 @@
+/* Domain 15, layout: movements of data that change nothing but the order. Elements are moved as bits. A
+ * transpose goes through tiles of 64 by 64 in shared memory, read and written in whole sectors; four
+ * values of an element are brought apart and together in registers. */
+#include "cuda/kernel.cuh"
+
+enum { TILE = 64, TILE_THREADS = 256, FOUR_THREADS = 256 };
+
+/* Matrices of `rows` by `columns`, and where they begin in x and y. */
+struct transpose_place {
+    strided<2> batches;
+    int64_t rows, columns;
+    int64_t x_row, x_column, y_row, y_column; /* strides; y[column][row] */
+    int64_t tiles_across, tiles;              /* along the columns; of a matrix */
+    bool wide;                                /* four elements at a time */
+};
+
+/* Four of a row from one thread; sixteen threads read a row of a tile, and write one of its columns. */
+template <class T>
+static __global__ __launch_bounds__(TILE_THREADS) void transpose(
+    const T *x, T *y, const __grid_constant__ transpose_place place) {
+    __shared__ T tile[TILE][TILE + 1];
+    const int64_t batch = blockIdx.x / (unsigned)place.tiles;
+    const unsigned rest = blockIdx.x - (unsigned)batch * (unsigned)place.tiles;
+    const int64_t first_row = rest / (unsigned)place.tiles_across * (int64_t)TILE;
+    const int64_t first_column = rest % (unsigned)place.tiles_across * (int64_t)TILE;
+    const int across = threadIdx.x % 16 * 4, down = threadIdx.x / 16;
+    int64_t at[2];
+    place.batches.offsets(batch, at);
+    x += at[0], y += at[1];
+    pack<T, 4> values[4];
+#pragma unroll
+    for (int p = 0; p < 4; p++) {
+        int64_t row = first_row + down + p * 16, column = first_column + across;
+        if (row >= place.rows) continue;
+        if (place.wide) {
+            values[p] = load_pack<T, 4>(x + row * place.x_row + column, place.columns - column, true);
+            continue;
+        }
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+            if (column + j < place.columns)
+                values[p].at[j] = x[row * place.x_row + (column + j) * place.x_column];
+    }
+#pragma unroll
+    for (int p = 0; p < 4; p++)
+#pragma unroll
+        for (int j = 0; j < 4; j++) tile[down + p * 16][across + j] = values[p].at[j];
+    __syncthreads();
+#pragma unroll
+    for (int p = 0; p < 4; p++) {
+        int64_t column = first_column + down + p * 16, row = first_row + across;
+        if (column >= place.columns) continue;
+        pack<T, 4> result;
+#pragma unroll
+        for (int j = 0; j < 4; j++) result.at[j] = tile[across + j][down + p * 16];
+        if (place.wide) {
+            store_pack<T, 4>(y + column * place.y_row + row, result, place.rows - row, true);
+            continue;
+        }
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+            if (row + j < place.rows)
+                y[column * place.y_row + (row + j) * place.y_column] = result.at[j];
+    }
+}
+
+/* Matrices of x, in the last two dimensions, to their transposes in y. */
+template <class T>
+static fovea_status transpose_as(const fovea_problem *problem, fovea_run *run) {
+    fovea_view x = problem->views[0], y = problem->views[1], *all[] = {&x, &y};
+    int r = x.rank - 2, c = x.rank - 1;
+    transpose_place place = {};
+    place.rows = x.shape[r], place.columns = x.shape[c];
+    place.x_row = x.stride[r], place.x_column = x.stride[c];
+    place.y_row = y.stride[r], place.y_column = y.stride[c];
+    if (fovea_view_elements(&x) == 0) return FOVEA_OK;
+    x.rank = y.rank = r;
+    int64_t batches = fovea_view_elements(&x);
+    fovea_views_collapse(all, 2);
+    place.batches = strided_of<2>({&x, &y});
+    place.tiles_across = blocks_for(place.columns, TILE);
+    place.tiles = place.tiles_across * blocks_for(place.rows, TILE);
+    place.wide = place.x_column == 1 && place.y_column == 1 && place.x_row % 4 == 0 &&
+                 place.y_row % 4 == 0 && is_aligned(x.data, 4 * sizeof(T)) &&
+                 is_aligned(y.data, 4 * sizeof(T));
+    for (int i = 0; i < x.rank; i++)
+        place.wide &= x.shape[i] == 1 || (x.stride[i] % 4 == 0 && y.stride[i] % 4 == 0);
+    return launch(run, transpose<T>, batches * place.tiles, TILE_THREADS, (const T *)x.data,
+                  (T *)y.data, place);
+}
+
+static fovea_status transpose_2d(const fovea_problem *problem, fovea_run *run) {
+    if (fovea_dtype_size(problem->dtype) == 4) return transpose_as<unsigned>(problem, run);
+    return transpose_as<uint16_t>(problem, run);
+}
+
+/* ---- Four values ---------------------------------------------------------------------------- */
+
+/* 16 bytes hold all of one element in f32, of two beside one another in halves. `apart`: the last
+ * dimension of x, of four, becomes the first of y. */
+template <class T, bool apart>
+static __global__ __launch_bounds__(FOUR_THREADS) void repack(
+    const T *x, T *y, const __grid_constant__ strided<2> batches, int64_t count, int64_t blocks,
+    int64_t step) {
+    constexpr int each = 4 / (int)sizeof(T), steps = 4;
+    const int64_t batch = blockIdx.x / (unsigned)blocks;
+    const unsigned block = blockIdx.x - (unsigned)batch * (unsigned)blocks;
+    int64_t at[2];
+    batches.offsets(batch, at);
+    x += at[0], y += at[1];
+    const int64_t first = (block * (int64_t)FOUR_THREADS * steps + threadIdx.x) * each;
+    pack<T, 4 * each> values[steps];
+#pragma unroll
+    for (int s = 0; s < steps; s++) {
+        const int64_t i = first + s * FOUR_THREADS * each;
+        if (i >= count) continue;
+        if constexpr (apart) {
+            values[s] = *reinterpret_cast<const pack<T, 4 * each> *>(x + 4 * i);
+        } else {
+#pragma unroll
+            for (int c = 0; c < 4; c++) {
+                auto part = *reinterpret_cast<const pack<T, each> *>(x + c * step + i);
+#pragma unroll
+                for (int j = 0; j < each; j++) values[s].at[4 * j + c] = part.at[j];
+            }
+        }
+    }
+#pragma unroll
+    for (int s = 0; s < steps; s++) {
+        const int64_t i = first + s * FOUR_THREADS * each;
+        if (i >= count) continue;
+        if constexpr (!apart) {
+            *reinterpret_cast<pack<T, 4 * each> *>(y + 4 * i) = values[s];
+        } else {
+#pragma unroll
+            for (int c = 0; c < 4; c++) {
+                pack<T, each> part;
+#pragma unroll
+                for (int j = 0; j < each; j++) part.at[j] = values[s].at[4 * j + c];
+                *reinterpret_cast<pack<T, each> *>(y + c * step + i) = part;
+            }
+        }
+    }
+}
+
+/* Elements of four side by side, four rows of elements side by side, all aligned: else it is a transpose
+ * like others. */
+template <class T, bool apart>
+static fovea_status repack_as(const fovea_problem *problem, fovea_run *run) {
+    constexpr int each = 4 / (int)sizeof(T);
+    fovea_view x = problem->views[0], y = problem->views[1], *all[] = {&x, &y};
+    const fovea_view &fours = apart ? x : y, &rows = apart ? y : x;
+    int last = x.rank - 1;
+    int64_t count = fours.shape[last - 1], step = rows.stride[last - 1];
+    bool fits = fours.stride[last] == 1 && fours.stride[last - 1] == 4 && rows.stride[last] == 1 &&
+                step % each == 0 && count % each == 0 && is_aligned(fours.data, 16) &&
+                is_aligned(rows.data, 4);
+    for (int i = 0; i < last - 1; i++)
+        fits &= fours.shape[i] == 1 ||
+                (fours.stride[i] % (4 * each) == 0 && rows.stride[i] % each == 0);
+    if (!fits || fovea_view_elements(&x) == 0) return transpose_as<T>(problem, run);
+    x.rank = y.rank = last - 1;
+    int64_t batches = fovea_view_elements(&x), blocks = blocks_for(count, FOUR_THREADS * 4 * each);
+    fovea_views_collapse(all, 2);
+    return launch(run, repack<T, apart>, batches * blocks, FOUR_THREADS, (const T *)x.data,
+                  (T *)y.data, strided_of<2>({&x, &y}), count, blocks, step);
+}
+
+template <bool apart>
+static fovea_status repack_four(const fovea_problem *problem, fovea_run *run) {
+    if (fovea_dtype_size(problem->dtype) == 4) return repack_as<unsigned, apart>(problem, run);
+    return repack_as<uint16_t, apart>(problem, run);
+}
+
+extern "C" const fovea_implementation fovea_cuda_table_layout[] = {
+    CUDA_ROW(transpose_2d, FOVEA_FLOATS, transpose_2d),
+    CUDA_ROW(repack_aos_to_soa, FOVEA_FLOATS, repack_four<true>),
+    CUDA_ROW(repack_soa_to_aos, FOVEA_FLOATS, repack_four<false>),
+    {}};

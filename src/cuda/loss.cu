@@ -1,0 +1,265 @@
+/* Domain 7, losses with their gradients, and 115. Terms of two tensors are folded where they are reduced
+ * and mapped where they are not; their gradient is a second pass. Cross entropy goes row by row, with the
+ * row in registers: each logit is read from memory once. */
+#include "cuda/fold.cuh"
+#include "cuda/map.cuh"
+#include "cuda/network.cuh"
+#include "cuda/rows.cuh"
+
+#include <math.h>
+
+/* ---- Terms of two tensors ------------------------------------------------------------------- */
+
+/* A function of a term's two numbers and a constant: for fold.cuh, and, scaled, for map.cuh. */
+#define TERM(name, expression)                                                                     \
+    struct name {                                                                                  \
+        static constexpr int inputs = 2;                                                           \
+        float p, scale;                                                                            \
+        __device__ __forceinline__ void prepare() {}                                               \
+        __device__ __forceinline__ float operator()(float a, float b) const {                      \
+            return expression;                                                                     \
+        }                                                                                          \
+        __device__ __forceinline__ void operator()(const float (&x)[2], float (&y)[1]) const {     \
+            y[0] = (*this)(x[0], x[1]) * scale;                                                    \
+        }                                                                                          \
+    };
+
+static __device__ __forceinline__ float sign(float x) { return x > 0 ? 1 : x < 0 ? -1 : x; }
+
+static __device__ __forceinline__ float huber(float distance, float delta) {
+    return distance <= delta ? 0.5f * (distance * distance)
+                             : delta * fmaf(-0.5f, delta, distance);
+}
+/* Comparisons let NaN pass. */
+static __device__ __forceinline__ float limited(float x, float low, float high) {
+    x = x < low ? low : x;
+    return x > high ? high : x;
+}
+static __device__ __forceinline__ float probability(float p) {
+    return limited(p, (float)FOVEA_BCE_LEAST, (float)FOVEA_BCE_MOST);
+}
+static __device__ __forceinline__ float kl_div(float p, float q) {
+    return p == 0 && q == q ? 0 : p * logf(p / q);
+}
+/* Targets are 0 or 1 as a rule: then one logarithm does. */
+static __device__ __forceinline__ float bce(float p, float y) {
+    p = probability(p);
+    if (y == 1 || y == 0) return -logf(y == 1 ? p : 1 - p);
+    return -fmaf(y, logf(p), (1 - y) * logf(1 - p));
+}
+static __device__ __forceinline__ float bce_slope(float p, float y) {
+    p = probability(p);
+    return (p - y) / (p * (1 - p));
+}
+static __device__ __forceinline__ float bce_logits(float z, float y) {
+    return fmaf(-z, y, z < 0 ? 0 : z) + log1pf(expf(-fabsf(z)));
+}
+
+TERM(mse_term, (a - b) * (a - b))
+TERM(mse_slope, 2 * (a - b))
+TERM(mae_term, fabsf(a - b))
+TERM(mae_slope, sign(a - b))
+TERM(huber_term, huber(fabsf(a - b), p))
+TERM(huber_slope, limited(a - b, -p, p))
+TERM(kl_div_term, kl_div(a, b))
+TERM(kl_div_slope, a == 0 && b == b ? 0 : -(a / b))
+TERM(bce_term, bce(a, b))
+TERM(bce_slope_term, bce_slope(a, b))
+TERM(bce_logits_term, bce_logits(a, b))
+TERM(bce_logits_slope, 1 / (1 + expf(-a)) - b)
+
+template <class Term, class Slope>
+static fovea_status loss_of(const fovea_problem *problem, fovea_run *run, float constant = 0) {
+    const fovea_view *v = problem->views;
+    fovea_reduction reduction = fovea_loss_reduction(problem);
+    double divisor = reduction == FOVEA_MEAN ? (double)fovea_view_elements(&v[0]) : 1;
+    return by_float(problem->dtype, [&](auto zero) {
+        using T = decltype(zero);
+        fovea_status status;
+        if (reduction == FOVEA_NO_REDUCTION)
+            status = map_run<T, float, 2>(problem, run, Term{constant, 1});
+        else
+            status = fold_run(v[0], &v[1], v[2], NULL, -1, run,
+                              sum_method<T, float, Term>{
+                                  {constant, 1}, reduction == FOVEA_MEAN ? FOLD_MEAN : FOLD_SUM});
+        if (status != FOVEA_OK || !fovea_given(problem, FOVEA_LOSS_GRADIENT)) return status;
+        const fovea_view *const views[] = {&v[0], &v[1], &v[FOVEA_LOSS_GRADIENT]};
+        return map_views<T, T, 2, 1>(views, run, Slope{constant, (float)(1 / divisor)});
+    });
+}
+
+static fovea_status loss_mse(const fovea_problem *problem, fovea_run *run) {
+    return loss_of<mse_term, mse_slope>(problem, run);
+}
+static fovea_status loss_mae(const fovea_problem *problem, fovea_run *run) {
+    return loss_of<mae_term, mae_slope>(problem, run);
+}
+static fovea_status loss_huber(const fovea_problem *problem, fovea_run *run) {
+    const auto *o = (const fovea_loss_huber_options *)problem->options;
+    return loss_of<huber_term, huber_slope>(problem, run, (float)o->delta);
+}
+static fovea_status loss_kl_div(const fovea_problem *problem, fovea_run *run) {
+    return loss_of<kl_div_term, kl_div_slope>(problem, run);
+}
+static fovea_status loss_bce(const fovea_problem *problem, fovea_run *run) {
+    const auto *o = (const fovea_loss_bce_options *)problem->options;
+    if (o->from_logits) return loss_of<bce_logits_term, bce_logits_slope>(problem, run);
+    return loss_of<bce_term, bce_slope_term>(problem, run);
+}
+
+/* ---- Cross entropy -------------------------------------------------------------------------- */
+
+struct targets {
+    const void *data;
+    strided<1> where;
+    bool wide; /* of 64 bits */
+
+    __device__ __forceinline__ int64_t at(int64_t row) const {
+        int64_t place[1];
+        where.offsets(row, place);
+        return wide ? ((const int64_t *)data)[place[0]] : ((const int32_t *)data)[place[0]];
+    }
+};
+
+/* The third tensor of the rows is the loss of each. */
+template <bool gradient>
+struct entropy_job {
+    static constexpr float pad = -INFINITY;
+    targets target;
+    int64_t ignored;
+    float on, off; /* weights of the target and of all */
+    float *loss;
+    const int64_t *counted; /* rows that count, where the gradient is divided by them; or NULL */
+
+    template <class Row, class O>
+    __device__ __forceinline__ void operator()(Row &row, O *y, int64_t at, int64_t number) const {
+        const int64_t chosen = target.at(number), columns = row.columns;
+        const bool counts = chosen != ignored, known = chosen >= 0 && chosen < columns;
+        const float maximum = row.maximum();
+        float all = 0, mine = counts && known ? row.value(chosen) - maximum : 0;
+        if (off > 0) all = row.sum_inside([=](float x) { return x - maximum; });
+        auto power = [=](float x) { return expf(x - maximum); };
+        const float sum = sum_replaced(row, power, [](float e) { return e; });
+        if (row.leads()) {
+            float result = logf(sum);
+            if (on > 0) result = fmaf(-on, mine, result);
+            if (off > 0) result = fmaf(-off, all, result);
+            loss[at] = !counts ? 0 : known ? result : NAN;
+        }
+        if (!gradient) return;
+        const float scale = counted ? (float)(1 / (double)*counted) : 1, factor = 1 / sum;
+        row.store(y, power, [&](auto &values, int64_t c) {
+            for (float &e : values) {
+                float weight = off + (c == chosen ? on : 0);
+                e = !counts ? 0 : known ? (e * factor - weight) * scale : NAN;
+                c++;
+            }
+        });
+    }
+};
+
+/* How many targets are not ignored; with losses beside them also the sum of these. */
+template <class U, bool losses>
+struct entropy_method {
+    using element = std::conditional_t<losses, float, U>;
+    using other = U;
+    using output = std::conditional_t<losses, float, int64_t>;
+    using second = output;
+    struct state {
+        double sum;
+        int64_t count;
+    };
+    static constexpr int inputs = losses ? 2 : 1;
+    int64_t ignored;
+    bool mean;
+
+    static __device__ __forceinline__ state empty() { return {}; }
+    __device__ __forceinline__ void begin(const element *, const other *) {}
+    template <int n, int run>
+    __device__ __forceinline__ void take(state &s, const element *x, const U *target, int64_t,
+                                         int64_t) const {
+#pragma unroll
+        for (int i = 0; i < n; i++) {
+            if constexpr (losses)
+                s.sum += (double)x[i], s.count += target[i] != ignored;
+            else
+                s.count += x[i] != ignored;
+        }
+    }
+    static __device__ __forceinline__ state join(const state &a, const state &b) {
+        return {a.sum + b.sum, a.count + b.count};
+    }
+    __device__ __forceinline__ void finish(const state &s, int64_t, output *y, output *) const {
+        if (losses)
+            *y = (output)(mean ? s.sum / (double)s.count : s.sum);
+        else
+            *y = (output)s.count;
+    }
+};
+
+static fovea_view dense_like(const fovea_view &view, void *data, fovea_dtype dtype) {
+    fovea_view dense = view;
+    int64_t step = 1;
+    dense.data = (char *)data, dense.dtype = dtype;
+    for (int i = view.rank - 1; i >= 0; i--) dense.stride[i] = step, step *= view.shape[i];
+    return dense;
+}
+
+enum { COUNT_BYTES = 64 };
+
+static size_t entropy_workspace(const fovea_problem *problem, int threads) {
+    (void)threads;
+    size_t rows = (size_t)fovea_view_elements(&problem->views[FOVEA_LOSS_SECOND]);
+    bool kept = fovea_loss_reduction(problem) == FOVEA_NO_REDUCTION;
+    return FOLD_WORKSPACE + COUNT_BYTES + (kept ? 0 : rows * sizeof(float));
+}
+
+template <class U>
+static fovea_status entropy_with(const fovea_problem *problem, fovea_run *run) {
+    const fovea_view *v = problem->views, &target = v[FOVEA_LOSS_SECOND];
+    fovea_cross_entropy_rule rule = fovea_cross_entropy_read(problem);
+    bool gradient = fovea_given(problem, FOVEA_LOSS_GRADIENT), mean = rule.reduction == FOVEA_MEAN;
+    char *count = (char *)run->workspace + FOLD_WORKSPACE;
+    fovea_view loss = v[FOVEA_LOSS_LOSS], total = loss, lines = target, *all[] = {&lines};
+    if (rule.reduction != FOVEA_NO_REDUCTION)
+        loss = dense_like(target, count + COUNT_BYTES, FOVEA_F32);
+    fovea_view counted = total;
+    counted.data = count, counted.rank = 0;
+    if (mean && gradient) {
+        fovea_status status = fold_run(target, NULL, counted, NULL, -1, run,
+                                       entropy_method<U, false>{rule.ignored, false});
+        if (status != FOVEA_OK) return status;
+    }
+    if (fovea_view_elements(&lines) > 0) fovea_views_collapse(all, 1);
+    targets read = {target.data, strided_of<1>({&lines}), sizeof(U) == 8};
+    float on = (float)rule.on, off = (float)rule.off;
+    const int64_t *divisor = mean ? (const int64_t *)count : NULL;
+    fovea_status status = by_float(problem->dtype, [&](auto zero) {
+        using T = decltype(zero);
+        if (!gradient)
+            return rows_last<T, T>(v[0], v[0], &loss, run,
+                                   entropy_job<false>{read, rule.ignored, on, off,
+                                                      (float *)loss.data, divisor});
+        return rows_last<T, T>(v[0], v[FOVEA_LOSS_GRADIENT], &loss, run,
+                               entropy_job<true>{read, rule.ignored, on, off, (float *)loss.data,
+                                                 divisor});
+    });
+    if (status != FOVEA_OK || rule.reduction == FOVEA_NO_REDUCTION) return status;
+    total.rank = 0;
+    return fold_run(loss, &target, total, NULL, -1, run,
+                    entropy_method<U, true>{rule.ignored, mean});
+}
+
+static fovea_status cross_entropy(const fovea_problem *problem, fovea_run *run) {
+    if (problem->views[FOVEA_LOSS_SECOND].dtype == FOVEA_I64)
+        return entropy_with<int64_t>(problem, run);
+    return entropy_with<int32_t>(problem, run);
+}
+
+#define LOSS(name) CUDA_ROW(name, FOVEA_FLOATS, name, .workspace = fold_workspace)
+#define ENTROPY(name) CUDA_ROW(name, FOVEA_FLOATS, cross_entropy, .workspace = entropy_workspace)
+
+extern "C" const fovea_implementation fovea_cuda_table_loss[] = {
+    LOSS(loss_mse),    LOSS(loss_mae), LOSS(loss_huber),
+    LOSS(loss_kl_div), LOSS(loss_bce), ENTROPY(loss_cross_entropy),
+    ENTROPY(fused_softmax_cross_entropy), {}};

@@ -1,0 +1,47 @@
+/* Philox4x32-10 (Salmon, Moraes, Dror and Shaw, Parallel random numbers: as easy as 1, 2, 3, 2011): the
+ * words of the CPU, bit for bit. */
+#ifndef FOVEA_CUDA_PHILOX_CUH
+#define FOVEA_CUDA_PHILOX_CUH
+
+#include "cuda/kernel.cuh"
+
+#include <math.h>
+
+struct philox_key {
+    unsigned seed[2], stream[2];
+};
+
+static inline philox_key philox_key_of(uint64_t seed, uint64_t stream) {
+    return {{(unsigned)seed, (unsigned)(seed >> 32)}, {(unsigned)stream, (unsigned)(stream >> 32)}};
+}
+
+struct philox_words {
+    unsigned word[4];
+    /* Without an index into registers. */
+    __device__ __forceinline__ unsigned at(int i) const {
+        unsigned low = i & 1 ? word[1] : word[0], high = i & 1 ? word[3] : word[2];
+        return i & 2 ? high : low;
+    }
+};
+
+/* Block number `block` of the stream; `unrolled` rounds at a time. */
+template <int unrolled = 10>
+static __device__ __forceinline__ philox_words philox(const philox_key &key, int64_t block) {
+    unsigned c[4] = {(unsigned)block, (unsigned)((uint64_t)block >> 32), key.stream[0],
+                     key.stream[1]};
+    unsigned low = key.seed[0], high = key.seed[1];
+#pragma unroll unrolled
+    for (int round = 0; round < 10; round++) {
+        uint64_t a = (uint64_t)0xD2511F53u * c[0], b = (uint64_t)0xCD9E8D57u * c[2];
+        c[0] = (unsigned)(b >> 32) ^ c[1] ^ low;
+        c[2] = (unsigned)(a >> 32) ^ c[3] ^ high;
+        c[1] = (unsigned)b, c[3] = (unsigned)a;
+        low += 0x9E3779B9u, high += 0xBB67AE85u;
+    }
+    return {{c[0], c[1], c[2], c[3]}};
+}
+
+/* uniform < limit is word >> 8 < this. */
+static inline unsigned philox_limit(float limit) { return (unsigned)ceil((double)limit * 0x1p24); }
+
+#endif

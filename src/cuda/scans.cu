@@ -1,0 +1,452 @@
+/* Domain 16, scans and compaction, and 112: one pass over memory. A block scans a tile in registers,
+ * publishes its sum, waits for those of the tiles before it in its group, and adds them and what stands
+ * before the group. The last tile of a group publishes what stands before the next. So every sum has one
+ * order, which follows from the number of elements: nobody adds what happens to be there already.
+ * Blocks begin in the order of their numbers; what a block waits for was begun before it. */
+#include "cuda/fold.cuh"
+
+enum {
+    SCAN_THREADS = 512,
+    SCAN_STEPS = 4,
+    SCAN_GROUP = SCAN_THREADS, /* tiles; a thread waits for each */
+    SCAN_WARPS = SCAN_THREADS / 32
+};
+
+static constexpr int64_t scan_tile(size_t element) {
+    return (int64_t)SCAN_THREADS * SCAN_STEPS * (int64_t)(16 / element);
+}
+
+/* Sums between tiles of what is added within one: wider for floats, so that they do not add to its errors. */
+static __device__ __forceinline__ unsigned add(unsigned a, unsigned b) { return a + b; }
+static __device__ __forceinline__ uint64_t add(uint64_t a, uint64_t b) { return a + b; }
+template <class V>
+struct scan_carrier {
+    using sum = V;
+    static __device__ __forceinline__ V of(V x) { return x; }
+    static __device__ __forceinline__ V plus(V before, V x) { return before + x; }
+};
+template <>
+struct scan_carrier<float> {
+    using sum = double;
+    static __device__ __forceinline__ double of(float x) { return x; }
+    static __device__ __forceinline__ float plus(double before, float x) {
+        return (float)(before + (double)x);
+    }
+};
+template <>
+struct scan_carrier<double> {
+    using sum = pair;
+    static __device__ __forceinline__ pair of(double x) { return {x, 0}; }
+    static __device__ __forceinline__ double plus(pair before, double x) {
+        return value_of(add(before, pair{x, 0}));
+    }
+};
+
+/* What tiles tell one another. */
+template <class Sum>
+struct scan_board {
+    Sum *tiles, *groups; /* of a tile alone; of all before a group's end */
+    unsigned *tile_told, *group_told;
+    int64_t tiles_of_row, groups_of_row;
+};
+
+template <class Sum>
+static __device__ __forceinline__ void wait_for(const unsigned *told) {
+    while (load_acquire(told) == 0) {}
+}
+
+/* The sum of all tiles before `tile` of its row, given that of this tile. */
+template <class Sum>
+static __device__ __forceinline__ Sum scan_before(const scan_board<Sum> &board, int64_t row,
+                                                  int64_t tile, Sum own) {
+    __shared__ Sum found;
+    const int64_t group = tile / SCAN_GROUP, first = row * board.tiles_of_row;
+    const int place = (int)(tile - group * SCAN_GROUP), me = threadIdx.x;
+    Sum before = {};
+    if (board.tiles_of_row == 1) return before;
+    if (me == 0) {
+        board.tiles[first + tile] = own;
+        store_release(&board.tile_told[first + tile], 1);
+    }
+    if (me < place) {
+        const int64_t other = first + group * SCAN_GROUP + me;
+        wait_for<Sum>(&board.tile_told[other]);
+        before = board.tiles[other];
+    }
+    before = reduce_block(before, SCAN_WARPS, [](const Sum &a, const Sum &b) { return add(a, b); });
+    if (me == 0) {
+        const int64_t here = row * board.groups_of_row + group;
+        if (group > 0) {
+            wait_for<Sum>(&board.group_told[here - 1]);
+            before = add(board.groups[here - 1], before);
+        }
+        if (place == SCAN_GROUP - 1) {
+            board.groups[here] = add(before, own);
+            store_release(&board.group_told[here], 1);
+        }
+        found = before;
+    }
+    __syncthreads();
+    return found;
+}
+
+/* Turns the sums of a thread's steps into those of all that stands before each in the tile: warps follow
+ * one another, then steps, then lanes. Returns the sum of the tile. */
+template <class V>
+static __device__ __forceinline__ V scan_block(V (&steps)[SCAN_STEPS]) {
+    __shared__ V warps[SCAN_WARPS];
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    V total = 0, before = 0, all = 0;
+#pragma unroll
+    for (int s = 0; s < SCAN_STEPS; s++) {
+        V inclusive = steps[s];
+#pragma unroll
+        for (int distance = 1; distance < 32; distance *= 2) {
+            V other = __shfl_up_sync(0xffffffffu, inclusive, distance);
+            if (lane >= distance) inclusive = other + inclusive;
+        }
+        V exclusive = __shfl_up_sync(0xffffffffu, inclusive, 1);
+        steps[s] = lane == 0 ? total : total + exclusive;
+        total += __shfl_sync(0xffffffffu, inclusive, 31);
+    }
+    if (lane == 0) warps[warp] = total;
+    __syncthreads();
+#pragma unroll
+    for (int w = 0; w < SCAN_WARPS; w++) {
+        if (w == warp) before = all;
+        all += warps[w];
+    }
+#pragma unroll
+    for (int s = 0; s < SCAN_STEPS; s++) steps[s] = before + steps[s];
+    return all;
+}
+
+/* Rows of x and y: `dense` ones begin at rows.offsets(row) and have their elements side by side, of others
+ * element i of a row is at all.offsets(row columns + i). */
+struct scan_place {
+    strided<2> rows, all;
+    int64_t columns;
+    bool dense, wide;
+};
+
+template <class T, int size>
+static __device__ __forceinline__ pack<T, size> scan_load(const T *x, const scan_place &place,
+                                                          int64_t row, int64_t i) {
+    if (place.dense) return load_pack<T, size>(x + i, place.columns - i, place.wide);
+    pack<T, size> values = {};
+#pragma unroll
+    for (int j = 0; j < size; j++) {
+        int64_t at[2];
+        place.all.offsets(row * place.columns + i + j, at);
+        if (i + j < place.columns) values.at[j] = x[at[0]];
+    }
+    return values;
+}
+
+/* T is unsigned for integers, which wrap. */
+template <class T>
+static __global__ __launch_bounds__(SCAN_THREADS, 2) void scan_kernel(
+    const T *x, T *y, const __grid_constant__ scan_place place,
+    const scan_board<typename scan_carrier<T>::sum> board, bool inclusive) {
+    using carrier = scan_carrier<T>;
+    constexpr int size = 16 / sizeof(T);
+    const int64_t line = board.tiles_of_row > 1 ? blockIdx.x / (unsigned)board.tiles_of_row
+                                                : blockIdx.x;
+    const int64_t tile = blockIdx.x - line * board.tiles_of_row;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const int64_t first = tile * scan_tile(sizeof(T)) + warp * (32 * SCAN_STEPS * size) + lane * size;
+    int64_t at[2] = {0, 0};
+    T sums[SCAN_STEPS];
+    pack<T, size> values[SCAN_STEPS];
+    if (place.dense) place.rows.offsets(line, at);
+    x += at[0], y += at[1];
+#pragma unroll
+    for (int s = 0; s < SCAN_STEPS; s++)
+        values[s] = scan_load<T, size>(x, place, line, first + s * 32 * size);
+#pragma unroll
+    for (int s = 0; s < SCAN_STEPS; s++) {
+        sums[s] = values[s].at[0];
+#pragma unroll
+        for (int j = 1; j < size; j++) sums[s] += values[s].at[j];
+    }
+    T own = scan_block(sums);
+    auto before = scan_before(board, line, tile, carrier::of(own));
+#pragma unroll
+    for (int s = 0; s < SCAN_STEPS; s++) {
+        const int64_t i = first + s * 32 * size;
+        T running = sums[s];
+        pack<T, size> result;
+#pragma unroll
+        for (int j = 0; j < size; j++) {
+            T next = running + values[s].at[j];
+            result.at[j] = carrier::plus(before, inclusive ? next : running);
+            running = next;
+        }
+        if (place.dense) {
+            store_pack<T, size>(y + i, result, place.columns - i, place.wide);
+            continue;
+        }
+#pragma unroll
+        for (int j = 0; j < size; j++) {
+            place.all.offsets(line * place.columns + i + j, at);
+            if (i + j < place.columns) y[at[1]] = result.at[j];
+        }
+    }
+}
+
+/* ---- Compaction ----------------------------------------------------------------------------- */
+
+/* Which elements stay: by a mask, or above a threshold. */
+template <class T>
+struct by_mask {
+    const uint8_t *mask;
+    strided<1> where;
+    bool dense, wide;
+    template <int size>
+    __device__ __forceinline__ void operator()(const pack<T, size> &, int64_t i, int64_t count,
+                                               bool (&keep)[size]) const {
+        pack<uint8_t, size> flags = {};
+        if (dense)
+            flags = load_pack<uint8_t, size>(mask + i, count - i, wide);
+        else
+#pragma unroll
+            for (int j = 0; j < size; j++) {
+                int64_t at[1];
+                where.offsets(i + j, at);
+                if (i + j < count) flags.at[j] = mask[at[0]];
+            }
+#pragma unroll
+        for (int j = 0; j < size; j++) keep[j] = i + j < count && flags.at[j] != 0;
+    }
+};
+template <class T>
+struct by_threshold {
+    T threshold;
+    template <int size>
+    __device__ __forceinline__ void operator()(const pack<T, size> &x, int64_t i, int64_t count,
+                                               bool (&keep)[size]) const {
+#pragma unroll
+        for (int j = 0; j < size; j++) keep[j] = i + j < count && x.at[j] > threshold;
+    }
+};
+
+template <class T, class Choice>
+static __global__ __launch_bounds__(SCAN_THREADS, 2) void compact_kernel(
+    const T *x, T *y, int64_t step_y, int64_t *total, const __grid_constant__ scan_place place,
+    const scan_board<uint64_t> board, const __grid_constant__ Choice choice) {
+    constexpr int size = 16 / sizeof(T);
+    __shared__ T kept[scan_tile(sizeof(T))];
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const int64_t first =
+        blockIdx.x * scan_tile(sizeof(T)) + warp * (32 * SCAN_STEPS * size) + lane * size;
+    unsigned counts[SCAN_STEPS];
+    pack<T, size> values[SCAN_STEPS];
+    bool keep[SCAN_STEPS][size];
+#pragma unroll
+    for (int s = 0; s < SCAN_STEPS; s++)
+        values[s] = scan_load<T, size>(x, place, 0, first + s * 32 * size);
+#pragma unroll
+    for (int s = 0; s < SCAN_STEPS; s++) {
+        choice(values[s], first + s * 32 * size, place.columns, keep[s]);
+        counts[s] = 0;
+#pragma unroll
+        for (int j = 0; j < size; j++) counts[s] += keep[s][j];
+    }
+    const unsigned own = scan_block(counts);
+#pragma unroll
+    for (int s = 0; s < SCAN_STEPS; s++)
+#pragma unroll
+        for (int j = 0; j < size; j++)
+            if (keep[s][j]) kept[counts[s]++] = values[s].at[j];
+    const int64_t before = (int64_t)scan_before(board, 0, blockIdx.x, (uint64_t)own);
+    __syncthreads();
+    for (unsigned i = threadIdx.x; i < own; i += SCAN_THREADS)
+        y[(before + i) * step_y] = kept[i];
+    if (threadIdx.x == 0 && blockIdx.x == gridDim.x - 1) *total = before + own;
+}
+
+/* ---- The host's part ------------------------------------------------------------------------ */
+
+static size_t rounded(size_t bytes) { return (bytes + 255) / 256 * 256; }
+
+struct scan_sizes {
+    int64_t rows, columns, tiles, groups; /* tiles and groups: of a row */
+};
+
+static scan_sizes sizes_of(int64_t rows, int64_t columns, size_t element) {
+    int64_t tiles = blocks_for(columns, scan_tile(element));
+    if (tiles < 1) tiles = 1;
+    return {rows, columns, tiles, blocks_for(tiles, SCAN_GROUP)};
+}
+
+static size_t flag_bytes(const scan_sizes &s) {
+    return s.tiles > 1 ? rounded((size_t)(s.rows * (s.tiles + s.groups)) * sizeof(unsigned)) : 0;
+}
+static size_t board_bytes(const scan_sizes &s) {
+    return s.tiles > 1
+               ? flag_bytes(s) + rounded((size_t)(s.rows * (s.tiles + s.groups)) * sizeof(pair))
+               : 0;
+}
+
+/* With nothing told yet. */
+template <class Sum>
+static fovea_status make_board(const scan_sizes &s, fovea_run *run, scan_board<Sum> *board) {
+    char *memory = (char *)run->workspace;
+    *board = {};
+    board->tiles_of_row = s.tiles, board->groups_of_row = s.groups;
+    if (s.tiles == 1) return FOVEA_OK;
+    board->tile_told = (unsigned *)memory;
+    board->group_told = board->tile_told + s.rows * s.tiles;
+    board->tiles = (Sum *)(memory + flag_bytes(s));
+    board->groups = board->tiles + s.rows * s.tiles;
+    return fovea_cuda_launched(
+        run, (int)cudaMemsetAsync(memory, 0, flag_bytes(s), (cudaStream_t)run->stream));
+}
+
+static scan_place place_of(const fovea_view &x, const fovea_view &y, bool along_last,
+                           int64_t columns) {
+    int last = x.rank - 1;
+    size_t bytes = fovea_dtype_size(x.dtype);
+    int64_t size = 16 / (int64_t)bytes;
+    fovea_view views[2] = {x, y}, *all[] = {&views[0], &views[1]};
+    scan_place place = {};
+    place.columns = columns;
+    fovea_views_collapse(all, 2);
+    place.all = strided_of<2>({&views[0], &views[1]});
+    place.wide = is_aligned(x.data, 16) && is_aligned(y.data, 16);
+    if (!along_last) {
+        place.dense = views[0].rank == 1 && views[0].stride[0] == 1 && views[1].stride[0] == 1;
+        return place;
+    }
+    place.dense = columns == 1 || (x.stride[last] == 1 && y.stride[last] == 1);
+    views[0] = x, views[1] = y;
+    views[0].rank = views[1].rank = last;
+    fovea_views_collapse(all, 2);
+    place.rows = strided_of<2>({&views[0], &views[1]});
+    for (int i = 0; i < views[0].rank; i++)
+        place.wide &= views[0].shape[i] == 1 ||
+                      (views[0].stride[i] % size == 0 && views[1].stride[i] % size == 0);
+    return place;
+}
+
+static scan_sizes scan_sizes_of(const fovea_problem *problem) {
+    const fovea_view *x = &problem->views[0];
+    const auto *o = (const fovea_scan_inclusive_options *)problem->options;
+    int64_t count = fovea_view_elements(x), last = x->shape[x->rank - 1];
+    bool all = o->over == FOVEA_SCAN_INCLUSIVE_OVER_ALL;
+    return sizes_of(all || last == 0 ? 1 : count / last, all ? count : last,
+                    fovea_dtype_size(x->dtype));
+}
+
+static size_t scan_workspace(const fovea_problem *problem, int threads) {
+    (void)threads;
+    return board_bytes(scan_sizes_of(problem));
+}
+
+template <class T>
+static fovea_status scan_as(const fovea_problem *problem, fovea_run *run, bool inclusive) {
+    const fovea_view &x = problem->views[0], &y = problem->views[1];
+    const auto *o = (const fovea_scan_inclusive_options *)problem->options;
+    scan_sizes sizes = scan_sizes_of(problem);
+    scan_board<typename scan_carrier<T>::sum> board;
+    if (fovea_view_elements(&x) == 0) return FOVEA_OK;
+    bool along_last = o->over == FOVEA_SCAN_INCLUSIVE_OVER_LAST;
+    scan_place place = place_of(x, y, along_last, sizes.columns);
+    fovea_status status = make_board(sizes, run, &board);
+    if (status != FOVEA_OK) return status;
+    return launch(run, scan_kernel<T>, sizes.rows * sizes.tiles, SCAN_THREADS, (const T *)x.data,
+                  (T *)y.data, place, board, inclusive);
+}
+
+/* The options of the two are the same. */
+static fovea_status scan(const fovea_problem *problem, fovea_run *run, bool inclusive) {
+    switch (problem->dtype) {
+    case FOVEA_F32:
+        return scan_as<float>(problem, run, inclusive);
+    case FOVEA_F64:
+        return scan_as<double>(problem, run, inclusive);
+    case FOVEA_I64:
+        return scan_as<uint64_t>(problem, run, inclusive);
+    default:
+        return scan_as<unsigned>(problem, run, inclusive);
+    }
+}
+static fovea_status scan_exclusive(const fovea_problem *problem, fovea_run *run) {
+    return scan(problem, run, false);
+}
+static fovea_status scan_inclusive(const fovea_problem *problem, fovea_run *run) {
+    return scan(problem, run, true);
+}
+
+static size_t compact_workspace(const fovea_problem *problem, int threads) {
+    const fovea_view *x = &problem->views[0];
+    (void)threads;
+    return board_bytes(sizes_of(1, fovea_view_elements(x), fovea_dtype_size(x->dtype)));
+}
+
+/* y and the count are the arguments `to` and the next. */
+template <class T, class Choice>
+static fovea_status compact_as(const fovea_problem *problem, fovea_run *run, int to,
+                               const Choice &choice) {
+    const fovea_view &x = problem->views[0], &y = problem->views[to];
+    int64_t count = x.shape[0];
+    scan_sizes sizes = sizes_of(1, count, sizeof(T));
+    scan_board<uint64_t> board;
+    scan_place place = {};
+    place.columns = count;
+    if (count > 0) place = place_of(x, x, false, count);
+    fovea_status status = make_board(sizes, run, &board);
+    if (status != FOVEA_OK) return status;
+    return launch(run, compact_kernel<T, Choice>, sizes.tiles, SCAN_THREADS, (const T *)x.data,
+                  (T *)y.data, y.stride[0], (int64_t *)problem->views[to + 1].data, place, board,
+                  choice);
+}
+
+template <class T>
+static fovea_status compact_by_mask(const fovea_problem *problem, fovea_run *run) {
+    const fovea_view &mask = problem->views[1];
+    by_mask<T> choice = {(const uint8_t *)mask.data, strided_of<1>({&mask}), mask.stride[0] == 1,
+                         is_aligned(mask.data, 16 / sizeof(T))};
+    return compact_as<T>(problem, run, 2, choice);
+}
+
+static fovea_status compact_mask(const fovea_problem *problem, fovea_run *run) {
+    if (fovea_dtype_size(problem->dtype) == 8) return compact_by_mask<uint64_t>(problem, run);
+    return compact_by_mask<unsigned>(problem, run);
+}
+
+template <class T>
+static fovea_status compact_above(const fovea_problem *problem, fovea_run *run, double threshold) {
+    by_threshold<T> choice;
+    fovea_write_element(&choice.threshold, problem->dtype, threshold);
+    return compact_as<T>(problem, run, 1, choice);
+}
+
+static fovea_status compact_if(const fovea_problem *problem, fovea_run *run) {
+    const auto *o = (const fovea_compact_if_options *)problem->options;
+    switch (problem->dtype) {
+    case FOVEA_F32:
+        return compact_above<float>(problem, run, o->threshold);
+    case FOVEA_F64:
+        return compact_above<double>(problem, run, o->threshold);
+    case FOVEA_I64:
+        return compact_above<int64_t>(problem, run, o->threshold);
+    case FOVEA_I32:
+        return compact_above<int32_t>(problem, run, o->threshold);
+    default:
+        return compact_above<unsigned>(problem, run, o->threshold);
+    }
+}
+
+enum {
+    NUMBERS = 1u << FOVEA_F32 | 1u << FOVEA_F64 | 1u << FOVEA_I32 | 1u << FOVEA_U32 |
+              1u << FOVEA_I64
+};
+
+extern "C" const fovea_implementation fovea_cuda_table_scans[] = {
+    CUDA_ROW(scan_exclusive, NUMBERS, scan_exclusive, .workspace = scan_workspace),
+    CUDA_ROW(scan_inclusive, NUMBERS, scan_inclusive, .workspace = scan_workspace),
+    CUDA_ROW(compact_mask, NUMBERS, compact_mask, .workspace = compact_workspace),
+    CUDA_ROW(compact_if, NUMBERS, compact_if, .workspace = compact_workspace),
+    CUDA_ROW(fused_scan_compact, NUMBERS, compact_if, .workspace = compact_workspace),
+    {}};
