@@ -10,7 +10,8 @@
 
 enum {
     FOLD_THREADS = 256,
-    FOLD_STEPS = 4,
+    FOLD_STEPS = 4,    /* 16 bytes each, of halves half as many */
+    FOLD_RESIDENT = 3, /* blocks, so that loads in flight find registers */
     FOLD_BLOCKS = 132 * 8,           /* what fills the device; a constant, so that bits stay */
     FOLD_STATE = 64,                 /* bytes of a state at most */
     FOLD_PARTS = 4 * FOLD_BLOCKS,    /* states in the workspace */
@@ -65,9 +66,44 @@ static __device__ __forceinline__ typename Method::state fold_group(typename Met
     return reduce_lanes(state, group, join);
 }
 
+static constexpr int fold_steps(size_t element) {
+    return element < 4 ? FOLD_STEPS / 2 : FOLD_STEPS;
+}
+
+/* Some vectors at a time, as long as there are so many. Aligned or not, the same elements come
+ * together. */
+template <class Method, bool wide>
+static __device__ __forceinline__ int64_t fold_walk(const Method &method,
+                                                    typename Method::state &state,
+                                                    const typename Method::element *x,
+                                                    const typename Method::other *w, int64_t i,
+                                                    int64_t step, int64_t end) {
+    using T = typename Method::element;
+    using U = typename Method::other;
+    constexpr int size = 16 / sizeof(T), steps = fold_steps(sizeof(T));
+#pragma unroll 1
+    for (; i + (steps - 1) * step + size <= end; i += steps * step) {
+        T values[steps * size];
+        U others[Method::inputs > 1 ? steps * size : 1] = {};
+#pragma unroll
+        for (int s = 0; s < steps; s++) {
+            auto loaded = load_pack<T, size>(x + i + s * step, size, wide);
+#pragma unroll
+            for (int j = 0; j < size; j++) values[s * size + j] = loaded.at[j];
+            if constexpr (Method::inputs > 1) {
+                auto more = load_pack<U, size>(w + i + s * step, size, wide);
+#pragma unroll
+                for (int j = 0; j < size; j++) others[s * size + j] = more.at[j];
+            }
+        }
+        method.template take<steps * size, size>(state, values, others, i, step);
+    }
+    return i;
+}
+
 /* Slices whose elements follow one another. */
 template <class Method>
-static __global__ __launch_bounds__(FOLD_THREADS) void fold_contiguous(
+static __global__ __launch_bounds__(FOLD_THREADS, FOLD_RESIDENT) void fold_contiguous(
     const typename Method::element *x, const typename Method::other *w, typename Method::output *y,
     typename Method::second *z, typename Method::state *partials,
     const __grid_constant__ fold_place place, Method method) {
@@ -80,50 +116,70 @@ static __global__ __launch_bounds__(FOLD_THREADS) void fold_contiguous(
     if (idle) task = 0;
     int64_t slice, part;
     fold_task(place, task, &slice, &part);
-    int64_t end = (part + 1) * place.part, at[4];
-    if (end > place.length) end = place.length;
-    if (idle) end = 0;
+    int64_t end = idle ? 0 : place.length, at[4];
     place.outputs.offsets(slice, at);
     x += at[0], w += at[1];
     if (place.length > 0) method.begin(x, w);
     typename Method::state state = Method::empty();
-    const int64_t step = (int64_t)place.group * size;
-    int64_t i = part * place.part + member * size;
-    for (; i + (FOLD_STEPS - 1) * step + size <= end; i += FOLD_STEPS * step) {
-        T values[FOLD_STEPS * size];
-        U others[Method::inputs > 1 ? FOLD_STEPS * size : 1] = {};
-#pragma unroll
-        for (int s = 0; s < FOLD_STEPS; s++) {
-            auto loaded = load_pack<T, size>(x + i + s * step, size, place.wide);
-#pragma unroll
-            for (int j = 0; j < size; j++) values[s * size + j] = loaded.at[j];
-            if constexpr (Method::inputs > 1) {
-                auto more = load_pack<U, size>(w + i + s * step, size, place.wide);
-#pragma unroll
-                for (int j = 0; j < size; j++) others[s * size + j] = more.at[j];
-            }
-        }
-        method.template take<FOLD_STEPS * size, size>(state, values, others, i, step);
-    }
+    /* Parts take turns, so that all blocks read near one another. */
+    const int64_t step = place.parts * place.group * size;
+    int64_t i = (part * place.group + member) * size;
+    if (place.wide)
+        i = fold_walk<Method, true>(method, state, x, w, i, step, end);
+    else
+        i = fold_walk<Method, false>(method, state, x, w, i, step, end);
+#pragma unroll 1
     for (; i < end; i += step) {
         if (i + size <= end) {
             auto loaded = load_pack<T, size>(x + i, size, place.wide);
             pack<U, size> more = {};
             if constexpr (Method::inputs > 1) more = load_pack<U, size>(w + i, size, place.wide);
             method.template take<size, size>(state, loaded.at, more.at, i, 0);
-        } else {
-            for (int64_t k = i; k < end; k++)
-                method.template take<1, 1>(state, x + k, Method::inputs > 1 ? w + k : w, k, 0);
+            continue;
         }
+#pragma unroll 1
+        for (int64_t k = i; k < end; k++)
+            method.template take<1, 1>(state, x + k, Method::inputs > 1 ? w + k : w, k, 0);
     }
     state = fold_group<Method>(state, place.group);
     if (member == 0 && !idle)
         fold_end(method, place, state, slice, part, partials, y, z);
 }
 
+/* Elements k, k + members, ... below `end`; in lines with one stride. */
+template <class Method, bool line>
+static __device__ __forceinline__ void fold_strides(const Method &method,
+                                                    typename Method::state &state,
+                                                    const typename Method::element *x,
+                                                    const typename Method::other *w, int64_t k,
+                                                    int64_t end, int members,
+                                                    const fold_place &place) {
+    constexpr int steps = line && sizeof(typename Method::element) < 8 ? 2 * FOLD_STEPS : FOLD_STEPS;
+    int64_t from[2], step_x = place.elements.stride[0][0], step_w = place.elements.stride[1][0];
+#pragma unroll 1
+    for (; k + (steps - 1) * members < end; k += steps * members) {
+        typename Method::element values[steps];
+        typename Method::other others[steps] = {};
+#pragma unroll
+        for (int s = 0; s < steps; s++) {
+            int64_t number = k + s * members;
+            from[0] = number * step_x, from[1] = number * step_w;
+            if (!line) place.elements.offsets(number, from);
+            values[s] = x[from[0]];
+            if (Method::inputs > 1) others[s] = w[from[1]];
+        }
+        method.template take<steps, 1>(state, values, others, k, members);
+    }
+#pragma unroll 1
+    for (; k < end; k += members) {
+        place.elements.offsets(k, from);
+        method.template take<1, 1>(state, x + from[0], Method::inputs > 1 ? w + from[1] : w, k, 0);
+    }
+}
+
 /* Any strides: `across` slices beside one another, the rest of a block along each. */
 template <class Method>
-static __global__ __launch_bounds__(FOLD_THREADS) void fold_strided(
+static __global__ __launch_bounds__(FOLD_THREADS, FOLD_RESIDENT) void fold_strided(
     const typename Method::element *x, const typename Method::other *w, typename Method::output *y,
     typename Method::second *z, typename Method::state *partials,
     const __grid_constant__ fold_place place, Method method) {
@@ -141,22 +197,11 @@ static __global__ __launch_bounds__(FOLD_THREADS) void fold_strided(
     x += at[0], w += at[1];
     if (place.length > 0) method.begin(x, w);
     typename Method::state state = Method::empty();
-    int64_t k = part * place.part + member, from[2];
-    for (; k + 3 * members < end; k += 4 * members) {
-        T values[4];
-        U others[4] = {};
-#pragma unroll
-        for (int s = 0; s < 4; s++) {
-            place.elements.offsets(k + s * members, from);
-            values[s] = x[from[0]];
-            if (Method::inputs > 1) others[s] = w[from[1]];
-        }
-        method.template take<4, 1>(state, values, others, k, members);
-    }
-    for (; k < end; k += members) {
-        place.elements.offsets(k, from);
-        method.template take<1, 1>(state, x + from[0], Method::inputs > 1 ? w + from[1] : w, k, 0);
-    }
+    int64_t k = part * place.part + member;
+    if (place.elements.rank <= 1)
+        fold_strides<Method, true>(method, state, x, w, k, end, members, place);
+    else
+        fold_strides<Method, false>(method, state, x, w, k, end, members, place);
     states[threadIdx.x] = state;
     __syncthreads();
     for (int half = members / 2; half > 0; half /= 2) {
@@ -253,11 +298,12 @@ static fovea_status fold_views(fovea_view (&lines)[2], fovea_view (&rests)[4], b
     auto *second = (typename Method::second *)(has_second ? rests[3].data : NULL);
     fovea_status status;
     if (contiguous) {
+        constexpr int steps = fold_steps(sizeof(T));
         int64_t vectors = blocks_for(place.length, size), blocks;
-        place.group = vectors <= 8 * FOLD_STEPS    ? 8
-                      : vectors <= 16 * FOLD_STEPS ? 16
-                      : vectors <= 512 && place.count >= FOLD_BLOCKS ? 32
-                                                                     : FOLD_THREADS;
+        place.group = 1;
+        while (place.group < 32 && place.group * steps < vectors) place.group *= 2;
+        if (vectors > 512 || (vectors > 32 * steps && place.count < FOLD_BLOCKS))
+            place.group = FOLD_THREADS;
         place.parts = 1, place.part = place.length;
         if (place.group == FOLD_THREADS) fold_cut(&place, place.count, FOLD_THREADS * size);
         while (1 << place.group_log2 < place.group) place.group_log2++;
@@ -271,7 +317,7 @@ static fovea_status fold_views(fovea_view (&lines)[2], fovea_view (&rests)[4], b
         while (beside && place.across < 32 && place.across < rests[0].shape[inner])
             place.across *= 2, place.across_log2++;
         int64_t sets = blocks_for(place.count, place.across);
-        fold_cut(&place, sets, 4 * FOLD_THREADS / place.across);
+        fold_cut(&place, sets, 2 * FOLD_STEPS * FOLD_THREADS / place.across);
         status = launch(run, fold_strided<Method>, sets * place.parts, FOLD_THREADS, from, other,
                         to, second, partials, place, method);
     }

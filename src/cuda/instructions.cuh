@@ -16,6 +16,18 @@ static __device__ __forceinline__ float min_or_nan(float a, float b) {
     return y;
 }
 
+/* 1/x to 1 ULP and 2^x to 2^-22, subnormal results as 0. */
+static __device__ __forceinline__ float quick_reciprocal(float x) {
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+static __device__ __forceinline__ float quick_exp2(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 /* A word that other blocks are told by, and what they wait for it with: what was written before the one
  * is seen after the other. */
 static __device__ __forceinline__ void store_release(unsigned *to, unsigned value) {

@@ -54,10 +54,11 @@ template <>
 __device__ __forceinline__ uint8_t narrow<uint8_t>(float x) {
     return (uint8_t)x;
 }
-/* To the nearest even; of numbers in [-127, 127]. */
+/* To the nearest even; of numbers in [-128, 127]. In the last bits of a number whose ULP is 1, because
+ * conversions take four times as long. */
 template <>
 __device__ __forceinline__ int8_t narrow<int8_t>(float x) {
-    return (int8_t)__float2int_rn(x);
+    return (int8_t)__float_as_int(x + 12582912.0f);
 }
 
 /* `size` elements that are moved together, 16 bytes at most. */
@@ -176,8 +177,12 @@ static __device__ __forceinline__ T reduce_block(T value, int warps, Join join) 
     if (warps == 1) return value;
     if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32] = value;
     __syncthreads();
-    value = partial[0];
-    for (int w = 1; w < warps; w++) value = join(value, partial[w]);
+    if ((warps & (warps - 1)) == 0) {
+        value = reduce_lanes(partial[threadIdx.x % warps], warps, join);
+    } else {
+        value = partial[0];
+        for (int w = 1; w < warps; w++) value = join(value, partial[w]);
+    }
     __syncthreads();
     return value;
 }

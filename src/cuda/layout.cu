@@ -27,40 +27,39 @@ static __global__ __launch_bounds__(TILE_THREADS) void transpose(
     int64_t at[2];
     place.batches.offsets(batch, at);
     x += at[0], y += at[1];
-    pack<T, 4> values[4];
+    if (place.wide && first_row + TILE <= place.rows && first_column + TILE <= place.columns) {
+        x += (first_row + down) * place.x_row + first_column + across;
+        y += (first_column + down) * place.y_row + first_row + across;
+        pack<T, 4> values[4];
 #pragma unroll
-    for (int p = 0; p < 4; p++) {
-        int64_t row = first_row + down + p * 16, column = first_column + across;
-        if (row >= place.rows) continue;
-        if (place.wide) {
-            values[p] = load_pack<T, 4>(x + row * place.x_row + column, place.columns - column, true);
-            continue;
+        for (int p = 0; p < 4; p++)
+            values[p] = *reinterpret_cast<const pack<T, 4> *>(x + p * 16 * place.x_row);
+#pragma unroll
+        for (int p = 0; p < 4; p++)
+#pragma unroll
+            for (int j = 0; j < 4; j++) tile[down + p * 16][across + j] = values[p].at[j];
+        __syncthreads();
+#pragma unroll
+        for (int p = 0; p < 4; p++) {
+#pragma unroll
+            for (int j = 0; j < 4; j++) values[p].at[j] = tile[across + j][down + p * 16];
+            *reinterpret_cast<pack<T, 4> *>(y + p * 16 * place.y_row) = values[p];
         }
-#pragma unroll
-        for (int j = 0; j < 4; j++)
-            if (column + j < place.columns)
-                values[p].at[j] = x[row * place.x_row + (column + j) * place.x_column];
+        return;
     }
-#pragma unroll
-    for (int p = 0; p < 4; p++)
-#pragma unroll
-        for (int j = 0; j < 4; j++) tile[down + p * 16][across + j] = values[p].at[j];
+    /* The rims, and other strides. */
+#pragma unroll 4
+    for (int i = threadIdx.x; i < TILE * TILE; i += TILE_THREADS) {
+        int64_t row = first_row + i / TILE, column = first_column + i % TILE;
+        if (row < place.rows && column < place.columns)
+            tile[i / TILE][i % TILE] = x[row * place.x_row + column * place.x_column];
+    }
     __syncthreads();
-#pragma unroll
-    for (int p = 0; p < 4; p++) {
-        int64_t column = first_column + down + p * 16, row = first_row + across;
-        if (column >= place.columns) continue;
-        pack<T, 4> result;
-#pragma unroll
-        for (int j = 0; j < 4; j++) result.at[j] = tile[across + j][down + p * 16];
-        if (place.wide) {
-            store_pack<T, 4>(y + column * place.y_row + row, result, place.rows - row, true);
-            continue;
-        }
-#pragma unroll
-        for (int j = 0; j < 4; j++)
-            if (row + j < place.rows)
-                y[column * place.y_row + (row + j) * place.y_column] = result.at[j];
+#pragma unroll 4
+    for (int i = threadIdx.x; i < TILE * TILE; i += TILE_THREADS) {
+        int64_t column = first_column + i / TILE, row = first_row + i % TILE;
+        if (row < place.rows && column < place.columns)
+            y[column * place.y_row + row * place.y_column] = tile[i % TILE][i / TILE];
     }
 }
 

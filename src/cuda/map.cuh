@@ -1,6 +1,5 @@
 /* Elementwise kernels: outputs from the inputs at the same index, in f32, rounded once. Contiguous
- * tensors move 16 bytes a thread and step, two to four steps in flight, which is what fills the memory;
- * other strides take an element a thread. */
+ * tensors move 16 bytes a thread and step; other strides take an element a thread. */
 #ifndef FOVEA_CUDA_MAP_CUH
 #define FOVEA_CUDA_MAP_CUH
 
@@ -13,10 +12,9 @@ struct map_constants {
     float p, q;
 };
 
-/* Steps in flight: the elements of a thread must find registers, one by one too. */
-static constexpr int map_steps(int inputs, int size, int output_bytes) {
-    return inputs * size <= (output_bytes > 1 ? 8 : 4) ? 4 : 2;
-}
+/* Steps of a thread: 32 to 64 bytes in flight are enough, and long code costs small tensors more than
+ * it saves large ones. */
+static constexpr int map_steps(int inputs, int size) { return size > 4 || inputs > 2 ? 1 : 2; }
 
 template <class In, class Out, int inputs, int outputs>
 struct map_operands {
@@ -42,7 +40,7 @@ template <class In, class Out, int inputs, int outputs, class Function, int size
 static __global__ __launch_bounds__(MAP_THREADS, 4) void map_contiguous(
     const __grid_constant__ map_operands<In, Out, inputs, outputs> at, int64_t count, bool wide,
     Function function) {
-    constexpr int steps = map_steps(inputs, size, sizeof(Out));
+    constexpr int steps = map_steps(inputs, size);
     const int64_t step = (int64_t)blockDim.x * size;
     const int64_t block = (int64_t)blockIdx.x * steps * step, first = block + threadIdx.x * size;
     const bool full = wide && block + steps * step <= count;
@@ -114,7 +112,7 @@ template <class In, class Out, int inputs, int outputs, class Function>
 static fovea_status map_views(const fovea_view *const (&given)[inputs + outputs], fovea_run *run,
                               Function function) {
     constexpr int size = 16 / (sizeof(In) > sizeof(Out) ? sizeof(In) : sizeof(Out));
-    constexpr int tensors = inputs + outputs, steps = map_steps(inputs, size, sizeof(Out));
+    constexpr int tensors = inputs + outputs, steps = map_steps(inputs, size);
     fovea_view views[tensors], *all[tensors];
     const fovea_view *seen[tensors];
     map_operands<In, Out, inputs, outputs> at;

@@ -300,6 +300,8 @@ struct channel_finish {
     }
 };
 
+enum { CHANNEL_ROWS = 8 };
+
 template <class T>
 struct channel_job {
     const T *x;
@@ -311,19 +313,48 @@ struct channel_job {
     double eps;
 };
 
-/* A block takes elements of a channel beside one another where there are some, else a channel a thread. */
+template <class T>
+static __device__ __forceinline__ void channel_weights(const channel_job<T> &job, int64_t channel,
+                                                       float *mean, float *scale, float *offset) {
+    float variance = job.variance[channel * job.step_variance];
+    *mean = job.mean[channel * job.step_mean];
+    *scale = job.gamma.at(channel) * (float)(1 / sqrt((double)variance + job.eps));
+    *offset = job.beta.at(channel);
+}
+
+/* Channels beside one another: a thread takes CHANNEL_ROWS elements of one. */
+template <class T>
+static __global__ __launch_bounds__(MAP_THREADS) void channels_columns(
+    const __grid_constant__ channel_job<T> job, int64_t rows, int64_t channels, int64_t blocks) {
+    const int64_t piece = blockIdx.x / (unsigned)blocks;
+    const int64_t c = (blockIdx.x - piece * blocks) * MAP_THREADS + threadIdx.x;
+    const int64_t first = piece * CHANNEL_ROWS;
+    const int64_t step_x = job.where.stride[0][0], step_y = job.where.stride[1][0];
+    if (c >= channels) return;
+    const T *x = job.x + c * job.where.stride[0][1] + first * step_x;
+    T *y = job.y + c * job.where.stride[1][1] + first * step_y;
+    float mean, scale, offset;
+    T values[CHANNEL_ROWS];
+    channel_weights(job, c, &mean, &scale, &offset);
+#pragma unroll
+    for (int r = 0; r < CHANNEL_ROWS; r++)
+        if (first + r < rows) values[r] = x[r * step_x];
+#pragma unroll
+    for (int r = 0; r < CHANNEL_ROWS; r++)
+        if (first + r < rows)
+            y[r * step_y] = narrow<T>(fmaf(widen(values[r]) - mean, scale, offset));
+}
+
+/* Any order of elements. */
 template <class T>
 static __global__ __launch_bounds__(MAP_THREADS) void channels_apply(
     const __grid_constant__ channel_job<T> job, int64_t count) {
-    for (int64_t i = (int64_t)blockIdx.x * 4 * MAP_THREADS + threadIdx.x, end = i + 4 * MAP_THREADS;
-         i < end && i < count; i += MAP_THREADS) {
-        int64_t at[3];
-        job.where.offsets(i, at);
-        float variance = job.variance[at[2] * job.step_variance];
-        float factor = rsqrtf(variance + (float)job.eps);
-        float d = (widen(job.x[at[0]]) - job.mean[at[2] * job.step_mean]) * factor;
-        job.y[at[1]] = narrow<T>(fmaf(job.gamma.at(at[2]), d, job.beta.at(at[2])));
-    }
+    int64_t i = (int64_t)blockIdx.x * MAP_THREADS + threadIdx.x, at[3];
+    float mean, scale, offset;
+    if (i >= count) return;
+    job.where.offsets(i, at);
+    channel_weights(job, at[2], &mean, &scale, &offset);
+    job.y[at[1]] = narrow<T>(fmaf(widen(job.x[at[0]]) - mean, scale, offset));
 }
 
 enum { MEAN = 4, VARIANCE = 5 };
@@ -370,7 +401,12 @@ static fovea_status batch_norm(const fovea_problem *problem, fovea_run *run) {
                               weights_of<T>(problem, 2, 1),
                               weights_of<T>(problem, 3, 0),
                               o->eps};
-        return launch(run, channels_apply<T>, blocks_for(count, 4 * MAP_THREADS), MAP_THREADS, job,
+        int64_t blocks = blocks_for(x->shape[1], MAP_THREADS);
+        if (views[0].rank == 2 && views[2].stride[0] == 0 && views[2].stride[1] == 1)
+            return launch(run, channels_columns<T>,
+                          blocks * blocks_for(views[0].shape[0], CHANNEL_ROWS), MAP_THREADS, job,
+                          views[0].shape[0], views[0].shape[1], blocks);
+        return launch(run, channels_apply<T>, blocks_for(count, MAP_THREADS), MAP_THREADS, job,
                       count);
     });
 }

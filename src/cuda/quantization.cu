@@ -27,11 +27,10 @@ static __device__ __forceinline__ float scale_of(float largest) {
 static __device__ __forceinline__ float factor_of(float scale) {
     return scale > 0 ? 1 / scale : 0;
 }
-/* A block without a scale may hold anything; its codes are 0. */
+/* Not rounded yet; 127 is passed by some ULP at most. A block without a scale may hold anything; its codes
+ * are 0. */
 static __device__ __forceinline__ float code_of(float x, float factor) {
-    float code = x * factor;
-    code = code < -127 ? -127 : code > 127 ? 127 : code;
-    return factor == 0 ? 0 : code;
+    return factor == 0 ? 0 : x * factor;
 }
 
 template <class T>

@@ -8,7 +8,7 @@
 
 #include "cuda/kernel.cuh"
 
-enum { ROW_THREADS = 1024, ROW_DISTANT = 512, ROW_HELD = 16 }; /* values of a thread */
+enum { ROW_THREADS = 768, ROW_DISTANT = 512, ROW_HELD = 16 }; /* values of a thread */
 
 struct row_place {
     strided<3> rows;     /* of x, y and a third tensor, without what the rows are made of */
@@ -29,16 +29,26 @@ struct held_row {
 
     __device__ __forceinline__ int column(int i) const { return (i * members + member) * run; }
 
-    /* Places beyond the row hold `otherwise`. */
+    /* Places beyond the row hold `otherwise`. All loads are on their way before the first is looked at. */
     __device__ __forceinline__ void load(float otherwise) {
+        if (run > 1 && !wide) {
+#pragma unroll
+            for (int i = 0; i < held; i++) {
+                const int c = column(i / run) + i % run;
+                at[i] = c < columns ? widen(x[c]) : otherwise;
+            }
+            return;
+        }
+        pack<T, run> loaded[held / run];
 #pragma unroll
         for (int i = 0; i < held / run; i++) {
-            const bool inside = column(i) < columns;
-            auto loaded = load_pack<T, run>(x + column(i), inside ? run : 0, wide);
-#pragma unroll
-            for (int j = 0; j < run; j++)
-                at[i * run + j] = inside ? widen(loaded.at[j]) : otherwise;
+            loaded[i] = {};
+            if (column(i) < columns)
+                loaded[i] = *reinterpret_cast<const pack<T, run> *>(x + column(i));
         }
+#pragma unroll
+        for (int i = 0; i < held; i++)
+            at[i] = column(i / run) < columns ? widen(loaded[i / run].at[i % run]) : otherwise;
     }
     template <class Join>
     __device__ __forceinline__ float over_row(float value, Join join) const {

@@ -8,6 +8,7 @@
 enum {
     SCAN_THREADS = 512,
     SCAN_STEPS = 4,
+    SCAN_RESIDENT = 2,
     SCAN_GROUP = SCAN_THREADS, /* tiles; a thread waits for each */
     SCAN_WARPS = SCAN_THREADS / 32
 };
@@ -50,50 +51,54 @@ struct scan_board {
     int64_t tiles_of_row, groups_of_row;
 };
 
-template <class Sum>
 static __device__ __forceinline__ void wait_for(const unsigned *told) {
     while (load_acquire(told) == 0) {}
 }
 
-/* The sum of all tiles before `tile` of its row, given that of this tile. */
+/* Tells others the sum of a tile, as soon as it is known. */
+template <class Sum>
+static __device__ __forceinline__ void scan_tell(const scan_board<Sum> &board, int64_t row,
+                                                 int64_t tile, Sum own) {
+    if (board.tiles_of_row == 1 || threadIdx.x != 0) return;
+    board.tiles[row * board.tiles_of_row + tile] = own;
+    store_release(&board.tile_told[row * board.tiles_of_row + tile], 1);
+}
+
+/* The sum of all tiles before `tile` of its row, given that of this tile. The last thread waits for what
+ * stands before the group while the others wait for its tiles. */
 template <class Sum>
 static __device__ __forceinline__ Sum scan_before(const scan_board<Sum> &board, int64_t row,
                                                   int64_t tile, Sum own) {
-    __shared__ Sum found;
+    __shared__ Sum before_group;
     const int64_t group = tile / SCAN_GROUP, first = row * board.tiles_of_row;
+    const int64_t here = row * board.groups_of_row + group;
     const int place = (int)(tile - group * SCAN_GROUP), me = threadIdx.x;
     Sum before = {};
     if (board.tiles_of_row == 1) return before;
-    if (me == 0) {
-        board.tiles[first + tile] = own;
-        store_release(&board.tile_told[first + tile], 1);
-    }
     if (me < place) {
         const int64_t other = first + group * SCAN_GROUP + me;
-        wait_for<Sum>(&board.tile_told[other]);
+        wait_for(&board.tile_told[other]);
         before = board.tiles[other];
+    } else if (me == SCAN_THREADS - 1) {
+        before_group = {};
+        if (group > 0) {
+            wait_for(&board.group_told[here - 1]);
+            before_group = board.groups[here - 1];
+        }
     }
     before = reduce_block(before, SCAN_WARPS, [](const Sum &a, const Sum &b) { return add(a, b); });
-    if (me == 0) {
-        const int64_t here = row * board.groups_of_row + group;
-        if (group > 0) {
-            wait_for<Sum>(&board.group_told[here - 1]);
-            before = add(board.groups[here - 1], before);
-        }
-        if (place == SCAN_GROUP - 1) {
-            board.groups[here] = add(before, own);
-            store_release(&board.group_told[here], 1);
-        }
-        found = before;
+    before = add(before_group, before);
+    if (me == 0 && place == SCAN_GROUP - 1) {
+        board.groups[here] = add(before, own);
+        store_release(&board.group_told[here], 1);
     }
-    __syncthreads();
-    return found;
+    return before;
 }
 
 /* Turns the sums of a thread's steps into those of all that stands before each in the tile: warps follow
- * one another, then steps, then lanes. Returns the sum of the tile. */
+ * one another, then steps, then lanes. */
 template <class V>
-static __device__ __forceinline__ V scan_block(V (&steps)[SCAN_STEPS]) {
+static __device__ __forceinline__ void scan_block(V (&steps)[SCAN_STEPS]) {
     __shared__ V warps[SCAN_WARPS];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     V total = 0, before = 0, all = 0;
@@ -118,7 +123,6 @@ static __device__ __forceinline__ V scan_block(V (&steps)[SCAN_STEPS]) {
     }
 #pragma unroll
     for (int s = 0; s < SCAN_STEPS; s++) steps[s] = before + steps[s];
-    return all;
 }
 
 /* Rows of x and y: `dense` ones begin at rows.offsets(row) and have their elements side by side, of others
@@ -145,7 +149,7 @@ static __device__ __forceinline__ pack<T, size> scan_load(const T *x, const scan
 
 /* T is unsigned for integers, which wrap. */
 template <class T>
-static __global__ __launch_bounds__(SCAN_THREADS, 2) void scan_kernel(
+static __global__ __launch_bounds__(SCAN_THREADS, SCAN_RESIDENT) void scan_kernel(
     const T *x, T *y, const __grid_constant__ scan_place place,
     const scan_board<typename scan_carrier<T>::sum> board, bool inclusive) {
     using carrier = scan_carrier<T>;
@@ -169,8 +173,13 @@ static __global__ __launch_bounds__(SCAN_THREADS, 2) void scan_kernel(
 #pragma unroll
         for (int j = 1; j < size; j++) sums[s] += values[s].at[j];
     }
-    T own = scan_block(sums);
-    auto before = scan_before(board, line, tile, carrier::of(own));
+    T all = sums[0];
+#pragma unroll
+    for (int s = 1; s < SCAN_STEPS; s++) all += sums[s];
+    all = reduce_block(all, SCAN_WARPS, [](T a, T b) { return a + b; });
+    scan_tell(board, line, tile, carrier::of(all));
+    scan_block(sums);
+    auto before = scan_before(board, line, tile, carrier::of(all));
 #pragma unroll
     for (int s = 0; s < SCAN_STEPS; s++) {
         const int64_t i = first + s * 32 * size;
@@ -231,7 +240,7 @@ struct by_threshold {
 };
 
 template <class T, class Choice>
-static __global__ __launch_bounds__(SCAN_THREADS, 2) void compact_kernel(
+static __global__ __launch_bounds__(SCAN_THREADS, SCAN_RESIDENT) void compact_kernel(
     const T *x, T *y, int64_t step_y, int64_t *total, const __grid_constant__ scan_place place,
     const scan_board<uint64_t> board, const __grid_constant__ Choice choice) {
     constexpr int size = 16 / sizeof(T);
@@ -252,7 +261,12 @@ static __global__ __launch_bounds__(SCAN_THREADS, 2) void compact_kernel(
 #pragma unroll
         for (int j = 0; j < size; j++) counts[s] += keep[s][j];
     }
-    const unsigned own = scan_block(counts);
+    unsigned own = counts[0];
+#pragma unroll
+    for (int s = 1; s < SCAN_STEPS; s++) own += counts[s];
+    own = reduce_block(own, SCAN_WARPS, [](unsigned a, unsigned b) { return a + b; });
+    scan_tell(board, 0, blockIdx.x, (uint64_t)own);
+    scan_block(counts);
 #pragma unroll
     for (int s = 0; s < SCAN_STEPS; s++)
 #pragma unroll
