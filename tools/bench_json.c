@@ -95,6 +95,7 @@ static json_t *row_json(const fovea_bench_run *run, const fovea_bench_case *c,
     json_object_set_new(object, "suite", json_string(c->suite));
     json_object_set_new(object, "case", json_string(c->name));
     json_object_set_new(object, "kernel", json_string(fovea_catalogue_kernel(d->index)->name));
+    json_object_set_new(object, "domain", json_string(fovea_catalogue_kernel(d->index)->domain));
     json_object_set_new(object, "dtype", json_string(fovea_dtype_name(d->dtype)));
     json_object_set_new(object, "shape", shape(d));
     json_object_set_new(object, "threads", count(run->threads));
