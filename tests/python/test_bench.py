@@ -153,6 +153,27 @@ def test_training_has_two_phases():
         [name, "attention_backward"] for name in names if name.endswith("-backward")]
 
 
+def test_our_own_steps_stand_beside_the_fused_kernels(tmp_path):
+    path = tmp_path / "fused.json"
+    found = set()
+    for small in ("*-n1000", "*[a-z]"):
+        result = bench("--suite", "fused", "--filter", small, "--no-peers", "--seconds", "0.5",
+                       "--json", str(path))
+        assert result.returncode == 0, result.stderr
+        rows = json.loads(path.read_text())["rows"]
+        assert rows and all(row["verified"] for row in rows), [row["reason"] for row in rows]
+        found |= {row["kernel"] for row in rows if row["arm"] == "cpu/steps"}
+    assert len(found) == 6
+
+
+def test_the_catalogue_is_measured_whole():
+    listed = bench("--list", "--suite", "kernels").stdout.splitlines()
+    names = {line.split()[0].split("/")[1].rsplit("-n1", 1)[0] for line in listed
+             if line.startswith("kernels/")}
+    assert len(names - {"fft", "attention_merge"}) == 115  # those two are not numbered
+    assert {"reduce_sum", "attention_gqa", "fft_radix4", "fused_attention_softmax_v"} <= names
+
+
 # ---- Endings ------------------------------------------------------------------------------------
 
 

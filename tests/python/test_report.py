@@ -490,6 +490,14 @@ def test_a_crossover_between_two_of_ours_is_found_between_its_sizes(tmp_path):
     assert "From N ≈ 10K on cpu/avx512/direct" in words_of(page_of(tmp_path, content))
 
 
+def test_what_lies_within_the_noise_is_no_crossover():
+    content = catalogue(sizes=(1000, 100000))
+    content["rows"] += [catalogue_row("map_exp", 1000, "cpu/avx512/small", 0.98e-6),
+                        catalogue_row("map_exp", 100000, "cpu/avx512/small", 2e-4)]
+    found = study_of(content)[0]
+    assert not found.plots(found.domains[1])[0].crossings
+
+
 def test_numbers_of_threads_are_lines_of_one_plot():
     one, two = catalogue(sizes=(1000, 100000), threads=1), catalogue(sizes=(1000, 100000))
     for each in one["rows"]:

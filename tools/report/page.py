@@ -47,6 +47,8 @@ def rate(value, unit):
 def times(value):
     if value is None:
         return "–"
+    if 0 < value < 0.095:
+        return f"{value:.2g}×"
     digits = 0 if value >= 100 else 1 if value >= 10 else 2
     return f"{value:.{digits}f}×"
 

@@ -148,8 +148,9 @@ def series_of(groups):
     return [series for series in found.values() if len(series.points) > 1]
 
 
-def crossings(series):
-    """Where one of ours gives way to another one, or one number of threads to another."""
+def crossings(series, floor):
+    """Where one of ours gives way to another one, or one number of threads to another, each ahead by more
+    than the noise floor on its side."""
     ours = [each for each in series if not each.row["peer"]]
     sizes = sorted({size for each in ours for size, _ in each.points})
     times = [dict(each.points) for each in ours]
@@ -164,7 +165,9 @@ def crossings(series):
             continue
         behind = math.log(times[second][low] / times[first][low])
         ahead = math.log(times[first][high] / times[second][high])
-        share = behind / (behind + ahead) if behind + ahead > 0 else 0.5
+        if min(behind, ahead) <= math.log(floor):
+            continue
+        share = behind / (behind + ahead)
         at = math.exp(math.log(low) + share * math.log(high / low))
         found.append(Crossing(ours[first], ours[second], low, high, at))
     return found
@@ -267,7 +270,7 @@ class Study:
                     if (other.kernel, other.dtype) == (group.kernel, group.dtype)]
             series = series_of([group, *same])
             if series:
-                found.append(Plot(group, series, crossings(series)))
+                found.append(Plot(group, series, crossings(series, self.floor)))
         return found
 
 
