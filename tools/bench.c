@@ -31,7 +31,8 @@ static const struct argp_option option_table[] = {
     {"threads", 't', "N", 0, "Threads for everybody (all that are allowed)", 0},
     {"seconds", 'S', "N", 0, "Time for the cases in all, about (what the suites ask for)", 0},
     {"json", 'j', "FILE", 0, "Keep every sample in this file", 0},
-    {"peers", PEERS, "NAME,...", 0, "Only these: numpy, torch, openvino, onnxruntime, mlx, jax", 0},
+    {"peers", PEERS, "NAME,...", 0,
+     "Only these: numpy, torch, openvino, onnxruntime, mlx, jax, fftw", 0},
     {"no-peers", NO_PEERS, 0, 0, "Ours alone", 0},
     {"cold", COLD, 0, 0, "Calls rotate over buffers larger than the last-level cache", 0},
     {"seed", SEED, "N", 0, "Seed of the inputs and of the order of arms", 0},
@@ -298,7 +299,8 @@ static bool check_arms(const fovea_bench_run *run, fovea_message *message) {
         for (int i = 0; i < fovea_implementation_count(kernel); i++)
             if (fovea_arm_chosen(patterns, fovea_implementation_at(kernel, i)->name)) return true;
     }
-    if (!patterns || fovea_arm_chosen(patterns, "peer/numpy,torch,openvino,onnxruntime,mlx,jax"))
+    if (!patterns ||
+        fovea_arm_chosen(patterns, "peer/numpy,torch,openvino,onnxruntime,mlx,jax,fftw"))
         return true;
     fovea_fail(message, FOVEA_INVALID_ARGUMENT,
                "--arms=%s: no implementation of these cases and no peer has that in its name",

@@ -5,6 +5,7 @@
 
 #include "api/call.h"
 #include "bench_columns.h"
+#include "bench_steps.h"
 #include "catalogue/attention.h"
 #include "router/registry.h"
 #include "verify.h"
@@ -34,6 +35,7 @@ typedef struct arm {
     fovea_bench_row *row; /* NULL for the second name of the noise pair */
     fovea_timings *timings;
     const fovea_implementation *implementation; /* or */
+    const fovea_steps *steps;                   /* of ours as well, or */
     fovea_bench_peer *peer;
     const fovea_case *definition; /* of ours: the case's, or with the options of a suite's arm */
     double estimate, used;        /* seconds: a call; all its turns */
@@ -46,6 +48,7 @@ typedef struct bench {
     fovea_sample *samples;
     int sets, turn_of_set;
     fovea_verification *expected;
+    fovea_steps *steps;                /* NULL: none wanted, or the kernel is not fused */
     fovea_case optional[OPTIONAL_MAX]; /* the case with the options of the suite's arms or plans */
     int optional_count;
     arm arms[FOVEA_ARMS_MAX];
@@ -296,6 +299,24 @@ static void add_block_plans(bench *b, const fovea_implementation *implementation
         }
 }
 
+static void add_steps(bench *b) {
+    const char *patterns = b->run->options.arms, *name = FOVEA_STEPS_ARM;
+    char why[160];
+    if (!b->c->steps || (patterns && !fovea_arm_chosen(patterns, name))) return;
+    b->steps = fovea_steps_create(b->c->kernel, &b->samples[0].problem, why, sizeof why);
+    if (!b->steps && !*why) return;
+    fovea_bench_row *row = new_row(b, name, false);
+    if (!row) return;
+    row->served = b->steps != NULL;
+    if (b->steps)
+        b->arms[b->arm_count++] = (arm){.row = row,
+                                        .timings = &row->timings,
+                                        .steps = b->steps,
+                                        .definition = &b->c->definition};
+    else
+        snprintf(row->reason, sizeof row->reason, "%s", why);
+}
+
 static void list_arms(bench *b) {
     const fovea_problem *problem = &b->samples[0].problem;
     const char *patterns = b->run->options.arms;
@@ -318,6 +339,7 @@ static void list_arms(bench *b) {
         if (!serves) snprintf(row->reason, sizeof row->reason, "%s", reason);
     }
     list_optional_arms(b);
+    add_steps(b);
     for (int p = 0; p < b->run->peer_count && !b->c->alone && !b->c->every; p++) {
         snprintf(name, sizeof name, "peer/%s", b->run->peers[p].name);
         if (!b->run->peers[p].process || (patterns && !fovea_arm_chosen(patterns, name))) continue;
@@ -330,25 +352,26 @@ static void list_arms(bench *b) {
 
 /* ---- Calls ---------------------------------------------------------------------------------- */
 
-static bool call(bench *b, const fovea_sample *sample) {
+static bool call(bench *b, const arm *a, const fovea_sample *sample) {
+    if (a->steps) return fovea_steps_run(a->steps, b->run->context, sample);
     return fovea_call_kernel(b->run->context, sample->problem.index,
                              (const DLTensor *const *)sample->required, sample->count,
                              sample->options) == FOVEA_OK;
 }
 
 static bool use(bench *b, const arm *a) {
-    return fovea_use(b->run->context, b->samples[0].problem.kernel->name,
-                     a->implementation->name) == FOVEA_OK;
+    return a->steps || fovea_use(b->run->context, b->samples[0].problem.kernel->name,
+                                 a->implementation->name) == FOVEA_OK;
 }
 
 static bool run_ours(bench *b, const arm *a, const fovea_turn *turn) {
     bool good = use(b, a);
     set_options(b, a->definition);
-    for (int i = 0; i < turn->warm; i++) good = good && call(b, &b->samples[0]);
+    for (int i = 0; i < turn->warm; i++) good = good && call(b, a, &b->samples[0]);
     for (int s = 0; good && s < turn->count; s++) {
         double start = fovea_bench_now();
         for (int i = 0; i < turn->inner; i++)
-            good = call(b, &b->samples[b->turn_of_set++ % b->sets]) && good;
+            good = call(b, a, &b->samples[b->turn_of_set++ % b->sets]) && good;
         double seconds = (fovea_bench_now() - start) / turn->inner;
         good = good && fovea_timings_add(a->timings, seconds);
     }
@@ -358,13 +381,15 @@ static bool run_ours(bench *b, const arm *a, const fovea_turn *turn) {
 
 /* ---- Verification --------------------------------------------------------------------------- */
 
-/* The first element of a run that still holds the poison, or -1: the comparison of large problems is by
- * sample, so what was never written could escape it. */
-static int64_t unwritten(const fovea_view *view) {
+/* The first element of a run that still holds the poison among those that are to be written, or -1: the
+ * comparison of large problems is by sample, so what was never written could escape it. */
+static int64_t unwritten(const fovea_view *view, int64_t count) {
     size_t size = fovea_dtype_size(view->dtype);
-    int64_t count = fovea_view_elements(view), run = 0;
+    bool dense = fovea_view_is_contiguous(view);
+    int64_t run = 0;
     for (int64_t i = 0; i < count; i++) {
-        const unsigned char *bytes = (const unsigned char *)view->data + (size_t)i * size;
+        const unsigned char *bytes = (const unsigned char *)(dense ? view->data + (size_t)i * size
+                                                                   : fovea_view_address(view, i));
         size_t poison = 0;
         while (poison < size && bytes[poison] == 0xA5) poison++;
         run = poison == size ? run + 1 : 0;
@@ -402,7 +427,9 @@ static void judge(bench *b, arm *a) {
     for (int o = 0; o < FOVEA_ARGUMENTS_MAX; o++) {
         if (!fovea_given(problem, o) || problem->kernel->arguments[o].role != FOVEA_OUTPUT)
             continue;
-        int64_t element = unwritten(&problem->views[o]);
+        const fovea_view *view = &problem->views[o];
+        int64_t values = fovea_verification_written(b->expected, o);
+        int64_t element = unwritten(view, values / fovea_dtype_parts(view->dtype));
         if (element < 0) continue;
         row->verified = false;
         snprintf(row->reason, sizeof row->reason, "%s was not written from element %lld on",
@@ -414,13 +441,13 @@ static void verify_with_options(bench *b, arm *a) {
     fovea_call_report report;
     fovea_sample_restore(&b->samples[0]);
     double start = fovea_bench_now();
-    if (!use(b, a) || !call(b, &b->samples[0])) {
+    if (!use(b, a) || !call(b, a, &b->samples[0])) {
         snprintf(a->row->reason, sizeof a->row->reason, "%s", fovea_last_message(b->run->context));
         return;
     }
     a->estimate = fovea_bench_now() - start;
     judge(b, a);
-    if (fovea_last_call(b->run->context, &report) == FOVEA_OK) {
+    if (!a->steps && fovea_last_call(b->run->context, &report) == FOVEA_OK) {
         a->row->scratch_bytes = report.scratch_bytes;
         a->row->block_rows = report.block_rows;
         a->row->block_keys = report.block_keys;
@@ -680,6 +707,7 @@ void fovea_bench_measure(fovea_bench_run *run, fovea_bench_case *c, double secon
         snprintf(c->problem, sizeof c->problem, "no memory for its tensors");
     }
     fovea_verification_destroy(b.expected);
+    fovea_steps_destroy(b.steps);
     for (int s = 0; s < b.sets; s++) fovea_sample_destroy(&b.samples[s]);
     free(b.samples);
     c->seconds = fovea_bench_now() - start;

@@ -12,8 +12,8 @@ enum { RESTARTS = 2 };
 static const double start_timeout = 90, prepare_timeout = 120;
 /* What a worker may keep from case to case, and the share of the memory that is not to be used up. */
 static const double kept_bytes = 1 << 30, reserved_share = 0.15;
-static const char *const known_peers[] = {"numpy",       "torch", "openvino",
-                                          "onnxruntime", "mlx",   "jax"};
+static const char *const known_peers[] = {"numpy", "torch", "openvino", "onnxruntime",
+                                          "mlx",   "jax",   "fftw"};
 
 static void start(fovea_bench_run *run, fovea_bench_peer *peer) {
     char worker[sizeof run->python.parts + 32];

@@ -25,7 +25,8 @@ import time
 import traceback
 
 MODULES = {"numpy": "numpy_peer", "torch": "torch_peer", "openvino": "openvino_peer",
-           "onnxruntime": "onnxruntime_peer", "mlx": "mlx_peer", "jax": "jax_peer"}
+           "onnxruntime": "onnxruntime_peer", "mlx": "mlx_peer", "jax": "jax_peer",
+           "fftw": "fftw_peer"}
 
 
 def timed(calls, warm, count, inner):
