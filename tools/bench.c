@@ -127,7 +127,7 @@ static error_t parse(int key, char *value, struct argp_state *state) {
         o->places = parse_places(value, state);
         break;
     case DEVICE:
-        o->device = (int)whole_number(value, 0, 63, state, "device");
+        o->device = fovea_device_number(value, state);
         break;
     case LIST:
         o->list = true;

@@ -576,11 +576,9 @@ static error_t parse(int key, char *value, struct argp_state *state) {
     case OPTION_LIST:
         return a->list = true, 0;
     case OPTION_BACKEND:
-        if (strcmp(value, "cpu") != 0 && strcmp(value, "cuda") != 0)
-            argp_error(state, "--backend=%s: it is cpu or cuda", value);
-        return a->options.cuda = strcmp(value, "cuda") == 0, 0;
+        return a->options.cuda = fovea_backend_is_cuda(value, state), 0;
     case OPTION_DEVICE:
-        return a->options.device = (int)number(value, "--device", 63, state), 0;
+        return a->options.device = fovea_device_number(value, state), 0;
     case OPTION_EXHAUSTIVE:
         return a->exhaustive = true, 0;
     case OPTION_EVERY:

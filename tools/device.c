@@ -1,7 +1,11 @@
 /* The process's CUDA device, and problems on it. */
 #include "device.h"
 
+#include "api/device.h"
+#include "commands.h"
 #include "cuda/load.h"
+
+#include <stdlib.h>
 
 enum { ALIGNMENT = 512 };
 
@@ -35,6 +39,11 @@ const fovea_cuda_backend *fovea_tool_cuda(void) { return cuda; }
 void *fovea_tool_stream(void) { return stream; }
 DLDevice fovea_tool_device(void) { return device; }
 
+void fovea_tool_device_identity(char *text, size_t size) {
+    const fovea_device opened = {.cuda = cuda, .number = device.device_id};
+    fovea_device_identity(&opened, text, size);
+}
+
 static void move_tensor(const fovea_view *view, char *data, int a, fovea_moved_problem *moved) {
     memcpy(moved->shapes[a], view->shape, sizeof view->shape);
     memcpy(moved->strides[a], view->stride, sizeof view->stride);
@@ -64,6 +73,22 @@ fovea_status fovea_problem_move(const fovea_problem *problem, char *const data[]
     return fovea_problem_create(problem->index, (const DLTensor *const *)moved->required,
                                 moved->count, moved->options, moved->storage, &moved->problem,
                                 message);
+}
+
+/* ---- The command line ----------------------------------------------------------------------- */
+
+bool fovea_backend_is_cuda(const char *value, const struct argp_state *state) {
+    if (strcmp(value, "cpu") != 0 && strcmp(value, "cuda") != 0)
+        argp_error(state, "--backend=%s: it is cpu or cuda", value);
+    return strcmp(value, "cuda") == 0;
+}
+
+int fovea_device_number(const char *value, const struct argp_state *state) {
+    char *end;
+    long number = strtol(value, &end, 10);
+    if (end == value || *end || number < 0 || number > 63)
+        argp_error(state, "--device=%s: a whole number from 0 to 63 is wanted", value);
+    return (int)number;
 }
 
 /* ---- The tensors of a sample ---------------------------------------------------------------- */

@@ -12,7 +12,8 @@ fovea_status fovea_tool_device_open(int number, fovea_message *message);
 fovea_status fovea_tool_device_use(const fovea_cuda_backend *backend, int number,
                                    fovea_message *message);
 
-/* Of the device that is open. */
+/* Of the device that is open; what its routes are filed under. */
+void fovea_tool_device_identity(char *text, size_t size);
 const fovea_cuda_backend *fovea_tool_cuda(void);
 void *fovea_tool_stream(void);
 DLDevice fovea_tool_device(void);
