@@ -151,6 +151,7 @@ typedef struct fovea_bench_run {
     fovea_cuda_device device;        /* facts, where arms on one take part */
     fovea_context *device_context;   /* for what the library would choose there */
     double launch_seconds;           /* of an empty kernel, in a graph of many */
+    double lone_launch_seconds;      /* of one between two events, as cold calls are timed */
     char no_nvml[FOVEA_PEER_REASON]; /* why clocks and power are unknown */
     fovea_bench_case *cases;
     int case_count;

@@ -429,6 +429,8 @@ static void judge(bench *b, arm *a) {
                        fovea_attention_quality(problem->options, &quality);
     if (approximate)
         fovea_verify_quality(b->expected, &quality, NULL, &verdict);
+    else if (b->slices)
+        fovea_slices_verify(b->slices, &verdict);
     else
         fovea_verify(b->expected, NULL, &verdict);
     if (approximate) row->flags |= FOVEA_ROW_APPROXIMATE;
@@ -617,7 +619,9 @@ static void run_round(bench *b, int round, bool hot, double *deadline,
     fovea_shuffle(order, b->arm_count, &b->run->random);
     for (int i = 0; i < b->arm_count && !fovea_interrupted(); i++) {
         arm *a = &b->arms[order[i]];
-        if (rests(b, a) || (round && fovea_bench_now() > *deadline) || (hot && !a->hot)) continue;
+        bool over =
+            round && (rests(b, a) || fovea_bench_now() > *deadline); /* all are taken once */
+        if (over || a->lost || (hot && !a->hot)) continue;
         progress(b->run, b->c, a->again ? "the noise floor" : a->row->arm);
         double begun = fovea_bench_now();
         take_turn(b, a, hot, after_ours);
@@ -719,6 +723,7 @@ static int64_t sampled_rows(const fovea_problem *problem) {
 
 static void release(bench *b) {
     fovea_verification_destroy(b->expected);
+    fovea_slices_destroy(b->slices);
     for (int i = 0; i < FOVEA_ARMS_MAX; i++) {
         fovea_device_call *call = b->calls[i];
         if (call) fovea_device_call_destroy(call);
@@ -728,6 +733,21 @@ static void release(bench *b) {
     free(b->moved);
     for (int s = 0; s < b->sets; s++) fovea_sample_destroy(&b->samples[s]);
     free(b->samples);
+}
+
+/* What is to come out: of all of it, of some rows of attention, or of slices of what is very large. */
+static bool make_expected(bench *b) {
+    const double large = 5e8; /* bytes */
+    const fovea_sample *sample = &b->samples[0];
+    uint64_t seed = b->c->definition.seed + 1;
+    if (b->c->bytes > large && fovea_slices_apply(sample))
+        b->slices = fovea_slices_create(sample, seed);
+    else
+        b->expected =
+            fovea_verification_create(&sample->problem, sampled_rows(&sample->problem), seed);
+    if (!b->expected && !b->slices)
+        snprintf(b->c->problem, sizeof b->c->problem, "no memory for the reference");
+    return b->expected || b->slices;
 }
 
 void fovea_bench_measure(fovea_bench_run *run, fovea_bench_case *c, double seconds,
@@ -744,9 +764,7 @@ void fovea_bench_measure(fovea_bench_run *run, fovea_bench_case *c, double secon
     progress(run, c, "the reference");
     if (make_samples(b) && make_device_tensors(b)) {
         find_ceilings(b);
-        b->expected = fovea_verification_create(
-            &b->samples[0].problem, sampled_rows(&b->samples[0].problem), c->definition.seed + 1);
-        if (b->expected) {
+        if (make_expected(b)) {
             list_arms(b);
             verify(b, progress);
             if (!c->alone || c->sweep) add_noise_pair(b);
@@ -754,8 +772,6 @@ void fovea_bench_measure(fovea_bench_run *run, fovea_bench_case *c, double secon
             run_rounds(b, progress);
             conclude(b);
             c->done = true;
-        } else {
-            snprintf(c->problem, sizeof c->problem, "no memory for the reference");
         }
     } else if (!*c->problem) {
         snprintf(c->problem, sizeof c->problem, "no memory for its tensors");

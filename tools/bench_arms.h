@@ -6,6 +6,7 @@
 #include "bench.h"
 #include "bench_interrupt.h"
 #include "device_timing.h"
+#include "slices.h"
 #include "turn.h"
 #include "verify.h"
 
@@ -47,9 +48,10 @@ struct fovea_measurement {
     fovea_bench_case *c;
     fovea_sample *samples;
     int sets, turn_of_set;
-    fovea_device_tensors device; /* of the first set */
-    fovea_moved_problem *moved;  /* its problem there */
-    fovea_verification *expected;
+    fovea_device_tensors device;  /* of the first set */
+    fovea_moved_problem *moved;   /* its problem there */
+    fovea_verification *expected; /* or, of problems that are too large for it, */
+    fovea_slices *slices;
     fovea_case optional[FOVEA_OPTIONAL_MAX]; /* with the options of the suite's arms or plans */
     int optional_count;
     fovea_bench_arm arms[FOVEA_ARMS_MAX];

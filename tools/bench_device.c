@@ -97,6 +97,9 @@ static void describe(const fovea_bench_run *run) {
     json_object_set_new(object, "used_memory_bytes", number(fovea_nvml_used_memory()));
     json_object_set_new(object, "launch_seconds",
                         run->launch_seconds > 0 ? json_real(run->launch_seconds) : json_null());
+    json_object_set_new(object, "lone_launch_seconds",
+                        run->lone_launch_seconds > 0 ? json_real(run->lone_launch_seconds)
+                                                     : json_null());
     json_object_set_new(object, "no_nvml", *run->no_nvml ? json_string(run->no_nvml) : json_null());
     json_object_set_new(run->environment, "device", object);
 }
@@ -130,6 +133,7 @@ void fovea_bench_measure_device(fovea_bench_run *run) {
     measure(run, "fma_f32", "FLOP/s", FOVEA_CUDA_PROBE_FMA, memory, bytes);
     if (fovea_device_probe(FOVEA_CUDA_PROBE_EMPTY, memory, bytes, &launches, &message) == FOVEA_OK)
         run->launch_seconds = 1 / launches;
+    fovea_device_lone_launch(&run->lone_launch_seconds, &message);
     fovea_tool_cuda()->release(memory);
     describe(run);
 }

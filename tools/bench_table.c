@@ -233,7 +233,7 @@ static const fovea_column attention_columns[] = {
     {"vs best peer", 19, false}, {"vs NumPy", 15, false},    {"of bound", 5, false},
     {"hot", 13, false},          {"vs best, hot", 18, false}};
 static const fovea_column kernel_columns[] = {{"case", 0, true},       {"ours", 13, true},
-                                              {"time", 20, false},     {"", 1, false},
+                                              {"time", 20, false},     {"launches", 6, false},
                                               {"rate", 12, false},     {"of peak", 14, false},
                                               {"", 1, false},          {"scratch", 4, false},
                                               {"best peer", 11, true}, {"vs best peer", 19, false},
@@ -257,7 +257,8 @@ static const fovea_bench_row *first_wrong(const fovea_bench_case *c) {
     return NULL;
 }
 
-static void case_line(const fovea_bench_case *c, bool attention, fovea_line *line) {
+static void case_line(const fovea_bench_run *run, const fovea_bench_case *c, bool attention,
+                      fovea_line *line) {
     const fovea_bench_row *row = fovea_routed_row(c);
     const fovea_bench_row *peer = row ? fovea_best_peer(c, row, false) : NULL;
     const fovea_bench_row *wrong = first_wrong(c);
@@ -280,6 +281,9 @@ static void case_line(const fovea_bench_case *c, bool attention, fovea_line *lin
     cell(line, 1, "%s%s", last_part(row->arm), wrong ? " (another is WRONG)" : "");
     cell(line, 2, "%s", fovea_seconds_text(median, text, sizeof text));
     if (attention) cell(line, 3, "%s", fovea_rate_text(tokens(c) / median, "", text, sizeof text));
+    if (!attention && row->place == FOVEA_ON_CUDA && run->launch_seconds > 0 &&
+        median < 20 * run->launch_seconds)
+        cell(line, 3, "%.1f", median / run->launch_seconds);
     cell(line, 4, "%s",
          fovea_rate_text((bytes ? c->bytes : c->operations) / median,
                          bytes       ? "B/s"
@@ -309,7 +313,7 @@ static void print_lines(const fovea_bench_run *run, const fovea_screen *screen, 
     for (int i = 0; i < run->case_count && count < LINES_MAX; i++) {
         const fovea_bench_case *c = &run->cases[i];
         if (strcmp(c->suite, suite) != 0) continue;
-        case_line(c, attention, &lines[count]);
+        case_line(run, c, attention, &lines[count]);
         lines[count].gap = before && (attention ? extent(before, "B") != extent(c, "B")
                                                 : before->definition.index != c->definition.index);
         before = c;
@@ -753,14 +757,16 @@ void fovea_bench_print_suite(const fovea_bench_run *run, const char *suite) {
 
 static void print_device(const fovea_bench_run *run, const fovea_screen *screen) {
     const fovea_cuda_device *d = &run->device;
-    char launch[32];
+    char launch[32], lone[32];
     if (!fovea_bench_on(run, FOVEA_ON_CUDA)) return;
     say(screen, FOVEA_FAINT, "%s, %d multiprocessors, capability %d.%d, driver for CUDA %d.%d",
         d->name, d->multiprocessors, d->capability / 10, d->capability % 10,
         d->driver_version / 1000, d->driver_version % 1000 / 10);
     if (run->launch_seconds > 0)
-        say(screen, FOVEA_FAINT, "an empty kernel takes %s a launch, in a graph of many",
-            fovea_seconds_text(run->launch_seconds, launch, sizeof launch));
+        say(screen, FOVEA_FAINT,
+            "an empty kernel takes %s a launch in a graph of many, %s alone between two events",
+            fovea_seconds_text(run->launch_seconds, launch, sizeof launch),
+            fovea_seconds_text(run->lone_launch_seconds, lone, sizeof lone));
 }
 
 void fovea_bench_print_head(const fovea_bench_run *run) {
@@ -778,7 +784,9 @@ void fovea_bench_print_head(const fovea_bench_run *run) {
         const fovea_ceiling *c = &run->ceilings.items[i];
         char rate[64];
         if (c->threads != run->threads && strcmp(c->tier, "cuda") != 0) continue;
-        if (!strncmp(c->name, "fma", 3) && strcmp(c->tier, run->tier) != 0) continue;
+        if (!strncmp(c->name, "fma", 3) && strcmp(c->tier, run->tier) != 0 &&
+            strcmp(c->tier, "cuda") != 0)
+            continue;
         say(&screen, FOVEA_FAINT, "ceiling %-22s %s", c->name,
             fovea_rate_text(c->value, c->unit, rate, sizeof rate));
     }

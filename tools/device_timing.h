@@ -37,6 +37,9 @@ fovea_status fovea_device_call_time(fovea_device_call *call, const fovea_turn *t
 fovea_status fovea_device_probe(fovea_cuda_probe probe, void *memory, size_t bytes, double *rate,
                                 fovea_message *message);
 
+/* Seconds between two events with an empty kernel between them, the median of several. */
+fovea_status fovea_device_lone_launch(double *seconds, fovea_message *message);
+
 /* Releases what all calls share. */
 void fovea_device_timing_release(void);
 
