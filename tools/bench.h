@@ -18,6 +18,12 @@ enum { FOVEA_ARM_NAME = 64, FOVEA_CASE_NAME = 96, FOVEA_PEERS_MAX = 12, FOVEA_AR
 typedef enum fovea_place { FOVEA_ON_CPU, FOVEA_ON_CUDA, FOVEA_PLACES } fovea_place;
 const char *fovea_place_name(fovea_place place); /* "cpu", "cuda" */
 
+/* The arm of ours that does a fused kernel's work by others, one after another. */
+#define FOVEA_STEPS_ARM "cpu/steps"
+
+/* Said of kernels without a formula. */
+#define FOVEA_COUNTED_BY_STEP "of a step of the definition, times its steps"
+
 /* What is to be known about a row beside its figures. */
 typedef enum fovea_row_flag {
     FOVEA_ROW_FITS_L1 = 1 << 0, /* the tensors together fit that cache */
@@ -80,11 +86,13 @@ typedef struct fovea_monitor {
 
 typedef struct fovea_bench_case {
     char suite[16], name[FOVEA_CASE_NAME];
+    const char *kernel; /* what CATALOGUE.md calls it: the row's name or that of a preset */
     fovea_case definition;
     double weight;          /* of its share in the time */
     const char *algorithms; /* only these of ours, unless --arms says otherwise; NULL: all */
     bool alone;             /* too large for peers, or for taking an arm twice */
     bool sweep;             /* attention's block plans beside the one of the formula */
+    bool steps;             /* our own kernels one after another, beside the fused one */
     bool cold;              /* its calls rotate over buffers larger than the last-level cache */
     bool every;             /* all of ours that may be chosen, of all tiers, and no peers */
     /* Filled when it runs: */

@@ -349,6 +349,27 @@ static void add_block_plans(bench *b, const fovea_implementation *implementation
         }
 }
 
+static void add_steps(bench *b) {
+    const char *patterns = b->run->options.arms, *name = FOVEA_STEPS_ARM;
+    char why[160];
+    if (!b->c->steps || !fovea_bench_on(b->run, FOVEA_ON_CPU) ||
+        (patterns && !fovea_arm_chosen(patterns, name)))
+        return;
+    b->steps = fovea_steps_create(b->c->kernel, &b->samples[0].problem, why, sizeof why);
+    if (!b->steps && !*why) return;
+    fovea_bench_row *row = new_row(b, name, false, FOVEA_ON_CPU);
+    if (!row) return;
+    row->served = b->steps != NULL;
+    if (b->steps)
+        b->arms[b->arm_count++] = (arm){.provider = &fovea_provide_host,
+                                        .row = row,
+                                        .timings = &row->timings,
+                                        .steps = b->steps,
+                                        .definition = &b->c->definition};
+    else
+        snprintf(row->reason, sizeof row->reason, "%s", why);
+}
+
 static void list_ours(bench *b) {
     const char *patterns = b->run->options.arms;
     char reason[160];
@@ -393,6 +414,7 @@ static void list_arms(bench *b) {
     const char *kernel = fovea_catalogue_kernel(b->c->definition.index)->name;
     list_ours(b);
     list_optional_arms(b);
+    add_steps(b);
     for (int p = 0; p < b->run->peer_count && !b->c->alone && !b->c->every; p++) {
         fovea_bench_peer *peer = &b->run->peers[p];
         if (!peer->process) continue;
@@ -405,13 +427,15 @@ static void list_arms(bench *b) {
 
 /* ---- Verification --------------------------------------------------------------------------- */
 
-/* The first element of a run that still holds the poison, or -1: the comparison of large problems is by
- * sample, so what was never written could escape it. */
-static int64_t unwritten(const fovea_view *view) {
+/* The first element of a run that still holds the poison among those that are to be written, or -1: the
+ * comparison of large problems is by sample, so what was never written could escape it. */
+static int64_t unwritten(const fovea_view *view, int64_t count) {
     size_t size = fovea_dtype_size(view->dtype);
-    int64_t count = fovea_view_elements(view), run = 0;
+    bool dense = fovea_view_is_contiguous(view);
+    int64_t run = 0;
     for (int64_t i = 0; i < count; i++) {
-        const unsigned char *bytes = (const unsigned char *)view->data + (size_t)i * size;
+        const unsigned char *bytes = (const unsigned char *)(dense ? view->data + (size_t)i * size
+                                                                   : fovea_view_address(view, i));
         size_t poison = 0;
         while (poison < size && bytes[poison] == 0xA5) poison++;
         run = poison == size ? run + 1 : 0;
@@ -451,7 +475,9 @@ static void judge(bench *b, arm *a) {
     for (int o = 0; o < FOVEA_ARGUMENTS_MAX; o++) {
         if (!fovea_given(problem, o) || problem->kernel->arguments[o].role != FOVEA_OUTPUT)
             continue;
-        int64_t element = unwritten(&problem->views[o]);
+        const fovea_view *view = &problem->views[o];
+        int64_t values = fovea_verification_written(b->expected, o);
+        int64_t element = unwritten(view, values / fovea_dtype_parts(view->dtype));
         if (element < 0) continue;
         row->verified = false;
         snprintf(row->reason, sizeof row->reason, "%s was not written from element %lld on",
@@ -724,6 +750,7 @@ static int64_t sampled_rows(const fovea_problem *problem) {
 static void release(bench *b) {
     fovea_verification_destroy(b->expected);
     fovea_slices_destroy(b->slices);
+    fovea_steps_destroy(b->steps);
     for (int i = 0; i < FOVEA_ARMS_MAX; i++) {
         fovea_device_call *call = b->calls[i];
         if (call) fovea_device_call_destroy(call);

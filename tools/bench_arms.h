@@ -5,6 +5,7 @@
 
 #include "bench.h"
 #include "bench_interrupt.h"
+#include "bench_steps.h"
 #include "device_timing.h"
 #include "slices.h"
 #include "turn.h"
@@ -31,6 +32,7 @@ struct fovea_bench_arm {
     bool again;           /* it is the second name */
     fovea_timings *timings, *hot;
     const fovea_implementation *implementation; /* or */
+    const fovea_steps *steps;                   /* of ours as well, or */
     fovea_bench_peer *peer;
     const char *way;              /* of the peer; NULL: the only one */
     const fovea_case *definition; /* of ours: the case's, or with the options of a suite's arm */
@@ -52,6 +54,7 @@ struct fovea_measurement {
     fovea_moved_problem *moved;   /* its problem there */
     fovea_verification *expected; /* or, of problems that are too large for it, */
     fovea_slices *slices;
+    fovea_steps *steps;                      /* NULL: none wanted, or the kernel is not fused */
     fovea_case optional[FOVEA_OPTIONAL_MAX]; /* with the options of the suite's arms or plans */
     int optional_count;
     fovea_bench_arm arms[FOVEA_ARMS_MAX];

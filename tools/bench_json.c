@@ -134,7 +134,8 @@ static json_t *row_json(const fovea_bench_run *run, const fovea_bench_case *c,
     json_t *object = json_object(), *block = json_object();
     json_object_set_new(object, "suite", json_string(c->suite));
     json_object_set_new(object, "case", json_string(c->name));
-    json_object_set_new(object, "kernel", json_string(fovea_catalogue_kernel(d->index)->name));
+    json_object_set_new(object, "kernel", json_string(c->kernel));
+    json_object_set_new(object, "domain", json_string(fovea_catalogue_kernel(d->index)->domain));
     json_object_set_new(object, "dtype", json_string(fovea_dtype_name(d->dtype)));
     json_object_set_new(object, "shape", shape(d));
     json_object_set_new(object, "threads", count(run->threads));
@@ -230,9 +231,9 @@ static json_t *formulas_json(const fovea_bench_run *run) {
     json_t *object = json_object();
     for (int i = 0; i < run->case_count; i++) {
         const fovea_kernel *kernel = fovea_catalogue_kernel(run->cases[i].definition.index);
-        json_object_set_new(
-            object, kernel->name,
-            json_pack("{s:s,s:s}", "flops", kernel->operations, "bytes", kernel->bytes));
+        const char *operations = kernel->operations ? kernel->operations : FOVEA_COUNTED_BY_STEP;
+        json_object_set_new(object, run->cases[i].kernel,
+                            json_pack("{s:s,s:s}", "flops", operations, "bytes", kernel->bytes));
     }
     return object;
 }

@@ -27,11 +27,16 @@ static bool comparable(const fovea_bench_row *row) {
     return row->verified && row->summary.count > 0;
 }
 
+/* One kernel after another is no implementation of the fused one. */
+static bool in_steps(const fovea_bench_row *row) { return strcmp(row->arm, FOVEA_STEPS_ARM) == 0; }
+
 const fovea_bench_row *fovea_best_row(const fovea_bench_case *c, bool peer) {
     const fovea_bench_row *best = NULL;
     for (int r = 0; r < c->row_count; r++) {
         const fovea_bench_row *row = &c->rows[r];
-        if (row->peer != peer || !comparable(row) || row->flags & FOVEA_ROW_APPROXIMATE) continue;
+        if (row->peer != peer || !comparable(row) || in_steps(row) ||
+            row->flags & FOVEA_ROW_APPROXIMATE)
+            continue;
         if (!best || row->summary.median < best->summary.median) best = row;
     }
     return best;

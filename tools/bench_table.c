@@ -397,16 +397,27 @@ static void print_best(const fovea_bench_run *run, const fovea_screen *screen, c
 /* ---- The catalogue, kernel by kernel -------------------------------------------------------- */
 
 /* "from n 100000" is the crossover: the smallest size from which on ours leads at every larger one. */
-static void kernel_line(const fovea_bench_run *run, const char *suite, int kernel, double noise,
-                        fovea_line *line) {
+/* The kernel that a case of the suite is the first of, or NULL. */
+static const char *new_kernel(const fovea_bench_run *run, const char *suite, int at) {
+    const fovea_bench_case *c = &run->cases[at];
+    if (strcmp(c->suite, suite) != 0) return NULL;
+    for (int i = 0; i < at; i++)
+        if (strcmp(run->cases[i].suite, suite) == 0 && strcmp(run->cases[i].kernel, c->kernel) == 0)
+            return NULL;
+    return c->kernel;
+}
+
+static void kernel_line(const fovea_bench_run *run, const char *suite, const char *kernel,
+                        double noise, fovea_line *line) {
     double peers[LINES_MAX], numpy[LINES_MAX];
     int p = 0, n = 0, cases = 0, ahead = 0;
-    const char *from = NULL;
+    const char *from = NULL, *domain = "";
     for (int i = 0; i < run->case_count && p < LINES_MAX; i++) {
         const fovea_bench_case *c = &run->cases[i];
         const fovea_bench_row *ours = fovea_routed_row(c), *peer = fovea_best_row(c, true), *slow;
-        if (strcmp(c->suite, suite) != 0 || c->definition.index != kernel || !ours || !peer)
-            continue;
+        if (strcmp(c->suite, suite) != 0 || strcmp(c->kernel, kernel) != 0) continue;
+        domain = fovea_catalogue_kernel(c->definition.index)->domain;
+        if (!ours || !peer) continue;
         peers[p] = peer->summary.median / ours->summary.median;
         bool leads = peers[p++] > noise;
         const char *size = strrchr(c->name, '-'); /* NULL: the kernel has one case */
@@ -418,8 +429,8 @@ static void kernel_line(const fovea_bench_run *run, const char *suite, int kerne
             numpy[n++] = slow->summary.median / ours->summary.median;
     }
     *line = (fovea_line){.style = ahead == cases ? FOVEA_GOOD : FOVEA_PLAIN};
-    cell(line, 0, "%s", fovea_catalogue_kernel(kernel)->name);
-    cell(line, 1, "%s", fovea_catalogue_kernel(kernel)->domain);
+    cell(line, 0, "%s", kernel);
+    cell(line, 1, "%s", domain);
     if (!cases) {
         snprintf(line->note, sizeof line->note, "nothing to compare");
         line->style = FOVEA_FAINT;
@@ -441,12 +452,11 @@ static void print_kernels(const fovea_bench_run *run, const fovea_screen *screen
                                            {"vs NumPy, median", 7, false}};
     static fovea_line lines[LINES_MAX];
     fovea_noise noise = fovea_bench_noise(run);
-    int count = 0, last = -1;
+    int count = 0;
     for (int i = 0; i < run->case_count && count < LINES_MAX; i++) {
-        const fovea_bench_case *c = &run->cases[i];
-        if (strcmp(c->suite, suite) != 0 || c->definition.index == last) continue;
-        last = c->definition.index;
-        kernel_line(run, suite, last, isnan(noise.ratio) ? 1 : noise.ratio, &lines[count++]);
+        const char *kernel = new_kernel(run, suite, i);
+        if (kernel)
+            kernel_line(run, suite, kernel, isnan(noise.ratio) ? 1 : noise.ratio, &lines[count++]);
     }
     fputc('\n', screen->file);
     fovea_columns_print(screen, columns, 6, lines, count);
@@ -583,14 +593,15 @@ static void print_optional_arms(const fovea_bench_run *run, const fovea_screen *
 
 static void print_speedups(const fovea_bench_run *run, const fovea_screen *screen,
                            const char *suite) {
-    static ratios peer, numpy, best;
+    static ratios peer, numpy, best, steps;
     fovea_noise noise = fovea_bench_noise(run);
     double floor = isnan(noise.ratio) ? 1 : noise.ratio;
-    peer = numpy = best = (ratios){0};
+    peer = numpy = best = steps = (ratios){0};
     for (int i = 0; i < run->case_count; i++) {
         const fovea_bench_case *c = &run->cases[i];
         if (strcmp(c->suite, suite) != 0 || !c->done) continue;
         const fovea_bench_row *ours = fovea_routed_row(c);
+        add_ratio(&steps, ours, fovea_find_row(c, FOVEA_STEPS_ARM), floor);
         add_ratio(&peer, ours, fovea_best_row(c, true), floor);
         add_ratio(&numpy, ours, fovea_find_row(c, "peer/numpy"), floor);
         add_ratio(&best, fovea_best_row(c, false), ours, floor);
@@ -598,6 +609,7 @@ static void print_speedups(const fovea_bench_run *run, const fovea_screen *scree
     fputc('\n', screen->file);
     print_ratios(screen, "the best peer of each case", &peer);
     print_ratios(screen, "NumPy", &numpy);
+    print_ratios(screen, "our own kernels one after another", &steps);
     if (best.count && best.losses)
         say(screen, FOVEA_FAINT,
             "In %d cases another of ours was faster than the one that the library chose; `fovea "
@@ -675,6 +687,26 @@ static void regret_line(const regret *r, fovea_line *line) {
              fovea_case_text(&r->c->definition, text, sizeof text));
 }
 
+/* How far one arm's medians under two names lie apart, by which the regrets are to be read. */
+static void print_own_noise(const fovea_bench_run *run, const fovea_screen *screen,
+                            const char *suite) {
+    double *shares = calloc((size_t)run->case_count + 1, sizeof *shares);
+    int count = 0;
+    for (int i = 0; shares && i < run->case_count; i++) {
+        const fovea_bench_case *c = &run->cases[i];
+        if (strcmp(c->suite, suite) == 0 && c->done && !isnan(c->noise_ratio))
+            shares[count++] = fabs(c->noise_ratio - 1);
+    }
+    if (count > 0) {
+        double median = fovea_median(shares, count);
+        say(screen, FOVEA_FAINT,
+            "The chosen one under two names differed from itself by %.1f %% in the median and %.1f "
+            "%% at the 95th percentile.",
+            100 * median, 100 * fovea_quantile(shares, count, 0.95));
+    }
+    free(shares);
+}
+
 /* What noise adds counts as regret: the best of several equal arms is always another one's turn. */
 static void print_routing(const fovea_bench_run *run, const fovea_screen *screen,
                           const char *suite) {
@@ -708,6 +740,7 @@ static void print_routing(const fovea_bench_run *run, const fovea_screen *screen
             count, 100 * fovea_quantile(shares, count, 0.5), 100 * sum / count,
             100 * fovea_quantile(shares, count, 0.9), 100 * fovea_quantile(shares, count, 0.95),
             100 * shares[count - 1], none, first);
+    print_own_noise(run, screen, suite);
     say(screen, FOVEA_FAINT, "Routes: %s.", fovea_routes_state(run->context));
     free(regrets);
     free(shares);
@@ -822,9 +855,11 @@ static void print_formulas(const fovea_bench_run *run, const fovea_screen *scree
         for (int j = 0; j < i && !seen; j++)
             seen = run->cases[j].definition.index == run->cases[i].definition.index;
         if (!seen)
-            say(screen, FOVEA_FAINT, "%s: FLOP %s, bytes %s%s", kernel->name, kernel->operations,
-                kernel->bytes,
-                kernel->count_operations ? "; masked pairs are not counted (causal: half)" : "");
+            say(screen, FOVEA_FAINT, "%s: FLOP %s, bytes %s%s", kernel->name,
+                kernel->operations ? kernel->operations : FOVEA_COUNTED_BY_STEP, kernel->bytes,
+                fovea_kernel_parameter(kernel, "causal") >= 0
+                    ? "; masked pairs are not counted (causal: half)"
+                    : "");
         last = kernel;
     }
 }

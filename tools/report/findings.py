@@ -3,6 +3,7 @@
 An arm that is not verified, or was not timed, is kept for the tables and never ranked. The baseline
 of a case is its fastest verified peer; a ratio within the noise floor is a tie, whoever leads."""
 
+import re
 import statistics
 from collections import Counter
 from dataclasses import dataclass, field
@@ -38,6 +39,11 @@ def wrong(row):
     return not row["verified"] and not (row["error"] is None and row["bound"] is None)
 
 
+def in_steps(row):
+    """The work of a fused kernel by one kernel after another: what fusion is measured against."""
+    return row["arm"].split("/")[-1] == "steps"
+
+
 def approximate(row):
     """Judged by its quality as a whole; never compared with exact arms as their equal."""
     return "approximate" in row["flags"]
@@ -56,6 +62,12 @@ def error_share(row):
     return row["error"] / row["bound"] if row["bound"] > 0 else float("inf")
 
 
+def size_of(name):
+    """The N of a case of the catalogue, which its name ends with; None: it has one size."""
+    found = re.search(r"-n([0-9]{1,15})$", name)
+    return int(found[1]) if found and int(found[1]) > 0 else None
+
+
 @dataclass
 class Case:
     name: str
@@ -64,9 +76,14 @@ class Case:
 
     def __post_init__(self):
         self.rows.sort(key=lambda row: (not ranked(row), row["median"] or 0, row["arm"]))
-        self.ours = fastest(row for row in self.rows if not row["peer"] and not approximate(row))
+        self.ours = fastest(row for row in self.rows if not row["peer"] and not approximate(row)
+                            and not in_steps(row))
+        routed = [row for row in self.rows if "routed" in row["flags"] and ranked(row)]
+        self.chosen = routed[0] if routed else self.ours
+        self.steps = fastest(row for row in self.rows if not row["peer"] and in_steps(row))
         self.peer = fastest(row for row in self.rows if row["peer"])
         self.numpy = fastest(row for row in self.rows if is_numpy(row))
+        self.size = size_of(self.name)
         self.approximate = any(map(approximate, self.rows))
         self.flash = self.of_algorithm("flash")
         self.textbook = self.of_algorithm("textbook")
@@ -124,6 +141,7 @@ class Group:
     threads: int
     floor: float
     cases: list = field(default_factory=list)
+    domain: str = None
 
     def conclude(self):
         compared = [case for case in self.cases if case.speedup is not None]
@@ -190,6 +208,8 @@ class Suite:
         for key, cases in gathered.items():
             group = Group(*key, self.floor)
             group.cases = [Case(name, rows, self.ceilings) for name, rows in cases.items()]
+            group.domain = next((row["domain"] for case in group.cases for row in case.rows
+                                 if row["domain"]), None)
             self.groups.append(group.conclude())
         speedups = [ratio for group in self.groups for ratio in group.speedups]
         against_numpy = [ratio for group in self.groups for ratio in group.numpy_speedups]
@@ -234,3 +254,23 @@ class Measurement:
         if throttled:
             found.append(f"{throttled} of {len(rows)} rows have throttled samples")
         return found
+
+
+@dataclass
+class Accuracy:
+    """The table of `fovea check --exhaustive`."""
+
+    document: dict
+    path: str
+
+    def __post_init__(self):
+        self.functions = self.document["functions"]
+        self.every, self.scalar_every = self.document["every"], self.document["scalar_every"]
+        self.machine = self.document["cpu_model"]
+        self.tiers = list(dict.fromkeys(each["tier"] for function in self.functions
+                                        for each in function["implementations"]))
+
+
+def sorted_out(document, path):
+    """What a document is, by its kind."""
+    return (Accuracy if document.get("kind") == "accuracy" else Measurement)(document, path)
