@@ -44,6 +44,10 @@ struct fovea_bench_arm {
 
 enum { FOVEA_OPTIONAL_MAX = 24 };
 
+/* Calls on a device that are estimated by so many of them (bench/peers/device.py has them too). */
+#define FOVEA_SHORT_CALL 50e-6
+enum { FOVEA_SHORT_CALLS = 50 };
+
 /* A case under way. */
 struct fovea_measurement {
     fovea_bench_run *run;

@@ -21,13 +21,19 @@ static fovea_status prepare(fovea_measurement *m, fovea_bench_arm *arm, fovea_me
     return status == FOVEA_OK ? fovea_device_tensors_send(&m->device, message) : status;
 }
 
-/* The first launch loads the kernel, so its time says nothing. */
+/* The first launch loads the kernel, so its time says nothing; and of a short one the launch of its graph
+ * would be most, unless it is one of many. */
 static fovea_status estimate(fovea_bench_arm *arm, fovea_message *message) {
-    const fovea_turn turn = {.warm = 1, .count = 3, .inner = 1};
-    fovea_timings samples = {0};
-    fovea_status status = fovea_device_call_time(arm->call, &turn, &samples, message);
-    if (status == FOVEA_OK) arm->estimate = fmax(fovea_median(samples.values, samples.count), 1e-7);
-    fovea_timings_release(&samples);
+    fovea_turn turn = {.warm = 1, .count = 3, .inner = 1};
+    fovea_status status = FOVEA_OK;
+    for (; turn.inner <= FOVEA_SHORT_CALLS && status == FOVEA_OK; turn.inner *= FOVEA_SHORT_CALLS) {
+        fovea_timings samples = {0};
+        if (turn.inner > 1 && arm->estimate > FOVEA_SHORT_CALL) break;
+        status = fovea_device_call_time(arm->call, &turn, &samples, message);
+        if (status == FOVEA_OK)
+            arm->estimate = fmax(fovea_median(samples.values, samples.count), 1e-7);
+        fovea_timings_release(&samples);
+    }
     return status;
 }
 

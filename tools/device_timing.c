@@ -212,10 +212,11 @@ fovea_status fovea_device_call_time(fovea_device_call *call, const fovea_turn *t
 
 /* ---- Probes --------------------------------------------------------------------------------- */
 
-/* A graph of 20 launches, replayed; the best of several is what the device can do. */
+/* A graph of many launches, replayed; the best of several is what the device can do. */
 fovea_status fovea_device_probe(fovea_cuda_probe probe, void *memory, size_t bytes, double *rate,
                                 fovea_message *message) {
-    enum { LAUNCHES = 20, REPEATS = 10 };
+    enum { LARGE = 20, EMPTY = 400, REPEATS = 10 };
+    const int launches = probe == FOVEA_CUDA_PROBE_EMPTY ? EMPTY : LARGE;
     const fovea_cuda_backend *cuda = fovea_tool_cuda();
     void *stream = fovea_tool_stream(), *graph = NULL;
     double work = 0, seconds;
@@ -223,7 +224,7 @@ fovea_status fovea_device_probe(fovea_cuda_probe probe, void *memory, size_t byt
     fovea_status status = need_events(2, message);
     if (status == FOVEA_OK) status = cuda->capture_begin(stream, message);
     if (status != FOVEA_OK) return status;
-    for (int i = 0; i < LAUNCHES && status == FOVEA_OK; i++)
+    for (int i = 0; i < launches && status == FOVEA_OK; i++)
         status = cuda->probe(probe, memory, bytes, stream, &work, message);
     fovea_message ignored;
     fovea_status ended = cuda->capture_end(stream, &graph, status == FOVEA_OK ? message : &ignored);
@@ -234,7 +235,7 @@ fovea_status fovea_device_probe(fovea_cuda_probe probe, void *memory, size_t byt
         if (status == FOVEA_OK) status = cuda->event_record(events[1], stream, message);
         if (status == FOVEA_OK)
             status = cuda->event_seconds(events[0], events[1], &seconds, message);
-        if (status == FOVEA_OK) *rate = fmax(*rate, LAUNCHES * work / seconds);
+        if (status == FOVEA_OK) *rate = fmax(*rate, launches * work / seconds);
     }
     if (ended == FOVEA_OK) cuda->graph_destroy(graph);
     return status;

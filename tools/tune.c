@@ -449,9 +449,9 @@ static bool save(tuning *t) {
     return false;
 }
 
-static void warn_if_busy(const tuning *t) {
+static void warn_if_busy(void) {
     double load;
-    int processors = t->threads[t->thread_counts - 1];
+    int processors = fovea_allowed_threads();
     if (getloadavg(&load, 1) == 1 && load > 1.5 * processors)
         fprintf(stderr,
                 "fovea tune: the machine is busy (load %.1f on %d processors): the figures will be "
@@ -460,7 +460,7 @@ static void warn_if_busy(const tuning *t) {
 }
 
 static bool measure_all(tuning *t) {
-    warn_if_busy(t);
+    warn_if_busy();
     t->deadline = fovea_seconds_now() + t->a->seconds;
     if (!t->a->cuda && !have_rates(t->routes) && t->left > 0 && t->a->seconds >= 20)
         measure_rates(t);
