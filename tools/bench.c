@@ -75,7 +75,9 @@ static unsigned parse_places(const char *list, struct argp_state *state) {
         if (found < 0) argp_error(state, "--backend=%s: it is cpu, cuda, or cpu,cuda", list);
         places |= 1u << found;
     }
-    if (!places) argp_error(state, "--backend names nothing; it is cpu, cuda, or cpu,cuda");
+    size_t length = strlen(list);
+    if (!places || list[length - 1] == ',')
+        argp_error(state, "--backend=%s ends with no name; it is cpu, cuda, or cpu,cuda", list);
     return places;
 }
 
