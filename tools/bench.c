@@ -34,7 +34,7 @@ static const struct argp_option option_table[] = {
     {"seconds", 'S', "N", 0, "Time for the cases in all, about (what the suites ask for)", 0},
     {"json", 'j', "FILE", 0, "Keep every sample in this file", 0},
     {"peers", PEERS, "NAME,...", 0,
-     "Only these: numpy, torch, openvino, onnxruntime, mlx, jax, cupy", 0},
+     "Only these: numpy, torch, openvino, onnxruntime, mlx, jax, fftw, cupy", 0},
     {"no-peers", NO_PEERS, 0, 0, "Ours alone", 0},
     {"cold", COLD, 0, 0,
      "Calls find nothing in the last cache: they rotate over buffers larger than it, and a "
@@ -346,7 +346,7 @@ static bool check_arms(const fovea_bench_run *run, fovea_message *message) {
     }
     /* Peers say only later in which ways they can be called. */
     static const char all_peers[] = "peer/cuda/numpy,torch-cudnn-flash-efficient-math,openvino,"
-                                    "onnxruntime,mlx,jax,cupy";
+                                    "onnxruntime,mlx,jax,fftw,cupy";
     if (!patterns || fovea_arm_chosen(patterns, all_peers)) return true;
     fovea_fail(message, FOVEA_INVALID_ARGUMENT,
                "--arms=%s: no implementation of these cases and no peer has that in its name",

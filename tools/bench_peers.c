@@ -22,7 +22,7 @@ static const struct {
     {"numpy", 1 << FOVEA_ON_CPU},    {"torch", 1 << FOVEA_ON_CPU | 1 << FOVEA_ON_CUDA},
     {"openvino", 1 << FOVEA_ON_CPU}, {"onnxruntime", 1 << FOVEA_ON_CPU},
     {"mlx", 1 << FOVEA_ON_CPU},      {"jax", 1 << FOVEA_ON_CPU | 1 << FOVEA_ON_CUDA},
-    {"cupy", 1 << FOVEA_ON_CUDA}};
+    {"fftw", 1 << FOVEA_ON_CPU},     {"cupy", 1 << FOVEA_ON_CUDA}};
 enum { KNOWN_PEERS = sizeof known_peers / sizeof *known_peers };
 
 /* The device of the run by the name that CUDA_VISIBLE_DEVICES had for it when we started. */

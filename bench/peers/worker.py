@@ -35,7 +35,7 @@ from device import Launches
 
 MODULES = {"numpy": "numpy_peer", "torch": "torch_peer", "openvino": "openvino_peer",
            "onnxruntime": "onnxruntime_peer", "mlx": "mlx_peer", "jax": "jax_peer",
-           "cupy": "cupy_peer"}
+           "fftw": "fftw_peer", "cupy": "cupy_peer"}
 ON_DEVICE = os.environ.get("FOVEA_PEER_PLACE") == "cuda"
 
 

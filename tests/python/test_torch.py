@@ -6,7 +6,8 @@ import threading
 
 import numpy as np
 import pytest
-from dropins import Attention, Shares, dropout_keep, require, settings
+from dropins import (Attention, Shares, double, dropout_keep, normal, require, seeded,  # noqa: F401
+                     settings, torch_dtypes)
 
 torch = require("torch")
 hypothesis = require("hypothesis")
@@ -16,20 +17,7 @@ from hypothesis import strategies as st  # noqa: E402
 
 upstream = torch.nn.functional.scaled_dot_product_attention
 ours = fovea.torch.scaled_dot_product_attention
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-
-
-def double(tensor):
-    return tensor.detach().double().numpy()
-
-
-def normal(*shape, dtype=torch.float32):
-    return torch.randn(*shape).to(dtype)
-
-
-@pytest.fixture(autouse=True)
-def seeded():
-    torch.manual_seed(0)
+DTYPES = torch_dtypes()
 
 
 # ---- Values -------------------------------------------------------------------------------------

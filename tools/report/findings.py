@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 PEER_NAMES = {"numpy": "NumPy", "torch": "PyTorch", "pytorch": "PyTorch", "openvino": "OpenVINO",
-              "onnxruntime": "ONNX Runtime", "jax": "JAX", "mlx": "MLX"}
+              "onnxruntime": "ONNX Runtime", "jax": "JAX", "mlx": "MLX", "fftw": "FFTW"}
 
 LOUD_FLAGS = {
     "less-accurate": ("note", "beyond our bound, within the peers' own"),
