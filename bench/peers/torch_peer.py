@@ -41,11 +41,17 @@ class Cuda(Device):
                 here.copy_(there)
 
     def repeated(self, run, count):
-        graph = torch.cuda.CUDAGraph()
+        # As torch.cuda.graph does, but that gives all memory back before, which takes a tenth of a second.
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+        torch.cuda.synchronize()
         try:
-            with torch.cuda.graph(graph):
-                for _ in range(count):
-                    run()
+            with torch.cuda.stream(stream):
+                graph.capture_begin()
+                try:
+                    for _ in range(count):
+                        run()
+                finally:
+                    graph.capture_end()
         except RuntimeError:  # it waits for the device, so it cannot be captured
             torch.cuda.synchronize()
             return super().repeated(run, count)
