@@ -96,5 +96,8 @@ static fovea_status reduce_weighted_mean(const fovea_problem *problem, fovea_run
 #define REDUCE(name) CUDA_ROW(name, BOTH, name, .workspace = fold_workspace)
 
 extern "C" const fovea_implementation fovea_cuda_table_correlation[] = {
-    REDUCE(reduce_correlation), REDUCE(reduce_covariance), REDUCE(reduce_weighted_sum),
-    REDUCE(reduce_weighted_mean), {}};
+    REDUCE(reduce_correlation),
+    REDUCE(reduce_covariance),
+    REDUCE(reduce_weighted_sum),
+    REDUCE(reduce_weighted_mean),
+    {}};

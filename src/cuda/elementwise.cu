@@ -22,15 +22,13 @@ MAP_FUNCTION(clamp, clamp(a, p, q))
 
 static fovea_status map_clamp(const fovea_problem *problem, fovea_run *run) {
     const auto *options = (const fovea_map_clamp_options *)problem->options;
-    return map_floats<1>(problem, run,
-                         clamp_function{{(float)options->lo, (float)options->hi}});
+    return map_floats<1>(problem, run, clamp_function{{(float)options->lo, (float)options->hi}});
 }
 
 MAP_FUNCTION(compare, a > b ? 1.0f : 0.0f)
 
 static fovea_status map_compare(const fovea_problem *problem, fovea_run *run) {
-    if (problem->views[2].dtype != FOVEA_U8)
-        return map_floats<2>(problem, run, compare_function{});
+    if (problem->views[2].dtype != FOVEA_U8) return map_floats<2>(problem, run, compare_function{});
     return by_float(problem->dtype, [&](auto zero) {
         return map_run<decltype(zero), uint8_t, 2>(problem, run, compare_function{});
     });

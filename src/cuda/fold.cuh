@@ -10,11 +10,11 @@
 
 enum {
     FOLD_THREADS = 256,
-    FOLD_STEPS = 4,    /* 16 bytes each, of halves half as many */
-    FOLD_RESIDENT = 3, /* blocks, so that loads in flight find registers */
-    FOLD_BLOCKS = 132 * 8,           /* what fills the device; a constant, so that bits stay */
-    FOLD_STATE = 64,                 /* bytes of a state at most */
-    FOLD_PARTS = 4 * FOLD_BLOCKS,    /* states in the workspace */
+    FOLD_STEPS = 4,               /* 16 bytes each, of halves half as many */
+    FOLD_RESIDENT = 3,            /* blocks, so that loads in flight find registers */
+    FOLD_BLOCKS = 132 * 8,        /* what fills the device; a constant, so that bits stay */
+    FOLD_STATE = 64,              /* bytes of a state at most */
+    FOLD_PARTS = 4 * FOLD_BLOCKS, /* states in the workspace */
     FOLD_WORKSPACE = FOLD_PARTS * FOLD_STATE
 };
 
@@ -23,8 +23,8 @@ enum {
 struct fold_place {
     strided<4> outputs;
     strided<2> elements;
-    int64_t count, length;  /* slices; elements of one */
-    int64_t parts, part;    /* parts of a slice; elements of one */
+    int64_t count, length; /* slices; elements of one */
+    int64_t parts, part;   /* parts of a slice; elements of one */
     /* Powers of 2: threads to a part; adjacent slices that a warp reads side by side. */
     int group, group_log2, across, across_log2;
     bool wide;
@@ -40,12 +40,10 @@ static __device__ __forceinline__ void fold_task(const fold_place &place, int64_
 }
 
 template <class Method>
-static __device__ __forceinline__ void fold_end(const Method &method, const fold_place &place,
-                                                const typename Method::state &state,
-                                                int64_t slice, int64_t part,
-                                                typename Method::state *partials,
-                                                typename Method::output *y,
-                                                typename Method::second *z) {
+static __device__ __forceinline__ void
+fold_end(const Method &method, const fold_place &place, const typename Method::state &state,
+         int64_t slice, int64_t part, typename Method::state *partials, typename Method::output *y,
+         typename Method::second *z) {
     if (place.parts > 1) {
         partials[slice * place.parts + part] = state;
         return;
@@ -142,19 +140,17 @@ static __global__ __launch_bounds__(FOLD_THREADS, FOLD_RESIDENT) void fold_conti
             method.template take<1, 1>(state, x + k, Method::inputs > 1 ? w + k : w, k, 0);
     }
     state = fold_group<Method>(state, place.group);
-    if (member == 0 && !idle)
-        fold_end(method, place, state, slice, part, partials, y, z);
+    if (member == 0 && !idle) fold_end(method, place, state, slice, part, partials, y, z);
 }
 
 /* Elements k, k + members, ... below `end`; in lines with one stride. */
 template <class Method, bool line>
-static __device__ __forceinline__ void fold_strides(const Method &method,
-                                                    typename Method::state &state,
-                                                    const typename Method::element *x,
-                                                    const typename Method::other *w, int64_t k,
-                                                    int64_t end, int members,
-                                                    const fold_place &place) {
-    constexpr int steps = line && sizeof(typename Method::element) < 8 ? 2 * FOLD_STEPS : FOLD_STEPS;
+static __device__ __forceinline__ void
+fold_strides(const Method &method, typename Method::state &state, const typename Method::element *x,
+             const typename Method::other *w, int64_t k, int64_t end, int members,
+             const fold_place &place) {
+    constexpr int steps =
+        line && sizeof(typename Method::element) < 8 ? 2 * FOLD_STEPS : FOLD_STEPS;
     int64_t from[2], step_x = place.elements.stride[0][0], step_w = place.elements.stride[1][0];
 #pragma unroll 1
     for (; k + (steps - 1) * members < end; k += steps * members) {
@@ -217,9 +213,9 @@ static __global__ __launch_bounds__(FOLD_THREADS, FOLD_RESIDENT) void fold_strid
 /* Joins the parts of a slice. */
 template <class Method>
 static __global__ __launch_bounds__(FOLD_THREADS) void fold_parts(
-    const typename Method::element *x, const typename Method::other *w, typename Method::output *y, typename Method::second *z,
-    const typename Method::state *partials, const __grid_constant__ fold_place place,
-    Method method) {
+    const typename Method::element *x, const typename Method::other *w, typename Method::output *y,
+    typename Method::second *z, const typename Method::state *partials,
+    const __grid_constant__ fold_place place, Method method) {
     typename Method::state state = Method::empty();
     for (int64_t p = threadIdx.x; p < place.parts; p += FOLD_THREADS)
         state = Method::join(state, partials[blockIdx.x * place.parts + p]);
@@ -283,11 +279,10 @@ static fovea_status fold_views(fovea_view (&lines)[2], fovea_view (&rests)[4], b
     fovea_views_collapse(all_rests, 4);
     place.elements = strided_of<2>({&lines[0], &lines[1]});
     place.outputs = strided_of<4>({&rests[0], &rests[1], &rests[2], &rests[3]});
-    bool contiguous =
-        place.length <= 1 ||
-        (lines[0].rank == 1 && lines[0].stride[0] == 1 && (!w || lines[1].stride[0] == 1));
-    place.wide = is_aligned(rests[0].data, 16) &&
-                 (!w || is_aligned(rests[1].data, size * sizeof(U)));
+    bool contiguous = place.length <= 1 || (lines[0].rank == 1 && lines[0].stride[0] == 1 &&
+                                            (!w || lines[1].stride[0] == 1));
+    place.wide =
+        is_aligned(rests[0].data, 16) && (!w || is_aligned(rests[1].data, size * sizeof(U)));
     for (int i = 0; i < rests[0].rank; i++)
         place.wide &= rests[0].shape[i] == 1 ||
                       (rests[0].stride[i] % size == 0 && rests[1].stride[i] % size == 0);
@@ -308,8 +303,8 @@ static fovea_status fold_views(fovea_view (&lines)[2], fovea_view (&rests)[4], b
         if (place.group == FOLD_THREADS) fold_cut(&place, place.count, FOLD_THREADS * size);
         while (1 << place.group_log2 < place.group) place.group_log2++;
         blocks = blocks_for(place.count * place.parts * place.group, FOLD_THREADS);
-        status = launch(run, fold_contiguous<Method>, blocks, FOLD_THREADS, from, other, to,
-                        second, partials, place, method);
+        status = launch(run, fold_contiguous<Method>, blocks, FOLD_THREADS, from, other, to, second,
+                        partials, place, method);
     } else {
         int inner = rests[0].rank - 1;
         bool beside = inner >= 0 && rests[0].stride[inner] == 1 && rests[0].shape[inner] >= 4;
@@ -555,23 +550,27 @@ struct moments_method {
     }
     template <int n, int run>
     __device__ __forceinline__ void take(state &s, const T *x, const T *y, int64_t, int64_t) const {
+        if constexpr (sizeof(T) < 8) {
+            s.count += n;
+#pragma unroll
+            for (int i = 0; i < n; i++) {
+                double dx = (double)widen(x[i]) - first_x;
+                double dy = two ? (double)widen(y[two ? i : 0]) - first_y : 0;
+                s.x += dx, s.xx = fma(dx, dx, s.xx);
+                if (two) s.y += dy, s.yy = fma(dy, dy, s.yy), s.xy = fma(dx, dy, s.xy);
+            }
+        } else {
+            take_piece<n>(s, x, y);
+        }
+    }
+    template <int n>
+    __device__ __forceinline__ void take_piece(state &s, const T *x, const T *y) const {
         joint_moments piece = {n, 0, 0, 0, 0, 0};
         double dx[n], dy[n];
 #pragma unroll
         for (int i = 0; i < n; i++) {
-            dx[i] = (double)widen(x[i]) - first_x;
-            dy[i] = two ? (double)widen(y[two ? i : 0]) - first_y : 0;
-            piece.mean_x += dx[i];
-            if (two) piece.mean_y += dy[i];
-        }
-        if (sizeof(T) < 8) {
-            s.count += n, s.x += piece.mean_x, s.y += piece.mean_y;
-#pragma unroll
-            for (int i = 0; i < n; i++) {
-                s.xx = fma(dx[i], dx[i], s.xx);
-                if (two) s.yy = fma(dy[i], dy[i], s.yy), s.xy = fma(dx[i], dy[i], s.xy);
-            }
-            return;
+            dx[i] = x[i] - first_x, dy[i] = two ? y[two ? i : 0] - first_y : 0;
+            piece.mean_x += dx[i], piece.mean_y += dy[i];
         }
         piece.mean_x /= n, piece.mean_y /= n;
 #pragma unroll
@@ -588,8 +587,7 @@ struct moments_method {
     }
     static __device__ __forceinline__ state join(const state &a, const state &b) {
         if (sizeof(T) < 8)
-            return {a.count + b.count, a.x + b.x,   a.y + b.y,
-                    a.xx + b.xx,       a.yy + b.yy, a.xy + b.xy};
+            return {a.count + b.count, a.x + b.x, a.y + b.y, a.xx + b.xx, a.yy + b.yy, a.xy + b.xy};
         return joined(a, {b.count, b.x, b.y, b.xx, b.yy, b.xy});
     }
     __device__ __forceinline__ void finish(const state &s, int64_t count, output *y,

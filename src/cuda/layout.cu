@@ -16,8 +16,9 @@ struct transpose_place {
 
 /* Four of a row from one thread; sixteen threads read a row of a tile, and write one of its columns. */
 template <class T>
-static __global__ __launch_bounds__(TILE_THREADS) void transpose(
-    const T *x, T *y, const __grid_constant__ transpose_place place) {
+static __global__
+__launch_bounds__(TILE_THREADS) void transpose(const T *x, T *y,
+                                               const __grid_constant__ transpose_place place) {
     __shared__ T tile[TILE][TILE + 1];
     const int64_t batch = blockIdx.x / (unsigned)place.tiles;
     const unsigned rest = blockIdx.x - (unsigned)batch * (unsigned)place.tiles;
@@ -98,9 +99,10 @@ static fovea_status transpose_2d(const fovea_problem *problem, fovea_run *run) {
 /* 16 bytes hold all of one element in f32, of two beside one another in halves. `apart`: the last
  * dimension of x, of four, becomes the first of y. */
 template <class T, bool apart>
-static __global__ __launch_bounds__(FOUR_THREADS) void repack(
-    const T *x, T *y, const __grid_constant__ strided<2> batches, int64_t count, int64_t blocks,
-    int64_t step) {
+static __global__
+__launch_bounds__(FOUR_THREADS) void repack(const T *x, T *y,
+                                            const __grid_constant__ strided<2> batches,
+                                            int64_t count, int64_t blocks, int64_t step) {
     constexpr int each = 4 / (int)sizeof(T), steps = 4;
     const int64_t batch = blockIdx.x / (unsigned)blocks;
     const unsigned block = blockIdx.x - (unsigned)batch * (unsigned)blocks;

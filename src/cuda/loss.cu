@@ -16,9 +16,7 @@
         static constexpr int inputs = 2;                                                           \
         float p, scale;                                                                            \
         __device__ __forceinline__ void prepare() {}                                               \
-        __device__ __forceinline__ float operator()(float a, float b) const {                      \
-            return expression;                                                                     \
-        }                                                                                          \
+        __device__ __forceinline__ float operator()(float a, float b) const { return expression; } \
         __device__ __forceinline__ void operator()(const float (&x)[2], float (&y)[1]) const {     \
             y[0] = (*this)(x[0], x[1]) * scale;                                                    \
         }                                                                                          \
@@ -27,8 +25,7 @@
 static __device__ __forceinline__ float sign(float x) { return x > 0 ? 1 : x < 0 ? -1 : x; }
 
 static __device__ __forceinline__ float huber(float distance, float delta) {
-    return distance <= delta ? 0.5f * (distance * distance)
-                             : delta * fmaf(-0.5f, delta, distance);
+    return distance <= delta ? 0.5f * (distance * distance) : delta * fmaf(-0.5f, delta, distance);
 }
 /* Comparisons let NaN pass. */
 static __device__ __forceinline__ float limited(float x, float low, float high) {
@@ -237,12 +234,12 @@ static fovea_status entropy_with(const fovea_problem *problem, fovea_run *run) {
     fovea_status status = by_float(problem->dtype, [&](auto zero) {
         using T = decltype(zero);
         if (!gradient)
-            return rows_last<T, T>(v[0], v[0], &loss, run,
-                                   entropy_job<false>{read, rule.ignored, on, off,
-                                                      (float *)loss.data, divisor});
-        return rows_last<T, T>(v[0], v[FOVEA_LOSS_GRADIENT], &loss, run,
-                               entropy_job<true>{read, rule.ignored, on, off, (float *)loss.data,
-                                                 divisor});
+            return rows_last<T, T>(
+                v[0], v[0], &loss, run,
+                entropy_job<false>{read, rule.ignored, on, off, (float *)loss.data, divisor});
+        return rows_last<T, T>(
+            v[0], v[FOVEA_LOSS_GRADIENT], &loss, run,
+            entropy_job<true>{read, rule.ignored, on, off, (float *)loss.data, divisor});
     });
     if (status != FOVEA_OK || rule.reduction == FOVEA_NO_REDUCTION) return status;
     total.rank = 0;
@@ -260,6 +257,11 @@ static fovea_status cross_entropy(const fovea_problem *problem, fovea_run *run) 
 #define ENTROPY(name) CUDA_ROW(name, FOVEA_FLOATS, cross_entropy, .workspace = entropy_workspace)
 
 extern "C" const fovea_implementation fovea_cuda_table_loss[] = {
-    LOSS(loss_mse),    LOSS(loss_mae), LOSS(loss_huber),
-    LOSS(loss_kl_div), LOSS(loss_bce), ENTROPY(loss_cross_entropy),
-    ENTROPY(fused_softmax_cross_entropy), {}};
+    LOSS(loss_mse),
+    LOSS(loss_mae),
+    LOSS(loss_huber),
+    LOSS(loss_kl_div),
+    LOSS(loss_bce),
+    ENTROPY(loss_cross_entropy),
+    ENTROPY(fused_softmax_cross_entropy),
+    {}};

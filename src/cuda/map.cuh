@@ -24,8 +24,7 @@ struct map_operands {
 
 /* Function()(values of the inputs, values of the outputs), both arrays of float, prepared once a thread. */
 template <class In, class Out, int inputs, int outputs, class Function>
-static __device__ __forceinline__ void map_one(const Function &function,
-                                               const In (&values)[inputs],
+static __device__ __forceinline__ void map_one(const Function &function, const In (&values)[inputs],
                                                Out (&results)[outputs]) {
     float x[inputs], y[outputs];
 #pragma unroll

@@ -49,8 +49,7 @@ static fovea_status map_reduce_threshold_count(const fovea_problem *problem, fov
     });
 }
 
-#define REDUCE(name, function)                                                                     \
-    CUDA_ROW(name, FOVEA_FLOATS, function, .workspace = fold_workspace)
+#define REDUCE(name, function) CUDA_ROW(name, FOVEA_FLOATS, function, .workspace = fold_workspace)
 
 extern "C" const fovea_implementation fovea_cuda_table_map_reduce[] = {
     REDUCE(map_reduce_square_sum, (sum_of<square_term>)),

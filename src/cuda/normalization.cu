@@ -1,8 +1,8 @@
 /* Domain 5, normalization, and 110, which extends layer_norm. The variance is that of centred elements, in
  * a second pass over registers: sums of squares lose it where the data have an offset. */
-#include "cuda/network.cuh"
 #include "cuda/fold.cuh"
 #include "cuda/map.cuh"
+#include "cuda/network.cuh"
 #include "cuda/philox.cuh"
 #include "cuda/rows.cuh"
 
@@ -67,8 +67,8 @@ struct affine {
         if (groups > 0) {
 #pragma unroll
             for (int j = 0; j < n; j++) {
-                unsigned c = inner > 1 ? (unsigned)(column + j) / (unsigned)inner
-                                       : (unsigned)(column + j);
+                unsigned c =
+                    inner > 1 ? (unsigned)(column + j) / (unsigned)inner : (unsigned)(column + j);
                 scale[j] = gamma.at(first + c), offset[j] = beta.at(first + c);
             }
         } else {
@@ -119,8 +119,7 @@ struct rms_norm_job {
         float square = row.sum([](float x) { return x * x; }) / (float)row.columns;
         const float factor = (float)(1 / sqrt((double)square + eps));
         row.store(
-            y, [](float x) { return x; },
-            [&](auto &x, int64_t c) { scale(x, factor, c); });
+            y, [](float x) { return x; }, [&](auto &x, int64_t c) { scale(x, factor, c); });
     }
     template <int n>
     __device__ __forceinline__ void scale(float (&x)[n], float factor, int64_t column) const {
@@ -183,8 +182,7 @@ static fovea_status group_norm(const fovea_problem *problem, fovea_run *run) {
     const auto *o = (const fovea_group_norm_options *)problem->options;
     fovea_norm_sets sets = fovea_norm_describe(problem);
     fovea_view rows[3], elements[2];
-    for (int t = 0; t < 2; t++)
-        split_groups(problem->views[t], o->groups, &rows[t], &elements[t]);
+    for (int t = 0; t < 2; t++) split_groups(problem->views[t], o->groups, &rows[t], &elements[t]);
     rows[2] = rows[0];
     return by_float(problem->dtype, [&](auto zero) {
         using T = decltype(zero);
@@ -257,8 +255,7 @@ struct dropout_job {
 
 enum { X, RESIDUAL, Y, GAMMA, BETA, MASK, KEPT };
 
-static fovea_status fused_layernorm_dropout_residual(const fovea_problem *problem,
-                                                     fovea_run *run) {
+static fovea_status fused_layernorm_dropout_residual(const fovea_problem *problem, fovea_run *run) {
     const auto *o = (const fovea_fused_layernorm_dropout_residual_options *)problem->options;
     int last = problem->views[X].rank - 1;
     float keep = (float)o->keep;
@@ -347,8 +344,9 @@ static __global__ __launch_bounds__(MAP_THREADS) void channels_columns(
 
 /* Any order of elements. */
 template <class T>
-static __global__ __launch_bounds__(MAP_THREADS) void channels_apply(
-    const __grid_constant__ channel_job<T> job, int64_t count) {
+static __global__
+__launch_bounds__(MAP_THREADS) void channels_apply(const __grid_constant__ channel_job<T> job,
+                                                   int64_t count) {
     int64_t i = (int64_t)blockIdx.x * MAP_THREADS + threadIdx.x, at[3];
     float mean, scale, offset;
     if (i >= count) return;
@@ -386,8 +384,8 @@ static fovea_status batch_norm(const fovea_problem *problem, fovea_run *run) {
         fovea_status status = FOVEA_OK;
         int64_t count = fovea_view_elements(x);
         if (o->statistics == FOVEA_BATCH_NORM_STATISTICS_TRAINING)
-            status = fold_channels(*x, mean, variance, run,
-                                   moments_method<T, false, channel_finish>{});
+            status =
+                fold_channels(*x, mean, variance, run, moments_method<T, false, channel_finish>{});
         if (status != FOVEA_OK || count == 0) return status;
         fovea_view views[3] = {*x, *y, channel}, *all[] = {&views[0], &views[1], &views[2]};
         fovea_views_collapse(all, 3);

@@ -32,9 +32,9 @@ struct momentum_function {
 };
 
 struct adam_function {
-    float shrink, decay;                      /* of parameters; of the gradient */
-    float keep_m, take_m, keep_v, take_v;     /* beta and 1 - beta */
-    float rate, root, eps, clip;              /* with the corrections of m and of the root of v */
+    float shrink, decay;                  /* of parameters; of the gradient */
+    float keep_m, take_m, keep_v, take_v; /* beta and 1 - beta */
+    float rate, root, eps, clip;          /* with the corrections of m and of the root of v */
     __device__ __forceinline__ void prepare() {}
     __device__ __forceinline__ void operator()(const float (&x)[4], float (&y)[3]) const {
         float g = fmaf(decay, x[0], limited(x[1], clip));

@@ -104,8 +104,8 @@ static __global__ __launch_bounds__(POSITION_THREADS) void rotate(
     j = (task - row * packs) * size;
     place.rows.offsets(row, at);
     const int64_t p = row % place.positions;
-    const int64_t first = interleaved ? 2 * j : j, second = interleaved ? 2 * j + size
-                                                                        : place.pairs + j;
+    const int64_t first = interleaved ? 2 * j : j,
+                  second = interleaved ? 2 * j + size : place.pairs + j;
     pack<T, size> a, b;
     pack<float, size> c, s;
     if constexpr (size > 1) {
@@ -155,9 +155,8 @@ static fovea_status rotate_as(const fovea_view &x, const fovea_view &y, const ro
     views[0].rank = views[1].rank = last;
     place.count = fovea_view_elements(&views[0]);
     bool wide = place.step_x == 1 && place.step_y == 1 && place.pairs % size == 0 &&
-                table.cosine_step == 1 && table.sine_step == 1 &&
-                table.cosine_row % size == 0 && table.sine_row % size == 0 &&
-                is_aligned(x.data, 16) && is_aligned(y.data, 16) &&
+                table.cosine_step == 1 && table.sine_step == 1 && table.cosine_row % size == 0 &&
+                table.sine_row % size == 0 && is_aligned(x.data, 16) && is_aligned(y.data, 16) &&
                 is_aligned(table.cosines, 4 * size) && is_aligned(table.sines, 4 * size);
     for (int i = 0; i < last; i++)
         wide &= x.shape[i] == 1 || (x.stride[i] % size == 0 && y.stride[i] % size == 0);
@@ -167,8 +166,8 @@ static fovea_status rotate_as(const fovea_view &x, const fovea_view &y, const ro
     int64_t blocks = blocks_for(place.count * packs, POSITION_THREADS);
     place.inverse = 1 / (double)packs;
     if (wide)
-        return launch(run, rotate<T, size, interleaved>, blocks, POSITION_THREADS, (const T *)x.data,
-                      (T *)y.data, place, table);
+        return launch(run, rotate<T, size, interleaved>, blocks, POSITION_THREADS,
+                      (const T *)x.data, (T *)y.data, place, table);
     return launch(run, rotate<T, 1, interleaved>, blocks, POSITION_THREADS, (const T *)x.data,
                   (T *)y.data, place, table);
 }
@@ -219,16 +218,16 @@ static __global__ __launch_bounds__(POSITION_THREADS) void add_bias(
     T *to = scores + at[0];
     if (place.step != 1) {
         for (int64_t k = threadIdx.x % 32; k < place.columns; k += 32)
-            to[k * place.step] = narrow<T>(fmaf(slope, (float)(k - (q + place.offset)),
-                                                widen(to[k * place.step])));
+            to[k * place.step] =
+                narrow<T>(fmaf(slope, (float)(k - (q + place.offset)), widen(to[k * place.step])));
         return;
     }
     for (int64_t k = threadIdx.x % 32 * size; k < place.columns; k += 32 * size) {
         auto values = load_pack<T, size>(to + k, place.columns - k, wide);
 #pragma unroll
         for (int j = 0; j < size; j++)
-            values.at[j] = narrow<T>(
-                fmaf(slope, (float)(k + j - (q + place.offset)), widen(values.at[j])));
+            values.at[j] =
+                narrow<T>(fmaf(slope, (float)(k + j - (q + place.offset)), widen(values.at[j])));
         store_pack<T, size>(to + k, values, place.columns - k, wide);
     }
 }
@@ -303,11 +302,10 @@ static __global__ __launch_bounds__(POSITION_THREADS) void score(
             const int row = i / SCORE_STEP, column = i % SCORE_STEP;
             const int64_t here_q = first_q + row, here_k = first_k + row;
             const bool inside = d + column < place.size;
-            queries[column][row] =
-                inside && here_q < place.rows
-                    ? rotated(q + at[0] + here_q * place.q_row, place.q_step, here_q, d + column,
-                              place, table)
-                    : 0;
+            queries[column][row] = inside && here_q < place.rows
+                                       ? rotated(q + at[0] + here_q * place.q_row, place.q_step,
+                                                 here_q, d + column, place, table)
+                                       : 0;
             keys[column][row] = inside && here_k < place.rows
                                     ? rotated(k + at[1] + here_k * place.k_row, place.k_step,
                                               here_k, d + column, place, table)

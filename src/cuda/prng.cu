@@ -95,8 +95,8 @@ static __global__ __launch_bounds__(PRNG_THREADS) void draw_kernel(
 }
 
 template <int blocks, class Maker>
-static fovea_status draw(const fovea_problem *problem, fovea_run *run, int64_t seed,
-                         int64_t stream, Maker maker) {
+static fovea_status draw(const fovea_problem *problem, fovea_run *run, int64_t seed, int64_t stream,
+                         Maker maker) {
     constexpr int size = Maker::outputs * blocks;
     using T = typename Maker::output;
     fovea_view y = problem->views[0], *all[] = {&y};

@@ -24,9 +24,7 @@ static __device__ __forceinline__ float scale_of(float largest) {
     return (double)largest / 127 < 0x1p-126 ? 0 : scale;
 }
 /* What makes codes; 0 where all of them are. */
-static __device__ __forceinline__ float factor_of(float scale) {
-    return scale > 0 ? 1 / scale : 0;
-}
+static __device__ __forceinline__ float factor_of(float scale) { return scale > 0 ? 1 / scale : 0; }
 /* Not rounded yet; 127 is passed by some ULP at most. A block without a scale may hold anything; its codes
  * are 0. */
 static __device__ __forceinline__ float code_of(float x, float factor) {
@@ -106,8 +104,7 @@ static fovea_view scales_of(const fovea_view &scale, bool groups, int64_t first,
 /* f(blocks of x, y and scales, columns of x and y) for the whole blocks of all rows, then the short ones. */
 template <class F>
 static fovea_status each_block(const fovea_quantization &sizes, const fovea_view &x,
-                               const fovea_view &y, const fovea_view &scale,
-                               F function) {
+                               const fovea_view &y, const fovea_view &scale, F function) {
     bool groups = scale.rank == x.rank;
     int64_t whole = sizes.columns / sizes.block, short_one = sizes.columns % sizes.block;
     for (int part = 0; part < 2; part++) {
@@ -146,8 +143,7 @@ static fovea_status quantize_f16_to_i8(const fovea_problem *problem, fovea_run *
         one.rank = 0;
         fovea_status status = fold_run(x, NULL, one, NULL, -1, run, scale_method<T>{});
         if (status != FOVEA_OK) return status;
-        return map_run<T, int8_t, 1>(problem, run,
-                                     code_function{(const float *)scale.data, 0});
+        return map_run<T, int8_t, 1>(problem, run, code_function{(const float *)scale.data, 0});
     });
 }
 
@@ -185,7 +181,8 @@ static fovea_status dequantize_i8_to_f16(const fovea_problem *problem, fovea_run
         using T = decltype(zero);
         if (sizes.block)
             return each_block(sizes, q, y, scale, [&](auto &rows, auto &lines) {
-                return rows_views<int8_t, T>(rows, lines, run, decode_job{(const float *)rows[2].data});
+                return rows_views<int8_t, T>(rows, lines, run,
+                                             decode_job{(const float *)rows[2].data});
             });
         const fovea_view *const views[] = {&q, &y};
         return map_views<int8_t, T, 1, 1>(views, run,

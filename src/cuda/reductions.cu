@@ -10,8 +10,7 @@ static fovea_status sum_of(const fovea_problem *problem, fovea_run *run) {
     return by_precision(problem->dtype, [&](auto zero) {
         using T = decltype(zero);
         return fold_run(problem->views[0], NULL, problem->views[1], NULL,
-                        fovea_problem_axis(problem), run,
-                        sum_method<T, T, Term>{{}, result});
+                        fovea_problem_axis(problem), run, sum_method<T, T, Term>{{}, result});
     });
 }
 
@@ -80,8 +79,7 @@ static fovea_status place_of(const fovea_problem *problem, fovea_run *run) {
     const fovea_view *value = fovea_given(problem, 2) ? &problem->views[2] : NULL;
     return by_precision(problem->dtype, [&](auto zero) {
         return fold_run(problem->views[0], NULL, problem->views[1], value,
-                        fovea_problem_axis(problem), run,
-                        place_method<decltype(zero), largest>{});
+                        fovea_problem_axis(problem), run, place_method<decltype(zero), largest>{});
     });
 }
 

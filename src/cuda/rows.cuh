@@ -182,8 +182,8 @@ template <class T, class O, class Job, int run>
 static __global__ __launch_bounds__(ROW_THREADS) void rows_held(
     const T *x, O *y, const __grid_constant__ row_place place, const __grid_constant__ Job job) {
     const bool alone = place.members > 32;
-    int64_t number = alone ? blockIdx.x
-                           : ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) >> place.members_log2;
+    int64_t number =
+        alone ? blockIdx.x : ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) >> place.members_log2;
     const bool idle = number >= place.count;
     int64_t at[3];
     held_row<T, run> row;
@@ -236,9 +236,8 @@ static fovea_status rows_views(fovea_view (&rows)[3], fovea_view (&elements)[2],
     if (place.columns > 0) fovea_views_collapse(line, 2);
     place.rows = strided_of<3>({&rows[0], &rows[1], &rows[2]});
     place.elements = strided_of<2>({&elements[0], &elements[1]});
-    bool dense =
-        place.columns <= 1 || (elements[0].rank == 1 && elements[0].stride[0] == 1 &&
-                               elements[1].stride[0] == 1);
+    bool dense = place.columns <= 1 || (elements[0].rank == 1 && elements[0].stride[0] == 1 &&
+                                        elements[1].stride[0] == 1);
     const T *x = (const T *)rows[0].data;
     O *y = (O *)rows[1].data;
     if (!dense || place.columns > ROW_THREADS * ROW_HELD)

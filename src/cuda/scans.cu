@@ -52,7 +52,8 @@ struct scan_board {
 };
 
 static __device__ __forceinline__ void wait_for(const unsigned *told) {
-    while (load_acquire(told) == 0) {}
+    while (load_acquire(told) == 0) {
+    }
 }
 
 /* Tells others the sum of a tile, as soon as it is known. */
@@ -154,11 +155,12 @@ static __global__ __launch_bounds__(SCAN_THREADS, SCAN_RESIDENT) void scan_kerne
     const scan_board<typename scan_carrier<T>::sum> board, bool inclusive) {
     using carrier = scan_carrier<T>;
     constexpr int size = 16 / sizeof(T);
-    const int64_t line = board.tiles_of_row > 1 ? blockIdx.x / (unsigned)board.tiles_of_row
-                                                : blockIdx.x;
+    const int64_t line =
+        board.tiles_of_row > 1 ? blockIdx.x / (unsigned)board.tiles_of_row : blockIdx.x;
     const int64_t tile = blockIdx.x - line * board.tiles_of_row;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const int64_t first = tile * scan_tile(sizeof(T)) + warp * (32 * SCAN_STEPS * size) + lane * size;
+    const int64_t first =
+        tile * scan_tile(sizeof(T)) + warp * (32 * SCAN_STEPS * size) + lane * size;
     int64_t at[2] = {0, 0};
     T sums[SCAN_STEPS];
     pack<T, size> values[SCAN_STEPS];
@@ -274,8 +276,7 @@ static __global__ __launch_bounds__(SCAN_THREADS, SCAN_RESIDENT) void compact_ke
             if (keep[s][j]) kept[counts[s]++] = values[s].at[j];
     const int64_t before = (int64_t)scan_before(board, 0, blockIdx.x, (uint64_t)own);
     __syncthreads();
-    for (unsigned i = threadIdx.x; i < own; i += SCAN_THREADS)
-        y[(before + i) * step_y] = kept[i];
+    for (unsigned i = threadIdx.x; i < own; i += SCAN_THREADS) y[(before + i) * step_y] = kept[i];
     if (threadIdx.x == 0 && blockIdx.x == gridDim.x - 1) *total = before + own;
 }
 
@@ -453,8 +454,8 @@ static fovea_status compact_if(const fovea_problem *problem, fovea_run *run) {
 }
 
 enum {
-    NUMBERS = 1u << FOVEA_F32 | 1u << FOVEA_F64 | 1u << FOVEA_I32 | 1u << FOVEA_U32 |
-              1u << FOVEA_I64
+    NUMBERS =
+        1u << FOVEA_F32 | 1u << FOVEA_F64 | 1u << FOVEA_I32 | 1u << FOVEA_U32 | 1u << FOVEA_I64
 };
 
 extern "C" const fovea_implementation fovea_cuda_table_scans[] = {
