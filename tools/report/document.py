@@ -117,6 +117,11 @@ SECONDS = number(above=0)
 ACCURACY = record({"elements": WHOLE, "maximum": COUNT, "mean": COUNT, "cosine": number(minimum=-1),
                    "relative_l1": nullable(COUNT), "rmse": COUNT})
 
+HOT = record({"samples": array(SECONDS), "median": SECONDS, "mad": COUNT, "minimum": SECONDS})
+BURST = record({"state": text, "count": WHOLE, "throttled": boolean},
+               {"held_back_by": nullable(text), "sm_clock_hz": nullable(COUNT),
+                "power_watts": nullable(COUNT), "temperature_celsius": nullable(number())})
+
 ROW = record(
     {
         "suite": text, "case": text, "kernel": text, "dtype": text, "arm": text,
@@ -132,6 +137,7 @@ ROW = record(
         "domain": nullable(text), "reason": nullable(text), "bound_kind": nullable(text), "arithmetic": nullable(text),
         "p10": nullable(SECONDS), "p90": nullable(SECONDS), "outliers": nullable(WHOLE),
         "block": nullable(mapping(fact(0))), "accuracy": nullable(ACCURACY),
+        "backend": nullable(text), "hot": nullable(HOT), "bursts": nullable(array(BURST)),
     },
 )
 

@@ -108,7 +108,7 @@ def suite_title(measurement, suite):
     """Suites that were measured twice, cold and warm, with one thread and all, are told apart."""
     threads = study.most_threads(suite)
     cold = ", cold" if study.is_cold(suite) else ""
-    return f"{suite.name}{cold}, {threads} thread{'' if threads == 1 else 's'}"
+    return f"{suite.name}{cold}, {findings.place(suite.rows, threads)}"
 
 
 def render(measurements, accuracies=()):
