@@ -99,9 +99,16 @@ static __device__ __forceinline__ int64_t fold_walk(const Method &method,
     return i;
 }
 
+/* Six sums of two tensors ask for more registers. */
+template <class Method>
+static constexpr int fold_resident() {
+    return Method::inputs > 1 && sizeof(typename Method::state) > 32 ? FOLD_RESIDENT - 1
+                                                                     : FOLD_RESIDENT;
+}
+
 /* Slices whose elements follow one another. */
 template <class Method>
-static __global__ __launch_bounds__(FOLD_THREADS, FOLD_RESIDENT) void fold_contiguous(
+static __global__ __launch_bounds__(FOLD_THREADS, fold_resident<Method>()) void fold_contiguous(
     const typename Method::element *x, const typename Method::other *w, typename Method::output *y,
     typename Method::second *z, typename Method::state *partials,
     const __grid_constant__ fold_place place, Method method) {

@@ -21,7 +21,7 @@ static fovea_status quantize_f32_to_f16(const fovea_problem *problem, fovea_run 
 static __device__ __forceinline__ float scale_of(float largest) {
     float scale = largest / 127;
     if (!isfinite(scale)) return NAN;
-    return (double)largest / 127 < 0x1p-126 ? 0 : scale;
+    return (double)largest < 127 * 0x1p-126 ? 0 : scale;
 }
 /* What makes codes; 0 where all of them are. */
 static __device__ __forceinline__ float factor_of(float scale) { return scale > 0 ? 1 / scale : 0; }
