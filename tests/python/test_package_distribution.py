@@ -124,8 +124,10 @@ def test_overhead_is_reported(tmp_path):
     for module in ("torch", "jax", "mlx.core"):
         needs(module)
     out = run(sys.executable, ROOT / "bench/python/overhead.py", "--rounds", 2, "--calls", 20, "--json",
-              tmp_path / "overhead.json")
+              tmp_path / "overhead.json", "--table", tmp_path / "overhead.md")
     report = json.loads((tmp_path / "overhead.json").read_text())
-    assert {c["kind"] for c in report["cases"]} == {"numpy", "torch", "jax", "mlx"}
+    assert {c["kind"] for c in report["cases"]} == {
+        "numpy", "torch", "fovea.torch", "jax", "mlx"}
     assert all(len(c["samples"]) == 2 and c["call"] in out for c in report["cases"])
     assert report["fovea"] == fovea.__version__
+    assert len((tmp_path / "overhead.md").read_text().splitlines()) == 2 + len(report["cases"])

@@ -13,7 +13,7 @@ from torch import Tensor
 import fovea
 
 from ._registry import DTYPES as DTYPES
-from ._registry import Context, is_plain, library, wants_gradient
+from ._registry import Context, is_eager, is_plain, library, wants_gradient
 from ._registry import InvalidCall as InvalidCall
 from ._registry import InvalidIndex as InvalidIndex
 
@@ -148,11 +148,15 @@ def _gradient(ctx: Context, dout: Tensor, need_dbias: bool,
     """Of q, k, v, bias and sinks, from what _remember kept."""
     q, k, v, out, lse, *kept = ctx.saved_tensors
     settings = {**ctx.settings, **dict(zip(ctx.names, kept))}
-    if torch.is_grad_enabled() or not is_plain((q, dout)):
-        made: tuple[Tensor, ...] = _dispatched_backward(
-            q, k, v, out, lse, dout, *_arguments(settings), need_dbias, need_dsinks)
-        return made
-    return _backward(q, k, v, out, lse, dout, settings, need_dbias, need_dsinks)
+    needs = need_dbias, need_dsinks
+    made: tuple[Tensor, ...]
+    if not is_eager((q, dout)):
+        made = _dispatched_backward(q, k, v, out, lse, dout, *_arguments(settings), *needs)
+    elif torch.is_grad_enabled() or not is_plain((q, dout)):
+        made = _EagerBackward.apply(q, k, v, out, lse, dout, settings, *needs)
+    else:
+        made = _backward(q, k, v, out, lse, dout, settings, *needs)
+    return made
 
 
 def _remember_call(ctx: Context, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -183,17 +187,24 @@ torch.library.register_autograd("fovea::attention_backward", _no_second_gradient
 
 class _Eager(torch.autograd.Function):
     """The operator without PyTorch's dispatcher, which takes a hundred microseconds where gradients
-    are asked for. What has no gradient comes in one argument, since each costs."""
+    are asked for, and for torch.func, which knows no operators made in Python. What has no gradient
+    comes in one argument, since each costs."""
+
+    generate_vmap_rule = True
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None,
-                sinks: Tensor | None, settings: Settings) -> tuple[Tensor, Tensor]:
-        out, lse = _forward(q, k, v, settings, True)
-        assert lse is not None
-        _remember(ctx, (q, k, v), settings, (out, lse))
-        ctx.mark_non_differentiable(lse)
+    def forward(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, sinks: Tensor | None,
+                settings: Settings) -> Any:
+        if is_plain((q, k, v)):
+            return _forward(q, k, v, settings, True)
+        return _dispatched(q, k, v, *_arguments({**settings, "bias": bias, "sinks": sinks}), True)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        *tensors, bias, sinks, settings = inputs
+        _remember(ctx, tuple(tensors), {**settings, "bias": bias, "sinks": sinks}, output)
+        ctx.mark_non_differentiable(output[1])
         ctx.set_materialize_grads(False)
-        return out, lse
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
@@ -202,6 +213,27 @@ class _Eager(torch.autograd.Function):
         needs = ctx.needs_input_grad[3:5]
         dq, dk, dv, *more = _gradient(ctx, gradients[0], *needs)
         return dq, dk, dv, *(g if need else None for g, need in zip(more, needs)), None
+
+
+class _EagerBackward(torch.autograd.Function):
+    """The gradient where it may be asked for a gradient of its own, and for torch.func."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, dout: Tensor,
+                settings: Settings, *needs: bool) -> Any:
+        if is_plain((q, dout)):
+            return _backward(q, k, v, out, lse, dout, settings, *needs)
+        return _dispatched_backward(q, k, v, out, lse, dout, *_arguments(settings), *needs)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> None:
+        _no_second_gradient(ctx, *gradients)
 
 
 # ---- What the drop-ins call -------------------------------------------------------------------
@@ -222,11 +254,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, need_lse: bool = False,
     bias, sinks = settings.get("bias"), settings.get("sinks")
     numbers = (q, k, v, bias, sinks)
     with_gradient = wants_gradient(numbers)
-    if not is_plain(numbers):
+    if not is_eager(numbers):
         made: tuple[Tensor, Tensor] = _dispatched(q, k, v, *_arguments(settings),
                                                   need_lse or with_gradient)
         return made
-    if with_gradient:
+    if with_gradient or torch._C._functorch.peek_interpreter_stack() is not None:
         both: tuple[Tensor, Tensor] = _Eager.apply(q, k, v, bias, sinks, settings)
         return both
     return _forward(q, k, v, settings, need_lse)

@@ -29,7 +29,6 @@ def _require_tensors(**arguments: Any) -> None:
 
 def _why_not(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None) -> str | None:
     """Why Fovea does not serve tensors of this kind; None where it does."""
-    compiling = torch.compiler.is_compiling()
     for tensor in (query, key, value, attn_mask):
         if tensor is None:
             continue
@@ -39,8 +38,6 @@ def _why_not(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None
             return f"layout {tensor.layout}"
         if not tensor.is_cpu:
             return f"device {tensor.device.type}"
-        if not compiling and torch._C._functorch.is_batchedtensor(tensor):
-            return "inside torch.vmap"
     if query.dtype not in DTYPES:
         return f"dtype {query.dtype}"
     return None
