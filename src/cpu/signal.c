@@ -35,7 +35,8 @@ enum { CHAIN = 64, TILE = 2048, FETCHED = 1024, OVERHANG = (HELD + 1) * VF_WIDTH
     if (k < W) {                                                                                   \
         vf near = vf_set1(h[k]), far = vf_set1(h[(k) + W]), last = vf_along(v[0], v[1], k);        \
         VF_UNROLLED for (int u = 0; u < HELD; u++) {                                               \
-            vf next = u % 2 == 1 ? vf_load(x + (u + 1) * W + (k)) : vf_along(v[u + 1], v[u + 2], k);                                             \
+            vf next =                                                                              \
+                u % 3 == 1 ? vf_load(x + (u + 1) * W + (k)) : vf_along(v[u + 1], v[u + 2], k);     \
             acc[u] = vf_fma(far, next, vf_fma(near, last, acc[u]));                                \
             last = next;                                                                           \
         }                                                                                          \
