@@ -4,12 +4,13 @@
 # make test     everything that is tested
 # make peers    installs what bench compares with besides NumPy: PyTorch, OpenVINO, ...
 # make wheel    the package for Python, to dist
+# make wheel-test  pip installs the package into a new environment and runs the README's example
 # make install  to PREFIX (/usr/local), under DESTDIR
 PRESET = release
 PREFIX = /usr/local
 BUILD = build/$(PRESET)
 
-.PHONY: all packages python bench check test peers wheel install clean
+.PHONY: all packages python bench check test peers wheel wheel-test install clean
 
 all: packages $(BUILD)/build.ninja
 	cmake --build $(BUILD)
@@ -40,6 +41,9 @@ peers: python
 
 wheel: python
 	@scripts/python-wheel
+
+wheel-test: packages
+	@scripts/python-wheel-test
 
 install: all
 	DESTDIR="$(DESTDIR)" cmake --install $(BUILD) --prefix "$(PREFIX)"

@@ -2,6 +2,8 @@
  * A suite is one case with up to three axes, a list of cases, or the benchmark cases of the rows. */
 #include "bench.h"
 
+#include "cuda/load.h"
+#include "router/registry.h"
 #include "tune_points.h"
 
 #include <ctype.h>
@@ -11,26 +13,28 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { AXES = 3, VALUES = 8, CASES = 8, TYPES = 8 };
+enum { AXES = 3, VALUES = 8, CASES = 8, TYPES = 8, LARGEST_ON_CPU = 10000000 };
 
 typedef struct suite {
     const char *name, *summary;
     fovea_bench_view view;
     double seconds;
-    const char *kernel;       /* NULL: every row of the catalogue that is given by N, or */
-    const char *kernels;      /* these that there are, joined by commas, at N or their one case */
+    const char *kernel;       /* NULL: every numbered kernel of the catalogue, or */
+    const char *kernels;      /* these, joined by commas: at several N, or their one case */
     const char *backward;     /* its gradient: each case is measured in both phases */
     const char *fixed;        /* what all its cases share */
     bool cold;                /* calls rotate over buffers larger than the last-level cache */
     const char *types[TYPES]; /* each case in each of these; none: as they are */
-    const char *cases[CASES]; /* what each adds, and */
+    const char *cases[CASES]; /* what each adds, at */
+    int sizes[VALUES];        /* each of these N; none: they do not use it; and */
     struct {
         const char *name;
         int values[VALUES];
     } axes[AXES]; /* every combination, the last axis the fastest */
     fovea_suite_arm arms[FOVEA_SUITE_ARMS_MAX];
-    const char *algorithms;     /* as in fovea_bench_case */
-    bool alone, sweep, by_name; /* by_name: not part of «all» */
+    const char *algorithms;            /* as in fovea_bench_case */
+    bool alone, sweep, steps, by_name; /* by_name: not part of «all» */
+    bool device_alone; /* too much for a processor: part of «all» on a device only */
 } suite;
 
 static const suite suites[] = {
@@ -85,6 +89,30 @@ static const suite suites[] = {
                "dtype=bf16,k=e4m3,v=e4m3,k_scale=1,v_scale=1"},
      .axes = {{"b", {1, 8, 32}}, {"sk", {1024, 8192, 32768, 131072}}},
      .cases = {"b=1,sk=1048576"}},
+    {.name = "hopper",
+     .summary =
+         "attention bf16 and f16 of 16384 tokens in all, hidden 2048: heads of 64, 128, 256, "
+         "length 512 to 16384",
+     .view = FOVEA_VIEW_ATTENTION,
+     .seconds = 300,
+     .kernel = "attention",
+     .fixed = "b=16384/N,sq=N",
+     .types = {"dtype=bf16", "dtype=f16"},
+     .cases = {"hq=32,d=64", "hq=32,d=64,causal=top_left", "hq=16,d=128",
+               "hq=16,d=128,causal=top_left", "hq=8,d=256", "hq=8,d=256,causal=top_left"},
+     .sizes = {512, 1024, 2048, 4096, 8192, 16384},
+     .device_alone = true},
+    {.name = "serving",
+     .summary =
+         "attention of one query of 32 sequences, 32 heads on 8 key heads of 128, 4K to 32K keys",
+     .view = FOVEA_VIEW_ATTENTION,
+     .seconds = 60,
+     .kernel = "attention",
+     .fixed = "b=32,hq=32,hkv=8,sq=1,d=128,sk=N",
+     .types = {"dtype=bf16", "dtype=f16"},
+     .cases = {""},
+     .sizes = {4096, 8192, 32768},
+     .device_alone = true},
     {.name = "halves",
      .summary = "attention bf16 and f16 beside f32: 8 heads of 64 and 128, causal and not",
      .view = FOVEA_VIEW_ARMS,
@@ -126,14 +154,16 @@ static const suite suites[] = {
      .by_name = true,
      .cases = {"sq=131072,causal=top_left", "sq=131072,causal=top_left,dtype=bf16"}},
     {.name = "kernels",
-     .summary = "the streaming kernels of the catalogue at 1K, 100K, 1M and 10M elements",
+     .summary = "the kernels of the catalogue at 1K, 100K, 1M and 10M elements, on a device 100M "
+                "too, or their one size",
      .view = FOVEA_VIEW_KERNELS,
      .seconds = 60,
-     .axes = {{"n", {1000, 100000, 1000000, 10000000}}}},
+     .axes = {{"n", {1000, 100000, 1000000, 10000000, 100000000}}}},
     {.name = "fused",
-     .summary = "the six fused kernels beside peers that compute them step by step",
+     .summary = "the six fused kernels beside our own and peers' separate steps",
      .view = FOVEA_VIEW_KERNELS,
      .seconds = 60,
+     .steps = true,
      .kernels = "fused_layernorm_dropout_residual,fused_attention_softmax_v,fused_scan_compact,"
                 "fused_rope_attention_mask,fused_adam_clip_update,fused_softmax_cross_entropy",
      .axes = {{"n", {1000, 100000, 1000000, 10000000}}}},
@@ -241,8 +271,10 @@ static bool is_listed(const char *list, const char *name) {
     return false;
 }
 
-static bool chosen(const char *list, const suite *s) {
-    return strcmp(list, "all") == 0 ? !s->by_name : is_listed(list, s->name);
+static bool chosen(const fovea_bench_run *run, const suite *s) {
+    const char *list = run->options.suites;
+    if (strcmp(list, "all") != 0) return is_listed(list, s->name);
+    return !s->by_name && (!s->device_alone || !fovea_bench_on(run, FOVEA_ON_CPU));
 }
 
 /* A pattern (with * or ?) or a part of "suite/case". */
@@ -280,8 +312,18 @@ static double weight_of(const fovea_case *c) {
     return 1 + fmin(work / 5e6, 3);
 }
 
-static bool add_case(fovea_bench_run *run, const suite *s, int kernel, const char *const texts[],
-                     int text_count, double n, fovea_message *message) {
+/* On a device alone kernels that have nothing there would be lines without a figure. Where there is no
+ * device at all every case is listed. */
+static bool has_arms(const fovea_bench_run *run, int kernel) {
+    if (fovea_bench_on(run, FOVEA_ON_CPU) || !fovea_cuda_get()) return true;
+    for (int i = 0; i < fovea_implementation_count(kernel); i++)
+        if (fovea_implementation_is_cuda(fovea_implementation_at(kernel, i))) return true;
+    return false;
+}
+
+/* label: what the catalogue calls it; NULL: the name follows from the options of attention. */
+static bool add_case(fovea_bench_run *run, const suite *s, int kernel, const char *label,
+                     const char *const texts[], int text_count, double n, fovea_message *message) {
     fovea_bench_case *c = new_case(run);
     if (!c) return fovea_fail(message, FOVEA_OUT_OF_MEMORY, "no memory for cases"), false;
     snprintf(c->suite, sizeof c->suite, "%s", s->name);
@@ -292,7 +334,7 @@ static bool add_case(fovea_bench_run *run, const suite *s, int kernel, const cha
             return false;
     if (fovea_case_complete(&c->definition, message) != FOVEA_OK) return false;
     c->cold = run->options.cold || s->cold;
-    if (s->kernel) {
+    if (!label) {
         name_attention(&c->definition, c->name);
         if (s->types[0])
             name_keys(&c->definition, c->name);
@@ -301,15 +343,13 @@ static bool add_case(fovea_bench_run *run, const suite *s, int kernel, const cha
         if (s->backward)
             append_word(c->name,
                         kernel == fovea_catalogue_find(s->backward) ? "backward" : "forward");
-    } else if (n == 0) {
-        snprintf(c->name, sizeof c->name, "%s", fovea_catalogue_kernel(kernel)->name);
     } else {
-        snprintf(c->name, sizeof c->name, n > 0 ? "%s-n%.0f" : "%s",
-                 fovea_catalogue_kernel(kernel)->name, n);
+        snprintf(c->name, sizeof c->name, n > 0 ? "%s-n%.0f" : "%s", label, n);
     }
+    c->kernel = label ? label : fovea_catalogue_kernel(kernel)->name;
     c->weight = weight_of(&c->definition);
-    c->algorithms = s->algorithms, c->alone = s->alone, c->sweep = s->sweep;
-    run->case_count += matches(run->options.filter, c);
+    c->algorithms = s->algorithms, c->alone = s->alone, c->sweep = s->sweep, c->steps = s->steps;
+    run->case_count += matches(run->options.filter, c) && has_arms(run, kernel);
     return true;
 }
 
@@ -323,7 +363,7 @@ static bool expand_axes(fovea_bench_run *run, const suite *s, int kernel, const 
             used += (size_t)snprintf(text + used, sizeof text - used, "%s%s=%d", a ? "," : "",
                                      s->axes[a].name, s->axes[a].values[at[a]]);
         const char *const texts[] = {s->fixed, text, type};
-        if (!add_case(run, s, kernel, texts, 3, 0, message)) return false;
+        if (!add_case(run, s, kernel, NULL, texts, 3, 0, message)) return false;
         int a = AXES - 1;
         while (a >= 0 && (!s->axes[a].name || at[a] + 1 == VALUES || !s->axes[a].values[at[a] + 1]))
             at[a--] = 0;
@@ -338,18 +378,40 @@ static bool uses_n(const char *bench) {
     return bench != NULL;
 }
 
-/* The benchmark cases of the rows, at several N where they use it; attention has suites of its own,
- * and a suite may list its kernels. */
+/* One numbered kernel: at each N if its case depends on it. */
+static bool expand_kernel(fovea_bench_run *run, const suite *s, int kernel, const char *label,
+                          const char *fixed, const char *bench, fovea_message *message) {
+    const char *const texts[] = {fixed, bench};
+    bool several = uses_n(bench);
+    if (s->kernels && !is_listed(s->kernels, label)) return true;
+    for (int v = 0; v < (several ? VALUES : 1) && s->axes[0].values[v]; v++) {
+        int n = several ? s->axes[0].values[v] : 0;
+        if (n > LARGEST_ON_CPU && fovea_bench_on(run, FOVEA_ON_CPU)) continue;
+        if (!add_case(run, s, kernel, label, texts, 2, n, message)) return false;
+    }
+    return true;
+}
+
+/* What CATALOGUE.md numbers, each once, and what has several sizes without being numbered. A row may be
+ * numbered by one of its presets. */
+static bool is_measured(const fovea_kernel *kernel) {
+    for (int p = 0; p < FOVEA_PRESETS_MAX && kernel->presets[p].name; p++)
+        if (kernel->presets[p].number == kernel->number) return false;
+    return kernel->bench && (kernel->number || uses_n(kernel->bench));
+}
+
+/* The benchmark cases of the rows and of their presets. */
 static bool expand_catalogue(fovea_bench_run *run, const suite *s, fovea_message *message) {
     for (int k = 0; k < fovea_catalogue_count(); k++) {
         const fovea_kernel *kernel = fovea_catalogue_kernel(k);
-        if (!kernel->bench) continue;
-        const char *const texts[] = {kernel->bench};
-        bool several = uses_n(kernel->bench);
-        if (s->kernels ? !is_listed(s->kernels, kernel->name) : !several && kernel->shape) continue;
-        for (int v = 0; v < (several ? VALUES : 1) && s->axes[0].values[v]; v++)
-            if (!add_case(run, s, k, texts, 1, several ? s->axes[0].values[v] : 0, message))
+        if (is_measured(kernel) &&
+            !expand_kernel(run, s, k, kernel->name, NULL, kernel->bench, message))
+            return false;
+        for (int p = 0; p < FOVEA_PRESETS_MAX && kernel->presets[p].name; p++) {
+            const fovea_preset *preset = &kernel->presets[p];
+            if (!expand_kernel(run, s, k, preset->name, preset->fixed, preset->bench, message))
                 return false;
+        }
     }
     return true;
 }
@@ -367,6 +429,7 @@ static bool expand_routing(fovea_bench_run *run, const suite *s, fovea_message *
         c->definition = cases[i];
         snprintf(c->name, sizeof c->name, "%s-%d", fovea_catalogue_kernel(cases[i].index)->name,
                  i + 1);
+        c->kernel = fovea_catalogue_kernel(cases[i].index)->name;
         c->every = true;
         run->case_count += matches(run->options.filter, c);
     }
@@ -386,7 +449,8 @@ static bool expand(fovea_bench_run *run, const suite *s, fovea_message *message)
             const char *const texts[] = {s->fixed, s->cases[i / 2], s->types[t]};
             if (!phases[i % 2] || (wanted && !(wanted >> i % 2 & 1))) continue;
             kernel = fovea_catalogue_find(phases[i % 2]);
-            if (!add_case(run, s, kernel, texts, 3, 0, message)) return false;
+            for (int v = 0; v == 0 || (v < VALUES && s->sizes[v]); v++)
+                if (!add_case(run, s, kernel, NULL, texts, 3, s->sizes[v], message)) return false;
         }
     }
     return true;
@@ -412,8 +476,7 @@ bool fovea_suites_expand(fovea_bench_run *run, fovea_message *message) {
         }
     }
     for (size_t i = 0; i < sizeof suites / sizeof *suites; i++)
-        if (chosen(run->options.suites, &suites[i]) && !expand(run, &suites[i], message))
-            return false;
+        if (chosen(run, &suites[i]) && !expand(run, &suites[i], message)) return false;
     if (run->case_count > 0) return true;
     fovea_fail(message, FOVEA_INVALID_ARGUMENT, "no case of %s matches «%s»", run->options.suites,
                run->options.filter ? run->options.filter : "");

@@ -190,11 +190,21 @@ static void try_case(const check *all, position *at, int channel) {
     free(trial);
 }
 
+/* Inputs and reference of a kernel that nothing here implements would be made for no one. */
+static bool anything_runs(const check *all, int kernel) {
+    for (int i = 0; i < fovea_implementation_count(kernel); i++)
+        if (all->report->lines[all->first_line[kernel] + i].runs &&
+            implementation_wanted(all->options, fovea_implementation_at(kernel, i)->name))
+            return true;
+    return false;
+}
+
 static void work(const check *all, position *at, int job, int channel) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     for (; at->kernel < fovea_catalogue_count(); at->kernel++, at->number = job) {
         if (at->number == job && at->implementation == 0)
             memset(at->crashes, 0, sizeof at->crashes);
+        if (!anything_runs(all, at->kernel)) continue;
         for (; at->number < all->cases[at->kernel].count; at->number += all->jobs)
             try_case(all, at, channel);
     }
@@ -417,6 +427,41 @@ static void print_line(const fovea_check_line *line, FILE *stream) {
     if (line->passed && line->share > 0) fprintf(stream, "      at %s\n", line->worst);
 }
 
+/* What was found in a domain, in a line; nothing where nothing was run. */
+static void print_domain(const check *all, const char *domain) {
+    int64_t passed = 0, failed = 0, declined = 0;
+    int implementations = 0;
+    const fovea_check_line *worst = NULL;
+    for (int i = 0; i < all->report->count; i++) {
+        const fovea_check_line *line = &all->report->lines[i];
+        if (strcmp(fovea_catalogue_kernel(line->kernel)->domain, domain) != 0 ||
+            line->passed + line->failed == 0)
+            continue;
+        implementations++;
+        passed += line->passed, failed += line->failed, declined += line->declined;
+        if (line->passed && (!worst || line->share > worst->share)) worst = line;
+    }
+    if (!implementations) return;
+    fprintf(all->options->stream, "  %-16s %3d %8lld %6lld %8lld", domain, implementations,
+            (long long)(passed + failed), (long long)failed, (long long)declined);
+    if (worst)
+        fprintf(all->options->stream, "   %.3f  %s, %s", worst->share,
+                fovea_catalogue_kernel(worst->kernel)->name, worst->implementation);
+    fputc('\n', all->options->stream);
+}
+
+static void print_domains(const check *all) {
+    fprintf(all->options->stream, "\n  %-16s %3s %8s %6s %8s   %s\n", "domain", "of", "cases",
+            "failed", "declined", "worst share of the bound");
+    for (int k = 0; k < fovea_catalogue_count(); k++) {
+        const char *domain = fovea_catalogue_kernel(k)->domain;
+        bool seen = false;
+        for (int j = 0; j < k && !seen; j++)
+            seen = strcmp(fovea_catalogue_kernel(j)->domain, domain) == 0;
+        if (!seen) print_domain(all, domain);
+    }
+}
+
 static void print_report(const check *all) {
     FILE *stream = all->options->stream;
     for (int k = 0; k < fovea_catalogue_count(); k++) {
@@ -430,6 +475,7 @@ static void print_report(const check *all) {
         if (!all->options->cuda && !default_is_served(k))
             fprintf(stream, "  no implementation but the reference serves its default call here\n");
     }
+    if (!all->options->kernel) print_domains(all);
     fprintf(stream, "%lld passed, %lld failed\n", (long long)all->report->passed,
             (long long)all->report->failed);
 }
@@ -530,11 +576,9 @@ static error_t parse(int key, char *value, struct argp_state *state) {
     case OPTION_LIST:
         return a->list = true, 0;
     case OPTION_BACKEND:
-        if (strcmp(value, "cpu") != 0 && strcmp(value, "cuda") != 0)
-            argp_error(state, "--backend=%s: it is cpu or cuda", value);
-        return a->options.cuda = strcmp(value, "cuda") == 0, 0;
+        return a->options.cuda = fovea_backend_is_cuda(value, state), 0;
     case OPTION_DEVICE:
-        return a->options.device = (int)number(value, "--device", 63, state), 0;
+        return a->options.device = fovea_device_number(value, state), 0;
     case OPTION_EXHAUSTIVE:
         return a->exhaustive = true, 0;
     case OPTION_EVERY:

@@ -1,8 +1,11 @@
 """Measures the drop-ins for PyTorch beside PyTorch's own attention, in one process, interleaved: forward,
-forward and backward, a prefill of one layer of TinyLlama's shape, calls, and memory. Prints JSON.
+forward and backward, a prefill of one layer of TinyLlama's shape, and memory. Prints a table.
 
-usage: python bench/python/attention.py [--only TEXT] [--seconds N] [--threads N]
+usage: python bench/python/attention.py [--only TEXT] [--seconds N] [--threads N] [--json FILE]
+                                        [--table FILE]
 
+--json FILE   all figures
+--table FILE  the table, in Markdown
 --only TEXT   runs the cases with TEXT in their names
 --seconds N   for each case (default 3)"""
 
@@ -137,11 +140,27 @@ def cases():
         yield f"memory-s{length}", lambda seconds, length=length: memory(length)
 
 
+def lines(results):
+    """The table: PyTorch's time, ours, how many times faster; of a prefill also its attention alone."""
+    for name, result in results.items():
+        if "arms" not in result:
+            continue
+        parts = {name: {arm: times["median_s"] for arm, times in result["arms"].items()}}
+        if "attention_part" in result:
+            parts[f"{name}, attention"] = result["attention_part"]
+        for part, times in parts.items():
+            yield (part, f"{1e3 * times['torch']:.2f}", f"{1e3 * times['fovea']:.2f}",
+                   f"{times['torch'] / times['fovea']:.2f}",
+                   f"{result['arms']['fovea']['samples']}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="")
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--json")
+    parser.add_argument("--table")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -154,9 +173,21 @@ def main():
         if "arms" in result:
             result["speed_up"] = (result["arms"]["torch"]["median_s"] /
                                   result["arms"]["fovea"]["median_s"])
-    print(json.dumps({"machine": platform.processor() or platform.machine(),
-                      "threads": torch.get_num_threads(), "torch": torch.__version__,
-                      "fovea": fovea.version(), "cases": results}, indent=1))
+    for name, theirs, ours, ratio, samples in lines(results):
+        print(f"{name:<44} PyTorch {theirs:>8} ms  Fovea {ours:>8} ms  {ratio:>5}x  of {samples}")
+    for name, result in results.items():
+        if "arms" not in result:
+            print(name, *(f"{key} {value}" for key, value in result.items()))
+    if arguments.table:
+        with open(arguments.table, "w") as file:
+            file.write("| case | PyTorch, ms | Fovea, ms | ratio | samples of each |\n"
+                       "|---|---|---|---|---|\n")
+            file.writelines("| " + " | ".join(line) + " |\n" for line in lines(results))
+    if arguments.json:
+        with open(arguments.json, "w") as file:
+            json.dump({"machine": platform.processor() or platform.machine(),
+                       "threads": torch.get_num_threads(), "torch": torch.__version__,
+                       "fovea": fovea.version(), "cases": results}, file, indent=1)
 
 
 if __name__ == "__main__":

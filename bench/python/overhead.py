@@ -2,10 +2,11 @@
 """What a call from Python costs beyond the call in C: time of a loop of calls, less what the library
 itself took for those calls (its own clock, around the whole of the C function).
 
-usage: bench/python/overhead.py [--json FILE] [--rounds N] [--calls N]
+usage: bench/python/overhead.py [--json FILE] [--table FILE] [--rounds N] [--calls N]
 
 Kinds that are not installed are left out. Rounds of all cases are interleaved; a line gives the median
-of the rounds and the distance between their quartiles, in microseconds a call."""
+of the rounds and half the distance between their quartiles, in microseconds a call. What PyTorch's own
+attention takes for the same tensors is given whole."""
 
 import argparse
 import importlib
@@ -37,6 +38,36 @@ def jax_case():
 def mlx_case():
     import mlx.core as mx
     return lambda *shape: mx.ones(shape)
+
+
+def drop_ins():
+    """fovea.torch, through torch.library's dispatcher and past it, and PyTorch's own."""
+    import fovea.torch
+    import torch
+    q = torch.ones(1, 1, 4, 16)
+    g = q.clone().requires_grad_()
+    ours, theirs = (module.scaled_dot_product_attention
+                    for module in (fovea.torch, torch.nn.functional))
+    settings = [None] * 9 + [None, None, 0.0, 0, -1, -1, "none"]
+    operator = torch.ops.fovea.attention.default
+
+    def with_gradient(function):
+        with torch.enable_grad():
+            return function()
+
+    yield "scaled_dot_product_attention", lambda: ours(q, q, q)
+    yield "torch.ops.fovea.attention", lambda: operator(q, q, q, *settings, False)
+    yield "PyTorch's own, whole", lambda: theirs(q, q, q)
+    yield "scaled_dot_product_attention, gradient wanted", lambda: with_gradient(
+        lambda: ours(g, g, g))
+    yield "torch.ops.fovea.attention, gradient wanted", lambda: with_gradient(
+        lambda: operator(g, g, g, *settings, True))
+    yield "PyTorch's own, whole, gradient wanted", lambda: with_gradient(lambda: theirs(g, g, g))
+    x, w = torch.ones(16, 16), torch.ones(16)
+    functional = fovea.torch.functional
+    yield "functional.gelu(x)", lambda: functional.gelu(x)
+    yield "functional.layer_norm(x, [16], w, w)", lambda: functional.layer_norm(x, [16], w, w)
+    yield "functional.mse_loss(x, x)", lambda: functional.mse_loss(x, x)
 
 
 KINDS = {"numpy": numpy_case, "torch": torch_case, "jax": jax_case, "mlx": mlx_case}
@@ -72,6 +103,7 @@ def measure(function, count):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--json", help="a file for all samples")
+    parser.add_argument("--table", help="a file for the table, in Markdown")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--calls", type=int, default=1000)
     options = parser.parse_args()
@@ -79,6 +111,8 @@ def main():
     for kind, make in KINDS.items():
         try:
             cases += [(kind, name, function, []) for name, function in calls(make())]
+            if kind == "torch":
+                cases += [("fovea.torch", name, function, []) for name, function in drop_ins()]
         except ImportError:
             print(f"without {kind}", file=sys.stderr)
     for _, _, function, _ in cases:
@@ -86,9 +120,16 @@ def main():
     for _ in range(options.rounds):
         for _, _, function, samples in cases:
             samples.append(1e6 * measure(function, options.calls))
+    lines = []
     for kind, name, _, samples in cases:
         low, middle, high = statistics.quantiles(samples, n=4)
-        print(f"{kind:<6} {name:<42} {middle:6.2f} us  ± {(high - low) / 2:.2f}")
+        lines.append((kind, name, f"{middle:.2f}", f"{(high - low) / 2:.2f}"))
+        print(f"{kind:<11} {name:<46} {middle:6.2f} us  ± {(high - low) / 2:.2f}")
+    if options.table:
+        with open(options.table, "w") as file:
+            file.write("| arrays | call | µs beyond C | ± |\n|---|---|---|---|\n")
+            file.writelines(f"| {kind} | `{name}` | {middle} | {spread} |\n"
+                            for kind, name, middle, spread in lines)
     if options.json:
         versions = {kind: getattr(importlib.import_module(kind), "__version__", "") for kind in KINDS
                     if kind in {case[0] for case in cases}}

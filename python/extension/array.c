@@ -375,8 +375,7 @@ int array_make(const array *like, const fovea_view *wanted, const char *name, ar
     else if (kind == KIND_TORCH)
         object = make_torch(like, wanted);
     else if (like->tensor.device.device_type != kDLCPU)
-        PyErr_Format(invalid_value,
-                     "%s must be given: it is on a device, for which no memory is made", name);
+        PyErr_SetString(invalid_value, "to be given, for no memory is made on a device");
     else
         object = memory_new(wanted, &tensor);
     if (!object) return raise_from_producer(name);

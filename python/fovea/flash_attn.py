@@ -9,19 +9,23 @@ the same bits."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
 import fovea
 
-from .torch._operator import DTYPES, InvalidCall, attend, draw_seed
+from .torch._operator import attend, draw_seed
+from .torch._registry import DTYPES, InvalidCall
 
 __all__ = ["flash_attn_func", "flash_attn_kvpacked_func", "flash_attn_qkvpacked_func",
            "flash_attn_varlen_func", "flash_attn_varlen_kvpacked_func",
            "flash_attn_varlen_qkvpacked_func", "flash_attn_with_kvcache"]
 
 
-def _check(**tensors):
+def _check(**tensors: Any) -> None:
     first = None
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
@@ -36,18 +40,18 @@ def _check(**tensors):
                               "one dtype")
 
 
-def _check_rank(rank, layout, **tensors):
+def _check_rank(rank: int, layout: str, **tensors: Tensor) -> None:
     for name, tensor in tensors.items():
         if tensor.ndim != rank:
             raise InvalidCall(f"{name} has shape {list(tensor.shape)}; it is {layout}")
 
 
-def _check_dropout(dropout_p):
+def _check_dropout(dropout_p: float) -> None:
     if not 0 <= dropout_p < 1:
         raise InvalidCall(f"dropout_p is {dropout_p}; it is at least 0 and below 1")
 
 
-def _distances(slopes, length_q, length_k, extent):
+def _distances(slopes: Tensor, length_q: int, length_k: int, extent: int) -> Tensor:
     """ALiBi as upstream defines it for any mask, -slope |i + Sk - Sq - j|, for j below extent."""
     i = torch.arange(length_q).unsqueeze(1) + length_k - length_q
     return -slopes[..., None, None] * (i - torch.arange(extent)).abs()
@@ -56,10 +60,12 @@ def _distances(slopes, length_q, length_k, extent):
 class _Scores:
     """What is done to the scores, and with what keywords of `attend`."""
 
-    def __init__(self, heads, scale, causal, window, softcap, slopes):
+    def __init__(self, heads: int, scale: float | None, causal: bool, window: tuple[int, int],
+                 softcap: float, slopes: Tensor | None) -> None:
         left, right = window
         self.causal = causal or right == 0  # a window that ends at the position is causal
-        self.common = {"scale": scale, "softcap": softcap or None, "window_left": max(left, -1)}
+        self.common: dict[str, Any] = {"scale": scale, "softcap": softcap or None,
+                                       "window_left": max(left, -1)}
         self.slopes = slopes
         if slopes is not None and (slopes.dtype != torch.float32 or slopes.ndim not in (1, 2)
                                    or slopes.shape[-1] != heads):
@@ -75,29 +81,31 @@ class _Scores:
         if slopes is not None and not self.biased:
             self.common["slopes"] = slopes
 
-    def by_sequence(self):
+    def by_sequence(self) -> bool:
         """Whether options depend on the lengths of a sequence."""
         return self.biased or (self.local and not self.causal)
 
-    def options(self, length_q, length_k, extent, sequence=None):
+    def options(self, length_q: int, length_k: int, extent: int,
+                sequence: int | None = None) -> dict[str, Any]:
         """For sequences of these lengths; sequence is the number of the only one."""
         options = dict(self.common)
         if self.local and not self.causal:
             options["query_offset"] = length_k - length_q
-        if self.biased:
-            slopes = self.slopes
+        slopes = self.slopes
+        if self.biased and slopes is not None:
             if slopes.ndim == 2 and sequence is not None:
                 slopes = slopes[sequence]
             options["bias"] = _distances(slopes, length_q, length_k, extent)
         return options
 
 
-def _signed(kept, plain):
+def _signed(kept: Tensor, plain: Tensor) -> Tensor:
     """S_dmask of upstream: the probabilities, negative where dropout dropped them."""
     return torch.where(kept != 0, plain, -plain)
 
 
-def _attend(q, k, v, dropout_p, scores, want_probs):
+def _attend(q: Tensor, k: Tensor, v: Tensor, dropout_p: float, scores: _Scores,
+            want_probs: bool) -> Any:
     """Attention of [B, S, H, D]."""
     _check_dropout(dropout_p)
     options = scores.options(q.shape[1], k.shape[1], k.shape[1])
@@ -117,9 +125,12 @@ def _attend(q, k, v, dropout_p, scores, want_probs):
     return out, lse, probabilities
 
 
-def flash_attn_func(q, k, v, dropout_p=0.0, softmax_scale=None, causal=False,
-                    window_size=(-1, -1), softcap=0.0, alibi_slopes=None, deterministic=False,
-                    return_attn_probs=False):
+def flash_attn_func(q: Tensor, k: Tensor, v: Tensor,
+                    dropout_p: float = 0.0,
+                    softmax_scale: float | None = None, causal: bool = False,
+                    window_size: tuple[int, int] = (-1, -1), softcap: float = 0.0,
+                    alibi_slopes: Tensor | None = None, deterministic: bool = False,
+                    return_attn_probs: bool = False) -> Any:
     """Attention of q [B, Sq, Hq, D] with k, v [B, Sk, Hkv, D]: out, or with return_attn_probs
     (out, lse, S_dmask), where S_dmask is None without dropout."""
     _check(q=q, k=k, v=v)
@@ -128,36 +139,46 @@ def flash_attn_func(q, k, v, dropout_p=0.0, softmax_scale=None, causal=False,
     return _attend(q, k, v, dropout_p, scores, return_attn_probs)
 
 
-def flash_attn_kvpacked_func(q, kv, dropout_p=0.0, softmax_scale=None, causal=False,
-                             window_size=(-1, -1), softcap=0.0, alibi_slopes=None,
-                             deterministic=False, return_attn_probs=False):
+def flash_attn_kvpacked_func(q: Tensor, kv: Tensor,
+                             dropout_p: float = 0.0,
+                             softmax_scale: float | None = None, causal: bool = False,
+                             window_size: tuple[int, int] = (-1, -1), softcap: float = 0.0,
+                             alibi_slopes: Tensor | None = None, deterministic: bool = False,
+                             return_attn_probs: bool = False) -> Any:
     """flash_attn_func with kv [B, Sk, 2, Hkv, D]."""
     _check(q=q, kv=kv)
     _check_rank(5, "[batch, length, 2, heads, head size]", kv=kv)
-    return flash_attn_func(q, *kv.unbind(2), dropout_p, softmax_scale, causal, window_size,
+    k, v = kv.unbind(2)
+    return flash_attn_func(q, k, v, dropout_p, softmax_scale, causal, window_size,
                            softcap, alibi_slopes, deterministic, return_attn_probs)
 
 
-def flash_attn_qkvpacked_func(qkv, dropout_p=0.0, softmax_scale=None, causal=False,
-                              window_size=(-1, -1), softcap=0.0, alibi_slopes=None,
-                              deterministic=False, return_attn_probs=False):
+def flash_attn_qkvpacked_func(qkv: Tensor,
+                              dropout_p: float = 0.0,
+                              softmax_scale: float | None = None, causal: bool = False,
+                              window_size: tuple[int, int] = (-1, -1), softcap: float = 0.0,
+                              alibi_slopes: Tensor | None = None, deterministic: bool = False,
+                              return_attn_probs: bool = False) -> Any:
     """flash_attn_func with qkv [B, S, 3, H, D]."""
     _check(qkv=qkv)
     _check_rank(5, "[batch, length, 3, heads, head size]", qkv=qkv)
-    return flash_attn_func(*qkv.unbind(2), dropout_p, softmax_scale, causal, window_size, softcap,
+    q, k, v = qkv.unbind(2)
+    return flash_attn_func(q, k, v, dropout_p, softmax_scale, causal, window_size, softcap,
                            alibi_slopes, deterministic, return_attn_probs)
 
 
 # ---- Packed sequences ---------------------------------------------------------------------------
 
 
-def _check_offsets(**offsets):
+def _check_offsets(**offsets: Any) -> None:
     for name, tensor in offsets.items():
         if not isinstance(tensor, Tensor) or tensor.dtype != torch.int32 or tensor.ndim != 1:
             raise InvalidCall(f"{name} is an int32 tensor of [batch + 1]")
 
 
-def _packed_probabilities(q, k, v, cu_seqlens_q, cu_seqlens_k, longest_q, longest_k, run):
+def _packed_probabilities(q: Tensor, k: Tensor, v: Tensor, cu_seqlens_q: Tensor,
+                          cu_seqlens_k: Tensor, longest_q: int, longest_k: int,
+                          run: Callable[[Tensor, bool], Any]) -> Tensor:
     """S_dmask [B, H, longest q, longest k] of packed sequences."""
     lengths = [cu.diff().tolist() for cu in (cu_seqlens_q, cu_seqlens_k)]
     place = torch.cat([torch.arange(n) for n in lengths[1]])
@@ -170,7 +191,9 @@ def _packed_probabilities(q, k, v, cu_seqlens_q, cu_seqlens_k, longest_q, longes
     return padded
 
 
-def _sequence_by_sequence(q, k, v, cu_seqlens_q, cu_seqlens_k, dropout_p, scores):
+def _sequence_by_sequence(q: Tensor, k: Tensor, v: Tensor, cu_seqlens_q: Tensor,
+                          cu_seqlens_k: Tensor, dropout_p: float,
+                          scores: _Scores) -> tuple[Tensor, Tensor]:
     """Where options depend on a sequence's lengths each is a call of its own."""
     outs, lses = [], []
     parts = (t.split(cu.diff().tolist()) for t, cu in
@@ -179,15 +202,21 @@ def _sequence_by_sequence(q, k, v, cu_seqlens_q, cu_seqlens_k, dropout_p, scores
         options = scores.options(query.shape[0], keys.shape[0], keys.shape[0], b)
         out, lse = attend(*(t.transpose(0, 1)[None] for t in (query, keys, values)),
                           dropout=dropout_p, need_lse=True, **options)
+        assert lse is not None
         outs.append(out[0].transpose(0, 1))
         lses.append(lse[0])
     return torch.cat(outs), torch.cat(lses, dim=1)
 
 
-def flash_attn_varlen_func(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k,
-                           dropout_p=0.0, softmax_scale=None, causal=False, window_size=(-1, -1),
-                           softcap=0.0, alibi_slopes=None, deterministic=False,
-                           return_attn_probs=False, block_table=None):
+def flash_attn_varlen_func(q: Tensor, k: Tensor, v: Tensor,
+                           cu_seqlens_q: Tensor, cu_seqlens_k: Tensor,
+                           max_seqlen_q: int, max_seqlen_k: int,
+                           dropout_p: float = 0.0,
+                           softmax_scale: float | None = None, causal: bool = False,
+                           window_size: tuple[int, int] = (-1, -1), softcap: float = 0.0,
+                           alibi_slopes: Tensor | None = None, deterministic: bool = False,
+                           return_attn_probs: bool = False,
+                           block_table: Tensor | None = None) -> Any:
     """Attention of packed sequences, q [total q, Hq, D] and k, v [total k, Hkv, D], or k and v in
     pages [pages, page size, Hkv, D] with block_table [B, pages of a sequence]. Non-causal windows
     over unequal lengths, and ALiBi that is not causal or has slopes a sequence, are computed
@@ -205,8 +234,8 @@ def flash_attn_varlen_func(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, ma
         if paged or (return_attn_probs and dropout_p):
             raise fovea.Unsupported("pages, or S_dmask, with a window that is not causal or with "
                                     "ALiBi that is not causal or has slopes a sequence")
-        out, lse = _sequence_by_sequence(q, k, v, cu_seqlens_q, cu_seqlens_k, dropout_p, scores)
-        return (out, lse, None) if return_attn_probs else out
+        both = _sequence_by_sequence(q, k, v, cu_seqlens_q, cu_seqlens_k, dropout_p, scores)
+        return (*both, None) if return_attn_probs else both[0]
     options = scores.options(0, 0, 0)
     if paged:
         options |= {"block_table": block_table, "seqused_k": lengths[1]}
@@ -214,7 +243,7 @@ def flash_attn_varlen_func(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, ma
         options["cu_seqlens_k"] = cu_seqlens_k
     seed = draw_seed() if dropout_p else None
 
-    def run(values, drop):
+    def run(values: Tensor, drop: bool) -> tuple[Tensor, Tensor | None]:
         return attend(q, k, values, cu_seqlens_q=cu_seqlens_q, dropout=dropout_p if drop else 0.0,
                       need_lse=return_attn_probs, seed=seed, **options)
 
@@ -231,26 +260,34 @@ def flash_attn_varlen_func(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, ma
     return out, lse, probabilities
 
 
-def flash_attn_varlen_kvpacked_func(q, kv, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k,
-                                    dropout_p=0.0, softmax_scale=None, causal=False,
-                                    window_size=(-1, -1), softcap=0.0, alibi_slopes=None,
-                                    deterministic=False, return_attn_probs=False):
+def flash_attn_varlen_kvpacked_func(q: Tensor, kv: Tensor,
+                                    cu_seqlens_q: Tensor, cu_seqlens_k: Tensor,
+                                    max_seqlen_q: int, max_seqlen_k: int,
+                                    dropout_p: float = 0.0,
+                                    softmax_scale: float | None = None, causal: bool = False,
+                                    window_size: tuple[int, int] = (-1, -1), softcap: float = 0.0,
+                                    alibi_slopes: Tensor | None = None, deterministic: bool = False,
+                                    return_attn_probs: bool = False) -> Any:
     """flash_attn_varlen_func with kv [total k, 2, Hkv, D]."""
     _check(q=q, kv=kv)
     _check_rank(4, "[total, 2, heads, head size]", kv=kv)
-    return flash_attn_varlen_func(q, *kv.unbind(1), cu_seqlens_q, cu_seqlens_k, max_seqlen_q,
+    k, v = kv.unbind(1)
+    return flash_attn_varlen_func(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q,
                                   max_seqlen_k, dropout_p, softmax_scale, causal, window_size,
                                   softcap, alibi_slopes, deterministic, return_attn_probs)
 
 
-def flash_attn_varlen_qkvpacked_func(qkv, cu_seqlens, max_seqlen, dropout_p=0.0,
-                                     softmax_scale=None, causal=False, window_size=(-1, -1),
-                                     softcap=0.0, alibi_slopes=None, deterministic=False,
-                                     return_attn_probs=False):
+def flash_attn_varlen_qkvpacked_func(qkv: Tensor, cu_seqlens: Tensor, max_seqlen: int,
+                                     dropout_p: float = 0.0,
+                                     softmax_scale: float | None = None, causal: bool = False,
+                                     window_size: tuple[int, int] = (-1, -1), softcap: float = 0.0,
+                                     alibi_slopes: Tensor | None = None, deterministic: bool = False,
+                                     return_attn_probs: bool = False) -> Any:
     """flash_attn_varlen_func with qkv [total, 3, H, D]."""
     _check(qkv=qkv)
     _check_rank(4, "[total, 3, heads, head size]", qkv=qkv)
-    return flash_attn_varlen_func(*qkv.unbind(1), cu_seqlens, cu_seqlens, max_seqlen, max_seqlen,
+    q, k, v = qkv.unbind(1)
+    return flash_attn_varlen_func(q, k, v, cu_seqlens, cu_seqlens, max_seqlen, max_seqlen,
                                   dropout_p, softmax_scale, causal, window_size, softcap,
                                   alibi_slopes, deterministic, return_attn_probs)
 
@@ -258,7 +295,7 @@ def flash_attn_varlen_qkvpacked_func(qkv, cu_seqlens, max_seqlen, dropout_p=0.0,
 # ---- Caches -------------------------------------------------------------------------------------
 
 
-def _rotate(x, cos, sin, positions, interleaved):
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor, interleaved: bool) -> Tensor:
     """The first 2 cos.shape[1] elements of each head of x [B, S, H, D], rotated."""
     half = cos.shape[1]
     cos, sin = (table[positions.long()].unsqueeze(2).float() for table in (cos, sin))
@@ -272,7 +309,8 @@ def _rotate(x, cos, sin, positions, interleaved):
     return torch.cat((turned.to(x.dtype), x[..., 2 * half:]), -1)
 
 
-def _cache_lengths(cache_seqlens, batch, k_cache, paged, appending):
+def _cache_lengths(cache_seqlens: int | Tensor | None, batch: int, k_cache: Tensor, paged: bool,
+                   appending: bool) -> Tensor:
     if cache_seqlens is None:
         if appending or paged:
             raise InvalidCall("cache_seqlens is not given; appending to a cache, and a paged one, "
@@ -286,14 +324,15 @@ def _cache_lengths(cache_seqlens, batch, k_cache, paged, appending):
     return cache_seqlens
 
 
-def _attend_cache(q, k_cache, v_cache, table, lengths, scores, mask):
+def _attend_cache(q: Tensor, k_cache: Tensor, v_cache: Tensor, table: Tensor | None,
+                  lengths: Tensor, scores: _Scores, mask: Tensor | None) -> Any:
     """Attention of q [B, S, H, D] with a cache in pages, where table is given, or [B, S, H, D]."""
     query = q.transpose(1, 2)
     keys, values = ((k_cache, v_cache) if table is not None else
                     (k_cache.transpose(1, 2), v_cache.transpose(1, 2)))
     extent = keys.shape[2] if table is None else table.shape[1] * k_cache.shape[1]
 
-    def run(rows, **options):
+    def run(rows: slice, **options: Any) -> Any:
         return attend(query[rows], keys if table is not None else keys[rows],
                       values if table is not None else values[rows], need_lse=True,
                       seqused_k=lengths[rows], mask=None if mask is None else mask[rows],
@@ -307,11 +346,17 @@ def _attend_cache(q, k_cache, v_cache, table, lengths, scores, mask):
 
 
 @torch.no_grad()
-def flash_attn_with_kvcache(q, k_cache, v_cache, k=None, v=None, rotary_cos=None, rotary_sin=None,
-                            cache_seqlens=None, cache_batch_idx=None, cache_leftpad=None,
-                            block_table=None, softmax_scale=None, causal=False,
-                            window_size=(-1, -1), softcap=0.0, rotary_interleaved=True,
-                            alibi_slopes=None, num_splits=0, return_softmax_lse=False):
+def flash_attn_with_kvcache(q: Tensor, k_cache: Tensor, v_cache: Tensor,
+                            k: Tensor | None = None, v: Tensor | None = None,
+                            rotary_cos: Tensor | None = None, rotary_sin: Tensor | None = None,
+                            cache_seqlens: int | Tensor | None = None,
+                            cache_batch_idx: Tensor | None = None,
+                            cache_leftpad: Tensor | None = None,
+                            block_table: Tensor | None = None,
+                            softmax_scale: float | None = None, causal: bool = False,
+                            window_size: tuple[int, int] = (-1, -1), softcap: float = 0.0,
+                            rotary_interleaved: bool = True, alibi_slopes: Tensor | None = None,
+                            num_splits: int = 0, return_softmax_lse: bool = False) -> Any:
     """Attention of new queries [B, Sq, Hq, D] with a cache [B, S, Hkv, D], or one in pages [pages,
     page size, Hkv, D] with block_table, after k and v, where given, were written into it at
     cache_seqlens, rotated where rotary_cos and rotary_sin [positions, rotary size/2] are given.
@@ -330,11 +375,11 @@ def flash_attn_with_kvcache(q, k_cache, v_cache, k=None, v=None, rotary_cos=None
     table = block_table
     if cache_batch_idx is not None:  # each sequence of the cache is one page
         table = cache_batch_idx.to(torch.int32).unsqueeze(1)
-    if k is not None:
+    if k is not None and v is not None:
         _check(q=q, k=k, v=v)
         _check_rank(4, "[batch, length, heads, head size]", k=k, v=v)
         places = lengths.unsqueeze(1) + torch.arange(k.shape[1], dtype=torch.int32)
-        if rotary_cos is not None:
+        if rotary_cos is not None and rotary_sin is not None:
             k = _rotate(k, rotary_cos, rotary_sin, places, rotary_interleaved)
             own = torch.arange(q.shape[1]) if scores.local else torch.zeros(q.shape[1])
             q = _rotate(q, rotary_cos, rotary_sin, lengths.unsqueeze(1) + own.to(torch.int32),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,22 +23,25 @@ __all__ = ["dot_product_attention"]
 
 _DTYPES = ("float32", "float16", "bfloat16")
 _INPUTS = ("mask", "bias", "seqused_k")
+_Arrays = tuple[Any, ...]  # q, k, v and the optional inputs
+_Options = tuple[tuple[str, Any], ...]
 
 
-def _named(arrays):
+def _named(arrays: _Arrays) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """q, k and v, and the optional inputs by name, as NumPy sees them."""
     q, k, v, *rest = (None if a is None else np.asarray(a) for a in arrays)
     return (q, k, v), dict(zip(_INPUTS, rest))
 
 
-def _host(options, context, results, arrays):
+def _host(options: _Options, context: Any, results: Any, arrays: _Arrays) -> None:
     """Attention of the program's buffers [B, S, H, D]: results are out and lse [B, H, S]."""
     out, lse = (np.asarray(result) for result in results)
     tensors, inputs = _named(arrays)
     fovea.attention(*tensors, out=out, lse=lse, layout="bshd", **dict(options), **inputs)
 
 
-def _host_gradient(options, context, results, arrays, out, lse, dout):
+def _host_gradient(options: _Options, context: Any, results: Any, arrays: _Arrays, out: jax.Array,
+                   lse: jax.Array, dout: jax.Array) -> None:
     dq, dk, dv, *dbias = (np.asarray(result) for result in results)
     tensors, inputs = _named(arrays)
     fovea.attention_backward(*tensors, *(np.asarray(a) for a in (out, lse, dout)),
@@ -45,12 +49,12 @@ def _host_gradient(options, context, results, arrays, out, lse, dout):
                              **dict(options), **inputs)
 
 
-def _like(array):
+def _like(array: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(array.shape, array.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attention(options, arrays):
+def _attention(options: _Options, arrays: _Arrays) -> Any:
     q = arrays[0]
     batch, length, heads, _ = q.shape
     lse = jax.ShapeDtypeStruct((batch, heads, length), jnp.float32)
@@ -59,16 +63,16 @@ def _attention(options, arrays):
     return run(arrays)
 
 
-def _forward(options, arrays):
+def _forward(options: _Options, arrays: _Arrays) -> Any:
     out, lse = _attention(options, arrays)
     return (out, lse), (arrays, out, lse)
 
 
-def _no_gradient(array):
+def _no_gradient(array: Any) -> Any:
     return None if array is None else np.zeros(array.shape, jax.dtypes.float0)
 
 
-def _backward(options, kept, cotangents):
+def _backward(options: _Options, kept: Any, cotangents: Any) -> Any:
     arrays, out, lse = kept
     q, k, v, mask, bias, lengths = arrays
     shapes = [_like(q), _like(k), _like(v)] + ([] if bias is None else [_like(bias)])
@@ -82,7 +86,7 @@ def _backward(options, kept, cotangents):
 _attention.defvjp(_forward, _backward)
 
 
-def _call(options, arrays):
+def _call(options: _Options, arrays: _Arrays) -> Any:
     if any(isinstance(array, jax.core.Tracer) for array in arrays if array is not None):
         return _attention(options, arrays)
     q, k, v, *rest = arrays
@@ -90,7 +94,7 @@ def _call(options, arrays):
                            **dict(zip(_INPUTS, rest)))
 
 
-def _four(array, name):
+def _four(array: Any, name: str) -> Any:
     if array is None:
         return None
     array = jnp.asarray(array)
@@ -99,7 +103,8 @@ def _four(array, name):
     return array.reshape((1,) * (4 - array.ndim) + array.shape)
 
 
-def _check(q, k, v, mask, bias, lengths):
+def _check(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None,
+           lengths: dict[str, jax.Array | None]) -> None:
     batch, _, heads, size = k.shape
     if v.shape != k.shape or v.dtype != k.dtype:
         raise fovea.InvalidValue(f"value is {v.dtype} of shape {list(v.shape)}, key {k.dtype} of "
@@ -120,9 +125,12 @@ def _check(q, k, v, mask, bias, lengths):
                                      f"is int32 of [{batch}]")
 
 
-def dot_product_attention(query, key, value, bias=None, mask=None, *, scale=None, is_causal=False,
-                          query_seq_lengths=None, key_value_seq_lengths=None,
-                          local_window_size=None, implementation=None, return_residual=False):
+def dot_product_attention(query: Any, key: Any, value: Any, bias: Any = None, mask: Any = None, *,
+                          scale: float | None = None, is_causal: bool = False,
+                          query_seq_lengths: Any = None, key_value_seq_lengths: Any = None,
+                          local_window_size: int | tuple[int, int] | None = None,
+                          implementation: str | None = None,
+                          return_residual: bool = False) -> Any:
     """jax.nn.dot_product_attention, computed by Fovea: query [B, T, N, H] or [T, N, H], key and
     value [B, S, K, H] or [S, K, H]. Arguments, results and types of errors are JAX's; a row that may
     attend nothing gives 0 (JAX: the mean of the values). `implementation` chooses among JAX's own
@@ -137,8 +145,8 @@ def dot_product_attention(query, key, value, bias=None, mask=None, *, scale=None
     lengths = {name: None if array is None else jnp.asarray(array) for name, array in
                (("query_seq_lengths", query_seq_lengths),
                 ("key_value_seq_lengths", key_value_seq_lengths))}
-    _check(q, k, v, mask, bias, lengths)
-    options = {"scale": 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale)}
+    _check(q, k, v, mask, lengths)
+    options: dict[str, Any] = {"scale": 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale)}
     if is_causal:
         options["causal"] = "top_left"
     if local_window_size is not None:
@@ -148,7 +156,7 @@ def dot_product_attention(query, key, value, bias=None, mask=None, *, scale=None
     out, lse = _call(tuple(options.items()),
                      (q, k, v, mask, bias, lengths["key_value_seq_lengths"]))
     if query_seq_lengths is not None:
-        known = jnp.arange(q.shape[1]) < lengths["query_seq_lengths"][:, None]
+        known = jnp.arange(q.shape[1]) < jnp.asarray(query_seq_lengths)[:, None]
         out = out * known[:, :, None, None].astype(out.dtype)
     out = out.reshape(shape)
     if not return_residual:

@@ -5,6 +5,9 @@ itself refuses the call."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import mlx.core as mx
 
 import fovea
@@ -14,7 +17,7 @@ __all__ = ["scaled_dot_product_attention"]
 _DTYPES = (mx.float32, mx.float16, mx.bfloat16)
 
 
-def _check(q, k, v, mask):
+def _check(q: mx.array, k: mx.array, v: mx.array, mask: Any) -> None:
     shapes = f"q has shape {q.shape}, k {k.shape} and v {v.shape}"
     if not q.ndim == k.ndim == v.ndim == 4:
         raise fovea.InvalidValue(f"{shapes}; all three have four axes")
@@ -30,7 +33,7 @@ def _check(q, k, v, mask):
         raise fovea.InvalidValue(f"mask has shape {mask.shape}; it has at most four axes")
 
 
-def _together(q, k, v):
+def _together(q: mx.array, k: mx.array, v: mx.array) -> tuple[mx.array, ...]:
     """The three in the dtype that they promote to."""
     dtype = (mx.zeros((), q.dtype) + mx.zeros((), k.dtype) + mx.zeros((), v.dtype)).dtype
     if dtype not in _DTYPES:
@@ -39,25 +42,27 @@ def _together(q, k, v):
     return tuple(a if a.dtype == dtype else a.astype(dtype) for a in (q, k, v))
 
 
-def _with_gradient(options):
+def _with_gradient(options: dict[str, Any]) -> Callable[..., Any]:
     """Attention of (q, k, v, bias, sinks) as a function of MLX; options are the constants."""
-    kept = {}
+    kept: dict[str, mx.array] = {}
 
-    def named(bias, sinks):
+    def named(bias: mx.array, sinks: mx.array) -> dict[str, Any]:
         return {"bias": bias if bias.ndim else None, "sinks": sinks if sinks.ndim else None}
 
     @mx.custom_function
-    def attention(q, k, v, bias, sinks):
+    def attention(q: mx.array, k: mx.array, v: mx.array, bias: mx.array,
+                  sinks: mx.array) -> Any:
         mx.eval(q, k, v, bias, sinks)
-        out, kept["lse"] = fovea.attention(q, k, v, lse=True, **options, **named(bias, sinks))
+        more = {**options, **named(bias, sinks)}
+        out, kept["lse"] = fovea.attention(q, k, v, lse=True, **more)
         return out
 
     @attention.vjp
-    def gradient(primals, dout, out):
+    def gradient(primals: Any, dout: mx.array, out: mx.array) -> tuple[mx.array, ...]:
         q, k, v, bias, sinks = primals
         mx.eval(*primals, dout, out)
         more = named(bias, sinks)
-        given = {f"d{name}": True for name, array in more.items() if array is not None}
+        given: dict[str, Any] = {f"d{name}": True for name, array in more.items() if array is not None}
         dq, dk, dv, *rest = fovea.attention_backward(q, k, v, out, kept["lse"], dout, **options,
                                                      **more, **given)
         found = dict(zip(given, rest))
@@ -67,8 +72,10 @@ def _with_gradient(options):
     return attention
 
 
-def scaled_dot_product_attention(q, k, v, *, scale, mask=None, sinks=None, force_fused=False,
-                                 stream=None):
+def scaled_dot_product_attention(q: mx.array, k: mx.array, v: mx.array, *, scale: float,
+                                 mask: str | mx.array | None = None,
+                                 sinks: mx.array | None = None, force_fused: bool = False,
+                                 stream: Any = None) -> mx.array:
     """mx.fast.scaled_dot_product_attention, computed by Fovea: q [B, Hq, Tq, D], k and v [B, Hkv,
     Tk, D]; mask is None, "causal" (aligned to the last key), boolean or additive. A row that may
     attend nothing gives 0. `force_fused` and `stream` change nothing."""
@@ -77,7 +84,7 @@ def scaled_dot_product_attention(q, k, v, *, scale, mask=None, sinks=None, force
             raise fovea.InvalidType(f"{name} is a {type(array).__name__}, not an mlx.core.array")
     _check(q, k, v, mask)
     q, k, v = _together(q, k, v)
-    options = {"scale": float(scale)}
+    options: dict[str, Any] = {"scale": float(scale)}
     bias = none = mx.zeros(())
     if isinstance(mask, str) and mask:
         options["causal"] = "bottom_right"
@@ -89,5 +96,6 @@ def scaled_dot_product_attention(q, k, v, *, scale, mask=None, sinks=None, force
                                                      mask.dtype != q.dtype):
             raise fovea.InvalidValue(f"mask is {mask.dtype}, which does not promote to {q.dtype}")
         bias = mask if mask.ndim else mask.reshape(1)
-    return _with_gradient(options)(q, k, v, bias,
-                                   none if sinks is None else sinks.astype(mx.float32))
+    result: mx.array = _with_gradient(options)(
+        q, k, v, bias, none if sinks is None else sinks.astype(mx.float32))
+    return result

@@ -5,19 +5,21 @@ are served; causal masks are aligned to the first key."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 import fovea
 
-from .torch._operator import DTYPES
+from .torch._registry import DTYPES
 
 __all__ = ["sageattn"]
 
 
 def sageattn(q: Tensor, k: Tensor, v: Tensor, tensor_layout: str = "HND", is_causal: bool = False,
              sm_scale: float | None = None, return_lse: bool = False, *, smooth_k: bool = True,
-             **kwargs):
+             **kwargs: Any) -> Any:
     """Attention of tensors [B, H, S, D] (tensor_layout "HND") or [B, S, H, D] ("NHD"); with
     return_lse also the log-sum-exp [B, H, S]. smooth_k takes the mean of the keys away before they
     are rounded. Other keyword arguments name upstream's CUDA variants; they are accepted and change

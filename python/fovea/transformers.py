@@ -10,8 +10,10 @@ gets the window from the model. Padding and whatever else a model masks comes as
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import (causal_mask_function, sdpa_mask,
                                         sliding_window_causal_mask_function)
@@ -25,11 +27,11 @@ __all__ = ["attention_forward", "attention_mask", "register"]
 _log = logging.getLogger("fovea")
 
 
-def _cells(function):
+def _cells(function: Any) -> list[Any]:
     return [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
 
 
-def _is_window(mask_function, size) -> bool:
+def _is_window(mask_function: Any, size: int) -> bool:
     """Whether this is the causal sliding window of transformers, of that size, and nothing else."""
     like = _cells(sliding_window_causal_mask_function(size))
     mine = _cells(mask_function)
@@ -40,13 +42,13 @@ def _is_window(mask_function, size) -> bool:
             and _cells(mine[0][0]) == [size])
 
 
-def _is_known(mask_function, local_size) -> bool:
+def _is_known(mask_function: Any, local_size: int | None) -> bool:
     if local_size is None:
         return mask_function is causal_mask_function
     return _is_window(mask_function, local_size)
 
 
-def _nothing_padded(attention_mask, kv_length, kv_offset) -> bool:
+def _nothing_padded(attention_mask: Tensor | None, kv_length: int, kv_offset: int) -> bool:
     if attention_mask is None:
         return True
     if attention_mask.shape[-1] < kv_length + kv_offset:
@@ -54,9 +56,10 @@ def _nothing_padded(attention_mask, kv_length, kv_offset) -> bool:
     return bool(attention_mask[:, kv_offset:kv_offset + kv_length].all())
 
 
-def attention_mask(batch_size, q_length, kv_length, q_offset=0, kv_offset=0,
-                   mask_function=causal_mask_function, attention_mask=None, local_size=None,
-                   allow_is_causal_skip=True, **kwargs):
+def attention_mask(batch_size: int, q_length: int, kv_length: int, q_offset: int = 0,
+                   kv_offset: int = 0, mask_function: Any = causal_mask_function,
+                   attention_mask: Tensor | None = None, local_size: int | None = None,
+                   allow_is_causal_skip: bool = True, **kwargs: Any) -> Tensor | None:
     """None where causality and the window of the model say it all, the queries being the last
     positions; else the boolean mask that transformers makes for PyTorch's attention."""
     if (allow_is_causal_skip and not torch.compiler.is_compiling()
@@ -68,9 +71,10 @@ def attention_mask(batch_size, q_length, kv_length, q_offset=0, kv_offset=0,
                      attention_mask, local_size, allow_is_causal_skip=False, **kwargs)
 
 
-def _masks(module, query, key, mask, is_causal, sliding_window, position_bias):
+def _masks(module: Any, key: Tensor, mask: Tensor | None, is_causal: bool | None,
+           sliding_window: int | None, position_bias: Tensor | None) -> dict[str, Any]:
     """The keywords of attend that say what may attend what."""
-    options = {}
+    options: dict[str, Any] = {}
     if mask is None:
         causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
         if causal:
@@ -87,9 +91,12 @@ def _masks(module, query, key, mask, is_causal, sliding_window, position_bias):
     return options
 
 
-def attention_forward(module, query, key, value, attention_mask, dropout=0.0, scaling=None,
-                      sliding_window=None, softcap=None, is_causal=None, s_aux=None,
-                      position_bias=None, cache=None, **kwargs):
+def attention_forward(module: Any, query: Tensor, key: Tensor, value: Tensor,
+                      attention_mask: Tensor | None, dropout: float = 0.0,
+                      scaling: float | None = None, sliding_window: int | None = None,
+                      softcap: float | None = None, is_causal: bool | None = None,
+                      s_aux: Tensor | None = None, position_bias: Tensor | None = None,
+                      cache: object = None, **kwargs: Any) -> tuple[Tensor, None]:
     """What a model calls: query [B, Hq, Sq, D], key and value [B, Hkv, Sk, D]; returns out
     [B, Sq, Hq, D] and, in place of the probabilities, None."""
     if cache is not None:
@@ -98,7 +105,7 @@ def attention_forward(module, query, key, value, attention_mask, dropout=0.0, sc
     if kwargs.get("output_attentions"):
         _log.warning('attn_implementation="fovea" makes no probabilities: output_attentions gives '
                      "None; eager attention has them")
-    options = _masks(module, query, key, attention_mask, is_causal, sliding_window, position_bias)
+    options = _masks(module, key, attention_mask, is_causal, sliding_window, position_bias)
     if query.shape[0] != key.shape[0]:  # learned queries, one for the batch
         query = query.expand(key.shape[0], -1, -1, -1)
     out, _ = attend(query, key, value, scale=scaling, softcap=softcap, dropout=dropout,

@@ -3,24 +3,31 @@
 
 #include "cpu/of_type.h"
 
-/* Columns of a tile; rows that lie side by side in a packed panel of a; inner extent of a block. */
+/* Columns of a tile; rows that lie side by side in a packed panel of a. */
 enum {
     OF_TYPE(TILE_COLUMNS) = GEMM_VECTORS * WIDTH,
     OF_TYPE(PANEL) = WIDTH > GEMM_ROWS ? WIDTH : GEMM_ROWS,
-    OF_TYPE(INNER) = GEMM_INNER
 };
 
 /* ---- The register kernel ------------------------------------------------------------------------- */
 
-/* acc[i][v] = sum over l < k of a[i * row + l * inner] b[l * b_row + v * WIDTH ...], one chain each. */
-FOVEA_INLINE void OF_TYPE(multiply)(const int rows, const int vectors, const ELEMENT *a,
-                                    int64_t row, int64_t inner, const ELEMENT *b, int64_t b_row,
-                                    int64_t k, VECTOR acc[GEMM_ROWS][GEMM_VECTORS]) {
+/* acc[i][v] = sum over l < k of a[i * row + l * inner] b[l * b_row + v * WIDTH ...], one chain each. What is
+ * wanted next is fetched meanwhile, as many bytes from `ahead` on as the rows take in a. */
+FOVEA_INLINE void OF_TYPE(multiply)(const int rows, const int vectors, const gemm_tile *t,
+                                    VECTOR acc[GEMM_ROWS][GEMM_VECTORS]) {
+    enum { LINES = GEMM_ROWS * sizeof(ELEMENT) / 32 }; /* of two steps */
+    const ELEMENT *a = t->a, *b = t->b;
+    const char *ahead = t->ahead ? t->ahead : t->a;
+    const int64_t row = t->a_row, inner = t->a_inner, b_row = t->b_row;
     VF_UNROLLED for (int i = 0; i < rows; i++) VF_UNROLLED for (int v = 0; v < vectors; v++)
         acc[i][v] = V(set1)(0);
-    for (int64_t l = 0; l < k; l++, a += inner, b += b_row) {
+    for (int64_t l = 0; l < t->k; l++, a += inner, b += b_row) {
         VECTOR right[GEMM_VECTORS];
         VF_UNROLLED for (int v = 0; v < vectors; v++) right[v] = V(load)(b + v * WIDTH);
+        if (VF_WIDTH > 1 && l % 2 == 0) {
+            VF_UNROLLED for (int i = 0; i < LINES; i++) __builtin_prefetch(ahead + i * 64, 0, 3);
+            ahead += LINES * 64;
+        }
         VF_UNROLLED for (int i = 0; i < rows; i++) {
             VECTOR left = V(set1)(a[i * row]);
             VF_UNROLLED for (int v = 0; v < vectors; v++) acc[i][v] =
@@ -54,14 +61,39 @@ FOVEA_INLINE void OF_TYPE(put)(const gemm_tile *t, int i, int64_t j, VECTOR sum,
         V(store_n)(y, sum, (size_t)n);
 }
 
-FOVEA_INLINE void OF_TYPE(tile)(const int rows, const int vectors, const gemm_tile *t) {
-    for (int i = 0; i < rows && VF_WIDTH > 1; i++)
+/* The result of a tile of whole vectors, unscaled, without c: all but a few tiles of most products. */
+FOVEA_INLINE void OF_TYPE(put_plain)(const int rows, const int vectors, const gemm_tile *t,
+                                     gemm_plain way, VECTOR acc[GEMM_ROWS][GEMM_VECTORS]) {
+    ELEMENT *y = t->y;
+    const int64_t y_row = t->y_row;
+    VF_UNROLLED for (int i = 0; i < rows; i++, y += y_row)
+        VF_UNROLLED for (int v = 0; v < vectors; v++) {
+        if (way == GEMM_ADD)
+            V(store)(y + v * WIDTH, V(add)(V(load)(y + v * WIDTH), acc[i][v]));
+        else if (way == GEMM_STREAM)
+            V(stream)(y + v * WIDTH, acc[i][v]);
+        else
+            V(store)(y + v * WIDTH, acc[i][v]);
+    }
+}
+
+FOVEA_INLINE void OF_TYPE(tile)(const int rows, const int vectors, const gemm_tile *from) {
+    const gemm_tile t = *from; /* stores of vectors may alias what is behind the pointer */
+    gemm_plain way = t.last == WIDTH ? t.way : GEMM_ANY;
+    for (int i = 0; i < rows && VF_WIDTH > 1 && way != GEMM_STREAM; i++)
         for (int v = 0; v < vectors; v++)
-            __builtin_prefetch((const ELEMENT *)t->y + i * t->y_row + v * WIDTH, 1, 3);
+            __builtin_prefetch((const ELEMENT *)t.y + i * t.y_row + v * WIDTH, 1, 3);
     VECTOR acc[GEMM_ROWS][GEMM_VECTORS];
-    OF_TYPE(multiply)(rows, vectors, t->a, t->a_row, t->a_inner, t->b, t->b_row, t->k, acc);
-    VF_UNROLLED for (int i = 0; i < rows; i++) VF_UNROLLED for (int v = 0; v < vectors; v++)
-        OF_TYPE(put)(t, i, v * WIDTH, acc[i][v], v < vectors - 1 ? WIDTH : t->last);
+    OF_TYPE(multiply)(rows, vectors, &t, acc);
+    if (way == GEMM_ADD)
+        OF_TYPE(put_plain)(rows, vectors, &t, GEMM_ADD, acc);
+    else if (way == GEMM_STORE)
+        OF_TYPE(put_plain)(rows, vectors, &t, GEMM_STORE, acc);
+    else if (way == GEMM_STREAM)
+        OF_TYPE(put_plain)(rows, vectors, &t, GEMM_STREAM, acc);
+    else
+        VF_UNROLLED for (int i = 0; i < rows; i++) VF_UNROLLED for (int v = 0; v < vectors; v++)
+            OF_TYPE(put)(&t, i, v * WIDTH, acc[i][v], v < vectors - 1 ? WIDTH : t.last);
 }
 
 #define TILE(rows, vectors)                                                                        \
@@ -95,6 +127,7 @@ static void OF_TYPE(strip)(gemm_tile *t, int64_t rows, int64_t columns) {
         for (int64_t step = 1 << shift; rows >= step; rows -= step) {
             tiles[shift][vectors - 1](t);
             t->a = (const ELEMENT *)t->a + step * t->a_row;
+            t->ahead += step * t->ahead_row;
             t->y = (ELEMENT *)t->y + step * t->y_row;
             if (t->c) t->c = (const ELEMENT *)t->c + step * t->c_row;
         }
@@ -159,27 +192,46 @@ static void OF_TYPE(fetch_b)(const gemm_matrix *m, const gemm_region *r, int64_t
             __builtin_prefetch(b + i * m->b_row + c, 0, 2);
 }
 
+/* Rows [i, i + rows) of a, inner extent [l, l + k), in panels. */
+static void OF_TYPE(pack_a)(const gemm_matrix *m, int64_t i, int64_t rows, int64_t l, int64_t k,
+                            ELEMENT *packed) {
+    enum { PANEL = OF_TYPE(PANEL), LINE = 64 / sizeof(ELEMENT) };
+    const ELEMENT *a = (const ELEMENT *)m->a + i * m->a_row + l * m->a_inner;
+    for (int64_t p = 0; p < rows; p += PANEL, a += PANEL * m->a_row) {
+        for (int64_t r = PANEL; VF_WIDTH > 1 && m->a_inner == 1 && r < smaller(2 * PANEL, rows - p);
+             r++)
+            for (int64_t c = 0; c < k; c += LINE) __builtin_prefetch(a + r * m->a_row + c, 0, 3);
+        OF_TYPE(pack)(a, m->a_row, m->a_inner, smaller(PANEL, rows - p), k, PANEL, packed + p * k);
+    }
+}
+
 /* Rows [i, i + rows) by all columns of the region, inner extent [l, l + k). */
 static void OF_TYPE(block)(const gemm_matrix *m, const gemm_region *r, int64_t i, int64_t rows,
                            int64_t l, int64_t k, void *packed_a, void *packed_b) {
     enum { PANEL = OF_TYPE(PANEL), COLUMNS = OF_TYPE(TILE_COLUMNS) };
     const ELEMENT *a = (const ELEMENT *)m->a + i * m->a_row + l * m->a_inner;
-    for (int64_t p = 0; r->pack_a && p < rows; p += PANEL) OF_TYPE(pack)
-    (a + p * m->a_row, m->a_row, m->a_inner, smaller(PANEL, rows - p), k, PANEL,
-     (ELEMENT *)packed_a + p * k);
+    if (r->pack_a) OF_TYPE(pack_a)(m, i, rows, l, k, packed_a);
     gemm_tile tile = {.k = k, .y_row = m->y_row, .alpha = m->alpha, .beta = m->beta};
     tile.c_row = m->c_row, tile.c_column = m->c_column, tile.add = l > 0;
+    tile.way = m->alpha != 1 || (m->c && l == 0) ? GEMM_ANY
+               : l > 0                           ? GEMM_ADD
+               : r->stream                       ? GEMM_STREAM
+                                                 : GEMM_STORE;
     tile.a_row = r->pack_a ? 1 : m->a_row, tile.a_inner = r->pack_a ? PANEL : m->a_inner;
-    for (int64_t j = r->column; j < r->column_end; j += COLUMNS) {
+    int64_t bytes = k * (int64_t)sizeof(ELEMENT),
+            step = r->pack_a ? PANEL : smaller(rows, 2 * GEMM_ROWS);
+    int64_t strips = divide_up(r->column_end - r->column, COLUMNS) * rows, strip = 0;
+    for (int64_t j = r->column; j < r->column_end; j += COLUMNS, strip += rows) {
         int64_t columns = smaller(COLUMNS, r->column_end - j);
         const void *b = OF_TYPE(panel_of_b)(m, r, j, columns, l, k, packed_b, &tile.b_row);
-        int64_t step = r->pack_a ? PANEL : smaller(rows, 2 * GEMM_ROWS);
         for (int64_t p = 0; p < rows; p += step) {
             OF_TYPE(fetch_b)(m, r, j + COLUMNS, l, k, p / step, divide_up(rows, step));
             tile.a = r->pack_a ? (const ELEMENT *)packed_a + p * k : a + p * m->a_row;
             tile.b = b;
             tile.y = (ELEMENT *)m->y + (i + p) * m->y_row + j;
             tile.c = m->c ? (const ELEMENT *)m->c + (i + p) * m->c_row + j * m->c_column : NULL;
+            tile.ahead = (const char *)tile.a + step * bytes, tile.ahead_row = bytes;
+            if (m->next_bytes[0]) gemm_fetch_next(m, &tile, strip + p, strips);
             OF_TYPE(strip)(&tile, smaller(step, rows - p), columns);
         }
     }
@@ -187,11 +239,10 @@ static void OF_TYPE(block)(const gemm_matrix *m, const gemm_region *r, int64_t i
 
 static void OF_TYPE(region)(const gemm_matrix *m, const gemm_region *r, char *memory) {
     void *packed_b = memory, *packed_a = memory + GEMM_PANEL_BYTES;
-    int64_t height = r->block_rows;
+    int64_t height = r->block_rows, inner = gemm_inner(m->k);
     for (int64_t i = r->row; i < r->row_end; i += height)
-        for (int64_t l = 0; l == 0 || l < m->k; l += OF_TYPE(INNER)) OF_TYPE(block)
-    (m, r, i, smaller(height, r->row_end - i), l, smaller(OF_TYPE(INNER), m->k - l), packed_a,
-     packed_b);
+        for (int64_t l = 0; l == 0 || l < m->k; l += inner) OF_TYPE(block)
+    (m, r, i, smaller(height, r->row_end - i), l, smaller(inner, m->k - l), packed_a, packed_b);
 }
 
 #undef ELEMENT

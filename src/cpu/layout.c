@@ -4,14 +4,20 @@
  *
  * Elements of 16 bits are transposed in pairs of rows: two of them, one below the other, are one word.
  *
- * A block is 64 rows, read as 64 streams side by side, and of as many columns as make a piece of work. Of
- * the output it writes runs of 64 elements, whole cache lines; they bypass the caches where the matrix is
- * larger than those. */
+ * A block is 64 rows, read as 64 streams side by side, and of as many columns as make a piece of work.
+ *
+ * Where a matrix is larger than the caches, the output bypasses them, in whole cache lines whatever the
+ * addresses of its rows: what a band of 256 bytes of each row leaves of a line waits for the next band. The
+ * rows of x that come next are fetched in runs of 1 KiB: 4 KiB and more apart, no prefetcher of the
+ * processor sees them coming. */
 #include "cpu/dense.h"
 #include "cpu/simd/simd_order.h"
 #include "cpu/threads.h"
 
 enum { BLOCK_ROWS = 64, BLOCK_COLUMNS = 256, BLOCK_STRUCTURES = 16384 };
+/* Of output past the caches: bytes of a line, of a row of a band, and of a row of x that is fetched at once;
+ * rows and columns of a piece of work. */
+enum { LINE = 64, BAND = 256, FETCHED = 1024, PIECE_ROWS = 1024, PIECE_COLUMNS = 512 };
 
 typedef enum way { SQUARES, TO_ARRAYS, TO_STRUCTURES, BY_ELEMENT } way;
 
@@ -24,6 +30,7 @@ typedef struct plan {
     int64_t row_blocks, column_blocks; /* of a matrix */
     way way;
     bool stream;
+    bool down_first; /* blocks below one another come first */
 } plan;
 
 /* ---- Squares --------------------------------------------------------------------------------- */
@@ -39,9 +46,9 @@ FOVEA_INLINE vf load_row(bool half, const char *x, int64_t x_row, int64_t rows, 
     return vi_as_vf(words);
 }
 
-/* At most VF_WIDTH columns and as many vectors of rows. */
-FOVEA_INLINE void edge_square(bool half, const plan *p, const char *x, char *y, int64_t rows,
-                              int64_t columns) {
+/* At most VF_WIDTH columns and as many vectors of rows; y's rows are `pitch` bytes apart. */
+FOVEA_INLINE void edge_square(bool half, const plan *p, const char *x, char *y, int64_t pitch,
+                              int64_t rows, int64_t columns) {
     vf t[VF_WIDTH];
     VF_UNROLLED for (int64_t i = 0; i < VF_WIDTH; i++) t[i] =
         i << half < rows ? load_row(half, x, p->x_row, rows, i, columns) : vf_set1(0);
@@ -49,11 +56,12 @@ FOVEA_INLINE void edge_square(bool half, const plan *p, const char *x, char *y, 
     for (int64_t i = 0; i < columns; i++) {
         float lanes[VF_WIDTH];
         vf_store(lanes, t[i]);
-        memcpy(y + i * p->y_column, lanes, (size_t)(rows * p->size));
+        memcpy(y + i * pitch, lanes, (size_t)(rows * p->size));
     }
 }
 
-FOVEA_INLINE void whole_square(bool half, const plan *p, const char *x, char *y, bool stream) {
+FOVEA_INLINE void whole_square(bool half, const plan *p, const char *x, char *y, int64_t pitch,
+                               bool stream) {
     vf t[VF_WIDTH];
     VF_UNROLLED for (int64_t i = 0; i < VF_WIDTH; i++) {
         if (half) {
@@ -66,7 +74,7 @@ FOVEA_INLINE void whole_square(bool half, const plan *p, const char *x, char *y,
     }
     vf_transpose(t);
     VF_UNROLLED for (int64_t i = 0; i < VF_WIDTH; i++) {
-        float *to = (float *)(void *)(y + i * p->y_column);
+        float *to = (float *)(void *)(y + i * pitch);
         if (stream)
             vf_stream(to, t[i]);
         else
@@ -74,17 +82,17 @@ FOVEA_INLINE void whole_square(bool half, const plan *p, const char *x, char *y,
     }
 }
 
-FOVEA_INLINE void squares(bool half, const plan *p, const char *x, char *y, int64_t rows,
-                          int64_t columns, bool stream) {
+FOVEA_INLINE void squares(bool half, const plan *p, const char *x, char *y, int64_t pitch,
+                          int64_t rows, int64_t columns, bool stream) {
     const int64_t tall = (int64_t)VF_WIDTH << half;
     for (int64_t c = 0; c < columns; c += VF_WIDTH) {
         for (int64_t r = 0; r < rows; r += tall) {
             const char *from = x + r * p->x_row + c * p->size;
-            char *to = y + r * p->size + c * p->y_column;
+            char *to = y + r * p->size + c * pitch;
             if (c + VF_WIDTH <= columns && r + tall <= rows)
-                whole_square(half, p, from, to, stream);
+                whole_square(half, p, from, to, pitch, stream);
             else
-                edge_square(half, p, from, to, smaller(tall, rows - r),
+                edge_square(half, p, from, to, pitch, smaller(tall, rows - r),
                             smaller(VF_WIDTH, columns - c));
         }
     }
@@ -92,9 +100,84 @@ FOVEA_INLINE void squares(bool half, const plan *p, const char *x, char *y, int6
 
 static void run_squares(const plan *p, const char *x, char *y, int64_t rows, int64_t columns) {
     if (p->size == 2)
-        squares(true, p, x, y, rows, columns, p->stream);
+        squares(true, p, x, y, p->y_column, rows, columns, false);
     else
-        squares(false, p, x, y, rows, columns, p->stream);
+        squares(false, p, x, y, p->y_column, rows, columns, false);
+}
+
+/* ---- Squares past the caches ----------------------------------------------------------------- */
+
+/* `bytes` of a row of y from block + LINE on, with what is left of a line before them. The first band
+ * begins with part of a line, the last may end with one; what another leaves goes to `left`. */
+FOVEA_INLINE void write_lines(const char *block, int64_t bytes, char *y, bool first, bool last,
+                              char *left) {
+    int64_t to_line = (int64_t)(-(uintptr_t)y & (LINE - 1)), end = LINE + bytes;
+    int64_t at = first || to_line == 0 ? LINE + to_line : to_line;
+    if (first) memcpy(y, block + LINE, (size_t)smaller(to_line, bytes));
+    for (; at + LINE <= end; at += LINE)
+        VF_UNROLLED for (int v = 0; v < LINE; v += VF_BYTES)
+            vf_stream((float *)(void *)(y + at - LINE + v),
+                      vf_load((const float *)(const void *)(block + at + v)));
+    if (!last)
+        memcpy(left, block + bytes, LINE);
+    else if (at < end)
+        memcpy(y + at - LINE, block + at, (size_t)(end - at));
+}
+
+/* While columns from c on of a band are in work, some of the rows are fetched that come next: of the columns
+ * after these, or of the band below. */
+FOVEA_INLINE void fetch_rows(const plan *p, const char *x, int64_t row, int64_t c, int64_t rows,
+                             int64_t columns) {
+    int64_t band = BAND / p->size, run = FETCHED / p->size, at = c % run, next = c - at + run;
+    int64_t first = row + band * at / run, last = row + band * (at + VF_WIDTH) / run;
+    if (next >= columns) next = 0, first += band, last += band;
+    int64_t bytes = smaller(run, columns - next) * p->size;
+    for (int64_t r = first; r < smaller(last, rows); r++)
+        for (int64_t b = 0; b < bytes + LINE; b += LINE)
+            __builtin_prefetch(x + r * p->x_row + next * p->size + smaller(b, bytes - 1), 0, 2);
+}
+
+/* aligned: whole vectors are whole lines of y, and nothing has to wait. */
+FOVEA_INLINE void lines(bool half, bool aligned, const plan *p, const char *x, char *y,
+                        int64_t rows, int64_t columns) {
+    _Alignas(64) char left[PIECE_COLUMNS][LINE], block[VF_WIDTH][LINE + BAND];
+    int64_t band = BAND / p->size;
+    for (int64_t r = 0; r < rows; r += band) {
+        int64_t count = smaller(band, rows - r);
+        for (int64_t c = 0; c < columns; c += VF_WIDTH) {
+            int64_t wide = smaller(VF_WIDTH, columns - c);
+            const char *from = x + r * p->x_row + c * p->size;
+            char *to = y + r * p->size + c * p->y_column;
+            fetch_rows(p, x, r, c, rows, columns);
+            if (aligned) {
+                squares(half, p, from, to, p->y_column, count, wide, true);
+                continue;
+            }
+            squares(half, p, from, block[0] + LINE, sizeof block[0], count, wide, false);
+            for (int64_t i = 0; i < wide; i++) {
+                if (r > 0) memcpy(block[i], left[c + i], LINE);
+                write_lines(block[i], count * p->size, to + i * p->y_column, r == 0,
+                            r + band >= rows, left[c + i]);
+            }
+        }
+    }
+}
+
+#define LINES(name, half, aligned)                                                                 \
+    static void name(const plan *p, const char *x, char *y, int64_t rows, int64_t columns) {       \
+        lines(half, aligned, p, x, y, rows, columns);                                              \
+    }
+LINES(lines_of_floats, false, false)
+LINES(lines_of_floats_aligned, false, true)
+LINES(lines_of_halves, true, false)
+LINES(lines_of_halves_aligned, true, true)
+
+static void run_lines(const plan *p, const char *x, char *y, int64_t rows, int64_t columns) {
+    bool aligned = VF_BYTES == LINE && ((uintptr_t)y | (uintptr_t)p->y_column) % LINE == 0;
+    if (p->size == 2)
+        (aligned ? lines_of_halves_aligned : lines_of_halves)(p, x, y, rows, columns);
+    else
+        (aligned ? lines_of_floats_aligned : lines_of_floats)(p, x, y, rows, columns);
 }
 
 /* ---- Structures of four ---------------------------------------------------------------------- */
@@ -196,14 +279,18 @@ static void run_blocks(const void *task, int64_t begin, int64_t end, int thread)
     const plan *p = task;
     (void)thread;
     for (int64_t number = begin; number < end; number++) {
-        int64_t column = number % p->column_blocks * p->block_columns;
-        int64_t row = number / p->column_blocks % p->row_blocks * p->block_rows;
         int64_t matrix = number / p->column_blocks / p->row_blocks;
+        int64_t place = number % (p->column_blocks * p->row_blocks);
+        int64_t across = p->down_first ? place / p->row_blocks : place % p->column_blocks;
+        int64_t down = p->down_first ? place % p->row_blocks : place / p->column_blocks;
+        int64_t column = across * p->block_columns, row = down * p->block_rows;
         int64_t rows = smaller(p->block_rows, p->rows - row);
         int64_t columns = smaller(p->block_columns, p->columns - column);
         const char *x = matrix_of(&p->x, matrix) + row * p->x_row + column * p->x_column;
         char *y = matrix_of(&p->y, matrix) + row * p->y_row + column * p->y_column;
-        if (p->way == SQUARES)
+        if (p->way == SQUARES && p->stream)
+            run_lines(p, x, y, rows, columns);
+        else if (p->way == SQUARES)
             run_squares(p, x, y, rows, columns);
         else if (p->way == BY_ELEMENT)
             by_element(p, x, y, rows, columns);
@@ -220,14 +307,29 @@ static way choose_way(const plan *p) {
     return x_rows && y_rows ? SQUARES : BY_ELEMENT;
 }
 
-/* Whole vectors of y are written to whole cache lines. Vectors of half a line lose more by lines that
- * leave unfinished than a store past the caches gains. */
+/* Rows of y are long enough for lines; of structures, whole vectors are written to whole lines. Vectors of half a line lose more by
+ * lines that leave unfinished than a store past the caches gains. */
 static bool can_stream(const plan *p) {
-    int64_t vector = p->way == SQUARES ? VF_BYTES : VF_WIDTH * p->size;
-    bool aligned = (uintptr_t)p->y.data % 64 == 0;
-    int64_t step = p->way == TO_STRUCTURES ? 64 : p->y_column;
-    for (int i = 0; i < p->y.rank - 2; i++) aligned = aligned && p->y.stride[i] * p->size % 64 == 0;
-    return vector == 64 && aligned && step % 64 == 0 && p->way != BY_ELEMENT;
+    int64_t vector = VF_WIDTH * p->size, step = p->way == TO_STRUCTURES ? LINE : p->y_column;
+    bool aligned = (uintptr_t)p->y.data % LINE == 0;
+    for (int i = 0; i < p->y.rank - 2; i++)
+        aligned = aligned && p->y.stride[i] * p->size % LINE == 0;
+    if (p->way == SQUARES) return VF_WIDTH > 1 && p->rows * p->size >= 2 * BAND;
+    return vector == LINE && aligned && step % LINE == 0 && p->way != BY_ELEMENT;
+}
+
+/* Blocks of a matrix: of output past the caches as even as can be. */
+static void choose_blocks(plan *p, bool stream) {
+    p->block_rows = p->way == TO_ARRAYS ? BLOCK_STRUCTURES : BLOCK_ROWS;
+    p->block_columns = p->way == TO_STRUCTURES ? BLOCK_STRUCTURES : BLOCK_COLUMNS;
+    p->stream = stream;
+    if (stream && p->way == SQUARES) {
+        int64_t several = divide_up(p->columns, PIECE_COLUMNS);
+        p->block_rows = PIECE_ROWS, p->down_first = true;
+        p->block_columns = divide_up(divide_up(p->columns, several), 32) * 32;
+    }
+    p->row_blocks = divide_up(p->rows, p->block_rows);
+    p->column_blocks = divide_up(p->columns, p->block_columns);
 }
 
 static fovea_status transpose(const fovea_problem *problem, fovea_run *run) {
@@ -241,13 +343,10 @@ static fovea_status transpose(const fovea_problem *problem, fovea_run *run) {
     p.x_row = p.x.stride[row] * p.size, p.x_column = p.x.stride[column] * p.size;
     p.y_column = p.y.stride[row] * p.size, p.y_row = p.y.stride[column] * p.size;
     p.way = choose_way(&p);
-    p.block_rows = p.way == TO_ARRAYS ? BLOCK_STRUCTURES : BLOCK_ROWS;
-    p.block_columns = p.way == TO_STRUCTURES ? BLOCK_STRUCTURES : BLOCK_COLUMNS;
-    p.row_blocks = divide_up(p.rows, p.block_rows);
-    p.column_blocks = divide_up(p.columns, p.block_columns);
-    int64_t pieces = elements / (p.rows * p.columns) * p.row_blocks * p.column_blocks;
-    run->threads = fovea_useful_threads(pieces, 2 * elements * p.size, allowed);
-    p.stream = can_stream(&p) && fovea_worth_streaming(2 * elements * p.size, run->threads);
+    int64_t matrices = elements / (p.rows * p.columns), bytes = 2 * elements * p.size;
+    choose_blocks(&p, can_stream(&p) && fovea_worth_streaming(bytes, allowed));
+    int64_t pieces = matrices * p.row_blocks * p.column_blocks;
+    run->threads = fovea_useful_threads(pieces, bytes, allowed);
     fovea_share(pieces, run->threads, run_blocks, &p);
     return FOVEA_OK;
 }

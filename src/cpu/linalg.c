@@ -254,7 +254,7 @@ typedef struct matmul_plan {
     int64_t across, down; /* parts of a product: of its columns and rows */
     char *scratch;
     char *dense; /* y, where neither its rows nor its columns are dense */
-    bool swapped, given;
+    bool swapped, given, stream;
 } matmul_plan;
 
 static int64_t exchange(int64_t *a, int64_t *b) {
@@ -333,6 +333,21 @@ static int64_t cut(int64_t extent, int64_t parts, int64_t number, int64_t unit) 
     return smaller(extent, units * number / parts * unit);
 }
 
+/* Bytes of a matrix without gaps, else 0. */
+static int64_t dense_matrix(int64_t rows, int64_t columns, int64_t row, int64_t column,
+                            int64_t size) {
+    bool dense = (column == 1 && row == columns) || (row == 1 && column == rows);
+    return dense ? rows * columns * size : 0;
+}
+
+/* Small products fetch the operands of the next one, which would each begin with waiting for memory. */
+static void fetch_next_product(const matmul_plan *p, int64_t batch, gemm_matrix *m) {
+    if (m->k > gemm_inner(m->k)) return;
+    m->next[0] = rows_address(&p->a, batch + 1), m->next[1] = rows_address(&p->b, batch + 1);
+    m->next_bytes[0] = dense_matrix(m->m, m->k, m->a_row, m->a_inner, p->size);
+    m->next_bytes[1] = dense_matrix(m->k, m->n, m->b_row, m->b_column, p->size);
+}
+
 static void matmul_pieces(const void *task, int64_t begin, int64_t end, int thread) {
     const matmul_plan *p = task;
     int64_t parts = p->across * p->down, panel = GEMM_VECTORS * VF_BYTES / p->size;
@@ -346,11 +361,15 @@ static void matmul_pieces(const void *task, int64_t begin, int64_t end, int thre
         gemm_region r =
             gemm_make_region(&m, p->size, cut(m.m, p->down, i, 16), cut(m.m, p->down, i + 1, 16),
                              cut(m.n, p->across, j, panel), cut(m.n, p->across, j + 1, panel));
+        r.stream = p->stream;
+        if (parts == 1 && piece + 1 < end) fetch_next_product(p, batch, &m);
         gemm_run_region(&m, &r, p->size, p->scratch + thread * p->scratch_bytes);
     }
+    if (p->stream) vf_stream_fence();
 }
 
-/* Parts for the threads that batches do not feed: the grid that packs least. */
+/* Parts for the threads that batches do not feed: the grid that packs least, and of b rather than of a,
+ * which has to be transposed. */
 static void share_product(matmul_plan *p, int threads) {
     if (p->batches >= 8 * threads || p->batches % threads == 0) return;
     double best = 0;
@@ -358,8 +377,20 @@ static void share_product(matmul_plan *p, int threads) {
         if (threads % down) continue;
         double packed =
             (double)p->matrix.m / (double)down + (double)p->matrix.n / (double)(threads / down);
-        if (down == 1 || packed < best) best = packed, p->down = down, p->across = threads / down;
+        if (down == 1 || packed <= best) best = packed, p->down = down, p->across = threads / down;
     }
+}
+
+/* Whether y, which one block of the inner extent completes, goes past the caches. */
+static bool can_stream_product(const matmul_plan *p, const fovea_problem *problem, int threads) {
+    const fovea_view *v = problem->views;
+    const gemm_matrix *m = &p->matrix;
+    int64_t bytes = p->batches * (m->m * m->k + m->k * m->n + m->m * m->n) * p->size;
+    bool aligned = (uintptr_t)v[3].data % VF_BYTES == 0 && m->y_row * p->size % VF_BYTES == 0;
+    for (int i = 0; i < p->y.rank; i++)
+        aligned = aligned && p->y.stride[i] * p->size % VF_BYTES == 0;
+    return aligned && !p->dense && m->k <= gemm_inner(m->k) &&
+           fovea_worth_streaming(bytes, threads);
 }
 
 static void scatter_product(const fovea_problem *problem, const char *dense) {
@@ -394,6 +425,7 @@ static fovea_status matmul_batched(const fovea_problem *problem, fovea_run *run)
     share_product(&p, threads);
     int64_t pieces = p.batches * p.across * p.down;
     run->threads = (int)smaller(pieces, threads);
+    p.stream = can_stream_product(&p, problem, run->threads);
     fovea_share(pieces, run->threads, matmul_pieces, &p);
     if (p.dense) scatter_product(problem, p.dense);
     return FOVEA_OK;

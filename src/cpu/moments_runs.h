@@ -56,7 +56,8 @@ static void OF_TYPE(add_products)(const void *left, const void *right, int64_t r
                       .y_row = pitch,
                       .k = rows,
                       .alpha = 1,
-                      .add = true};
+                      .add = true,
+                      .way = GEMM_ADD};
     for (int64_t j = 0; j < n; j += COLUMNS) {
         int64_t columns = smaller(COLUMNS, n - j);
         int64_t wanted = diagonal ? smaller(m, j + columns) : m;

@@ -1,5 +1,7 @@
 /* Domain 16, scans, and 112: prefix sums and compaction in one pass over memory, by pieces of 64 KiB that
- * stay in the second-level cache between their sum (or count) and their results.
+ * stay in the second-level cache between their sum (or count) and their results. A thread has its next piece
+ * fetched while it writes the results of one: reading and writing in turns, two threads had 27 of the
+ * 49 GB/s of a copy.
  *
  * A sum runs on in each vector by lanes, four additions deep. What is carried from vector to vector is a
  * double for f32; for f64 it is two, the sum and what its roundings have left out. A chain of vector sums
@@ -17,7 +19,7 @@
 
 #include <math.h>
 
-enum { PIECE_BYTES = 1 << 16, STRIDED_BYTES = 1 << 14 };
+enum { PIECE_BYTES = 1 << 16, STRIDED_BYTES = 1 << 14, FETCHED_BYTES = 1 << 12 };
 
 /* ---- Sums ------------------------------------------------------------------------------------ */
 
@@ -50,19 +52,22 @@ FOVEA_INLINE vi spread_word(const chain_value *before, const chain_value *c) {
 }
 FOVEA_INLINE void vi_stream(int32_t *p, vi x) { vf_stream((float *)(void *)p, vi_as_vf(x)); }
 
-/* The sum of n elements, and their prefix sums to y if that is not NULL. */
+/* The sum of n elements, and their prefix sums to y if that is not NULL; then as many from `ahead` on are
+ * fetched. */
 typedef enum form { INCLUSIVE, EXCLUSIVE } form;
 typedef chain_value sums_function(form form, const void *x, void *y, int64_t n, bool stream,
-                                  const chain_value *before);
+                                  const chain_value *before, const void *ahead);
 
 #define SUMS(name, type, v, width, carry, spread)                                                  \
     FOVEA_INLINE chain_value name##_run(form form, const type *x, type *y, int64_t n, bool write,  \
-                                        bool stream, const chain_value *before) {                  \
+                                        bool stream, const chain_value *before,                    \
+                                        const type *ahead) {                                       \
         chain_value c = {0};                                                                       \
         int64_t i = 0;                                                                             \
         for (; i + width <= n; i += width) {                                                       \
             v sums = v##_prefix(v##_load(x + i));                                                  \
             v result = v##_add(form == EXCLUSIVE ? v##_up(sums) : sums, spread(before, &c));       \
+            if (write && VF_WIDTH > 1) __builtin_prefetch(ahead + i, 0, 2);                        \
             if (write && stream)                                                                   \
                 v##_stream(y + i, result);                                                         \
             else if (write)                                                                        \
@@ -78,13 +83,13 @@ typedef chain_value sums_function(form form, const void *x, void *y, int64_t n, 
         return c;                                                                                  \
     }                                                                                              \
     static chain_value name(form form, const void *x, void *y, int64_t n, bool stream,             \
-                            const chain_value *before) {                                           \
-        if (!y) return name##_run(INCLUSIVE, x, NULL, n, false, false, before);                    \
+                            const chain_value *before, const void *ahead) {                        \
+        if (!y) return name##_run(INCLUSIVE, x, NULL, n, false, false, before, NULL);              \
         if (form == INCLUSIVE)                                                                     \
-            return stream ? name##_run(INCLUSIVE, x, y, n, true, true, before)                     \
-                          : name##_run(INCLUSIVE, x, y, n, true, false, before);                   \
-        return stream ? name##_run(EXCLUSIVE, x, y, n, true, true, before)                         \
-                      : name##_run(EXCLUSIVE, x, y, n, true, false, before);                       \
+            return stream ? name##_run(INCLUSIVE, x, y, n, true, true, before, ahead)              \
+                          : name##_run(INCLUSIVE, x, y, n, true, false, before, ahead);            \
+        return stream ? name##_run(EXCLUSIVE, x, y, n, true, true, before, ahead)                  \
+                      : name##_run(EXCLUSIVE, x, y, n, true, false, before, ahead);                \
     }
 SUMS(sums_f32, float, vf, VF_WIDTH, carry_float, spread_float)
 SUMS(sums_f64, double, vd, VD_WIDTH, carry_double, spread_double)
@@ -92,11 +97,12 @@ SUMS(sums_word, int32_t, vi, VF_WIDTH, carry_word, spread_word)
 
 /* One addition a cycle, 8 bytes: as fast as vectors, which wait for memory. */
 static chain_value sums_long(form form, const void *x, void *y, int64_t n, bool stream,
-                             const chain_value *before) {
-    const uint64_t *from = x;
+                             const chain_value *before, const void *ahead) {
+    const uint64_t *from = x, *later = ahead;
     uint64_t *to = y, first = before->word, sum = first;
     (void)stream;
     for (int64_t i = 0; i < n; i++) {
+        if (to && i % 8 == 0) __builtin_prefetch(later + i, 0, 2);
         uint64_t next = sum + from[i];
         if (to) to[i] = form == EXCLUSIVE ? sum : next;
         sum = next;
@@ -115,35 +121,47 @@ typedef struct scan_plan {
     chain *chain;
 } scan_plan;
 
-/* Elements [first, first + n), all of one row. */
+/* Elements [first, first + n), all of one row; those from number `later` on are wanted next. */
 static chain_value scan_elements(const scan_plan *p, int64_t first, int64_t n, bool write,
-                                 const chain_value *before) {
+                                 const chain_value *before, int64_t later) {
     _Alignas(64) char x_block[STRIDED_BYTES], y_block[STRIDED_BYTES];
     const void *x = dense_place(&p->x, first, n);
+    const char *ahead = x ? (const char *)x + (later - first) * p->size : x_block;
     void *y = write ? dense_place(&p->y, first, n) : NULL, *to = write && !y ? y_block : y;
     if (!x) dense_read(&p->x, first, n, x_block);
     bool stream = p->stream && (uintptr_t)to % VF_BYTES == 0;
-    chain_value sum = p->sums(p->form, x ? x : x_block, to, n, stream, before);
+    chain_value sum = p->sums(p->form, x ? x : x_block, to, n, stream, before, ahead);
     if (write && !y) dense_write(&p->y, first, n, y_block);
     return sum;
 }
 
-static void scan_piece(const scan_plan *p, int64_t piece) {
+static int64_t first_of_piece(const scan_plan *p, int64_t piece) {
+    return piece / p->row_pieces * p->length + piece % p->row_pieces * p->piece;
+}
+
+/* A piece that is summed ahead of its results stands in a cache for them; then the next one is fetched. */
+static void scan_piece(const scan_plan *p, int64_t piece, int64_t next) {
     int64_t start = piece % p->row_pieces * p->piece, n = smaller(p->piece, p->length - start);
-    int64_t first = piece / p->row_pieces * p->length + start;
+    int64_t first = first_of_piece(p, piece);
     chain_value before = {0}, sum = {0};
-    if (p->ahead) sum = scan_elements(p, first, n, false, &before);
+    int64_t later = p->ahead ? first_of_piece(p, next) : first + FETCHED_BYTES / p->size;
+    if (p->ahead) sum = scan_elements(p, first, n, false, &before, first);
     before = chain_wait(p->chain, piece);
     if (start == 0) before = (chain_value){0};
     if (p->ahead) chain_pass(p->chain, piece, joined(before, sum));
-    sum = scan_elements(p, first, n, true, &before);
+    sum = scan_elements(p, first, n, true, &before, later);
     if (!p->ahead) chain_pass(p->chain, piece, joined(before, sum));
 }
 
+/* A thread takes a piece before it is done with the one before: pieces are finished in order by each. */
 static void scan_chain(const void *task, int64_t begin, int64_t end, int thread) {
     const scan_plan *p = task;
+    int64_t piece, next;
     (void)begin, (void)end, (void)thread;
-    for (int64_t piece; chain_take(p->chain, &piece);) scan_piece(p, piece);
+    for (bool more = chain_take(p->chain, &piece); more; piece = next) {
+        more = chain_take(p->chain, &next);
+        scan_piece(p, piece, more ? next : piece);
+    }
     if (p->stream) vf_stream_fence();
 }
 
@@ -151,8 +169,10 @@ static void scan_rows(const void *task, int64_t begin, int64_t end, int thread) 
     const scan_plan *p = task;
     const chain_value nothing = {0};
     (void)thread;
-    for (int64_t r = begin * p->several; r < smaller(end * p->several, p->rows); r++)
-        scan_elements(p, r * p->length, p->length, true, &nothing);
+    for (int64_t r = begin * p->several; r < smaller(end * p->several, p->rows); r++) {
+        int64_t first = r * p->length;
+        scan_elements(p, first, p->length, true, &nothing, first + FETCHED_BYTES / p->size);
+    }
     if (p->stream) vf_stream_fence();
 }
 

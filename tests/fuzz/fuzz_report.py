@@ -41,7 +41,7 @@ RIGHT = {
     "ceilings": {"fma": {"value": 4e11, "unit": "FLOP/s", "threads": 2, "backend": "cpu",
                          "tier": "avx2"}},
     "noise_floor": {"ratio": 1.05, "arm": "cpu/avx2/flash", "case": "b4-hq1-sq512-d64",
-                    "pairs": [{}]},
+                    "pairs": [{"suite": "sdpa", "case": "b4-hq1-sq512-d64", "arm": "a", "ratio": 1.05}]},
     "formulas": {"attention": {"flops": "4", "bytes": "q"}},
     "rows": [row("cpu/avx2/flash", 1e-3), row("peer/numpy", 2e-3), row("peer/torch", 1.5e-3)],
 }

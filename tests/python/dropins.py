@@ -158,6 +158,30 @@ class Attention:
             self.gradient_bounds["dbias"] = unit * _unbroadcast(size, shape) + 1e-37
 
 
+# ---- Tensors of PyTorch -------------------------------------------------------------------------
+
+
+def torch_dtypes():
+    """Those that are served, by their names."""
+    torch = require("torch")
+    return {name: getattr(torch, name) for name in STEP}
+
+
+def double(tensor):
+    return tensor.detach().double().numpy()
+
+
+def normal(*shape, dtype=None):
+    torch = require("torch")
+    return torch.randn(*shape).to(dtype or torch.float32)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """A test module that imports it begins each test with the same random numbers."""
+    require("torch").manual_seed(0)
+
+
 # ---- Dropout ------------------------------------------------------------------------------------
 
 

@@ -116,6 +116,10 @@ def test_lines_fit_the_window(columns):
     (("--threads", "0"), "--threads=0"),
     (("--threads", "4000"), "--threads=4000"),
     (("--peers", "numpy,nobody"), "nobody"),
+    (("--backend", "nonsense"), "--backend=nonsense"),
+    (("--backend", "cpu,"), "--backend=cpu,"),
+    (("--backend", ""), "no name"),
+    (("--device", "64"), "--device=64"),
     (("--json", "/no/such/directory/x.json"), "/no/such/directory"),
     (("nonsense",), "nonsense"),
 ])
@@ -134,6 +138,15 @@ def test_list_measures_nothing():
     assert any(line.startswith("sdpa/b32-hq1-sq1024-d64-causal ") for line in lines)
 
 
+def test_an_output_that_is_not_filled_is_no_error(tmp_path):
+    """Compaction writes what it keeps; the rest of its output is the caller's."""
+    path = tmp_path / "samples.json"
+    result = bench("--suite", "kernels", "--filter", "compact_if-n1000", "--arms", "cpu/", "--seconds",
+                   "0.1", "--no-peers", "--json", str(path))
+    assert result.returncode == 0, result.stdout
+    assert all(row["verified"] for row in json.loads(path.read_text())["rows"])
+
+
 def test_training_has_two_phases():
     names = [line.split()[0] for line in bench("--list", "--suite", "training").stdout.splitlines()
              if line.startswith("training/")]
@@ -142,6 +155,27 @@ def test_training_has_two_phases():
     listed = bench("--list", "--suite", "training", "--phase", "backward").stdout
     assert [line.split()[:2] for line in listed.splitlines() if line.startswith("training/")] == [
         [name, "attention_backward"] for name in names if name.endswith("-backward")]
+
+
+def test_our_own_steps_stand_beside_the_fused_kernels(tmp_path):
+    path = tmp_path / "fused.json"
+    found = set()
+    for small in ("*-n1000", "*[a-z]"):
+        result = bench("--suite", "fused", "--filter", small, "--no-peers", "--seconds", "0.5",
+                       "--json", str(path))
+        assert result.returncode == 0, result.stderr
+        rows = json.loads(path.read_text())["rows"]
+        assert rows and all(row["verified"] for row in rows), [row["reason"] for row in rows]
+        found |= {row["kernel"] for row in rows if row["arm"] == "cpu/steps"}
+    assert len(found) == 6
+
+
+def test_the_catalogue_is_measured_whole():
+    listed = bench("--list", "--suite", "kernels").stdout.splitlines()
+    names = {line.split()[0].split("/")[1].rsplit("-n1", 1)[0] for line in listed
+             if line.startswith("kernels/")}
+    assert len(names - {"fft", "attention_merge"}) == 115  # those two are not numbered
+    assert {"reduce_sum", "attention_gqa", "fft_radix4", "fused_attention_softmax_v"} <= names
 
 
 # ---- Endings ------------------------------------------------------------------------------------

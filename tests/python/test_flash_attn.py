@@ -6,7 +6,8 @@ import inspect
 
 import numpy as np
 import pytest
-from dropins import Attention, Shares, dropout_keep, require, settings
+from dropins import (Attention, Shares, double, dropout_keep, normal, require, seeded,  # noqa: F401
+                     settings, torch_dtypes)
 
 torch = require("torch")
 hypothesis = require("hypothesis")
@@ -15,20 +16,7 @@ import fovea.flash_attn as fa  # noqa: E402
 import fovea.sageattention  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-
-
-def double(tensor):
-    return tensor.detach().double().numpy()
-
-
-def normal(*shape, dtype=torch.float32):
-    return torch.randn(*shape).to(dtype)
-
-
-@pytest.fixture(autouse=True)
-def seeded():
-    torch.manual_seed(0)
+DTYPES = torch_dtypes()
 
 
 def visible(rows, keys, causal, window):

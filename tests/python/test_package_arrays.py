@@ -1,12 +1,14 @@
 """Arrays in and out of the package: every kind, dtype and layout, and who owns what."""
 
+import ctypes
 import gc
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
-from library import needs
+from library import DLDataType, DLDevice, DLTensor, needs
 
 fovea = needs("fovea")
 
@@ -192,3 +194,79 @@ def test_no_framework_is_imported_before_it_is_used():
             "import numpy as np\nfovea.map_exp(np.ones(3, np.float32))\n"
             "assert not {'torch', 'jax', 'mlx', 'cupy'} & set(sys.modules)\n")
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# ---- Devices, as they look from here -----------------------------------------------------------------
+
+
+class Managed(ctypes.Structure):
+    """DLManagedTensor."""
+    _fields_ = [("tensor", DLTensor), ("manager", ctypes.c_void_p), ("deleter", ctypes.c_void_p)]
+
+
+class OnDevice:
+    """Three f32 on a device that is not there, handed over as CuPy and others hand over theirs."""
+
+    def __init__(self, device):
+        self.device, self.extents = device, (ctypes.c_int64 * 1)(3)
+        self.managed = Managed(DLTensor(1 << 46, DLDevice(device, 0), 1, DLDataType(2, 32, 1), self.extents))
+
+    def __dlpack_device__(self):
+        return self.device, 0
+
+    def __dlpack__(self, *, stream=None, max_version=None):
+        make = ctypes.pythonapi.PyCapsule_New
+        make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+        return make(ctypes.addressof(self.managed), b"dltensor", None)
+
+
+CUDA, OPENCL, VULKAN = 2, 4, 7
+
+
+@pytest.mark.parametrize("device", [CUDA, OPENCL, VULKAN])
+def test_memory_of_a_device_is_not_touched_without_its_back_end(device):
+    x, host = OnDevice(device), np.ones(3, np.float32)
+    calls = [lambda: fovea.map_exp(x), lambda: fovea.map_add(host, x, out=host),
+             lambda: fovea.map_exp(x, out=host), lambda: fovea.map_exp(host, out=x)]
+    if device != CUDA or not any(n.startswith("cuda/") for n in fovea.implementations("map_exp")):
+        calls.append(lambda: fovea.map_exp(x, out=x))
+    for call in calls:
+        with pytest.raises((fovea.InvalidValue, fovea.Unsupported), match="device"):
+            call()
+    assert (host == 1).all()
+
+
+@pytest.fixture
+def cupy(monkeypatch):
+    """A module that looks like CuPy to the package, with its memory on the host."""
+    module = types.ModuleType("cupy")
+
+    class ndarray:
+        def __init__(self, array):
+            self.array = array
+
+        def __dlpack__(self, *, stream=None, max_version=None):
+            return self.array.__dlpack__(max_version=max_version)
+
+        def __dlpack_device__(self):
+            return self.array.__dlpack_device__()
+
+    module.ndarray, module.made = ndarray, []
+
+    def empty(shape, dtype):
+        module.made.append(ndarray(np.empty(shape, dtype)))
+        return module.made[-1]
+
+    module.empty = empty
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    return module
+
+
+def test_results_for_cupy_are_made_by_cupy(cupy):
+    x = normal(3, 5)
+    y = fovea.map_exp(cupy.ndarray(x))
+    assert isinstance(y, cupy.ndarray) and cupy.made == [y]
+    np.testing.assert_allclose(y.array, np.exp(x), rtol=1e-6)
+    out = cupy.ndarray(np.empty_like(x))
+    assert fovea.map_exp(cupy.ndarray(x), out=out) is out and cupy.made == [y]
+    np.testing.assert_array_equal(out.array, y.array)

@@ -2,11 +2,16 @@
 bounds of the catalogue, shapes, strides and errors as PyTorch has them, compilation, dropout, and the
 block that puts it in the place of PyTorch's."""
 
+import json
+import subprocess
+import sys
 import threading
 
 import numpy as np
 import pytest
-from dropins import Attention, Shares, dropout_keep, require, settings
+from dropins import (Attention, Shares, double, dropout_keep, normal, require, seeded,  # noqa: F401
+                     settings, torch_dtypes)
+from library import ROOT
 
 torch = require("torch")
 hypothesis = require("hypothesis")
@@ -16,20 +21,7 @@ from hypothesis import strategies as st  # noqa: E402
 
 upstream = torch.nn.functional.scaled_dot_product_attention
 ours = fovea.torch.scaled_dot_product_attention
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-
-
-def double(tensor):
-    return tensor.detach().double().numpy()
-
-
-def normal(*shape, dtype=torch.float32):
-    return torch.randn(*shape).to(dtype)
-
-
-@pytest.fixture(autouse=True)
-def seeded():
-    torch.manual_seed(0)
+DTYPES = torch_dtypes()
 
 
 # ---- Values -------------------------------------------------------------------------------------
@@ -137,6 +129,21 @@ def test_values_and_gradients_are_exact_within_the_bounds(record_property):
     shares.report(record_property, "fovea.torch")
 
 
+@pytest.mark.parametrize("lengths", [(5, 9), (9, 5), (1, 7)])
+@pytest.mark.parametrize("options", [{}, {"is_causal": True}, {"scale": 0.3},
+                                     {"is_causal": True, "enable_gqa": True}])
+def test_usual_calls_are_pytorchs(lengths, options):
+    """Those that go the shortest way."""
+    heads = 2 if "enable_gqa" in options else 4
+    q, k = normal(2, 4, lengths[0], 8), normal(2, heads, lengths[1], 8)
+    right = upstream(q, k, k, **options)
+    torch.testing.assert_close(ours(q, k, k, **options), right, rtol=0, atol=4e-6)
+    result = ours(q.requires_grad_(), k, k, **options)
+    torch.testing.assert_close(result, right, rtol=0, atol=4e-6)
+    with torch.inference_mode():
+        assert torch.equal(ours(q, k, k, **options), result)
+
+
 def test_result_lies_in_memory_as_pytorch_lays_it():
     for heads_inside in (False, True):
         q = normal(2, 5, 3, 8).transpose(1, 2) if heads_inside else normal(2, 3, 5, 8)
@@ -219,6 +226,22 @@ def test_second_gradient_is_refused_with_a_sentence():
     (first,) = torch.autograd.grad(ours(q, q, q).sum(), q, create_graph=True)
     with pytest.raises(fovea.Unsupported, match="differentiating twice"):
         first.sum().backward()
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch's fallback says that it is slow
+@pytest.mark.parametrize("options", [{"is_causal": True}, {"attn_mask": torch.eye(7) > 0}, {"scale": 0.3}])
+def test_inside_torch_func(options):
+    q = normal(3, 1, 2, 7, 8)
+
+    def gradients(function):
+        one = torch.func.grad(lambda q: function(q, q, q, **options).square().sum())
+        return [torch.stack([one(part) for part in q]), torch.func.vmap(one)(q),
+                torch.func.vmap(lambda q: function(q, q, q, **options))(q)]
+
+    for mine, right in zip(gradients(ours), gradients(upstream)):
+        torch.testing.assert_close(mine, right, rtol=1e-4, atol=1e-5)
+    with pytest.raises(fovea.Unsupported, match="differentiating twice"):
+        torch.func.grad(lambda q: torch.func.grad(lambda q: ours(q, q, q).sum())(q).sum())(q[0])
 
 
 def test_compiled_whole_and_equal():
@@ -389,3 +412,18 @@ def test_threads_call_at_once():
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+# ---- What it takes besides ----------------------------------------------------------------------
+
+
+def test_memory_beyond_the_result_is_the_workspace(tmp_path):
+    """By tracemalloc, and by the highest resident size of a process of its own."""
+    done = subprocess.run([sys.executable, ROOT / "bench/python/attention.py", "--only", "memory-s4096",
+                           "--json", tmp_path / "memory.json"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    memory = json.loads((tmp_path / "memory.json").read_text())["cases"]["memory-s4096"]
+    assert memory["python_bytes"] < 4096
+    slack = 1 << 20  # of pages, and of what the allocator keeps
+    assert memory["resident_bytes_beyond_result"] <= memory["workspace_bytes"] + slack
+    assert memory["workspace_bytes"] < memory["scores_would_be_bytes"] / 256

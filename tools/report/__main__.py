@@ -1,4 +1,5 @@
-"""`fovea report`: one HTML page, complete in itself, from the JSON files of `fovea bench`."""
+"""`fovea report`: one HTML page, complete in itself, from the JSON files of `fovea bench` and
+`fovea check --exhaustive`."""
 
 import argparse
 import os
@@ -13,7 +14,7 @@ except ModuleNotFoundError as missing:
     sys.exit(f"fovea report: the Python package «{missing.name}» is missing: "
              f"pip install -r {Path(__file__).parent / 'requirements.txt'}")
 from document import DocumentError, load
-from findings import Measurement
+from findings import Accuracy, sorted_out
 
 DEFAULT_FOLDER = Path("build/bench")
 
@@ -26,7 +27,7 @@ def printable(path):
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="fovea report", description=__doc__)
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE",
-                        help=f"files of `fovea bench` (default: {DEFAULT_FOLDER}/*.json)")
+                        help=f"files of `fovea bench` or `fovea check --json` (default: {DEFAULT_FOLDER}/*.json)")
     parser.add_argument("--output", type=Path, default=DEFAULT_FOLDER / "report.html",
                         metavar="FILE", help="the page to write (default: %(default)s)")
     options = parser.parse_args(arguments)
@@ -36,12 +37,14 @@ def main(arguments=None):
               file=sys.stderr)
         return 2
     try:
-        measurements = [Measurement(load(path), printable(path)) for path in files]
+        found = [sorted_out(load(path), printable(path)) for path in files]
     except DocumentError as error:
         print(f"fovea report: {error}", file=sys.stderr)
         return 2
+    accuracies = [each for each in found if isinstance(each, Accuracy)]
+    measurements = [each for each in found if not isinstance(each, Accuracy)]
     try:
-        page.write(options.output, page.render(measurements))
+        page.write(options.output, page.render(measurements, accuracies))
     except OSError as error:
         print(f"fovea report: {options.output}: cannot be written: {error.strerror}",
               file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Reads the benchmark's JSON files. A file is believed only after every field that the page uses
+"""Reads the JSON files of the benchmark and of the check. A file is believed only after every field that the page uses
 has been checked; the first thing wrong is told in one sentence that names file and field."""
 
 import json
@@ -111,15 +111,16 @@ def fact(depth):
     return check
 
 
-def anything(value, where):
-    pass
-
-
 COUNT = number(minimum=0)
 WHOLE = number(minimum=0, whole=True)
 SECONDS = number(above=0)
 ACCURACY = record({"elements": WHOLE, "maximum": COUNT, "mean": COUNT, "cosine": number(minimum=-1),
                    "relative_l1": nullable(COUNT), "rmse": COUNT})
+
+HOT = record({"samples": array(SECONDS), "median": SECONDS, "mad": COUNT, "minimum": SECONDS})
+BURST = record({"state": text, "count": WHOLE, "throttled": boolean},
+               {"held_back_by": nullable(text), "sm_clock_hz": nullable(COUNT),
+                "power_watts": nullable(COUNT), "temperature_celsius": nullable(number())})
 
 ROW = record(
     {
@@ -133,11 +134,14 @@ ROW = record(
         "flags": array(text),
     },
     {
-        "reason": nullable(text), "bound_kind": nullable(text), "arithmetic": nullable(text),
+        "domain": nullable(text), "reason": nullable(text), "bound_kind": nullable(text), "arithmetic": nullable(text),
         "p10": nullable(SECONDS), "p90": nullable(SECONDS), "outliers": nullable(WHOLE),
         "block": nullable(mapping(fact(0))), "accuracy": nullable(ACCURACY),
+        "backend": nullable(text), "hot": nullable(HOT), "bursts": nullable(array(BURST)),
     },
 )
+
+NOISE_PAIR = record({"suite": text, "case": text, "ratio": SECONDS})
 
 DOCUMENT = record(
     {
@@ -147,13 +151,26 @@ DOCUMENT = record(
             {"warnings": nullable(array(text)), "missing_peers": nullable(mapping(text))},
         ),
         "ceilings": mapping(record({"value": SECONDS, "unit": text, "threads": WHOLE})),
-        "noise_floor": record({"ratio": nullable(SECONDS), "pairs": array(anything)},
+        "noise_floor": record({"ratio": nullable(SECONDS), "pairs": array(NOISE_PAIR)},
                               {"arm": nullable(text), "case": nullable(text)}),
         "formulas": mapping(record({"flops": text, "bytes": text})),
         "rows": array(ROW),
     },
     {"started": nullable(text), "seconds": nullable(COUNT), "interrupted": nullable(boolean),
      "problems": nullable(mapping(text))},
+)
+
+
+IMPLEMENTATION = record({"name": text, "tier": text, "ulps": COUNT, "ulps_at": nullable(number()),
+                         "share": COUNT, "wrong": WHOLE})
+
+ACCURACY_TABLE = record(
+    {
+        "fovea": record({"version": text, "commit": text}), "cpu_model": text,
+        "every": number(minimum=1, whole=True), "scalar_every": number(minimum=1, whole=True),
+        "functions": array(record({"function": text, "dtype": text, "bound": text,
+                                   "implementations": array(IMPLEMENTATION)})),
+    },
 )
 
 
@@ -180,7 +197,8 @@ def refuse_constant(name):
 
 
 def load(path):
-    """The document in a file, checked; raises DocumentError."""
+    """The document in a file, checked: a run of `fovea bench`, or (its kind is «accuracy») the table of
+    `fovea check --exhaustive`. Raises DocumentError."""
     try:
         with open(path, "rb") as file:
             content = file.read(LARGEST_FILE + 1)
@@ -198,6 +216,9 @@ def load(path):
         record({"format": number(whole=True)})(document, "")
         if document["format"] != FORMAT:
             raise FieldError("format", f"version {document['format']}, this tool reads {FORMAT}")
+        if document.get("kind") == "accuracy":
+            ACCURACY_TABLE(document, "")
+            return document
         DOCUMENT(document, "")
         mapping(fact(3))(document["environment"], "environment")
         for index, row in enumerate(document["rows"]):

@@ -3,12 +3,13 @@
 An arm that is not verified, or was not timed, is kept for the tables and never ranked. The baseline
 of a case is its fastest verified peer; a ratio within the noise floor is a tie, whoever leads."""
 
+import re
 import statistics
 from collections import Counter
 from dataclasses import dataclass, field
 
 PEER_NAMES = {"numpy": "NumPy", "torch": "PyTorch", "pytorch": "PyTorch", "openvino": "OpenVINO",
-              "onnxruntime": "ONNX Runtime", "jax": "JAX", "mlx": "MLX"}
+              "onnxruntime": "ONNX Runtime", "jax": "JAX", "mlx": "MLX", "fftw": "FFTW"}
 
 LOUD_FLAGS = {
     "less-accurate": ("note", "beyond our bound, within the peers' own"),
@@ -22,7 +23,21 @@ def arm_name(row):
     if not row["peer"]:
         return row["arm"]
     parts = row["arm"].removeprefix("peer/").split("/")
+    if parts[0] == "cuda" and len(parts) > 1:  # "cuda/torch-cudnn": a library, and its way
+        name, _, way = parts[1].partition("-")
+        return " ".join(filter(None, [PEER_NAMES.get(name, name), way, "on CUDA"]))
     return " ".join([PEER_NAMES.get(parts[0], parts[0]), *parts[1:]])
+
+
+def on_device(row):
+    return row["backend"] == "cuda"
+
+
+def place(rows, threads):
+    """Where rows were computed, in words."""
+    if rows and all(map(on_device, rows)):
+        return "a CUDA device"
+    return f"{threads} thread{'' if threads == 1 else 's'}"
 
 
 def is_numpy(row):
@@ -36,6 +51,11 @@ def ranked(row):
 def wrong(row):
     """It gave a result, and that was compared; without one there is a reason only."""
     return not row["verified"] and not (row["error"] is None and row["bound"] is None)
+
+
+def in_steps(row):
+    """The work of a fused kernel by one kernel after another: what fusion is measured against."""
+    return row["arm"].split("/")[-1] == "steps"
 
 
 def approximate(row):
@@ -56,6 +76,12 @@ def error_share(row):
     return row["error"] / row["bound"] if row["bound"] > 0 else float("inf")
 
 
+def size_of(name):
+    """The N of a case of the catalogue, which its name ends with; None: it has one size."""
+    found = re.search(r"-n([0-9]{1,15})$", name)
+    return int(found[1]) if found and int(found[1]) > 0 else None
+
+
 @dataclass
 class Case:
     name: str
@@ -64,9 +90,16 @@ class Case:
 
     def __post_init__(self):
         self.rows.sort(key=lambda row: (not ranked(row), row["median"] or 0, row["arm"]))
-        self.ours = fastest(row for row in self.rows if not row["peer"] and not approximate(row))
+        self.ours = fastest(row for row in self.rows if not row["peer"] and not approximate(row)
+                            and not in_steps(row))
+        routed = [row for row in self.rows if "routed" in row["flags"] and ranked(row)]
+        self.chosen = routed[0] if routed else self.ours
+        self.steps = fastest(row for row in self.rows if not row["peer"] and in_steps(row))
         self.peer = fastest(row for row in self.rows if row["peer"])
         self.numpy = fastest(row for row in self.rows if is_numpy(row))
+        self.hot_peer = min((row for row in self.rows if row["peer"] and row["verified"] and row["hot"]),
+                            key=lambda row: row["hot"]["median"], default=None)
+        self.size = size_of(self.name)
         self.approximate = any(map(approximate, self.rows))
         self.flash = self.of_algorithm("flash")
         self.textbook = self.of_algorithm("textbook")
@@ -96,6 +129,14 @@ class Case:
     def speedup(self):
         return self.ratio(self.ours, self.peer)
 
+    def hot_remark(self, row):
+        """What a row of a device does after much of the same, beside the best peer there."""
+        hot = row["hot"]["median"]
+        against = ""
+        if self.hot_peer is not None and row is not self.hot_peer:
+            against = f", {self.hot_peer['hot']['median'] / hot:.2f}× the best peer"
+        return "flag", f"hot: {hot / row['median']:.2f}× the time{against}"
+
     def remarks(self, row):
         """(kind, words) of everything that a reader of the row should know."""
         reason = f": {row['reason']}" if row["reason"] else ""
@@ -112,7 +153,8 @@ class Case:
         elif row["median"] is None:
             said["untimed"] = ("note", "not timed" + reason)
         quiet = [("flag", flag) for flag in row["flags"] if flag not in said]
-        return [*said.values(), *quiet]
+        hot = [self.hot_remark(row)] if row["hot"] and ranked(row) else []
+        return [*said.values(), *hot, *quiet]
 
 
 @dataclass
@@ -124,6 +166,11 @@ class Group:
     threads: int
     floor: float
     cases: list = field(default_factory=list)
+    domain: str = None
+
+    @property
+    def place(self):
+        return place([row for case in self.cases for row in case.rows], self.threads)
 
     def conclude(self):
         compared = [case for case in self.cases if case.speedup is not None]
@@ -190,6 +237,8 @@ class Suite:
         for key, cases in gathered.items():
             group = Group(*key, self.floor)
             group.cases = [Case(name, rows, self.ceilings) for name, rows in cases.items()]
+            group.domain = next((row["domain"] for case in group.cases for row in case.rows
+                                 if row["domain"]), None)
             self.groups.append(group.conclude())
         speedups = [ratio for group in self.groups for ratio in group.speedups]
         against_numpy = [ratio for group in self.groups for ratio in group.numpy_speedups]
@@ -234,3 +283,23 @@ class Measurement:
         if throttled:
             found.append(f"{throttled} of {len(rows)} rows have throttled samples")
         return found
+
+
+@dataclass
+class Accuracy:
+    """The table of `fovea check --exhaustive`."""
+
+    document: dict
+    path: str
+
+    def __post_init__(self):
+        self.functions = self.document["functions"]
+        self.every, self.scalar_every = self.document["every"], self.document["scalar_every"]
+        self.machine = self.document["cpu_model"]
+        self.tiers = list(dict.fromkeys(each["tier"] for function in self.functions
+                                        for each in function["implementations"]))
+
+
+def sorted_out(document, path):
+    """What a document is, by its kind."""
+    return (Accuracy if document.get("kind") == "accuracy" else Measurement)(document, path)

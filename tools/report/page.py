@@ -1,14 +1,16 @@
 """The page: findings put into the template, and written in one step or not at all."""
 
 import os
+import statistics
 import tempfile
 from pathlib import Path
 
 import jinja2
-from markupsafe import Markup
 
 import findings
 import plots
+import study
+import svg
 
 
 def scaled(value, units, base):
@@ -45,6 +47,8 @@ def rate(value, unit):
 def times(value):
     if value is None:
         return "–"
+    if 0 < value < 0.095:
+        return f"{value:.2g}×"
     digits = 0 if value >= 100 else 1 if value >= 10 else 2
     return f"{value:.{digits}f}×"
 
@@ -89,23 +93,46 @@ def fact(value, name=""):
     return "unknown" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def render(measurements):
+class Anchors:
+    """Names of places on the page, by suite and part: what a file calls them need not make one."""
+
+    def __init__(self):
+        self.names = {}
+
+    def __call__(self, of, part):
+        suite = getattr(of, "suite", of)
+        return self.names.setdefault((id(suite), part), f"part-{len(self.names) + 1}")
+
+
+def suite_title(measurement, suite):
+    """Suites that were measured twice, cold and warm, with one thread and all, are told apart."""
+    threads = study.most_threads(suite)
+    cold = ", cold" if study.is_cold(suite) else ""
+    return f"{suite.name}{cold}, {findings.place(suite.rows, threads)}"
+
+
+def render(measurements, accuracies=()):
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )
     environment.filters.update(
         floor_text=floor_text, seconds=seconds, memory=memory, rate=rate, times=times, share=share,
-        magnitude=magnitude, words=words, fact=fact,
+        magnitude=magnitude, words=words, fact=fact, median=statistics.median,
     )
-
-    def drawn(group):
-        return [[Markup(svg) for svg in pair] for pair in plots.plots_of(group)]
-
+    environment.globals.update(
+        plots_of=plots.plots_of, domain_plot=plots.domain_plot, crossover_plot=plots.crossover_plot,
+        regret_plot=plots.regret_plot, arm_name=findings.arm_name, ranked=findings.ranked,
+        error_share=findings.error_share, wrong=findings.wrong, size_text=study.size_text, sample=svg.sample,
+        is_routing=study.is_routing, anchor=Anchors(), suite_title=suite_title,
+        regrets_of=lambda measurement, suite: study.Regrets(
+            suite, measurement.document["noise_floor"]["pairs"]),
+    )
+    machines = {each.environment["cpu_model"] for each in measurements}
+    machines |= {each.machine for each in accuracies}
     return environment.get_template("template.html").render(
-        measurements=measurements, plots_of=drawn, arm_name=findings.arm_name,
-        ranked=findings.ranked, error_share=findings.error_share, wrong=findings.wrong,
-        machines=sorted({each.environment["cpu_model"] for each in measurements}),
+        measurements=measurements, accuracies=accuracies, studies=study.studies_of(measurements),
+        machines=sorted(machines), paths=[each.path for each in (*measurements, *accuracies)],
     )
 
 

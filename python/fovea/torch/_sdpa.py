@@ -7,26 +7,28 @@ import logging
 import math
 import sys
 import threading
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 import fovea
 
-from ._operator import DTYPES, InvalidCall, InvalidIndex, attend, observers
+from ._operator import attend, observers
+from ._registry import DTYPES, InvalidCall, InvalidIndex
 
 _upstream = torch.nn.functional.scaled_dot_product_attention
 
 
-def _require_tensors(**arguments):
+def _require_tensors(**arguments: Any) -> None:
     for name, value in arguments.items():
         if not isinstance(value, Tensor):
             raise fovea.InvalidType(f"{name} is a {type(value).__name__}, not a torch.Tensor")
 
 
-def _why_not(query, key, value, attn_mask) -> str | None:
+def _why_not(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None) -> str | None:
     """Why Fovea does not serve tensors of this kind; None where it does."""
-    compiling = torch.compiler.is_compiling()
     for tensor in (query, key, value, attn_mask):
         if tensor is None:
             continue
@@ -36,19 +38,18 @@ def _why_not(query, key, value, attn_mask) -> str | None:
             return f"layout {tensor.layout}"
         if not tensor.is_cpu:
             return f"device {tensor.device.type}"
-        if not compiling and torch._C._functorch.is_batchedtensor(tensor):
-            return "inside torch.vmap"
     if query.dtype not in DTYPES:
         return f"dtype {query.dtype}"
     return None
 
 
-def _shapes(query, key, value):
+def _shapes(query: Tensor, key: Tensor, value: Tensor) -> str:
     return (f"query has shape {list(query.shape)}, key {list(key.shape)}, "
             f"value {list(value.shape)}")
 
 
-def _check(query, key, value, attn_mask, dropout_p, is_causal):
+def _check(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None, dropout_p: float,
+           is_causal: bool) -> None:
     if not query.dtype == key.dtype == value.dtype:
         raise InvalidCall(f"query is {query.dtype}, key {key.dtype} and value {value.dtype}; "
                           "all three have one dtype")
@@ -76,18 +77,19 @@ def _check(query, key, value, attn_mask, dropout_p, is_causal):
         raise InvalidIndex(f"attn_mask has shape {list(attn_mask.shape)}; it has at least two axes")
 
 
-def _broadcast(first, *others):
+def _broadcast(first: Sequence[int], *others: Sequence[int]) -> Sequence[int]:
     if all(shape == first for shape in others):
         return first
     try:
-        return torch.broadcast_shapes(first, *others)
+        return tuple(torch.broadcast_shapes(first, *others))
     except RuntimeError:
         shapes = " and ".join(str(list(shape)) for shape in (first, *others))
         raise InvalidCall(f"the axes {shapes} of query, key and value, before their last "
                           "two, do not broadcast") from None
 
 
-def _agree_heads(query, key, value, enable_gqa):
+def _agree_heads(query: Tensor, key: Tensor, value: Tensor,
+                 enable_gqa: bool) -> tuple[Tensor, Tensor, Tensor]:
     """The tensors, of at least three axes, with head counts that attention takes."""
     heads = [tensor.shape[-3] for tensor in (query, key, value)]
     if enable_gqa:
@@ -109,7 +111,7 @@ def _agree_heads(query, key, value, enable_gqa):
     return query, key, value
 
 
-def _to_batch(tensor, lead):
+def _to_batch(tensor: Tensor, lead: Sequence[int]) -> Tensor:
     """[..., H, S, D] to [B, H, S, D], B the product of the leading axes."""
     if tensor.ndim == 4 and tensor.shape[:1] == lead:
         return tensor
@@ -117,7 +119,7 @@ def _to_batch(tensor, lead):
     return tensor if len(lead) == 1 else tensor.reshape(math.prod(lead), *tensor.shape[-3:])
 
 
-def _mask_to_batch(mask, lead, rows):
+def _mask_to_batch(mask: Tensor, lead: Sequence[int], rows: Sequence[int]) -> Tensor:
     """The mask with at most four axes; rows is [H, L, S]."""
     full = (*lead, *rows)
     shape = mask.shape
@@ -133,19 +135,28 @@ def _mask_to_batch(mask, lead, rows):
     return mask.expand(*lead, *shape[-3:]).reshape(math.prod(lead), *shape[-3:])
 
 
-def _is_simple(query, key, value, attn_mask, dropout_p, enable_gqa):
-    """Whether the tensors are what attention takes already; the most calls are."""
+def _quick(query: Tensor, key: Tensor, value: Tensor, is_causal: bool, scale: float | None,
+           enable_gqa: bool) -> Tensor | None:
+    """The result of the most usual calls, whose tensors are as the kernel takes them, by the shortest
+    way; the kernel itself checks them. None of others, which the long way serves or refuses."""
+    if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+        return None
+    if type(is_causal) is not bool or type(enable_gqa) is not bool:
+        return None
     q, k, v = query.shape, key.shape, value.shape
-    if not len(q) == len(k) == len(v) == 4 or dropout_p == 1 or attn_mask is not None:
-        return False
-    same = q[0] == k[0] == v[0] and k[1] == v[1]
-    return same and (q[1] == k[1] or (enable_gqa and k[1] > 0 and q[1] % k[1] == 0))
+    if not (len(q) == len(k) == len(v) == 4 and q[0] == k[0] == v[0] and k[1] == v[1]
+            and q[3] == v[3]):
+        return None
+    if q[1] != k[1] and not (enable_gqa and k[1] > 0 and q[1] % k[1] == 0):
+        return None
+    try:
+        return attend(query, key, value, scale=scale, causal="top_left" if is_causal else "none")[0]
+    except (fovea.Error, RuntimeError):
+        return None
 
 
-def _serve(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa):
-    if _is_simple(query, key, value, attn_mask, dropout_p, enable_gqa):
-        return attend(query, key, value, scale=scale, dropout=dropout_p,
-                      causal="top_left" if is_causal else "none")[0]
+def _serve(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None, dropout_p: float,
+           is_causal: bool, scale: float | None, enable_gqa: bool) -> Tensor:
     rank = max(query.ndim, key.ndim, value.ndim)
     if enable_gqa and rank < 3:
         raise InvalidIndex("enable_gqa needs an axis of heads: the tensors have two axes")
@@ -157,7 +168,7 @@ def _serve(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa
     if attn_mask is not None:
         rows = (q.shape[1], q.shape[2], k.shape[2])
         attn_mask = _mask_to_batch(attn_mask, lead, rows)
-    options = {"causal": "top_left"} if is_causal else {}
+    options: dict[str, Any] = {"causal": "top_left"} if is_causal else {}
     if attn_mask is not None:
         options["mask" if attn_mask.dtype == torch.bool else "bias"] = attn_mask
     if dropout_p == 1:  # nothing is kept: nothing is attended
@@ -171,17 +182,17 @@ def _serve(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa
     return out.reshape(*lead, *out.shape[1:])
 
 
-def _autocast(query, key, value, attn_mask):
+def _autocast(*tensors: Tensor | None) -> tuple[Any, ...]:
     """What autocast makes of the arguments: PyTorch lists its attention among the operators that
     run in the lower precision."""
     dtype = torch.get_autocast_dtype("cpu")
 
-    def lower(tensor):
+    def lower(tensor: Tensor | None) -> Tensor | None:
         if tensor is None or tensor.dtype not in DTYPES:
             return tensor
         return tensor.to(dtype)
 
-    return tuple(lower(tensor) for tensor in (query, key, value, attn_mask))
+    return tuple(map(lower, tensors))
 
 
 def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor,
@@ -194,6 +205,11 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor,
     float16 and bfloat16 tensors on the CPU; others raise fovea.Unsupported. Key and value heads are
     never repeated in memory. The random bits of dropout are Fovea's own, seeded by PyTorch's
     generator. The gradient is deterministic; it cannot be differentiated again."""
+    if (attn_mask is None and dropout_p == 0 and type(query) is Tensor and type(key) is Tensor
+            and type(value) is Tensor):
+        quick = _quick(query, key, value, is_causal, scale, enable_gqa)
+        if quick is not None:
+            return quick
     arguments = (query, key, value, attn_mask)
     if torch.overrides.has_torch_function(arguments):
         return torch.overrides.handle_torch_function(
@@ -230,28 +246,28 @@ class enabled:
 
     _lock = threading.Lock()
     _active: list[enabled] = []
-    _replaced: list[tuple[object, str]] = []
+    _replaced: list[tuple[Any, str]] = []
     _fast_path = True
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.served = 0
         self.declined: dict[str, int] = {}
 
-    def __enter__(self):
+    def __enter__(self) -> enabled:
         with self._lock:
             if not self._active:
                 self._replace()
             self._active.append(self)
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         with self._lock:
             self._active.remove(self)
             if not self._active:
                 self._restore()
         logging.getLogger("fovea").info("%s", self)
 
-    def __str__(self):
+    def __str__(self) -> str:
         text = f"Fovea served {self.served} calls of attention"
         if self.declined:
             reasons = ", ".join(f"{reason}: {n}" for reason, n in sorted(self.declined.items()))
@@ -259,7 +275,7 @@ class enabled:
         return text
 
     @classmethod
-    def _replace(cls):
+    def _replace(cls) -> None:
         """In every module, since models import the function by name, but those of PyTorch's C
         code: torch.compile finds there what it knows."""
         cls._fast_path = torch.backends.mha.get_fastpath_enabled()
@@ -277,7 +293,7 @@ class enabled:
             setattr(module, name, _in_place_of_upstream)
 
     @classmethod
-    def _restore(cls):
+    def _restore(cls) -> None:
         for module, name in cls._replaced:
             setattr(module, name, _upstream)
         cls._replaced.clear()
@@ -285,23 +301,25 @@ class enabled:
         torch.backends.mha.set_fastpath_enabled(cls._fast_path)
 
     @classmethod
-    def _count_served(cls):
+    def _count_served(cls) -> None:
         with cls._lock:
             for report in cls._active:
                 report.served += 1
 
     @classmethod
-    def _count_declined(cls, reason: str):
+    def _count_declined(cls, reason: str) -> None:
         for report in cls._active:
             report.declined[reason] = report.declined.get(reason, 0) + 1
 
 
-def _in_place_of_upstream(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, *,
-                          scale=None, enable_gqa=False):
+def _in_place_of_upstream(query: Tensor, key: Tensor, value: Tensor,
+                          attn_mask: Tensor | None = None, dropout_p: float = 0.0,
+                          is_causal: bool = False, *, scale: float | None = None,
+                          enable_gqa: bool = False) -> Tensor:
     """What stands in PyTorch's modules inside `enabled`: what Fovea does not serve is counted, and
     served by PyTorch."""
     arguments = (query, key, value, attn_mask)
-    options = {"dropout_p": dropout_p, "is_causal": is_causal, "scale": scale,
+    options: dict[str, Any] = {"dropout_p": dropout_p, "is_causal": is_causal, "scale": scale,
                "enable_gqa": enable_gqa}
     reason = None
     if torch.overrides.has_torch_function(arguments):

@@ -29,7 +29,7 @@ static void attend_block(const tile_context *at, tile *t, int64_t key, int64_t k
     int count = edge ? cut_segments(t, key, keys, at->pairs ? 2 : 1, segments) : 1;
     ahead_fetch(rows_ahead);
     ahead_fetch(panels);
-    score_tile(at, t, segments, count, k, s, maximum);
+    score_tile(at, t, segments, count, key, k, s, maximum);
     ahead_fetch(rows_ahead);
     ahead_fetch(panels);
     if (at->general) change_scores(at, t, s, key, keys);
@@ -79,8 +79,9 @@ static void attend_keys(const plan *p, const tile_context *at, tile *tiles, int 
                         ahead *rows_ahead) {
     const fovea_attention_call *call = at->call;
     start = pair_start(at, block, start);
-    rows_of_block k = at->pairs
-                          ? fetch_pair_keys(at, p->convert_keys, start, end - start, s->keys)
+    rows_of_block k = at->pairs ? fetch_pair_keys(at, p->convert_keys, start, end - start, s->keys)
+                      : at->shorts
+                          ? fetch_short_keys(at, start, end - start, s->keys)
                           : fetch_rows(at, &call->k, p->convert_keys, start, end - start, s->keys);
     rows_of_block v =
         at->pairs ? fetch_pair_values(at, start, end - start, s->values)
@@ -90,8 +91,10 @@ static void attend_keys(const plan *p, const tile_context *at, tile *tiles, int 
         int64_t a = pair_start(at, block, larger(start, tiles[i].low));
         int64_t b = smaller(end, tiles[i].high);
         if (a >= b) continue;
-        rows_of_block tile_k = {(const char *)k.data + (a - start) * k.stride * k_size, k.stride};
-        rows_of_block tile_v = {(const float *)v.data + (a - start) / v_rows * v.stride, v.stride};
+        rows_of_block tile_k = k, tile_v = v;
+        tile_k.data = (const char *)k.data + (a - start) * k.stride * k_size;
+        tile_v.data = (const float *)v.data + (a - start) / v_rows * v.stride;
+        if (k.scale) tile_k.scale += a - start;
         ahead panels = {.count = 0};
         if (p->ahead_panels && i + 1 < count)
             plan_panels_ahead(at, &tiles[i + 1], start, end, &panels);
@@ -153,6 +156,7 @@ static void attend_superblock(const plan *p, const fovea_attention_call *call, i
         tile *t = &tiles[count];
         *t = superblock_tile(p, &at, s, first_row + row, rows - row, count);
         tile_begin(&at, t);
+        if (p->shorts) t->plain = !pack_short_queries(t, call->head_size, p->head_words);
         low = smaller(low, t->low), high = larger(high, t->high);
     }
     for (int64_t block = low / p->block_keys * p->block_keys; block < high;
@@ -185,7 +189,7 @@ static void textbook_scores(const plan *p, const fovea_attention_call *call, voi
         int64_t keys = smaller(p->block_keys, at.sequence.key_count - j);
         rows_of_block k = fetch_rows(&at, &call->k, p->convert_keys, j, keys, s->keys);
         const segment all = {0, keys, 0, t.vectors};
-        score_tile(&at, &t, &all, 1, k, scores + j * TILE_ROWS, maximum);
+        score_tile(&at, &t, &all, 1, j, k, scores + j * TILE_ROWS, maximum);
     }
     if (at.general) change_scores(&at, &t, scores, 0, at.sequence.key_count);
     limit_scores(&t, scores, 0, at.sequence.key_count, maximum);
@@ -282,7 +286,7 @@ static fovea_status run_attention(const fovea_problem *problem, fovea_run *run,
     fovea_attention_describe(problem, &call);
     plan p = make_plan(&call, algorithm, run->threads);
     run->block_rows = p.block_rows, run->block_keys = p.block_keys;
-    run->arithmetic = p.pairs ? "bf16 pairs" : NULL;
+    run->arithmetic = p.pairs ? "bf16 pairs" : p.shorts ? "16-bit integer scores" : NULL;
     if (algorithm == TEXTBOOK) {
         run_phase(&p, &call, run->workspace, textbook_scores);
         run_phase(&p, &call, run->workspace, textbook_softmax);

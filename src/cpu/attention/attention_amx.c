@@ -12,6 +12,7 @@
  * What a row's bits depend on: its tile and the blocks of keys, neither on threads nor on superblocks.
  */
 #include "cpu/attention/attention_products.h"
+#include "cpu/attention/sage_amx.h"
 
 #include "catalogue/implementation.h"
 
@@ -40,7 +41,8 @@ static int terms_of(fovea_dtype dtype) {
 }
 
 static int64_t keys_of_a_block(const fovea_attention_call *call) {
-    int64_t keys = call->options->block_keys > 0 ? call->options->block_keys : 256;
+    int64_t keys = call->head_size > 64 ? 384 : 256;
+    if (call->options->block_keys > 0) keys = call->options->block_keys;
     return round_up(larger(smaller(keys, call->key_length), 1), STEP);
 }
 
@@ -155,40 +157,6 @@ typedef struct superblock {
 
 /* ---- What happens to scores before their exponentials ----------------------------------------------- */
 
-/* Scores from the elements themselves. An infinite element is inf in its first term, and times a
- * second term that is 0 it would be NaN where the product is inf. */
-static void score_plainly(const superblock *b, const attend_job *j) {
-    enum { SLICE = 64 };
-    const fovea_view *q = &b->at.call->q, *k = &b->at.call->k;
-    int64_t keys = smaller(j->groups * STEP, b->at.sequence.key_count - j->first);
-    int64_t size = (int64_t)fovea_dtype_size(q->dtype);
-    float *s = j->products.scores, queries[SLICE * TILE_ROWS], key[SLICE];
-    memset(s, 0, (size_t)(j->groups * STEP * TILE_ROWS) * sizeof *s);
-    for (int64_t start = 0; start < q->shape[3]; start += SLICE) {
-        int64_t count = smaller(q->shape[3] - start, SLICE);
-        for (int v = 0; v < TILE_VECTORS; v++) {
-            char *rows[VF_WIDTH];
-            vector_rows(&b->at, &j->q->t, q, b->at.sequence.query_start, v, rows);
-            for (int i = 0; i < VF_WIDTH; i++) rows[i] += start * q->stride[3] * size;
-            pack_rows((const char *const *)rows, q->dtype, q->stride[3], count, 1,
-                      queries + v * VF_WIDTH, TILE_ROWS);
-        }
-        for (int64_t i = 0; i < keys; i++) {
-            convert_row(
-                fovea_key_row(b->at.call, k, &b->at.sequence, b->at.key_head, j->first + i) +
-                    start * k->stride[3] * size,
-                k->dtype, k->stride[3], count, key);
-            for (int lane = 0; lane < TILE_ROWS; lane += VF_WIDTH) {
-                float *place = s + i * TILE_ROWS + lane;
-                vf sum = vf_load(place);
-                for (int64_t d = 0; d < count; d++)
-                    sum = vf_fma(vf_set1(key[d]), vf_load(queries + d * TILE_ROWS + lane), sum);
-                vf_store(place, sum);
-            }
-        }
-    }
-}
-
 /* -inf where a row does not attend a key. Returns whether there may be such places. */
 static bool limit_edges(const tile *t, float *s, int64_t key, int64_t keys) {
     float unused[TILE_ROWS];
@@ -248,7 +216,9 @@ static softmax_kind begin_softmax(superblock *b, attend_job *j, softmax_work *wo
     float *s = j->products.scores, factor = b->at.scale, maximum[TILE_ROWS], shift[TILE_ROWS] = {0};
     bool edge = true, tame;
     float bound = factor * q->length * length_of_keys(j, &tame);
-    if (b->p->terms > 1 && !isfinite(bound)) score_plainly(b, j);
+    if (b->p->terms > 1 && !isfinite(bound))
+        score_plainly(&b->at, t, j->first, smaller(keys, b->at.sequence.key_count - j->first), 1,
+                      s);
     if (b->general) {
         scale_scores(&b->at, s, keys, TILE_VECTORS);
         change_scores(&b->at, t, s, j->first, smaller(keys, b->at.sequence.key_count - j->first));
@@ -377,7 +347,8 @@ static void lay_out_tiles(superblock *b, int64_t first_row, int64_t rows, char *
                       .reference = arrays,
                       .sum = arrays + TILE_ROWS,
                       .slope = arrays + 2 * TILE_ROWS,
-                      .query = (int32_t *)(void *)(arrays + 3 * TILE_ROWS)};
+                      .scale = arrays + 3 * TILE_ROWS,
+                      .query = (int32_t *)(void *)(arrays + 4 * TILE_ROWS)};
         q->t.head = q->t.query + TILE_ROWS, q->t.first = q->t.head + TILE_ROWS;
         q->t.end = q->t.first + TILE_ROWS, q->t.position = q->t.end + TILE_ROWS;
         queries += p->shapes.head_steps * p->terms * TILE_VECTORS * AMX_TILE_BYTES;
@@ -537,4 +508,15 @@ static double cost(const fovea_problem *problem, int threads, double flops, doub
 
 extern const fovea_implementation FOVEA_TIERED(fovea_cpu_attention)[];
 const fovea_implementation FOVEA_TIERED(fovea_cpu_attention)[] = {
-    ROW("flash", FOVEA_BF16), ROW("flash_bf16x2", FOVEA_F16), ROW("flash_bf16x3", FOVEA_F32), {0}};
+    ROW("flash", FOVEA_BF16),
+    ROW("flash_bf16x2", FOVEA_F16),
+    ROW("flash_bf16x3", FOVEA_F32),
+    {.kernel = "attention",
+     .name = FOVEA_CPU_NAME("sage"),
+     .dtypes = 1u << FOVEA_F32 | 1u << FOVEA_F16 | 1u << FOVEA_BF16,
+     .tier = FOVEA_TIER_HERE,
+     .serves = fovea_sage_amx_serves,
+     .workspace = fovea_sage_amx_workspace,
+     .run = fovea_sage_amx_run,
+     .cost = fovea_sage_amx_cost},
+    {0}};

@@ -4,7 +4,7 @@
 #ifndef FOVEA_CPU_ATTENTION_ATTENTION_BLOCKS_H
 #define FOVEA_CPU_ATTENTION_ATTENTION_BLOCKS_H
 
-#include "cpu/attention/attention_tile.h"
+#include "cpu/attention/attention_shorts.h"
 
 #include "catalogue/implementation.h"
 
@@ -24,9 +24,10 @@ typedef struct plan {
     int64_t items;
     int threads, lists; /* of items */
     bool convert_keys, convert_values;
-    bool ahead, ahead_panels;  /* what comes next is fetched: rows of q, k, v; of mask and bias */
-    const pair_kernels *pairs; /* NULL: floats */
-    int64_t head_words;        /* of 32 bits, in a packed query */
+    bool ahead, ahead_panels;   /* what comes next is fetched: rows of q, k, v; of mask and bias */
+    const pair_kernels *pairs;  /* NULL: floats */
+    const sage_kernels *shorts; /* not NULL: scores from 16-bit integers */
+    int64_t head_words, query_words; /* of 32 bits: of a row of k, and of room for one of q */
     size_t keys_floats, values_floats, scores_floats, query_floats, out_floats, slice_floats;
     size_t score_matrix_floats; /* textbook: behind the slices; scores, references and sums */
 } plan;
@@ -44,7 +45,7 @@ static int64_t keys_of_a_block(const fovea_attention_call *call, algorithm algor
     if (call->options->block_keys > 0) keys = call->options->block_keys;
     if (algorithm == FUSED) keys = call->key_length;
     keys = larger(smaller(keys, call->key_length), 1);
-    return algorithm == SAGE ? round_up(keys, 4) : keys; /* whole words of packed weights */
+    return algorithm == SAGE ? round_up(keys, find_sage_kernels()->step_keys) : keys;
 }
 
 /* Queries and outputs of a superblock in half of L2; fewer rows where the threads would run out of items. */
@@ -73,6 +74,26 @@ static const pair_kernels *pairs_that_serve(const fovea_attention_call *call, al
     bool scaled = (float)(call->scale * LOG2E) != 0;
     return bf16 && scaled && algorithm != TEXTBOOK && algorithm != SAGE ? find_pair_kernels()
                                                                         : NULL;
+}
+
+/* Where a key is packed for enough rows, and nothing stands between a score and its exponential (attention_shorts.h). */
+static const sage_kernels *shorts_that_serve(const fovea_attention_call *call,
+                                             algorithm algorithm) {
+    bool f16 = call->q.dtype == FOVEA_F16 && call->k.dtype == FOVEA_F16;
+    bool changed = call->has_bias || call->has_slopes || isfinite(call->softcap);
+    const sage_kernels *kernels = find_sage_kernels();
+    /* Intel's vpdpwssd of 512 bits is at half the rate: 118 GFLOP/s of f16, 155 of f32. */
+    bool slow = VF_WIDTH == 16 && fovea_processor_get()->slow_dot_bf16;
+    return f16 && !changed && !call->has_lse && call->query_length * call->group >= TILE_ROWS &&
+                   algorithm != TEXTBOOK && algorithm != SAGE && kernels->short_scores && !slow
+               ? kernels
+               : NULL;
+}
+
+/* Words of a row of q or k in sage. */
+static int64_t sage_words(const fovea_attention_call *call) {
+    const sage_kernels *kernels = find_sage_kernels();
+    return round_up(divide_up(call->head_size, kernels->elements), kernels->step_words);
 }
 
 /* Values are read a row a key, over and over. Rows 2 KiB apart or more share few sets of L1 and take
@@ -108,6 +129,7 @@ static plan make_plan(const fovea_attention_call *call, algorithm algorithm, int
     p.block_keys = keys_of_a_block(call, algorithm);
     p.value_keys = round_up(keys_of_a_block(call, FLASH), 2);
     p.pairs = pairs_that_serve(call, algorithm);
+    p.shorts = shorts_that_serve(call, algorithm);
     p.ahead = algorithm == FLASH && fetches_ahead(call);
     p.ahead_panels = algorithm == FLASH && (!call->has_mask || call->mask.stride[3] == 1) &&
                      (!call->has_bias || call->bias.stride[3] == 1) &&
@@ -121,12 +143,15 @@ static plan make_plan(const fovea_attention_call *call, algorithm algorithm, int
     p.convert_keys = algorithm != SAGE && needs_conversion(call, &call->k, p.pairs);
     p.convert_values =
         p.pairs || needs_conversion(call, &call->v, false) || values_are_far(call, p.block_rows);
-    p.head_words = p.pairs ? words_of(call->head_size) : call->head_size;
+    p.head_words = p.pairs || p.shorts ? words_of(call->head_size) : call->head_size;
     int64_t value_rows = p.pairs ? words_of(p.block_keys) : p.block_keys;
-    p.keys_floats = (size_t)(p.convert_keys ? round_up(p.block_keys * p.head_words, 16) : 0);
+    int64_t key_words = p.head_words + (p.shorts ? 1 : 0); /* a scale */
+    p.keys_floats = (size_t)(p.convert_keys ? round_up(p.block_keys * key_words, 16) : 0);
     p.values_floats = (size_t)(p.convert_values ? round_up(value_rows * call->value_size, 16) : 0);
     p.scores_floats = (size_t)(p.block_keys * TILE_ROWS);
-    p.query_floats = (size_t)(p.block_rows * p.head_words);
+    p.query_words = p.pairs ? p.head_words : call->head_size;
+    if (algorithm == SAGE) p.query_words = larger(p.query_words, sage_words(call));
+    p.query_floats = (size_t)(p.block_rows * p.query_words);
     p.out_floats = (size_t)(p.block_rows * call->value_size);
     p.slice_floats = (p.keys_floats + p.values_floats + p.scores_floats + p.query_floats +
                       p.out_floats + (size_t)(TILE_ARRAYS * p.block_rows) + 31) /
@@ -159,10 +184,11 @@ static tile superblock_tile(const plan *p, const tile_context *at, const slice *
     float *data = s->rows + number * TILE_ARRAYS * TILE_ROWS;
     tile t = {.row = first_row, .rows = smaller(rows, TILE_ROWS)};
     t.vectors = (int)((t.rows + VF_WIDTH - 1) / VF_WIDTH);
-    t.q = s->queries + number * TILE_ROWS * p->head_words;
+    t.q = s->queries + number * TILE_ROWS * p->query_words;
     t.out = s->outputs + number * TILE_ROWS * call->value_size;
     t.reference = data, t.sum = data + TILE_ROWS, t.slope = data + 2 * TILE_ROWS;
-    t.query = (int32_t *)(void *)(data + 3 * TILE_ROWS);
+    t.scale = data + 3 * TILE_ROWS;
+    t.query = (int32_t *)(void *)(data + 4 * TILE_ROWS);
     t.head = t.query + TILE_ROWS, t.first = t.head + TILE_ROWS;
     t.end = t.first + TILE_ROWS, t.position = t.end + TILE_ROWS;
     return t;
@@ -170,10 +196,12 @@ static tile superblock_tile(const plan *p, const tile_context *at, const slice *
 
 /* ---- Keys and values of a block -------------------------------------------------------------------- */
 
-/* Of floats, of bf16 (k in pairs), or of words (v in pairs: a row is two keys). */
+/* Of floats, of bf16 (k in pairs), or of words (v in pairs: a row is two keys; k in integers). */
 typedef struct rows_of_block {
     const void *data;
-    int64_t stride; /* in elements, or words */
+    int64_t stride;     /* in elements, or words */
+    const float *scale; /* of rows of integers */
+    bool plain;         /* rows that are not finite: scores are made of the elements themselves */
 } rows_of_block;
 
 static const char *key_row(const tile_context *at, const fovea_view *view, int64_t key) {
@@ -184,36 +212,52 @@ static const char *key_row(const tile_context *at, const fovea_view *view, int64
 static rows_of_block fetch_rows(const tile_context *at, const fovea_view *view, bool convert,
                                 int64_t first, int64_t count, float *buffer) {
     int64_t size = view->shape[3];
-    if (!convert) return (rows_of_block){key_row(at, view, first), view->stride[2]};
+    if (!convert)
+        return (rows_of_block){.data = key_row(at, view, first), .stride = view->stride[2]};
     for (int64_t j = 0; j < count; j++) {
         convert_row(key_row(at, view, first + j), view->dtype, view->stride[3], size,
                     buffer + j * size);
         scale_row(at->call, view, &at->sequence, at->key_head, first + j, buffer + j * size);
     }
-    return (rows_of_block){buffer, size};
+    return (rows_of_block){.data = buffer, .stride = size};
 }
 
 /* The same for the products of pairs: rows of k with an even number of elements. */
-static rows_of_block fetch_pair_keys(const tile_context *at, bool convert, int64_t first,
-                                     int64_t count, void *buffer) {
+static inline rows_of_block fetch_pair_keys(const tile_context *at, bool convert, int64_t first,
+                                            int64_t count, void *buffer) {
     const fovea_view *k = &at->call->k;
     int64_t size = 2 * words_of(k->shape[3]);
-    if (!convert) return (rows_of_block){key_row(at, k, first), k->stride[2]};
+    if (!convert) return (rows_of_block){.data = key_row(at, k, first), .stride = k->stride[2]};
     for (int64_t j = 0; j < count; j++)
         load_halves(key_row(at, k, first + j), k->stride[3], 0, k->shape[3],
                     (uint16_t *)buffer + j * size, size);
-    return (rows_of_block){buffer, size};
+    return (rows_of_block){.data = buffer, .stride = size};
 }
 
-static rows_of_block fetch_pair_values(const tile_context *at, int64_t first, int64_t count,
-                                       void *buffer) {
+/* And for products of integers: words of all rows, then their scales. */
+static inline rows_of_block fetch_short_keys(const tile_context *at, int64_t first, int64_t count,
+                                             float *buffer) {
+    const fovea_view *k = &at->call->k;
+    int64_t words = words_of(k->shape[3]);
+    float *scale = buffer + count * words;
+    bool plain = false;
+    for (int64_t j = 0; j < count; j++) {
+        scale[j] = pack_short_key(key_row(at, k, first + j), k->dtype, k->stride[3], k->shape[3],
+                                  words, (int32_t *)(void *)buffer + j * words);
+        plain |= isnan(scale[j]);
+    }
+    return (rows_of_block){.data = buffer, .stride = words, .scale = scale, .plain = plain};
+}
+
+static inline rows_of_block fetch_pair_values(const tile_context *at, int64_t first, int64_t count,
+                                              void *buffer) {
     const fovea_view *v = &at->call->v;
     int64_t size = v->shape[3];
     for (int64_t j = 0; j < count; j += 2)
         interleave_rows(key_row(at, v, first + j),
                         j + 1 < count ? key_row(at, v, first + j + 1) : NULL, v->stride[3], size,
                         (int32_t *)buffer + j / 2 * size);
-    return (rows_of_block){buffer, size};
+    return (rows_of_block){.data = buffer, .stride = size};
 }
 
 /* ---- One tile, one block of keys --------------------------------------------------------------------- */
@@ -248,9 +292,16 @@ static int cut_segments(const tile *t, int64_t key, int64_t keys, int64_t step,
     return count;
 }
 
-static void score_tile(const tile_context *at, const tile *t, const segment *segments, int count,
-                       rows_of_block k, float *s, float *maximum) {
+/* `key`: the first of the block. */
+static inline void score_tile(const tile_context *at, const tile *t, const segment *segments,
+                              int count, int64_t key, rows_of_block k, float *s, float *maximum) {
     for (int v = 0; v < t->vectors; v++) vf_store(maximum + v * VF_WIDTH, NEGATIVE_INFINITY);
+    if (t->plain || k.plain) {
+        int64_t keys = segments[count - 1].start + segments[count - 1].keys;
+        score_plainly(at, t, key, keys, (float)(at->call->scale * LOG2E), s);
+        find_maxima(t, s, keys, maximum);
+        return;
+    }
     for (int i = 0; i < count; i++) {
         const segment *g = &segments[i];
         if (g->vectors == 0) continue;
@@ -260,7 +311,13 @@ static void score_tile(const tile_context *at, const tile *t, const segment *seg
             at->pairs[g->vectors].scores(
                 g->keys, words_of(at->call->head_size), (const int32_t *)(void *)(t->q + lane),
                 (const uint16_t *)k.data + skipped, k.stride, scores, maximum + lane);
-        else
+        else if (at->shorts) {
+            sage_keys rows = {.data = (const int32_t *)k.data + skipped,
+                              .words = k.stride,
+                              .scale = k.scale + g->start};
+            at->shorts->short_scores(g->vectors, g->keys, &rows, t->q + lane, TILE_ROWS,
+                                     t->scale + lane, scores, maximum + lane);
+        } else
             micro[g->vectors].scores(g->keys, at->call->head_size, t->q + lane, TILE_ROWS,
                                      (const float *)k.data + skipped, k.stride, scores,
                                      maximum + lane);
@@ -316,6 +373,7 @@ static tile_context item_context(const plan *p, const fovea_attention_call *call
         .general = call->has_bias || call->has_mask || call->has_slopes || isfinite(call->softcap),
         .limited = causal || call->options->window_left >= 0 || call->options->window_right >= 0,
         .pairs = p->pairs,
+        .shorts = p->shorts,
         .scale = (float)fabs(call->scale * LOG2E)};
     at.unit = at.pairs && !at.general ? at.scale : 1;
     *first_row = block * p->block_rows;
@@ -353,6 +411,7 @@ static double cost(const fovea_problem *problem, int threads, double flops, doub
     operations *= (double)round_up(rows, VF_WIDTH) / (double)rows; /* lanes that stay empty */
     if (rows <= VF_WIDTH) share *= 0.15; /* keys come from memory, a broadcast an element */
     if (p.pairs) flops *= 2;
+    if (p.shorts) flops *= 4.0 / 3; /* half of the products at twice the rate */
     return operations / (flops * share * p.threads) + scores / (bandwidth * p.threads) +
            (p.threads > 1 ? 3e-6 : 1e-6);
 }

@@ -10,6 +10,7 @@
 
 #include "cpu/attention/attention_pairs.h"
 #include "cpu/attention/attention_rows.h"
+#include "cpu/attention/sage_kernels.h"
 #include "cpu/simd/philox.h"
 
 #include <math.h>
@@ -26,12 +27,14 @@ typedef struct tile {
     int64_t low, high;           /* keys that some row attends */
     int64_t full_low, full_high; /* keys that all rows attend */
     bool started;                /* some block has been seen */
+    bool plain;                  /* scores are made of the elements themselves */
     float *q, *out;              /* [head_size][TILE_ROWS], [value_size][TILE_ROWS] */
     float *reference, *sum, *slope;
+    float *scale; /* of a lane, where queries are integers */
     int32_t *query, *head;
     int32_t *first, *end, *position; /* keys that a row attends; where it stands among them */
 } tile;
-enum { TILE_ARRAYS = 8 };
+enum { TILE_ARRAYS = 9 };
 
 /* What a work item is about. */
 typedef struct tile_context {
@@ -41,7 +44,8 @@ typedef struct tile_context {
     int64_t value_keys; /* at most so many keys at a time in the product with v */
     bool general;       /* scores need more than lane limits: softcap, bias, slopes, boolean mask */
     bool limited;       /* rows attend different keys */
-    const pair_kernels *pairs; /* NULL: floats */
+    const pair_kernels *pairs;  /* NULL: floats */
+    const sage_kernels *shorts; /* not NULL: q and k as 16-bit integers */
     float scale; /* of scores as they come, in units of log 2; floats have it in the queries */
     float unit;  /* what is left of it when the softmax begins */
 } tile_context;
@@ -113,7 +117,7 @@ static inline void tile_begin(const tile_context *at, tile *t) {
         vf_store(t->reference + v * VF_WIDTH, NEGATIVE_INFINITY);
         vf_store(t->sum + v * VF_WIDTH, vf_set1(0));
     }
-    t->started = false;
+    t->started = t->plain = false;
 }
 
 /* ---- What changes scores ------------------------------------------------------------------------ */
@@ -232,6 +236,39 @@ static void change_scores(const tile_context *at, const tile *t, float *s, int64
     if (call->has_bias) add_bias(at, t, s, key, keys);
     if (call->has_mask) apply_mask(at, t, s, key, keys);
     if (call->has_slopes) add_slopes(t, s, key, keys);
+}
+
+/* Scores of keys [key, key + keys) from the elements themselves, times a factor; for rows and keys that are not finite: an
+ * infinite element is inf in its first bf16 term, and times a second that is 0 it would be NaN where the product is inf. */
+static void score_plainly(const tile_context *at, const tile *t, int64_t key, int64_t keys,
+                          float factor, float *s) {
+    enum { SLICE = 64 };
+    const fovea_view *q = &at->call->q, *k = &at->call->k;
+    int64_t size = (int64_t)fovea_dtype_size(q->dtype);
+    float queries[SLICE * TILE_ROWS], row[SLICE];
+    for (int64_t i = 0; i < keys; i++)
+        for (int v = 0; v < t->vectors; v++) vf_store(s + i * TILE_ROWS + v * VF_WIDTH, vf_set1(0));
+    for (int64_t start = 0; start < q->shape[3]; start += SLICE) {
+        int64_t count = smaller(q->shape[3] - start, SLICE);
+        for (int v = 0; v < t->vectors; v++) {
+            char *rows[VF_WIDTH];
+            vector_rows(at, t, q, at->sequence.query_start, v, rows);
+            for (int i = 0; i < VF_WIDTH; i++) rows[i] += start * q->stride[3] * size;
+            pack_rows((const char *const *)rows, q->dtype, q->stride[3], count, factor,
+                      queries + v * VF_WIDTH, TILE_ROWS);
+        }
+        for (int64_t i = 0; i < keys; i++) {
+            const char *from = fovea_key_row(at->call, k, &at->sequence, at->key_head, key + i);
+            convert_row(from + start * k->stride[3] * size, k->dtype, k->stride[3], count, row);
+            for (int lane = 0; lane < t->vectors * VF_WIDTH; lane += VF_WIDTH) {
+                float *place = s + i * TILE_ROWS + lane;
+                vf sum = vf_load(place);
+                for (int64_t d = 0; d < count; d++)
+                    sum = vf_fma(vf_set1(row[d]), vf_load(queries + d * TILE_ROWS + lane), sum);
+                vf_store(place, sum);
+            }
+        }
+    }
 }
 
 /* -inf where a row does not attend a key, and the maxima of what is left. */

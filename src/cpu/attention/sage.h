@@ -19,39 +19,12 @@
 #define FOVEA_CPU_ATTENTION_SAGE_H
 
 #include "cpu/attention/attention_blocks.h"
-#include "cpu/attention/sage_kernels.h"
-#include "cpu/simd/simd_dot.h"
 
 #include <omp.h>
 #include <stdatomic.h>
 #include <stdio.h>
 
 enum { CHUNK_KEYS = 128, BLOCK_GROUP_KEYS = 64, WARP_GROUP_KEYS = 16 };
-static const float smallest_absmax = 1e-30f; /* 127 divided by it is finite */
-
-extern const sage_kernels FOVEA_TIERED(fovea_sage_kernels);
-#if defined(FOVEA_TIER_AVX512)
-extern const sage_kernels fovea_sage_kernels_avx512_vnni, fovea_sage_kernels_avx512_bf16;
-#elif defined(FOVEA_TIER_AVX2)
-extern const sage_kernels fovea_sage_kernels_avx2_vnni;
-#elif defined(FOVEA_TIER_NEON)
-extern const sage_kernels fovea_sage_kernels_neon_dot;
-#endif
-
-/* The best that the processor has. */
-static const sage_kernels *find_sage_kernels(void) {
-    const fovea_processor *processor = fovea_processor_get();
-    (void)processor;
-#if defined(FOVEA_TIER_AVX512)
-    if (processor->avx512_vnni && processor->avx512_bf16) return &fovea_sage_kernels_avx512_bf16;
-    if (processor->avx512_vnni) return &fovea_sage_kernels_avx512_vnni;
-#elif defined(FOVEA_TIER_AVX2)
-    if (processor->avx_vnni) return &fovea_sage_kernels_avx2_vnni;
-#elif defined(FOVEA_TIER_NEON)
-    if (processor->neon_dot) return &fovea_sage_kernels_neon_dot;
-#endif
-    return &FOVEA_TIERED(fovea_sage_kernels);
-}
 
 #if defined(FOVEA_TIER_AVX512)
     #define SAGE_NOTE "products of bytes by AVX-512 VNNI and of bf16 by AVX-512 BF16, where present"
@@ -73,8 +46,9 @@ typedef struct sage_plan {
     const fovea_attention_call *call;
     char *workspace;
     bool integer_values, bf16_values, smooth;
-    int value_elements; /* keys in a word of values */
-    int64_t words;      /* of a row of q or k */
+    int value_elements;    /* keys in a word of values */
+    int64_t words;         /* of a row of q or k */
+    int64_t value_columns; /* of words of values, those that pad them among them */
     int64_t group_keys, heads, wave, positions;
     int64_t first_head, wave_heads, chunks; /* of the wave at work */
     int64_t slice_floats;                   /* of a thread, for scales of rows and for quantising */
@@ -111,12 +85,13 @@ static void place_parts(sage_plan *p, int threads) {
     reserve(&used, threads, (size_t)p->slice_floats * sizeof(float));
     int64_t chunks = p->positions / CHUNK_KEYS;
     p->starts = reserve(&used, p->wave + 1, sizeof(int64_t));
-    p->keys = reserve(&used, p->positions, (size_t)p->words * 4);
+    p->keys = reserve(&used, p->positions + p->kernels->spare_keys, (size_t)p->words * 4);
     p->key_scales = reserve(&used, p->positions, 4);
     p->key_starts = reserve(&used, p->positions, 4);
     p->means = reserve(&used, p->smooth ? p->wave : 0, (size_t)size * 4);
     p->sums = reserve(&used, p->smooth ? chunks : 0, (size_t)size * 4);
-    p->values = reserve(&used, packed ? p->positions / p->value_elements : 0, (size_t)columns * 4);
+    p->values =
+        reserve(&used, packed ? p->positions / p->value_elements : 0, (size_t)p->value_columns * 4);
     p->value_scales = reserve(&used, p->integer_values ? chunks : 0, (size_t)columns * 4);
     p->bytes = used;
 }
@@ -128,7 +103,8 @@ static sage_plan make_sage_plan(const fovea_attention_call *call, int threads) {
     p.bf16_values = product == FOVEA_ATTENTION_PV_BF16;
     p.smooth = call->options->smooth_k;
     p.value_elements = p.bf16_values ? 2 : p.kernels->elements;
-    p.words = divide_up(call->head_size, p.kernels->elements);
+    p.words = sage_words(call);
+    p.value_columns = round_up(call->value_size, p.kernels->step_words);
     p.group_keys = group_of_keys(call->options);
     p.items = make_plan(call, SAGE, threads);
     p.heads = call->batch * call->key_heads;
@@ -170,7 +146,7 @@ static sage_head head_of(const sage_plan *p, int64_t number) {
                        .keys = {keys + first * p->words, p->words, scales + first, sums + first},
                        .mean = means + (number - p->first_head) * p->call->head_size,
                        .values = (const int32_t *)(void *)(p->workspace + p->values) +
-                                 first / p->value_elements * columns,
+                                 first / p->value_elements * p->value_columns,
                        .value_scales = (const float *)(void *)(p->workspace + p->value_scales) +
                                        first / CHUNK_KEYS * columns};
 }
@@ -266,10 +242,6 @@ static float smooth_key(const sage_plan *p, const sage_chunk *chunk, int64_t row
 
 /* ---- Words ---------------------------------------------------------------------------------- */
 
-VF_INLINE vi pack_integers(const int elements, const vi *x) {
-    return elements == 4 ? vi_pack_bytes(x) : vi_pack_shorts(x);
-}
-
 /* Word i of a row holds elements i, i + words, i + 2 words, ...: q is packed alike. */
 VF_INLINE void pack_key_of(const int elements, int64_t count, const float *key, vf factor,
                            int32_t *words, vi *sum) {
@@ -294,30 +266,23 @@ static void pack_key(const sage_plan *p, const float *key, float inverse, int32_
     *start = -p->kernels->offset * (int32_t)vf_reduce_add(vf_from_vi(sum));
 }
 
+/* Where line w of the words of a chunk of values begins for the columns from d on. */
+static int32_t *word_place(const sage_plan *p, int32_t *words, int64_t w, int64_t d) {
+    int64_t step = p->kernels->step_words;
+    return words + w / step * step * p->value_columns + d * step + w % step * VF_WIDTH;
+}
+
 /* Columns d to d + n of a chunk of values. */
-VF_INLINE void pack_columns(const int elements, const float *buffer, int64_t columns, int64_t d,
+VF_INLINE void pack_columns(const int elements, const sage_plan *p, const float *buffer, int64_t d,
                             size_t n, vf inverse, vm wrong, int32_t *words) {
+    int64_t columns = p->call->value_size;
     for (int64_t j = 0; j < CHUNK_KEYS; j += elements) {
         vi x[4];
         VF_UNROLLED for (int e = 0; e < elements; e++) {
             vf value = vf_mul(vf_load_n(buffer + (j + e) * columns + d, n), inverse);
             x[e] = vi_from_vf(vf_select(wrong, vf_set1(0), value));
         }
-        vi_store_n(words + j / elements * columns + d, pack_integers(elements, x), n);
-    }
-}
-
-/* In place: line i of words overwrites line i of floats, the first of those it is made of. */
-VF_INLINE void pack_lines(const int elements, int64_t count, int64_t size, int offset, float *q,
-                          vf inverse, vm wrong) {
-    for (int64_t i = 0; i < count; i++) {
-        vi x[4];
-        VF_UNROLLED for (int e = 0; e < elements; e++) {
-            int64_t d = e * count + i;
-            vf value = d < size ? vf_mul(vf_load(q + d * TILE_ROWS), inverse) : vf_set1(0);
-            x[e] = vi_add(vi_from_vf(vf_select(wrong, vf_set1(0), value)), vi_set1(offset));
-        }
-        vf_store(q + i * TILE_ROWS, vi_as_vf(pack_integers(elements, x)));
+        vi_store_n(word_place(p, words, j / elements, d), pack_integers(elements, x), n);
     }
 }
 
@@ -361,9 +326,9 @@ static void quantise_columns(const sage_plan *p, const float *buffer, int64_t d,
     vf inverse = vf_div(vf_set1(127), largest);
     vf scale = vf_select(wrong, vf_set1(NAN), vf_mul(largest, vf_set1(1 / 127.0f)));
     if (p->value_elements == 4)
-        pack_columns(4, buffer, columns, d, n, inverse, wrong, words);
+        pack_columns(4, p, buffer, d, n, inverse, wrong, words);
     else
-        pack_columns(2, buffer, columns, d, n, inverse, wrong, words);
+        pack_columns(2, p, buffer, d, n, inverse, wrong, words);
     vf_store_n(scales + d, scale, n);
 }
 
@@ -377,14 +342,25 @@ static void halve_columns(const sage_plan *p, const float *buffer, int64_t d, si
             vf_store_bf16(halves[e], vf_load_n(buffer + (j + e) * columns + d, n));
         for (int i = 0; i < VF_WIDTH; i++)
             pairs[i] = (int32_t)(halves[0][i] | (uint32_t)halves[1][i] << 16);
-        vi_store_n(words + j / 2 * columns + d, vi_load(pairs), n);
+        vi_store_n(word_place(p, words, j / 2, d), vi_load(pairs), n);
+    }
+}
+
+/* With steps of several words a column's lie side by side: lines of 16 columns become the columns of 16 lines. */
+static void turn_words(const sage_plan *p, int64_t d, int32_t *words) {
+    vf square[VF_WIDTH];
+    for (int64_t w = 0; w < CHUNK_KEYS / p->value_elements; w += VF_WIDTH) {
+        float *place = (float *)(void *)word_place(p, words, w, d);
+        VF_UNROLLED for (int i = 0; i < VF_WIDTH; i++) square[i] = vf_load(place + i * VF_WIDTH);
+        vf_transpose(square);
+        VF_UNROLLED for (int i = 0; i < VF_WIDTH; i++) vf_store(place + i * VF_WIDTH, square[i]);
     }
 }
 
 static void quantise_values(const sage_plan *p, const sage_chunk *chunk, float *buffer) {
     int64_t columns = p->call->value_size;
     int32_t *words = (int32_t *)(void *)(p->workspace + p->values) +
-                     chunk->number * CHUNK_KEYS / p->value_elements * columns;
+                     chunk->number * CHUNK_KEYS / p->value_elements * p->value_columns;
     float *scales = (float *)(void *)(p->workspace + p->value_scales) + chunk->number * columns;
     for (int64_t j = 0; j < chunk->count; j++)
         row_of_chunk(p, chunk, &p->call->v, j, buffer + j * columns);
@@ -396,6 +372,7 @@ static void quantise_values(const sage_plan *p, const sage_chunk *chunk, float *
             quantise_columns(p, buffer, d, n, words, scales);
         else
             halve_columns(p, buffer, d, n, words);
+        if (p->kernels->step_words > 1) turn_words(p, d, words);
     }
 }
 
@@ -522,7 +499,7 @@ static void add_packed_values(const sage_plan *p, tile *t, const sage_head *head
         int64_t end = smaller(key + keys, j / chunk * chunk + chunk);
         int64_t steps = divide_up(end - j, elements);
         const float *line = s + (j - key) / elements * TILE_ROWS;
-        const int32_t *values = head->values + j / elements * columns;
+        const int32_t *values = head->values + j / elements * p->value_columns;
         const float *scales = head->value_scales + j / CHUNK_KEYS * columns;
         (p->integer_values ? p->kernels->integer_values : p->kernels->bf16_values)(
             t->vectors, steps, columns, line, TILE_ROWS, values, scales, factor, t->out);
@@ -557,7 +534,7 @@ static void sage_block(const sage_plan *p, const tile_context *at, sage_tile *t,
 /* ---- Work items --------------------------------------------------------------------------------------- */
 
 static void sage_superblock(const sage_plan *p, int64_t item, const slice *s, float *scales) {
-    enum { WORD = 4 }; /* blocks begin at whole words of any packing */
+    int64_t step = p->kernels->step_keys; /* blocks begin at whole steps */
     sage_tile tiles[512 / TILE_ROWS + 1];
     const fovea_attention_call *call = p->call;
     bool floats = !p->integer_values && !p->bf16_values;
@@ -565,12 +542,13 @@ static void sage_superblock(const sage_plan *p, int64_t item, const slice *s, fl
     tile_context at = item_context(&p->items, call, item, &first_row, &rows);
     sage_head head = head_of(p, at.sequence.batch * call->key_heads + at.key_head);
     int count = 0;
+    if (p->kernels->begin) p->kernels->begin();
     for (int64_t row = 0; row < rows; row += TILE_ROWS, count++) {
         sage_tile *t = &tiles[count];
         t->rows = superblock_tile(&p->items, &at, s, first_row + row, rows - row, count);
         t->scale = scales + 2 * count * TILE_ROWS, t->shift = t->scale + TILE_ROWS;
         sage_tile_begin(p, &at, head.mean, t);
-        t->rows.low = t->rows.low / WORD * WORD;
+        t->rows.low = t->rows.low / step * step;
         low = smaller(low, t->rows.low), high = larger(high, t->rows.high);
     }
     int64_t keys = p->items.block_keys;
@@ -587,6 +565,7 @@ static void sage_superblock(const sage_plan *p, int64_t item, const slice *s, fl
             sage_block(p, &at, &tiles[i], &head, tile_v, a, b - a, s->scores);
         }
     }
+    if (p->kernels->end) p->kernels->end();
     for (int i = 0; i < count; i++) tile_finish(&at, &tiles[i].rows);
 }
 
@@ -601,24 +580,32 @@ static int64_t item_of_wave(const sage_plan *p, int64_t i) {
 
 typedef void sage_phase(const sage_plan *p, int64_t item, float *buffer);
 
+static void sage_drain_items(const sage_plan *p, int64_t items, sage_phase *run, atomic_llong *next,
+                             int thread) {
+    slice s = thread_slice(&p->items, p->workspace, thread);
+    float *buffer = (float *)(void *)(p->workspace + p->slices) + thread * p->slice_floats;
+    for (;;) {
+        int64_t item = atomic_fetch_add_explicit(next, 1, memory_order_relaxed);
+        if (item >= items) break;
+        if (run)
+            run(p, item, buffer);
+        else
+            sage_superblock(p, item_of_wave(p, item), &s, buffer);
+    }
+}
+
 static int sage_drain(const sage_plan *p, int64_t items, sage_phase *run) {
     atomic_llong next = 0;
     int threads = (int)larger(smaller(items, p->items.threads), 1), used = 1;
-#pragma omp parallel num_threads(threads) if (threads > 1)
+    if (threads == 1) {
+        sage_drain_items(p, items, run, &next, 0);
+        return 1;
+    }
+#pragma omp parallel num_threads(threads)
     {
-        int thread = omp_get_thread_num();
-        slice s = thread_slice(&p->items, p->workspace, thread);
-        float *buffer = (float *)(void *)(p->workspace + p->slices) + thread * p->slice_floats;
 #pragma omp single nowait
         used = omp_get_num_threads();
-        for (;;) {
-            int64_t item = atomic_fetch_add_explicit(&next, 1, memory_order_relaxed);
-            if (item >= items) break;
-            if (run)
-                run(p, item, buffer);
-            else
-                sage_superblock(p, item_of_wave(p, item), &s, buffer);
-        }
+        sage_drain_items(p, items, run, &next, omp_get_thread_num());
     }
     return used;
 }

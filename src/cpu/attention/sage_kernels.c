@@ -5,8 +5,9 @@
 #include "cpu/attention/attention_micro.h"
 #include "cpu/simd/simd_dot.h"
 
-typedef enum product { INTEGERS, HALVES } product;
+typedef enum product { INTEGERS, HALVES, SHORTS } product;
 
+#ifndef FOVEA_TIER_AMX
 /* sum[r][v] += the products of `steps` words of row r with the lines of the tile. */
 VF_INLINE void dot_group(const product kind, const int rows, const int vectors, int64_t steps,
                          const float *line, int64_t pitch, const int32_t *data, int64_t row_stride,
@@ -18,26 +19,28 @@ VF_INLINE void dot_group(const product kind, const int rows, const int vectors, 
         VF_UNROLLED for (int r = 0; r < rows; r++) {
             vi word = vi_set1(data[r * row_stride]);
             VF_UNROLLED for (int v = 0; v < vectors; v++) sum[r][v] =
-                kind == HALVES ? vi_dot_bf16(sum[r][v], lines[v], word)
-                               : vi_dot(sum[r][v], lines[v], word);
+                kind == HALVES   ? vi_dot_bf16(sum[r][v], lines[v], word)
+                : kind == SHORTS ? vi_dot_shorts(sum[r][v], lines[v], word)
+                                 : vi_dot(sum[r][v], lines[v], word);
         }
     }
 }
 
-VF_INLINE void score_rows(const int keys, const int vectors, const sage_keys *k, int64_t first,
-                          const float *q, int64_t pitch, const float *row_scale,
+VF_INLINE void score_rows(const product kind, const int keys, const int vectors, const sage_keys *k,
+                          int64_t first, const float *q, int64_t pitch, const float *row_scale,
                           const float *row_shift, float *s, float *maximum) {
     vi sum[12][TILE_VECTORS];
     VF_UNROLLED for (int r = 0; r < keys; r++) VF_UNROLLED for (int v = 0; v < vectors; v++)
-        sum[r][v] = vi_set1(k->start[first + r]);
-    dot_group(INTEGERS, keys, vectors, k->words, q, pitch, k->data + first * k->words, k->words, 1,
+        sum[r][v] = vi_set1(kind == SHORTS ? 0 : k->start[first + r]);
+    dot_group(kind, keys, vectors, k->words, q, pitch, k->data + first * k->words, k->words, 1,
               sum);
     VF_UNROLLED for (int v = 0; v < vectors; v++) {
         vf largest = vf_load(maximum + v * VF_WIDTH);
-        vf scale = vf_load(row_scale + v * VF_WIDTH), shift = vf_load(row_shift + v * VF_WIDTH);
+        vf scale = vf_load(row_scale + v * VF_WIDTH);
+        vf shift = kind == SHORTS ? scale : vf_load(row_shift + v * VF_WIDTH);
         VF_UNROLLED for (int r = 0; r < keys; r++) {
             vf product = vf_mul(vf_from_vi(sum[r][v]), vf_set1(k->scale[first + r]));
-            vf score = vf_fma(product, scale, shift);
+            vf score = kind == SHORTS ? vf_mul(product, scale) : vf_fma(product, scale, shift);
             largest = vf_max(score, largest);
             vf_store(s + (first + r) * pitch + v * VF_WIDTH, score);
         }
@@ -45,9 +48,10 @@ VF_INLINE void score_rows(const int keys, const int vectors, const sage_keys *k,
     }
 }
 
-#define SCORE_ROWS(n) score_rows(n, vectors, k, i, q, pitch, row_scale, row_shift, s, maximum)
-VF_INLINE void score_keys(const int most, const int vectors, int64_t keys, const sage_keys *k,
-                          const float *q, int64_t pitch, const float *row_scale,
+    #define SCORE_ROWS(n)                                                                          \
+        score_rows(kind, n, vectors, k, i, q, pitch, row_scale, row_shift, s, maximum)
+VF_INLINE void score_keys(const product kind, const int most, const int vectors, int64_t keys,
+                          const sage_keys *k, const float *q, int64_t pitch, const float *row_scale,
                           const float *row_shift, float *s, float *maximum) {
     IN_GROUPS(most, keys, SCORE_ROWS);
 }
@@ -71,14 +75,16 @@ VF_INLINE void value_columns(const product kind, const int columns, const int ve
     }
 }
 
-#define VALUE_COLUMNS(n)                                                                           \
-    value_columns(kind, n, vectors, steps, columns, p, pitch, values + i,                          \
-                  kind == HALVES ? scale : scale + i, factor, out + i * pitch)
+    #define VALUE_COLUMNS(n)                                                                       \
+        value_columns(kind, n, vectors, steps, columns, p, pitch, values + i,                      \
+                      kind == HALVES ? scale : scale + i, factor, out + i * pitch)
 VF_INLINE void value_block_of(const product kind, const int most, const int vectors, int64_t steps,
                               int64_t columns, const float *p, int64_t pitch, const int32_t *values,
                               const float *scale, const float *factor, float *out) {
     IN_GROUPS(most, columns, VALUE_COLUMNS);
 }
+
+#endif
 
 /* A word of weights of each vector: of the first `count` keys, those after them weigh nothing. */
 VF_INLINE void pack_word(const product kind, const int vectors, const bool ready, const int count,
@@ -126,7 +132,7 @@ VF_INLINE void pack_weights(const product kind, const int vectors, const bool re
 
 /* ---- One function of each for all numbers of vectors --------------------------------------------- */
 
-#if defined(FOVEA_TIER_AVX2)
+#if defined(FOVEA_TIER_AVX2) || defined(FOVEA_TIER_AMX)
     #define BY_VECTORS(CALL)                                                                       \
         if (vectors == 2)                                                                          \
             CALL(2, 6);                                                                            \
@@ -154,12 +160,31 @@ VF_INLINE void pack_weights(const product kind, const int vectors, const bool re
             CALL(1, 12)
 #endif
 
+#ifdef FOVEA_TIER_AMX
+    #include "cpu/attention/sage_tiles.h"
+#else
 static void scores(int vectors, int64_t keys, const sage_keys *k, const float *q, int64_t pitch,
                    const float *row_scale, const float *row_shift, float *s, float *maximum) {
-#define SCORES(n, most) score_keys(most, n, keys, k, q, pitch, row_scale, row_shift, s, maximum)
+    #define SCORES(n, most)                                                                        \
+        score_keys(INTEGERS, most, n, keys, k, q, pitch, row_scale, row_shift, s, maximum)
     BY_VECTORS(SCORES);
 }
 
+    #if DOT_HAS_SHORTS
+static void short_scores(int vectors, int64_t keys, const sage_keys *k, const float *q,
+                         int64_t pitch, const float *row_scale, float *s, float *maximum) {
+        #define SHORT_SCORES(n, most)                                                              \
+            score_keys(SHORTS, most, n, keys, k, q, pitch, row_scale, NULL, s, maximum)
+    BY_VECTORS(SHORT_SCORES);
+}
+    #endif
+#endif
+
+#ifdef FOVEA_TIER_AMX
+    #define CLEAR_WEIGHTS clear_weights
+#else
+    #define CLEAR_WEIGHTS(kind, vectors, keys, pitch, s) (void)0
+#endif
 #define WEIGHTS(name, kind)                                                                        \
     static void name(int vectors, int64_t keys, int64_t pitch, float *s, const float *shift,       \
                      float *sum, bool ready) {                                                     \
@@ -168,6 +193,7 @@ static void scores(int vectors, int64_t keys, const sage_keys *k, const float *q
                 pack_weights(kind, 1, true, keys, pitch, s + v * VF_WIDTH, shift, sum);            \
         else                                                                                       \
             BY_VECTORS(WEIGHTS_OF);                                                                \
+        CLEAR_WEIGHTS(kind, vectors, keys, pitch, s);                                              \
     }
 #define WEIGHTS_OF(n, most) pack_weights(INTEGERS, n, false, keys, pitch, s, shift, sum)
 WEIGHTS(integer_weights, INTEGERS)
@@ -175,21 +201,23 @@ WEIGHTS(integer_weights, INTEGERS)
 #define WEIGHTS_OF(n, most) pack_weights(HALVES, n, false, keys, pitch, s, shift, sum)
 WEIGHTS(bf16_weights, HALVES)
 
+#ifndef FOVEA_TIER_AMX
 static void integer_values(int vectors, int64_t steps, int64_t columns, const float *p,
                            int64_t pitch, const int32_t *values, const float *scale,
                            const float *factor, float *out) {
-#define INTEGER_VALUES(n, most)                                                                    \
-    value_block_of(INTEGERS, most, n, steps, columns, p, pitch, values, scale, factor, out)
+    #define INTEGER_VALUES(n, most)                                                                \
+        value_block_of(INTEGERS, most, n, steps, columns, p, pitch, values, scale, factor, out)
     BY_VECTORS(INTEGER_VALUES);
 }
 
 static void bf16_values(int vectors, int64_t steps, int64_t columns, const float *p, int64_t pitch,
                         const int32_t *values, const float *scale, const float *factor,
                         float *out) {
-#define BF16_VALUES(n, most)                                                                       \
-    value_block_of(HALVES, most, n, steps, columns, p, pitch, values, scale, factor, out)
+    #define BF16_VALUES(n, most)                                                                   \
+        value_block_of(HALVES, most, n, steps, columns, p, pitch, values, scale, factor, out)
     BY_VECTORS(BF16_VALUES);
 }
+#endif
 
 #ifdef FOVEA_EXTENSION
     #define PASTE(a, b) a##_##b
@@ -198,12 +226,26 @@ static void bf16_values(int vectors, int64_t steps, int64_t columns, const float
 #else
     #define SAGE_KERNELS FOVEA_TIERED(fovea_sage_kernels)
 #endif
+#ifdef FOVEA_TIER_AMX
+enum { OFFSET = 0, WORDS_OF_A_STEP = TILE_WORDS, KEYS_OF_A_STEP = 64, SPARE_KEYS = AMX_ROWS };
+#else
+enum { OFFSET = DOT_OFFSET, WORDS_OF_A_STEP = 1, KEYS_OF_A_STEP = 4, SPARE_KEYS = 0 };
+#endif
 extern const sage_kernels SAGE_KERNELS;
 const sage_kernels SAGE_KERNELS = {.elements = DOT_ELEMENTS,
-                                   .offset = DOT_OFFSET,
+                                   .offset = OFFSET,
+                                   .step_words = WORDS_OF_A_STEP,
+                                   .step_keys = KEYS_OF_A_STEP,
+                                   .spare_keys = SPARE_KEYS,
                                    .weight_max = DOT_WEIGHT_MAX,
                                    .bf16 = DOT_HAS_BF16,
                                    .scores = scores,
+#ifdef FOVEA_TIER_AMX
+                                   .begin = begin,
+                                   .end = end,
+#elif DOT_HAS_SHORTS
+                                   .short_scores = short_scores,
+#endif
                                    .integer_weights = integer_weights,
                                    .bf16_weights = bf16_weights,
                                    .integer_values = integer_values,

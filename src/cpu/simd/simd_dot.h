@@ -60,6 +60,27 @@ static inline vi vi_dot(vi sum, vi line, vi row) {
 }
 #endif
 
+/* Products of integers of 16 bits, two to a lane, added in 32 bits that wrap around. */
+#if defined(__AVX512VNNI__) && defined(FOVEA_TIER_AVX512)
+    #define DOT_HAS_SHORTS 1
+static inline vi vi_dot_shorts(vi sum, vi line, vi row) {
+    __asm__("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(line), "v"(row));
+    return sum;
+}
+#elif defined(__AVXVNNI__) && defined(FOVEA_TIER_AVX2)
+    #define DOT_HAS_SHORTS 1
+static inline vi vi_dot_shorts(vi sum, vi line, vi row) {
+    __asm__("%{vex%} vpdpwssd %2, %1, %0" : "+x"(sum) : "x"(line), "x"(row));
+    return sum;
+}
+#else
+    #define DOT_HAS_SHORTS 0
+static inline vi vi_dot_shorts(vi sum, vi line, vi row) {
+    (void)line, (void)row;
+    return sum;
+}
+#endif
+
 /* The low bytes of four vectors side by side in each lane, the first lowest. */
 VF_INLINE vi vi_pack_bytes(const vi x[4]) {
 #if defined(FOVEA_TIER_AVX512)

@@ -4,6 +4,7 @@
  * Rows are dealt to threads; a row that is alone is worked on by all of them. */
 #include "catalogue/order.h"
 #include "cpu/sorting/bitonic.h"
+#include "cpu/sorting/buckets.h"
 #include "cpu/sorting/select.h"
 #include "fovea/kernels.h"
 
@@ -91,9 +92,60 @@ static size_t radix_row_bytes(const fovea_problem *problem) {
 RADIX_NAN(32)
 RADIX_NAN(64)
 
+/* A row on its way: what its parts have of NaN, and whether they count buckets. */
+typedef struct radix_work {
+    const radix_task *task;
+    int64_t first;
+    radix sort;
+    bool buckets;
+    int64_t *nans;
+} radix_work;
+
+/* A block of keys from its elements; how many are NaN. */
+static int64_t load_keys(const radix_work *w, int64_t i, int64_t n) {
+    const fovea_view *x = &w->task->problem->views[RADIX_X];
+    bool floats = key_is_float(x->dtype);
+    if (w->task->key_bytes == 4) {
+        uint32_t *keys = (uint32_t *)w->sort.keys + i;
+        keys_read_32(x, w->first + i, n, keys, 0);
+        return floats ? level_nans_32(keys, n) : 0;
+    }
+    uint64_t *keys = (uint64_t *)w->sort.keys + i;
+    keys_read_64(x, w->first + i, n, keys, 0);
+    return floats ? level_nans_64(keys, n) : 0;
+}
+
+static void load_parts(const void *task, int64_t begin, int64_t end, int thread) {
+    const radix_work *w = task;
+    (void)thread;
+    for (int part = (int)begin; part < (int)end; part++) {
+        int64_t i = part_start(&w->sort, part), last = part_start(&w->sort, part + 1), nans = 0;
+        uint32_t *counts = bucket_places(&w->sort, w->buckets ? part : 0);
+        if (w->buckets) memset(counts, 0, BUCKETS * sizeof *counts);
+        for (int64_t n; i < last; i += n) {
+            n = smaller(TURN_BLOCK, last - i);
+            nans += load_keys(w, i, n);
+            const uint32_t *keys = (const uint32_t *)w->sort.keys + i;
+            for (int64_t j = 0; w->buckets && j < n; j++) counts[keys[j] >> BUCKET_SHIFT]++;
+        }
+        w->nans[part] = nans;
+    }
+}
+
+static void store_parts(const void *task, int64_t begin, int64_t end, int thread) {
+    const radix_work *w = task;
+    const fovea_view *y = &w->task->problem->views[RADIX_Y];
+    int64_t i = part_start(&w->sort, (int)begin), n = part_start(&w->sort, (int)end) - i;
+    (void)thread;
+    if (w->task->key_bytes == 4)
+        keys_write_32(y, w->first + i, n, (const uint32_t *)w->sort.keys + i, 0);
+    else
+        keys_write_64(y, w->first + i, n, (const uint64_t *)w->sort.keys + i, 0);
+}
+
 static void radix_row(const radix_task *t, int64_t row, char *scratch) {
-    const fovea_view *x = &t->problem->views[RADIX_X], *y = &t->problem->views[RADIX_Y];
-    int64_t n = t->n, first = row * n, nans = 0;
+    const fovea_view *x = &t->problem->views[RADIX_X];
+    int64_t n = t->n, first = row * n, parts_nans[PARTS_MAX] = {0}, nans = 0;
     size_t keys = aligned(n * t->key_bytes), payload = aligned(n * t->payload_bytes);
     radix r = {.keys = scratch,
                .other_keys = scratch + keys,
@@ -102,21 +154,18 @@ static void radix_row(const radix_task *t, int64_t row, char *scratch) {
                .n = n,
                .parts = t->parts};
     r.places = (int64_t(*)[DIGITS])(void *)(scratch + 2 * keys + 2 * payload);
-    if (t->key_bytes == 4)
-        keys_read_32(x, first, n, r.keys, 0);
-    else
-        keys_read_64(x, first, n, r.keys, 0);
-    if (key_is_float(x->dtype))
-        nans = t->key_bytes == 4 ? level_nans_32(r.keys, n) : level_nans_64(r.keys, n);
+    radix_work w = {.task = t, .first = first, .sort = r, .nans = parts_nans};
+    w.buckets = buckets_suit(&r, t->key_bytes, t->payload_bytes);
+    fovea_share(r.parts, r.parts, load_parts, &w);
+    for (int part = 0; part < r.parts; part++) nans += parts_nans[part];
     if (t->payload_bytes) dense_read(&t->problem->views[RADIX_PAYLOAD], first, n, r.payload);
-    radix_sort(&r, t->key_bytes, t->payload_bytes);
-    if (t->key_bytes == 4) {
+    if (!w.buckets || !buckets_run(&r)) radix_sort(&r, t->key_bytes, t->payload_bytes);
+    if (t->key_bytes == 4)
         place_nans_32(x, first, n, (uint32_t *)r.keys + n, nans);
-        keys_write_32(y, first, n, r.keys, 0);
-    } else {
+    else
         place_nans_64(x, first, n, (uint64_t *)r.keys + n, nans);
-        keys_write_64(y, first, n, r.keys, 0);
-    }
+    w.sort = r;
+    fovea_share(r.parts, r.parts, store_parts, &w);
     if (t->payload_bytes)
         dense_write(&t->problem->views[RADIX_SORTED_PAYLOAD], first, n, r.payload);
 }
