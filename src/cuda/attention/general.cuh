@@ -18,6 +18,14 @@
 
 enum { KEYS = 64 };
 
+/* The assembler for sm_80 wants more registers for heads of 128 than there are: there some values are
+ * kept in shared memory or worked out again. */
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+static constexpr bool is_tight = true;
+#else
+static constexpr bool is_tight = false;
+#endif
+
 template <class T, int size_, bool plain_>
 struct form {
     using element = T;
@@ -29,7 +37,8 @@ struct form {
     static constexpr int tiles = plain && size <= 128 ? 2 : 1; /* of 16 rows a warp */
     static constexpr int rows = warps * tiles * 16, threads = warps * 32;
     static constexpr int tile_bytes = KEYS * size * 2; /* of k or v */
-    static constexpr int shared_bytes = rows * size * 2 + 2 * stages * tile_bytes;
+    static constexpr int sums_offset = rows * size * 2 + 2 * stages * tile_bytes;
+    static constexpr int shared_bytes = sums_offset + tiles * 2 * threads * 4;
     using loader = tile_loader<2 * size, KEYS, threads>;
 };
 
@@ -68,7 +77,30 @@ struct work {
     int warp, lane;
     float out[Form::tiles][Form::size / 8][4];
     float scores[Form::tiles][KEYS / 8][4];
-    float maximum[Form::tiles][2], sum[Form::tiles][2];
+    float maximum[Form::tiles][2], sum[Form::tiles][2], *sums;
+
+    /* A thread's part of a row's sum. */
+    __device__ __forceinline__ float &sum_of(int tile, int half) {
+        if (is_tight && Form::plain && Form::size == 128)
+            return sums[(2 * tile + half) * Form::threads + threadIdx.x];
+        return sum[tile][half];
+    }
+
+    /* Which tile of which head this block has. */
+    __device__ __forceinline__ void take_place(int block, int row_tiles) {
+        int tile = row_tiles - 1 - block % row_tiles, head = block / row_tiles;
+        s = sequence_of(p, head / p.key_heads);
+        key_head = head % p.key_heads;
+        first_row = tile * Form::rows;
+        row_count = s.query_count * p.group;
+    }
+
+    /* The same once more, in a way that the compiler takes for new. */
+    __device__ __forceinline__ void take_place_again(int row_tiles) {
+        int block;
+        asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(block));
+        if (is_tight && Form::plain) take_place(block, row_tiles);
+    }
 
     __device__ __forceinline__ int row_of(int tile, int half) const {
         return first_row + (warp * Form::tiles + tile) * 16 + half * 8 + lane / 4;
@@ -89,9 +121,10 @@ struct work {
     __device__ __forceinline__ void load(typename Form::loader &loader, uint32_t tile,
                                          const fovea_cuda_tensor &t, int size, bool aligned,
                                          int first, const int64_t &pitch) {
-        if (Form::plain || (aligned && !p.block_table.data))
+        if (Form::plain || (aligned && !p.block_table.data)) {
+            if (is_tight) loader.begin(t, 2, s, key_head, first);
             loader.load(tile, s.key_count - first, 2 * size, pitch);
-        else
+        } else
             load_tile<Form, KEYS>(tile, t, size, aligned, [&](int r) -> const char * {
                 int j = first + r;
                 return j < s.key_count ? key_row(p, t, 2, s, key_head, j) : NULL;
@@ -192,7 +225,7 @@ struct work {
                         score = exp2_fast(fmaf(score, factor, -base));
                         total += score;
                     }
-                sum[t][h] = fmaf(sum[t][h], rescale[t][h], total);
+                sum_of(t, h) = fmaf(sum_of(t, h), rescale[t][h], total);
             }
         if (__any_sync(0xffffffffu, moved))
 #pragma unroll
@@ -290,7 +323,7 @@ struct work {
 #pragma unroll
             for (int h = 0; h < 2; h++) {
                 int row = row_of(t, h);
-                float l = sum[t][h], m = maximum[t][h];
+                float l = sum_of(t, h), m = maximum[t][h];
                 l += __shfl_xor_sync(0xffffffffu, l, 1);
                 l += __shfl_xor_sync(0xffffffffu, l, 2);
                 row_result result = finish_row(p, head_of(row), m == -INFINITY ? m : m * factor, l);
@@ -311,15 +344,12 @@ __launch_bounds__(Form::threads) void general(const __grid_constant__ fovea_cuda
                                               int row_tiles, uint32_t aligned) {
     extern __shared__ __align__(128) char memory[];
     /* A head's tiles stand together, so that its k and v stay in L2; the longest causal ones first. */
-    int tile = row_tiles - 1 - (int)(blockIdx.x % row_tiles), head = blockIdx.x / row_tiles;
     work<Form> w = {p, pitches};
-    w.s = sequence_of(p, head / p.key_heads);
-    w.key_head = head % p.key_heads;
-    w.first_row = tile * Form::rows;
-    w.row_count = w.s.query_count * p.group;
+    w.take_place((int)blockIdx.x, row_tiles);
     if (w.first_row >= w.row_count) return;
     w.warp = threadIdx.x / 32, w.lane = threadIdx.x % 32;
     w.q_tile = shared_address(memory);
+    w.sums = (float *)(memory + Form::sums_offset);
     w.k_tile = w.q_tile + Form::rows * Form::size * 2;
     w.v_tile = w.k_tile + Form::stages * Form::tile_bytes;
 #pragma unroll
@@ -329,7 +359,7 @@ __launch_bounds__(Form::threads) void general(const __grid_constant__ fovea_cuda
 #pragma unroll
             for (int e = 0; e < 4; e++) w.out[t][n][e] = 0;
         w.maximum[t][0] = w.maximum[t][1] = -INFINITY;
-        w.sum[t][0] = w.sum[t][1] = 0;
+        w.sum_of(t, 0) = w.sum_of(t, 1) = 0;
     }
     int last_row = min(w.first_row + Form::rows, w.row_count) - 1;
     int low, low_of_last, high, high_of_first;
@@ -358,7 +388,10 @@ __launch_bounds__(Form::threads) void general(const __grid_constant__ fovea_cuda
         }
         copies_commit();
         w.score(stage);
-        if (!Form::plain || key < low_of_last || key + KEYS > high_of_first) w.mask(key);
+        if (!Form::plain || key < low_of_last || key + KEYS > high_of_first) {
+            w.take_place_again(row_tiles);
+            w.mask(key);
+        }
         w.soften(factor);
         if (!Form::plain && p.keep < 1) w.drop(key);
         if (Form::stages == 1) {
@@ -371,6 +404,7 @@ __launch_bounds__(Form::threads) void general(const __grid_constant__ fovea_cuda
         if (Form::stages == 2) stage ^= 1;
     }
     copies_wait<0>();
+    w.take_place_again(row_tiles);
     w.finish(factor);
 }
 
