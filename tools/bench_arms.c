@@ -36,6 +36,8 @@ static const size_t mapping_bytes = (size_t)1 << 37; /* of address space */
 static const double device_rest = 0.1, device_heat = 0.3, brief_rest = 2e-3, brief_call = 50e-6;
 /* Of a sample: the launch of a graph, some microseconds, is little of it. */
 static const double device_sample_seconds = 250e-6;
+/* Under the cap of its power the clock swings within tens of milliseconds: twenty of these see it all. */
+static const double device_hot_sample_seconds = 5e-3;
 
 typedef fovea_bench_arm arm;
 typedef fovea_measurement bench;
@@ -566,11 +568,12 @@ static fovea_turn plan_turn_on_device(const bench *b, const arm *a, bool hot) {
     fovea_turn turn = {.inner = 1, .warm = DEVICE_WARM, .estimate = a->estimate};
     if (b->c->cold) turn.flush = 4 * b->run->device.l2_bytes;
     /* A graph that is nearly right is kept. */
-    double sample = a->inner * a->estimate;
-    if (sample > 0.7 * device_sample_seconds && sample < 1.5 * device_sample_seconds)
-        turn.inner = a->inner;
-    else if (!b->c->cold && a->estimate < device_sample_seconds)
-        turn.inner = (int)ceil(device_sample_seconds / fmax(a->estimate, 0.2e-6));
+    double wanted = hot ? device_hot_sample_seconds : device_sample_seconds;
+    double sample = a->inner[hot] * a->estimate;
+    if (sample > 0.7 * wanted && sample < 1.5 * wanted)
+        turn.inner = a->inner[hot];
+    else if (!b->c->cold && a->estimate < wanted)
+        turn.inner = (int)ceil(wanted / fmax(a->estimate, 0.2e-6));
     double count = longest_burst / (a->estimate * turn.inner);
     turn.count = count < 3 ? 3 : count > DEVICE_COUNT ? DEVICE_COUNT : (int)count;
     if (turn.count < DEVICE_COUNT) turn.warm = 1;
@@ -595,7 +598,7 @@ static void take_turn(bench *b, arm *a, bool hot, bool after_ours) {
     bool device = a->place == FOVEA_ON_CUDA;
     fovea_timings *samples = hot ? a->hot : a->timings;
     fovea_turn turn = device ? plan_turn_on_device(b, a, hot) : plan_turn_on_host(b, a);
-    a->inner = turn.inner;
+    a->inner[hot] = turn.inner;
     double start = fovea_bench_now();
     int before = samples->count;
     /* Our own threads go to sleep a moment after a call; a peer does not have to meet them awake. */

@@ -39,7 +39,7 @@ struct fovea_bench_arm {
     fovea_device_call *call;      /* of ours on a device; of the measurement's */
     double estimate, used;        /* seconds: a call; all its turns */
     double began, ended;          /* on a device: the samples of the last turn, CLOCK_MONOTONIC */
-    int inner;                    /* calls of a sample of its last turn */
+    int inner[2];                 /* calls of a sample of its last turn, cool and hot */
     bool lost;
 };
 

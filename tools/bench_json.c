@@ -109,7 +109,7 @@ static void add_device(json_t *object, const fovea_bench_run *run, const fovea_b
 
 /* To the device and back, from this process's memory; null where no arm was on one. */
 static json_t *transfers(const fovea_bench_case *c) {
-    if (!c->sent_seconds) return json_null();
+    if (c->sent_seconds <= 0) return json_null();
     return json_pack("{s:I,s:f,s:I,s:f}", "sent_bytes", (json_int_t)c->sent_bytes, "sent_seconds",
                      c->sent_seconds, "fetched_bytes", (json_int_t)c->fetched_bytes,
                      "fetched_seconds", c->fetched_seconds);

@@ -534,14 +534,15 @@ enum {
     OPTION_EXHAUSTIVE,
     OPTION_EVERY,
     OPTION_SCALAR_EVERY,
-    OPTION_TABLE
+    OPTION_TABLE,
+    OPTION_JSON
 };
 
 typedef struct arguments {
     fovea_check_options options;
     bool list, exhaustive;
     int64_t every, scalar_every;
-    const char *table;
+    const char *table, *json;
 } arguments;
 
 static unsigned long long number(const char *value, const char *option, unsigned long long highest,
@@ -592,9 +593,11 @@ static error_t parse(int key, char *value, struct argp_state *state) {
         return 0;
     case OPTION_TABLE:
         return a->table = value, 0;
+    case OPTION_JSON:
+        return a->json = value, 0;
     case ARGP_KEY_END:
-        if (!a->exhaustive && (a->table || a->every > 1 || a->scalar_every > 1))
-            argp_error(state, "--every, --scalar-every and --table belong to --exhaustive");
+        if (!a->exhaustive && (a->table || a->json || a->every > 1 || a->scalar_every > 1))
+            argp_error(state, "--every, --scalar-every, --table and --json belong to --exhaustive");
         if (a->exhaustive && (a->list || a->options.text || a->options.cuda))
             argp_error(state, "--exhaustive takes no cases and no other backend");
         return 0;
@@ -613,7 +616,8 @@ static int check_exhaustively(const arguments *a) {
                                               .jobs = a->options.jobs,
                                               .progress = a->options.progress,
                                               .stream = stdout,
-                                              .table = a->table};
+                                              .table = a->table,
+                                              .json = a->json};
     fovea_message message;
     int64_t wrong;
     if (fovea_exhaustive_run(&options, &wrong, &message) == FOVEA_OK) return wrong > 0;
@@ -635,6 +639,7 @@ int fovea_command_check(int argc, char **argv) {
         {"scalar-every", OPTION_SCALAR_EVERY, "N", 0,
          "Of these, by the scalar tier, which is ten times slower, one in N", 0},
         {"table", OPTION_TABLE, "FILE", 0, "What is found, as a table in Markdown", 0},
+        {"json", OPTION_JSON, "FILE", 0, "The same for fovea report", 0},
         {"case", OPTION_CASE, "TEXT", 0, "One case, as failures and --list print it", 0},
         {"list", OPTION_LIST, 0, 0, "Print the cases and run none", 0},
         {"jobs", 'j', "N", 0, "Processes at a time (as many as processors)", 0},

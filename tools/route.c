@@ -349,10 +349,21 @@ static void add_kernel_options(struct argp_option *options, int count, const fov
                                                     .group = 2};
 }
 
+/* The kernel of that name, or the one that it is a preset of, which then fixes some parameters. */
+static int find_kernel(const char *name, const char **fixed) {
+    *fixed = "";
+    for (int k = 0; k < fovea_catalogue_count(); k++) {
+        const fovea_preset *presets = fovea_catalogue_kernel(k)->presets;
+        for (int p = 0; p < FOVEA_PRESETS_MAX && presets[p].name; p++)
+            if (strcmp(name, presets[p].name) == 0) return *fixed = presets[p].fixed, k;
+    }
+    return fovea_catalogue_find(name);
+}
+
 /* Which kernel is meant must be known before its options can be parsed. */
-static int named_kernel(int argc, char **argv) {
+static int named_kernel(int argc, char **argv, const char **fixed) {
     for (int i = 1; i < argc; i++) {
-        int kernel = fovea_catalogue_find(argv[i]);
+        int kernel = find_kernel(argv[i], fixed);
         if (kernel >= 0) return kernel;
     }
     return -1;
@@ -370,12 +381,16 @@ int fovea_command_route(int argc, char **argv) {
         {"seconds", 'S', "SECONDS", 0, "For --measure (default 1)", 1}};
     struct argp_option options[OPTIONS_MAX] = {0};
     char name[] = "fovea route";
-    arguments a = {.kernel = named_kernel(argc, argv), .seconds = 1};
+    const char *fixed;
+    arguments a = {.kernel = named_kernel(argc, argv, &fixed), .seconds = 1};
+    fovea_message message;
     const int count = (int)(sizeof general / sizeof *general);
     memcpy(options, general, sizeof general);
     if (a.kernel >= 0) {
         add_kernel_options(options, count, fovea_catalogue_kernel(a.kernel));
         fovea_case_begin(&a.c, a.kernel);
+        if (fovea_case_parse(&a.c, fixed, 0, &message) != FOVEA_OK)
+            return fprintf(stderr, "fovea route: %s\n", message.text), 2;
     }
     const struct argp parser = {
         .options = options,
@@ -383,7 +398,6 @@ int fovea_command_route(int argc, char **argv) {
         .args_doc = "KERNEL",
         .doc = "Explains which implementation a call gets, what speaks for it, and why the others "
                "are declined. Runs nothing unless --measure is given."};
-    fovea_message message;
     argp_err_exit_status = 2;
     argv[0] = name;
     if (argp_parse(&parser, argc, argv, 0, NULL, &a)) return 2;

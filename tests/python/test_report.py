@@ -609,6 +609,23 @@ def test_the_accuracy_table_of_the_check_is_a_table_of_the_page(tmp_path):
     assert "exact" in words and "7 wrong" in words and "2 ULP" in words
 
 
+def test_the_report_takes_what_the_check_finds(tmp_path):
+    command = os.environ.get("FOVEA_COMMAND", str(REPORT.parents[1] / "build" / "fovea"))
+    if not os.path.exists(command):
+        pytest.skip("the command is not built")
+    path = tmp_path / "accuracy.json"
+    outcome = subprocess.run([command, "check", "--exhaustive", "--every", "262144", "--kernel",
+                              "map_gelu", "--json", str(path)], capture_output=True, text=True,
+                             timeout=240)
+    assert outcome.returncode == 0, outcome.stderr
+    table = load(path)
+    assert {each["function"] for each in table["functions"]} == {
+        "map_gelu approximate=none", "map_gelu approximate=tanh"}
+    assert {each["dtype"] for each in table["functions"]} == {"f32", "f16", "bf16"}
+    assert all(each["implementations"] for each in table["functions"])
+    assert "map_gelu approximate=tanh" in words_of(page_of(tmp_path, table))
+
+
 def test_a_bad_accuracy_table_is_refused_by_name(tmp_path):
     path = tmp_path / "bad.json"
     broken = copy.deepcopy(ACCURACIES)

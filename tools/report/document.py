@@ -161,12 +161,12 @@ DOCUMENT = record(
 )
 
 
-IMPLEMENTATION = record({"name": text, "tier": text, "ulps": COUNT, "ulps_at": nullable(number()),
-                         "share": COUNT, "wrong": WHOLE})
+IMPLEMENTATION = record({"name": text, "tier": text, "ulps": nullable(COUNT),
+                         "ulps_at": nullable(number()), "share": nullable(COUNT), "wrong": WHOLE})
 
 ACCURACY_TABLE = record(
     {
-        "fovea": record({"version": text, "commit": text}), "cpu_model": text,
+        "fovea": record({"version": text}), "cpu_model": text,
         "every": number(minimum=1, whole=True), "scalar_every": number(minimum=1, whole=True),
         "functions": array(record({"function": text, "dtype": text, "bound": text,
                                    "implementations": array(IMPLEMENTATION)})),

@@ -67,8 +67,8 @@ def share(value):
     return f"{100 * value:.1f} %" if value < 0.1 else f"{100 * value:.0f} %"
 
 
-def magnitude(value):
-    return "–" if value is None else f"{value:.2g}"
+def magnitude(value, digits=2):
+    return "–" if value is None else f"{value:.{digits}g}"
 
 
 def words(name):

@@ -665,7 +665,8 @@ static bool serves_sage(const fovea_problem *problem, char *reason, size_t size)
     return serves(problem, reason, size, FOVEA_ATTENTION_ALGORITHM_SAGE);
 }
 
-static double cost_sage(const fovea_problem *problem, int threads, double flops, double bandwidth) {
+static inline double cost_sage(const fovea_problem *problem, int threads, double flops,
+                               double bandwidth) {
     /* q k and p v at twice to four times the rate of floats. */
     const fovea_attention_options *options = problem->options;
     double faster = options->pv == FOVEA_ATTENTION_PV_I8 ? 2.5 : 1.5;
