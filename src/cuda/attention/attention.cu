@@ -219,6 +219,13 @@ enum { SPLIT_ROWS_MAX = 64 }; /* of a key head: beyond that it reads keys too of
 static bool served_split(const fovea_problem *problem, char *reason, size_t size) {
     fovea_cuda_attention p;
     if (!served(problem, FOVEA_ATTENTION_ALGORITHM_SPLIT, "split", &p, reason, size)) return false;
+    bool large = p.head_size > 64 || p.value_size > 64;
+    if (large && fovea_cuda_shared_bytes(problem->device.device_id) < 104 << 10) {
+        snprintf(reason, size,
+                 "head sizes above 64 need 104 KiB of shared memory a block, more "
+                 "than this device has");
+        return false;
+    }
     if (is_byte(p.k.dtype) || (int64_t)p.query_length * p.group <= SPLIT_ROWS_MAX) return true;
     snprintf(reason, size, "it serves up to %d query rows a key head unless they are quantised",
              SPLIT_ROWS_MAX);
