@@ -169,11 +169,18 @@ static __device__ __forceinline__ T reduce_lanes(T value, int lanes, Join join) 
     return value;
 }
 
+template <class T, class Join>
+static __device__ __forceinline__ T reduce_warp(T value, Join join) {
+#pragma unroll
+    for (int step = 16; step > 0; step /= 2) value = join(value, shuffle_xor(value, step));
+    return value;
+}
+
 /* Over a block of `warps`; all get the result. */
 template <class T, class Join>
 static __device__ __forceinline__ T reduce_block(T value, int warps, Join join) {
     __shared__ T partial[32];
-    value = reduce_lanes(value, 32, join);
+    value = reduce_warp(value, join);
     if (warps == 1) return value;
     if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32] = value;
     __syncthreads();
