@@ -15,18 +15,32 @@ double fovea_seconds_now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-bool fovea_arms_collect(fovea_arms *arms, const fovea_problem *problem, int threads,
-                        uint64_t without) {
+/* The problem where the arms compute. */
+static bool move(fovea_arms *arms, const fovea_problem **problem) {
+    fovea_message message;
+    if (!arms->device) return true;
+    arms->moved = malloc(sizeof *arms->moved);
+    if (!arms->moved || fovea_device_problem(arms->device, arms->moved, &message) != FOVEA_OK)
+        return false;
+    *problem = &arms->moved->problem;
+    return true;
+}
+
+bool fovea_arms_collect(fovea_arms *arms, const fovea_problem *problem,
+                        const fovea_device_tensors *device, int threads, uint64_t without) {
     char reason[160];
-    *arms = (fovea_arms){.threads = threads, .plans = {.allocator = fovea_default_allocator()}};
+    *arms = (fovea_arms){
+        .threads = threads, .plans = {.allocator = fovea_default_allocator()}, .device = device};
+    if (!move(arms, &problem)) return false;
     for (int i = 0; i < fovea_implementation_count(problem->index); i++) {
         const fovea_implementation *candidate = fovea_implementation_at(problem->index, i);
         if (candidate->only_by_name || without >> i & 1 ||
             !fovea_implementation_serves(candidate, problem, reason, sizeof reason))
             continue;
-        size_t bytes = candidate->workspace ? candidate->workspace(problem, threads) : 0;
-        if (bytes > arms->workspace_bytes) arms->workspace_bytes = bytes;
         arms->items[arms->count++] = (fovea_arm){.implementation = candidate, .number = i};
+        if (device || !candidate->workspace) continue;
+        size_t bytes = candidate->workspace(problem, threads);
+        if (bytes > arms->workspace_bytes) arms->workspace_bytes = bytes;
     }
     if (arms->workspace_bytes == 0) return true;
     if (arms->workspace_bytes < SIZE_MAX - FOVEA_ALIGNMENT)
@@ -36,16 +50,49 @@ bool fovea_arms_collect(fovea_arms *arms, const fovea_problem *problem, int thre
 }
 
 void fovea_arms_release(fovea_arms *arms) {
-    for (int i = 0; i < arms->count; i++) fovea_timings_release(&arms->items[i].timings);
+    for (int i = 0; i < arms->count; i++) {
+        fovea_timings_release(&arms->items[i].timings);
+        if (arms->device) fovea_device_call_destroy(&arms->items[i].call);
+    }
+    free(arms->moved);
     free(arms->workspace);
     fovea_plans_release(&arms->plans);
     arms->workspace = NULL;
     arms->count = 0;
 }
 
+static double fail(fovea_arm *arm, const char *why) {
+    arm->failed = true;
+    snprintf(arm->why, sizeof arm->why, "it failed: %.230s", why);
+    return -1;
+}
+
+/* The mean of that many replayed runs, by events. */
+static double run_on_device(fovea_arm *arm, int repeats) {
+    const fovea_turn turn = {.warm = 1, .count = 1, .inner = repeats};
+    fovea_message message;
+    fovea_timings seconds = {0};
+    fovea_status status = fovea_device_call_time(&arm->call, &turn, &seconds, &message);
+    double value = status == FOVEA_OK ? seconds.values[0] * repeats : fail(arm, message.text);
+    fovea_timings_release(&seconds);
+    return value;
+}
+
+/* Once, with the results brought back; the time is that of another run, since the first one loads. */
+static double run_and_fetch(fovea_arms *arms, fovea_arm *arm) {
+    fovea_message message;
+    fovea_status status =
+        fovea_device_call_create(arm->implementation, arms->device, &arm->call, &message);
+    if (status == FOVEA_OK) status = fovea_device_tensors_send(arms->device, &message);
+    if (status == FOVEA_OK) status = fovea_device_call_run(&arm->call, &message);
+    if (status == FOVEA_OK) status = fovea_device_tensors_fetch(arms->device, &message);
+    return status == FOVEA_OK ? run_on_device(arm, 1) : fail(arm, message.text);
+}
+
 /* Seconds of that many runs; -1 on failure. */
 static double run(fovea_arms *arms, fovea_arm *arm, const fovea_problem *problem, int repeats) {
     const fovea_implementation *implementation = arm->implementation;
+    if (arms->device) return run_on_device(arm, repeats);
     size_t bytes =
         implementation->workspace ? implementation->workspace(problem, arms->threads) : 0;
     double start = fovea_seconds_now();
@@ -55,10 +102,7 @@ static double run(fovea_arms *arms, fovea_arm *arm, const fovea_problem *problem
                            .workspace_bytes = bytes,
                            .plans = &arms->plans};
         fovea_status status = implementation->run(problem, &state);
-        if (status == FOVEA_OK) continue;
-        arm->failed = true;
-        snprintf(arm->why, sizeof arm->why, "it failed: %s", fovea_status_text(status));
-        return -1;
+        if (status != FOVEA_OK) return fail(arm, fovea_status_text(status));
     }
     return fovea_seconds_now() - start;
 }
@@ -105,7 +149,7 @@ void fovea_arms_verify(fovea_arms *arms, const fovea_problem *problem,
         fovea_verdict verdict;
         poison_outputs(problem);
         restore_in_place(problem, kept);
-        arm->first = run(arms, arm, problem, 1);
+        arm->first = arms->device ? run_and_fetch(arms, arm) : run(arms, arm, problem, 1);
         if (arm->failed) continue;
         if (expected) fovea_verify(expected, NULL, &verdict);
         arm->verified = !expected || verdict.verified;

@@ -5,12 +5,14 @@
 
 #include "bench_columns.h"
 #include "bench_statistics.h"
+#include "device_timing.h"
 #include "router/registry.h"
 #include "verify.h"
 
 typedef struct fovea_arm {
     const fovea_implementation *implementation;
-    int number; /* of the implementation among those of the kernel */
+    int number;             /* of the implementation among those of the kernel */
+    fovea_device_call call; /* on a device */
     bool failed, verified;
     char why[256];         /* if it failed or is wrong */
     fovea_timings timings; /* seconds */
@@ -24,12 +26,14 @@ typedef struct fovea_arms {
     void *workspace;
     size_t workspace_bytes;
     fovea_plans plans;
+    const fovea_device_tensors *device; /* NULL: on the processor */
+    fovea_moved_problem *moved;         /* the problem there */
 } fovea_arms;
 
-/* All that serve the problem and may be chosen, but for those of the set `without`. False if memory
- * is short. */
-bool fovea_arms_collect(fovea_arms *arms, const fovea_problem *problem, int threads,
-                        uint64_t without);
+/* All that serve the problem and may be chosen, but for those of the set `without`; on the device that
+ * has the tensors of the problem's sample, or, where that is NULL, here. False if memory is short. */
+bool fovea_arms_collect(fovea_arms *arms, const fovea_problem *problem,
+                        const fovea_device_tensors *device, int threads, uint64_t without);
 void fovea_arms_release(fovea_arms *arms);
 
 /* Runs each arm once into poisoned outputs and compares them; expected is NULL where all of them are

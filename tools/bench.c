@@ -20,10 +20,12 @@
 
 /* ---- Options -------------------------------------------------------------------------------- */
 
-enum { NO_PEERS = 256, PEERS, COLD, SEED, LIST, FULL, PHASE };
+enum { NO_PEERS = 256, PEERS, COLD, SEED, LIST, FULL, PHASE, BACKEND, DEVICE };
 
 static const struct argp_option option_table[] = {
     {"suite", 's', "NAME,...", 0, "What to measure: suites of --list, or all (sdpa,flash)", 0},
+    {"backend", BACKEND, "NAME,...", 0, "Where: cpu (the default), cuda, or both side by side", 0},
+    {"device", DEVICE, "N", 0, "The CUDA device (0)", 0},
     {"phase", PHASE, "NAME", 0, "Of the suite training only this: forward or backward", 0},
     {"filter", 'f', "PATTERN", 0, "Only cases whose SUITE/NAME has this in it, or matches it", 0},
     {"arms", 'a', "PATTERN,...", 0,
@@ -32,9 +34,13 @@ static const struct argp_option option_table[] = {
     {"seconds", 'S', "N", 0, "Time for the cases in all, about (what the suites ask for)", 0},
     {"json", 'j', "FILE", 0, "Keep every sample in this file", 0},
     {"peers", PEERS, "NAME,...", 0,
-     "Only these: numpy, torch, openvino, onnxruntime, mlx, jax, fftw", 0},
+     "Only these: numpy, torch, openvino, onnxruntime, mlx, jax, fftw, cupy", 0},
     {"no-peers", NO_PEERS, 0, 0, "Ours alone", 0},
-    {"cold", COLD, 0, 0, "Calls rotate over buffers larger than the last-level cache", 0},
+    {"cold", COLD, 0, 0,
+     "Calls find nothing in the last cache: they rotate over buffers larger than it, and a "
+     "device's is "
+     "flushed before each",
+     0},
     {"seed", SEED, "N", 0, "Seed of the inputs and of the order of arms", 0},
     {"full", FULL, 0, 0, "Print every arm of every case", 0},
     {"list", LIST, 0, 0, "Print the suites and the cases chosen, and measure nothing", 0},
@@ -56,6 +62,23 @@ static void check_peers(const char *list, struct argp_state *state) {
         snprintf(name, sizeof name, "%.*s", (int)strcspn(at, ","), at);
         if (!fovea_peer_known(name)) argp_error(state, "--peers: there is no peer «%s»", name);
     }
+}
+
+static unsigned parse_places(const char *list, struct argp_state *state) {
+    unsigned places = 0;
+    for (const char *at = list; *at; at += strcspn(at, ","), at += *at == ',') {
+        int length = (int)strcspn(at, ","), found = -1;
+        for (int p = 0; p < FOVEA_PLACES; p++) {
+            const char *name = fovea_place_name((fovea_place)p);
+            if (strncmp(at, name, (size_t)length) == 0 && !name[length]) found = p;
+        }
+        if (found < 0) argp_error(state, "--backend=%s: it is cpu, cuda, or cpu,cuda", list);
+        places |= 1u << found;
+    }
+    size_t length = strlen(list);
+    if (!places || list[length - 1] == ',')
+        argp_error(state, "--backend=%s ends with no name; it is cpu, cuda, or cpu,cuda", list);
+    return places;
 }
 
 static error_t parse(int key, char *value, struct argp_state *state) {
@@ -101,6 +124,12 @@ static error_t parse(int key, char *value, struct argp_state *state) {
         if (strcmp(value, "forward") != 0 && strcmp(value, "backward") != 0)
             argp_error(state, "--phase=%s: it is forward or backward", value);
         o->phases = strcmp(value, "forward") == 0 ? FOVEA_FORWARD : FOVEA_BACKWARD;
+        break;
+    case BACKEND:
+        o->places = parse_places(value, state);
+        break;
+    case DEVICE:
+        o->device = fovea_device_number(value, state);
         break;
     case LIST:
         o->list = true;
@@ -160,6 +189,13 @@ static bool begin(fovea_bench_run *run, fovea_message *message) {
         fovea_fail(message, FOVEA_FILE_ERROR, "%s", fovea_last_message(NULL));
         return false;
     }
+    if (fovea_bench_on(run, FOVEA_ON_CUDA)) {
+        fovea_message why;
+        if (fovea_bench_open_device(run, &why) != FOVEA_OK) {
+            fovea_fail(message, FOVEA_UNSUPPORTED, "--backend=cuda: %.400s", why.text);
+            return false;
+        }
+    }
     run->memory = memfd_create("fovea-bench", MFD_CLOEXEC);
     if (run->memory >= 0) return true;
     fovea_fail(message, FOVEA_OUT_OF_MEMORY, "shared memory cannot be had");
@@ -178,10 +214,12 @@ static void note_peers(fovea_bench_run *run) {
     json_t *present = json_object(), *missing = json_object();
     for (int p = 0; p < run->peer_count; p++) {
         fovea_bench_peer *peer = &run->peers[p];
+        char label[40];
         if (peer->process)
             json_object_update(present, peer->versions);
         else
-            json_object_set_new(missing, peer->name, json_string(peer->reason));
+            json_object_set_new(missing, fovea_peer_label(peer, label, sizeof label),
+                                json_string(peer->reason));
     }
     json_object_set_new(run->environment, "peers", present);
     json_object_set_new(run->environment, "missing_peers", missing);
@@ -199,7 +237,8 @@ static void print_finished(fovea_bench_run *run, int i) {
         !fovea_interrupted())
         return;
     clear_progress();
-    fovea_ceilings_refresh(&run->ceilings, run->threads, true);
+    if (fovea_bench_on(run, FOVEA_ON_CPU))
+        fovea_ceilings_refresh(&run->ceilings, run->threads, true);
     fovea_bench_update_shares(run);
     fovea_bench_print_suite(run, suite);
 }
@@ -231,7 +270,8 @@ static void measure_all(fovea_bench_run *run) {
         fovea_bench_measure(run, c, fmin(seconds, 30), progress);
         weight -= c->weight;
         if (i + 1 < run->case_count) fovea_bench_relieve_peers(run);
-        fovea_ceilings_refresh(&run->ceilings, run->threads, false);
+        if (fovea_bench_on(run, FOVEA_ON_CPU))
+            fovea_ceilings_refresh(&run->ceilings, run->threads, false);
         print_finished(run, i);
     }
     clear_progress();
@@ -241,7 +281,11 @@ static void release(fovea_bench_run *run) {
     fovea_bench_end_peers(run);
     for (int i = 0; i < run->case_count; i++) {
         fovea_bench_case *c = &run->cases[i];
-        for (int r = 0; r < c->row_count; r++) fovea_timings_release(&c->rows[r].timings);
+        for (int r = 0; r < c->row_count; r++) {
+            fovea_timings_release(&c->rows[r].timings);
+            fovea_timings_release(&c->rows[r].hot);
+            free(c->rows[r].bursts);
+        }
         fovea_timings_release(&c->noise_timings);
         free(c->rows);
         free(c->monitors);
@@ -250,6 +294,7 @@ static void release(fovea_bench_run *run) {
     json_decref(run->warnings);
     json_decref(run->environment);
     fovea_context_destroy(run->context);
+    fovea_bench_close_device(run);
     if (run->memory >= 0) close(run->memory);
 }
 
@@ -299,9 +344,10 @@ static bool check_arms(const fovea_bench_run *run, fovea_message *message) {
         for (int i = 0; i < fovea_implementation_count(kernel); i++)
             if (fovea_arm_chosen(patterns, fovea_implementation_at(kernel, i)->name)) return true;
     }
-    if (!patterns ||
-        fovea_arm_chosen(patterns, "peer/numpy,torch,openvino,onnxruntime,mlx,jax,fftw"))
-        return true;
+    /* Peers say only later in which ways they can be called. */
+    static const char all_peers[] = "peer/cuda/numpy,torch-cudnn-flash-efficient-math,openvino,"
+                                    "onnxruntime,mlx,jax,fftw,cupy";
+    if (!patterns || fovea_arm_chosen(patterns, all_peers)) return true;
     fovea_fail(message, FOVEA_INVALID_ARGUMENT,
                "--arms=%s: no implementation of these cases and no peer has that in its name",
                patterns);
@@ -317,7 +363,8 @@ int fovea_command_bench(int argc, char **argv) {
             "against measured ceilings."};
     static fovea_bench_run run;
     fovea_message message = {{0}};
-    run = (fovea_bench_run){.options = {.suites = "sdpa,flash"}, .memory = -1};
+    run = (fovea_bench_run){.options = {.suites = "sdpa,flash", .places = 1 << FOVEA_ON_CPU},
+                            .memory = -1};
     if (argp_parse(&parser, argc, argv, 0, NULL, &run.options)) return 2;
     bool good = fovea_suites_expand(&run, &message);
     if (good && run.options.list) return list(&run), release(&run), 0;
@@ -333,7 +380,8 @@ int fovea_command_bench(int argc, char **argv) {
     if (isatty(STDERR_FILENO)) fprintf(stderr, "starting peers, measuring ceilings ...");
     fovea_bench_start_peers(&run);
     note_peers(&run);
-    fovea_ceilings_measure(&run.ceilings, run.threads, 1.0);
+    if (fovea_bench_on(&run, FOVEA_ON_CPU)) fovea_ceilings_measure(&run.ceilings, run.threads, 1.0);
+    if (fovea_bench_on(&run, FOVEA_ON_CUDA)) fovea_bench_measure_device(&run);
     clear_progress();
     fovea_bench_print_head(&run);
     measure_all(&run);

@@ -7,10 +7,16 @@
 #include "bench_peer.h"
 #include "bench_statistics.h"
 #include "catalogue/case.h"
+#include "cuda/backend.h"
+#include "nvml.h"
 #include "python.h"
 #include "quality.h"
 
-enum { FOVEA_ARM_NAME = 64, FOVEA_CASE_NAME = 96, FOVEA_PEERS_MAX = 8, FOVEA_ARMS_MAX = 48 };
+enum { FOVEA_ARM_NAME = 64, FOVEA_CASE_NAME = 96, FOVEA_PEERS_MAX = 12, FOVEA_ARMS_MAX = 48 };
+
+/* Where an arm computes. */
+typedef enum fovea_place { FOVEA_ON_CPU, FOVEA_ON_CUDA, FOVEA_PLACES } fovea_place;
+const char *fovea_place_name(fovea_place place); /* "cpu", "cuda" */
 
 /* The arm of ours that does a fused kernel's work by others, one after another. */
 #define FOVEA_STEPS_ARM "cpu/steps"
@@ -30,14 +36,23 @@ typedef enum fovea_row_flag {
     FOVEA_ROW_LESS_ACCURATE = 1 << 6, /* a peer beyond the catalogue's bound, within its own */
     FOVEA_ROW_NOISY = 1 << 7,         /* the median's spread stayed above the target */
     FOVEA_ROW_FEW_SAMPLES = 1 << 8,   /* fewer than 5 */
-    FOVEA_ROW_THROTTLED = 1 << 9,     /* the clock fell by a tenth while it was sampled */
-    FOVEA_ROW_APPROXIMATE = 1 << 10   /* judged by its quality, and never the best of ours */
+    FOVEA_ROW_THROTTLED = 1 << 9,   /* the clock fell by a tenth, or was held back, while sampled */
+    FOVEA_ROW_APPROXIMATE = 1 << 10 /* judged by its quality, and never the best of ours */
 } fovea_row_flag;
 enum { FOVEA_ROW_FLAGS = 11 };
 const char *fovea_row_flag_name(int bit);
 
+/* What was seen of the device while a turn's samples were taken. */
+typedef struct fovea_burst {
+    bool hot;  /* of the row's hot samples */
+    int count; /* of samples, after those of the bursts before */
+    double at; /* seconds since the run began */
+    fovea_nvml_span seen;
+} fovea_burst;
+
 typedef struct fovea_bench_row {
-    char arm[FOVEA_ARM_NAME]; /* "cpu/avx2/flash", "peer/numpy" */
+    char arm[FOVEA_ARM_NAME]; /* "cpu/avx2/flash", "peer/numpy", "peer/cuda/torch-cudnn" */
+    fovea_place place;
     bool peer;
     bool served;   /* it takes part; otherwise `reason` says why not */
     bool verified; /* its output was right before it was timed */
@@ -45,8 +60,13 @@ typedef struct fovea_bench_row {
     double error, bound;     /* where the error is the largest share of its bound */
     bool peer_bound;         /* the bound is the wider one for peers */
     fovea_accuracy accuracy; /* of attention; count 0: not measured */
-    fovea_timings timings;
+    fovea_timings timings;   /* on a device: in its cool state */
     fovea_summary summary;
+    fovea_timings
+        hot; /* on a device, after some tenths of a second of the same calls; else empty */
+    fovea_summary hot_summary;
+    fovea_burst *bursts; /* on a device */
+    int burst_count;
     double share; /* of the case's ceiling, by the median */
     size_t scratch_bytes;
     int64_t block_rows, block_keys;
@@ -79,8 +99,11 @@ typedef struct fovea_bench_case {
     bool done;
     char problem[520]; /* why it could not run; "" if it did */
     double operations, bytes;
-    char ceiling[40];
-    bool by_bytes; /* the ceiling is a bandwidth */
+    char ceiling[FOVEA_PLACES][40];
+    bool by_bytes[FOVEA_PLACES]; /* the ceiling is a bandwidth */
+    /* Of what a call needs and gives, to the device and back, from this process's memory. */
+    size_t sent_bytes, fetched_bytes;
+    double sent_seconds, fetched_seconds;
     fovea_bench_row *rows;
     int row_count;
     double noise_ratio; /* of one arm's medians under two names; NaN if not measured */
@@ -98,6 +121,8 @@ typedef struct fovea_bench_options {
     int threads;
     double seconds; /* 0: what the suites ask for */
     bool no_peers, cold, list, full;
+    unsigned places; /* bit p: arms of that place take part */
+    int device;      /* number of the CUDA device */
     unsigned phases; /* of suites that have both; 0: both */
     uint64_t seed;
 } fovea_bench_options;
@@ -105,11 +130,16 @@ typedef struct fovea_bench_options {
 /* A peer that was asked for, and what became of it. */
 typedef struct fovea_bench_peer {
     char name[24];
+    fovea_place place;
+    json_t *ways; /* how it can be made to compute, by kernel: {"attention": ["cudnn", ...]} */
     fovea_peer *process; /* NULL: missing or given up */
     char reason[FOVEA_PEER_REASON];
     json_t *versions;
     int restarts;
 } fovea_bench_peer;
+
+/* "torch", "cuda/torch": a library may be two peers. */
+const char *fovea_peer_label(const fovea_bench_peer *peer, char *label, size_t size);
 
 typedef struct fovea_bench_run {
     fovea_bench_options options;
@@ -125,7 +155,12 @@ typedef struct fovea_bench_run {
     char *mapping;
     size_t used;
     fovea_ceilings ceilings;
-    const char *tier; /* the best one */
+    const char *tier;                /* the best one */
+    fovea_cuda_device device;        /* facts, where arms on one take part */
+    fovea_context *device_context;   /* for what the library would choose there */
+    double launch_seconds;           /* of an empty kernel, in a graph of many */
+    double lone_launch_seconds;      /* of one between two events, as cold calls are timed */
+    char no_nvml[FOVEA_PEER_REASON]; /* why clocks and power are unknown */
     fovea_bench_case *cases;
     int case_count;
     json_t *environment;
@@ -167,7 +202,16 @@ void fovea_bench_warn(fovea_bench_run *run, const char *format, ...)
 /* Whether the name of an arm has one of the comma-separated patterns in it. */
 bool fovea_arm_chosen(const char *patterns, const char *name);
 
-/* Peers of a run (bench_arms.c) */
+static inline bool fovea_bench_on(const fovea_bench_run *run, fovea_place place) {
+    return run->options.places >> place & 1;
+}
+
+/* The device of a run (bench_device.c): opens and describes it, measures its ceilings, lets it go. */
+fovea_status fovea_bench_open_device(fovea_bench_run *run, fovea_message *message);
+void fovea_bench_measure_device(fovea_bench_run *run);
+void fovea_bench_close_device(fovea_bench_run *run);
+
+/* Peers of a run (bench_peers.c) */
 void fovea_bench_start_peers(fovea_bench_run *run);
 void fovea_bench_end_peers(fovea_bench_run *run);
 /* Between cases: starts those anew that keep much memory. */
@@ -200,6 +244,9 @@ typedef struct fovea_noise {
 fovea_noise fovea_bench_noise(const fovea_bench_run *run);
 /* Rows of a case for comparison; NULL if there is none that is verified and measured. */
 const fovea_bench_row *fovea_best_row(const fovea_bench_case *c, bool peer);
+/* The fastest peer where the row computes; hot: by what was measured in that state. */
+const fovea_bench_row *fovea_best_peer(const fovea_bench_case *c, const fovea_bench_row *row,
+                                       bool hot);
 const fovea_bench_row *fovea_find_row(const fovea_bench_case *c, const char *part_of_name);
 const fovea_bench_row *fovea_routed_row(const fovea_bench_case *c);
 /* By how much the plan of the formula is slower than the best of a sweep, as a share; NaN: unknown. */

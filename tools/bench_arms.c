@@ -3,9 +3,8 @@
 #define _GNU_SOURCE
 #include "bench_arms.h"
 
-#include "api/call.h"
+#include "api/context.h"
 #include "bench_columns.h"
-#include "bench_steps.h"
 #include "catalogue/attention.h"
 #include "router/registry.h"
 #include "verify.h"
@@ -26,35 +25,22 @@ enum {
     SAMPLES_ENOUGH = 12,
     SAMPLES_FEW = 5,
     COUNT_MAX = 30,
-    OPTIONAL_MAX = 24
+    DEVICE_COUNT = 20,
+    DEVICE_WARM = 5
 };
 static const double spread_target = 0.003, noisy_spread = 0.03, sample_seconds = 20e-6;
 static const size_t mapping_bytes = (size_t)1 << 37; /* of address space */
 
-typedef struct arm {
-    fovea_bench_row *row; /* NULL for the second name of the noise pair */
-    fovea_timings *timings;
-    const fovea_implementation *implementation; /* or */
-    const fovea_steps *steps;                   /* of ours as well, or */
-    fovea_bench_peer *peer;
-    const fovea_case *definition; /* of ours: the case's, or with the options of a suite's arm */
-    double estimate, used;        /* seconds: a call; all its turns */
-    bool lost;
-} arm;
+/* A device throttles by power. So it is measured in two states: after a rest, and after some tenths of a
+ * second of the same calls. Calls that are too short for that are measured in the one there is. */
+static const double device_rest = 0.1, device_heat = 0.3, brief_rest = 2e-3, brief_call = 50e-6;
+/* Of a sample: the launch of a graph, some microseconds, is little of it. */
+static const double device_sample_seconds = 250e-6;
+/* Under the cap of its power the clock swings within tens of milliseconds: twenty of these see it all. */
+static const double device_hot_sample_seconds = 5e-3;
 
-typedef struct bench {
-    fovea_bench_run *run;
-    fovea_bench_case *c;
-    fovea_sample *samples;
-    int sets, turn_of_set;
-    fovea_verification *expected;
-    fovea_steps *steps;                /* NULL: none wanted, or the kernel is not fused */
-    fovea_case optional[OPTIONAL_MAX]; /* the case with the options of the suite's arms or plans */
-    int optional_count;
-    arm arms[FOVEA_ARMS_MAX];
-    int arm_count;
-    double seconds; /* for its rounds */
-} bench;
+typedef fovea_bench_arm arm;
+typedef fovea_measurement bench;
 
 typedef void progress_function(const fovea_bench_run *run, const fovea_bench_case *c,
                                const char *arm);
@@ -87,7 +73,8 @@ static void unshare(void *user, void *memory, size_t bytes, int argument) {
 /* Enough sets of tensors to be larger than the last-level cache, where the calls are to be cold. */
 static int set_count(const bench *b, double bytes) {
     double cache = (double)fovea_processor_get()->l3_bytes;
-    double wanted = b->c->cold ? ceil(2 * cache / fmax(bytes, 1)) : 1;
+    bool rotates = b->c->cold && fovea_bench_on(b->run, FOVEA_ON_CPU);
+    double wanted = rotates ? ceil(2 * cache / fmax(bytes, 1)) : 1;
     return wanted > SETS_MAX ? SETS_MAX : wanted < 1 ? 1 : (int)wanted;
 }
 
@@ -141,6 +128,33 @@ static bool make_samples(bench *b) {
     return b->sets > 0;
 }
 
+/* The first set on the device too, if arms there take part; and what the way there and back costs. */
+static bool make_device_tensors(bench *b) {
+    fovea_bench_case *c = b->c;
+    fovea_message message;
+    if (!fovea_bench_on(b->run, FOVEA_ON_CUDA)) return true;
+    b->moved = malloc(sizeof *b->moved);
+    if (!b->moved) return false;
+    fovea_status status = fovea_device_tensors_create(&b->samples[0], &b->device, &message);
+    if (status == FOVEA_OK) status = fovea_device_tensors_send(&b->device, &message);
+    double start = fovea_bench_now();
+    if (status == FOVEA_OK) status = fovea_device_tensors_send(&b->device, &message);
+    c->sent_bytes = b->device.sent_bytes;
+    c->sent_seconds = fovea_bench_now() - start;
+    start = fovea_bench_now();
+    if (status == FOVEA_OK) status = fovea_device_tensors_fetch(&b->device, &message);
+    c->fetched_bytes = b->device.fetched_bytes;
+    c->fetched_seconds = fovea_bench_now() - start;
+    if (status == FOVEA_OK) status = fovea_device_problem(&b->device, b->moved, &message);
+    if (status != FOVEA_OK) snprintf(c->problem, sizeof c->problem, "%s", message.text);
+    return status == FOVEA_OK;
+}
+
+/* The problem as arms of that place see it. */
+static const fovea_problem *problem_at(const bench *b, fovea_place place) {
+    return place == FOVEA_ON_CUDA ? &b->moved->problem : &b->samples[0].problem;
+}
+
 /* ---- What the case is worth ----------------------------------------------------------------- */
 
 static double output_bytes(const fovea_problem *problem) {
@@ -157,6 +171,10 @@ static const fovea_ceiling *higher(const fovea_ceiling *a, const fovea_ceiling *
     return !a || (b && b->value > a->value) ? b : a;
 }
 
+static bool is_attention(const fovea_problem *problem) {
+    return strcmp(problem->kernel->name, "attention") == 0;
+}
+
 /* Attention of bf16 is held against the unit for bf16 where the machine has one; tiles serve peers
  * too. */
 static const fovea_ceiling *arithmetic_ceiling(const bench *b) {
@@ -165,41 +183,79 @@ static const fovea_ceiling *arithmetic_ceiling(const bench *b) {
     const char *tier = b->run->tier;
     int threads = b->run->threads;
     const fovea_ceiling *best = fovea_ceilings_find(all, "fma_f32", tier, threads);
-    if (problem->dtype != FOVEA_BF16 || strcmp(problem->kernel->name, "attention") != 0)
-        return best;
+    if (problem->dtype != FOVEA_BF16 || !is_attention(problem)) return best;
     best = higher(best, fovea_ceilings_find(all, "dot_bf16", tier, threads));
     return higher(best, fovea_ceilings_find(all, "tile_bf16", NULL, threads));
 }
 
-/* The ceiling that forbids more: arithmetic or memory. */
-static void find_ceiling(bench *b) {
+/* On a device halves are held against its matrix products. */
+static const fovea_ceiling *device_arithmetic_ceiling(const bench *b) {
+    const fovea_problem *problem = &b->samples[0].problem;
+    const fovea_ceilings *all = &b->run->ceilings;
+    bool products = is_attention(problem) || strcmp(problem->kernel->name, "matmul_batched") == 0;
+    const char *kind = products && problem->dtype == FOVEA_BF16  ? "matmul_bf16"
+                       : products && problem->dtype == FOVEA_F16 ? "matmul_f16"
+                                                                 : "fma_f32";
+    return fovea_ceilings_find(all, kind, "cuda", 0);
+}
+
+static const fovea_ceiling *memory_ceiling(const bench *b, bool writes) {
+    const fovea_ceilings *all = &b->run->ceilings;
+    int threads = b->run->threads;
+    if (!writes) return fovea_ceilings_find(all, "read", NULL, threads);
+    return higher(fovea_ceilings_find(all, "copy", NULL, threads),
+                  fovea_ceilings_find(all, "stream_copy", NULL, threads));
+}
+
+/* The ceilings that forbid more: arithmetic or memory. */
+static void find_ceilings(bench *b) {
     const fovea_problem *problem = &b->samples[0].problem;
     const fovea_ceilings *all = &b->run->ceilings;
     fovea_bench_case *c = b->c;
-    int threads = b->run->threads;
     c->operations = fovea_problem_operations(problem);
     c->bytes = fovea_problem_bytes(problem);
     bool writes = output_bytes(problem) > 0.01 * c->bytes;
-    const fovea_ceiling *arithmetic = arithmetic_ceiling(b);
-    const fovea_ceiling *memory =
-        writes ? higher(fovea_ceilings_find(all, "copy", NULL, threads),
-                        fovea_ceilings_find(all, "stream_copy", NULL, threads))
-               : fovea_ceilings_find(all, "read", NULL, threads);
-    if (!arithmetic) return;
-    c->by_bytes = memory && c->bytes / memory->value > c->operations / arithmetic->value;
-    const fovea_ceiling *limit = c->by_bytes ? memory : arithmetic;
-    snprintf(c->ceiling, sizeof c->ceiling, "%s", limit->name);
+    for (int p = 0; p < FOVEA_PLACES; p++) {
+        bool device = p == FOVEA_ON_CUDA;
+        const fovea_ceiling *arithmetic =
+            device ? device_arithmetic_ceiling(b) : arithmetic_ceiling(b);
+        const fovea_ceiling *memory =
+            device ? fovea_ceilings_find(all, writes ? "copy" : "read", "cuda", 0)
+                   : memory_ceiling(b, writes);
+        if (!arithmetic) continue;
+        c->by_bytes[p] = memory && c->bytes / memory->value > c->operations / arithmetic->value;
+        const fovea_ceiling *limit = c->by_bytes[p] ? memory : arithmetic;
+        snprintf(c->ceiling[p], sizeof c->ceiling[p], "%s", limit->name);
+    }
 }
 
 /* ---- Arms ----------------------------------------------------------------------------------- */
 
-static fovea_bench_row *new_row(bench *b, const char *name, bool peer) {
+static fovea_bench_row *new_row(bench *b, const char *name, bool peer, fovea_place place) {
     fovea_bench_case *c = b->c;
     if (c->row_count == FOVEA_ARMS_MAX) return NULL;
     fovea_bench_row *row = &c->rows[c->row_count++];
-    *row = (fovea_bench_row){.peer = peer, .served = true};
+    *row = (fovea_bench_row){.peer = peer, .served = true, .place = place};
     snprintf(row->arm, sizeof row->arm, "%s", name);
     return row;
+}
+
+static fovea_place place_of(const fovea_implementation *implementation) {
+    return fovea_implementation_is_cuda(implementation) ? FOVEA_ON_CUDA : FOVEA_ON_CPU;
+}
+
+static void add_arm_of_ours(bench *b, fovea_bench_row *row,
+                            const fovea_implementation *implementation,
+                            const fovea_case *definition) {
+    bool device = row->place == FOVEA_ON_CUDA;
+    b->arms[b->arm_count++] =
+        (arm){.provider = device ? &fovea_provide_device : &fovea_provide_host,
+              .place = row->place,
+              .row = row,
+              .timings = &row->timings,
+              .hot = device ? &row->hot : NULL,
+              .implementation = implementation,
+              .definition = definition};
 }
 
 /* A list of patterns; a part of the name is enough. */
@@ -220,15 +276,14 @@ static bool by_default(const bench *b, const fovea_implementation *candidate) {
         !fovea_arm_chosen(b->c->algorithms, fovea_implementation_algorithm(candidate)))
         return false;
     for (int i = 0; i < b->arm_count; i++)
-        if (b->arms[i].implementation &&
+        if (b->arms[i].implementation && b->arms[i].place == place_of(candidate) &&
             strcmp(fovea_implementation_algorithm(b->arms[i].implementation),
                    fovea_implementation_algorithm(candidate)) == 0)
             return false;
     return true;
 }
 
-/* The parameters that the arms of this case are called with, until they are set again. */
-static void set_options(bench *b, const fovea_case *definition) {
+void fovea_measurement_set_options(bench *b, const fovea_case *definition) {
     int count = fovea_kernel_parameters(fovea_catalogue_kernel(definition->index));
     for (int s = 0; s < b->sets; s++)
         for (int p = 0; p < count; p++)
@@ -244,15 +299,13 @@ static void add_optional_arm(bench *b, const fovea_suite_arm *wanted,
     for (int i = 0; i < fovea_implementation_count(problem->index); i++) {
         const fovea_implementation *candidate = fovea_implementation_at(problem->index, i);
         snprintf(name, sizeof name, "%s-%s", candidate->name, wanted->name);
-        if (candidate->only_by_name || (patterns && !fovea_arm_chosen(patterns, name)) ||
+        if (candidate->only_by_name || place_of(candidate) != FOVEA_ON_CPU ||
+            (patterns && !fovea_arm_chosen(patterns, name)) ||
             !fovea_implementation_serves(candidate, problem, reason, sizeof reason))
             continue;
-        fovea_bench_row *row = new_row(b, name, false);
+        fovea_bench_row *row = new_row(b, name, false, FOVEA_ON_CPU);
         if (!row) return;
-        b->arms[b->arm_count++] = (arm){.row = row,
-                                        .timings = &row->timings,
-                                        .implementation = candidate,
-                                        .definition = definition};
+        add_arm_of_ours(b, row, candidate, definition);
         if (!patterns) return;
     }
 }
@@ -260,14 +313,15 @@ static void add_optional_arm(bench *b, const fovea_suite_arm *wanted,
 static void list_optional_arms(bench *b) {
     const fovea_suite_arm *arms;
     fovea_message message;
+    if (!fovea_bench_on(b->run, FOVEA_ON_CPU)) return;
     int count = fovea_suite_arms(b->c->suite, &arms);
-    for (int i = 0; i < count && b->optional_count < OPTIONAL_MAX; i++) {
+    for (int i = 0; i < count && b->optional_count < FOVEA_OPTIONAL_MAX; i++) {
         fovea_case *definition = &b->optional[b->optional_count++];
         *definition = b->c->definition;
         if (fovea_case_parse(definition, arms[i].options, 0, &message) != FOVEA_OK) continue;
-        set_options(b, definition);
+        fovea_measurement_set_options(b, definition);
         add_optional_arm(b, &arms[i], definition);
-        set_options(b, &b->c->definition);
+        fovea_measurement_set_options(b, &b->c->definition);
     }
 }
 
@@ -282,7 +336,8 @@ static void add_block_plans(bench *b, const fovea_implementation *implementation
     for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
         for (size_t k = 0; k < sizeof keys / sizeof *keys; k++) {
             char name[FOVEA_ARM_NAME];
-            if (rows[r] > head_rows || keys[k] > head_keys || b->optional_count == OPTIONAL_MAX)
+            if (rows[r] > head_rows || keys[k] > head_keys ||
+                b->optional_count == FOVEA_OPTIONAL_MAX)
                 continue;
             fovea_case *definition = &b->optional[b->optional_count++];
             *definition = *d;
@@ -290,26 +345,26 @@ static void add_block_plans(bench *b, const fovea_implementation *implementation
             fovea_case_set(definition, "block_keys", (double)keys[k]);
             snprintf(name, sizeof name, "%s@%lldx%lld", implementation->name, (long long)rows[r],
                      (long long)keys[k]);
-            fovea_bench_row *row = new_row(b, name, false);
+            fovea_bench_row *row = new_row(b, name, false, FOVEA_ON_CPU);
             if (!row) return;
-            b->arms[b->arm_count++] = (arm){.row = row,
-                                            .timings = &row->timings,
-                                            .implementation = implementation,
-                                            .definition = definition};
+            add_arm_of_ours(b, row, implementation, definition);
         }
 }
 
 static void add_steps(bench *b) {
     const char *patterns = b->run->options.arms, *name = FOVEA_STEPS_ARM;
     char why[160];
-    if (!b->c->steps || (patterns && !fovea_arm_chosen(patterns, name))) return;
+    if (!b->c->steps || !fovea_bench_on(b->run, FOVEA_ON_CPU) ||
+        (patterns && !fovea_arm_chosen(patterns, name)))
+        return;
     b->steps = fovea_steps_create(b->c->kernel, &b->samples[0].problem, why, sizeof why);
     if (!b->steps && !*why) return;
-    fovea_bench_row *row = new_row(b, name, false);
+    fovea_bench_row *row = new_row(b, name, false, FOVEA_ON_CPU);
     if (!row) return;
     row->served = b->steps != NULL;
     if (b->steps)
-        b->arms[b->arm_count++] = (arm){.row = row,
+        b->arms[b->arm_count++] = (arm){.provider = &fovea_provide_host,
+                                        .row = row,
                                         .timings = &row->timings,
                                         .steps = b->steps,
                                         .definition = &b->c->definition};
@@ -317,69 +372,73 @@ static void add_steps(bench *b) {
         snprintf(row->reason, sizeof row->reason, "%s", why);
 }
 
-static void list_arms(bench *b) {
-    const fovea_problem *problem = &b->samples[0].problem;
+static void list_ours(bench *b) {
     const char *patterns = b->run->options.arms;
-    char reason[160], name[FOVEA_ARM_NAME];
-    for (int i = 0; i < fovea_implementation_count(problem->index); i++) {
-        const fovea_implementation *candidate = fovea_implementation_at(problem->index, i);
-        bool serves = fovea_implementation_serves(candidate, problem, reason, sizeof reason);
+    char reason[160];
+    int kernel = b->c->definition.index;
+    for (int i = 0; i < fovea_implementation_count(kernel); i++) {
+        const fovea_implementation *candidate = fovea_implementation_at(kernel, i);
+        fovea_place place = place_of(candidate);
+        if (!fovea_bench_on(b->run, place)) continue;
+        bool serves =
+            fovea_implementation_serves(candidate, problem_at(b, place), reason, sizeof reason);
         if (patterns ? !fovea_arm_chosen(patterns, candidate->name)
                      : !serves || !by_default(b, candidate))
             continue;
-        fovea_bench_row *row = new_row(b, candidate->name, false);
+        fovea_bench_row *row = new_row(b, candidate->name, false, place);
         if (!row) return;
         row->served = serves;
-        if (serves)
-            b->arms[b->arm_count++] = (arm){.row = row,
-                                            .timings = &row->timings,
-                                            .implementation = candidate,
-                                            .definition = &b->c->definition};
-        if (serves && b->c->sweep) add_block_plans(b, candidate);
+        if (serves) add_arm_of_ours(b, row, candidate, &b->c->definition);
+        if (serves && b->c->sweep && place == FOVEA_ON_CPU) add_block_plans(b, candidate);
         if (!serves) snprintf(row->reason, sizeof row->reason, "%s", reason);
     }
+}
+
+static void add_peer(bench *b, fovea_bench_peer *peer, const char *way) {
+    const char *patterns = b->run->options.arms;
+    char name[FOVEA_ARM_NAME];
+    bool device = peer->place == FOVEA_ON_CUDA;
+    snprintf(name, sizeof name, "peer/%s%s%s%s", device ? "cuda/" : "", peer->name, way ? "-" : "",
+             way ? way : "");
+    if (patterns && !fovea_arm_chosen(patterns, name)) return;
+    fovea_bench_row *row = new_row(b, name, true, peer->place);
+    if (!row) return;
+    b->arms[b->arm_count++] = (arm){.provider = &fovea_provide_peer,
+                                    .place = peer->place,
+                                    .row = row,
+                                    .timings = &row->timings,
+                                    .hot = device ? &row->hot : NULL,
+                                    .peer = peer,
+                                    .way = way};
+}
+
+static void list_arms(bench *b) {
+    const char *kernel = fovea_catalogue_kernel(b->c->definition.index)->name;
+    list_ours(b);
     list_optional_arms(b);
     add_steps(b);
     for (int p = 0; p < b->run->peer_count && !b->c->alone && !b->c->every; p++) {
-        snprintf(name, sizeof name, "peer/%s", b->run->peers[p].name);
-        if (!b->run->peers[p].process || (patterns && !fovea_arm_chosen(patterns, name))) continue;
-        fovea_bench_row *row = new_row(b, name, true);
-        if (!row) return;
-        b->arms[b->arm_count++] =
-            (arm){.row = row, .timings = &row->timings, .peer = &b->run->peers[p]};
+        fovea_bench_peer *peer = &b->run->peers[p];
+        if (!peer->process) continue;
+        const char *way = fovea_peer_way(peer, kernel, 0);
+        add_peer(b, peer, way);
+        for (size_t w = 1; way && (way = fovea_peer_way(peer, kernel, w)); w++)
+            add_peer(b, peer, way);
     }
-}
-
-/* ---- Calls ---------------------------------------------------------------------------------- */
-
-static bool call(bench *b, const arm *a, const fovea_sample *sample) {
-    if (a->steps) return fovea_steps_run(a->steps, b->run->context, sample);
-    return fovea_call_kernel(b->run->context, sample->problem.index,
-                             (const DLTensor *const *)sample->required, sample->count,
-                             sample->options) == FOVEA_OK;
-}
-
-static bool use(bench *b, const arm *a) {
-    return a->steps || fovea_use(b->run->context, b->samples[0].problem.kernel->name,
-                                 a->implementation->name) == FOVEA_OK;
-}
-
-static bool run_ours(bench *b, const arm *a, const fovea_turn *turn) {
-    bool good = use(b, a);
-    set_options(b, a->definition);
-    for (int i = 0; i < turn->warm; i++) good = good && call(b, a, &b->samples[0]);
-    for (int s = 0; good && s < turn->count; s++) {
-        double start = fovea_bench_now();
-        for (int i = 0; i < turn->inner; i++)
-            good = call(b, a, &b->samples[b->turn_of_set++ % b->sets]) && good;
-        double seconds = (fovea_bench_now() - start) / turn->inner;
-        good = good && fovea_timings_add(a->timings, seconds);
-    }
-    set_options(b, &b->c->definition);
-    return good;
 }
 
 /* ---- Verification --------------------------------------------------------------------------- */
+
+/* Whether any eight bytes in place hold the poison alone, as a run of POISON_RUN elements does. */
+static bool has_poisoned_word(const char *data, size_t bytes) {
+    bool found = false;
+    for (size_t i = 0; i + sizeof(uint64_t) <= bytes; i += sizeof(uint64_t)) {
+        uint64_t word;
+        memcpy(&word, data + i, sizeof word);
+        found |= word == UINT64_C(0xA5A5A5A5A5A5A5A5);
+    }
+    return found;
+}
 
 /* The first element of a run that still holds the poison among those that are to be written, or -1: the
  * comparison of large problems is by sample, so what was never written could escape it. */
@@ -387,6 +446,7 @@ static int64_t unwritten(const fovea_view *view, int64_t count) {
     size_t size = fovea_dtype_size(view->dtype);
     bool dense = fovea_view_is_contiguous(view);
     int64_t run = 0;
+    if (dense && !has_poisoned_word(view->data, (size_t)count * size)) return -1;
     for (int64_t i = 0; i < count; i++) {
         const unsigned char *bytes = (const unsigned char *)(dense ? view->data + (size_t)i * size
                                                                    : fovea_view_address(view, i));
@@ -407,6 +467,8 @@ static void judge(bench *b, arm *a) {
                        fovea_attention_quality(problem->options, &quality);
     if (approximate)
         fovea_verify_quality(b->expected, &quality, NULL, &verdict);
+    else if (b->slices)
+        fovea_slices_verify(b->slices, &verdict);
     else
         fovea_verify(b->expected, NULL, &verdict);
     if (approximate) row->flags |= FOVEA_ROW_APPROXIMATE;
@@ -437,69 +499,15 @@ static void judge(bench *b, arm *a) {
     }
 }
 
-static void verify_with_options(bench *b, arm *a) {
-    fovea_call_report report;
-    fovea_sample_restore(&b->samples[0]);
-    double start = fovea_bench_now();
-    if (!use(b, a) || !call(b, a, &b->samples[0])) {
-        snprintf(a->row->reason, sizeof a->row->reason, "%s", fovea_last_message(b->run->context));
-        return;
-    }
-    a->estimate = fovea_bench_now() - start;
-    judge(b, a);
-    if (!a->steps && fovea_last_call(b->run->context, &report) == FOVEA_OK) {
-        a->row->scratch_bytes = report.scratch_bytes;
-        a->row->block_rows = report.block_rows;
-        a->row->block_keys = report.block_keys;
-        snprintf(a->row->arithmetic, sizeof a->row->arithmetic, "%s", report.arithmetic);
-    }
-}
-
-static void verify_ours(bench *b, arm *a) {
-    set_options(b, a->definition);
-    verify_with_options(b, a);
-    set_options(b, &b->c->definition);
-}
-
-/* Seconds that a peer needed for an operation of this kernel and dtype the last time, so that a call
- * that would take all of the time is not begun. */
-typedef struct pace {
-    int kernel;
-    fovea_dtype dtype;
-    double seconds_an_operation;
-} pace;
-static pace paces[FOVEA_PEERS_MAX];
-
-static double predicted(const bench *b, const arm *a) {
-    const pace *p = &paces[a->peer - b->run->peers];
-    bool same = p->kernel == b->c->definition.index && p->dtype == b->c->definition.dtype;
-    return same ? p->seconds_an_operation * b->c->operations : 0;
-}
-
-static void verify_peer(bench *b, arm *a) {
-    double first = 0, expected = predicted(b, a), limit = fmax(3 * b->seconds, 6);
-    char text[32];
-    if (expected > limit) {
-        a->row->served = false;
-        snprintf(a->row->reason, sizeof a->row->reason, "left out: a call would take about %s",
-                 fovea_seconds_text(expected, text, sizeof text));
-        return;
-    }
-    fovea_sample_restore(&b->samples[0]);
-    if (!fovea_peer_prepare(b->run, a->peer, b->samples, b->sets, a->row, &first)) return;
-    a->estimate = first;
-    judge(b, a);
-}
-
 static void verify(bench *b, progress_function *progress) {
     int kept = 0;
     for (int i = 0; i < b->arm_count && !fovea_interrupted(); i++) {
         arm *a = &b->arms[i];
         progress(b->run, b->c, a->row->arm);
-        if (a->peer)
-            verify_peer(b, a);
-        else
-            verify_ours(b, a);
+        fovea_sample_restore(&b->samples[0]);
+        if (a->definition) fovea_measurement_set_options(b, a->definition);
+        if (a->provider->first(b, a)) judge(b, a);
+        fovea_measurement_set_options(b, &b->c->definition);
         if (a->row->verified) b->arms[kept++] = *a;
     }
     b->arm_count = kept;
@@ -507,31 +515,45 @@ static void verify(bench *b, progress_function *progress) {
 
 /* ---- Rounds --------------------------------------------------------------------------------- */
 
-/* The arm that the library would choose, or else the first of ours, once more under another name. */
-static void add_noise_pair(bench *b) {
+static bool is_chosen_on_host(const bench *b, const arm *a) {
     const fovea_sample *sample = &b->samples[0];
     fovea_context *context = b->run->context;
     fovea_route route = {0};
-    arm *twin = NULL;
     fovea_use(context, sample->problem.kernel->name, NULL);
-    fovea_status status =
-        fovea_explain(context, sample->problem.kernel->name, (DLTensor *const *)sample->required,
-                      sample->count, sample->options, &route);
+    return fovea_explain(context, sample->problem.kernel->name, (DLTensor *const *)sample->required,
+                         sample->count, sample->options, &route) == FOVEA_OK &&
+           strcmp(a->row->arm, route.implementation) == 0;
+}
+
+static bool is_chosen_on_device(const bench *b, const arm *a) {
+    const fovea_context *context = b->run->device_context;
+    fovea_choice choice;
+    fovea_choose(&b->moved->problem, context ? context->routes : NULL,
+                 context ? context->threads : 1, &choice);
+    return choice.implementation == a->implementation;
+}
+
+/* The arm that the library would choose, or else the first of ours, once more under another name. */
+static void add_noise_pair(bench *b) {
+    arm *twin = NULL;
     for (int i = 0; i < b->arm_count; i++) {
         arm *a = &b->arms[i];
         if (!a->implementation) continue;
-        bool routed = status == FOVEA_OK && strcmp(a->row->arm, route.implementation) == 0;
+        bool device = a->place == FOVEA_ON_CUDA;
+        bool routed = device ? is_chosen_on_device(b, a) : is_chosen_on_host(b, a);
         if (routed) a->row->flags |= FOVEA_ROW_ROUTED;
         if (!twin || routed) twin = a;
     }
     if (!twin || b->arm_count == FOVEA_ARMS_MAX) return;
     snprintf(b->c->noise_arm, sizeof b->c->noise_arm, "%s", twin->row->arm);
-    b->arms[b->arm_count] = *twin;
-    b->arms[b->arm_count].row = NULL;
-    b->arms[b->arm_count++].timings = &b->c->noise_timings;
+    arm *again = &b->arms[b->arm_count++];
+    *again = *twin;
+    again->again = true;
+    again->timings = &b->c->noise_timings;
+    again->hot = NULL;
 }
 
-static fovea_turn plan_turn(const bench *b, const arm *a) {
+static fovea_turn plan_turn_on_host(const bench *b, const arm *a) {
     fovea_turn turn = {.inner = 1, .estimate = a->estimate};
     double share = fmin(fmax(b->seconds / (b->arm_count * 8), 1e-3), 0.08);
     if (a->estimate < sample_seconds) turn.inner = (int)ceil(sample_seconds / (a->estimate + 1e-9));
@@ -541,26 +563,53 @@ static fovea_turn plan_turn(const bench *b, const arm *a) {
     return turn;
 }
 
-static void take_turn(bench *b, arm *a, bool after_ours) {
-    fovea_turn turn = plan_turn(b, a);
+static fovea_turn plan_turn_on_device(const bench *b, const arm *a, bool hot) {
+    const double longest_burst = 0.5; /* seconds */
+    fovea_turn turn = {.inner = 1, .warm = DEVICE_WARM, .estimate = a->estimate};
+    if (b->c->cold) turn.flush = 4 * b->run->device.l2_bytes;
+    /* A graph that is nearly right is kept. */
+    double wanted = hot ? device_hot_sample_seconds : device_sample_seconds;
+    double sample = a->inner[hot] * a->estimate;
+    if (sample > 0.7 * wanted && sample < 1.5 * wanted)
+        turn.inner = a->inner[hot];
+    else if (!b->c->cold && a->estimate < wanted)
+        turn.inner = (int)ceil(wanted / fmax(a->estimate, 0.2e-6));
+    double count = longest_burst / (a->estimate * turn.inner);
+    turn.count = count < 3 ? 3 : count > DEVICE_COUNT ? DEVICE_COUNT : (int)count;
+    if (turn.count < DEVICE_COUNT) turn.warm = 1;
+    turn.rest = hot ? 0 : b->brief ? brief_rest : device_rest;
+    turn.heat = hot ? device_heat : 0;
+    return turn;
+}
+
+static void note_burst(const bench *b, arm *a, int count, bool hot) {
+    fovea_bench_row *row = a->row;
+    fovea_burst burst = {.hot = hot, .count = count, .at = a->began - b->run->started};
+    fovea_nvml_end(a->began, a->ended, &burst.seen);
+    if (a->again || count == 0) return;
+    fovea_burst *bursts =
+        realloc(row->bursts, (size_t)(row->burst_count + 1) * sizeof *row->bursts);
+    if (!bursts) return;
+    row->bursts = bursts;
+    bursts[row->burst_count++] = burst;
+}
+
+static void take_turn(bench *b, arm *a, bool hot, bool after_ours) {
+    bool device = a->place == FOVEA_ON_CUDA;
+    fovea_timings *samples = hot ? a->hot : a->timings;
+    fovea_turn turn = device ? plan_turn_on_device(b, a, hot) : plan_turn_on_host(b, a);
+    a->inner[hot] = turn.inner;
     double start = fovea_bench_now();
-    int before = a->timings->count;
+    int before = samples->count;
     /* Our own threads go to sleep a moment after a call; a peer does not have to meet them awake. */
-    if (a->peer && after_ours) usleep(2000);
-    bool good;
-    if (a->peer) {
-        good = fovea_peer_run(b->run, a->peer, a->row, &turn);
-    } else {
-        good = run_ours(b, a, &turn);
-        if (!good && a->row) {
-            a->row->verified = false;
-            snprintf(a->row->reason, sizeof a->row->reason, "%s",
-                     fovea_last_message(b->run->context));
-        }
-    }
+    if (!device && a->peer && after_ours) usleep(2000);
+    if (device) fovea_nvml_begin();
+    bool good = a->provider->take(b, a, &turn, samples);
+    if (device) note_burst(b, a, samples->count - before, hot);
+    if (!good && !a->again && !fovea_interrupted()) a->row->verified = false;
     a->lost = !good;
-    for (int i = before; i < a->timings->count; i++)
-        if (i == before || a->timings->values[i] < a->estimate) a->estimate = a->timings->values[i];
+    for (int i = before; i < samples->count && !hot; i++)
+        if (i == before || samples->values[i] < a->estimate) a->estimate = samples->values[i];
     a->used += fovea_bench_now() - start;
 }
 
@@ -593,36 +642,65 @@ static void monitor(bench *b, bool now) {
     fovea_monitor_take(b->run, &monitors[c->monitor_count++]);
 }
 
-static void run_rounds(bench *b, progress_function *progress) {
+/* Whether the calls on the device are so short that they heat nothing. */
+static bool is_brief(const bench *b) {
+    double shortest = INFINITY;
+    for (int i = 0; i < b->arm_count; i++)
+        if (b->arms[i].place == FOVEA_ON_CUDA) shortest = fmin(shortest, b->arms[i].estimate);
+    return shortest < brief_call;
+}
+
+static bool all_on_device(const bench *b) {
+    for (int i = 0; i < b->arm_count; i++)
+        if (b->arms[i].place != FOVEA_ON_CUDA) return false;
+    return true;
+}
+
+/* Every arm once, in random order; hot: those on a device, in that state. */
+static void run_round(bench *b, int round, bool hot, double *deadline,
+                      progress_function *progress) {
     int order[FOVEA_ARMS_MAX];
-    double deadline = fovea_bench_now() + b->seconds;
     bool after_ours = false;
+    for (int i = 0; i < b->arm_count; i++) order[i] = i;
+    fovea_shuffle(order, b->arm_count, &b->run->random);
+    for (int i = 0; i < b->arm_count && !fovea_interrupted(); i++) {
+        arm *a = &b->arms[order[i]];
+        bool over =
+            round && (rests(b, a) || fovea_bench_now() > *deadline); /* all are taken once */
+        if (over || a->lost || (hot && !a->hot)) continue;
+        progress(b->run, b->c, a->again ? "the noise floor" : a->row->arm);
+        double begun = fovea_bench_now();
+        take_turn(b, a, hot, after_ours);
+        /* One call that takes most of the time is not at the others' expense. */
+        if (a->estimate > 0.4 * b->seconds) *deadline += fovea_bench_now() - begun;
+        after_ours = !a->peer;
+    }
+}
+
+static void run_rounds(bench *b, progress_function *progress) {
+    double deadline = fovea_bench_now() + b->seconds;
+    b->brief = is_brief(b);
     monitor(b, true);
     for (int round = 0; b->arm_count && !fovea_interrupted(); round++) {
-        for (int i = 0; i < b->arm_count; i++) order[i] = i;
-        fovea_shuffle(order, b->arm_count, &b->run->random);
-        for (int i = 0; i < b->arm_count && !fovea_interrupted(); i++) {
-            arm *a = &b->arms[order[i]];
-            if (rests(b, a) || (round && fovea_bench_now() > deadline)) continue;
-            progress(b->run, b->c, a->row ? a->row->arm : "the noise floor");
-            double begun = fovea_bench_now();
-            take_turn(b, a, after_ours);
-            /* One call that takes most of the time is not at the others' expense. */
-            if (a->estimate > 0.4 * b->seconds) deadline += fovea_bench_now() - begun;
-            after_ours = !a->peer;
-        }
+        run_round(b, round, false, &deadline, progress);
+        if (!b->brief) run_round(b, round, true, &deadline, progress);
         monitor(b, b->c->monitor_count == 0);
-        if (fovea_bench_now() > deadline || (round + 1 >= ROUNDS_MIN && settled(b))) break;
+        if (fovea_bench_now() > deadline) break;
+        if (round + 1 >= ROUNDS_MIN && (settled(b) || all_on_device(b))) break;
     }
 }
 
 /* ---- Conclusions ---------------------------------------------------------------------------- */
 
-static unsigned size_flags(const bench *b) {
+static unsigned size_flags(const bench *b, fovea_place place) {
     const fovea_processor *p = fovea_processor_get();
-    double bytes = b->c->bytes * b->sets;
-    unsigned flags = b->c->cold && bytes >= (double)p->l3_bytes ? FOVEA_ROW_COLD : 0;
-    if (bytes <= (double)p->l3_bytes) flags |= FOVEA_ROW_FITS_L3;
+    bool device = place == FOVEA_ON_CUDA;
+    size_t last = device ? b->run->device.l2_bytes : p->l3_bytes;
+    double bytes = b->c->bytes * (device ? 1 : b->sets);
+    /* On a device each sample is preceded by a flush; here the sets must be larger than the cache. */
+    if (b->c->cold && (device || bytes >= (double)last)) return FOVEA_ROW_COLD;
+    unsigned flags = bytes <= (double)last ? FOVEA_ROW_FITS_L3 : 0;
+    if (device) return flags;
     if (bytes <= (double)p->l2_bytes) flags |= FOVEA_ROW_FITS_L2;
     if (bytes <= (double)p->l1_bytes) flags |= FOVEA_ROW_FITS_L1;
     return flags;
@@ -631,7 +709,9 @@ static unsigned size_flags(const bench *b) {
 /* Once a run: small tensors cannot be rotated out of a large cache. */
 static void warn_if_warm(const bench *b) {
     static bool said;
-    if (!b->c->cold || said || size_flags(b) & FOVEA_ROW_COLD) return;
+    if (!b->c->cold || said || !fovea_bench_on(b->run, FOVEA_ON_CPU) ||
+        size_flags(b, FOVEA_ON_CPU) & FOVEA_ROW_COLD)
+        return;
     fovea_bench_warn(b->run,
                      "%d sets of buffers of %s do not exceed the last-level cache: rows without "
                      "the flag «cold» are warm",
@@ -639,7 +719,7 @@ static void warn_if_warm(const bench *b) {
     said = true;
 }
 
-static bool throttled(const fovea_bench_case *c) {
+static bool clock_fell(const fovea_bench_case *c) {
     double low = INFINITY, high = 0;
     for (int m = 0; m < c->monitor_count; m++) {
         low = fmin(low, c->monitors[m].frequency);
@@ -648,14 +728,23 @@ static bool throttled(const fovea_bench_case *c) {
     return high > 0 && low < 0.9 * high;
 }
 
+/* Of a device that is hot by intent it is no remark. */
+static bool held_back(const fovea_bench_row *row) {
+    for (int i = 0; i < row->burst_count; i++)
+        if (!row->bursts[i].hot && fovea_nvml_throttled(row->bursts[i].seen.reasons)) return true;
+    return false;
+}
+
 static void conclude_row(const bench *b, fovea_bench_row *row) {
     const fovea_bench_case *c = b->c;
     row->summary = fovea_summarise(row->timings.values, row->timings.count);
+    row->hot_summary = fovea_summarise(row->hot.values, row->hot.count);
     if (!row->summary.count) return;
-    row->flags |= size_flags(b);
+    row->flags |= size_flags(b, row->place);
     if (row->summary.count < SAMPLES_FEW) row->flags |= FOVEA_ROW_FEW_SAMPLES;
     if (fovea_summary_spread(&row->summary) > noisy_spread) row->flags |= FOVEA_ROW_NOISY;
-    if (throttled(c)) row->flags |= FOVEA_ROW_THROTTLED;
+    if (row->place == FOVEA_ON_CUDA ? held_back(row) : clock_fell(c))
+        row->flags |= FOVEA_ROW_THROTTLED;
 }
 
 static void conclude(bench *b) {
@@ -666,12 +755,8 @@ static void conclude(bench *b) {
     fovea_summary again = fovea_summarise(c->noise_timings.values, c->noise_timings.count);
     if (twin && twin->summary.count && again.count)
         c->noise_ratio = again.median / twin->summary.median;
-    for (int i = 0; i < b->arm_count; i++) {
-        const arm *a = &b->arms[i];
-        if (a->peer && a->row->summary.count && c->operations > 0)
-            paces[a->peer - b->run->peers] = (pace){c->definition.index, c->definition.dtype,
-                                                    a->row->summary.minimum / c->operations};
-    }
+    for (int i = 0; i < b->arm_count; i++)
+        if (b->arms[i].peer && !b->arms[i].again) fovea_peer_note_pace(b, &b->arms[i]);
 }
 
 /* Fewer rows of attention over very many keys, whose reference would take minutes. */
@@ -682,33 +767,63 @@ static int64_t sampled_rows(const fovea_problem *problem) {
     return (int64_t)fmin(SAMPLED_ROWS, fmax(8, 2e8 / fmax(row, 1)));
 }
 
+static void release(bench *b) {
+    fovea_verification_destroy(b->expected);
+    fovea_slices_destroy(b->slices);
+    fovea_steps_destroy(b->steps);
+    for (int i = 0; i < FOVEA_ARMS_MAX; i++) {
+        fovea_device_call *call = b->calls[i];
+        if (call) fovea_device_call_destroy(call);
+        free(call);
+    }
+    fovea_device_tensors_destroy(&b->device);
+    free(b->moved);
+    for (int s = 0; s < b->sets; s++) fovea_sample_destroy(&b->samples[s]);
+    free(b->samples);
+}
+
+/* What is to come out: of all of it, of some rows of attention, or of slices of what is very large. */
+static bool make_expected(bench *b) {
+    const double large = 5e8; /* bytes */
+    const fovea_sample *sample = &b->samples[0];
+    uint64_t seed = b->c->definition.seed + 1;
+    if (b->c->bytes > large && fovea_slices_apply(sample))
+        b->slices = fovea_slices_create(sample, seed);
+    else
+        b->expected =
+            fovea_verification_create(&sample->problem, sampled_rows(&sample->problem), seed);
+    if (!b->expected && !b->slices)
+        snprintf(b->c->problem, sizeof b->c->problem, "no memory for the reference");
+    return b->expected || b->slices;
+}
+
 void fovea_bench_measure(fovea_bench_run *run, fovea_bench_case *c, double seconds,
                          progress_function *progress) {
-    bench b = {.run = run, .c = c, .seconds = seconds};
+    bench *b = calloc(1, sizeof *b);
     double start = fovea_bench_now();
     c->rows = calloc(FOVEA_ARMS_MAX, sizeof *c->rows);
+    if (!b || !c->rows) {
+        snprintf(c->problem, sizeof c->problem, "no memory to measure it");
+        free(b);
+        return;
+    }
+    b->run = run, b->c = c, b->seconds = seconds;
     progress(run, c, "the reference");
-    if (c->rows && make_samples(&b)) {
-        find_ceiling(&b);
-        b.expected = fovea_verification_create(
-            &b.samples[0].problem, sampled_rows(&b.samples[0].problem), c->definition.seed + 1);
-        if (b.expected) {
-            list_arms(&b);
-            verify(&b, progress);
-            if (!c->alone || c->sweep) add_noise_pair(&b);
-            b.seconds = fmax(seconds - (fovea_bench_now() - start), 0.4 * seconds);
-            run_rounds(&b, progress);
-            conclude(&b);
+    if (make_samples(b) && make_device_tensors(b)) {
+        find_ceilings(b);
+        if (make_expected(b)) {
+            list_arms(b);
+            verify(b, progress);
+            if (!c->alone || c->sweep) add_noise_pair(b);
+            b->seconds = fmax(seconds - (fovea_bench_now() - start), 0.4 * seconds);
+            run_rounds(b, progress);
+            conclude(b);
             c->done = true;
-        } else {
-            snprintf(c->problem, sizeof c->problem, "no memory for the reference");
         }
     } else if (!*c->problem) {
         snprintf(c->problem, sizeof c->problem, "no memory for its tensors");
     }
-    fovea_verification_destroy(b.expected);
-    fovea_steps_destroy(b.steps);
-    for (int s = 0; s < b.sets; s++) fovea_sample_destroy(&b.samples[s]);
-    free(b.samples);
+    release(b);
+    free(b);
     c->seconds = fovea_bench_now() - start;
 }

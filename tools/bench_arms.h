@@ -1,23 +1,83 @@
-/* Arms of a case: our implementations and the peers, verified and then timed in turns. */
+/* Arms of a case: our implementations and the peers, verified and then timed in turns. Whoever provides
+ * an arm gives two functions; all else is the same for all. */
 #ifndef FOVEA_TOOLS_BENCH_ARMS_H
 #define FOVEA_TOOLS_BENCH_ARMS_H
 
 #include "bench.h"
 #include "bench_interrupt.h"
+#include "bench_steps.h"
+#include "device_timing.h"
+#include "slices.h"
+#include "turn.h"
+#include "verify.h"
 
-/* What an arm does when it is its turn: untimed calls, then samples, each the mean of `inner` calls. */
-typedef struct fovea_turn {
-    int warm, count, inner;
-    double estimate; /* seconds a call, as far as is known */
-} fovea_turn;
+typedef struct fovea_bench_arm fovea_bench_arm;
+typedef struct fovea_measurement fovea_measurement;
 
-/* Describes the case to the peer, lets it run once and write its result. False: it does not take part,
- * row->reason says why (row->served tells a refusal from a failure). */
-bool fovea_peer_prepare(fovea_bench_run *run, fovea_bench_peer *peer, const fovea_sample *samples,
-                        int sets, fovea_bench_row *row, double *first);
-bool fovea_peer_run(fovea_bench_run *run, fovea_bench_peer *peer, fovea_bench_row *row,
-                    const fovea_turn *turn);
+typedef struct fovea_provider {
+    /* One call on the first set of tensors, whose results stand in the shared memory then, and the
+     * arm's estimate. False: it does not take part; the row's reason says why, and `served` tells a
+     * refusal from a failure. */
+    bool (*first)(fovea_measurement *m, fovea_bench_arm *arm);
+    /* Adds the turn's samples to `samples`. False: it failed; the row's reason says how. */
+    bool (*take)(fovea_measurement *m, fovea_bench_arm *arm, const fovea_turn *turn,
+                 fovea_timings *samples);
+} fovea_provider;
+extern const fovea_provider fovea_provide_host, fovea_provide_device, fovea_provide_peer;
+
+struct fovea_bench_arm {
+    const fovea_provider *provider;
+    fovea_place place;
+    fovea_bench_row *row; /* of the second name of the noise pair: the first one's */
+    bool again;           /* it is the second name */
+    fovea_timings *timings, *hot;
+    const fovea_implementation *implementation; /* or */
+    const fovea_steps *steps;                   /* of ours as well, or */
+    fovea_bench_peer *peer;
+    const char *way;              /* of the peer; NULL: the only one */
+    const fovea_case *definition; /* of ours: the case's, or with the options of a suite's arm */
+    fovea_device_call *call;      /* of ours on a device; of the measurement's */
+    double estimate, used;        /* seconds: a call; all its turns */
+    double began, ended;          /* on a device: the samples of the last turn, CLOCK_MONOTONIC */
+    int inner[2];                 /* calls of a sample of its last turn, cool and hot */
+    bool lost;
+};
+
+enum { FOVEA_OPTIONAL_MAX = 24 };
+
+/* Calls on a device that are estimated by so many of them (bench/peers/device.py has them too). */
+#define FOVEA_SHORT_CALL 50e-6
+enum { FOVEA_SHORT_CALLS = 50 };
+
+/* A case under way. */
+struct fovea_measurement {
+    fovea_bench_run *run;
+    fovea_bench_case *c;
+    fovea_sample *samples;
+    int sets, turn_of_set;
+    fovea_device_tensors device;  /* of the first set */
+    fovea_moved_problem *moved;   /* its problem there */
+    fovea_verification *expected; /* or, of problems that are too large for it, */
+    fovea_slices *slices;
+    fovea_steps *steps;                      /* NULL: none wanted, or the kernel is not fused */
+    fovea_case optional[FOVEA_OPTIONAL_MAX]; /* with the options of the suite's arms or plans */
+    int optional_count;
+    fovea_bench_arm arms[FOVEA_ARMS_MAX];
+    int arm_count;
+    fovea_device_call *calls[FOVEA_ARMS_MAX]; /* of ours on the device */
+    int call_count;
+    bool brief;     /* calls on the device are too short to heat it */
+    double seconds; /* for its rounds */
+};
+
+/* The parameters that arms are called with, until they are set again. */
+void fovea_measurement_set_options(fovea_measurement *m, const fovea_case *definition);
+
 bool fovea_peer_known(const char *name);
+/* After the rounds: how long a call of it took. */
+void fovea_peer_note_pace(const fovea_measurement *m, const fovea_bench_arm *arm);
+/* Of a kernel's ways the one of that number; NULL past the last. */
+const char *fovea_peer_way(const fovea_bench_peer *peer, const char *kernel, size_t number);
 json_t *fovea_case_parameters_json(const fovea_case *c);
 
 #endif

@@ -75,7 +75,9 @@ static double rate(const work *w, part *run, int threads) {
 static fovea_ceiling *item_of(fovea_ceilings *ceilings, const char *kind, const char *tier,
                               const char *unit, int threads) {
     fovea_ceiling wanted = {.unit = unit, .tier = tier, .threads = threads};
-    if (strcmp(unit, "FLOP/s") == 0)
+    if (strcmp(tier, "cuda") == 0)
+        snprintf(wanted.name, sizeof wanted.name, "%s_cuda", kind);
+    else if (strcmp(unit, "FLOP/s") == 0)
         snprintf(wanted.name, sizeof wanted.name, "%s_%s_t%d", kind, tier, threads);
     else
         snprintf(wanted.name, sizeof wanted.name, "%s_t%d", kind, threads);
@@ -171,7 +173,6 @@ static void measure_bandwidth(fovea_ceilings *ceilings, int first, int threads) 
 }
 
 void fovea_ceilings_measure(fovea_ceilings *ceilings, int threads, double seconds) {
-    *ceilings = (fovea_ceilings){0};
     measure_arithmetic(ceilings, threads, seconds / 2);
     measure_bandwidth(ceilings, 1, threads);
 }
@@ -183,6 +184,12 @@ void fovea_ceilings_refresh(fovea_ceilings *ceilings, int threads, bool memory) 
         if (strcmp(t->loops->arithmetic[0].kind, "fma_f32") == 0) break; /* the best vectors too */
     }
     if (memory) measure_bandwidth(ceilings, threads, threads);
+}
+
+void fovea_ceilings_add(fovea_ceilings *ceilings, const char *kind, const char *unit,
+                        double value) {
+    fovea_ceiling *item = item_of(ceilings, kind, "cuda", unit, 0);
+    if (item) item->value = value;
 }
 
 const fovea_ceiling *fovea_ceilings_find(const fovea_ceilings *ceilings, const char *kind,

@@ -10,9 +10,9 @@
 enum { FOVEA_CEILINGS_MAX = 96 };
 
 typedef struct fovea_ceiling {
-    char name[32]; /* "fma_f32_avx2_t1", "tile_bf16_amx_t1", "read_t2" */
-    double value;  /* FLOP/s or byte/s; bandwidth counts bytes read and bytes written */
-    const char *unit, *tier;
+    char name[32];           /* "fma_f32_avx2_t1", "tile_bf16_amx_t1", "read_t2", "copy_cuda" */
+    double value;            /* FLOP/s or byte/s; bandwidth counts bytes read and bytes written */
+    const char *unit, *tier; /* "cuda" of a device's, which has no threads */
     int threads;
 } fovea_ceiling;
 
@@ -29,6 +29,9 @@ void fovea_ceilings_measure(fovea_ceilings *ceilings, int threads, double second
  * moment in which something else ran must not lower a ceiling for good. The memory is left out unless
  * asked for, because it takes longer. */
 void fovea_ceilings_refresh(fovea_ceilings *ceilings, int threads, bool memory);
+
+/* One that was measured elsewhere, of a device. */
+void fovea_ceilings_add(fovea_ceilings *ceilings, const char *kind, const char *unit, double value);
 
 /* NULL if it was not measured. tier NULL: the best one. kind: "fma_f32", "read", ... */
 const fovea_ceiling *fovea_ceilings_find(const fovea_ceilings *ceilings, const char *kind,

@@ -75,6 +75,46 @@ static void add_summary(json_t *object, const fovea_bench_run *run, const fovea_
     json_object_set_new(object, "ceiling", ceiling ? json_string(ceiling->name) : json_null());
 }
 
+/* Rows of a device have samples of another state too, and what was seen of it: each burst is of the
+ * next so many samples of its state. */
+static void add_device(json_t *object, const fovea_bench_run *run, const fovea_bench_row *row) {
+    const fovea_summary *s = &row->hot_summary;
+    json_t *bursts = json_array(), *hot = json_null();
+    if (row->place != FOVEA_ON_CUDA) return;
+    if (s->count) {
+        hot = json_pack("{s:o,s:f,s:f,s:f,s:f,s:f,s:i}", "samples", timings(&row->hot), "median",
+                        s->median, "mad", s->mad, "p10", s->p10, "p90", s->p90, "minimum",
+                        s->minimum, "outliers", s->outliers);
+    }
+    json_object_set_new(object, "hot", hot);
+    for (int i = 0; i < row->burst_count; i++) {
+        const fovea_burst *b = &row->bursts[i];
+        char reasons[128];
+        fovea_nvml_reasons_text(b->seen.reasons, reasons, sizeof reasons);
+        json_t *burst = json_pack("{s:s,s:i,s:f,s:b,s:s}", "state", b->hot ? "hot" : "cool",
+                                  "count", b->count, "at", b->at, "throttled",
+                                  fovea_nvml_throttled(b->seen.reasons), "held_back_by", reasons);
+        json_object_set_new(burst, "sm_clock_hz", real(b->seen.sm_clock));
+        json_object_set_new(burst, "memory_clock_hz", real(b->seen.memory_clock));
+        json_object_set_new(burst, "power_watts", real(b->seen.power));
+        json_object_set_new(burst, "temperature_celsius", real(b->seen.temperature));
+        json_array_append_new(bursts, burst);
+    }
+    json_object_set_new(object, "bursts", bursts);
+    json_object_set_new(object, "launches",
+                        row->summary.count && run->launch_seconds > 0
+                            ? real(row->summary.median / run->launch_seconds)
+                            : json_null());
+}
+
+/* To the device and back, from this process's memory; null where no arm was on one. */
+static json_t *transfers(const fovea_bench_case *c) {
+    if (c->sent_seconds <= 0) return json_null();
+    return json_pack("{s:I,s:f,s:I,s:f}", "sent_bytes", (json_int_t)c->sent_bytes, "sent_seconds",
+                     c->sent_seconds, "fetched_bytes", (json_int_t)c->fetched_bytes,
+                     "fetched_seconds", c->fetched_seconds);
+}
+
 /* Null where the arm was not compared. */
 static json_t *accuracy_json(const fovea_accuracy *a) {
     if (!a->count) return json_null();
@@ -100,6 +140,7 @@ static json_t *row_json(const fovea_bench_run *run, const fovea_bench_case *c,
     json_object_set_new(object, "shape", shape(d));
     json_object_set_new(object, "threads", count(run->threads));
     json_object_set_new(object, "arm", json_string(row->arm));
+    json_object_set_new(object, "backend", json_string(fovea_place_name(row->place)));
     json_object_set_new(object, "peer", json_boolean(row->peer));
     json_object_set_new(object, "verified", json_boolean(row->verified));
     json_object_set_new(object, "reason", *row->reason ? json_string(row->reason) : json_null());
@@ -125,6 +166,8 @@ static json_t *row_json(const fovea_bench_run *run, const fovea_bench_case *c,
         object, "arithmetic",
         json_string(*row->arithmetic ? row->arithmetic : fovea_dtype_name(d->dtype)));
     json_object_set_new(object, "flags", flags(row->flags));
+    if (row->place == FOVEA_ON_CUDA) json_object_set_new(object, "transfers", transfers(c));
+    add_device(object, run, row);
     return object;
 }
 
@@ -134,8 +177,9 @@ static json_t *ceilings_json(const fovea_bench_run *run) {
         const fovea_ceiling *c = &run->ceilings.items[i];
         if (!(c->value > 0)) continue;
         json_t *item = json_pack("{s:f,s:s,s:i,s:s,s:s}", "value", c->value, "unit", c->unit,
-                                 "threads", c->threads, "backend", "cpu", "tier", c->tier);
-        if (strcmp(c->unit, "B/s") == 0)
+                                 "threads", c->threads, "backend",
+                                 strcmp(c->tier, "cuda") == 0 ? "cuda" : "cpu", "tier", c->tier);
+        if (strcmp(c->unit, "B/s") == 0 && strcmp(c->tier, "cuda") != 0)
             json_object_set_new(item, "buffer_bytes", count((int64_t)run->ceilings.buffer_bytes));
         json_object_set_new(object, c->name, item);
     }

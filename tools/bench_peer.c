@@ -72,9 +72,9 @@ static void become_worker(pid_t parent, const int descriptors[4], char *const *a
 }
 
 /* The same number of threads for everybody, memory that the C library keeps between calls (results
- * that a peer allocates then cost no page faults), and no device but the processor. Set in our own
+ * that a peer allocates then cost no page faults), and no device but the one that is meant. Set in our own
  * environment, where nothing reads them any more, because a child may not allocate before exec. */
-static void set_worker_environment(int threads) {
+static void set_worker_environment(int threads, const char *device) {
     static const char *const counts[] = {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS",
                                          "MKL_NUM_THREADS", "FOVEA_PEER_THREADS"};
     char number[16];
@@ -83,8 +83,9 @@ static void set_worker_environment(int threads) {
     setenv("MALLOC_MMAP_MAX_", "0", 1);
     setenv("MALLOC_TRIM_THRESHOLD_", "17179869184", 1);
     setenv("MALLOC_TOP_PAD_", "67108864", 1);
-    setenv("CUDA_VISIBLE_DEVICES", "", 1);
-    setenv("JAX_PLATFORMS", "cpu", 1);
+    setenv("CUDA_VISIBLE_DEVICES", device ? device : "", 1);
+    setenv("FOVEA_PEER_PLACE", device ? "cuda" : "cpu", 1);
+    setenv("JAX_PLATFORMS", device ? "cuda" : "cpu", 1);
     setenv("OPENVINO_TELEMETRY", "0", 1);
     setenv("PYTHONDONTWRITEBYTECODE", "1", 1);
     setenv("PYTHONWARNINGS", "ignore", 1);
@@ -110,7 +111,7 @@ static bool make_channels(int request[2], int reply[2], int *errors) {
 }
 
 fovea_peer *fovea_peer_start(const char *name, const char *const *command, int threads,
-                             int memory_fd, char reason[FOVEA_PEER_REASON]) {
+                             const char *device, int memory_fd, char reason[FOVEA_PEER_REASON]) {
     int request[2] = {-1, -1}, reply[2] = {-1, -1}, errors = -1;
     char *arguments[COMMAND_MAX + 4], numbers[3][12];
     int count = 0;
@@ -128,7 +129,7 @@ fovea_peer *fovea_peer_start(const char *name, const char *const *command, int t
     }
     int memory = fcntl(memory_fd, F_DUPFD_CLOEXEC, 64);
     int given[4] = {request[0], reply[1], memory, errors};
-    set_worker_environment(threads);
+    set_worker_environment(threads, device);
     pid_t parent = getpid();
     pid_t process = fork();
     if (process == 0) become_worker(parent, given, arguments);

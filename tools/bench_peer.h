@@ -21,9 +21,10 @@ typedef enum fovea_peer_answer {
 enum { FOVEA_PEER_REASON = 320 };
 
 /* command: program and arguments, to which the three descriptors' numbers are appended (requests,
- * replies, memory). NULL with a reason when the process cannot be started. */
+ * replies, memory). device: the CUDA device that it shall use, as CUDA_VISIBLE_DEVICES has it; NULL:
+ * it sees none. NULL with a reason when the process cannot be started. */
 fovea_peer *fovea_peer_start(const char *name, const char *const *command, int threads,
-                             int memory_fd, char reason[FOVEA_PEER_REASON]);
+                             const char *device, int memory_fd, char reason[FOVEA_PEER_REASON]);
 /* Ends the process, waits for it, releases everything. NULL is allowed. */
 void fovea_peer_end(fovea_peer *peer);
 

@@ -1,6 +1,7 @@
 /* The peers of a run: starting them all at once, describing a case to one, running it, and carrying
  * on without those that are missing or break. */
 #include "bench_arms.h"
+#include "bench_columns.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -12,14 +13,39 @@ enum { RESTARTS = 2 };
 static const double start_timeout = 90, prepare_timeout = 120;
 /* What a worker may keep from case to case, and the share of the memory that is not to be used up. */
 static const double kept_bytes = 1 << 30, reserved_share = 0.15;
-static const char *const known_peers[] = {"numpy", "torch", "openvino", "onnxruntime",
-                                          "mlx",   "jax",   "fftw"};
+/* Contexts of a device take that much of the host's. */
+static const double kept_bytes_on_device = 12e9;
+static const struct {
+    const char *name;
+    unsigned places; /* bit p: it computes at that place */
+} known_peers[] = {
+    {"numpy", 1 << FOVEA_ON_CPU},    {"torch", 1 << FOVEA_ON_CPU | 1 << FOVEA_ON_CUDA},
+    {"openvino", 1 << FOVEA_ON_CPU}, {"onnxruntime", 1 << FOVEA_ON_CPU},
+    {"mlx", 1 << FOVEA_ON_CPU},      {"jax", 1 << FOVEA_ON_CPU | 1 << FOVEA_ON_CUDA},
+    {"fftw", 1 << FOVEA_ON_CPU},     {"cupy", 1 << FOVEA_ON_CUDA}};
+enum { KNOWN_PEERS = sizeof known_peers / sizeof *known_peers };
+
+/* The device of the run by the name that CUDA_VISIBLE_DEVICES had for it when we started. */
+static const char *device_name(const fovea_bench_run *run) {
+    static char name[64];
+    if (*name) return name;
+    const char *all = getenv("CUDA_VISIBLE_DEVICES");
+    for (int i = 0; all && i < run->options.device; i++)
+        if ((all = strchr(all, ','))) all++;
+    if (all && *all)
+        snprintf(name, sizeof name, "%.*s", (int)strcspn(all, ","), all);
+    else
+        snprintf(name, sizeof name, "%d", run->options.device);
+    return name;
+}
 
 static void start(fovea_bench_run *run, fovea_bench_peer *peer) {
     char worker[sizeof run->python.parts + 32];
     snprintf(worker, sizeof worker, "%s/bench/peers/worker.py", run->python.parts);
     const char *command[] = {run->python.interpreter, worker, peer->name, NULL};
-    peer->process = fovea_peer_start(peer->name, command, run->threads, run->memory, peer->reason);
+    const char *device = peer->place == FOVEA_ON_CUDA ? device_name(run) : NULL;
+    peer->process =
+        fovea_peer_start(peer->name, command, run->threads, device, run->memory, peer->reason);
     if (peer->process)
         fovea_peer_send(peer->process, json_pack("{s:s}", "do", "hello"), start_timeout);
 }
@@ -43,7 +69,12 @@ static void welcome(fovea_bench_peer *peer) {
         return give_up(peer);
     }
     if (!peer->versions) peer->versions = json_incref(json_object_get(reply, "versions"));
+    if (!peer->ways) peer->ways = json_incref(json_object_get(reply, "ways"));
     json_decref(reply);
+}
+
+const char *fovea_peer_way(const fovea_bench_peer *peer, const char *kernel, size_t number) {
+    return json_string_value(json_array_get(json_object_get(peer->ways, kernel), number));
 }
 
 /* ---- Memory --------------------------------------------------------------------------------- */
@@ -84,8 +115,8 @@ void fovea_bench_relieve_peers(fovea_bench_run *run) {
     bool restarted[FOVEA_PEERS_MAX] = {false};
     for (int p = 0; p < run->peer_count; p++) {
         fovea_bench_peer *peer = &run->peers[p];
-        if (!peer->process || private_bytes(fovea_peer_process(peer->process)) <= kept_bytes)
-            continue;
+        double kept = peer->place == FOVEA_ON_CUDA ? kept_bytes_on_device : kept_bytes;
+        if (!peer->process || private_bytes(fovea_peer_process(peer->process)) <= kept) continue;
         restart(run, peer);
         restarted[p] = true;
     }
@@ -115,33 +146,58 @@ static bool wanted(const fovea_bench_options *options, const char *name) {
     return false;
 }
 
+static void add_peer(fovea_bench_run *run, const char *name, fovea_place place, bool python) {
+    if (run->peer_count == FOVEA_PEERS_MAX) return;
+    fovea_bench_peer *peer = &run->peers[run->peer_count++];
+    *peer = (fovea_bench_peer){.place = place};
+    snprintf(peer->name, sizeof peer->name, "%s", name);
+    if (python)
+        start(run, peer);
+    else
+        snprintf(peer->reason, sizeof peer->reason, "there is no Python to run it with");
+}
+
+/* What a library's matrix products reach on the device is a ceiling too. */
+static void measure_products(fovea_bench_run *run, fovea_bench_peer *peer) {
+    char reason[FOVEA_PEER_REASON];
+    json_t *reply = NULL, *value;
+    const char *kind;
+    if (!peer->process || peer->place != FOVEA_ON_CUDA) return;
+    if (fovea_peer_ask(peer->process, json_pack("{s:s}", "do", "ceilings"), start_timeout, &reply,
+                       reason) == FOVEA_PEER_OK) {
+        json_object_foreach(json_object_get(reply, "ceilings"), kind, value)
+            fovea_ceilings_add(&run->ceilings, kind, "FLOP/s", json_number_value(value));
+    } else {
+        fovea_bench_warn(run, "matrix products of %s were not measured: %s", peer->name, reason);
+    }
+    json_decref(reply);
+}
+
 void fovea_bench_start_peers(fovea_bench_run *run) {
     if (run->options.no_peers) return;
     bool python = fovea_python_find(&run->python, "fovea bench");
-    for (size_t i = 0; i < sizeof known_peers / sizeof *known_peers; i++) {
-        if (!wanted(&run->options, known_peers[i])) continue;
-        fovea_bench_peer *peer = &run->peers[run->peer_count++];
-        *peer = (fovea_bench_peer){0};
-        snprintf(peer->name, sizeof peer->name, "%s", known_peers[i]);
-        if (python)
-            start(run, peer);
-        else
-            snprintf(peer->reason, sizeof peer->reason, "there is no Python to run it with");
-    }
+    if (fovea_bench_on(run, FOVEA_ON_CUDA)) device_name(run); /* before workers' settings hide it */
+    for (int i = 0; i < KNOWN_PEERS; i++)
+        for (int p = 0; p < FOVEA_PLACES; p++)
+            if (wanted(&run->options, known_peers[i].name) && known_peers[i].places >> p & 1 &&
+                fovea_bench_on(run, (fovea_place)p))
+                add_peer(run, known_peers[i].name, (fovea_place)p, python);
     for (int p = 0; p < run->peer_count; p++) welcome(&run->peers[p]);
+    for (int p = 0; p < run->peer_count; p++) measure_products(run, &run->peers[p]);
 }
 
 void fovea_bench_end_peers(fovea_bench_run *run) {
     for (int p = 0; p < run->peer_count; p++) {
         give_up(&run->peers[p]);
         json_decref(run->peers[p].versions);
-        run->peers[p].versions = NULL;
+        json_decref(run->peers[p].ways);
+        run->peers[p].versions = run->peers[p].ways = NULL;
     }
 }
 
 bool fovea_peer_known(const char *name) {
-    for (size_t i = 0; i < sizeof known_peers / sizeof *known_peers; i++)
-        if (strcmp(known_peers[i], name) == 0) return true;
+    for (int i = 0; i < KNOWN_PEERS; i++)
+        if (strcmp(known_peers[i].name, name) == 0) return true;
     return false;
 }
 
@@ -177,19 +233,23 @@ static json_t *arguments_json(const fovea_bench_run *run, const fovea_sample *sa
             json_array_append_new(shape, json_integer(view->shape[i]));
         json_int_t offset = view->data ? view->data - run->mapping : 0;
         json_object_set_new(object, kernel->arguments[a].name,
-                            json_pack("{s:I,s:o,s:s}", "offset", offset, "shape", shape, "dtype",
-                                      fovea_dtype_name(view->dtype)));
+                            json_pack("{s:I,s:o,s:s,s:b}", "offset", offset, "shape", shape,
+                                      "dtype", fovea_dtype_name(view->dtype), "written",
+                                      kernel->arguments[a].role != FOVEA_INPUT));
     }
     return object;
 }
 
-static json_t *prepare_message(const fovea_bench_run *run, const fovea_sample *samples, int sets) {
-    const fovea_case *c = samples->c;
+static json_t *prepare_message(const fovea_measurement *m, const fovea_bench_arm *arm) {
+    const fovea_bench_run *run = m->run;
+    const fovea_case *c = &m->c->definition;
     json_t *all = json_array();
-    for (int s = 0; s < sets; s++) json_array_append_new(all, arguments_json(run, &samples[s]));
-    return json_pack("{s:s,s:s,s:s,s:i,s:I,s:o,s:o}", "do", "prepare", "kernel",
+    int sets = arm->place == FOVEA_ON_CUDA ? 1 : m->sets;
+    for (int s = 0; s < sets; s++) json_array_append_new(all, arguments_json(run, &m->samples[s]));
+    return json_pack("{s:s,s:s,s:s,s:i,s:I,s:i,s:s?,s:o,s:o}", "do", "prepare", "kernel",
                      fovea_catalogue_kernel(c->index)->name, "dtype", fovea_dtype_name(c->dtype),
-                     "threads", run->threads, "memory_bytes", (json_int_t)run->used, "parameters",
+                     "threads", run->threads, "memory_bytes", (json_int_t)run->used, "case",
+                     (int)(m->c - run->cases), "way", arm->way, "parameters",
                      fovea_case_parameters_json(c), "sets", all);
 }
 
@@ -209,46 +269,98 @@ static void note_loss(fovea_bench_run *run, fovea_bench_peer *peer, fovea_bench_
     }
 }
 
-bool fovea_peer_prepare(fovea_bench_run *run, fovea_bench_peer *peer, const fovea_sample *samples,
-                        int sets, fovea_bench_row *row, double *first) {
+static json_t *result_message(const fovea_bench_arm *arm) {
+    return json_pack("{s:s,s:s?}", "do", "result", "way", arm->way);
+}
+
+static bool prepare(fovea_measurement *m, fovea_bench_arm *arm) {
+    fovea_bench_row *row = arm->row;
     char reason[FOVEA_PEER_REASON] = "";
     json_t *reply = NULL;
-    fovea_peer_answer answer = fovea_peer_ask(peer->process, prepare_message(run, samples, sets),
+    fovea_peer_answer answer = fovea_peer_ask(arm->peer->process, prepare_message(m, arm),
                                               prepare_timeout, &reply, reason);
     row->served = answer != FOVEA_PEER_UNSERVED;
     if (answer == FOVEA_PEER_OK) {
         const char *arithmetic = json_string_value(json_object_get(reply, "arithmetic"));
         snprintf(row->arithmetic, sizeof row->arithmetic, "%s", arithmetic ? arithmetic : "");
-        *first = json_number_value(json_object_get(reply, "first"));
+        arm->estimate = json_number_value(json_object_get(reply, "first"));
         json_decref(reply);
-        answer = fovea_peer_ask(peer->process, json_pack("{s:s}", "do", "result"), prepare_timeout,
-                                NULL, reason);
+        answer =
+            fovea_peer_ask(arm->peer->process, result_message(arm), prepare_timeout, NULL, reason);
     }
-    if (answer != FOVEA_PEER_OK) note_loss(run, peer, row, answer, reason);
-    return answer == FOVEA_PEER_OK && leaves_memory(run, peer, row);
+    if (answer != FOVEA_PEER_OK) note_loss(m->run, arm->peer, row, answer, reason);
+    return answer == FOVEA_PEER_OK && leaves_memory(m->run, arm->peer, row);
 }
 
-bool fovea_peer_run(fovea_bench_run *run, fovea_bench_peer *peer, fovea_bench_row *row,
-                    const fovea_turn *turn) {
-    char reason[FOVEA_PEER_REASON] = "";
+/* ---- The pace of peers ---------------------------------------------------------------------- */
+
+/* Seconds that a peer needed for an operation of this kernel and dtype the last time, so that a call
+ * that would take all of the time is not begun. */
+typedef struct pace {
+    int kernel;
+    fovea_dtype dtype;
+    double seconds_an_operation;
+} pace;
+static pace paces[FOVEA_PEERS_MAX];
+
+static double predicted(const fovea_measurement *m, const fovea_bench_arm *arm) {
+    const pace *p = &paces[arm->peer - m->run->peers];
+    bool same = p->kernel == m->c->definition.index && p->dtype == m->c->definition.dtype;
+    return same ? p->seconds_an_operation * m->c->operations : 0;
+}
+
+void fovea_peer_note_pace(const fovea_measurement *m, const fovea_bench_arm *arm) {
+    const fovea_bench_case *c = m->c;
+    if (!arm->row->summary.count || c->operations <= 0 || arm->way) return;
+    paces[arm->peer - m->run->peers] =
+        (pace){c->definition.index, c->definition.dtype, arm->row->summary.minimum / c->operations};
+}
+
+/* ---- An arm --------------------------------------------------------------------------------- */
+
+static bool first(fovea_measurement *m, fovea_bench_arm *arm) {
+    double expected = predicted(m, arm), limit = fmax(3 * m->seconds, 6);
+    char text[32];
+    if (!arm->peer->process) { /* another way of it was its end */
+        snprintf(arm->row->reason, sizeof arm->row->reason, "%s", arm->peer->reason);
+        return false;
+    }
+    if (expected <= limit) return prepare(m, arm);
+    arm->row->served = false;
+    snprintf(arm->row->reason, sizeof arm->row->reason, "left out: a call would take about %s",
+             fovea_seconds_text(expected, text, sizeof text));
+    return false;
+}
+
+static json_t *turn_message(const fovea_bench_arm *arm, const fovea_turn *turn) {
+    return json_pack("{s:s,s:s?,s:i,s:i,s:i,s:f,s:f,s:I,s:f}", "do", "run", "way", arm->way, "warm",
+                     turn->warm, "count", turn->count, "inner", turn->inner, "rest", turn->rest,
+                     "heat", turn->heat, "flush", (json_int_t)turn->flush, "estimate",
+                     turn->estimate);
+}
+
+static bool take(fovea_measurement *m, fovea_bench_arm *arm, const fovea_turn *turn,
+                 fovea_timings *samples) {
+    char reason[FOVEA_PEER_REASON] = "is gone";
     json_t *reply = NULL;
-    double timeout = 20 + 50 * turn->estimate * (turn->warm + turn->count * turn->inner);
+    double calls = turn->warm + turn->count * turn->inner;
+    double timeout = 20 + turn->rest + turn->heat + 50 * turn->estimate * calls;
+    if (!arm->peer->process) return false;
     fovea_peer_answer answer =
-        fovea_peer_ask(peer->process,
-                       json_pack("{s:s,s:i,s:i,s:i}", "do", "run", "warm", turn->warm, "count",
-                                 turn->count, "inner", turn->inner),
-                       timeout, &reply, reason);
+        fovea_peer_ask(arm->peer->process, turn_message(arm, turn), timeout, &reply, reason);
     const json_t *seconds = json_object_get(reply, "seconds");
     bool good = answer == FOVEA_PEER_OK && json_array_size(seconds) == (size_t)turn->count;
     for (size_t i = 0; good && i < json_array_size(seconds); i++) {
         double value = json_number_value(json_array_get(seconds, i));
-        good = value > 0 && fovea_timings_add(&row->timings, value);
+        good = value > 0 && fovea_timings_add(samples, value);
     }
+    arm->began = json_number_value(json_object_get(reply, "began"));
+    arm->ended = json_number_value(json_object_get(reply, "ended"));
     json_decref(reply);
     if (good) return true;
     if (answer == FOVEA_PEER_OK) snprintf(reason, sizeof reason, "gave times that cannot be");
-    if (answer == FOVEA_PEER_INTERRUPTED) return false;
-    row->verified = false;
-    note_loss(run, peer, row, answer, reason);
+    if (answer != FOVEA_PEER_INTERRUPTED) note_loss(m->run, arm->peer, arm->row, answer, reason);
     return false;
 }
+
+const fovea_provider fovea_provide_peer = {first, take};

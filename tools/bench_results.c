@@ -2,6 +2,7 @@
 #include "bench.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,6 +11,16 @@ const char *fovea_row_flag_name(int bit) {
         "fits-l1",       "fits-l2", "cache-resident", "cold",      "above-ceiling", "routed",
         "less-accurate", "noisy",   "few-samples",    "throttled", "approximate"};
     return names[bit];
+}
+
+const char *fovea_place_name(fovea_place place) {
+    static const char *const names[FOVEA_PLACES] = {"cpu", "cuda"};
+    return names[place];
+}
+
+const char *fovea_peer_label(const fovea_bench_peer *peer, char *label, size_t size) {
+    snprintf(label, size, "%s%s", peer->place == FOVEA_ON_CUDA ? "cuda/" : "", peer->name);
+    return label;
 }
 
 static bool comparable(const fovea_bench_row *row) {
@@ -27,6 +38,18 @@ const fovea_bench_row *fovea_best_row(const fovea_bench_case *c, bool peer) {
             row->flags & FOVEA_ROW_APPROXIMATE)
             continue;
         if (!best || row->summary.median < best->summary.median) best = row;
+    }
+    return best;
+}
+
+const fovea_bench_row *fovea_best_peer(const fovea_bench_case *c, const fovea_bench_row *row,
+                                       bool hot) {
+    const fovea_bench_row *best = NULL;
+    for (int r = 0; r < c->row_count; r++) {
+        const fovea_bench_row *peer = &c->rows[r];
+        const fovea_summary *s = hot ? &peer->hot_summary : &peer->summary;
+        if (!peer->peer || peer->place != row->place || !peer->verified || !s->count) continue;
+        if (!best || s->median < (hot ? &best->hot_summary : &best->summary)->median) best = peer;
     }
     return best;
 }
@@ -60,19 +83,20 @@ double fovea_route_regret(const fovea_bench_case *c) {
 const fovea_ceiling *fovea_bench_ceiling(const fovea_bench_run *run, const fovea_bench_case *c,
                                          const fovea_bench_row *row) {
     const fovea_ceiling *tiles = NULL;
-    if (!c->by_bytes && strncmp(row->arm, "cpu/amx/", 8) == 0)
+    if (!c->by_bytes[row->place] && strncmp(row->arm, "cpu/amx/", 8) == 0)
         tiles = fovea_ceilings_find(&run->ceilings, "tile_bf16", "amx", run->threads);
     for (int k = 0; !tiles && k < run->ceilings.count; k++)
-        if (strcmp(run->ceilings.items[k].name, c->ceiling) == 0) return &run->ceilings.items[k];
+        if (strcmp(run->ceilings.items[k].name, c->ceiling[row->place]) == 0)
+            return &run->ceilings.items[k];
     return tiles;
 }
 
 void fovea_bench_update_shares(fovea_bench_run *run) {
     for (int i = 0; i < run->case_count; i++) {
         fovea_bench_case *c = &run->cases[i];
-        double work = c->by_bytes ? c->bytes : c->operations;
         for (int r = 0; r < c->row_count; r++) {
             fovea_bench_row *row = &c->rows[r];
+            double work = c->by_bytes[row->place] ? c->bytes : c->operations;
             const fovea_ceiling *ceiling = fovea_bench_ceiling(run, c, row);
             row->share =
                 ceiling && row->summary.count ? work / row->summary.median / ceiling->value : 0;

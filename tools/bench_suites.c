@@ -2,6 +2,8 @@
  * A suite is one case with up to three axes, a list of cases, or the benchmark cases of the rows. */
 #include "bench.h"
 
+#include "cuda/load.h"
+#include "router/registry.h"
 #include "tune_points.h"
 
 #include <ctype.h>
@@ -11,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { AXES = 3, VALUES = 8, CASES = 8, TYPES = 8 };
+enum { AXES = 3, VALUES = 8, CASES = 8, TYPES = 8, LARGEST_ON_CPU = 10000000 };
 
 typedef struct suite {
     const char *name, *summary;
@@ -23,7 +25,8 @@ typedef struct suite {
     const char *fixed;        /* what all its cases share */
     bool cold;                /* calls rotate over buffers larger than the last-level cache */
     const char *types[TYPES]; /* each case in each of these; none: as they are */
-    const char *cases[CASES]; /* what each adds, and */
+    const char *cases[CASES]; /* what each adds, at */
+    int sizes[VALUES];        /* each of these N; none: they do not use it; and */
     struct {
         const char *name;
         int values[VALUES];
@@ -31,6 +34,7 @@ typedef struct suite {
     fovea_suite_arm arms[FOVEA_SUITE_ARMS_MAX];
     const char *algorithms;            /* as in fovea_bench_case */
     bool alone, sweep, steps, by_name; /* by_name: not part of «all» */
+    bool device_alone; /* too much for a processor: part of «all» on a device only */
 } suite;
 
 static const suite suites[] = {
@@ -85,6 +89,30 @@ static const suite suites[] = {
                "dtype=bf16,k=e4m3,v=e4m3,k_scale=1,v_scale=1"},
      .axes = {{"b", {1, 8, 32}}, {"sk", {1024, 8192, 32768, 131072}}},
      .cases = {"b=1,sk=1048576"}},
+    {.name = "hopper",
+     .summary =
+         "attention bf16 and f16 of 16384 tokens in all, hidden 2048: heads of 64, 128, 256, "
+         "length 512 to 16384",
+     .view = FOVEA_VIEW_ATTENTION,
+     .seconds = 300,
+     .kernel = "attention",
+     .fixed = "b=16384/N,sq=N",
+     .types = {"dtype=bf16", "dtype=f16"},
+     .cases = {"hq=32,d=64", "hq=32,d=64,causal=top_left", "hq=16,d=128",
+               "hq=16,d=128,causal=top_left", "hq=8,d=256", "hq=8,d=256,causal=top_left"},
+     .sizes = {512, 1024, 2048, 4096, 8192, 16384},
+     .device_alone = true},
+    {.name = "serving",
+     .summary =
+         "attention of one query of 32 sequences, 32 heads on 8 key heads of 128, 4K to 32K keys",
+     .view = FOVEA_VIEW_ATTENTION,
+     .seconds = 60,
+     .kernel = "attention",
+     .fixed = "b=32,hq=32,hkv=8,sq=1,d=128,sk=N",
+     .types = {"dtype=bf16", "dtype=f16"},
+     .cases = {""},
+     .sizes = {4096, 8192, 32768},
+     .device_alone = true},
     {.name = "halves",
      .summary = "attention bf16 and f16 beside f32: 8 heads of 64 and 128, causal and not",
      .view = FOVEA_VIEW_ARMS,
@@ -126,10 +154,11 @@ static const suite suites[] = {
      .by_name = true,
      .cases = {"sq=131072,causal=top_left", "sq=131072,causal=top_left,dtype=bf16"}},
     {.name = "kernels",
-     .summary = "the kernels of the catalogue at 1K, 100K, 1M and 10M elements, or their one size",
+     .summary = "the kernels of the catalogue at 1K, 100K, 1M and 10M elements, on a device 100M "
+                "too, or their one size",
      .view = FOVEA_VIEW_KERNELS,
      .seconds = 60,
-     .axes = {{"n", {1000, 100000, 1000000, 10000000}}}},
+     .axes = {{"n", {1000, 100000, 1000000, 10000000, 100000000}}}},
     {.name = "fused",
      .summary = "the six fused kernels beside our own and peers' separate steps",
      .view = FOVEA_VIEW_KERNELS,
@@ -242,8 +271,10 @@ static bool is_listed(const char *list, const char *name) {
     return false;
 }
 
-static bool chosen(const char *list, const suite *s) {
-    return strcmp(list, "all") == 0 ? !s->by_name : is_listed(list, s->name);
+static bool chosen(const fovea_bench_run *run, const suite *s) {
+    const char *list = run->options.suites;
+    if (strcmp(list, "all") != 0) return is_listed(list, s->name);
+    return !s->by_name && (!s->device_alone || !fovea_bench_on(run, FOVEA_ON_CPU));
 }
 
 /* A pattern (with * or ?) or a part of "suite/case". */
@@ -281,6 +312,15 @@ static double weight_of(const fovea_case *c) {
     return 1 + fmin(work / 5e6, 3);
 }
 
+/* On a device alone kernels that have nothing there would be lines without a figure. Where there is no
+ * device at all every case is listed. */
+static bool has_arms(const fovea_bench_run *run, int kernel) {
+    if (fovea_bench_on(run, FOVEA_ON_CPU) || !fovea_cuda_get()) return true;
+    for (int i = 0; i < fovea_implementation_count(kernel); i++)
+        if (fovea_implementation_is_cuda(fovea_implementation_at(kernel, i))) return true;
+    return false;
+}
+
 /* label: what the catalogue calls it; NULL: the name follows from the options of attention. */
 static bool add_case(fovea_bench_run *run, const suite *s, int kernel, const char *label,
                      const char *const texts[], int text_count, double n, fovea_message *message) {
@@ -309,7 +349,7 @@ static bool add_case(fovea_bench_run *run, const suite *s, int kernel, const cha
     c->kernel = label ? label : fovea_catalogue_kernel(kernel)->name;
     c->weight = weight_of(&c->definition);
     c->algorithms = s->algorithms, c->alone = s->alone, c->sweep = s->sweep, c->steps = s->steps;
-    run->case_count += matches(run->options.filter, c);
+    run->case_count += matches(run->options.filter, c) && has_arms(run, kernel);
     return true;
 }
 
@@ -344,9 +384,11 @@ static bool expand_kernel(fovea_bench_run *run, const suite *s, int kernel, cons
     const char *const texts[] = {fixed, bench};
     bool several = uses_n(bench);
     if (s->kernels && !is_listed(s->kernels, label)) return true;
-    for (int v = 0; v < (several ? VALUES : 1) && s->axes[0].values[v]; v++)
-        if (!add_case(run, s, kernel, label, texts, 2, several ? s->axes[0].values[v] : 0, message))
-            return false;
+    for (int v = 0; v < (several ? VALUES : 1) && s->axes[0].values[v]; v++) {
+        int n = several ? s->axes[0].values[v] : 0;
+        if (n > LARGEST_ON_CPU && fovea_bench_on(run, FOVEA_ON_CPU)) continue;
+        if (!add_case(run, s, kernel, label, texts, 2, n, message)) return false;
+    }
     return true;
 }
 
@@ -407,7 +449,8 @@ static bool expand(fovea_bench_run *run, const suite *s, fovea_message *message)
             const char *const texts[] = {s->fixed, s->cases[i / 2], s->types[t]};
             if (!phases[i % 2] || (wanted && !(wanted >> i % 2 & 1))) continue;
             kernel = fovea_catalogue_find(phases[i % 2]);
-            if (!add_case(run, s, kernel, NULL, texts, 3, 0, message)) return false;
+            for (int v = 0; v == 0 || (v < VALUES && s->sizes[v]); v++)
+                if (!add_case(run, s, kernel, NULL, texts, 3, s->sizes[v], message)) return false;
         }
     }
     return true;
@@ -433,8 +476,7 @@ bool fovea_suites_expand(fovea_bench_run *run, fovea_message *message) {
         }
     }
     for (size_t i = 0; i < sizeof suites / sizeof *suites; i++)
-        if (chosen(run->options.suites, &suites[i]) && !expand(run, &suites[i], message))
-            return false;
+        if (chosen(run, &suites[i]) && !expand(run, &suites[i], message)) return false;
     if (run->case_count > 0) return true;
     fovea_fail(message, FOVEA_INVALID_ARGUMENT, "no case of %s matches «%s»", run->options.suites,
                run->options.filter ? run->options.filter : "");

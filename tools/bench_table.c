@@ -30,6 +30,20 @@ static void say(const fovea_screen *screen, fovea_style style, const char *forma
     fovea_screen_wrap(screen, style, text);
 }
 
+/* Its rate in the state that it was in after much of the same. */
+static const char *rate_of(const fovea_bench_case *c, const fovea_bench_row *row,
+                           const fovea_summary *summary, char *text, size_t size) {
+    bool bytes = c->by_bytes[row->place];
+    return fovea_rate_text((bytes ? c->bytes : c->operations) / summary->median,
+                           bytes ? "B/s" : "FLOP/s", text, size);
+}
+
+static void hot_ratio_cell(fovea_line *line, int column, const fovea_bench_row *row,
+                           const fovea_bench_row *other) {
+    if (row && other && row->hot_summary.count && other->hot_summary.count)
+        cell(line, column, "%.2f×", other->hot_summary.median / row->hot_summary.median);
+}
+
 /* "1.24×" */
 static void ratio_cell(fovea_line *line, int column, const fovea_bench_row *row,
                        const fovea_bench_row *other) {
@@ -56,10 +70,11 @@ static const char *last_part(const char *arm) {
 /* ---- A table a case ------------------------------------------------------------------------- */
 
 static const fovea_column arm_columns[] = {
-    {"arm", 0, true},        {"time", 20, false},    {"±", 9, false},
-    {"rate", 12, false},     {"of peak", 14, false}, {"vs best peer", 18, false},
-    {"vs NumPy", 10, false}, {"error", 7, false},    {"of bound", 11, false},
-    {"scratch", 6, false},   {"block", 3, false},    {"", 5, true}};
+    {"arm", 0, true},        {"time", 20, false},        {"±", 9, false},
+    {"rate", 12, false},     {"of peak", 14, false},     {"vs best peer", 18, false},
+    {"vs NumPy", 10, false}, {"error", 7, false},        {"of bound", 11, false},
+    {"scratch", 6, false},   {"block", 3, false},        {"", 5, true},
+    {"hot", 13, false},      {"vs best, hot", 17, false}};
 enum { ARM_COLUMNS = sizeof arm_columns / sizeof *arm_columns };
 
 /* Fastest first, then those without a time. */
@@ -97,12 +112,11 @@ static void remarks(const fovea_bench_row *row, char *text, size_t size) {
 static void timed_line(const fovea_bench_case *c, const fovea_bench_row *row, fovea_line *line) {
     char text[64];
     const fovea_summary *s = &row->summary;
-    const fovea_bench_row *best_peer = fovea_best_row(c, true);
+    const fovea_bench_row *best_peer = fovea_best_peer(c, row, false);
+    const fovea_bench_row *best_hot = fovea_best_peer(c, row, true);
     cell(line, 1, "%s", fovea_seconds_text(s->median, text, sizeof text));
     if (s->count > 2) cell(line, 2, "%.1f %%", 100 * s->mad / s->median);
-    double work = c->by_bytes ? c->bytes : c->operations;
-    cell(line, 3, "%s",
-         fovea_rate_text(work / s->median, c->by_bytes ? "B/s" : "FLOP/s", text, sizeof text));
+    cell(line, 3, "%s", rate_of(c, row, s, text, sizeof text));
     if (row->share > 0) cell(line, 4, "%.0f %%", 100 * row->share);
     if (row != best_peer) ratio_cell(line, 5, row, best_peer);
     if (strcmp(row->arm, "peer/numpy") != 0)
@@ -114,6 +128,9 @@ static void timed_line(const fovea_bench_case *c, const fovea_bench_row *row, fo
     if (row->block_rows)
         cell(line, 10, "%lldx%lld", (long long)row->block_rows, (long long)row->block_keys);
     remarks(row, line->cells[11], FOVEA_CELL);
+    if (row->hot_summary.count)
+        cell(line, 12, "%s", rate_of(c, row, &row->hot_summary, text, sizeof text));
+    if (row != best_hot) hot_ratio_cell(line, 13, row, best_hot);
     line->style = row->peer ? FOVEA_PLAIN : row == fovea_routed_row(c) ? FOVEA_GOOD : FOVEA_BOLD;
 }
 
@@ -173,6 +190,19 @@ static void print_accuracy(const fovea_screen *screen, const fovea_bench_case *c
     fovea_columns_print(screen, accuracy_columns, ACCURACY_COLUMNS, lines, count);
 }
 
+/* Where arms of both places stand in one table: what the way to the device and back costs. */
+static void print_transfers(const fovea_screen *screen, const fovea_bench_case *c) {
+    char to[32], to_time[32], back[32], back_time[32];
+    bool places[FOVEA_PLACES] = {false};
+    for (int r = 0; r < c->row_count; r++) places[c->rows[r].place] = true;
+    if (!places[FOVEA_ON_CPU] || !places[FOVEA_ON_CUDA]) return;
+    say(screen, FOVEA_FAINT, "not in the device's times: %s there in %s, %s back in %s",
+        fovea_bytes_text((double)c->sent_bytes, to, sizeof to),
+        fovea_seconds_text(c->sent_seconds, to_time, sizeof to_time),
+        fovea_bytes_text((double)c->fetched_bytes, back, sizeof back),
+        fovea_seconds_text(c->fetched_seconds, back_time, sizeof back_time));
+}
+
 static void print_case(const fovea_screen *screen, const fovea_bench_case *c) {
     static fovea_line lines[FOVEA_ARMS_MAX];
     const fovea_bench_row *order[FOVEA_ARMS_MAX];
@@ -190,22 +220,25 @@ static void print_case(const fovea_screen *screen, const fovea_bench_case *c) {
     qsort(order, (size_t)c->row_count, sizeof *order, by_median);
     for (int r = 0; r < c->row_count; r++) arm_line(c, order[r], &lines[r]);
     fovea_columns_print(screen, arm_columns, ARM_COLUMNS, lines, c->row_count);
+    print_transfers(screen, c);
     if (fovea_suite_view(c->suite) == FOVEA_VIEW_ACCURACY) print_accuracy(screen, c, order);
 }
 
 /* ---- A line a case -------------------------------------------------------------------------- */
 
 static const fovea_column attention_columns[] = {
-    {"case", 0, true},           {"ours", 13, true},      {"time", 20, false},
-    {"tokens/s", 12, false},     {"FLOP/s", 8, false},    {"of peak", 14, false},
-    {"vs textbook", 10, false},  {"scratch", 6, false},   {"best peer", 11, true},
-    {"vs best peer", 19, false}, {"vs NumPy", 15, false}, {"of bound", 5, false}};
+    {"case", 0, true},           {"ours", 13, true},         {"time", 20, false},
+    {"tokens/s", 12, false},     {"FLOP/s", 8, false},       {"of peak", 14, false},
+    {"vs textbook", 10, false},  {"scratch", 6, false},      {"best peer", 11, true},
+    {"vs best peer", 19, false}, {"vs NumPy", 15, false},    {"of bound", 5, false},
+    {"hot", 13, false},          {"vs best, hot", 18, false}};
 static const fovea_column kernel_columns[] = {{"case", 0, true},       {"ours", 13, true},
-                                              {"time", 20, false},     {"", 1, false},
+                                              {"time", 20, false},     {"launches", 6, false},
                                               {"rate", 12, false},     {"of peak", 14, false},
                                               {"", 1, false},          {"scratch", 4, false},
                                               {"best peer", 11, true}, {"vs best peer", 19, false},
-                                              {"vs NumPy", 15, false}, {"of bound", 5, false}};
+                                              {"vs NumPy", 15, false}, {"of bound", 5, false},
+                                              {"hot", 13, false},      {"vs best, hot", 18, false}};
 enum { LINE_COLUMNS = sizeof attention_columns / sizeof *attention_columns };
 
 static int64_t extent(const fovea_bench_case *c, const char *letter) {
@@ -224,8 +257,10 @@ static const fovea_bench_row *first_wrong(const fovea_bench_case *c) {
     return NULL;
 }
 
-static void case_line(const fovea_bench_case *c, bool attention, fovea_line *line) {
-    const fovea_bench_row *row = fovea_routed_row(c), *peer = fovea_best_row(c, true);
+static void case_line(const fovea_bench_run *run, const fovea_bench_case *c, bool attention,
+                      fovea_line *line) {
+    const fovea_bench_row *row = fovea_routed_row(c);
+    const fovea_bench_row *peer = row ? fovea_best_peer(c, row, false) : NULL;
     const fovea_bench_row *wrong = first_wrong(c);
     char text[64];
     *line = (fovea_line){.style = FOVEA_PLAIN};
@@ -242,12 +277,16 @@ static void case_line(const fovea_bench_case *c, bool attention, fovea_line *lin
         return;
     }
     double median = row->summary.median;
+    bool bytes = c->by_bytes[row->place];
     cell(line, 1, "%s%s", last_part(row->arm), wrong ? " (another is WRONG)" : "");
     cell(line, 2, "%s", fovea_seconds_text(median, text, sizeof text));
     if (attention) cell(line, 3, "%s", fovea_rate_text(tokens(c) / median, "", text, sizeof text));
+    if (!attention && row->place == FOVEA_ON_CUDA && run->launch_seconds > 0 &&
+        median < 20 * run->launch_seconds)
+        cell(line, 3, "%.1f", median / run->launch_seconds);
     cell(line, 4, "%s",
-         fovea_rate_text((c->by_bytes ? c->bytes : c->operations) / median,
-                         c->by_bytes ? "B/s"
+         fovea_rate_text((bytes ? c->bytes : c->operations) / median,
+                         bytes       ? "B/s"
                          : attention ? ""
                                      : "FLOP/s",
                          text, sizeof text));
@@ -259,6 +298,9 @@ static void case_line(const fovea_bench_case *c, bool attention, fovea_line *lin
     ratio_cell(line, 10, row, fovea_find_row(c, "peer/numpy"));
     if (row->bound > 0) cell(line, 11, "%.2f", row->error / row->bound);
     if (row->bound == 0) cell(line, 11, "exact");
+    if (row->hot_summary.count)
+        cell(line, 12, "%s", rate_of(c, row, &row->hot_summary, text, sizeof text));
+    hot_ratio_cell(line, 13, row, fovea_best_peer(c, row, true));
     if (peer) line->style = peer->summary.median > median ? FOVEA_GOOD : FOVEA_PLAIN;
     if (wrong) line->style = FOVEA_BAD;
 }
@@ -271,7 +313,7 @@ static void print_lines(const fovea_bench_run *run, const fovea_screen *screen, 
     for (int i = 0; i < run->case_count && count < LINES_MAX; i++) {
         const fovea_bench_case *c = &run->cases[i];
         if (strcmp(c->suite, suite) != 0) continue;
-        case_line(c, attention, &lines[count]);
+        case_line(run, c, attention, &lines[count]);
         lines[count].gap = before && (attention ? extent(before, "B") != extent(c, "B")
                                                 : before->definition.index != c->definition.index);
         before = c;
@@ -476,14 +518,14 @@ static void domain_line(const fovea_bench_run *run, const char *suite, const cha
         if (strcmp(c->suite, suite) != 0 || !ours ||
             strcmp(fovea_catalogue_kernel(c->definition.index)->domain, domain) != 0)
             continue;
-        bool from_memory = c->by_bytes && !(ours->flags & FOVEA_ROW_FITS_L3);
+        bool from_memory = c->by_bytes[ours->place] && !(ours->flags & FOVEA_ROW_FITS_L3);
         if (from_memory && memory < LINES_MAX) shares[memory++] = ours->share;
         add_ratio(&peer, ours, other, noise);
         add_ratio(&numpy, ours, fovea_find_row(c, "peer/numpy"), noise);
         if (!other) continue;
         bool behind = other->summary.median < ours->summary.median;
         for (int p = 0; p < run->peer_count; p++)
-            wins[1 + p] += behind && strcmp(other->arm + strlen("peer/"), names[1 + p]) == 0;
+            wins[1 + p] += behind && strcmp(last_part(other->arm), names[1 + p]) == 0;
         wins[0] += !behind;
     }
     *line = (fovea_line){.style = peer.count && !peer.losses ? FOVEA_GOOD : FOVEA_PLAIN};
@@ -707,9 +749,12 @@ static void print_routing(const fovea_bench_run *run, const fovea_screen *screen
 void fovea_bench_print_suite(const fovea_bench_run *run, const char *suite) {
     fovea_screen screen = fovea_screen_detect(stdout);
     fovea_bench_view view = run->options.full ? FOVEA_VIEW_ARMS : fovea_suite_view(suite);
-    char title[128];
-    snprintf(title, sizeof title, "%s, %d thread%s", suite, run->threads,
-             run->threads == 1 ? "" : "s");
+    char title[320];
+    if (fovea_bench_on(run, FOVEA_ON_CPU))
+        snprintf(title, sizeof title, "%s, %d thread%s", suite, run->threads,
+                 run->threads == 1 ? "" : "s");
+    else
+        snprintf(title, sizeof title, "%s on %s", suite, run->device.name);
     fovea_screen_title(&screen, title);
     if (view == FOVEA_VIEW_ARMS || view == FOVEA_VIEW_ACCURACY) {
         for (int i = 0; i < run->case_count; i++)
@@ -743,6 +788,20 @@ void fovea_bench_print_suite(const fovea_bench_run *run, const char *suite) {
 
 /* ---- Head and foot -------------------------------------------------------------------------- */
 
+static void print_device(const fovea_bench_run *run, const fovea_screen *screen) {
+    const fovea_cuda_device *d = &run->device;
+    char launch[32], lone[32];
+    if (!fovea_bench_on(run, FOVEA_ON_CUDA)) return;
+    say(screen, FOVEA_FAINT, "%s, %d multiprocessors, capability %d.%d, driver for CUDA %d.%d",
+        d->name, d->multiprocessors, d->capability / 10, d->capability % 10,
+        d->driver_version / 1000, d->driver_version % 1000 / 10);
+    if (run->launch_seconds > 0)
+        say(screen, FOVEA_FAINT,
+            "an empty kernel takes %s a launch in a graph of many, %s alone between two events",
+            fovea_seconds_text(run->launch_seconds, launch, sizeof launch),
+            fovea_seconds_text(run->lone_launch_seconds, lone, sizeof lone));
+}
+
 void fovea_bench_print_head(const fovea_bench_run *run) {
     fovea_screen screen = fovea_screen_detect(stdout);
     char text[256];
@@ -753,11 +812,14 @@ void fovea_bench_print_head(const fovea_bench_run *run) {
     say(&screen, FOVEA_FAINT, "%s, %d of %lld processors, %s", run->tier, run->threads,
         (long long)json_integer_value(json_object_get(e, "processors_online")),
         json_string_value(json_object_get(e, "kernel")));
+    print_device(run, &screen);
     for (int i = 0; i < run->ceilings.count; i++) {
         const fovea_ceiling *c = &run->ceilings.items[i];
         char rate[64];
-        if (c->threads != run->threads) continue;
-        if (!strncmp(c->name, "fma", 3) && strcmp(c->tier, run->tier) != 0) continue;
+        if (c->threads != run->threads && strcmp(c->tier, "cuda") != 0) continue;
+        if (!strncmp(c->name, "fma", 3) && strcmp(c->tier, run->tier) != 0 &&
+            strcmp(c->tier, "cuda") != 0)
+            continue;
         say(&screen, FOVEA_FAINT, "ceiling %-22s %s", c->name,
             fovea_rate_text(c->value, c->unit, rate, sizeof rate));
     }
@@ -765,16 +827,18 @@ void fovea_bench_print_head(const fovea_bench_run *run) {
 }
 
 static void print_peers(const fovea_bench_run *run, const fovea_screen *screen) {
-    char used[512] = "";
+    char used[512] = "", label[40];
     size_t length = 0;
     for (int p = 0; p < run->peer_count; p++) {
         const fovea_bench_peer *peer = &run->peers[p];
         const char *version = json_string_value(json_object_get(peer->versions, peer->name));
         if (version && length < sizeof used)
-            length += (size_t)snprintf(used + length, sizeof used - length, "%s%s %s",
-                                       length ? ", " : "", peer->name, version);
+            length +=
+                (size_t)snprintf(used + length, sizeof used - length, "%s%s %s", length ? ", " : "",
+                                 fovea_peer_label(peer, label, sizeof label), version);
         if (!peer->process && *peer->reason)
-            say(screen, FOVEA_FAINT, "Peer %s is missing: %s", peer->name, peer->reason);
+            say(screen, FOVEA_FAINT, "Peer %s is missing: %s",
+                fovea_peer_label(peer, label, sizeof label), peer->reason);
     }
     if (*used)
         say(screen, FOVEA_FAINT,
@@ -815,6 +879,13 @@ void fovea_bench_print_foot(const fovea_bench_run *run) {
     say(&screen, FOVEA_FAINT,
         "Times are medians, ± is the median absolute deviation. Every arm was compared with a "
         "double-precision reference before it was timed; a wrong one is not ranked.");
+    if (fovea_bench_on(run, FOVEA_ON_CUDA))
+        say(&screen, FOVEA_FAINT,
+            "On the device: by events around replays of a graph, after a rest (time, rate) and "
+            "after "
+            "0.3 s of the same calls (hot); calls too short to heat it in one state alone. Copies "
+            "to "
+            "and from the device are not in these times.");
     print_formulas(run, &screen);
     if (run->ceilings.buffer_bytes) {
         char text[32];

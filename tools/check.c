@@ -190,11 +190,21 @@ static void try_case(const check *all, position *at, int channel) {
     free(trial);
 }
 
+/* Inputs and reference of a kernel that nothing here implements would be made for no one. */
+static bool anything_runs(const check *all, int kernel) {
+    for (int i = 0; i < fovea_implementation_count(kernel); i++)
+        if (all->report->lines[all->first_line[kernel] + i].runs &&
+            implementation_wanted(all->options, fovea_implementation_at(kernel, i)->name))
+            return true;
+    return false;
+}
+
 static void work(const check *all, position *at, int job, int channel) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     for (; at->kernel < fovea_catalogue_count(); at->kernel++, at->number = job) {
         if (at->number == job && at->implementation == 0)
             memset(at->crashes, 0, sizeof at->crashes);
+        if (!anything_runs(all, at->kernel)) continue;
         for (; at->number < all->cases[at->kernel].count; at->number += all->jobs)
             try_case(all, at, channel);
     }
@@ -417,6 +427,41 @@ static void print_line(const fovea_check_line *line, FILE *stream) {
     if (line->passed && line->share > 0) fprintf(stream, "      at %s\n", line->worst);
 }
 
+/* What was found in a domain, in a line; nothing where nothing was run. */
+static void print_domain(const check *all, const char *domain) {
+    int64_t passed = 0, failed = 0, declined = 0;
+    int implementations = 0;
+    const fovea_check_line *worst = NULL;
+    for (int i = 0; i < all->report->count; i++) {
+        const fovea_check_line *line = &all->report->lines[i];
+        if (strcmp(fovea_catalogue_kernel(line->kernel)->domain, domain) != 0 ||
+            line->passed + line->failed == 0)
+            continue;
+        implementations++;
+        passed += line->passed, failed += line->failed, declined += line->declined;
+        if (line->passed && (!worst || line->share > worst->share)) worst = line;
+    }
+    if (!implementations) return;
+    fprintf(all->options->stream, "  %-16s %3d %8lld %6lld %8lld", domain, implementations,
+            (long long)(passed + failed), (long long)failed, (long long)declined);
+    if (worst)
+        fprintf(all->options->stream, "   %.3f  %s, %s", worst->share,
+                fovea_catalogue_kernel(worst->kernel)->name, worst->implementation);
+    fputc('\n', all->options->stream);
+}
+
+static void print_domains(const check *all) {
+    fprintf(all->options->stream, "\n  %-16s %3s %8s %6s %8s   %s\n", "domain", "of", "cases",
+            "failed", "declined", "worst share of the bound");
+    for (int k = 0; k < fovea_catalogue_count(); k++) {
+        const char *domain = fovea_catalogue_kernel(k)->domain;
+        bool seen = false;
+        for (int j = 0; j < k && !seen; j++)
+            seen = strcmp(fovea_catalogue_kernel(j)->domain, domain) == 0;
+        if (!seen) print_domain(all, domain);
+    }
+}
+
 static void print_report(const check *all) {
     FILE *stream = all->options->stream;
     for (int k = 0; k < fovea_catalogue_count(); k++) {
@@ -430,6 +475,7 @@ static void print_report(const check *all) {
         if (!all->options->cuda && !default_is_served(k))
             fprintf(stream, "  no implementation but the reference serves its default call here\n");
     }
+    if (!all->options->kernel) print_domains(all);
     fprintf(stream, "%lld passed, %lld failed\n", (long long)all->report->passed,
             (long long)all->report->failed);
 }
@@ -488,14 +534,15 @@ enum {
     OPTION_EXHAUSTIVE,
     OPTION_EVERY,
     OPTION_SCALAR_EVERY,
-    OPTION_TABLE
+    OPTION_TABLE,
+    OPTION_JSON
 };
 
 typedef struct arguments {
     fovea_check_options options;
     bool list, exhaustive;
     int64_t every, scalar_every;
-    const char *table;
+    const char *table, *json;
 } arguments;
 
 static unsigned long long number(const char *value, const char *option, unsigned long long highest,
@@ -530,11 +577,9 @@ static error_t parse(int key, char *value, struct argp_state *state) {
     case OPTION_LIST:
         return a->list = true, 0;
     case OPTION_BACKEND:
-        if (strcmp(value, "cpu") != 0 && strcmp(value, "cuda") != 0)
-            argp_error(state, "--backend=%s: it is cpu or cuda", value);
-        return a->options.cuda = strcmp(value, "cuda") == 0, 0;
+        return a->options.cuda = fovea_backend_is_cuda(value, state), 0;
     case OPTION_DEVICE:
-        return a->options.device = (int)number(value, "--device", 63, state), 0;
+        return a->options.device = fovea_device_number(value, state), 0;
     case OPTION_EXHAUSTIVE:
         return a->exhaustive = true, 0;
     case OPTION_EVERY:
@@ -548,9 +593,11 @@ static error_t parse(int key, char *value, struct argp_state *state) {
         return 0;
     case OPTION_TABLE:
         return a->table = value, 0;
+    case OPTION_JSON:
+        return a->json = value, 0;
     case ARGP_KEY_END:
-        if (!a->exhaustive && (a->table || a->every > 1 || a->scalar_every > 1))
-            argp_error(state, "--every, --scalar-every and --table belong to --exhaustive");
+        if (!a->exhaustive && (a->table || a->json || a->every > 1 || a->scalar_every > 1))
+            argp_error(state, "--every, --scalar-every, --table and --json belong to --exhaustive");
         if (a->exhaustive && (a->list || a->options.text || a->options.cuda))
             argp_error(state, "--exhaustive takes no cases and no other backend");
         return 0;
@@ -569,7 +616,8 @@ static int check_exhaustively(const arguments *a) {
                                               .jobs = a->options.jobs,
                                               .progress = a->options.progress,
                                               .stream = stdout,
-                                              .table = a->table};
+                                              .table = a->table,
+                                              .json = a->json};
     fovea_message message;
     int64_t wrong;
     if (fovea_exhaustive_run(&options, &wrong, &message) == FOVEA_OK) return wrong > 0;
@@ -591,6 +639,7 @@ int fovea_command_check(int argc, char **argv) {
         {"scalar-every", OPTION_SCALAR_EVERY, "N", 0,
          "Of these, by the scalar tier, which is ten times slower, one in N", 0},
         {"table", OPTION_TABLE, "FILE", 0, "What is found, as a table in Markdown", 0},
+        {"json", OPTION_JSON, "FILE", 0, "The same for fovea report", 0},
         {"case", OPTION_CASE, "TEXT", 0, "One case, as failures and --list print it", 0},
         {"list", OPTION_LIST, 0, 0, "Print the cases and run none", 0},
         {"jobs", 'j', "N", 0, "Processes at a time (as many as processors)", 0},

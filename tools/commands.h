@@ -3,6 +3,13 @@
 #ifndef FOVEA_TOOLS_COMMANDS_H
 #define FOVEA_TOOLS_COMMANDS_H
 
+#include <argp.h>
+#include <stdbool.h>
+
+/* Values of --backend and --device; anything else ends the command with a sentence. */
+bool fovea_backend_is_cuda(const char *value, const struct argp_state *state);
+int fovea_device_number(const char *value, const struct argp_state *state);
+
 int fovea_command_check(int argc, char **argv);
 int fovea_command_info(int argc, char **argv);
 int fovea_command_tune(int argc, char **argv);

@@ -349,11 +349,64 @@ static void print_table(const sweep *s, FILE *file) {
     fprintf(file, "\n");
 }
 
-static fovea_status write_table(const sweep *s, fovea_message *message) {
-    const char *path = s->options->table;
+static void json_text(const char *text, FILE *file) {
+    fputc('"', file);
+    for (; *text; text++) {
+        if (*text == '"' || *text == '\\') fputc('\\', file);
+        if ((unsigned char)*text >= ' ') fputc(*text, file);
+    }
+    fputc('"', file);
+}
+
+/* JSON has no infinity and no NaN. */
+static void json_number(double value, FILE *file) {
+    if (isfinite(value))
+        fprintf(file, "%.9g", value);
+    else
+        fprintf(file, "null");
+}
+
+static void json_finding(const fovea_implementation *implementation, const findings *f,
+                         FILE *file) {
+    fprintf(file, "{\"name\": ");
+    json_text(implementation->name, file);
+    fprintf(file, ", \"tier\": \"%s\", \"ulps\": ", fovea_tier_name(implementation->tier));
+    json_number(f->ulps, file);
+    fprintf(file, ", \"ulps_at\": ");
+    json_number(f->ulps_at, file);
+    fprintf(file, ", \"share\": ");
+    json_number(f->share, file);
+    fprintf(file, ", \"wrong\": %lld}", (long long)f->wrong);
+}
+
+static void print_json(const sweep *s, FILE *file) {
+    fprintf(file, "{\"format\": 1, \"kind\": \"accuracy\", \"fovea\": {\"version\": ");
+    json_text(fovea_version(), file);
+    fprintf(file, "},\n\"cpu_model\": ");
+    json_text(fovea_processor_get()->model, file);
+    fprintf(file, ", \"every\": %lld, \"scalar_every\": %lld,\n\"functions\": [",
+            (long long)s->options->every, (long long)s->options->scalar_every);
+    for (int n = 0; n < s->count; n++) {
+        const line *l = &s->lines[n];
+        fprintf(file, "%s\n{\"function\": ", n ? "," : "");
+        json_text(l->name, file);
+        fprintf(file, ", \"dtype\": \"%s\", \"bound\": ", fovea_dtype_name(l->c.dtype));
+        json_text(fovea_catalogue_kernel(l->c.index)->bound_text, file);
+        fprintf(file, ", \"implementations\": [");
+        for (int i = 0; i < l->count; i++) {
+            fprintf(file, "%s\n  ", i ? "," : "");
+            json_finding(l->implementations[i], &l->found[i], file);
+        }
+        fprintf(file, "]}");
+    }
+    fprintf(file, "]}\n");
+}
+
+static fovea_status write_file(const sweep *s, const char *path,
+                               void (*print)(const sweep *s, FILE *file), fovea_message *message) {
     FILE *file = path ? fopen(path, "w") : NULL;
     if (!path) return FOVEA_OK;
-    if (file) print_table(s, file);
+    if (file) print(s, file);
     bool good = file && !ferror(file);
     if (file && fclose(file) != 0) good = false;
     return good ? FOVEA_OK
@@ -380,7 +433,8 @@ fovea_status fovea_exhaustive_run(const fovea_exhaustive_options *options, int64
     if (status == FOVEA_OK) {
         fprintf(options->stream, "%d functions, %lld inputs, %lld wrong, %.0f s\n", s.count,
                 (long long)inputs, (long long)*wrong, now() - s.started);
-        status = write_table(&s, message);
+        status = write_file(&s, options->table, print_table, message);
+        if (status == FOVEA_OK) status = write_file(&s, options->json, print_json, message);
     }
     free(s.lines);
     return status;

@@ -17,6 +17,7 @@ typedef struct fovea_exhaustive_options {
     bool progress;        /* a line about it on stderr */
     FILE *stream;
     const char *table; /* the file that a table in Markdown is written to; NULL: none */
+    const char *json;  /* the same for `fovea report` */
 } fovea_exhaustive_options;
 
 /* *wrong: results beyond their bound. */

@@ -21,6 +21,8 @@ typedef struct arguments {
     int threads;
     bool measure;
     double seconds;
+    bool cuda; /* tensors on a CUDA device */
+    int device;
 } arguments;
 
 /* ---- Explaining ----------------------------------------------------------------------------- */
@@ -62,6 +64,12 @@ static void print_figures(const fovea_context *context, const fovea_choice *choi
         return;
     }
     if (only) return;
+    if (fovea_implementation_is_cuda(choice->implementation)) {
+        printf("  %-10s the cost model: rates that are assumed of any device\n", "figures");
+        printf("  %-10s %s%s\n", "", context->routes ? "nothing like it was measured in " : "",
+               context->routes_state.text);
+        return;
+    }
     fovea_rate rate = fovea_tier_rate(context->routes, choice->implementation->tier);
     printf("  %-10s the cost model: %s at %s and %s a thread (%s)\n", "figures",
            fovea_tier_name(choice->implementation->tier),
@@ -107,24 +115,27 @@ static fovea_status open_context(const arguments *a, fovea_context **context) {
     fovea_context_options_default(&options);
     options.threads = a->threads;
     options.routes = a->routes;
+    if (a->cuda) options.device = fovea_tool_device();
     return fovea_context_create(&options, context);
 }
 
 /* The choice and its reasons; the implementation is NULL if none serves. */
-static int explain(const arguments *a, fovea_context *context, const fovea_sample *sample,
-                   const fovea_implementation **chosen) {
-    const fovea_problem *problem = &sample->problem;
+static int explain(const arguments *a, fovea_context *context, const fovea_problem *problem,
+                   DLTensor *const *tensors, size_t count, const fovea_implementation **chosen) {
     fovea_route route;
     fovea_choice choice;
     char text[256];
     *chosen = NULL;
     fovea_status status =
-        fovea_explain(context, problem->kernel->name, (DLTensor *const *)sample->required,
-                      sample->count, sample->options, &route);
+        fovea_explain(context, problem->kernel->name, tensors, count, problem->options, &route);
     printf("%s %s\n", problem->kernel->name, fovea_case_text(&a->c, text, sizeof text));
-    printf("  %-10s %d thread%s, %.3g operations, %.3g bytes\n", "work", context->threads,
-           context->threads == 1 ? "" : "s", fovea_problem_operations(problem),
-           fovea_problem_bytes(problem));
+    if (a->cuda)
+        fovea_tool_device_identity(text, sizeof text);
+    else
+        snprintf(text, sizeof text, "%d thread%s", context->threads,
+                 context->threads == 1 ? "" : "s");
+    printf("  %-10s %s, %.3g operations, %.3g bytes\n", "work", text,
+           fovea_problem_operations(problem), fovea_problem_bytes(problem));
     if (status != FOVEA_OK) {
         print_declined(route.declined);
         fflush(stdout);
@@ -187,7 +198,11 @@ static int measure(const arguments *a, int threads, const fovea_implementation *
     if (fovea_sample_create(&a->c, NULL, &sample, &message) != FOVEA_OK)
         return fprintf(stderr, "fovea route: %s\n", message.text), 1;
     fovea_verification *expected = fovea_verification_create(&sample.problem, 64, a->c.seed);
-    if (expected && fovea_arms_collect(&arms, &sample.problem, threads, 0)) {
+    fovea_device_tensors tensors = {0};
+    if (a->cuda && fovea_device_tensors_create(&sample, &tensors, &message) != FOVEA_OK) {
+        fprintf(stderr, "fovea route: %s\n", message.text);
+    } else if (expected &&
+               fovea_arms_collect(&arms, &sample.problem, a->cuda ? &tensors : NULL, threads, 0)) {
         fovea_arms_verify(&arms, &sample.problem, expected);
         fovea_arms_time(&arms, &sample.problem, a->seconds);
         code = print_measured(&arms, chosen);
@@ -195,8 +210,27 @@ static int measure(const arguments *a, int threads, const fovea_implementation *
     } else {
         fprintf(stderr, "fovea route: no memory to measure this\n");
     }
+    if (tensors.block) fovea_device_tensors_destroy(&tensors);
     fovea_verification_destroy(expected);
     fovea_sample_destroy(&sample);
+    return code;
+}
+
+/* The same over tensors on the device, which are not filled: they are only looked at. */
+static int explain_on_device(const arguments *a, fovea_context *context, const fovea_sample *sample,
+                             const fovea_implementation **chosen) {
+    static fovea_moved_problem moved;
+    fovea_device_tensors tensors;
+    fovea_message message;
+    *chosen = NULL;
+    fovea_status status = fovea_device_tensors_create(sample, &tensors, &message);
+    if (status == FOVEA_OK) status = fovea_device_problem(&tensors, &moved, &message);
+    int code = 1;
+    if (status == FOVEA_OK)
+        code = explain(a, context, &moved.problem, moved.required, moved.count, chosen);
+    else
+        fprintf(stderr, "fovea route: %s\n", message.text);
+    if (tensors.block) fovea_device_tensors_destroy(&tensors);
     return code;
 }
 
@@ -210,12 +244,20 @@ static int route(const arguments *a) {
     looked_at.data = FOVEA_DATA_NONE;
     if (fovea_sample_create(&looked_at, &untouched, &sample, &message) != FOVEA_OK)
         return fprintf(stderr, "fovea route: %s\n", message.text), 2;
+    if (a->cuda && fovea_tool_device_open(a->device, &message) != FOVEA_OK) {
+        fprintf(stderr, "fovea route: --backend=cuda: %s\n", message.text);
+        fovea_sample_destroy(&sample);
+        return 2;
+    }
     if (open_context(a, &context) != FOVEA_OK) {
         fprintf(stderr, "fovea route: %s\n", fovea_last_message(NULL));
         fovea_sample_destroy(&sample);
         return 1;
     }
-    int code = explain(a, context, &sample, &chosen), threads = context->threads;
+    int threads = context->threads;
+    int code = a->cuda
+                   ? explain_on_device(a, context, &sample, &chosen)
+                   : explain(a, context, &sample.problem, sample.required, sample.count, &chosen);
     fovea_sample_destroy(&sample);
     fovea_context_destroy(context);
     if (a->measure && chosen) code |= measure(a, threads, chosen);
@@ -265,6 +307,10 @@ static error_t parse(int key, char *value, struct argp_state *state) {
         a->routes = value;
     else if (key == 't')
         a->threads = (int)number(state, "threads", value, 1, 4096, true);
+    else if (key == 'b')
+        a->cuda = fovea_backend_is_cuda(value, state);
+    else if (key == 'D')
+        a->device = fovea_device_number(value, state);
     else if (key == 'm')
         a->measure = true;
     else if (key == 'S')
@@ -303,10 +349,21 @@ static void add_kernel_options(struct argp_option *options, int count, const fov
                                                     .group = 2};
 }
 
+/* The kernel of that name, or the one that it is a preset of, which then fixes some parameters. */
+static int find_kernel(const char *name, const char **fixed) {
+    *fixed = "";
+    for (int k = 0; k < fovea_catalogue_count(); k++) {
+        const fovea_preset *presets = fovea_catalogue_kernel(k)->presets;
+        for (int p = 0; p < FOVEA_PRESETS_MAX && presets[p].name; p++)
+            if (strcmp(name, presets[p].name) == 0) return *fixed = presets[p].fixed, k;
+    }
+    return fovea_catalogue_find(name);
+}
+
 /* Which kernel is meant must be known before its options can be parsed. */
-static int named_kernel(int argc, char **argv) {
+static int named_kernel(int argc, char **argv, const char **fixed) {
     for (int i = 1; i < argc; i++) {
-        int kernel = fovea_catalogue_find(argv[i]);
+        int kernel = find_kernel(argv[i], fixed);
         if (kernel >= 0) return kernel;
     }
     return -1;
@@ -318,16 +375,22 @@ int fovea_command_route(int argc, char **argv) {
         {"shape", 's', "EXTENTS", 0, "b=1,hq=8,sq=512,d=64: extents by letter", 1},
         {"threads", 't', "N", 0, "Default: all that are allowed", 1},
         {"routes", 'r', "FILE", 0, "Default: where the library looks", 1},
+        {"backend", 'b', "NAME", 0, "Where the tensors are: cpu, or cuda", 1},
+        {"device", 'D', "N", 0, "The CUDA device (0)", 1},
         {"measure", 'm', 0, 0, "Time all that serve the call now, and give the regret", 1},
         {"seconds", 'S', "SECONDS", 0, "For --measure (default 1)", 1}};
     struct argp_option options[OPTIONS_MAX] = {0};
     char name[] = "fovea route";
-    arguments a = {.kernel = named_kernel(argc, argv), .seconds = 1};
+    const char *fixed;
+    arguments a = {.kernel = named_kernel(argc, argv, &fixed), .seconds = 1};
+    fovea_message message;
     const int count = (int)(sizeof general / sizeof *general);
     memcpy(options, general, sizeof general);
     if (a.kernel >= 0) {
         add_kernel_options(options, count, fovea_catalogue_kernel(a.kernel));
         fovea_case_begin(&a.c, a.kernel);
+        if (fovea_case_parse(&a.c, fixed, 0, &message) != FOVEA_OK)
+            return fprintf(stderr, "fovea route: %s\n", message.text), 2;
     }
     const struct argp parser = {
         .options = options,
@@ -335,7 +398,6 @@ int fovea_command_route(int argc, char **argv) {
         .args_doc = "KERNEL",
         .doc = "Explains which implementation a call gets, what speaks for it, and why the others "
                "are declined. Runs nothing unless --measure is given."};
-    fovea_message message;
     argp_err_exit_status = 2;
     argv[0] = name;
     if (argp_parse(&parser, argc, argv, 0, NULL, &a)) return 2;

@@ -20,6 +20,8 @@ typedef struct arguments {
     int kernel; /* -1: all */
     const char *output;
     bool again, verbose;
+    bool cuda; /* of the implementations on a CUDA device */
+    int device;
 } arguments;
 
 typedef struct tuning {
@@ -30,7 +32,38 @@ typedef struct tuning {
     int done, left, problems; /* points with each number of threads; arms that are wrong or fail */
     int between;              /* of the points that are done: found by halving */
     double deadline, saved;   /* when the time is up; when the file was last written */
+    char device[FOVEA_ROUTES_DEVICE]; /* what is measured: "" for the processor */
 } tuning;
+
+/* The tensors of a point, and its problem where it is measured. */
+typedef struct placed {
+    fovea_sample sample;
+    fovea_device_tensors tensors; /* none here */
+    fovea_moved_problem *moved;   /* there; NULL here */
+} placed;
+
+static const fovea_problem *problem_of(const placed *p) {
+    return p->moved ? &p->moved->problem : &p->sample.problem;
+}
+
+static void remove_point(placed *p) {
+    if (p->tensors.block) fovea_device_tensors_destroy(&p->tensors);
+    free(p->moved);
+    fovea_sample_destroy(&p->sample);
+}
+
+static fovea_status place_point(const tuning *t, const fovea_case *c, placed *p,
+                                fovea_message *message) {
+    *p = (placed){0};
+    fovea_status status = fovea_sample_create(c, NULL, &p->sample, message);
+    if (status != FOVEA_OK || !t->a->cuda) return status;
+    p->moved = malloc(sizeof *p->moved);
+    status = p->moved ? fovea_device_tensors_create(&p->sample, &p->tensors, message)
+                      : fovea_fail(message, FOVEA_OUT_OF_MEMORY, "no memory for a problem");
+    if (status == FOVEA_OK) status = fovea_device_problem(&p->tensors, p->moved, message);
+    if (status != FOVEA_OK) remove_point(p);
+    return status;
+}
 
 /* ---- One point ------------------------------------------------------------------------------ */
 
@@ -142,14 +175,15 @@ static void print_arms(const fovea_sample *sample, const fovea_arms *arms) {
 }
 
 /* With one number of threads; false after an interrupt, and then nothing is recorded. */
-static bool measure(tuning *t, fovea_sample *sample, const fovea_verification *expected,
-                    int threads) {
+static bool measure(tuning *t, placed *point, const fovea_verification *expected, int threads) {
     fovea_arms arms;
+    fovea_sample *sample = &point->sample;
     const fovea_problem *problem = &sample->problem;
     /* A tenth of a second is enough for any, so that a whole run ends before its time. */
     double start = fovea_seconds_now();
     double share = fmin(0.1, (t->deadline - start) / (t->left > 0 ? t->left : 1));
-    if (!fovea_arms_collect(&arms, problem, threads, hopeless(t, problem, threads))) {
+    if (!fovea_arms_collect(&arms, problem, t->a->cuda ? &point->tensors : NULL, threads,
+                            hopeless(t, problem, threads))) {
         fovea_arms_release(&arms);
         fprintf(stderr, "fovea tune: no memory for the scratch of %s\n", problem->kernel->name);
         t->problems++;
@@ -182,30 +216,30 @@ static void show_progress(const tuning *t, const fovea_case *c) {
 
 /* With one number of threads, or with each that the point wants (threads 0). */
 static bool measure_case(tuning *t, const fovea_case *c, uint32_t wanted, int threads) {
-    fovea_sample sample;
+    placed point;
     fovea_message message;
     bool go_on = true;
     show_progress(t, c);
-    if (fovea_sample_create(c, NULL, &sample, &message) != FOVEA_OK) {
+    if (place_point(t, c, &point, &message) != FOVEA_OK) {
         fprintf(stderr, "fovea tune: %s\n", message.text);
         t->problems++;
         return true;
     }
-    bool trusted = is_trusted(t, &sample.problem);
-    fovea_verification *expected =
-        trusted ? NULL : fovea_verification_create(&sample.problem, 64, c->seed);
+    const fovea_problem *problem = &point.sample.problem;
+    bool trusted = is_trusted(t, problem_of(&point));
+    fovea_verification *expected = trusted ? NULL : fovea_verification_create(problem, 64, c->seed);
     if (!expected && !trusted) {
-        fprintf(stderr, "fovea tune: no memory to verify %s\n", sample.problem.kernel->name);
+        fprintf(stderr, "fovea tune: no memory to verify %s\n", problem->kernel->name);
         t->problems++;
     }
-    if ((expected || trusted) && threads > 0) go_on = measure(t, &sample, expected, threads);
+    if ((expected || trusted) && threads > 0) go_on = measure(t, &point, expected, threads);
     for (int i = 0; i < t->thread_counts && (expected || trusted) && go_on; i++) {
         if (!(wanted >> i & 1)) continue;
-        go_on = measure(t, &sample, expected, t->threads[i]);
+        go_on = measure(t, &point, expected, t->threads[i]);
         if (go_on) t->done++, t->left--;
     }
     fovea_verification_destroy(expected);
-    fovea_sample_destroy(&sample);
+    remove_point(&point);
     return go_on;
 }
 
@@ -315,10 +349,12 @@ static void find_crossovers(tuning *t) {
 
 /* ---- All points ----------------------------------------------------------------------------- */
 
-static bool has_candidates(int kernel) {
+static bool has_candidates(const tuning *t, int kernel) {
     for (int i = 0; i < fovea_implementation_count(kernel); i++) {
         const fovea_implementation *candidate = fovea_implementation_at(kernel, i);
-        if (!candidate->only_by_name && fovea_has_tier(candidate->tier)) return true;
+        if (!candidate->only_by_name && fovea_implementation_is_cuda(candidate) == t->a->cuda &&
+            (t->a->cuda || fovea_has_tier(candidate->tier)))
+            return true;
     }
     return false;
 }
@@ -361,7 +397,7 @@ static bool plan(tuning *t) {
     fovea_tune_points *points = &t->points;
     int kept = 0;
     for (int k = 0; k < fovea_catalogue_count(); k++)
-        if ((t->a->kernel < 0 || t->a->kernel == k) && has_candidates(k)) add_kernel(points, k);
+        if ((t->a->kernel < 0 || t->a->kernel == k) && has_candidates(t, k)) add_kernel(points, k);
     if (points->count > 0)
         qsort(points->items, (size_t)points->count, sizeof *points->items, compare_places);
     fovea_route_key *keys = calloc((size_t)points->count + 1, sizeof *keys);
@@ -413,9 +449,9 @@ static bool save(tuning *t) {
     return false;
 }
 
-static void warn_if_busy(const tuning *t) {
+static void warn_if_busy(void) {
     double load;
-    int processors = t->threads[t->thread_counts - 1];
+    int processors = fovea_allowed_threads();
     if (getloadavg(&load, 1) == 1 && load > 1.5 * processors)
         fprintf(stderr,
                 "fovea tune: the machine is busy (load %.1f on %d processors): the figures will be "
@@ -424,9 +460,10 @@ static void warn_if_busy(const tuning *t) {
 }
 
 static bool measure_all(tuning *t) {
-    warn_if_busy(t);
+    warn_if_busy();
     t->deadline = fovea_seconds_now() + t->a->seconds;
-    if (!have_rates(t->routes) && t->left > 0 && t->a->seconds >= 20) measure_rates(t);
+    if (!t->a->cuda && !have_rates(t->routes) && t->left > 0 && t->a->seconds >= 20)
+        measure_rates(t);
     for (int p = 0; p < t->points.count && t->left > 0; p++) {
         if (fovea_seconds_now() > t->deadline) break;
         const fovea_tune_point *point = &t->points.items[p];
@@ -458,11 +495,20 @@ static bool open_routes(tuning *t, int room) {
         fprintf(stderr, "fovea tune: %s is not a routes file; it is not replaced\n", path);
         return false;
     }
-    if (access(path, F_OK) == 0 &&
-        fovea_routes_read(path, room, &allocator, &t->routes, &message) != FOVEA_OK)
+    fovea_status status = FOVEA_OK;
+    if (access(path, F_OK) == 0) {
+        status = fovea_routes_read(path, room, &allocator, &t->routes, &message);
+        if (status == FOVEA_OK)
+            status = fovea_routes_check_device(t->routes, path, t->device, &message);
+    }
+    if (status != FOVEA_OK) {
         fprintf(stderr, "%s; it is replaced\n", message.text);
+        fovea_routes_release(t->routes);
+        t->routes = NULL;
+    }
     if (!t->routes) t->routes = fovea_routes_create(&allocator, room);
     if (!t->routes) fprintf(stderr, "fovea tune: no memory for the routes\n");
+    if (t->routes) snprintf(t->routes->device, sizeof t->routes->device, "%s", t->device);
     return t->routes && save(t);
 }
 
@@ -500,10 +546,24 @@ static int summarise(const tuning *t) {
     return t->problems > 0 || fovea_interrupted();
 }
 
-static int tune(const arguments *a) {
+/* The file of what is measured, unless one was named. */
+static bool find_output(const tuning *t, arguments *a) {
+    static char place[4096];
+    if (!a->output) a->output = fovea_routes_place_of(t->device, place, sizeof place);
+    if (a->output && *a->output) return true;
+    fprintf(stderr, "fovea tune: no place for the routes file; name one with --output\n");
+    return false;
+}
+
+static int tune(arguments *a) {
     tuning t = {.a = a, .threads = {1, fovea_allowed_threads()}};
-    t.thread_counts = t.threads[1] > 1 ? 2 : 1;
+    fovea_message message;
+    t.thread_counts = t.threads[1] > 1 && !a->cuda ? 2 : 1;
     int code = 1;
+    if (a->cuda && fovea_tool_device_open(a->device, &message) != FOVEA_OK)
+        return fprintf(stderr, "fovea tune: --backend=cuda: %s\n", message.text), 2;
+    if (a->cuda) fovea_tool_device_identity(t.device, sizeof t.device);
+    if (!find_output(&t, a)) return 2;
     fovea_interrupt_catch();
     if (open_routes(&t, FOVEA_ROUTES_MAX / 4)) {
         if (!plan(&t))
@@ -542,6 +602,12 @@ static error_t parse(int key, char *value, struct argp_state *state) {
     case 'v':
         a->verbose = true;
         return 0;
+    case 'b':
+        a->cuda = fovea_backend_is_cuda(value, state);
+        return 0;
+    case 'd':
+        a->device = fovea_device_number(value, state);
+        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -554,6 +620,8 @@ int fovea_command_tune(int argc, char **argv) {
         {"output", 'o', "FILE", 0, "Where the routes go (default: where the library looks)", 0},
         {"again", 'a', 0, 0, "Measure anew what the file already has", 0},
         {"verbose", 'v', 0, 0, "Print each measurement", 0},
+        {"backend", 'b', "NAME", 0, "cpu, or cuda: implementations on a CUDA device", 0},
+        {"device", 'd', "N", 0, "The CUDA device (0)", 0},
         {0}};
     const struct argp parser = {
         .options = options,
@@ -562,15 +630,10 @@ int fovea_command_tune(int argc, char **argv) {
             "Measures which implementation is fastest for which call, and writes the routes file "
             "that the library chooses by. What is wrong is reported and never recorded. An "
             "existing file of this machine is continued."};
-    char place[4096], name[] = "fovea tune";
+    char name[] = "fovea tune";
     arguments a = {.seconds = 600, .kernel = -1};
     argp_err_exit_status = 2;
     argv[0] = name;
     if (argp_parse(&parser, argc, argv, 0, NULL, &a)) return 2;
-    if (!a.output) a.output = fovea_routes_place(place, sizeof place);
-    if (!a.output || !*a.output) {
-        fprintf(stderr, "fovea tune: no place for the routes file; name one with --output\n");
-        return 2;
-    }
     return tune(&a);
 }

@@ -282,21 +282,46 @@ static void bound_rows(const fovea_attention_call *call, int64_t rows, expectati
 
 /* What rounding to 8 bits does to the rows' scores. Approximate attention gives a query row that holds NaN or an infinity
  * as NaN, where the definition may have a number. */
-static bool measure_noise(const fovea_attention_call *call, const row_list *list,
+/* Key heads that rows are of, for several threads. */
+typedef struct head_task {
+    const fovea_attention_call *call;
+    const bool *wanted;
+    fovea_head_spread *spreads;
+    double *scratch; /* `length` for each thread */
+    size_t length;
+} head_task;
+
+static void measure_heads(void *task, int64_t first, int64_t end, int thread) {
+    const head_task *t = task;
+    for (int64_t head = first; head < end; head++) {
+        if (!t->wanted[head]) continue;
+        fovea_sequence sequence = fovea_attention_sequence(t->call, head / t->call->key_heads);
+        t->spreads[head] = fovea_measure_head(t->call, &sequence, head % t->call->key_heads,
+                                              t->scratch + (size_t)thread * t->length);
+    }
+}
+
+static int64_t key_head_of(const fovea_attention_call *call, const row *place) {
+    return place->batch * call->key_heads + place->head / call->group;
+}
+
+static bool measure_noise(const fovea_attention_call *call, const row_list *list, int threads,
                           fovea_verification *verification) {
     int64_t size = call->value_size;
     int64_t heads = call->batch * call->key_heads;
+    size_t length = 2 * (size_t)call->head_size + 1;
     fovea_head_spread *spreads = calloc((size_t)heads + 1, sizeof *spreads);
     bool *known = calloc((size_t)heads + 1, sizeof *known);
-    double *scratch = malloc((2 * (size_t)call->head_size + 1) * sizeof *scratch);
+    double *scratch = malloc((size_t)threads * length * sizeof *scratch);
     bool enough = spreads && known && scratch;
+    for (int64_t r = 0; enough && r < list->count; r++)
+        known[key_head_of(call, &list->rows[r])] = true;
+    head_task task = {call, known, spreads, scratch, length};
+    if (enough) fovea_parallel(heads, 1, threads, measure_heads, &task);
     for (int64_t r = 0; enough && r < list->count; r++) {
         const row *place = &list->rows[r];
         fovea_sequence sequence = fovea_attention_sequence(call, place->batch);
-        int64_t key_head = place->head / call->group;
-        int64_t head = place->batch * call->key_heads + key_head;
-        if (!known[head]) spreads[head] = fovea_measure_head(call, &sequence, key_head, scratch);
-        known[head] = true;
+        int64_t head = key_head_of(call, place);
         fovea_row_noise(call, &spreads[head], &sequence, place->head, place->i,
                         &verification->rows[r]);
         const char *q =
@@ -336,7 +361,7 @@ static bool expect_attention(const fovea_problem *problem, int64_t limit, uint64
     if (!choose_rows(&call, limit, seed, &list)) return false;
     expectation *out = &verification->outputs[FOVEA_ATTENTION_OUT];
     expectation *lse = call.has_lse ? &verification->outputs[FOVEA_ATTENTION_LSE] : NULL;
-    bool large = (double)list.count * (double)call.key_length > 1e6;
+    bool large = (double)list.count * (double)call.key_length > 1e5;
     int threads = large ? fovea_processor_get()->threads : 1;
     size_t length = (size_t)call.key_length + 3 * (size_t)call.value_size + 1;
     double *scores = malloc((size_t)threads * length * sizeof *scores);
@@ -357,7 +382,7 @@ static bool expect_attention(const fovea_problem *problem, int64_t limit, uint64
                      .errors = errors,
                      .qualities = verification->rows};
     if (enough) fovea_parallel(list.count, 1, threads, expect_rows, &task);
-    enough = enough && measure_noise(&call, &list, verification);
+    enough = enough && measure_noise(&call, &list, threads, verification);
     if (enough) bound_rows(&call, list.count, out, lse, errors);
     free(scores), free(errors), free(list.rows);
     return enough;

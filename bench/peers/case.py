@@ -34,6 +34,8 @@ class Case:
     def __init__(self, message, memory, choice):
         self.choice = choice  # what `fastest` found, shared by all sets of buffers
         self.kernel = message["kernel"]
+        self.way = message.get("way")
+        self.places = message["arguments"]
         self.dtype = message["dtype"]
         self.threads = message["threads"]
         self.parameters = message["parameters"]
@@ -48,6 +50,10 @@ class Case:
     def __getitem__(self, name):
         """The tensor as a NumPy array over the shared memory."""
         return self.tensors[name]
+
+    def written(self):
+        """The arrays that a call writes."""
+        return [self.tensors[name] for name, place in self.places.items() if place.get("written")]
 
     def arrays(self, *names):
         return [self.tensors[name] for name in names]

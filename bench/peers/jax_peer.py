@@ -1,17 +1,70 @@
-"""JAX on the processor: jitted functions, blocked until ready."""
+"""JAX: jitted functions, blocked until ready; on a device many of them for one look at the clock."""
 
 import os
+import time
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from case import attention_parameters, BACKWARD, Call, reduction_axis, refuse_lse, Unserved
+from device import Device
+
+WAYS = {"attention": ["cudnn", "xla"]}  # on a device, each by the name that the function takes
+on_device = None  # the Cuda below, where that is the place
 
 
 def versions():
-    return {"jax": jax.__version__}
+    return {"jax": jax.__version__ + (", by the host's clock" if on_device else "")}
+
+
+class Cuda(Device):
+    """It has no events: samples are long, and taken by the host's clock between two waits."""
+
+    least_sample = 5e-3
+
+    def __init__(self):
+        if jax.default_backend() != "gpu":
+            raise RuntimeError(f"JAX runs on {jax.default_backend()}, not on a GPU")
+        jax.config.update("jax_default_matmul_precision", "highest")  # f32 in f32
+        self.last = jnp.zeros(1)
+
+    def remember(self, value):
+        self.last = value
+
+    def forget(self):
+        pass
+
+    def bring_back(self, array):
+        pass  # `store` wrote it
+
+    def synchronize(self):
+        jax.block_until_ready(self.last)
+
+    def event(self):
+        self.synchronize()
+        return time.perf_counter()
+
+    def seconds(self, start, end):
+        return end - start
+
+    def flush(self, count):
+        self.last = jnp.full(count, 1, jnp.uint8)
+
+
+def device():
+    global on_device
+    on_device = Cuda()
+    return on_device
+
+
+def wait(value):
+    if on_device:
+        on_device.remember(value)
+    else:
+        jax.block_until_ready(value)
 
 
 def compiled(case, inputs, output, function, before=lambda x: x, after=lambda x: x):
@@ -25,7 +78,8 @@ def compiled(case, inputs, output, function, before=lambda x: x, after=lambda x:
     kept = {}
 
     def run():
-        kept["value"] = jitted(*given).block_until_ready()
+        kept["value"] = jitted(*given)
+        wait(kept["value"])
 
     def store():
         case[output][...] = after(np.asarray(kept["value"]))
@@ -40,11 +94,12 @@ def swap_heads(x):
 def attention(case):
     causal, scale = attention_parameters(case)
 
-    wide = case.dtype == "f16"  # its products of halves do not exist on processors
+    wide = case.dtype == "f16" and not on_device  # products of halves do not exist on processors
 
     def function(q, k, v):
         q, k, v = (x.astype(jnp.float32) if wide else x for x in (q, k, v))
-        out = jax.nn.dot_product_attention(q, k, v, scale=scale, is_causal=causal)
+        out = jax.nn.dot_product_attention(q, k, v, scale=scale, is_causal=causal,
+                                           implementation=case.way)
         return out.astype(jnp.float16) if wide else out
     call = compiled(case, ["q", "k", "v"], "out", function, swap_heads, swap_heads)
     call.arithmetic = "f32" if wide else ""

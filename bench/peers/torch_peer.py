@@ -1,17 +1,106 @@
-"""PyTorch on the processor, eager, as its manual writes these calls."""
+"""PyTorch, eager, as its manual writes these calls: on the processor, or on a CUDA device."""
+
+import time
 
 import numpy as np
 import torch
 from case import (append_places, attention_parameters, BACKWARD, Call, reduction_axis, refuse_lse,
                   Unserved)
+from device import Device, samples
+
+WAYS = {"attention": ["cudnn", "flash", "efficient", "math"]}  # on a device, each forced by name
+LARGEST_SCORES = 8e9  # bytes that the way «math» may take for one tensor of scores
+on_device = None  # the Cuda below, where that is the place
 
 
 def versions():
     return {"torch": torch.__version__}
 
 
+class Cuda(Device):
+    def __init__(self):
+        torch.set_default_device("cuda")
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        self.flushed = None
+        self.forget()
+
+    def forget(self):
+        self.tensors = {}  # by address and dtype: a tensor of the processor, and its copy
+        torch.cuda.empty_cache()
+
+    def copy(self, array):
+        key = array.__array_interface__["data"][0], array.dtype.name, array.shape
+        if key not in self.tensors:
+            here = host_tensor(array)
+            self.tensors[key] = here, here.to("cuda")
+        return self.tensors[key][1]
+
+    def bring_back(self, array):
+        for key, (here, there) in self.tensors.items():
+            if key[0] == array.__array_interface__["data"][0]:
+                here.copy_(there)
+
+    def repeated(self, run, count):
+        # As torch.cuda.graph does, but that gives all memory back before, which takes a tenth of a second.
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+        torch.cuda.synchronize()
+        try:
+            with torch.cuda.stream(stream):
+                graph.capture_begin()
+                try:
+                    for _ in range(count):
+                        run()
+                finally:
+                    graph.capture_end()
+        except RuntimeError:  # it waits for the device, so it cannot be captured
+            torch.cuda.synchronize()
+            return super().repeated(run, count)
+        return graph.replay
+
+    def synchronize(self):
+        torch.cuda.synchronize()
+
+    def event(self):
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def seconds(self, start, end):
+        return start.elapsed_time(end) / 1e3
+
+    def flush(self, count):
+        if self.flushed is None or self.flushed.numel() != count:
+            self.flushed = torch.empty(count, dtype=torch.uint8)
+        self.flushed.zero_()
+
+
+def device():
+    global on_device
+    on_device = Cuda()
+    return on_device
+
+
+def ceilings(device):
+    """What matrix products of 8192 rows and columns reach, of normal numbers, after a rest."""
+    reached = {}
+    for name, dtype in (("matmul_bf16", torch.bfloat16), ("matmul_f16", torch.float16)):
+        a, b = (torch.randn(8192, 8192).to(dtype) for _ in range(2))
+        out = torch.empty_like(a)
+        for _ in range(3):
+            torch.matmul(a, b, out=out)
+        torch.cuda.synchronize()
+        time.sleep(0.2)
+        best = min(samples(device, lambda: torch.matmul(a, b, out=out), 20, 0))
+        reached[name] = 2 * 8192**3 / best
+    return reached
+
+
 def tensor(array):
-    """A tensor over the same memory."""
+    """A tensor over the same memory, or its copy on the device, of which there is one."""
+    return on_device.copy(array) if on_device else host_tensor(array)
+
+
+def host_tensor(array):
     if array.dtype.name == "float8_e4m3fn":
         return torch.from_numpy(array.view(np.uint8)).view(torch.float8_e4m3fn)
     if array.dtype.name == "bfloat16":
@@ -40,6 +129,23 @@ class Kept:
         return Call(torch.inference_mode()(self.run), torch.inference_mode()(self.store))
 
 
+def forced(way, function):
+    """Attention by one of its backends, which declines by an error."""
+    from torch.nn.attention import sdpa_kernel, SDPBackend
+    backend = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION,
+               "efficient": SDPBackend.EFFICIENT_ATTENTION, "math": SDPBackend.MATH}[way]
+
+    def call(*tensors, **options):
+        try:
+            with sdpa_kernel(backend):
+                return function(*tensors, **options)
+        except RuntimeError as error:
+            if "No available kernel" in str(error):
+                raise Unserved(f"{way} takes other calls") from None
+            raise
+    return call
+
+
 def attention(case):
     causal, scale = attention_parameters(case, ("k_scale", "v_scale"))
     q, k, v, out = ready(case, "q", "k", "v", "out")
@@ -47,6 +153,10 @@ def attention(case):
     if q.shape[1] != k.shape[1]:
         options["enable_gqa"] = True
     function = torch.nn.functional.scaled_dot_product_attention
+    if case.way == "math" and 4 * q.shape[:3].numel() * k.shape[2] > LARGEST_SCORES:
+        raise Unserved("its scores would not fit")
+    if case.way:
+        function = forced(case.way, function)
     if k.dtype == q.dtype and v.dtype == q.dtype:
         return Kept(lambda: function(q, k, v, **options), out).call()
 
@@ -65,7 +175,7 @@ def attention(case):
 def kv_append(case):
     places = append_places(case)
     k, v, k_cache, v_cache = ready(case, "k", "v", "k_cache", "v_cache")
-    batch, position, token = (torch.from_numpy(index) for index in places)
+    batch, position, token = (torch.from_numpy(index).to(k.device) for index in places)
 
     def run():
         k_cache[batch, :, position] = k[batch, :, token]
@@ -413,7 +523,7 @@ def momentum(parameters, p):
 def adam(which):
     def make(parameters, p):
         return which(parameters, p["lr"], (p["beta1"], p["beta2"]), p["eps"], p["weight_decay"],
-                     fused=True)
+                     fused=True, capturable=on_device is not None)
     return make
 
 

@@ -1,19 +1,26 @@
 """A peer as a process of its own: worker.py PEER REQUEST_FD REPLY_FD MEMORY_FD.
 
 Reads one JSON message a line and answers each with one line:
-  {"do": "hello"}                      -> {"ok": true, "peer", "versions": {name: version}}
+  {"do": "hello"}                      -> {"ok": true, "peer", "versions": {name: version},
+                                          "ways": {kernel: [names]}: where there are several}
   {"do": "prepare", "kernel", "dtype", "threads", "memory_bytes", "parameters": {name: value},
-   "sets": [{name: {"offset", "shape", "dtype"}}]}
+   "sets": [{name: {"offset", "shape", "dtype", "written"}}], "case": number, "way": name or null}
                                        -> {"ok": true, "arithmetic", "first": seconds of one call}
-                                          or {"ok": false, "unserved": reason}
-  {"do": "run", "warm", "count", "inner"}
+                                          or {"ok": false, "unserved": reason}. What was prepared
+                                          for the other ways of the same case stays.
+  {"do": "run", "way", "warm", "count", "inner"}
                                        -> {"ok": true, "seconds": [count figures]}: after `warm`
-                                          untimed calls, each the mean of `inner` calls
-  {"do": "result"}                     -> {"ok": true}: the outputs of the first set are written,
-                                          as its last call left them
+                                          untimed calls, each the mean of `inner` calls. On a device
+                                          also "rest", "heat", "flush", "estimate" (tools/turn.h),
+                                          and "began", "ended" of the samples in the answer
+  {"do": "result", "way"}              -> {"ok": true}: the outputs of the first set are written,
+                                          as its last call left them (on a device: as the call
+                                          of "prepare" did)
+  {"do": "ceilings"}                   -> {"ok": true, "ceilings": {kind: FLOP/s}} of a device
   {"do": "quit"}
 Anything that goes wrong is answered {"ok": false, "error": text}. More than one set of buffers is for
-cold measurements: calls rotate over them. Time is CLOCK_MONOTONIC, as in the tool.
+cold measurements: calls rotate over them. Time is CLOCK_MONOTONIC, as in the tool; on a device, where
+FOVEA_PEER_PLACE is "cuda", that of its events.
 """
 
 import importlib
@@ -24,9 +31,12 @@ import sys
 import time
 import traceback
 
+from device import Launches
+
 MODULES = {"numpy": "numpy_peer", "torch": "torch_peer", "openvino": "openvino_peer",
            "onnxruntime": "onnxruntime_peer", "mlx": "mlx_peer", "jax": "jax_peer",
-           "fftw": "fftw_peer"}
+           "fftw": "fftw_peer", "cupy": "cupy_peer"}
+ON_DEVICE = os.environ.get("FOVEA_PEER_PLACE") == "cuda"
 
 
 def timed(calls, warm, count, inner):
@@ -45,20 +55,65 @@ def timed(calls, warm, count, inner):
     return samples
 
 
+class Prepared:
+    """The calls of one way, one a set of buffers."""
+
+    def __init__(self, cases, calls, device):
+        self.cases, self.calls, self.device = cases, calls, device
+        self.launches = device and Launches(device, calls[0])
+
+    def first(self):
+        """Seconds of a call. On a device its results are brought back at once, for the call is then
+        repeated: the first one compiles and loads."""
+        if self.device:
+            self.calls[0].run()
+            self.calls[0].store()
+            self.device.synchronize()
+            for array in self.cases[0].written():
+                self.device.bring_back(array)
+            return self.launches.seconds()
+        start = time.monotonic()
+        self.calls[0].run()
+        return time.monotonic() - start
+
+    def run(self, message):
+        if self.device:
+            return self.launches.take(message)
+        return {"seconds": timed(self.calls, message.get("warm", 0), message["count"],
+                                 message.get("inner", 1))}
+
+    def store(self):
+        if not self.device:
+            self.calls[0].store()
+
+
 class Worker:
     def __init__(self, name, memory_fd):
         self.name = name
         self.memory_fd = memory_fd
         self.memory = None
         self.module = importlib.import_module(MODULES[name])
-        self.calls = []
+        self.device = self.module.device() if ON_DEVICE else None
+        self.case = None
+        self.prepared = {}
 
     def hello(self, message):
-        return {"peer": self.name, "versions": self.module.versions()}
+        ways = getattr(self.module, "WAYS", {}) if self.device else {}
+        return {"peer": self.name, "versions": self.module.versions(), "ways": ways}
+
+    def forget(self, case):
+        """Another case, and so other memory: what is left of the last one is let go."""
+        if case is not None and case == self.case:
+            return
+        self.case, self.prepared = case, {}
+        if self.device:
+            self.device.forget()
 
     def prepare(self, message):
         from case import Case, Unserved
-        self.calls = []
+        self.forget(message.get("case"))
+        way = message.get("way")
+        self.prepared.pop(way, None)
         size = message["memory_bytes"]
         self.memory = mmap.mmap(self.memory_fd, size) if size else bytearray()
         line = getattr(self.module, message["kernel"], None)
@@ -66,30 +121,35 @@ class Worker:
             return {"ok": False, "unserved": f"no adapter for {message['kernel']}"}
         try:
             choice = {}
-            calls = [line(Case({**message, "arguments": arguments}, self.memory, choice))
+            cases = [Case({**message, "arguments": arguments}, self.memory, choice)
                      for arguments in message["sets"]]
-            start = time.monotonic()
-            calls[0].run()
-            first = time.monotonic() - start
+            prepared = Prepared(cases, [line(case) for case in cases], self.device)
+            first = prepared.first()
         except Unserved as reason:
             return {"ok": False, "unserved": str(reason)}
-        self.calls = calls
-        return {"arithmetic": calls[0].arithmetic, "first": first}
+        self.prepared[way] = prepared
+        return {"arithmetic": prepared.calls[0].arithmetic, "first": first}
+
+    def of_way(self, message):
+        if message.get("way") not in self.prepared:
+            raise RuntimeError("nothing is prepared")
+        return self.prepared[message.get("way")]
 
     def run(self, message):
-        if not self.calls:
-            raise RuntimeError("nothing is prepared")
-        return {"seconds": timed(self.calls, message.get("warm", 0), message["count"],
-                                 message.get("inner", 1))}
+        return self.of_way(message).run(message)
 
     def result(self, message):
-        self.calls[0].store()
+        self.of_way(message).store()
         return {}
+
+    def ceilings(self, message):
+        measure = getattr(self.module, "ceilings", None)
+        return {"ceilings": measure(self.device) if measure and self.device else {}}
 
     def answer(self, message):
         try:
             action = {"hello": self.hello, "prepare": self.prepare, "run": self.run,
-                      "result": self.result}[message["do"]]
+                      "result": self.result, "ceilings": self.ceilings}[message["do"]]
             return {"ok": True, **action(message)}
         except Exception as error:
             traceback.print_exc()

@@ -55,15 +55,20 @@ static void give(fovea_context *context, void *memory, size_t bytes) {
 /* Finds the routes: of the file that is named, or at the default place, where a file that is
  * missing or refused is only not used. */
 static fovea_status load_routes(fovea_context *context, const char *named) {
-    char path[4096];
+    char path[4096], device[FOVEA_ROUTES_DEVICE];
     fovea_message why;
-    const char *place = named ? named : fovea_routes_place(path, sizeof path);
+    fovea_device_identity(&context->device, device, sizeof device);
+    const char *place = named ? named : fovea_routes_place_of(device, path, sizeof path);
     if (!place || !*place) {
         fovea_fail(&context->routes_state, FOVEA_OK,
                    "no routes file is named; the cost model chooses");
         return FOVEA_OK;
     }
     fovea_status status = fovea_routes_read(place, 0, &context->allocator, &context->routes, &why);
+    if (status == FOVEA_OK) {
+        status = fovea_routes_check_device(context->routes, place, device, &why);
+        if (status != FOVEA_OK) fovea_routes_release(context->routes), context->routes = NULL;
+    }
     if (status == FOVEA_OK)
         fovea_fail(&context->routes_state, FOVEA_OK, "%.300s is in use: %d measurements of %s",
                    place, context->routes->count, context->routes->written);

@@ -3,6 +3,8 @@
 
 #include "cuda/load.h"
 
+#include <stdio.h>
+
 static fovea_status prepare(fovea_device *device, void *stream, fovea_message *message) {
     if (stream) {
         device->stream = stream;
@@ -29,6 +31,16 @@ fovea_status fovea_device_open(fovea_device *device, DLDevice where, void *strea
     cuda->leave(device->number, previous);
     if (status != FOVEA_OK) device->cuda = NULL;
     return status;
+}
+
+void fovea_device_identity(const fovea_device *device, char *text, size_t size) {
+    fovea_cuda_device facts;
+    fovea_message ignored;
+    text[0] = 0;
+    if (!device->cuda || device->cuda->describe(device->number, &facts, &ignored) != FOVEA_OK)
+        return;
+    snprintf(text, size, "%s, capability %d.%d, %d multiprocessors", facts.name,
+             facts.capability / 10, facts.capability % 10, facts.multiprocessors);
 }
 
 void fovea_device_close(fovea_device *device) {

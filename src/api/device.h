@@ -23,6 +23,8 @@ typedef struct fovea_device {
 fovea_status fovea_device_open(fovea_device *device, DLDevice where, void *stream,
                                fovea_message *message);
 void fovea_device_close(fovea_device *device);
+/* What its routes are filed under: "NVIDIA H200, capability 9.0, 132 multiprocessors"; "" without one. */
+void fovea_device_identity(const fovea_device *device, char *text, size_t size);
 
 /* Takes scratch from the device, which must have been entered. */
 fovea_allocator fovea_device_allocator(fovea_device *device);

@@ -66,6 +66,7 @@ fovea_status fovea_routes_save(fovea_context *context, const char *path) {
         return fovea_fail(&context->message, FOVEA_OUT_OF_MEMORY, "no memory for the routes");
     if (old) {
         routes->rates = old->rates;
+        memcpy(routes->device, old->device, sizeof routes->device);
         memcpy(routes->wrong, old->wrong, sizeof routes->wrong);
         memcpy(routes->records, old->records, (size_t)kept * sizeof *old->records);
         routes->count = kept;

@@ -84,8 +84,9 @@ void fovea_route_key_of(const fovea_problem *problem, int threads, fovea_route_k
         problem->kernel->traits(problem, &traits);
     else
         general_traits(problem, &traits);
+    bool device = problem->device.device_type == kDLCUDA; /* the host's threads do nothing there */
     *key = (fovea_route_key){.kernel = problem->index,
-                             .threads = threads,
+                             .threads = device ? 1 : threads,
                              .dtype = problem->dtype,
                              .features = traits.features};
     for (int i = 0; i < FOVEA_TRAIT_SIZES && traits.steps[i]; i++)

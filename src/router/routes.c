@@ -103,3 +103,28 @@ const char *fovea_routes_place(char *path, size_t size) {
         length = snprintf(path, size, "%s/.config/fovea/routes", home);
     return length > 0 && (size_t)length < size ? path : NULL;
 }
+
+const char *fovea_routes_place_of(const char *device, char *path, size_t size) {
+    if (!fovea_routes_place(path, size)) return NULL;
+    if (!*device) return path;
+    size_t used = strlen(path);
+    for (const char *c = device; *c && *c != ',' && used + 2 < size; c++) {
+        bool plain =
+            (*c >= '0' && *c <= '9') || (*c >= 'A' && *c <= 'Z') || (*c >= 'a' && *c <= 'z');
+        if (c == device) path[used++] = '.';
+        path[used++] = plain ? *c : '-';
+    }
+    path[used] = 0;
+    return path;
+}
+
+fovea_status fovea_routes_check_device(const fovea_routes *routes, const char *name,
+                                       const char *device, fovea_message *message) {
+    if (strcmp(routes->device, device) == 0) return FOVEA_OK;
+    return fovea_fail(
+        message, FOVEA_FILE_ERROR,
+        "the routes file %.200s is of %.100s, not of %.100s; measure again with fovea "
+        "tune",
+        name, *routes->device ? routes->device : "the processor",
+        *device ? device : "the processor");
+}

@@ -9,6 +9,7 @@
  *     kernels 3f0c...                 a hash of kernels, implementations and key definitions
  *     processor GenuineIntel 6/143/8, tiers scalar avx2 avx512, Intel(R) Xeon(R) Processor
  *     machine 2 online, affinity 0-1, threads 2
+ *     device NVIDIA H200, capability 9.0, 132 multiprocessors    only of a CUDA device
  *     written 2026-01-31T12:00:00Z
  *     rate TIER FLOPS BYTES           per second, one thread; 0: not measured
  *     wrong KERNEL IMPLEMENTATION     its results were wrong: it is never chosen
@@ -27,7 +28,7 @@
 #include "router/registry.h"
 #include "runtime/memory.h"
 
-enum { FOVEA_ROUTES_MAX = 65536, FOVEA_ROUTES_FILE_MAX = 16 << 20 };
+enum { FOVEA_ROUTES_MAX = 65536, FOVEA_ROUTES_FILE_MAX = 16 << 20, FOVEA_ROUTES_DEVICE = 300 };
 
 /* The work of a problem, by which times of one bucket are scaled to a size. */
 uint64_t fovea_route_work(const fovea_problem *problem);
@@ -52,6 +53,7 @@ typedef struct fovea_routes {
     int count, capacity;
     fovea_rates rates;
     char written[24];                  /* "2026-01-31T12:00:00Z" */
+    char device[FOVEA_ROUTES_DEVICE];  /* "" of the processor; else what its line says */
     uint64_t wrong[FOVEA_KERNELS_MAX]; /* bit i: implementation i of the kernel computes wrongly */
     fovea_route_record records[];
 } fovea_routes;
@@ -88,5 +90,11 @@ fovea_status fovea_routes_write(const char *path, const fovea_routes *routes,
 /* $FOVEA_ROUTES, else $XDG_CONFIG_HOME/fovea/routes, else ~/.config/fovea/routes. NULL if there is
  * no such place: FOVEA_ROUTES is empty, or nothing says where home is, or the path is too long. */
 const char *fovea_routes_place(char *path, size_t size);
+/* Of a device the same with its name appended, "routes.NVIDIA-H200"; device: as in its file, or "". */
+const char *fovea_routes_place_of(const char *device, char *path, size_t size);
+
+/* Measurements of one device say nothing of another one, or of the processor. */
+fovea_status fovea_routes_check_device(const fovea_routes *routes, const char *name,
+                                       const char *device, fovea_message *message);
 
 #endif

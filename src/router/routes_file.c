@@ -147,6 +147,19 @@ static fovea_status check_identity(reader *r) {
     return FOVEA_OK;
 }
 
+/* A line that only files of a device have. */
+static fovea_status read_device(reader *r, fovea_routes *routes) {
+    static const char word[] = "device ";
+    size_t length = sizeof word - 1;
+    if ((size_t)(r->end - r->at) < length || memcmp(r->at, word, length) != 0) return FOVEA_OK;
+    fovea_status status = next_line(r);
+    if (status != FOVEA_OK) return status;
+    if (!r->text[length] || strlen(r->text + length) >= sizeof routes->device)
+        return refuse(r, "names no device in line %d", r->line);
+    snprintf(routes->device, sizeof routes->device, "%s", r->text + length);
+    return FOVEA_OK;
+}
+
 static fovea_status read_written(reader *r, fovea_routes *routes) {
     static const char form[] = "written 0000-00-00T00:00:00Z";
     fovea_status status = next_line(r);
@@ -270,7 +283,8 @@ static fovea_status append(reader *r, fovea_routes *routes, const fovea_route_re
 
 static fovea_status read_body(reader *r, fovea_routes *routes) {
     fovea_route_record record;
-    fovea_status status = read_written(r, routes);
+    fovea_status status = read_device(r, routes);
+    if (status == FOVEA_OK) status = read_written(r, routes);
     while (status == FOVEA_OK && r->at < r->end) {
         if ((status = next_line(r)) != FOVEA_OK) break;
         if (routes->count == 0 && strncmp(r->text, "rate ", 5) == 0)
@@ -409,6 +423,7 @@ static void print_all(writer *w, const fovea_routes *routes) {
     strftime(written, sizeof written, "%Y-%m-%dT%H:%M:%SZ", &when);
     print(w, "%s\n", first_line);
     for (int i = 0; i < FOVEA_IDENTITY_LINES; i++) print(w, "%s\n", here.lines[i]);
+    if (*routes->device) print(w, "device %s\n", routes->device);
     print(w, "written %s\n", written);
     for (int t = 0; t < FOVEA_TIER_COUNT; t++)
         if (routes->rates.flops[t] > 0 || routes->rates.bandwidth[t] > 0)

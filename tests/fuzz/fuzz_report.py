@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Files of `fovea bench` as no benchmark writes them, for the reader of `fovea report`: a right file with
-values exchanged, fields dropped, lists doubled, or its text cut and spoilt. The reader may take it or
-refuse it with a sentence; anything else is a finding, and the file is kept.
+values exchanged, fields dropped, lists doubled, or its text cut and spoilt. The reader may take it, and
+then the page is made, or refuse it with a sentence; anything else is a finding, and the file is kept.
 
 usage: tests/fuzz/fuzz_report.py [--seconds N] [--seed N] [--keep FOLDER]"""
 
@@ -18,11 +18,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools" / "report"))
+import page  # noqa: E402
 from document import DocumentError, load  # noqa: E402
-from findings import Measurement  # noqa: E402
+from findings import Accuracy, sorted_out  # noqa: E402
 
 
-def row(arm, median):
+def row(arm, median, **changed):
     return {
         "suite": "sdpa", "case": "b4-hq1-sq512-d64", "kernel": "attention", "dtype": "f32",
         "shape": {"b": 4}, "threads": 2, "arm": arm, "peer": arm.startswith("peer/"),
@@ -30,7 +31,25 @@ def row(arm, median):
         "samples": [median], "median": median, "mad": 0.01 * median, "p10": median, "p90": median,
         "minimum": median, "outliers": 0, "flops": 2e8, "bytes": 1e6, "ceiling": "fma",
         "share": 0.5, "scratch_bytes": 4096, "block": {}, "arithmetic": "f32", "flags": ["routed"],
-    }
+    } | changed
+
+
+def catalogue_rows():
+    """Enough kernels of enough domains for a study, at three sizes, and two routed calls."""
+    rows = []
+    for kernel, domain in (("reduce_sum", "reductions"), ("map_exp", "elementwise"),
+                           ("map_add", "elementwise"), ("fused_scan_compact", "fused_custom")):
+        for size in (1000, 100000, 10000000):
+            case = {"suite": "kernels", "kernel": kernel, "domain": domain,
+                    "case": f"{kernel}-n{size}", "ceiling": "copy"}
+            arms = {"cpu/avx512/direct": 1, "cpu/avx512/small": size / 1e5, "peer/numpy": 3,
+                    "peer/torch": 0.8, "cpu/steps": 2}
+            rows += [row(arm, factor * size * 1e-9, **case) for arm, factor in arms.items()]
+    for number in (1, 2):
+        case = {"suite": "routing", "kernel": "map_exp", "case": f"map_exp-{number}"}
+        rows += [row("cpu/avx512/direct", 1e-3, **case),
+                 row("cpu/avx2/direct", 0.9e-3, **case | {"flags": []})]
+    return rows
 
 
 RIGHT = {
@@ -39,11 +58,20 @@ RIGHT = {
     "environment": {"cpu_model": "A CPU", "threads": 2, "warnings": [], "peers": {"numpy": "1"},
                     "missing_peers": {"mlx": "not installed"}},
     "ceilings": {"fma": {"value": 4e11, "unit": "FLOP/s", "threads": 2, "backend": "cpu",
-                         "tier": "avx2"}},
+                         "tier": "avx2"}, "copy": {"value": 4e10, "unit": "B/s", "threads": 2}},
     "noise_floor": {"ratio": 1.05, "arm": "cpu/avx2/flash", "case": "b4-hq1-sq512-d64",
                     "pairs": [{"suite": "sdpa", "case": "b4-hq1-sq512-d64", "arm": "a", "ratio": 1.05}]},
     "formulas": {"attention": {"flops": "4", "bytes": "q"}},
-    "rows": [row("cpu/avx2/flash", 1e-3), row("peer/numpy", 2e-3), row("peer/torch", 1.5e-3)],
+    "rows": [row("cpu/avx2/flash", 1e-3), row("peer/numpy", 2e-3), row("peer/torch", 1.5e-3),
+             *catalogue_rows()],
+}
+
+RIGHT_ACCURACY = {
+    "format": 1, "kind": "accuracy", "fovea": {"version": "0.1.0"}, "cpu_model": "A CPU",
+    "every": 1, "scalar_every": 64,
+    "functions": [{"function": "map_exp", "dtype": "f32", "bound": "2 ULP", "implementations": [
+        {"name": "cpu/avx2/direct", "tier": "avx2", "ulps": 1.0, "ulps_at": -27.4, "share": 0.5,
+         "wrong": 0}]}],
 }
 
 ODD = [None, True, False, 0, -1, 1, 2**63, -2**70, 10**400, 1e308, -1e-320, 0.1, math.nan, math.inf,
@@ -77,6 +105,21 @@ def change(document, rng):
         parent[path[-1]] = copy.deepcopy(rng.choice(ODD))
 
 
+def exaggerate(document, rng):
+    """What is believed and hardly ever happens: times, shares and sizes far apart."""
+    for each in rng.sample(document.get("rows", []), min(5, len(document.get("rows", [])))):
+        factor = 10.0 ** rng.uniform(-20, 20)
+        each["samples"] = [time * factor for time in each["samples"]]
+        for name in ("median", "mad", "p10", "p90", "minimum"):
+            each[name] *= factor
+        each["share"] = rng.choice([0, 1e-300, 1e200, None])
+        each["flags"] = rng.choice([[], ["routed", "cold"], ["approximate"], ["throttled"]])
+        if rng.random() < 0.3:
+            each["case"] = f"{each['kernel']}-n{rng.choice([0, 1, 2, 10 ** 14, 10 ** 15])}"
+        if rng.random() < 0.2:
+            each.update(verified=False, error=None, bound=None, reason="<b>why</b>")
+
+
 def spoil(data, rng):
     data = bytearray(data)
     for _ in range(rng.randrange(1, 4)):
@@ -96,11 +139,14 @@ def spoil(data, rng):
 
 
 def make(rng):
-    document = copy.deepcopy(RIGHT)
-    for _ in range(rng.randrange(1, 4)):
-        change(document, rng)
+    document = copy.deepcopy(RIGHT_ACCURACY if rng.random() < 0.1 else RIGHT)
+    if rng.random() < 0.5:
+        exaggerate(document, rng)
+    else:
+        for _ in range(rng.randrange(1, 4)):
+            change(document, rng)
     data = json.dumps(document).encode("utf-8", "surrogatepass")
-    return spoil(data, rng) if rng.random() < 0.3 else data
+    return spoil(data, rng) if rng.random() < 0.1 else data
 
 
 def main():
@@ -117,8 +163,10 @@ def main():
             path.write_bytes(data)
             files += 1
             try:
-                Measurement(load(path), "case.json")
+                found = sorted_out(load(path), "case.json")
                 taken += 1
+                tables = [found] if isinstance(found, Accuracy) else []
+                page.render([] if tables else [found], tables)
             except DocumentError as error:
                 assert str(error).strip() and "\n" not in str(error)
             except BaseException:

@@ -116,6 +116,10 @@ def test_lines_fit_the_window(columns):
     (("--threads", "0"), "--threads=0"),
     (("--threads", "4000"), "--threads=4000"),
     (("--peers", "numpy,nobody"), "nobody"),
+    (("--backend", "nonsense"), "--backend=nonsense"),
+    (("--backend", "cpu,"), "--backend=cpu,"),
+    (("--backend", ""), "no name"),
+    (("--device", "64"), "--device=64"),
     (("--json", "/no/such/directory/x.json"), "/no/such/directory"),
     (("nonsense",), "nonsense"),
 ])

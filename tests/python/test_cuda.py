@@ -1,6 +1,7 @@
 """The library for CUDA devices as the compiler left it: no register spills, the instructions that were
 meant. What it computes is checked where a device is (fovea check --backend cuda)."""
 
+import ctypes
 import re
 import shutil
 import subprocess
@@ -9,7 +10,15 @@ import pytest
 from library import BUILD, ROOT
 
 REPORTS = sorted((BUILD / "cuda").glob("*.report"))
-pytestmark = pytest.mark.skipif(not REPORTS, reason="libfovea_cuda was not built (nvcc is missing)")
+built = pytest.mark.skipif(not REPORTS, reason="libfovea_cuda was not built (nvcc is missing)")
+
+
+def has_driver():
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def spills(text):
@@ -22,6 +31,7 @@ def cuobjdump():
     return found or next((str(p) for p in packaged), None)
 
 
+@built
 @pytest.mark.parametrize("report", REPORTS, ids=lambda p: p.stem)
 def test_no_kernel_spills(report):
     found = spills(report.read_text())
@@ -33,12 +43,14 @@ def test_spills_are_found():
     assert any(spills("    8 bytes stack frame, 8 bytes spill stores, 12 bytes spill loads"))
 
 
+@built
 def test_the_library_exports_its_entry_alone():
     done = subprocess.run(["nm", "-D", "--defined-only", BUILD / "libfovea_cuda.so"],
                           capture_output=True, text=True, check=True)
     assert [line.split()[-1] for line in done.stdout.splitlines()] == ["fovea_cuda_backend_get"]
 
 
+@built
 @pytest.mark.parametrize("source", sorted((ROOT / "src/cuda/attention").glob("general_*.cu")),
                          ids=lambda p: p.stem)
 def test_attention_multiplies_on_the_tensor_cores(source):
@@ -52,6 +64,7 @@ def test_attention_multiplies_on_the_tensor_cores(source):
     assert not re.search(r"\b(LDL|STL)\b", code)
 
 
+@built
 def test_hopper_attention_multiplies_by_warpgroups():
     tool = cuobjdump()
     if not tool or not REPORTS:
@@ -68,3 +81,25 @@ def test_hopper_attention_multiplies_by_warpgroups():
         assert kernel.count("HGMMA") > 20, name
         assert "UTMALDG" in kernel and "USETMAXREG" in kernel, name  # bulk copies, registers moved
         assert not re.search(r"\b(LDL|STL)\b", kernel), name
+
+
+COMMANDS = [("check",), ("bench",), ("tune",), ("route", "map_add", "--shape", "n=1000")]
+
+
+@pytest.mark.skipif(has_driver(), reason="there is an NVIDIA driver here")
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda c: c[0])
+def test_without_a_driver_every_command_says_so(command):
+    done = subprocess.run([BUILD / "bin/fovea", *command, "--backend", "cuda"], capture_output=True,
+                          text=True, timeout=60)
+    assert done.returncode == 2 and not done.stdout
+    assert "--backend=cuda: there is no NVIDIA driver here" in done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda c: c[0])
+@pytest.mark.parametrize("option, value", [("--backend", "metal"), ("--device", "-1"),
+                                           ("--device", "first")])
+def test_a_backend_that_there_is_not_is_refused(command, option, value):
+    done = subprocess.run([BUILD / "bin/fovea", *command, option, value], capture_output=True,
+                          text=True, timeout=60)
+    assert done.returncode == 2 and not done.stdout
+    assert f"{option}={value}" in done.stderr

@@ -295,3 +295,85 @@ def test_stopped_worker_goes_on():
     worker.process.send_signal(signal.SIGCONT)
     assert worker.ask("hello")["ok"]
     worker.close()
+
+
+# ---- Turns on a device --------------------------------------------------------------------------
+
+
+def turns():
+    """The module of turns, which needs no library; as `device` others may have one."""
+    found = importlib.util.spec_from_file_location("turns", WORKER.parent / "device.py")
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+class NoDevice:
+    """Calls take 2 ms of a clock of its own, 3 ms after a flush; what happens is written down."""
+
+    least_sample = 0.0
+
+    def __init__(self):
+        self.now, self.log, self.flushed = 0.0, [], False
+
+    def run(self):
+        self.now += 3e-3 if self.flushed else 2e-3
+        self.flushed = False
+        self.log.append("call")
+
+    def repeated(self, run, count):
+        def launch():
+            self.log.append(f"graph of {count}")
+            for _ in range(count):
+                run()
+        return launch
+
+    def synchronize(self):
+        self.log.append("wait")
+
+    def event(self):
+        return self.now
+
+    def seconds(self, start, end):
+        return end - start
+
+    def flush(self, count):
+        self.flushed = True
+        self.log.append(f"flush {count}")
+
+
+def turn_of(**changed):
+    device = NoDevice()
+    turn = {"rest": 0, "heat": 0, "warm": 1, "count": 3, "inner": 4, "flush": 0, "estimate": 2e-3}
+    return device, turns().Launches(device, device).take({**turn, **changed})
+
+
+def test_a_turn_on_a_device_takes_its_samples_between_events():
+    device, taken = turn_of()
+    assert taken["seconds"] == pytest.approx([2e-3] * 3)
+    assert device.log.count("graph of 4") == 4 and device.log.count("call") == 16
+    assert taken["began"] <= taken["ended"]
+
+
+def test_a_cold_turn_flushes_before_each_sample():
+    device, taken = turn_of(flush=1000)
+    assert taken["seconds"] == pytest.approx([3e-3] * 3)
+    assert device.log.count("flush 1000") == 3 and not any("graph" in line for line in device.log)
+
+
+def test_a_turn_rests_and_heats_as_it_is_told():
+    start = time.monotonic()
+    _, rested = turn_of(rest=0.2)
+    assert rested["began"] - start >= 0.2
+    start = time.monotonic()
+    device, heated = turn_of(heat=0.2)
+    assert heated["began"] - start >= 0.2 and device.log.count("wait") > 3
+    assert heated["seconds"] == pytest.approx([2e-3] * 3)
+
+
+def test_a_coarse_clock_gets_longer_samples():
+    device = NoDevice()
+    device.least_sample = 40e-3
+    turn = {"rest": 0, "heat": 0, "warm": 0, "count": 2, "inner": 1, "flush": 0, "estimate": 2e-3}
+    taken = turns().Launches(device, device).take(turn)
+    assert taken["seconds"] == pytest.approx([2e-3] * 2) and "graph of 21" in device.log

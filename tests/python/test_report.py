@@ -104,6 +104,43 @@ def test_the_fastest_verified_implementation_is_the_answer(tmp_path):
     assert "mlx (not installed)" in words
 
 
+def device_row(arm, median, hot=None, **changed):
+    more = {"backend": "cuda", "threads": 16, "bursts": [
+        {"state": "cool", "count": 3, "at": 1.0, "throttled": False, "held_back_by": "",
+         "sm_clock_hz": 1.98e9, "power_watts": 420.5, "temperature_celsius": 41.0}]}
+    if hot:
+        more["hot"] = {"samples": [hot], "median": hot, "mad": 0.0, "minimum": hot}
+    return row(arm, median, **{**more, "dtype": "bf16", **changed})
+
+
+def test_a_table_of_a_device_has_both_states(tmp_path):
+    content = document(device_row("cuda/sm90/flash", 7e-4, 8e-4),
+                       device_row("peer/cuda/torch-cudnn", 8.4e-4, 8.8e-4),
+                       device_row("peer/cuda/torch-math", 2e-2))
+    content["environment"]["device"] = {"name": "NVIDIA H200", "multiprocessors": 132,
+                                        "launch_seconds": 6e-7, "no_nvml": None}
+    words = words_of(page_of(tmp_path, content))
+    assert "sdpa, a CUDA device" in words
+    assert "use cuda/sm90/flash" in words and "1.20× the best peer" in words
+    assert "PyTorch cudnn on CUDA" in words
+    assert "hot: 1.14× the time, 1.10× the best peer" in words
+    assert "NVIDIA H200" in words
+
+
+def test_rows_of_both_places_stand_in_one_table(tmp_path):
+    content = document(row("cpu/avx2/flash", 4e-3), device_row("cuda/sm80/flash", 1e-3, dtype="f32", threads=2),
+                       device_row("peer/cuda/torch-math", 2e-3, dtype="f32", threads=2))
+    words = words_of(page_of(tmp_path, content))
+    assert "cpu/avx2/flash" in words and "use cuda/sm80/flash" in words and "2 threads" in words
+
+
+def test_a_hot_state_that_makes_no_sense_is_refused(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(document(device_row("cuda/sm90/flash", 7e-4, hot=-1.0))))
+    with pytest.raises(DocumentError, match="hot"):
+        load(path)
+
+
 def test_a_peer_that_wins_is_named(tmp_path):
     content = document(row("cpu/avx2/flash", 2e-3), row("peer/torch", 1e-3))
     words = words_of(page_of(tmp_path, content))
@@ -570,6 +607,23 @@ def test_the_accuracy_table_of_the_check_is_a_table_of_the_page(tmp_path):
     words = words_of(page_of(tmp_path, ACCURACIES))
     assert "1.009 ULP" in words and "at -27.4, 50 %" in words
     assert "exact" in words and "7 wrong" in words and "2 ULP" in words
+
+
+def test_the_report_takes_what_the_check_finds(tmp_path):
+    command = os.environ.get("FOVEA_COMMAND", str(REPORT.parents[1] / "build" / "fovea"))
+    if not os.path.exists(command):
+        pytest.skip("the command is not built")
+    path = tmp_path / "accuracy.json"
+    outcome = subprocess.run([command, "check", "--exhaustive", "--every", "262144", "--kernel",
+                              "map_gelu", "--json", str(path)], capture_output=True, text=True,
+                             timeout=240)
+    assert outcome.returncode == 0, outcome.stderr
+    table = load(path)
+    assert {each["function"] for each in table["functions"]} == {
+        "map_gelu approximate=none", "map_gelu approximate=tanh"}
+    assert {each["dtype"] for each in table["functions"]} == {"f32", "f16", "bf16"}
+    assert all(each["implementations"] for each in table["functions"])
+    assert "map_gelu approximate=tanh" in words_of(page_of(tmp_path, table))
 
 
 def test_a_bad_accuracy_table_is_refused_by_name(tmp_path):

@@ -76,11 +76,14 @@ static int begin(void **unused) {
     (void)unused;
     fovea_message message;
     const char *command[] = {"sh", "-c", LIAR, "sh", NULL};
-    run = (fovea_bench_run){
-        .options = {.suites = "kernels", .filter = "map_add-n1000", .arms = "test,peer", .seed = 3},
-        .threads = 1,
-        .tier = "scalar",
-        .random = 1};
+    run = (fovea_bench_run){.options = {.suites = "kernels",
+                                        .filter = "map_add-n1000",
+                                        .arms = "test,peer",
+                                        .places = 1 << FOVEA_ON_CPU,
+                                        .seed = 3},
+                            .threads = 1,
+                            .tier = "scalar",
+                            .random = 1};
     run.options.filter = "*/map_add-n1000";
     if (!fovea_suites_expand(&run, &message) || run.case_count != 1) return 1;
     if (fovea_context_create(NULL, &run.context) != FOVEA_OK) return 1;
@@ -89,7 +92,8 @@ static int begin(void **unused) {
     fovea_environment_describe(&run);
     run.peer_count = 1;
     snprintf(run.peers[0].name, sizeof run.peers[0].name, "liar");
-    run.peers[0].process = fovea_peer_start("liar", command, 1, run.memory, run.peers[0].reason);
+    run.peers[0].process =
+        fovea_peer_start("liar", command, 1, NULL, run.memory, run.peers[0].reason);
     return !run.peers[0].process;
 }
 

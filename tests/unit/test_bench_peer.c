@@ -17,7 +17,7 @@ static int memory;
 static fovea_peer *start(const char *script) {
     const char *command[] = {"sh", "-c", script, "sh", NULL};
     char reason[FOVEA_PEER_REASON];
-    fovea_peer *peer = fovea_peer_start("shell", command, 1, memory, reason);
+    fovea_peer *peer = fovea_peer_start("shell", command, 1, NULL, memory, reason);
     assert_non_null(peer);
     return peer;
 }
@@ -138,7 +138,7 @@ static void test_missing_program(void **unused) {
     (void)unused;
     const char *command[] = {"/no/such/program", NULL};
     char reason[FOVEA_PEER_REASON];
-    fovea_peer *peer = fovea_peer_start("none", command, 1, memory, reason);
+    fovea_peer *peer = fovea_peer_start("none", command, 1, NULL, memory, reason);
     assert_non_null(peer);
     assert_int_equal(ask(peer, 5, reason), FOVEA_PEER_GONE);
     assert_non_null(strstr(reason, "127"));

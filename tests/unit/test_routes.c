@@ -602,6 +602,43 @@ static void a_refused_file_at_the_default_place_is_only_not_used(void **state) {
     setenv("FOVEA_ROUTES", "", 1);
 }
 
+/* ---- Devices -------------------------------------------------------------------------------- */
+
+static const char some_device[] = "NVIDIA H200, capability 9.0, 132 multiprocessors";
+
+static void a_file_of_a_device_is_of_no_other(void **state) {
+    (void)state;
+    fovea_message message;
+    fovea_context *context;
+    fovea_allocator allocator = fovea_default_allocator();
+    fovea_routes *routes = fovea_routes_create(&allocator, 4), *back;
+    snprintf(routes->device, sizeof routes->device, "%s", some_device);
+    assert_int_equal(fovea_routes_write(path, routes, &message), FOVEA_OK);
+    assert_int_equal(fovea_routes_read(path, 0, &allocator, &back, &message), FOVEA_OK);
+    assert_string_equal(back->device, some_device);
+    assert_int_equal(fovea_routes_check_device(back, path, some_device, &message), FOVEA_OK);
+    assert_int_equal(fovea_routes_check_device(back, path, "NVIDIA A100, capability 8.0", &message),
+                     FOVEA_FILE_ERROR);
+    assert_non_null(strstr(message.text, "H200"));
+    assert_non_null(strstr(message.text, "A100"));
+    fovea_routes_release(back);
+    fovea_routes_release(routes);
+    assert_int_equal(open_with(path, &context), FOVEA_FILE_ERROR);
+    assert_non_null(strstr(fovea_last_message(NULL), "not of the processor"));
+    write_usual_file();
+}
+
+static void a_device_has_a_place_of_its_own(void **state) {
+    (void)state;
+    char place[512];
+    setenv("FOVEA_ROUTES", "/somewhere/routes", 1);
+    assert_string_equal(fovea_routes_place_of("", place, sizeof place), "/somewhere/routes");
+    assert_string_equal(fovea_routes_place_of(some_device, place, sizeof place),
+                        "/somewhere/routes.NVIDIA-H200");
+    setenv("FOVEA_ROUTES", "", 1);
+    assert_null(fovea_routes_place_of(some_device, place, sizeof place));
+}
+
 /* ---- Memory --------------------------------------------------------------------------------- */
 
 typedef struct scarce {
@@ -669,6 +706,8 @@ int main(void) {
         cmocka_unit_test(a_context_uses_the_file_that_is_named),
         cmocka_unit_test(a_named_file_that_is_refused_is_an_error),
         cmocka_unit_test(a_refused_file_at_the_default_place_is_only_not_used),
+        cmocka_unit_test(a_file_of_a_device_is_of_no_other),
+        cmocka_unit_test(a_device_has_a_place_of_its_own),
         cmocka_unit_test(memory_may_be_out_at_every_allocation),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

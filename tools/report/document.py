@@ -117,6 +117,11 @@ SECONDS = number(above=0)
 ACCURACY = record({"elements": WHOLE, "maximum": COUNT, "mean": COUNT, "cosine": number(minimum=-1),
                    "relative_l1": nullable(COUNT), "rmse": COUNT})
 
+HOT = record({"samples": array(SECONDS), "median": SECONDS, "mad": COUNT, "minimum": SECONDS})
+BURST = record({"state": text, "count": WHOLE, "throttled": boolean},
+               {"held_back_by": nullable(text), "sm_clock_hz": nullable(COUNT),
+                "power_watts": nullable(COUNT), "temperature_celsius": nullable(number())})
+
 ROW = record(
     {
         "suite": text, "case": text, "kernel": text, "dtype": text, "arm": text,
@@ -132,6 +137,7 @@ ROW = record(
         "domain": nullable(text), "reason": nullable(text), "bound_kind": nullable(text), "arithmetic": nullable(text),
         "p10": nullable(SECONDS), "p90": nullable(SECONDS), "outliers": nullable(WHOLE),
         "block": nullable(mapping(fact(0))), "accuracy": nullable(ACCURACY),
+        "backend": nullable(text), "hot": nullable(HOT), "bursts": nullable(array(BURST)),
     },
 )
 
@@ -155,12 +161,12 @@ DOCUMENT = record(
 )
 
 
-IMPLEMENTATION = record({"name": text, "tier": text, "ulps": COUNT, "ulps_at": nullable(number()),
-                         "share": COUNT, "wrong": WHOLE})
+IMPLEMENTATION = record({"name": text, "tier": text, "ulps": nullable(COUNT),
+                         "ulps_at": nullable(number()), "share": nullable(COUNT), "wrong": WHOLE})
 
 ACCURACY_TABLE = record(
     {
-        "fovea": record({"version": text, "commit": text}), "cpu_model": text,
+        "fovea": record({"version": text}), "cpu_model": text,
         "every": number(minimum=1, whole=True), "scalar_every": number(minimum=1, whole=True),
         "functions": array(record({"function": text, "dtype": text, "bound": text,
                                    "implementations": array(IMPLEMENTATION)})),

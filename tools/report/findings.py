@@ -23,7 +23,21 @@ def arm_name(row):
     if not row["peer"]:
         return row["arm"]
     parts = row["arm"].removeprefix("peer/").split("/")
+    if parts[0] == "cuda" and len(parts) > 1:  # "cuda/torch-cudnn": a library, and its way
+        name, _, way = parts[1].partition("-")
+        return " ".join(filter(None, [PEER_NAMES.get(name, name), way, "on CUDA"]))
     return " ".join([PEER_NAMES.get(parts[0], parts[0]), *parts[1:]])
+
+
+def on_device(row):
+    return row["backend"] == "cuda"
+
+
+def place(rows, threads):
+    """Where rows were computed, in words."""
+    if rows and all(map(on_device, rows)):
+        return "a CUDA device"
+    return f"{threads} thread{'' if threads == 1 else 's'}"
 
 
 def is_numpy(row):
@@ -83,6 +97,8 @@ class Case:
         self.steps = fastest(row for row in self.rows if not row["peer"] and in_steps(row))
         self.peer = fastest(row for row in self.rows if row["peer"])
         self.numpy = fastest(row for row in self.rows if is_numpy(row))
+        self.hot_peer = min((row for row in self.rows if row["peer"] and row["verified"] and row["hot"]),
+                            key=lambda row: row["hot"]["median"], default=None)
         self.size = size_of(self.name)
         self.approximate = any(map(approximate, self.rows))
         self.flash = self.of_algorithm("flash")
@@ -113,6 +129,14 @@ class Case:
     def speedup(self):
         return self.ratio(self.ours, self.peer)
 
+    def hot_remark(self, row):
+        """What a row of a device does after much of the same, beside the best peer there."""
+        hot = row["hot"]["median"]
+        against = ""
+        if self.hot_peer is not None and row is not self.hot_peer:
+            against = f", {self.hot_peer['hot']['median'] / hot:.2f}× the best peer"
+        return "flag", f"hot: {hot / row['median']:.2f}× the time{against}"
+
     def remarks(self, row):
         """(kind, words) of everything that a reader of the row should know."""
         reason = f": {row['reason']}" if row["reason"] else ""
@@ -129,7 +153,8 @@ class Case:
         elif row["median"] is None:
             said["untimed"] = ("note", "not timed" + reason)
         quiet = [("flag", flag) for flag in row["flags"] if flag not in said]
-        return [*said.values(), *quiet]
+        hot = [self.hot_remark(row)] if row["hot"] and ranked(row) else []
+        return [*said.values(), *hot, *quiet]
 
 
 @dataclass
@@ -142,6 +167,10 @@ class Group:
     floor: float
     cases: list = field(default_factory=list)
     domain: str = None
+
+    @property
+    def place(self):
+        return place([row for case in self.cases for row in case.rows], self.threads)
 
     def conclude(self):
         compared = [case for case in self.cases if case.speedup is not None]

@@ -67,8 +67,8 @@ def share(value):
     return f"{100 * value:.1f} %" if value < 0.1 else f"{100 * value:.0f} %"
 
 
-def magnitude(value):
-    return "–" if value is None else f"{value:.2g}"
+def magnitude(value, digits=2):
+    return "–" if value is None else f"{value:.{digits}g}"
 
 
 def words(name):
@@ -108,7 +108,7 @@ def suite_title(measurement, suite):
     """Suites that were measured twice, cold and warm, with one thread and all, are told apart."""
     threads = study.most_threads(suite)
     cold = ", cold" if study.is_cold(suite) else ""
-    return f"{suite.name}{cold}, {threads} thread{'' if threads == 1 else 's'}"
+    return f"{suite.name}{cold}, {findings.place(suite.rows, threads)}"
 
 
 def render(measurements, accuracies=()):

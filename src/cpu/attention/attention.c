@@ -348,7 +348,11 @@ static bool serves_split(const fovea_problem *problem, char *reason, size_t size
 #endif
 /* What `info` says: of flash and fused where the processor has the unit. */
 #if defined(FOVEA_TIER_AVX512)
-    #define PAIRS_NOTE "bf16 by AVX-512-BF16 where the processor has it"
+    #define PAIRS_NOTE                                                                             \
+        "bf16 by AVX-512-BF16, scores of f16 by 16-bit integers of VNNI, where the processor "     \
+        "has them at full rate"
+#elif defined(FOVEA_TIER_AVX2)
+    #define PAIRS_NOTE "scores of f16 by 16-bit integers where the processor has AVX-VNNI"
 #else
     #define PAIRS_NOTE NULL
 #endif

@@ -580,24 +580,32 @@ static int64_t item_of_wave(const sage_plan *p, int64_t i) {
 
 typedef void sage_phase(const sage_plan *p, int64_t item, float *buffer);
 
+static void sage_drain_items(const sage_plan *p, int64_t items, sage_phase *run, atomic_llong *next,
+                             int thread) {
+    slice s = thread_slice(&p->items, p->workspace, thread);
+    float *buffer = (float *)(void *)(p->workspace + p->slices) + thread * p->slice_floats;
+    for (;;) {
+        int64_t item = atomic_fetch_add_explicit(next, 1, memory_order_relaxed);
+        if (item >= items) break;
+        if (run)
+            run(p, item, buffer);
+        else
+            sage_superblock(p, item_of_wave(p, item), &s, buffer);
+    }
+}
+
 static int sage_drain(const sage_plan *p, int64_t items, sage_phase *run) {
     atomic_llong next = 0;
     int threads = (int)larger(smaller(items, p->items.threads), 1), used = 1;
-#pragma omp parallel num_threads(threads) if (threads > 1)
+    if (threads == 1) {
+        sage_drain_items(p, items, run, &next, 0);
+        return 1;
+    }
+#pragma omp parallel num_threads(threads)
     {
-        int thread = omp_get_thread_num();
-        slice s = thread_slice(&p->items, p->workspace, thread);
-        float *buffer = (float *)(void *)(p->workspace + p->slices) + thread * p->slice_floats;
 #pragma omp single nowait
         used = omp_get_num_threads();
-        for (;;) {
-            int64_t item = atomic_fetch_add_explicit(&next, 1, memory_order_relaxed);
-            if (item >= items) break;
-            if (run)
-                run(p, item, buffer);
-            else
-                sage_superblock(p, item_of_wave(p, item), &s, buffer);
-        }
+        sage_drain_items(p, items, run, &next, omp_get_thread_num());
     }
     return used;
 }
@@ -657,7 +665,8 @@ static bool serves_sage(const fovea_problem *problem, char *reason, size_t size)
     return serves(problem, reason, size, FOVEA_ATTENTION_ALGORITHM_SAGE);
 }
 
-static double cost_sage(const fovea_problem *problem, int threads, double flops, double bandwidth) {
+static inline double cost_sage(const fovea_problem *problem, int threads, double flops,
+                               double bandwidth) {
     /* q k and p v at twice to four times the rate of floats. */
     const fovea_attention_options *options = problem->options;
     double faster = options->pv == FOVEA_ATTENTION_PV_I8 ? 2.5 : 1.5;

@@ -161,9 +161,17 @@ static void split_set_limits(const split_item *item, split_tile *t) {
     t->high = smaller(t->high, item->end);
 }
 
+/* Runs of eight stay together in both orders. */
 static void split_copy_halves(const char *row, int64_t stride, int64_t size, fovea_dtype keys,
                               uint16_t *q) {
-    for (int64_t d = 0; d < size; d++) {
+    enum { RUN = 8 };
+    int64_t d = 0;
+    for (; stride == 1 && d + RUN <= size; d += RUN) {
+        uint16_t *at = q + split_pair_place(keys, d);
+        memcpy(at, row + 2 * d, RUN * sizeof *at);
+        memcpy(at + SPLIT_PAIR_HALF, row + 2 * d, RUN * sizeof *at);
+    }
+    for (; d < size; d++) {
         uint16_t *at = q + split_pair_place(keys, d);
         memcpy(at, row + 2 * d * stride, sizeof *at);
         at[SPLIT_PAIR_HALF] = *at;
@@ -199,7 +207,8 @@ static void split_begin_tile(const split_item *item, int64_t number, split_tile 
             continue;
         }
         convert_row(row, call->q.dtype, call->q.stride[3], call->head_size, q);
-        for (int64_t d = 0; d < call->head_size; d++) q[d] *= t->factor;
+        for (int64_t d = 0; d < p->q_pitch; d += VF_WIDTH)
+            vf_store(q + d, vf_mul(vf_load(q + d), vf_set1(t->factor)));
     }
     memset(t->out, 0, (size_t)(t->width * p->out_pitch) * sizeof *t->out);
     for (int l = 0; l < SPLIT_LANES; l++) t->reference[l] = -INFINITY, t->sum[l] = 0;
@@ -551,21 +560,31 @@ static void split_finish_row(const split_item *item, int64_t head_number, int64_
 
 /* ---- Running -------------------------------------------------------------------------------- */
 
-static void split_thread(const split_plan *p, const fovea_attention_call *call, float *workspace,
-                         atomic_llong *next, atomic_llong *heads) {
-    int thread = omp_get_thread_num();
+static split_slice split_thread_slice(const split_plan *p, float *workspace, int thread) {
     split_slice slice = {.keys = workspace + (size_t)thread * p->slice_floats};
-    float *partials = workspace + (size_t)p->threads * p->slice_floats;
     slice.values = slice.keys + p->keys_floats, slice.scores = slice.values + p->values_floats;
     slice.scales = slice.scores + p->scores_floats, slice.rows = slice.scales + p->scales_floats;
+    return slice;
+}
+
+static void split_run_items(const split_plan *p, const fovea_attention_call *call, float *workspace,
+                            int thread, atomic_llong *next) {
+    split_slice slice = split_thread_slice(p, workspace, thread);
+    float *partials = workspace + (size_t)p->threads * p->slice_floats;
     for (;;) {
         int64_t item = atomic_fetch_add_explicit(next, 1, memory_order_relaxed);
         if (item >= p->items) break;
         split_run_item(p, call, item, &slice, partials);
     }
-#pragma omp barrier
+}
+
+/* When all items are done. */
+static void split_finish_heads(const split_plan *p, const fovea_attention_call *call,
+                               float *workspace, int thread, atomic_llong *next) {
+    split_slice slice = split_thread_slice(p, workspace, thread);
+    float *partials = workspace + (size_t)p->threads * p->slice_floats;
     for (;;) {
-        int64_t head = atomic_fetch_add_explicit(heads, 1, memory_order_relaxed);
+        int64_t head = atomic_fetch_add_explicit(next, 1, memory_order_relaxed);
         if (head * p->pieces >= p->items) break;
         split_item item = split_find_item(p, call, head * p->pieces, &slice);
         for (int64_t row = 0; row < item.sequence.query_count * call->group; row++)
@@ -577,11 +596,20 @@ static fovea_status split_run(const fovea_problem *problem, fovea_run *run) {
     fovea_attention_call call;
     fovea_attention_describe(problem, &call);
     split_plan p = split_make_plan(&call, run->threads);
-    atomic_llong next = 0, heads = 0;
+    atomic_llong items = 0, heads = 0;
     run->block_rows = SPLIT_ROWS, run->block_keys = p.block_keys;
     run->threads = p.threads;
-#pragma omp parallel num_threads(p.threads) if (p.threads > 1)
-    split_thread(&p, &call, run->workspace, &next, &heads);
+    if (p.threads == 1) { /* without a team, which libgomp would allocate */
+        split_run_items(&p, &call, run->workspace, 0, &items);
+        split_finish_heads(&p, &call, run->workspace, 0, &heads);
+        return FOVEA_OK;
+    }
+#pragma omp parallel num_threads(p.threads)
+    {
+        split_run_items(&p, &call, run->workspace, omp_get_thread_num(), &items);
+#pragma omp barrier
+        split_finish_heads(&p, &call, run->workspace, omp_get_thread_num(), &heads);
+    }
     return FOVEA_OK;
 }
 

@@ -84,6 +84,13 @@ VF_INLINE void split_values(const fovea_dtype dtype, const int rows, int64_t key
     for (; d + step <= size; d += step, fetched += part)
         split_value_columns(dtype, rows, columns, keys, d, VF_WIDTH, v, ahead, fetched,
                             smaller(fetched + part, ahead_bytes), p, out, pitch);
+    /* What is left of the row by fours, twos and single vectors: one sum alone waits for itself, four cycles a key. */
+    for (; columns > 4 && d + 4 * VF_WIDTH <= size; d += 4 * VF_WIDTH, fetched = ahead_bytes)
+        split_value_columns(dtype, rows, 4, keys, d, VF_WIDTH, v, ahead, fetched, ahead_bytes, p,
+                            out, pitch);
+    for (; columns > 2 && d + 2 * VF_WIDTH <= size; d += 2 * VF_WIDTH, fetched = ahead_bytes)
+        split_value_columns(dtype, rows, 2, keys, d, VF_WIDTH, v, ahead, fetched, ahead_bytes, p,
+                            out, pitch);
     for (; d + VF_WIDTH <= size; d += VF_WIDTH, fetched = ahead_bytes)
         split_value_columns(dtype, rows, 1, keys, d, VF_WIDTH, v, ahead, fetched, ahead_bytes, p,
                             out, pitch);

@@ -244,6 +244,8 @@ VF_INLINE void pair_values(const fovea_dtype dtype, const int rows, int64_t keys
     for (; d + step <= size; d += step, fetched += part)
         pair_columns(dtype, rows, parts, keys, d, step, v, ahead, fetched,
                      smaller(fetched + part, ahead_bytes), p, out, pitch);
+    for (; parts > 2 && d + 64 <= size; d += 64, fetched = ahead_bytes)
+        pair_columns(dtype, rows, 2, keys, d, 64, v, ahead, fetched, ahead_bytes, p, out, pitch);
     for (; d < size; d += 32, fetched = ahead_bytes)
         pair_columns(dtype, rows, 1, keys, d, smaller(size - d, 32), v, ahead, fetched, ahead_bytes,
                      p, out, pitch);

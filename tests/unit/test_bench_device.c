@@ -1,0 +1,345 @@
+/* Arms on a device, without one: a backend that computes in host memory and keeps a device's time, in which
+ * calls cost what they are said to cost, more where little else was done lately than where much was,
+ * and more after a flush. What the tool makes of it must be just these costs. */
+#define _GNU_SOURCE
+#include "bench_arms.h"
+#include "test.h"
+
+#include "router/registry.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum { NODES_MAX = 4096, BLOCKS_MAX = 64 };
+static const double cool_call = 150e-6, hot_factor = 1.25, cold_factor = 2, hot_after = 50e-3;
+static const size_t cache_bytes = 1 << 20;
+
+/* ---- The device ----------------------------------------------------------------------------- */
+
+typedef struct graph {
+    void (*nodes[NODES_MAX])(void);
+    int count;
+} graph;
+
+static double busy_until, busy_since; /* the device's time; busy without a rest since */
+static bool flushed;
+static graph *captured;
+static int launches, replays, fills, events_alive, blocks_alive, graphs_alive;
+static double heat_seen; /* the longest time that it was kept busy */
+
+/* The work of the device begins when it is enqueued, or when what was before it ends. */
+static void spend(double seconds) {
+    double now = fovea_bench_now();
+    if (now > busy_until + 10e-3) busy_since = now;
+    if (now > busy_until) busy_until = now;
+    busy_until += seconds;
+    heat_seen = fmax(heat_seen, busy_until - busy_since);
+}
+
+static void one_call(void) {
+    bool hot = busy_until - busy_since > hot_after;
+    launches++;
+    spend(cool_call * (hot ? hot_factor : 1) * (flushed ? cold_factor : 1));
+    flushed = false;
+}
+
+static fovea_status fake_open(int device, fovea_message *message) {
+    (void)device, (void)message;
+    return FOVEA_OK;
+}
+static int fake_capability(int device) { return (void)device, 90; }
+static fovea_status fake_describe(int device, fovea_cuda_device *facts, fovea_message *message) {
+    (void)device, (void)message;
+    *facts = (fovea_cuda_device){.name = "none", .capability = 90, .l2_bytes = cache_bytes};
+    return FOVEA_OK;
+}
+static fovea_status fake_enter(int device, int *previous, fovea_message *message) {
+    (void)message;
+    *previous = device;
+    return FOVEA_OK;
+}
+static void fake_leave(int device, int previous) { (void)device, (void)previous; }
+static void *fake_allocate(size_t bytes) { return blocks_alive++, malloc(bytes + 1); }
+static void fake_release(void *memory) { blocks_alive--, free(memory); }
+static fovea_status fake_copy(void *to, const void *from, size_t bytes, void *stream,
+                              fovea_message *message) {
+    (void)stream, (void)message;
+    memcpy(to, from, bytes);
+    return FOVEA_OK;
+}
+static fovea_status fake_fill(void *to, int byte, size_t bytes, void *stream,
+                              fovea_message *message) {
+    (void)stream, (void)message;
+    memset(to, byte, bytes);
+    fills++;
+    flushed = bytes >= cache_bytes;
+    spend(20e-6);
+    return FOVEA_OK;
+}
+static fovea_status fake_stream_create(void **stream, fovea_message *message) {
+    (void)message;
+    *stream = &busy_until;
+    return FOVEA_OK;
+}
+static void fake_stream_destroy(void *stream) { (void)stream; }
+static fovea_status fake_synchronize(void *stream, fovea_message *message) {
+    (void)stream, (void)message;
+    while (fovea_bench_now() < busy_until) usleep(50);
+    return FOVEA_OK;
+}
+static bool fake_capturing(void *stream) { return (void)stream, captured != NULL; }
+static fovea_status fake_event_create(void **event, fovea_message *message) {
+    (void)message;
+    *event = malloc(sizeof(double));
+    events_alive++;
+    return FOVEA_OK;
+}
+static void fake_event_destroy(void *event) { events_alive--, free(event); }
+static fovea_status fake_event_record(void *event, void *stream, fovea_message *message) {
+    (void)stream, (void)message;
+    spend(0);
+    *(double *)event = busy_until;
+    return FOVEA_OK;
+}
+static fovea_status fake_event_seconds(void *start, void *end, double *seconds,
+                                       fovea_message *message) {
+    fake_synchronize(NULL, message);
+    *seconds = *(double *)end - *(double *)start;
+    return FOVEA_OK;
+}
+static fovea_status fake_capture_begin(void *stream, fovea_message *message) {
+    (void)stream, (void)message;
+    captured = calloc(1, sizeof *captured);
+    return FOVEA_OK;
+}
+static fovea_status fake_capture_end(void *stream, void **made, fovea_message *message) {
+    (void)stream, (void)message;
+    *made = captured;
+    graphs_alive++;
+    captured = NULL;
+    return FOVEA_OK;
+}
+static fovea_status fake_graph_launch(void *made, void *stream, fovea_message *message) {
+    const graph *g = made;
+    (void)stream, (void)message;
+    replays++;
+    for (int i = 0; i < g->count; i++) g->nodes[i]();
+    return FOVEA_OK;
+}
+static void fake_graph_destroy(void *made) { graphs_alive--, free(made); }
+
+static const fovea_cuda_backend fake = {.open = fake_open,
+                                        .capability = fake_capability,
+                                        .describe = fake_describe,
+                                        .enter = fake_enter,
+                                        .leave = fake_leave,
+                                        .allocate = fake_allocate,
+                                        .release = fake_release,
+                                        .copy_in = fake_copy,
+                                        .copy_out = fake_copy,
+                                        .fill = fake_fill,
+                                        .stream_create = fake_stream_create,
+                                        .stream_destroy = fake_stream_destroy,
+                                        .synchronize = fake_synchronize,
+                                        .capturing = fake_capturing,
+                                        .event_create = fake_event_create,
+                                        .event_destroy = fake_event_destroy,
+                                        .event_record = fake_event_record,
+                                        .event_seconds = fake_event_seconds,
+                                        .capture_begin = fake_capture_begin,
+                                        .capture_end = fake_capture_end,
+                                        .graph_launch = fake_graph_launch,
+                                        .graph_destroy = fake_graph_destroy};
+
+/* ---- Implementations on it ------------------------------------------------------------------ */
+
+static void launch(void) {
+    if (captured)
+        captured->nodes[captured->count++] = one_call;
+    else
+        one_call();
+}
+
+static void add(const fovea_problem *problem, float last_error) {
+    const float *a = (const float *)(const void *)problem->views[0].data;
+    const float *b = (const float *)(const void *)problem->views[1].data;
+    float *y = (float *)(void *)problem->views[2].data;
+    int64_t count = fovea_view_elements(&problem->views[2]);
+    for (int64_t i = 0; i < count && !captured; i++) y[i] = a[i] + b[i];
+    if (!captured) y[count - 1] += last_error;
+}
+
+static fovea_status right(const fovea_problem *problem, fovea_run *run) {
+    assert_ptr_equal(run->stream, fovea_tool_stream());
+    assert_int_equal(run->workspace_bytes, 100);
+    memset(run->workspace, 0, run->workspace_bytes);
+    add(problem, 0);
+    return launch(), FOVEA_OK;
+}
+
+static fovea_status wrong_at_the_end(const fovea_problem *problem, fovea_run *run) {
+    (void)run;
+    add(problem, 1e-3f);
+    return launch(), FOVEA_OK;
+}
+
+static fovea_status failing(const fovea_problem *problem, fovea_run *run) {
+    (void)problem;
+    run->reason = "the device is on fire";
+    return FOVEA_DEVICE_ERROR;
+}
+
+static size_t some_workspace(const fovea_problem *problem, int threads) {
+    (void)problem, (void)threads;
+    return 100;
+}
+
+#define TEST_ROW(label, function)                                                                  \
+    .kernel = "map_add", .name = label, .dtypes = 1u << FOVEA_F32, .run = (function),              \
+    .device = kDLCUDA
+static const fovea_implementation implementations[] = {
+    {TEST_ROW("test/device/right", right), .workspace = some_workspace},
+    {TEST_ROW("test/device/wrong", wrong_at_the_end)},
+    {TEST_ROW("test/device/failing", failing)}};
+
+/* ---- A run ---------------------------------------------------------------------------------- */
+
+static fovea_bench_run run;
+
+static void silent(const fovea_bench_run *r, const fovea_bench_case *c, const char *arm) {
+    (void)r, (void)c, (void)arm;
+}
+
+static const fovea_bench_row *row_of(const char *part) {
+    for (int r = 0; r < run.cases[0].row_count; r++)
+        if (strstr(run.cases[0].rows[r].arm, part)) return &run.cases[0].rows[r];
+    return NULL;
+}
+
+static int begin(void **unused) {
+    (void)unused;
+    fovea_message message;
+    run = (fovea_bench_run){.options = {.suites = "kernels",
+                                        .filter = "*/map_add-n1000",
+                                        .arms = "test",
+                                        .places = 1 << FOVEA_ON_CUDA,
+                                        .seed = 3},
+                            .threads = 1,
+                            .tier = "scalar",
+                            .random = 1};
+    if (!fovea_suites_expand(&run, &message) || run.case_count != 1) return 1;
+    if (fovea_context_create(NULL, &run.context) != FOVEA_OK) return 1;
+    if (fovea_tool_device_use(&fake, 0, &message) != FOVEA_OK) return 1;
+    if (fake.describe(0, &run.device, &message) != FOVEA_OK) return 1;
+    run.memory = memfd_create("test", MFD_CLOEXEC);
+    run.started = fovea_bench_now();
+    fovea_environment_describe(&run);
+    return 0;
+}
+
+static void forget_rows(void) {
+    fovea_bench_case *c = &run.cases[0];
+    fovea_timings_release(&c->noise_timings);
+    for (int r = 0; r < c->row_count; r++) {
+        fovea_timings_release(&c->rows[r].timings);
+        fovea_timings_release(&c->rows[r].hot);
+        free(c->rows[r].bursts);
+    }
+    free(c->rows);
+    free(c->monitors);
+    c->rows = NULL;
+    c->monitors = NULL;
+    c->row_count = c->monitor_count = 0;
+}
+
+static int end(void **unused) {
+    (void)unused;
+    forget_rows();
+    fovea_bench_close_device(&run);
+    free(run.cases);
+    json_decref(run.environment);
+    json_decref(run.warnings);
+    fovea_context_destroy(run.context);
+    close(run.memory);
+    return events_alive || blocks_alive || graphs_alive;
+}
+
+static void near(double value, double expected) {
+    if (!(fabs(value / expected - 1) < 0.1)) fail_msg("%g s, not %g s", value, expected);
+}
+
+static void cool_and_hot_are_told_apart(void **unused) {
+    (void)unused;
+    fovea_bench_measure(&run, &run.cases[0], 2, silent);
+    assert_true(run.cases[0].done);
+    const fovea_bench_row *row = row_of("right");
+    assert_true(row->verified);
+    assert_int_equal(row->place, FOVEA_ON_CUDA);
+    assert_int_equal(row->scratch_bytes, 100);
+    near(row->summary.median, cool_call);
+    near(row->hot_summary.median, cool_call * hot_factor);
+    assert_true(row->flags & FOVEA_ROW_FITS_L3);
+    assert_true(heat_seen > 0.3);
+    assert_true(fills == 0 && replays > 0);
+    int cool = 0, hot = 0;
+    for (int i = 0; i < row->burst_count; i++)
+        *(row->bursts[i].hot ? &hot : &cool) += row->bursts[i].count;
+    assert_int_equal(cool, row->timings.count);
+    assert_int_equal(hot, row->hot.count);
+}
+
+static void the_wrong_and_the_failing_are_not_timed(void **unused) {
+    (void)unused;
+    assert_false(row_of("wrong")->verified);
+    assert_int_equal(row_of("wrong")->timings.count, 0);
+    assert_non_null(strstr(row_of("wrong")->reason, "y[999]"));
+    assert_false(row_of("failing")->verified);
+    assert_non_null(strstr(row_of("failing")->reason, "on fire"));
+    assert_int_equal(fovea_wrong_rows(&run), 2);
+}
+
+static void the_file_has_both_states(void **unused) {
+    (void)unused;
+    json_t *document = fovea_bench_to_json(&run), *row = NULL;
+    for (size_t i = 0; i < json_array_size(json_object_get(document, "rows")); i++) {
+        json_t *one = json_array_get(json_object_get(document, "rows"), i);
+        if (strstr(json_string_value(json_object_get(one, "arm")), "right")) row = one;
+    }
+    assert_string_equal(json_string_value(json_object_get(row, "backend")), "cuda");
+    const json_t *hot = json_object_get(row, "hot");
+    assert_int_equal(json_array_size(json_object_get(hot, "samples")), row_of("right")->hot.count);
+    assert_true(json_array_size(json_object_get(row, "bursts")) >= 2);
+    assert_true(json_integer_value(
+                    json_object_get(json_object_get(row, "transfers"), "sent_bytes")) == 8000);
+    assert_true(json_is_null(
+        json_object_get(json_array_get(json_object_get(row, "bursts"), 0), "power_watts")));
+    json_decref(document);
+}
+
+static void cold_calls_are_flushed_before(void **unused) {
+    (void)unused;
+    forget_rows();
+    run.cases[0].cold = true;
+    launches = replays = 0;
+    fovea_bench_measure(&run, &run.cases[0], 2, silent);
+    const fovea_bench_row *row = row_of("right");
+    near(row->summary.median, cool_call * cold_factor);
+    assert_true(row->flags & FOVEA_ROW_COLD);
+    assert_true(fills >= row->timings.count);
+}
+
+int main(void) {
+    for (size_t i = 0; i < sizeof implementations / sizeof *implementations; i++)
+        if (!fovea_implementation_register(&implementations[i])) return 1;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(cool_and_hot_are_told_apart),
+        cmocka_unit_test(the_wrong_and_the_failing_are_not_timed),
+        cmocka_unit_test(the_file_has_both_states),
+        cmocka_unit_test(cold_calls_are_flushed_before),
+    };
+    return cmocka_run_group_tests(tests, begin, end);
+}

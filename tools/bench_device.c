@@ -1,0 +1,145 @@
+/* Arms of ours on a CUDA device, and the device of a run: its description, its ceilings. */
+#include "bench_arms.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* ---- Arms ----------------------------------------------------------------------------------- */
+
+static bool fail(fovea_bench_arm *arm, const fovea_message *message) {
+    snprintf(arm->row->reason, sizeof arm->row->reason, "%.300s", message->text);
+    return false;
+}
+
+static fovea_status prepare(fovea_measurement *m, fovea_bench_arm *arm, fovea_message *message) {
+    arm->call = calloc(1, sizeof *arm->call);
+    if (!arm->call) return fovea_fail(message, FOVEA_OUT_OF_MEMORY, "no memory for a call");
+    m->calls[m->call_count++] = arm->call;
+    fovea_status status =
+        fovea_device_call_create(arm->implementation, &m->device, arm->call, message);
+    return status == FOVEA_OK ? fovea_device_tensors_send(&m->device, message) : status;
+}
+
+/* The first launch loads the kernel, so its time says nothing; and of a short one the launch of its graph
+ * would be most, unless it is one of many. */
+static fovea_status estimate(fovea_bench_arm *arm, fovea_message *message) {
+    fovea_turn turn = {.warm = 1, .count = 3, .inner = 1};
+    fovea_status status = FOVEA_OK;
+    for (; turn.inner <= FOVEA_SHORT_CALLS && status == FOVEA_OK; turn.inner *= FOVEA_SHORT_CALLS) {
+        fovea_timings samples = {0};
+        if (turn.inner > 1 && arm->estimate > FOVEA_SHORT_CALL) break;
+        status = fovea_device_call_time(arm->call, &turn, &samples, message);
+        if (status == FOVEA_OK)
+            arm->estimate = fmax(fovea_median(samples.values, samples.count), 1e-7);
+        fovea_timings_release(&samples);
+    }
+    return status;
+}
+
+static bool first(fovea_measurement *m, fovea_bench_arm *arm) {
+    fovea_bench_row *row = arm->row;
+    fovea_message message;
+    fovea_status status = prepare(m, arm, &message);
+    if (status == FOVEA_OK) status = fovea_device_call_run(arm->call, &message);
+    if (status == FOVEA_OK) status = fovea_device_tensors_fetch(&m->device, &message);
+    if (status == FOVEA_OK) status = estimate(arm, &message);
+    if (status != FOVEA_OK) return fail(arm, &message);
+    row->scratch_bytes = arm->call->workspace_bytes;
+    row->block_rows = arm->call->block_rows, row->block_keys = arm->call->block_keys;
+    snprintf(row->arithmetic, sizeof row->arithmetic, "%s",
+             arm->call->arithmetic ? arm->call->arithmetic : "");
+    return true;
+}
+
+static bool take(fovea_measurement *m, fovea_bench_arm *arm, const fovea_turn *turn,
+                 fovea_timings *samples) {
+    fovea_message message;
+    (void)m;
+    fovea_status status = fovea_device_call_time(arm->call, turn, samples, &message);
+    arm->began = arm->call->began, arm->ended = arm->call->ended;
+    return status == FOVEA_OK || fail(arm, &message);
+}
+
+const fovea_provider fovea_provide_device = {first, take};
+
+/* ---- The device ----------------------------------------------------------------------------- */
+
+fovea_status fovea_bench_open_device(fovea_bench_run *run, fovea_message *message) {
+    fovea_context_options options;
+    fovea_status status = fovea_tool_device_open(run->options.device, message);
+    if (status == FOVEA_OK)
+        status = fovea_tool_cuda()->describe(run->options.device, &run->device, message);
+    if (status != FOVEA_OK) return status;
+    fovea_context_options_default(&options);
+    options.device = fovea_tool_device();
+    options.stream = fovea_tool_stream();
+    status = fovea_context_create(&options, &run->device_context);
+    if (status != FOVEA_OK) return fovea_fail(message, status, "%s", fovea_last_message(NULL));
+    fovea_nvml_open(run->device.bus, run->no_nvml, sizeof run->no_nvml);
+    return FOVEA_OK;
+}
+
+void fovea_bench_close_device(fovea_bench_run *run) {
+    if (!fovea_tool_cuda()) return;
+    fovea_message ignored;
+    fovea_device_timing_release();
+    fovea_context_destroy(run->device_context);
+    run->device_context = NULL;
+    fovea_nvml_close();
+    fovea_tool_device_use(NULL, 0, &ignored);
+}
+
+static json_t *number(double value) { return isfinite(value) ? json_real(value) : json_null(); }
+
+static void describe(const fovea_bench_run *run) {
+    const fovea_cuda_device *d = &run->device;
+    json_t *object = json_pack("{s:s,s:i,s:i,s:i,s:I,s:I,s:i,s:i}", "name", d->name, "number",
+                               run->options.device, "capability", d->capability, "multiprocessors",
+                               d->multiprocessors, "memory_bytes", (json_int_t)d->memory_bytes,
+                               "l2_bytes", (json_int_t)d->l2_bytes, "driver", d->driver_version,
+                               "runtime", d->runtime_version);
+    json_object_set_new(object, "power_limit_watts", number(fovea_nvml_power_limit()));
+    json_object_set_new(object, "used_memory_bytes", number(fovea_nvml_used_memory()));
+    json_object_set_new(object, "launch_seconds",
+                        run->launch_seconds > 0 ? json_real(run->launch_seconds) : json_null());
+    json_object_set_new(object, "lone_launch_seconds",
+                        run->lone_launch_seconds > 0 ? json_real(run->lone_launch_seconds)
+                                                     : json_null());
+    json_object_set_new(object, "no_nvml", *run->no_nvml ? json_string(run->no_nvml) : json_null());
+    json_object_set_new(run->environment, "device", object);
+}
+
+static void measure(fovea_bench_run *run, const char *kind, const char *unit,
+                    fovea_cuda_probe probe, void *memory, size_t bytes) {
+    fovea_message message;
+    double rate;
+    if (fovea_device_probe(probe, memory, bytes, &rate, &message) == FOVEA_OK)
+        fovea_ceilings_add(&run->ceilings, kind, unit, rate);
+    else
+        fovea_bench_warn(run, "the ceiling %s of the device is unknown: %s", kind, message.text);
+}
+
+/* Over memory that no cache holds a tenth of. */
+void fovea_bench_measure_device(fovea_bench_run *run) {
+    const size_t bytes = (size_t)2 << 30;
+    fovea_message message;
+    double launches;
+    if (*run->no_nvml)
+        fovea_bench_warn(run, "clocks, power and temperature of the device are unknown: %s",
+                         run->no_nvml);
+    void *memory = fovea_tool_cuda()->allocate(bytes);
+    if (!memory) {
+        fovea_bench_warn(run, "the device has no memory to measure its ceilings in");
+        return;
+    }
+    fovea_tool_cuda()->fill(memory, 0x3D, bytes, fovea_tool_stream(), &message);
+    measure(run, "copy", "B/s", FOVEA_CUDA_PROBE_COPY, memory, bytes);
+    measure(run, "read", "B/s", FOVEA_CUDA_PROBE_READ, memory, bytes);
+    measure(run, "fma_f32", "FLOP/s", FOVEA_CUDA_PROBE_FMA, memory, bytes);
+    if (fovea_device_probe(FOVEA_CUDA_PROBE_EMPTY, memory, bytes, &launches, &message) == FOVEA_OK)
+        run->launch_seconds = 1 / launches;
+    fovea_device_lone_launch(&run->lone_launch_seconds, &message);
+    fovea_tool_cuda()->release(memory);
+    describe(run);
+}
