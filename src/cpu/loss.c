@@ -12,6 +12,8 @@
 /* A term of a and b, or its slope; d is a constant of the loss. */
 typedef vf loss_function(vf a, vf b, vf d);
 
+enum { FETCHED = 512 }; /* elements ahead */
+
 /* One vector at a time: terms with logarithms are long, and the others wait for memory. */
 FOVEA_INLINE void run_terms(loss_function *function, fovea_dtype in, fovea_dtype out,
                             const float *constants, char *const at[], int64_t n) {
@@ -19,6 +21,8 @@ FOVEA_INLINE void run_terms(loss_function *function, fovea_dtype in, fovea_dtype
     const vf d = vf_set1(constants[0]), scale = vf_set1(constants[1]);
     int64_t i = 0;
     for (; i + W <= n; i += W) {
+        for (int k = 1; k <= 2 && VF_WIDTH > 1; k++)
+            __builtin_prefetch(at[k] + (i + FETCHED) * (in == FOVEA_F32 ? 4 : 2), 0, 3);
         vf y = function(vf_load_as(in, at[1], i), vf_load_as(in, at[2], i), d);
         vf_store_as(out, at[0], i, vf_mul(y, scale));
     }
@@ -98,7 +102,7 @@ static fovea_status run_loss(const fovea_problem *problem, fovea_run *run,
 }
 
 /* The functions of a loss whose terms are name_term and name_slope. */
-#define LOSS_OF(name, dtype, type, size)                                                           \
+#define TERMS_OF(name, dtype, type)                                                                \
     static void name##_terms_##type(const float *c, char *const at[], int64_t n, bool stream) {    \
         (void)stream;                                                                              \
         run_terms(name##_term, dtype, FOVEA_F32, c, at, n);                                        \
@@ -106,20 +110,25 @@ static fovea_status run_loss(const fovea_problem *problem, fovea_run *run,
     static void name##_gradient_##type(const float *c, char *const at[], int64_t n, bool stream) { \
         (void)stream;                                                                              \
         run_terms(name##_slope, dtype, dtype, c, at, n);                                           \
-    }                                                                                              \
+    }
+#define SUM_OF(name, type, size)                                                                   \
     static void name##_sum_##type(double constant, const void *x, const void *w, int64_t at,       \
                                   int64_t n, fold *f) {                                            \
         (void)at;                                                                                  \
         sum_terms(name##_terms_##type, size, constant, x, w, n, f);                                \
     }
-#define LOSS(name)                                                                                 \
-    LOSS_OF(name, FOVEA_F32, f32, 4)                                                               \
-    LOSS_OF(name, FOVEA_F16, f16, 2)                                                               \
-    LOSS_OF(name, FOVEA_BF16, bf16, 2)                                                             \
+#define TERMS(name)                                                                                \
+    TERMS_OF(name, FOVEA_F32, f32)                                                                 \
+    TERMS_OF(name, FOVEA_F16, f16)                                                                 \
+    TERMS_OF(name, FOVEA_BF16, bf16)
+#define FUNCTIONS(name)                                                                            \
     static const loss_functions name##_functions = {                                               \
         {name##_sum_f32, name##_sum_f16, name##_sum_bf16},                                         \
         {name##_terms_f32, name##_terms_f16, name##_terms_bf16},                                   \
         {name##_gradient_f32, name##_gradient_f16, name##_gradient_bf16}};
+#define LOSS(name)                                                                                 \
+    TERMS(name)                                                                                    \
+    SUM_OF(name, f32, 4) SUM_OF(name, f16, 2) SUM_OF(name, bf16, 2) FUNCTIONS(name)
 /* A function of two tensors and a constant, of which not all look at it. */
 #define OF_TWO(name, expression)                                                                   \
     FOVEA_INLINE vf name(vf a, vf b, vf d) {                                                       \
@@ -165,12 +174,19 @@ LOSS(kl_div)
 FOVEA_INLINE vf probability(vf p) {
     return vf_min(vf_set1((float)FOVEA_BCE_MOST), vf_max(vf_set1((float)FOVEA_BCE_LEAST), p));
 }
-/* Targets are 0 or 1 as a rule: then one logarithm does. */
+/* What the target finds likely; `plain` where all targets are 0 or 1, as a rule. */
+FOVEA_INLINE vf likelihood(vf a, vf b, vm *plain) {
+    vf p = probability(a);
+    vm one = vf_eq(b, vf_set1(1)), zero = vf_eq(b, vf_set1(0));
+    *plain = vm_and(*plain, vm_or(one, zero));
+    return vf_select(one, p, vf_sub(vf_set1(1), p));
+}
 FOVEA_INLINE vf bce_term(vf a, vf b, vf d) {
     vf p = probability(a), rest = vf_sub(vf_set1(1), p);
-    vm one = vf_eq(b, vf_set1(1)), zero = vf_eq(b, vf_set1(0));
+    vm plain = vf_eq(vf_set1(0), vf_set1(0));
+    vf likely = likelihood(a, b, &plain);
     (void)d;
-    if (vm_all(vm_or(one, zero))) return vf_neg(vf_log(vf_select(one, p, rest)));
+    if (vm_all(plain)) return vf_neg(vf_log(likely));
     vf negative = vf_mul(vf_sub(vf_set1(1), b), vf_log(rest));
     return vf_neg(vf_fma(b, vf_log(p), negative));
 }
@@ -179,7 +195,63 @@ FOVEA_INLINE vf bce_slope(vf a, vf b, vf d) {
     (void)d;
     return vf_div(vf_sub(p, b), vf_mul(p, vf_sub(vf_set1(1), p)));
 }
-LOSS(bce)
+TERMS(bce)
+
+/* Of four terms one logarithm, of the product of their likelihoods, each at least 1e-7; a vector of sums for
+ * four vectors of terms. How many elements: those before targets that are neither 0 nor 1. */
+FOVEA_INLINE int64_t bce_fours(fovea_dtype dtype, const void *x, const void *w, int64_t n,
+                               float *sums) {
+    enum { W = VF_WIDTH };
+    int64_t i = 0, size = dtype == FOVEA_F32 ? 4 : 2;
+    for (; i + 4 * W <= n; i += 4 * W) {
+        vm plain = vf_eq(vf_set1(0), vf_set1(0));
+        vf product[4];
+        VF_UNROLLED for (int k = 0; k < 4; k++) {
+            int64_t at = i + k * W;
+            if (VF_WIDTH > 1) {
+                __builtin_prefetch((const char *)x + (at + FETCHED) * size, 0, 3);
+                __builtin_prefetch((const char *)w + (at + FETCHED) * size, 0, 3);
+            }
+            product[k] = likelihood(vf_load_as(dtype, x, at), vf_load_as(dtype, w, at), &plain);
+        }
+        if (!vm_all(plain)) break;
+        vf all = vf_mul(vf_mul(product[0], product[1]), vf_mul(product[2], product[3]));
+        vf_store(sums + i / 4, vf_neg(vf_log(all)));
+    }
+    return i;
+}
+
+FOVEA_INLINE void bce_sum_by_fours(fovea_dtype dtype, map_function *terms, const void *x,
+                                   const void *w, int64_t n, fold *f) {
+    enum { BLOCK = 4096 };
+    _Alignas(64) float block[BLOCK / 4];
+    const int64_t size = dtype == FOVEA_F32 ? 4 : 2;
+    f->count = n, f->value[0] = 0;
+    for (int64_t i = 0, count; i < n; i += count) {
+        count = smaller(BLOCK, n - i);
+        const char *a = (const char *)x + i * size, *b = (const char *)w + i * size;
+        int64_t fours = bce_fours(dtype, a, b, count, block),
+                rest = smaller(count - fours, BLOCK / 4);
+        f->value[0] +=
+            sum_float(add_element_float, FOVEA_F32, FOVEA_F32, block, NULL, 0, 0, fours / 4);
+        char *const at[] = {(char *)block, (char *)(uintptr_t)(a + fours * size),
+                            (char *)(uintptr_t)(b + fours * size)};
+        const float constants[2] = {0, 1};
+        terms(constants, at, rest, false);
+        f->value[0] += sum_float(add_element_float, FOVEA_F32, FOVEA_F32, block, NULL, 0, 0, rest);
+        count = fours + rest;
+    }
+}
+#define BCE_SUM(dtype, type)                                                                       \
+    static void bce_sum_##type(double constant, const void *x, const void *w, int64_t at,          \
+                               int64_t n, fold *f) {                                               \
+        (void)constant, (void)at;                                                                  \
+        bce_sum_by_fours(dtype, bce_terms_##type, x, w, n, f);                                     \
+    }
+BCE_SUM(FOVEA_F32, f32)
+BCE_SUM(FOVEA_F16, f16)
+BCE_SUM(FOVEA_BF16, bf16)
+FUNCTIONS(bce)
 
 OF_TWO(bce_logits_term,
        vf_add(vf_fnma(a, b, vf_max(vf_set1(0), a)), vf_log1p(vf_exp(vf_neg(vf_abs(a))))))

@@ -6,6 +6,7 @@
  * circle 2.4 ms (SciPy's overlap-add 5.5, PyTorch 27); autocorrelation 4.0 (PyTorch 24); hann 0.12. */
 #include "cpu/fft.h"
 #include "cpu/map.h"
+#include "cpu/simd/simd_order.h"
 
 #define ONE (1u << FOVEA_F32)
 
@@ -27,7 +28,46 @@ enum { HELD = 4 };
 #else
 enum { HELD = 8 };
 #endif
-enum { CHAIN = 64, TILE = 2048, OVERHANG = (HELD + 1) * VF_WIDTH };
+enum { CHAIN = 64, TILE = 2048, FETCHED = 1024, OVERHANG = (HELD + 1) * VF_WIDTH };
+
+/* Taps k and k + W of those of a group, which use the same vectors of x. */
+#define PAIR_OF_TAPS(k)                                                                            \
+    if (k < W) {                                                                                   \
+        vf near = vf_set1(h[k]), far = vf_set1(h[(k) + W]), last = vf_along(v[0], v[1], k);        \
+        VF_UNROLLED for (int u = 0; u < HELD; u++) {                                               \
+            vf next =                                                                              \
+                u % 3 == 1 ? vf_load(x + (u + 1) * W + (k)) : vf_along(v[u + 1], v[u + 2], k);     \
+            acc[u] = vf_fma(far, next, vf_fma(near, last, acc[u]));                                \
+            last = next;                                                                           \
+        }                                                                                          \
+    }
+
+/* 2 VF_WIDTH taps with vectors of x of which two in three are put together in registers. A load across cache
+ * lines takes two cycles on Zen 5, so that loads took 19 cycles for the 8 of their multiply-adds. One
+ * thread, 10^6 elements, 32 taps, of 245 GFLOP/s: all by loads 104, none 186, every third 195, every second
+ * 144. */
+FOVEA_INLINE void add_group(vf acc[HELD], const float *x, const float *h) {
+    enum { W = VF_WIDTH };
+    vf v[HELD + 2];
+    VF_UNROLLED for (int u = 0; u < HELD + 2; u++) v[u] = vf_load(x + u * W);
+    PAIR_OF_TAPS(0)
+    PAIR_OF_TAPS(1)
+    PAIR_OF_TAPS(2)
+    PAIR_OF_TAPS(3)
+    PAIR_OF_TAPS(4)
+    PAIR_OF_TAPS(5)
+    PAIR_OF_TAPS(6)
+    PAIR_OF_TAPS(7)
+    PAIR_OF_TAPS(8)
+    PAIR_OF_TAPS(9)
+    PAIR_OF_TAPS(10)
+    PAIR_OF_TAPS(11)
+    PAIR_OF_TAPS(12)
+    PAIR_OF_TAPS(13)
+    PAIR_OF_TAPS(14)
+    PAIR_OF_TAPS(15)
+}
+#undef PAIR_OF_TAPS
 
 /* acc_u += sum over k of h_k x[u width + k], k < taps. Taps that are a vector apart use the same
  * vector of x, so that pairs of them take HELD + 1 loads for 2 HELD multiply-adds: with one load each,
@@ -35,6 +75,7 @@ enum { CHAIN = 64, TILE = 2048, OVERHANG = (HELD + 1) * VF_WIDTH };
 FOVEA_INLINE void add_taps(vf acc[HELD], const float *x, const float *h, int64_t taps) {
     enum { W = VF_WIDTH };
     int64_t k = 0;
+    for (; W == 16 && k + 2 * W <= taps; k += 2 * W) add_group(acc, x + k, h + k);
     for (; k + 2 * W <= taps; k += 2 * W)
         for (int64_t j = k; j < k + W; j++) {
             vf near = vf_set1(h[j]), far = vf_set1(h[j + W]), last = vf_load(x + j);
@@ -52,7 +93,8 @@ FOVEA_INLINE void add_taps(vf acc[HELD], const float *x, const float *h, int64_t
 }
 
 /* y[i] = sum of h[k] x[i + k], i < n rounded up to HELD vectors; both have that much room. */
-static void convolve_tile(const float *x, const float *h, int64_t taps, float *y, int64_t n) {
+static void convolve_tile(const float *x, const float *h, int64_t taps, float *y, int64_t n,
+                          bool stream) {
     for (int64_t i = 0; i < n; i += HELD * VF_WIDTH) {
         vf sum[HELD];
         VF_UNROLLED for (int u = 0; u < HELD; u++) sum[u] = vf_set1(0);
@@ -63,7 +105,14 @@ static void convolve_tile(const float *x, const float *h, int64_t taps, float *y
             add_taps(acc, x + i + k, h + k, smaller(taps - k, CHAIN));
             VF_UNROLLED for (int u = 0; u < HELD; u++) sum[u] = vf_add(sum[u], acc[u]);
         }
-        VF_UNROLLED for (int u = 0; u < HELD; u++) vf_store(y + i + u * VF_WIDTH, sum[u]);
+        for (int u = 0; u < HELD && VF_WIDTH > 1; u++)
+            __builtin_prefetch(x + i + FETCHED + u * VF_WIDTH, 0, 3);
+        VF_UNROLLED for (int u = 0; u < HELD; u++) {
+            if (stream)
+                vf_stream(y + i + u * VF_WIDTH, sum[u]);
+            else
+                vf_store(y + i + u * VF_WIDTH, sum[u]);
+        }
     }
 }
 
@@ -73,6 +122,7 @@ typedef struct direct_task {
     int64_t taps, padding, tiles;
     float *scratch;
     int64_t scratch_floats; /* of each thread */
+    bool stream;            /* y past the caches */
 } direct_task;
 
 static int64_t input_floats(int64_t taps) { return TILE + taps + 2 * OVERHANG; }
@@ -101,9 +151,14 @@ static void convolve_tiles(const void *task, int64_t begin, int64_t end, int thr
             take_input(t, row_of(t->x, row), first - t->padding,
                        divide_up(count, HELD * VF_WIDTH) * HELD * VF_WIDTH + t->taps, copy);
         bool whole = stride == 1 && count % (HELD * VF_WIDTH) == 0;
-        convolve_tile(x, t->h, t->taps, whole ? y : out, count);
+        bool stream = t->stream && whole && (uintptr_t)y % VF_BYTES == 0;
+        if (stream)
+            convolve_tile(x, t->h, t->taps, y, count, true);
+        else
+            convolve_tile(x, t->h, t->taps, whole ? y : out, count, false);
         for (int64_t i = 0; !whole && i < count; i++) y[i * stride] = out[i];
     }
+    if (t->stream) vf_stream_fence();
 }
 
 static int64_t padded(int64_t floats) { return (floats + 15) / 16 * 16; }
@@ -136,6 +191,7 @@ static fovea_status convolve(const fovea_problem *problem, fovea_run *run, int64
     int64_t pieces = rows_of(y) * t.tiles;
     int64_t work = fovea_view_elements(y) * (8 + t.taps / 2);
     run->threads = fovea_useful_threads(pieces, work, allowed);
+    t.stream = fovea_worth_streaming(fovea_view_elements(y) * 8, run->threads);
     fovea_share(pieces, run->threads, convolve_tiles, &t);
     return FOVEA_OK;
 }

@@ -2,7 +2,8 @@
  *
  * Layout    vf_permute(x, i): lane l is lane i[l] of x. vf_compress(x, bits): the lanes whose bit is
  *           set, in order, to the front; what follows them is undefined. vi_load_u16(p), _n: widened;
- *           vi_store_u16(p, x), _n: the low halves.
+ *           vi_store_u16(p, x), _n: the low halves. vf_along(low, high, k): VF_WIDTH lanes of the two
+ *           side by side, from lane k on, a constant below VF_WIDTH.
  * Across    vf_prefix, vi_prefix, vd_prefix: lane l is the sum of lanes 0 to l, in one fixed order;
  *           vf_up, vi_up, vd_up: lanes moved up by one, 0 in the first; vf_last, vi_last, vd_last: the
  *           last lane.
@@ -17,6 +18,9 @@
 #if defined(FOVEA_TIER_AVX512)
 
 static inline vf vf_permute(vf x, vi index) { return _mm512_permutexvar_ps(index, x); }
+    #define vf_along(low, high, k)                                                                 \
+        _mm512_castsi512_ps(                                                                       \
+            _mm512_alignr_epi32(_mm512_castps_si512(high), _mm512_castps_si512(low), (k)))
 static inline vf vf_compress(vf x, uint32_t bits) {
     return _mm512_maskz_compress_ps((__mmask16)bits, x);
 }
@@ -101,6 +105,11 @@ VF_INLINE void vl_transpose(vl x[8]) {
 #elif defined(FOVEA_TIER_AVX2)
 
 static inline vf vf_permute(vf x, vi index) { return _mm256_permutevar8x32_ps(x, index); }
+VF_INLINE vf vf_along(vf low, vf high, const int k) {
+    vi lanes = _mm256_add_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(k));
+    vm beyond = _mm256_castsi256_ps(_mm256_cmpgt_epi32(lanes, _mm256_set1_epi32(7)));
+    return _mm256_blendv_ps(vf_permute(low, lanes), vf_permute(high, lanes), beyond);
+}
 /* Bytes whose bit is set are all ones; they pick the numbers of their lanes. */
 static inline vf vf_compress(vf x, uint32_t bits) {
     uint64_t lanes = _pdep_u64(bits, UINT64_C(0x0101010101010101)) * 255;
@@ -178,6 +187,12 @@ VF_INLINE void vl_transpose(vl x[4]) {
 
 #elif defined(FOVEA_TIER_NEON)
 
+VF_INLINE vf vf_along(vf low, vf high, const int k) {
+    uint8x16_t first = vreinterpretq_u8_f32(low), second = vreinterpretq_u8_f32(high);
+    uint8x16_t bytes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    uint8x16x2_t both = {{first, second}};
+    return vreinterpretq_f32_u8(vqtbl2q_u8(both, vaddq_u8(bytes, vdupq_n_u8((uint8_t)(4 * k)))));
+}
 static inline vf vf_permute(vf x, vi index) {
     uint32x4_t bytes = vaddq_u32(vmulq_u32(vreinterpretq_u32_s32(index), vdupq_n_u32(0x04040404)),
                                  vdupq_n_u32(0x03020100));
@@ -239,6 +254,7 @@ VF_INLINE void vl_transpose(vl x[2]) {
 #else /* scalar: one lane */
 
 static inline vf vf_permute(vf x, vi index) { return (void)index, x; }
+static inline vf vf_along(vf low, vf high, int k) { return (void)high, (void)k, low; }
 static inline vf vf_compress(vf x, uint32_t bits) { return (void)bits, x; }
 static inline vi vi_load_u16(const uint16_t *p) { return *p; }
 static inline vi vi_load_u16_n(const uint16_t *p, size_t n) { return n ? *p : 0; }

@@ -104,6 +104,12 @@ static int bin_of_rank(const bins *b, int64_t rank) {
     return first;
 }
 
+static void bins_keep(bins *b) {
+    b->kept[0] = 0;
+    for (int d = 0; d < BINS; d++)
+        b->kept[d + 1] = b->kept[d] + (b->wanted[d] ? b->before[d + 1] - b->before[d] : 0);
+}
+
 #define RANKS(bits)                                                                                \
     static void bins_count_##bits(bins *b, const uint##bits##_t *keys, int64_t n) {                \
         uint32_t counts[2][BINS] = {0};                                                            \
@@ -127,9 +133,7 @@ static int bin_of_rank(const bins *b, int64_t rank) {
             to[count] = keys[i];                                                                   \
             count += b->wanted[keys[i] >> (bits - BIN_BITS)];                                      \
         }                                                                                          \
-        b->kept[0] = 0;                                                                            \
-        for (int d = 0; d < BINS; d++)                                                             \
-            b->kept[d + 1] = b->kept[d] + (b->wanted[d] ? b->before[d + 1] - b->before[d] : 0);    \
+        bins_keep(b);                                                                              \
         return count;                                                                              \
     }
 RANKS(32)

@@ -420,6 +420,8 @@ typedef struct topk_task {
     char *scratch;
     size_t row_bytes;
     int64_t n, k, key_bytes;
+    smallest *parts; /* of the only row */
+    int several;
 } topk_task;
 
 #define INVERTED(bits)                                                                             \
@@ -433,23 +435,30 @@ typedef struct topk_task {
 INVERTED(32)
 INVERTED(64)
 
-static void topk_row(const topk_task *t, int64_t row, char *scratch) {
-    const fovea_view *views = t->problem->views;
+/* The candidates of elements [from, to) of a row. */
+static smallest topk_part(const topk_task *t, int64_t row, int64_t from, int64_t to,
+                          char *scratch) {
+    const fovea_view *x = &t->problem->views[0];
     uint64_t block[TURN_BLOCK];
     smallest s = smallest_begin(t->n, t->k, t->key_bytes, scratch);
-    for (int64_t i = 0; i < t->n; i += TURN_BLOCK) {
-        int64_t count = smaller(TURN_BLOCK, t->n - i), first = row * t->n + i;
+    for (int64_t i = from; i < to; i += TURN_BLOCK) {
+        int64_t count = smaller(TURN_BLOCK, to - i), first = row * t->n + i;
         if (t->key_bytes == 4) {
             uint32_t *words = (uint32_t *)(void *)block;
-            read_inverted_32(&views[0], first, count, words);
+            read_inverted_32(x, first, count, words);
             smallest_take_32(&s, words, i, count);
         } else {
-            read_inverted_64(&views[0], first, count, block);
+            read_inverted_64(x, first, count, block);
             smallest_take_64(&s, block, i, count);
         }
     }
     smallest_settle(&s, t->key_bytes);
-    const int64_t *places = s.sort.payload;
+    return s;
+}
+
+static void topk_write(const topk_task *t, int64_t row, const smallest *s) {
+    const fovea_view *views = t->problem->views;
+    const int64_t *places = s->sort.payload;
     for (int64_t i = 0; i < t->k; i++) {
         dense_run from = dense_run_at(&views[0], row * t->n + places[i], 1);
         dense_write(&views[1], row * t->k + i, 1, from.data);
@@ -459,8 +468,33 @@ static void topk_row(const topk_task *t, int64_t row, char *scratch) {
 
 static void topk_rows(const void *task, int64_t begin, int64_t end, int thread) {
     const topk_task *t = task;
-    for (int64_t row = begin; row < end; row++)
-        topk_row(t, row, t->scratch + (size_t)thread * t->row_bytes);
+    for (int64_t row = begin; row < end; row++) {
+        smallest s = topk_part(t, row, 0, t->n, t->scratch + (size_t)thread * t->row_bytes);
+        topk_write(t, row, &s);
+    }
+}
+
+/* Parts of the only row. */
+static void topk_parts(const void *task, int64_t begin, int64_t end, int thread) {
+    const topk_task *t = task;
+    (void)thread;
+    for (int64_t part = begin; part < end; part++)
+        t->parts[part] = topk_part(t, 0, t->n * part / t->several, t->n * (part + 1) / t->several,
+                                   t->scratch + (size_t)part * t->row_bytes);
+}
+
+/* The first part takes what the others have kept, in their order: of equal elements the first stay. */
+static void topk_join(const topk_task *t) {
+    radix *all = &t->parts[0].sort;
+    for (int part = 1; part < t->several; part++) {
+        const radix *more = &t->parts[part].sort;
+        size_t size = (size_t)t->key_bytes;
+        memcpy((char *)all->keys + (size_t)all->n * size, more->keys, (size_t)more->n * size);
+        memcpy((int64_t *)all->payload + all->n, more->payload, (size_t)more->n * 8);
+        all->n += more->n;
+        smallest_settle(&t->parts[0], t->key_bytes);
+    }
+    topk_write(t, 0, &t->parts[0]);
 }
 
 static topk_task describe_topk(const fovea_problem *problem) {
@@ -474,14 +508,25 @@ static topk_task describe_topk(const fovea_problem *problem) {
 }
 
 static size_t topk_workspace(const fovea_problem *problem, int threads) {
-    return scratch_of(rows_of(&problem->views[0]), describe_topk(problem).row_bytes, threads);
+    topk_task t = describe_topk(problem);
+    int64_t rows = rows_of(&problem->views[0]);
+    return scratch_of(rows == 1 ? threads : rows, t.row_bytes, threads);
 }
 
 static fovea_status topk_select(const fovea_problem *problem, fovea_run *run) {
     topk_task t = describe_topk(problem);
     int64_t rows = t.k > 0 ? rows_of(&problem->views[0]) : 0;
-    t.scratch = run->workspace;
-    run->threads = fovea_useful_threads(rows, rows * t.n * t.key_bytes, run->threads);
+    smallest parts[PARTS_MAX];
+    int allowed = run->threads;
+    split s = split_threads(rows, t.n * t.key_bytes, allowed);
+    t.scratch = run->workspace, t.parts = parts, t.several = s.within;
+    if (rows == 1 && s.within > 1 && t.k <= t.n / (8 * s.within)) {
+        run->threads = s.within;
+        fovea_share(s.within, s.within, topk_parts, &t);
+        topk_join(&t);
+        return FOVEA_OK;
+    }
+    run->threads = fovea_useful_threads(rows, rows * t.n * t.key_bytes, allowed);
     fovea_share(rows, run->threads, topk_rows, &t);
     return FOVEA_OK;
 }
@@ -556,7 +601,15 @@ static fovea_quantile place_of(const quantile_task *t, int64_t j) {
     return fovea_quantile_place(t->n, t->q ? fovea_view_read(t->q, j) : 50);
 }
 
-enum { SORT_ALL = 2048 };
+enum { SORT_ALL = 2048, COUNTS_BYTES = BINS * sizeof(uint32_t) };
+
+static void want_ranks(const quantile_task *t, bins *b) {
+    for (int64_t j = 0; j < t->several; j++) {
+        fovea_quantile place = place_of(t, j);
+        b->wanted[bin_of_rank(b, place.below)] = 1;
+        b->wanted[bin_of_rank(b, place.above)] = 1;
+    }
+}
 
 /* Keys at the start of scratch, memory for as many after them, and counters of the sort. */
 static statistics find_statistics(const quantile_task *t, char *scratch, bins *b) {
@@ -570,11 +623,7 @@ static statistics find_statistics(const quantile_task *t, char *scratch, bins *b
     if (some) {
         void *all = scratch, *to = scratch + keys;
         t->key_bytes == 4 ? bins_count_32(b, all, t->n) : bins_count_64(b, all, t->n);
-        for (int64_t j = 0; j < t->several; j++) {
-            fovea_quantile place = place_of(t, j);
-            b->wanted[bin_of_rank(b, place.below)] = 1;
-            b->wanted[bin_of_rank(b, place.above)] = 1;
-        }
+        want_ranks(t, b);
         r.n =
             t->key_bytes == 4 ? bins_gather_32(b, all, t->n, to) : bins_gather_64(b, all, t->n, to);
         r.keys = to, r.other_keys = all;
@@ -583,23 +632,121 @@ static statistics find_statistics(const quantile_task *t, char *scratch, bins *b
     return (statistics){r.keys, some ? b : NULL, t->key_bytes};
 }
 
-static void quantiles_of_slice(const quantile_task *t, int64_t number, char *scratch) {
+/* The only slice, in parts: its keys are counted, then those of wanted bins brought together; no others are
+ * written down. */
+typedef struct quantile_parts {
+    const quantile_task *task;
+    uint32_t (*counts)[BINS]; /* of each part */
+    const bins *bins;
+    void *to;
+    int64_t starts[PARTS_MAX]; /* where a part puts its keys */
+    bool nan[PARTS_MAX];
+    int several;
+} quantile_parts;
+
+#define QUANTILE_PARTS(bits)                                                                       \
+    static void count_parts_##bits(const void *task, int64_t begin, int64_t end, int thread) {     \
+        quantile_parts *p = (quantile_parts *)(uintptr_t)task;                                     \
+        const fovea_view *x = &p->task->problem->views[0];                                         \
+        uint##bits##_t keys[TURN_BLOCK], most;                                                     \
+        (void)thread;                                                                              \
+        for (int64_t part = begin; part < end; part++) {                                           \
+            int64_t i = p->task->n * part / p->several,                                            \
+                    last = p->task->n * (part + 1) / p->several;                                   \
+            uint32_t *counts = p->counts[part];                                                    \
+            memset(counts, 0, sizeof p->counts[part]);                                             \
+            most = 0;                                                                              \
+            for (int64_t n; i < last; i += n) {                                                    \
+                n = smaller(TURN_BLOCK, last - i);                                                 \
+                keys_read_##bits(x, i, n, keys, 0);                                                \
+                for (int64_t j = 0; j < n; j++) most = keys[j] > most ? keys[j] : most;            \
+                for (int64_t j = 0; j < n; j++) counts[keys[j] >> (bits - BIN_BITS)]++;            \
+            }                                                                                      \
+            p->nan[part] = key_is_float(x->dtype) && most >= KEY_FIRST_NAN_##bits;                 \
+        }                                                                                          \
+    }                                                                                              \
+    static void gather_parts_##bits(const void *task, int64_t begin, int64_t end, int thread) {    \
+        const quantile_parts *p = task;                                                            \
+        const fovea_view *x = &p->task->problem->views[0];                                         \
+        uint##bits##_t keys[TURN_BLOCK], found[TURN_BLOCK];                                        \
+        (void)thread;                                                                              \
+        for (int64_t part = begin; part < end; part++) {                                           \
+            int64_t i = p->task->n * part / p->several,                                            \
+                    last = p->task->n * (part + 1) / p->several;                                   \
+            uint##bits##_t *to = (uint##bits##_t *)p->to + p->starts[part];                        \
+            for (int64_t n; i < last; i += n) {                                                    \
+                int64_t kept = 0;                                                                  \
+                n = smaller(TURN_BLOCK, last - i);                                                 \
+                keys_read_##bits(x, i, n, keys, 0);                                                \
+                for (int64_t j = 0; j < n; j++) {                                                  \
+                    uint##bits##_t key = keys[j];                                                  \
+                    found[kept] = key;                                                             \
+                    kept += p->bins->wanted[key >> (bits - BIN_BITS)];                             \
+                }                                                                                  \
+                memcpy(to, found, (size_t)kept * sizeof *to);                                      \
+                to += kept;                                                                        \
+            }                                                                                      \
+        }                                                                                          \
+    }
+QUANTILE_PARTS(32)
+QUANTILE_PARTS(64)
+
+/* The sizes of bins from those of parts; where parts put their keys. How many keys are wanted. */
+static int64_t join_counts(quantile_parts *p, bins *b) {
+    int64_t sum = 0, kept = 0;
+    for (int d = 0; d < BINS; d++) {
+        b->before[d] = sum, b->wanted[d] = 0;
+        for (int part = 0; part < p->several; part++) sum += p->counts[part][d];
+    }
+    b->before[BINS] = sum;
+    want_ranks(p->task, b);
+    for (int part = 0; part < p->several; part++) {
+        p->starts[part] = kept;
+        for (int d = 0; d < BINS; d++) kept += b->wanted[d] ? p->counts[part][d] : 0;
+    }
+    bins_keep(b);
+    return kept;
+}
+
+static statistics find_statistics_in_parts(const quantile_task *t, char *scratch, int several,
+                                           bins *b, bool *numbers) {
+    size_t keys = aligned(t->n * t->key_bytes);
+    quantile_parts p = {.task = t, .bins = b, .to = scratch, .several = several};
+    p.counts = (uint32_t(*)[BINS])(void *)(scratch + t->slice_bytes);
+    bool words = t->key_bytes == 4;
+    fovea_share(several, several, words ? count_parts_32 : count_parts_64, &p);
+    for (int part = 0; part < several; part++) *numbers = *numbers && !p.nan[part];
+    if (!*numbers) return (statistics){0};
+    radix r = {.keys = scratch,
+               .other_keys = scratch + keys,
+               .n = join_counts(&p, b),
+               .parts = 1,
+               .places = (int64_t(*)[DIGITS])(void *)(scratch + 2 * keys)};
+    fovea_share(several, several, words ? gather_parts_32 : gather_parts_64, &p);
+    radix_sort(&r, t->key_bytes, 0);
+    return (statistics){r.keys, b, t->key_bytes};
+}
+
+static void write_quantiles(const quantile_task *t, int64_t number, const statistics *s) {
     const fovea_view *y = &t->problem->views[t->q ? 2 : 1];
-    bins b;
-    bool numbers = read_slice(t, number, scratch);
-    statistics s = {0};
-    if (numbers) s = find_statistics(t, scratch, &b);
     for (int64_t j = 0; j < t->several; j++) {
         double value = NAN;
-        if (numbers) {
+        if (s->sorted) {
             fovea_quantile place = place_of(t, j);
-            uint64_t below = key_of_rank(&s, place.below), above = key_of_rank(&s, place.above);
+            uint64_t below = key_of_rank(s, place.below), above = key_of_rank(s, place.above);
             long double low = element_of(t, below), high = element_of(t, above);
             bool exact = place.fraction == 0 || low == high;
             value = (double)(exact ? low : low + (long double)place.fraction * (high - low));
         }
         fovea_view_write(y, number * t->several + j, value);
     }
+}
+
+static void quantiles_of_slice(const quantile_task *t, int64_t number, char *scratch) {
+    bins b;
+    statistics s = {0}; /* of a slice with NaN */
+    if (read_slice(t, number, scratch)) s = find_statistics(t, scratch, &b);
+    write_quantiles(t, number, &s);
 }
 
 static void quantile_slices(const void *task, int64_t begin, int64_t end, int thread) {
@@ -626,15 +773,32 @@ static int64_t slices_of(const quantile_task *t) {
     return values > 0 ? values / t->several : 0;
 }
 
+/* Whether there is but one slice, of all elements in their order. */
+static bool in_parts(const quantile_task *t, int64_t slices) {
+    return slices == 1 && t->n > SORT_ALL && t->n <= INT32_MAX &&
+           t->n == fovea_view_elements(&t->problem->views[0]);
+}
+
 static size_t quantile_workspace(const fovea_problem *problem, int threads) {
     quantile_task t = describe_quantiles(problem);
-    return scratch_of(slices_of(&t), t.slice_bytes, threads);
+    size_t counts = (size_t)smaller(threads, PARTS_MAX) * COUNTS_BYTES;
+    size_t bytes = t.slice_bytes + (in_parts(&t, slices_of(&t)) ? counts : 0);
+    return scratch_of(slices_of(&t), bytes, threads);
 }
 
 static fovea_status quantiles(const fovea_problem *problem, fovea_run *run) {
     quantile_task t = describe_quantiles(problem);
     int64_t slices = slices_of(&t);
     t.scratch = run->workspace;
+    split s = split_threads(slices, 4 * t.n * t.key_bytes, run->threads);
+    if (in_parts(&t, slices) && s.within > 1) {
+        bool numbers = true;
+        bins b;
+        run->threads = s.within;
+        statistics found = find_statistics_in_parts(&t, t.scratch, s.within, &b, &numbers);
+        write_quantiles(&t, 0, &found);
+        return FOVEA_OK;
+    }
     run->threads = fovea_useful_threads(slices, 4 * slices * t.n * t.key_bytes, run->threads);
     fovea_share(slices, run->threads, quantile_slices, &t);
     return FOVEA_OK;
