@@ -161,7 +161,7 @@ static fovea_status check_positions(const fovea_problem *problem, fovea_message 
     const int64_t *e = problem->extents;
     bool paged = fovea_given(problem, FOVEA_APPEND_BLOCK_TABLE);
     int64_t pages = problem->views[FOVEA_APPEND_K_CACHE].shape[0];
-    for (int64_t b = 0; b < e[LETTER_B]; b++) {
+    for (int64_t b = 0; fovea_readable(problem) && b < e[LETTER_B]; b++) {
         int64_t last = -1;
         for (int64_t t = 0; t < e[LETTER_T]; t++) {
             int64_t position = read_index(&problem->views[FOVEA_APPEND_POSITIONS], b, t);
@@ -234,7 +234,8 @@ static fovea_status check_rope(const fovea_problem *problem, fovea_message *mess
     const int64_t shape[2] = {rows, e[LETTER_D] / 2};
     fovea_status status = check_shape(problem, FOVEA_APPEND_COS, 2, shape, message);
     if (status == FOVEA_OK) status = check_shape(problem, FOVEA_APPEND_SIN, 2, shape, message);
-    for (int64_t b = 0; b < e[LETTER_B] && status == FOVEA_OK; b++)
+    bool readable = fovea_readable(problem);
+    for (int64_t b = 0; readable && b < e[LETTER_B] && status == FOVEA_OK; b++)
         for (int64_t t = 0; t < e[LETTER_T] && status == FOVEA_OK; t++) {
             int64_t position = read_index(&problem->views[FOVEA_APPEND_POSITIONS], b, t);
             if (position >= rows)

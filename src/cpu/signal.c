@@ -1,8 +1,8 @@
 /* Domain 10, signal: direct convolutions with outputs held in registers, windows, and convolutions and
  * correlations by real transforms.
  *
- * Two cores, Zen 5, 10^6 elements: conv1d and fir_filter with 32 taps 0.29 ms, 220 GFLOP/s, half of what
- * multiply-adds in registers reach (PyTorch 39 and 81 ms, NumPy 6.5); fft_conv1d with 256 taps on one
+ * Two cores, Zen 5, 10^6 elements: conv1d and fir_filter with 32 taps 0.29 ms before two vectors in three
+ * were put together in registers (PyTorch 39 and 81 ms, NumPy 6.5); fft_conv1d with 256 taps on one
  * circle 2.4 ms (SciPy's overlap-add 5.5, PyTorch 27); autocorrelation 4.0 (PyTorch 24); hann 0.12. */
 #include "cpu/fft.h"
 #include "cpu/map.h"

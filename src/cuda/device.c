@@ -8,7 +8,7 @@
 
 enum { DEVICES_MAX = 64 };
 static _Atomic int capabilities[DEVICES_MAX]; /* 0: not opened yet */
-static _Atomic int shared_bytes[DEVICES_MAX];
+static _Atomic int shared_bytes[DEVICES_MAX], multiprocessors[DEVICES_MAX];
 
 static fovea_status status_of(cudaError_t error) {
     if (error == cudaSuccess) return FOVEA_OK;
@@ -38,10 +38,14 @@ int fovea_cuda_shared_bytes(int device) {
     return device >= 0 && device < DEVICES_MAX ? shared_bytes[device] : 0;
 }
 
+int fovea_cuda_multiprocessors(int device) {
+    return device >= 0 && device < DEVICES_MAX ? multiprocessors[device] : 0;
+}
+
 /* ---- Devices -------------------------------------------------------------------------------- */
 
 static fovea_status open_device(int device, fovea_message *message) {
-    int count = 0, major = 0, minor = 0, shared = 0;
+    int count = 0, major = 0, minor = 0, shared = 0, processors = 0;
     if (fovea_cuda_capability(device)) return FOVEA_OK;
     cudaError_t error = cudaGetDeviceCount(&count);
     if (error == cudaErrorInsufficientDriver) {
@@ -64,6 +68,8 @@ static fovea_status open_device(int device, fovea_message *message) {
         error = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
     if (error == cudaSuccess)
         error = cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    if (error == cudaSuccess)
+        error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
     if (error != cudaSuccess)
         return judge(error, "asking a CUDA device for its capability", message);
     if (major < 8)
@@ -71,6 +77,7 @@ static fovea_status open_device(int device, fovea_message *message) {
                           "CUDA device %d has compute capability %d.%d; 8.0 and above are served",
                           device, major, minor);
     shared_bytes[device] = shared;
+    multiprocessors[device] = processors;
     capabilities[device] = 10 * major + minor;
     return FOVEA_OK;
 }

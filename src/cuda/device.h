@@ -14,6 +14,7 @@ extern "C" {
 int fovea_cuda_capability(int device);
 
 int fovea_cuda_shared_bytes(int device); /* that a block may have */
+int fovea_cuda_multiprocessors(int device);
 
 /* The status of a launch, given what cudaGetLastError returned, with its words in run->reason. */
 fovea_status fovea_cuda_launched(fovea_run *run, int code);

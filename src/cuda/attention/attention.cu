@@ -1,5 +1,6 @@
 /* Domain 6, attention: the problem as kernels take it, who serves it, and the merge of partial
  * results. */
+#include "cuda/attention/append.h"
 #include "cuda/attention/attention.h"
 #include "cuda/kernel.cuh"
 
@@ -28,6 +29,8 @@ static fovea_cuda_integers integers_of(const fovea_problem *problem, int argumen
     return {(const int32_t *)view.data, {view.stride[0], view.rank > 1 ? view.stride[1] : 0}};
 }
 
+static bool is_byte(fovea_dtype dtype) { return dtype == FOVEA_I8 || dtype == FOVEA_E4M3; }
+
 static const char *too_large(const fovea_attention_call &call, const fovea_problem *problem) {
     const int64_t limit = INT64_C(1) << 29;
     const int64_t sizes[] = {call.query_length * (call.group > 0 ? call.group : 1),
@@ -40,7 +43,13 @@ static const char *too_large(const fovea_attention_call &call, const fovea_probl
         if (size >= limit) return "it serves lengths, pages and heads of the batch below 2^29";
     if (llabs(call.options->query_offset) >= limit) return "it serves query offsets below 2^29";
     if (call.head_size > 256 || call.value_size > 256) return "it serves head sizes up to 256";
-    if (call.quantised) return "it does not serve quantised keys or values";
+    if (call.quantised && (!is_byte(call.k.dtype) || !is_byte(call.v.dtype)))
+        return "it serves keys and values that are both quantised or neither";
+    if ((call.k_scale.data && call.k_scale.shape[3] != 1) ||
+        (call.v_scale.data && call.v_scale.shape[3] != 1))
+        return "it serves one scale a row of a quantised cache, not a row's parts";
+    if ((call.k_scale.data || call.v_scale.data) && !call.quantised)
+        return "it serves scales of quantised keys and values alone";
     bool large = call.head_size > 128 || call.value_size > 128;
     if (large && fovea_cuda_shared_bytes(problem->device.device_id) < 144 << 10)
         return "head sizes above 128 need 144 KiB of shared memory a block, more than this device "
@@ -64,6 +73,8 @@ static bool describe(const fovea_problem *problem, fovea_cuda_attention *p, cons
     p->q = tensor_of(call.q), p->k = tensor_of(call.k);
     p->v = tensor_of(call.v), p->out = tensor_of(call.out);
     if (call.has_lse) p->lse = tensor_of(call.lse);
+    if (call.k_scale.data) p->k_scale = tensor_of(call.k_scale);
+    if (call.v_scale.data) p->v_scale = tensor_of(call.v_scale);
     if (call.has_mask) p->mask = broadcast_of(call.mask);
     if (call.has_bias) p->bias = broadcast_of(call.bias);
     if (call.has_slopes) {
@@ -100,17 +111,56 @@ static bool describe(const fovea_problem *problem, fovea_cuda_attention *p, cons
     return true;
 }
 
-static bool served(const fovea_problem *problem, char *reason, size_t size) {
-    fovea_cuda_attention p;
+/* The problem as kernels take it, if `algorithm` may run it. */
+static bool served(const fovea_problem *problem, int algorithm, const char *name,
+                   fovea_cuda_attention *p, char *reason, size_t size) {
     const char *why = NULL;
     const auto *options = (const fovea_attention_options *)problem->options;
-    if (options->algorithm != FOVEA_ATTENTION_ALGORITHM_AUTO &&
-        options->algorithm != FOVEA_ATTENTION_ALGORITHM_FLASH)
-        why = "its algorithm is flash, another was asked for";
+    if (options->algorithm != FOVEA_ATTENTION_ALGORITHM_AUTO && options->algorithm != algorithm)
+        snprintf(reason, size, "its algorithm is %s, another was asked for", name);
+    else if (!describe(problem, p, &why))
+        snprintf(reason, size, "%s", why);
     else
-        describe(problem, &p, &why);
-    if (why) snprintf(reason, size, "%s", why);
-    return !why;
+        return true;
+    return false;
+}
+
+static bool served_flash(const fovea_problem *problem, fovea_cuda_attention *p, char *reason,
+                         size_t size) {
+    if (!served(problem, FOVEA_ATTENTION_ALGORITHM_FLASH, "flash", p, reason, size)) return false;
+    if (!is_byte(p->k.dtype)) return true;
+    snprintf(reason, size, "it does not serve quantised keys or values");
+    return false;
+}
+
+static bool served_general(const fovea_problem *problem, char *reason, size_t size) {
+    fovea_cuda_attention p;
+    return served_flash(problem, &p, reason, size);
+}
+
+/* Work by the roofline, at the share of the device that its tiles of 64 query rows keep busy. */
+static double busy_seconds(const fovea_problem *problem, double flops, double bandwidth) {
+    fovea_attention_call call;
+    fovea_attention_describe(problem, &call);
+    double tiles = ceil((double)call.query_length / 64) * (double)(call.batch * call.query_heads);
+    double idle = fovea_cuda_multiprocessors(problem->device.device_id) / fmax(tiles, 1);
+    return fmax(idle, 1) * fmax(fovea_problem_operations(problem) / flops,
+                                fovea_problem_bytes(problem) / bandwidth);
+}
+
+static double general_cost(const fovea_problem *problem, int threads, double flops,
+                           double bandwidth) {
+    (void)threads;
+    return 4e-6 + busy_seconds(problem, flops, bandwidth);
+}
+
+static fovea_status run_f32(const fovea_cuda_attention *p, fovea_run *run) {
+    cudaStream_t stream = (cudaStream_t)run->stream;
+    bool products = fovea_cuda_attention_f32_products_serves(p);
+    run->block_rows = 64, run->block_keys = 32;
+    if (products) run->arithmetic = "three products of TF32 terms";
+    return fovea_cuda_launched(run, products ? fovea_cuda_attention_f32_products(p, stream)
+                                             : fovea_cuda_attention_f32(p, stream));
 }
 
 static fovea_status run_general(const fovea_problem *problem, fovea_run *run) {
@@ -120,10 +170,9 @@ static fovea_status run_general(const fovea_problem *problem, fovea_run *run) {
     if (!describe(problem, &p, &reason)) return run->reason = reason, FOVEA_UNSUPPORTED;
     int size = p.head_size > p.value_size ? p.head_size : p.value_size;
     if (p.group == 0) return FOVEA_OK; /* no heads */
+    if (problem->dtype == FOVEA_F32) return run_f32(&p, run);
     run->block_rows = 128, run->block_keys = 64;
-    return fovea_cuda_launched(run, problem->dtype == FOVEA_F32
-                                        ? fovea_cuda_attention_f32(&p, stream)
-                                    : size <= 64  ? fovea_cuda_attention_general_64(&p, stream)
+    return fovea_cuda_launched(run, size <= 64    ? fovea_cuda_attention_general_64(&p, stream)
                                     : size <= 128 ? fovea_cuda_attention_general_128(&p, stream)
                                                   : fovea_cuda_attention_general_256(&p, stream));
 }
@@ -132,14 +181,12 @@ static fovea_status run_general(const fovea_problem *problem, fovea_run *run) {
 
 static bool served_hopper(const fovea_problem *problem, char *reason, size_t size) {
     fovea_cuda_attention p;
-    const char *why = NULL;
-    if (!served(problem, reason, size)) return false;
     if (fovea_cuda_capability(problem->device.device_id) / 10 != 9) {
         snprintf(reason, size, "it needs a device of capability 9.0");
         return false;
     }
-    describe(problem, &p, &why);
-    return fovea_cuda_attention_hopper_serves(&p, reason, size);
+    return served_flash(problem, &p, reason, size) &&
+           fovea_cuda_attention_hopper_serves(&p, reason, size);
 }
 
 static size_t hopper_workspace(const fovea_problem *problem, int threads) {
@@ -147,15 +194,13 @@ static size_t hopper_workspace(const fovea_problem *problem, int threads) {
     return FOVEA_CUDA_HOPPER_WORKSPACE;
 }
 
-/* Against the general kernel's: tiles of up to 256 query rows do not pay where a head has few, and
- * heads of a group are not packed into one. */
+/* Heads of a group are not packed into one: few rows a head are wasted on it. */
 static double hopper_cost(const fovea_problem *problem, int threads, double flops,
                           double bandwidth) {
     fovea_attention_call call;
     fovea_attention_describe(problem, &call);
+    double seconds = busy_seconds(problem, flops, bandwidth);
     (void)threads;
-    double seconds =
-        fmax(fovea_problem_operations(problem) / flops, fovea_problem_bytes(problem) / bandwidth);
     return call.query_length < 64 ? 1e-3 + seconds : 3e-6 + seconds / 2;
 }
 
@@ -165,6 +210,57 @@ static fovea_status run_hopper(const fovea_problem *problem, fovea_run *run) {
     if (!describe(problem, &p, &reason)) return run->reason = reason, FOVEA_UNSUPPORTED;
     return fovea_cuda_launched(
         run, fovea_cuda_attention_hopper(&p, run->workspace, (cudaStream_t)run->stream));
+}
+
+/* ---- Split ---------------------------------------------------------------------------------- */
+
+enum { SPLIT_ROWS_MAX = 64 }; /* of a key head: beyond that it reads keys too often */
+
+static bool served_split(const fovea_problem *problem, char *reason, size_t size) {
+    fovea_cuda_attention p;
+    if (!served(problem, FOVEA_ATTENTION_ALGORITHM_SPLIT, "split", &p, reason, size)) return false;
+    bool large = p.head_size > 64 || p.value_size > 64;
+    if (large && fovea_cuda_shared_bytes(problem->device.device_id) < 104 << 10) {
+        snprintf(reason, size,
+                 "head sizes above 64 need 104 KiB of shared memory a block, more "
+                 "than this device has");
+        return false;
+    }
+    if (is_byte(p.k.dtype) || (int64_t)p.query_length * p.group <= SPLIT_ROWS_MAX) return true;
+    snprintf(reason, size, "it serves up to %d query rows a key head unless they are quantised",
+             SPLIT_ROWS_MAX);
+    return false;
+}
+
+static size_t split_workspace(const fovea_problem *problem, int threads) {
+    fovea_cuda_attention p;
+    const char *reason;
+    (void)threads;
+    if (!describe(problem, &p, &reason)) return 0;
+    return fovea_cuda_attention_split_workspace(
+        &p, fovea_cuda_multiprocessors(problem->device.device_id));
+}
+
+/* Reads k and v at the memory's rate for each 16 rows, from the L2 after the first. */
+static double split_cost(const fovea_problem *problem, int threads, double flops,
+                         double bandwidth) {
+    fovea_attention_call call;
+    fovea_attention_describe(problem, &call);
+    double tiles = ceil((double)(call.query_length * call.group) / 16);
+    (void)threads, (void)flops;
+    return (1 + tiles) * (1e-6 + fovea_problem_bytes(problem) / (4 * bandwidth));
+}
+
+static fovea_status run_split(const fovea_problem *problem, fovea_run *run) {
+    fovea_cuda_attention p;
+    const char *reason;
+    int device = problem->device.device_id;
+    if (!describe(problem, &p, &reason)) return run->reason = reason, FOVEA_UNSUPPORTED;
+    if (p.group == 0) return FOVEA_OK; /* no heads */
+    return fovea_cuda_launched(
+        run, fovea_cuda_attention_split(&p, fovea_cuda_multiprocessors(device),
+                                        fovea_cuda_capability(device) >= 90, run->workspace,
+                                        (cudaStream_t)run->stream));
 }
 
 /* ---- Merging -------------------------------------------------------------------------------- */
@@ -179,10 +275,13 @@ struct merge_call {
     int64_t parts_count, size;
 };
 
-/* A warp a row. */
-template <class T>
+/* LANES lanes a row, WIDTH elements a lane and step: 16 bytes where rows allow it. Weights are
+ * computed once a lane; those of more parts than it keeps, again. */
+template <class T, int LANES, int WIDTH>
 static __global__ __launch_bounds__(256) void merge(const __grid_constant__ merge_call c) {
-    int64_t row = (int64_t)blockIdx.x * 8 + threadIdx.x / 32, lane = threadIdx.x % 32;
+    enum { KEPT = 16 };
+    int64_t row = (int64_t)blockIdx.x * (256 / LANES) + threadIdx.x / LANES;
+    int lane = threadIdx.x % LANES;
     if (row >= c.shape[0] * c.shape[1] * c.shape[2]) return;
     int64_t i = row % c.shape[2], h = row / c.shape[2] % c.shape[1],
             b = row / (c.shape[1] * c.shape[2]);
@@ -190,27 +289,68 @@ static __global__ __launch_bounds__(256) void merge(const __grid_constant__ merg
     const T *parts =
         (const T *)c.parts + b * c.part_stride[1] + h * c.part_stride[2] + i * c.part_stride[3];
     T *out = (T *)c.out + b * c.out_stride[0] + h * c.out_stride[1] + i * c.out_stride[2];
-    float top = -INFINITY, sum = 0;
-    for (int64_t p = 0; p < c.parts_count; p++) {
-        float lse = lses[p * c.lse_stride[0]];
-        if (isnan(lse) || lse > top) top = lse;
-        if (isnan(top)) break;
-    }
+    int kept = c.parts_count < KEPT ? (int)c.parts_count : KEPT;
+    float top = -INFINITY, sum = 0, weights[KEPT];
+    auto lse_of = [&](int64_t p) { return lses[p * c.lse_stride[0]]; };
+    auto larger = [](float a, float b) { return isnan(a) || isnan(b) ? NAN : fmaxf(a, b); };
+#pragma unroll
+    for (int p = 0; p < KEPT; p++) weights[p] = p < kept ? lse_of(p) : -INFINITY;
+#pragma unroll
+    for (int p = 0; p < KEPT; p++) top = larger(top, weights[p]);
+    for (int64_t p = KEPT; p < c.parts_count; p++) top = larger(top, lse_of(p));
     bool none = top == -INFINITY;
-    for (int64_t p = 0; p < c.parts_count && !none; p++)
-        sum += expf(lses[p * c.lse_stride[0]] - top);
-    for (int64_t d = lane; d < c.size; d += 32) {
-        float total = 0;
-        for (int64_t p = 0; p < c.parts_count && !none; p++) {
-            float weight = expf(lses[p * c.lse_stride[0]] - top);
-            if (weight == 0) continue; /* what it would weigh may be NaN */
-            total = fmaf(weight, widen(parts[p * c.part_stride[0] + d * c.part_stride[4]]), total);
-        }
-        out[d * c.out_stride[3]] = narrow<T>(none ? 0 : total / sum);
+    float base = none ? 0 : top;
+#pragma unroll
+    for (int p = 0; p < KEPT; p++) sum += weights[p] = expf(weights[p] - base);
+    for (int64_t p = KEPT; p < c.parts_count; p++) sum += expf(lse_of(p) - base);
+    for (int64_t d = lane * WIDTH; d < c.size; d += LANES * WIDTH) {
+        float total[WIDTH] = {};
+        auto add = [&](int64_t p, float weight) {
+            const T *from = parts + p * c.part_stride[0] + d * c.part_stride[4];
+            pack<T, WIDTH> x = *(const pack<T, WIDTH> *)from;
+#pragma unroll
+            for (int e = 0; e < WIDTH; e++) /* what has no weight may be NaN */
+                total[e] = weight == 0 ? total[e] : fmaf(weight, widen(x.at[e]), total[e]);
+        };
+#pragma unroll
+        for (int p = 0; p < KEPT; p++)
+            if (p < kept) add(p, weights[p]);
+#pragma unroll 4
+        for (int64_t p = KEPT; p < c.parts_count; p++) add(p, expf(lse_of(p) - base));
+        pack<T, WIDTH> y;
+#pragma unroll
+        for (int e = 0; e < WIDTH; e++) y.at[e] = narrow<T>(none ? 0 : total[e] / sum);
+        *(pack<T, WIDTH> *)(out + d * c.out_stride[3]) = y;
     }
     if (c.lse && lane == 0)
         c.lse[b * c.out_lse_stride[0] + h * c.out_lse_stride[1] + i * c.out_lse_stride[2]] =
             none ? top : top + logf(sum);
+}
+
+template <class T, int LANES, int WIDTH>
+static bool launch_merge(const merge_call &c, cudaStream_t stream) {
+    int64_t blocks = blocks_for(c.shape[0] * c.shape[1] * c.shape[2], 256 / LANES);
+    if (!grid_fits(blocks)) return false;
+    if (blocks > 0) merge<T, LANES, WIDTH><<<(unsigned)blocks, 256, 0, stream>>>(c);
+    return true;
+}
+
+/* Rows of `width` elements at a time: contiguous and aligned in parts and out. */
+static bool comes_in_packs(const merge_call &c, size_t bytes, int width) {
+    bool whole = c.size % width == 0 && c.part_stride[4] == 1 && c.out_stride[3] == 1 &&
+                 is_aligned(c.parts, bytes * width) && is_aligned(c.out, bytes * width);
+    for (int i = 0; i < 4; i++) whole = whole && c.part_stride[i] % width == 0;
+    for (int i = 0; i < 3; i++) whole = whole && c.out_stride[i] % width == 0;
+    return whole;
+}
+
+template <class T>
+static bool launch_merge_of(const merge_call &c, cudaStream_t stream) {
+    constexpr int width = 16 / sizeof(T);
+    if (!comes_in_packs(c, sizeof(T), width)) return launch_merge<T, 32, 1>(c, stream);
+    return c.size <= 8 * width    ? launch_merge<T, 8, width>(c, stream)
+           : c.size <= 16 * width ? launch_merge<T, 16, width>(c, stream)
+                                  : launch_merge<T, 32, width>(c, stream);
 }
 
 static fovea_status attention_merge(const fovea_problem *problem, fovea_run *run) {
@@ -227,15 +367,10 @@ static fovea_status attention_merge(const fovea_problem *problem, fovea_run *run
     memcpy(c.out_stride, views[2].stride, sizeof c.out_stride);
     memcpy(c.shape, views[2].shape, sizeof c.shape);
     c.parts_count = views[0].shape[0], c.size = views[0].shape[4];
-    int64_t blocks = blocks_for(c.shape[0] * c.shape[1] * c.shape[2], 8);
-    if (blocks == 0) return FOVEA_OK;
-    if (!grid_fits(blocks)) return run->reason = "more than 2^31 blocks", FOVEA_UNSUPPORTED;
-    if (problem->dtype == FOVEA_F16)
-        merge<__half><<<(unsigned)blocks, 256, 0, stream>>>(c);
-    else if (problem->dtype == FOVEA_BF16)
-        merge<__nv_bfloat16><<<(unsigned)blocks, 256, 0, stream>>>(c);
-    else
-        merge<float><<<(unsigned)blocks, 256, 0, stream>>>(c);
+    bool fits = problem->dtype == FOVEA_F16    ? launch_merge_of<__half>(c, stream)
+                : problem->dtype == FOVEA_BF16 ? launch_merge_of<__nv_bfloat16>(c, stream)
+                                               : launch_merge_of<float>(c, stream);
+    if (!fits) return run->reason = "more than 2^31 blocks", FOVEA_UNSUPPORTED;
     return launched(run);
 }
 
@@ -251,12 +386,27 @@ extern "C" const fovea_implementation fovea_cuda_table_attention[] = {
     {.kernel = "attention",
      .name = "cuda/sm80/flash",
      .dtypes = FOVEA_FLOATS,
-     .serves = served,
+     .serves = served_general,
      .run = run_general,
+     .cost = general_cost,
+     .device = kDLCUDA},
+    {.kernel = "attention",
+     .name = "cuda/sm80/split",
+     .dtypes = 1u << FOVEA_F16 | 1u << FOVEA_BF16,
+     .serves = served_split,
+     .workspace = split_workspace,
+     .run = run_split,
+     .cost = split_cost,
      .device = kDLCUDA},
     {.kernel = "attention_merge",
      .name = "cuda/sm80/direct",
      .dtypes = FOVEA_FLOATS,
      .run = attention_merge,
+     .device = kDLCUDA},
+    {.kernel = "kv_append",
+     .name = "cuda/sm80/direct",
+     .dtypes = FOVEA_FLOATS,
+     .serves = fovea_cuda_append_serves,
+     .run = fovea_cuda_append,
      .device = kDLCUDA},
     {}};

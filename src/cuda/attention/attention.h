@@ -28,9 +28,10 @@ typedef struct fovea_cuda_integers {
 
 typedef struct fovea_cuda_attention {
     fovea_cuda_tensor q, k, v, out;
-    fovea_cuda_tensor lse;        /* [B, Hq, Sq], f32; stride[3] unused */
-    fovea_cuda_tensor mask, bias; /* [B, Hq, Sq, Sk]; the mask is a byte an element */
-    const float *slopes, *sinks;  /* [Hq], with their strides */
+    fovea_cuda_tensor lse;              /* [B, Hq, Sq], f32; stride[3] unused */
+    fovea_cuda_tensor mask, bias;       /* [B, Hq, Sq, Sk]; the mask is a byte an element */
+    fovea_cuda_tensor k_scale, v_scale; /* as k and v, one f32 a row */
+    const float *slopes, *sinks;        /* [Hq], with their strides */
     int64_t slopes_stride, sinks_stride;
     fovea_cuda_integers cu_seqlens_q, cu_seqlens_k, seqused_k;
     fovea_cuda_integers block_table;              /* [B, max_pages] */
@@ -61,7 +62,16 @@ static inline bool fovea_cuda_rows_are_aligned(const fovea_cuda_tensor *t, int64
 int fovea_cuda_attention_general_64(const fovea_cuda_attention *problem, cudaStream_t stream);
 int fovea_cuda_attention_general_128(const fovea_cuda_attention *problem, cudaStream_t stream);
 int fovea_cuda_attention_general_256(const fovea_cuda_attention *problem, cudaStream_t stream);
+/* Few query rows: the keys cut into pieces. workspace: of the bytes that it says, on the device; early:
+ * the device can start a grid before the one before it has ended. */
+size_t fovea_cuda_attention_split_workspace(const fovea_cuda_attention *problem,
+                                            int multiprocessors);
+int fovea_cuda_attention_split(const fovea_cuda_attention *problem, int multiprocessors, bool early,
+                               void *workspace, cudaStream_t stream);
 int fovea_cuda_attention_f32(const fovea_cuda_attention *problem, cudaStream_t stream);
+/* f32 by products of TF32 terms: rows aligned, heads of at most 128. */
+bool fovea_cuda_attention_f32_products_serves(const fovea_cuda_attention *problem);
+int fovea_cuda_attention_f32_products(const fovea_cuda_attention *problem, cudaStream_t stream);
 /* workspace: FOVEA_CUDA_HOPPER_WORKSPACE bytes on the device, of the stream's own. */
 #define FOVEA_CUDA_HOPPER_WORKSPACE 64
 int fovea_cuda_attention_hopper(const fovea_cuda_attention *problem, void *workspace,

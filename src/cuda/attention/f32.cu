@@ -1,4 +1,5 @@
-/* Attention for f32 by plain multiply-adds: right first, at the accuracy of its bound. A block of 256
+/* Attention for f32 by plain multiply-adds, for what f32_products.cu does not take: heads above 128,
+ * rows that are not contiguous or not aligned. A block of 256
  * threads owns 64 query rows and walks the keys 32 at a time: scores into shared memory, online softmax
  * there, then the product with v into registers. The sums over blocks of keys are compensated (Kahan):
  * thousands of equal values would otherwise add up rounding errors beyond the bound. */

@@ -3,8 +3,9 @@
  * scores, probabilities and output in registers. The query heads of a group are rows of one tile, so
  * that k and v are read once for them.
  *
- * K and V have one buffer each: the load of V runs under q k^T, that of the next K under p v. Rows of
- * 64 halves are swizzled in chunks of 16 bytes by row mod 8, so that ldmatrix meets no bank conflict.
+ * K and V have two buffers each, so that the next block comes while this one is worked on, with one
+ * barrier a block. Heads above 128 have one: the load of V runs under q k^T, that of the next K under
+ * p v. Rows are swizzled (tiles.cuh), so that ldmatrix meets no bank conflict.
  *
  * Two forms: plain ones take causal masks, windows, packed sequences and sinks, with 32 rows a warp, so
  * that a fragment of k or v from shared memory serves two products (with 16 its bandwidth would be the
@@ -12,102 +13,36 @@
 #ifndef FOVEA_CUDA_ATTENTION_GENERAL_CUH
 #define FOVEA_CUDA_ATTENTION_GENERAL_CUH
 
-#include "cuda/attention/scores.cuh"
+#include "cuda/attention/quads.cuh"
+#include "cuda/attention/tiles.cuh"
 
 enum { KEYS = 64 };
+
+/* The assembler for sm_80 wants more registers for heads of 128 than there are: there some values are
+ * kept in shared memory or worked out again. */
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+static constexpr bool is_tight = true;
+#else
+static constexpr bool is_tight = false;
+#endif
 
 template <class T, int size_, bool plain_>
 struct form {
     using element = T;
     static constexpr int size = size_; /* of heads, padded */
     static constexpr bool plain = plain_;
+    /* Tiles of k, and of v, in shared memory: of heads of 256 two would not fit an A100. */
+    static constexpr int stages = size > 128 ? 1 : 2;
     static constexpr int warps = size > 128 ? 8 : 4;
     static constexpr int tiles = plain && size <= 128 ? 2 : 1; /* of 16 rows a warp */
     static constexpr int rows = warps * tiles * 16, threads = warps * 32;
-    static constexpr int shared_bytes = (rows + 2 * KEYS) * size * 2;
+    static constexpr int tile_bytes = KEYS * size * 2; /* of k or v */
+    static constexpr int sums_offset = rows * size * 2 + 2 * stages * tile_bytes;
+    static constexpr int shared_bytes = sums_offset + tiles * 2 * threads * 4;
+    using loader = tile_loader<2 * size, KEYS, threads>;
 };
 
-/* ---- Instructions --------------------------------------------------------------------------- */
-
-static __device__ __forceinline__ uint32_t shared_address(const void *pointer) {
-    return (uint32_t)__cvta_generic_to_shared(pointer);
-}
-
-/* 16 bytes to shared memory, or zeros. */
-static __device__ __forceinline__ void copy_async(uint32_t to, const void *from, bool real) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
-                 "r"(real ? 16 : 0)
-                 : "memory");
-}
-static __device__ __forceinline__ void copies_commit(void) {
-    asm volatile("cp.async.commit_group;" ::: "memory");
-}
-static __device__ __forceinline__ void copies_wait(void) {
-    asm volatile("cp.async.wait_all;" ::: "memory");
-}
-
-static __device__ __forceinline__ void load_matrices(uint32_t (&r)[4], uint32_t address) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(address)
-                 : "memory");
-}
-static __device__ __forceinline__ void load_transposed(uint32_t (&r)[4], uint32_t address) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(address)
-                 : "memory");
-}
-
-template <class T>
-static __device__ __forceinline__ void multiply(float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
-                                                uint32_t b1);
-template <>
-__device__ __forceinline__ void multiply<__half>(float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
-                                                 uint32_t b1) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
-                 "{%8,%9}, {%0,%1,%2,%3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-template <>
-__device__ __forceinline__ void multiply<__nv_bfloat16>(float (&c)[4], const uint32_t (&a)[4],
-                                                        uint32_t b0, uint32_t b1) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, "
-                 "{%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-template <class T>
-static __device__ __forceinline__ uint32_t pack_two(float low, float high) {
-    pack<T, 2> both = {{narrow<T>(low), narrow<T>(high)}};
-    return *reinterpret_cast<uint32_t *>(&both);
-}
-
-/* ---- Tiles in shared memory ----------------------------------------------------------------- */
-
-template <int size>
-static __device__ __forceinline__ uint32_t chunk_address(uint32_t tile, int row, int chunk) {
-    return tile + row * size * 2 + ((chunk ^ (row & 7)) << 4);
-}
-
-/* A row's 8 elements from `first` on, of any stride, zeros beyond the size. */
-template <class T>
-static __device__ __forceinline__ void store_chunk(uint32_t to, const T *row, int64_t stride,
-                                                   int first, int size) {
-    uint32_t words[4];
-#pragma unroll
-    for (int w = 0; w < 4; w++) {
-        pack<T, 2> two = {{narrow<T>(0), narrow<T>(0)}};
-        if (row && first + 2 * w < size) two.at[0] = row[(first + 2 * w) * stride];
-        if (row && first + 2 * w + 1 < size) two.at[1] = row[(first + 2 * w + 1) * stride];
-        words[w] = *reinterpret_cast<uint32_t *>(&two);
-    }
-    asm volatile("st.shared.v4.b32 [%0], {%1,%2,%3,%4};" ::"r"(to), "r"(words[0]), "r"(words[1]),
-                 "r"(words[2]), "r"(words[3])
-                 : "memory");
-}
+/* ---- Loading -------------------------------------------------------------------------------- */
 
 /* Rows of a tile; where(row) is the address of one, NULL for one that is not there. */
 template <class Form, int rows, class Where>
@@ -122,7 +57,8 @@ static __device__ __forceinline__ void load_tile(uint32_t tile, const fovea_cuda
         uint32_t to = chunk_address<Form::size>(tile, row, c);
         bool real = from && c * 8 < size;
         if (Form::plain || aligned)
-            copy_async(to, real ? (const void *)(from + c * 8) : (const void *)t.data, real);
+            copy_async(to, real ? (const void *)(from + c * 8) : (const void *)t.data,
+                       real ? 16 : 0);
         else
             store_chunk(to, from, t.stride[3], c * 8, size);
     }
@@ -133,13 +69,38 @@ static __device__ __forceinline__ void load_tile(uint32_t tile, const fovea_cuda
 template <class Form>
 struct work {
     const fovea_cuda_attention &p;
+    const row_pitches &pitches;
     sequence s;
     int key_head, first_row, row_count; /* rows of all query heads of the group */
     uint32_t q_tile, k_tile, v_tile;
+    typename Form::loader k_loader, v_loader;
     int warp, lane;
     float out[Form::tiles][Form::size / 8][4];
     float scores[Form::tiles][KEYS / 8][4];
-    float maximum[Form::tiles][2], sum[Form::tiles][2];
+    float maximum[Form::tiles][2], sum[Form::tiles][2], *sums;
+
+    /* A thread's part of a row's sum. */
+    __device__ __forceinline__ float &sum_of(int tile, int half) {
+        if (is_tight && Form::plain && Form::size == 128)
+            return sums[(2 * tile + half) * Form::threads + threadIdx.x];
+        return sum[tile][half];
+    }
+
+    /* Which tile of which head this block has. */
+    __device__ __forceinline__ void take_place(int block, int row_tiles) {
+        int tile = row_tiles - 1 - block % row_tiles, head = block / row_tiles;
+        s = sequence_of(p, head / p.key_heads);
+        key_head = head % p.key_heads;
+        first_row = tile * Form::rows;
+        row_count = s.query_count * p.group;
+    }
+
+    /* The same once more, in a way that the compiler takes for new. */
+    __device__ __forceinline__ void take_place_again(int row_tiles) {
+        int block;
+        asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(block));
+        if (is_tight && Form::plain) take_place(block, row_tiles);
+    }
 
     __device__ __forceinline__ int row_of(int tile, int half) const {
         return first_row + (warp * Form::tiles + tile) * 16 + half * 8 + lane / 4;
@@ -157,20 +118,29 @@ struct work {
                                    (int64_t)(s.query_start + query_of(row)) * p.q.stride[2]);
         });
     }
-    __device__ __forceinline__ void load_keys(uint32_t tile, const fovea_cuda_tensor &t, int size,
-                                              bool aligned, int first) {
-        load_tile<Form, KEYS>(tile, t, size, aligned, [&](int r) -> const char * {
-            int j = first + r;
-            if (j >= s.key_count) return NULL;
-            if (Form::plain)
-                return t.data + 2 * (s.batch * t.stride[0] + key_head * t.stride[1] +
-                                     (int64_t)(s.key_start + j) * t.stride[2]);
-            return key_row(p, t, 2, s, key_head, j);
-        });
+    __device__ __forceinline__ void load(typename Form::loader &loader, uint32_t tile,
+                                         const fovea_cuda_tensor &t, int size, bool aligned,
+                                         int first, const int64_t &pitch) {
+        if (Form::plain || (aligned && !p.block_table.data)) {
+            if (is_tight) loader.begin(t, 2, s, key_head, first);
+            loader.load(tile, s.key_count - first, 2 * size, pitch);
+        } else
+            load_tile<Form, KEYS>(tile, t, size, aligned, [&](int r) -> const char * {
+                int j = first + r;
+                return j < s.key_count ? key_row(p, t, 2, s, key_head, j) : NULL;
+            });
+    }
+    __device__ __forceinline__ void load_keys(int stage, uint32_t aligned, int first) {
+        load(k_loader, k_tile + stage * Form::tile_bytes, p.k, p.head_size, aligned & 2, first,
+             pitches.k);
+    }
+    __device__ __forceinline__ void load_values(int stage, uint32_t aligned, int first) {
+        load(v_loader, v_tile + stage * Form::tile_bytes, p.v, p.value_size, aligned & 4, first,
+             pitches.v);
     }
 
     /* scores = q k^T */
-    __device__ __forceinline__ void score(void) {
+    __device__ __forceinline__ void score(int stage) {
         using T = typename Form::element;
 #pragma unroll
         for (int t = 0; t < Form::tiles; t++)
@@ -189,9 +159,9 @@ struct work {
 #pragma unroll
             for (int n = 0; n < KEYS / 16; n++) {
                 uint32_t b[4];
-                load_matrices(b,
-                              chunk_address<Form::size>(k_tile, n * 16 + lane % 8 + lane / 16 * 8,
-                                                        2 * k + lane / 8 % 2));
+                load_matrices(b, chunk_address<Form::size>(k_tile + stage * Form::tile_bytes,
+                                                           n * 16 + lane % 8 + lane / 16 * 8,
+                                                           2 * k + lane / 8 % 2));
 #pragma unroll
                 for (int t = 0; t < Form::tiles; t++) {
                     multiply<T>(scores[t][2 * n], a[t], b[0], b[1]);
@@ -224,21 +194,29 @@ struct work {
             }
     }
 
-    /* Online softmax; `factor` takes scores to units of log2. */
+    /* Online softmax; `factor` takes scores to units of log2. The maximum that exponents are taken
+     * against moves only where it would grow by more than 2^8: until then probabilities and sums are far
+     * from the end of their types, and nothing else need be rescaled. */
     __device__ __forceinline__ void soften(float factor) {
+        constexpr float slack = 8;
+        float rescale[Form::tiles][2];
+        bool moved = false;
 #pragma unroll
         for (int t = 0; t < Form::tiles; t++)
 #pragma unroll
             for (int h = 0; h < 2; h++) {
-                float m = maximum[t][h];
+                float m = scores[t][0][2 * h], total = 0;
 #pragma unroll
                 for (int n = 0; n < KEYS / 8; n++)
                     m = fmaxf(m, fmaxf(scores[t][n][2 * h], scores[t][n][2 * h + 1]));
                 m = fmaxf(m, __shfl_xor_sync(0xffffffffu, m, 1));
                 m = fmaxf(m, __shfl_xor_sync(0xffffffffu, m, 2));
-                float base = m == -INFINITY ? 0 : m * factor;
-                float rescale = exp2_fast(fmaf(maximum[t][h], factor, -base)), total = 0;
+                bool grew = (m - maximum[t][h]) * factor > slack;
+                m = grew ? m : maximum[t][h];
+                moved |= grew;
+                rescale[t][h] = grew ? exp2_fast((maximum[t][h] - m) * factor) : 1;
                 maximum[t][h] = m;
+                float base = m == -INFINITY ? 0 : m * factor;
 #pragma unroll
                 for (int n = 0; n < KEYS / 8; n++)
 #pragma unroll
@@ -247,12 +225,15 @@ struct work {
                         score = exp2_fast(fmaf(score, factor, -base));
                         total += score;
                     }
-                sum[t][h] = fmaf(sum[t][h], rescale, total);
+                sum_of(t, h) = fmaf(sum_of(t, h), rescale[t][h], total);
+            }
+        if (__any_sync(0xffffffffu, moved))
+#pragma unroll
+            for (int t = 0; t < Form::tiles; t++)
 #pragma unroll
                 for (int n = 0; n < Form::size / 8; n++)
 #pragma unroll
-                    for (int e = 0; e < 2; e++) out[t][n][2 * h + e] *= rescale;
-            }
+                    for (int e = 0; e < 4; e++) out[t][n][e] *= rescale[t][e / 2];
     }
 
     __device__ __forceinline__ void drop(int first_key) {
@@ -279,7 +260,7 @@ struct work {
     }
 
     /* out += p v */
-    __device__ __forceinline__ void accumulate(void) {
+    __device__ __forceinline__ void accumulate(int stage) {
         using T = typename Form::element;
 #pragma unroll
         for (int k = 0; k < KEYS / 16; k++) {
@@ -294,8 +275,9 @@ struct work {
 #pragma unroll
             for (int n = 0; n < Form::size / 16; n++) {
                 uint32_t b[4];
-                load_transposed(
-                    b, chunk_address<Form::size>(v_tile, k * 16 + lane % 16, 2 * n + lane / 16));
+                load_transposed(b,
+                                chunk_address<Form::size>(v_tile + stage * Form::tile_bytes,
+                                                          k * 16 + lane % 16, 2 * n + lane / 16));
 #pragma unroll
                 for (int t = 0; t < Form::tiles; t++) {
                     multiply<T>(out[t][2 * n], a[t], b[0], b[1]);
@@ -305,19 +287,34 @@ struct work {
         }
     }
 
-    __device__ __forceinline__ void store_row(int t, int h, int row, float factor) {
+    /* All four lanes of a row; `real`: it is there. */
+    __device__ __forceinline__ void store_row(int t, int h, int row, float factor, bool real) {
         using T = typename Form::element;
-        int i = query_of(row), head = head_of(row);
-        T *to = (T *)p.out.data + s.batch * p.out.stride[0] + head * p.out.stride[1] +
-                (int64_t)(s.query_start + i) * p.out.stride[2];
+        T *to = (T *)p.out.data + s.batch * p.out.stride[0] + head_of(row) * p.out.stride[1] +
+                (int64_t)(s.query_start + query_of(row)) * p.out.stride[2];
+        if constexpr (Form::plain) {
 #pragma unroll
-        for (int n = 0; n < Form::size / 8; n++)
+            for (int j = 0; j < Form::size / 32; j++) {
+                uint32_t words[4];
 #pragma unroll
-            for (int e = 0; e < 2; e++) {
-                int d = n * 8 + lane % 4 * 2 + e;
-                if (d < p.value_size)
-                    to[d * p.out.stride[3]] = narrow<T>(out[t][n][2 * h + e] * factor);
+                for (int c = 0; c < 4; c++)
+                    words[c] = pack_two<T>(out[t][4 * j + c][2 * h] * factor,
+                                           out[t][4 * j + c][2 * h + 1] * factor);
+                gather_chunks(words, lane % 4);
+                int d = 32 * j + lane % 4 * 8;
+                if (real && d < p.value_size)
+                    *(uint4 *)(to + d) = make_uint4(words[0], words[1], words[2], words[3]);
             }
+        } else {
+#pragma unroll
+            for (int n = 0; n < Form::size / 8; n++)
+#pragma unroll
+                for (int e = 0; e < 2; e++) {
+                    int d = n * 8 + lane % 4 * 2 + e;
+                    if (real && d < p.value_size)
+                        to[d * p.out.stride[3]] = narrow<T>(out[t][n][2 * h + e] * factor);
+                }
+        }
     }
 
     __device__ __forceinline__ void finish(float factor) {
@@ -326,24 +323,16 @@ struct work {
 #pragma unroll
             for (int h = 0; h < 2; h++) {
                 int row = row_of(t, h);
-                float l = sum[t][h], m = maximum[t][h], scale = 1;
+                float l = sum_of(t, h), m = maximum[t][h];
                 l += __shfl_xor_sync(0xffffffffu, l, 1);
                 l += __shfl_xor_sync(0xffffffffu, l, 2);
-                if (row >= row_count) continue;
-                m = m == -INFINITY ? m : m * factor;
-                if (p.sinks) {
-                    float sink = p.sinks[head_of(row) * p.sinks_stride] * 1.4426950408889634f;
-                    float top = fmaxf(m, sink), base = top == -INFINITY ? 0 : top;
-                    scale = exp2_fast(m - base);
-                    l = l * scale + exp2_fast(sink - base);
-                    m = top;
-                }
-                store_row(t, h, row, l == 0 ? 0 : scale / (l * p.keep));
-                if (p.lse.data && lane % 4 == 0)
+                row_result result = finish_row(p, head_of(row), m == -INFINITY ? m : m * factor, l);
+                store_row(t, h, row, result.factor, row < row_count);
+                if (p.lse.data && lane % 4 == 0 && row < row_count)
                     ((float *)
                          p.lse.data)[s.batch * p.lse.stride[0] + head_of(row) * p.lse.stride[1] +
                                      (int64_t)(s.query_start + query_of(row)) * p.lse.stride[2]] =
-                        l == 0 ? -INFINITY : (m + log2f(l)) * 0.69314718055994531f;
+                        result.lse;
             }
     }
 };
@@ -351,20 +340,18 @@ struct work {
 template <class Form>
 static __global__
 __launch_bounds__(Form::threads) void general(const __grid_constant__ fovea_cuda_attention p,
+                                              const __grid_constant__ row_pitches pitches,
                                               int row_tiles, uint32_t aligned) {
     extern __shared__ __align__(128) char memory[];
     /* A head's tiles stand together, so that its k and v stay in L2; the longest causal ones first. */
-    int tile = row_tiles - 1 - (int)(blockIdx.x % row_tiles), head = blockIdx.x / row_tiles;
-    work<Form> w = {p};
-    w.s = sequence_of(p, head / p.key_heads);
-    w.key_head = head % p.key_heads;
-    w.first_row = tile * Form::rows;
-    w.row_count = w.s.query_count * p.group;
+    work<Form> w = {p, pitches};
+    w.take_place((int)blockIdx.x, row_tiles);
     if (w.first_row >= w.row_count) return;
     w.warp = threadIdx.x / 32, w.lane = threadIdx.x % 32;
     w.q_tile = shared_address(memory);
+    w.sums = (float *)(memory + Form::sums_offset);
     w.k_tile = w.q_tile + Form::rows * Form::size * 2;
-    w.v_tile = w.k_tile + KEYS * Form::size * 2;
+    w.v_tile = w.k_tile + Form::stages * Form::tile_bytes;
 #pragma unroll
     for (int t = 0; t < Form::tiles; t++) {
 #pragma unroll
@@ -372,7 +359,7 @@ __launch_bounds__(Form::threads) void general(const __grid_constant__ fovea_cuda
 #pragma unroll
             for (int e = 0; e < 4; e++) w.out[t][n][e] = 0;
         w.maximum[t][0] = w.maximum[t][1] = -INFINITY;
-        w.sum[t][0] = w.sum[t][1] = 0;
+        w.sum_of(t, 0) = w.sum_of(t, 1) = 0;
     }
     int last_row = min(w.first_row + Form::rows, w.row_count) - 1;
     int low, low_of_last, high, high_of_first;
@@ -380,25 +367,44 @@ __launch_bounds__(Form::threads) void general(const __grid_constant__ fovea_cuda
     attended(p, w.s, w.query_of(last_row), low_of_last, high);
     float factor = Form::plain ? p.scale_log2 : 1;
     int key = low / KEYS * KEYS;
+    if (Form::plain || !p.block_table.data) {
+        w.k_loader.begin(p.k, 2, w.s, w.key_head, key);
+        w.v_loader.begin(p.v, 2, w.s, w.key_head, key);
+    }
     w.load_queries(aligned & 1);
-    if (key < high) w.load_keys(w.k_tile, p.k, p.head_size, aligned & 2, key);
+    if (key < high) w.load_keys(0, aligned, key);
+    if (Form::stages == 2 && key < high) w.load_values(0, aligned, key);
     copies_commit();
-    for (; key < high; key += KEYS) {
-        copies_wait();
-        __syncthreads(); /* k is there, and nobody reads v any more */
-        w.load_keys(w.v_tile, p.v, p.value_size, aligned & 4, key);
+    for (int stage = 0; key < high; key += KEYS) {
+        copies_wait<0>();
+        __syncthreads(); /* k is there, and nobody reads what is overwritten now any more */
+        if (Form::stages == 2) {
+            if (key + KEYS < high) {
+                w.load_keys(stage ^ 1, aligned, key + KEYS);
+                w.load_values(stage ^ 1, aligned, key + KEYS);
+            }
+        } else {
+            w.load_values(0, aligned, key);
+        }
         copies_commit();
-        w.score();
-        if (!Form::plain || key < low_of_last || key + KEYS > high_of_first) w.mask(key);
+        w.score(stage);
+        if (!Form::plain || key < low_of_last || key + KEYS > high_of_first) {
+            w.take_place_again(row_tiles);
+            w.mask(key);
+        }
         w.soften(factor);
         if (!Form::plain && p.keep < 1) w.drop(key);
-        copies_wait();
-        __syncthreads(); /* v is there, and nobody reads k any more */
-        if (key + KEYS < high) w.load_keys(w.k_tile, p.k, p.head_size, aligned & 2, key + KEYS);
-        copies_commit();
-        w.accumulate();
+        if (Form::stages == 1) {
+            copies_wait<0>();
+            __syncthreads(); /* v is there, and nobody reads k any more */
+            if (key + KEYS < high) w.load_keys(0, aligned, key + KEYS);
+            copies_commit();
+        }
+        w.accumulate(stage);
+        if (Form::stages == 2) stage ^= 1;
     }
-    copies_wait();
+    copies_wait<0>();
+    w.take_place_again(row_tiles);
     w.finish(factor);
 }
 
@@ -412,8 +418,10 @@ static int launch_form(const fovea_cuda_attention &p, uint32_t aligned, cudaStre
     cudaError_t error = cudaFuncSetAttribute(
         general<Form>, cudaFuncAttributeMaxDynamicSharedMemorySize, Form::shared_bytes);
     if (error != cudaSuccess) return cudaGetLastError(), error;
-    general<Form>
-        <<<(unsigned)blocks, Form::threads, Form::shared_bytes, stream>>>(p, (int)tiles, aligned);
+    row_pitches pitches = {2 * Form::loader::pass * p.k.stride[2],
+                           2 * Form::loader::pass * p.v.stride[2]};
+    general<Form><<<(unsigned)blocks, Form::threads, Form::shared_bytes, stream>>>(
+        p, pitches, (int)tiles, aligned);
     return cudaGetLastError();
 }
 
@@ -421,9 +429,10 @@ template <class T, int size>
 static int launch_general(const fovea_cuda_attention &p, cudaStream_t stream) {
     uint32_t aligned = fovea_cuda_rows_are_aligned(&p.q, p.head_size) |
                        fovea_cuda_rows_are_aligned(&p.k, p.head_size) << 1 |
-                       fovea_cuda_rows_are_aligned(&p.v, p.value_size) << 2;
-    bool plain = aligned == 7 && !p.mask.data && !p.bias.data && !p.slopes && !p.block_table.data &&
-                 isinf(p.softcap) && p.keep == 1 && p.scale > 0;
+                       fovea_cuda_rows_are_aligned(&p.v, p.value_size) << 2 |
+                       fovea_cuda_rows_are_aligned(&p.out, p.value_size) << 3;
+    bool plain = aligned == 15 && !p.mask.data && !p.bias.data && !p.slopes &&
+                 !p.block_table.data && isinf(p.softcap) && p.keep == 1 && p.scale > 0;
     return plain ? launch_form<form<T, size, true>>(p, aligned, stream)
                  : launch_form<form<T, size, false>>(p, aligned, stream);
 }

@@ -3,6 +3,7 @@
 
 #include "cuda/attention/attention.h"
 #include "cuda/attention/hopper_launch.cuh"
+#include "cuda/attention/hopper_varied.h"
 
 #include <cstdio>
 
@@ -20,23 +21,34 @@ bool aligned(const fovea_cuda_tensor &tensor, const int64_t extents[3]) {
     return true;
 }
 
+/* Sequences of their own lengths, pages and sinks are what the varied shapes are for. */
+bool is_varied(const fovea_cuda_attention *a) {
+    return a->cu_seqlens_q.data || a->cu_seqlens_k.data || a->seqused_k.data ||
+           a->block_table.data || a->sinks;
+}
+
 const char *refusal(const fovea_cuda_attention *a) {
-    const int64_t queries[3] = {a->batch, a->query_heads, a->query_length};
-    const int64_t keys[3] = {a->batch, a->key_heads, a->key_length};
+    bool paged = a->block_table.data;
+    const int64_t queries[3] = {a->cu_seqlens_q.data ? 1 : a->batch, a->query_heads,
+                                a->query_length};
+    const int64_t keys[3] = {paged                  ? a->pages
+                             : a->cu_seqlens_k.data ? 1
+                                                    : a->batch,
+                             a->key_heads, paged ? a->page_size : a->key_length};
     fovea_dtype type = a->q.dtype;
     if ((type != FOVEA_F16 && type != FOVEA_BF16) || a->k.dtype != type || a->v.dtype != type ||
         a->out.dtype != type)
         return "q, k, v and out must all be f16 or all bf16";
-    if (a->head_size != a->value_size) return "value rows as long as key rows only";
-    if (a->head_size % 8 || a->head_size > 256)
+    if (a->head_size % 8 || a->head_size > 256 || a->value_size % 8 || a->value_size > 256)
         return "head sizes that are multiples of 8 up to 256 only";
-    if (a->mask.data || a->bias.data || a->slopes || a->sinks)
-        return "no mask or bias tensor, ALiBi or sinks";
+    if (a->head_size == 0 || a->value_size == 0) return "head sizes above 0 only";
+    if (a->mask.data || a->bias.data || a->slopes) return "no mask or bias tensor, no ALiBi";
     if (a->softcap < INFINITY || a->keep < 1.0f) return "no softcap, no dropout";
-    if (a->cu_seqlens_q.data || a->cu_seqlens_k.data || a->seqused_k.data || a->block_table.data)
-        return "no ragged batches, no pages";
     if (!(a->scale > 0.0f)) return "a scale above 0 only";
     if (a->key_length == 0) return "at least one key";
+    if (paged && (a->pages == 0 || a->page_size % varied_keys))
+        return "pages of a multiple of 64 keys only";
+    if (a->batch >= 1 << 20) return "fewer than 2^20 sequences";
     if (!aligned(a->q, queries) || !aligned(a->k, keys) || !aligned(a->v, keys) ||
         !aligned(a->out, queries))
         return "rows must be contiguous and stand at multiples of 16 bytes, without broadcasting";
@@ -52,6 +64,9 @@ attention_tensor place(const fovea_cuda_tensor &tensor) {
 template <class Element>
 struct shapes {
     /*                              head keys groups K/V Q turns trusting */
+    using d64_few = attention_shape<Element, 64, 64, 1, 4, 1, false, true>;
+    using d64_some = attention_shape<Element, 64, 64, 2, 4, 2, true, true>;
+    using d128_few = attention_shape<Element, 128, 64, 1, 4, 1, false, true>;
     using d64 = attention_shape<Element, 64, 64, 4, 4, 2, true, true>;
     using d128_short = attention_shape<Element, 128, 128, 2, 2, 2, true, true>;
     using d128_edge = attention_shape<Element, 128, 64, 3, 4, 2, true, true>;
@@ -65,17 +80,43 @@ struct shapes {
 template <class Element>
 cudaError_t launch(const attention_call &call, int processors, cudaStream_t stream) {
     using shape = shapes<Element>;
-    int keys = call.key_length;
-    auto run = call.head_size <= 64   ? launch_attention<typename shape::d64>
-               : call.head_size > 192 ? keys < 6144 ? launch_attention<typename shape::d256_short>
-                                                    : launch_attention<typename shape::d256_long>
-               : call.head_size > 128 ? keys < 3072 ? launch_attention<typename shape::d192_short>
-                                                    : launch_attention<typename shape::d192_long>
-               : call.banded ? keys < 12288 ? launch_attention<typename shape::d128_edge>
-                                            : launch_attention<typename shape::d128_long>
-               : keys < 1536 ? launch_attention<typename shape::d128_short>
-                                      : launch_attention<typename shape::d128_long>;
+    int keys = call.key_length, size = std::max(call.head_size, call.value_size);
+    /* Tiles of fewer rows where they still find a multiprocessor each. */
+    int64_t heads = int64_t{call.batch} * call.query_heads, rows = call.query_length;
+    bool few = heads * ((rows + 63) / 64) <= processors;
+    bool some = heads * ((rows + 127) / 128) <= processors;
+    auto run = size <= 64           ? few    ? launch_attention<typename shape::d64_few>
+                                      : some ? launch_attention<typename shape::d64_some>
+                                             : launch_attention<typename shape::d64>
+                         : size <= 128 && few ? launch_attention<typename shape::d128_few>
+               : size > 192         ? keys < 6144 ? launch_attention<typename shape::d256_short>
+                                                  : launch_attention<typename shape::d256_long>
+                       : size > 128 ? keys < 3072 ? launch_attention<typename shape::d192_short>
+                                                  : launch_attention<typename shape::d192_long>
+                       : call.banded ? keys < 12288 ? launch_attention<typename shape::d128_edge>
+                                                    : launch_attention<typename shape::d128_long>
+                       : keys < 1536 ? launch_attention<typename shape::d128_short>
+                                    : launch_attention<typename shape::d128_long>;
     return run(call, processors, stream);
+}
+
+/* What a varied shape is told besides. */
+void vary(const fovea_cuda_attention *a, attention_call *call) {
+    const int32_t far = 1 << 29;
+    attention_sequences &s = call->sequences;
+    s = {};
+    s.query_starts = a->cu_seqlens_q.data, s.query_starts_step = a->cu_seqlens_q.stride[0];
+    s.key_starts = a->cu_seqlens_k.data, s.key_starts_step = a->cu_seqlens_k.stride[0];
+    s.keys_used = a->seqused_k.data, s.keys_used_step = a->seqused_k.stride[0];
+    s.pages = a->block_table.data;
+    s.pages_batch = a->block_table.stride[0], s.pages_step = a->block_table.stride[1];
+    s.batch = a->batch, s.page_size = a->page_size, s.page_count = a->pages;
+    s.left = a->window_left < 0 || a->window_left > far ? -far : -a->window_left;
+    s.right = a->window_right < 0 || a->window_right > far ? far : a->window_right;
+    if (a->causal != FOVEA_ATTENTION_CAUSAL_NONE) s.right = 0;
+    s.offset = a->query_offset;
+    s.bottom_right = a->causal == FOVEA_ATTENTION_CAUSAL_BOTTOM_RIGHT;
+    call->sinks = a->sinks, call->sinks_step = a->sinks_stride;
 }
 
 } /* namespace */
@@ -94,7 +135,8 @@ int fovea_cuda_attention_hopper(const fovea_cuda_attention *a, void *workspace,
     call.lse = place(a->lse);
     call.batch = a->batch, call.query_heads = a->query_heads, call.key_heads = a->key_heads;
     call.query_length = a->query_length, call.key_length = a->key_length;
-    call.head_size = a->head_size, call.scale_log2 = a->scale_log2;
+    call.head_size = a->head_size, call.value_size = a->value_size;
+    call.scale_log2 = a->scale_log2;
     int64_t offset = int64_t{a->query_offset}, far = int64_t{1} << 29;
     if (a->causal == FOVEA_ATTENTION_CAUSAL_BOTTOM_RIGHT) offset += a->key_length - a->query_length;
     int64_t left = a->window_left < 0 ? -far : offset - a->window_left;
@@ -104,12 +146,16 @@ int fovea_cuda_attention_hopper(const fovea_cuda_attention *a, void *workspace,
     call.shift_right = int32_t(right < -far ? -far : right > far ? far : right);
     call.banded = call.shift_left > 1 - a->query_length || call.shift_right < a->key_length - 1;
     call.counter = static_cast<uint32_t *>(workspace);
+    bool varied = is_varied(a);
+    if (varied) vary(a, &call);
     if (a->batch == 0 || a->query_heads == 0 || a->query_length == 0) return cudaSuccess;
     int device, processors;
     cudaError_t error = cudaGetDevice(&device);
     if (error == cudaSuccess)
         error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
     if (error != cudaSuccess) return error;
-    return a->q.dtype == FOVEA_F16 ? launch<__half>(call, processors, stream)
-                                   : launch<__nv_bfloat16>(call, processors, stream);
+    bool half = a->q.dtype == FOVEA_F16;
+    if (varied) return launch_varied(call, half, processors, stream);
+    return half ? launch<__half>(call, processors, stream)
+                : launch<__nv_bfloat16>(call, processors, stream);
 }

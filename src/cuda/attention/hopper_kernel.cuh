@@ -5,6 +5,7 @@
  * 2407.08608, sections 3.1 and 3.2) for the division of work and the overlap of softmax and
  * products; what differs from it stands in NOTES.md. */
 
+#include "cuda/attention/quads.cuh"
 #include "cuda/hopper/barrier.cuh"
 #include "cuda/hopper/copy.cuh"
 #include "cuda/hopper/wgmma.cuh"
@@ -13,25 +14,41 @@
 
 namespace fovea::hopper {
 
-struct attention_parameters {
+/* What rows attend: row i of query_length the keys i + shift_left … i + shift_right of key_length. */
+struct attention_band {
+    int32_t query_length, key_length, shift_left, shift_right;
+};
+
+/* Of batches whose sequences differ; int32 on the device, NULL: not given. */
+struct attention_sequences {
+    const int32_t *query_starts, *key_starts, *keys_used, *pages;
+    int64_t query_starts_step, key_starts_step, keys_used_step, pages_batch, pages_step;
+    int32_t batch, page_size, page_count;
+    int32_t left, right; /* bounds of the window from a query's position; at most 2^29 away */
+    int32_t offset;      /* of query 0's position */
+    bool bottom_right;   /* which is further by the keys more than queries */
+};
+
+struct attention_parameters : attention_band {
     CUtensorMap q, k, v;
     char *out;
     float *lse;                                                         /* NULL: not wanted */
     int64_t out_batch, out_head, out_row, lse_batch, lse_head, lse_row; /* strides in elements */
-    int32_t query_length, key_length, query_heads, group, head_size;
-    /* Row i attends the keys i + shift_left … i + shift_right that exist. */
-    int32_t shift_left, shift_right;
+    int32_t query_heads, group, value_size;
     float scale_log2;
     /* Tiles are numbered section by section; a section is `section` heads of all batches, whose
      * keys and values stay in the L2, and within it the last rows come first, because causal
      * rows grow longer. */
     int32_t tiles, row_tiles, heads, section;
     bool descending;
-    uint32_t *counter; /* next tile, zero before the launch; NULL: dealt in turns */
+    uint32_t *counter;  /* next tile, zero before the launch; NULL: dealt in turns */
+    const float *sinks; /* of varied shapes; NULL: none */
+    int64_t sinks_step;
+    attention_sequences sequences; /* of varied shapes */
 };
 
 template <typename Element_, int D_, int N_, int groups_, int stages_, int query_stages_,
-          bool turns_, bool trusting_>
+          bool turns_, bool trusting_, bool varied_ = false>
 struct attention_shape {
     using Element = Element_;
     static constexpr int D = D_;                       /* head size, a multiple of 64 */
@@ -41,17 +58,22 @@ struct attention_shape {
     static constexpr int query_stages = query_stages_; /* tiles of Q in shared memory */
     static constexpr bool turns = turns_; /* warpgroups take turns at the tensor cores */
     static constexpr bool trusting =
-        trusting_; /* maxima are taken again only where sums ask for it */
+        trusting_;                          /* maxima are taken again only where sums ask for it */
+    static constexpr bool varied = varied_; /* sequences have lengths of their own, or pages */
     static constexpr int rows = 64 * groups, threads = 128 * (groups + 1), panels = D / 64;
     static constexpr int query_bytes = 64 * D * 2, block_bytes = N * D * 2;
-    static constexpr int producer_registers = groups == 3 ? 32 : 24;
-    static constexpr int consumer_registers = groups == 2 ? 240 : groups == 3 ? 160 : 112;
-    static constexpr int tile_slots = 2;
+    /* A varied shape's dealer needs more, and its consumers of 64 columns have some to spare. */
+    static constexpr bool spares = varied && D == 64;
+    static constexpr int producer_registers = groups == 3 ? (spares ? 56 : 32) : varied ? 32 : 24;
+    static constexpr int consumer_registers = groups <= 2   ? 240
+                                              : groups == 3 ? (spares ? 152 : 160)
+                                                            : 112;
+    static constexpr int tile_slots = 2, slot_bytes = varied ? 48 : 16;
     static constexpr int barriers = 4 * stages + 2 * query_stages * groups + 2 * tile_slots + 1;
     static constexpr int query_offset = 0, key_offset = query_stages * groups * query_bytes,
                          value_offset = key_offset + stages * block_bytes,
                          slot_offset = value_offset + stages * block_bytes,
-                         barrier_offset = slot_offset + tile_slots * 16,
+                         barrier_offset = slot_offset + tile_slots * slot_bytes,
                          shared_bytes = barrier_offset + barriers * 8 + 1024;
     static_assert(D % 64 == 0 && N % 16 == 0 && shared_bytes <= 232448);
 };
@@ -65,7 +87,9 @@ struct attention_memory {
     }
     __device__ uint32_t key() const { return base + Shape::key_offset; }
     __device__ uint32_t value() const { return base + Shape::value_offset; }
-    __device__ uint32_t slot(int i) const { return base + Shape::slot_offset + 16 * i; }
+    __device__ uint32_t slot(int i) const {
+        return base + Shape::slot_offset + Shape::slot_bytes * i;
+    }
     __device__ uint32_t barrier(int i) const { return base + Shape::barrier_offset + 8 * i; }
     __device__ uint32_t key_full(int i) const { return barrier(i); }
     __device__ uint32_t key_empty(int i) const { return barrier(Shape::stages + i); }
@@ -103,6 +127,24 @@ struct attention_tile {
     __device__ bool valid() const { return row >= 0; }
 };
 
+/* Of varied shapes also what its sequence is: where it starts in packed tensors, and its band. */
+struct varied_tile : attention_tile {
+    int query_start, key_start;
+    attention_band band;
+};
+
+template <typename Shape>
+using tile_of = std::conditional_t<Shape::varied, varied_tile, attention_tile>;
+
+__device__ __forceinline__ const attention_band &band_of(const attention_parameters &p,
+                                                         const attention_tile &) {
+    return p;
+}
+__device__ __forceinline__ const attention_band &band_of(const attention_parameters &,
+                                                         const varied_tile &tile) {
+    return tile.band;
+}
+
 /* Blocks of keys that some row of a tile attends, `last` down to `first`; one block where none
  * is attended, so that every tile runs the same course and its rows come out as rows that saw
  * nothing. */
@@ -111,7 +153,7 @@ struct key_blocks {
 };
 
 template <typename Shape>
-__device__ __forceinline__ key_blocks blocks_of(const attention_parameters &p, int row) {
+__device__ __forceinline__ key_blocks blocks_of(const attention_band &p, int row) {
     int last_row = min(row + Shape::rows, p.query_length) - 1;
     int end = min(p.key_length, last_row + p.shift_right + 1), begin = max(0, row + p.shift_left);
     int last = max((end + Shape::N - 1) / Shape::N - 1, 0);
@@ -121,8 +163,7 @@ __device__ __forceinline__ key_blocks blocks_of(const attention_parameters &p, i
 /* The last of those blocks that one warpgroup needs: the ones after it, which all its rows mask,
  * it passes over. */
 template <typename Shape>
-__device__ __forceinline__ int last_of(const attention_parameters &p, key_blocks blocks,
-                                       int first_row) {
+__device__ __forceinline__ int last_of(const attention_band &p, key_blocks blocks, int first_row) {
     if (first_row >= p.query_length) return blocks.first;
     int end = min(p.key_length, min(first_row + 64, p.query_length) + p.shift_right);
     return max(blocks.first, min(blocks.last, (end + Shape::N - 1) / Shape::N - 1));
@@ -132,41 +173,118 @@ template <typename Shape>
 struct tile_reader {
     ring_place<Shape::tile_slots> place;
     /* Called by one lane of a producer's warp (`alone`) or by all lanes of a consumer's warp. */
-    __device__ attention_tile next(const attention_memory<Shape> &memory, bool alone) {
+    __device__ tile_of<Shape> next(const attention_memory<Shape> &memory, bool alone) {
         barrier_wait(memory.tile_full(place.stage), place.parity);
-        attention_tile tile;
+        tile_of<Shape> tile;
         bool reads = alone || threadIdx.x % 32 == 0;
         if (reads) {
-            int unused;
-            asm volatile("ld.shared.v4.s32 {%0, %1, %2, %3}, [%4];"
-                         : "=r"(tile.row), "=r"(tile.head), "=r"(tile.batch), "=r"(unused)
-                         : "r"(memory.slot(place.stage))
-                         : "memory");
+            int4 first = load_slot(memory.slot(place.stage));
+            tile.row = first.x, tile.head = first.y, tile.batch = first.z;
+            if constexpr (Shape::varied) {
+                int4 second = load_slot(memory.slot(place.stage) + 16);
+                int4 third = load_slot(memory.slot(place.stage) + 32);
+                tile.query_start = second.x, tile.key_start = second.y;
+                tile.band = {third.x, third.y, third.z, third.w};
+            }
             barrier_arrive(memory.tile_empty(place.stage));
         }
         if (!alone) {
-            tile.row = __shfl_sync(~0u, tile.row, 0);
-            tile.head = __shfl_sync(~0u, tile.head, 0);
-            tile.batch = __shfl_sync(~0u, tile.batch, 0);
+            broadcast(tile.row), broadcast(tile.head), broadcast(tile.batch);
+            if constexpr (Shape::varied) {
+                broadcast(tile.query_start), broadcast(tile.band.query_length);
+                broadcast(tile.band.key_length);
+                broadcast(tile.band.shift_left), broadcast(tile.band.shift_right);
+            }
         }
         place.advance();
         return tile;
     }
+
+  private:
+    static __device__ int4 load_slot(uint32_t slot) {
+        int4 words;
+        asm volatile("ld.shared.v4.s32 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w)
+                     : "r"(slot)
+                     : "memory");
+        return words;
+    }
+    static __device__ void broadcast(int &value) { value = __shfl_sync(~0u, value, 0); }
 };
 
 /* ---- The producer warpgroup: a lane of each of its warps deals tiles, loads Q, K or V  ---- */
 
+__device__ __forceinline__ void store_slot(uint32_t slot, int4 words) {
+    asm volatile("st.shared.v4.s32 [%0], {%1, %2, %3, %4};" ::"r"(slot), "r"(words.x), "r"(words.y),
+                 "r"(words.z), "r"(words.w)
+                 : "memory");
+}
+
+__device__ __forceinline__ int clamped(int value, int low, int high) {
+    return min(max(value, low), high);
+}
+
+/* The sequences of a varied batch one after the other: tiles are numbered sequence by sequence, and a
+ * dealer's numbers only rise. Lengths that the device alone knows are cut to what the tensors have. */
+struct sequence_walk {
+    int batch = -1, tiles_before = 0, row_tiles = 0; /* row_tiles: of a head of the sequence */
+    int query_start = 0, key_start = 0;
+    attention_band band;
+
+    __device__ void advance(const attention_parameters &p, int rows) {
+        const attention_sequences &s = p.sequences;
+        tiles_before += row_tiles * p.query_heads;
+        row_tiles = 0;
+        if (++batch >= s.batch) return;
+        band.query_length = p.query_length, band.key_length = p.key_length;
+        if (s.query_starts) {
+            query_start = clamped(s.query_starts[batch * s.query_starts_step], 0, p.query_length);
+            band.query_length = clamped(s.query_starts[(batch + 1) * s.query_starts_step],
+                                        query_start, p.query_length) -
+                                query_start;
+        }
+        if (s.key_starts) {
+            key_start = clamped(s.key_starts[batch * s.key_starts_step], 0, p.key_length);
+            band.key_length =
+                clamped(s.key_starts[(batch + 1) * s.key_starts_step], key_start, p.key_length) -
+                key_start;
+        }
+        if (s.keys_used)
+            band.key_length = clamped(s.keys_used[batch * s.keys_used_step], 0, band.key_length);
+        int offset = s.offset + (s.bottom_right ? band.key_length - band.query_length : 0);
+        band.shift_left = clamped(offset + s.left, -(1 << 29), 1 << 29);
+        band.shift_right = clamped(offset + s.right, -(1 << 29), 1 << 29);
+        row_tiles = (band.query_length + rows - 1) / rows;
+    }
+
+    /* The tile of a number, its longest rows first; false where there are no more. */
+    __device__ bool find(const attention_parameters &p, int rows, int number, int4 (&slot)[3]) {
+        while (batch < 0 || number >= tiles_before + row_tiles * p.query_heads) {
+            if (batch >= p.sequences.batch) return false;
+            advance(p, rows);
+        }
+        int within = number - tiles_before, row = within / p.query_heads;
+        slot[0] = {(row_tiles - 1 - row) * rows, within - row * p.query_heads, batch, 0};
+        slot[1] = {query_start, key_start, 0, 0};
+        slot[2] = {band.query_length, band.key_length, band.shift_left, band.shift_right};
+        return true;
+    }
+};
+
 template <typename Shape>
 __device__ void deal_tiles(const attention_parameters &p, const attention_memory<Shape> &memory) {
     ring_place<Shape::tile_slots> place;
+    sequence_walk walk;
     for (int round = 0;; round++) {
         /* Not before the keys' loader is at its last block: tiles reserved early cannot even out
          * the end. */
         if (round > 0) barrier_wait(memory.tile_wanted(), round - 1 & 1);
         int tile = p.counter ? static_cast<int>(atomicAdd(p.counter, 1u))
                              : round * static_cast<int>(gridDim.x) + static_cast<int>(blockIdx.x);
-        int4 slot = {-1, 0, 0, 0};
-        if (tile < p.tiles) {
+        int4 slots[3] = {{-1, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}}, &slot = slots[0];
+        if constexpr (Shape::varied) {
+            walk.find(p, Shape::rows, tile, slots);
+        } else if (tile < p.tiles) {
             int section_tiles = p.section * p.row_tiles, section = tile / section_tiles;
             int within = tile - section * section_tiles;
             int section_heads = min(p.section, p.heads - section * p.section);
@@ -183,9 +301,8 @@ __device__ void deal_tiles(const attention_parameters &p, const attention_memory
             slot = {row * Shape::rows, head % p.query_heads, head / p.query_heads, 0};
         }
         barrier_wait(memory.tile_empty(place.stage), place.parity ^ 1);
-        asm volatile("st.shared.v4.s32 [%0], {%1, %2, %3, %4};" ::"r"(memory.slot(place.stage)),
-                     "r"(slot.x), "r"(slot.y), "r"(slot.z), "r"(slot.w)
-                     : "memory");
+        for (int i = 0; i < Shape::slot_bytes / 16; i++)
+            store_slot(memory.slot(place.stage) + 16 * i, slots[i]);
         barrier_arrive(memory.tile_full(place.stage));
         place.advance();
         if (slot.x < 0) break;
@@ -197,18 +314,44 @@ __device__ void load_queries(const attention_parameters &p, const attention_memo
     tile_reader<Shape> reader;
     ring_place<Shape::query_stages> place;
     uint64_t policy = stream_policy();
-    for (attention_tile tile = reader.next(memory, true); tile.valid();
-         tile = reader.next(memory, true)) {
+    for (auto tile = reader.next(memory, true); tile.valid(); tile = reader.next(memory, true)) {
+        int batch = tile.batch, start = 0;
+        if constexpr (Shape::varied) {
+            start = tile.query_start;
+            if (p.sequences.query_starts) batch = 0;
+        }
         for (int group = 0; group < Shape::groups; group++) {
             uint32_t full = memory.query_full(place.stage, group);
             barrier_wait(memory.query_empty(place.stage, group), place.parity ^ 1);
             barrier_expect(full, Shape::query_bytes);
-            int row = tile.row + group * 64;
+            int row = start + tile.row + group * 64;
             for (int panel = 0; panel < Shape::panels; panel++)
                 copy_box(memory.query(place.stage, group) + panel * 8192, &p.q, full, panel * 64,
-                         row, tile.head, tile.batch, policy);
+                         row, tile.head, batch, policy);
         }
         place.advance();
+    }
+}
+
+/* Where block n of keys lies: the row, and the batch or the page. Of a sequence without keys one block
+ * is wanted all the same: it comes from beyond the tensor, as zeros. */
+template <typename Shape>
+__device__ __forceinline__ void place_block(const attention_parameters &p,
+                                            const tile_of<Shape> &tile, int n, int &row,
+                                            int &batch) {
+    row = n * Shape::N, batch = tile.batch;
+    if constexpr (Shape::varied) {
+        const attention_sequences &s = p.sequences;
+        if (s.pages) {
+            int number = row / s.page_size;
+            batch = 0;
+            if (row < tile.band.key_length)
+                batch = clamped(s.pages[tile.batch * s.pages_batch + number * s.pages_step], 0,
+                                s.page_count - 1);
+            row = row < tile.band.key_length ? row - number * s.page_size : s.page_size;
+        } else if (s.key_starts) {
+            row += tile.key_start, batch = 0;
+        }
     }
 }
 
@@ -220,20 +363,20 @@ __device__ void load_blocks(const attention_parameters &p, const attention_memor
     tile_reader<Shape> reader;
     ring_place<Shape::stages> place;
     uint64_t policy = keep_policy();
-    for (attention_tile tile = reader.next(memory, true); tile.valid();
-         tile = reader.next(memory, true)) {
-        key_blocks blocks = blocks_of<Shape>(p, tile.row);
+    for (auto tile = reader.next(memory, true); tile.valid(); tile = reader.next(memory, true)) {
+        key_blocks blocks = blocks_of<Shape>(band_of(p, tile), tile.row);
         int head = tile.head / p.group;
         for (int n = blocks.last; n >= blocks.first; n--) {
             uint32_t arrived = full + 8 * place.stage;
             if (deals && n == blocks.first) barrier_arrive(memory.tile_wanted());
             barrier_wait(empty + 8 * place.stage, place.parity ^ 1);
             barrier_expect(arrived, Shape::block_bytes);
+            int row, batch;
+            place_block<Shape>(p, tile, n, row, batch);
 #pragma unroll 1
             for (int panel = 0; panel < Shape::panels; panel++) {
                 uint32_t to = ring + place.stage * Shape::block_bytes + panel * Shape::N * 128;
-                int row = n * Shape::N;
-                copy_box(to, map, arrived, panel * 64, row, head, tile.batch, policy);
+                copy_box(to, map, arrived, panel * 64, row, head, batch, policy);
             }
             place.advance();
         }
@@ -342,8 +485,8 @@ __device__ __forceinline__ bool softmax_trusting(float (&s)[count], const softma
 /* Puts -inf where a thread's two rows may not look. `row` is its first row, `column` its first
  * column of the block. */
 template <int count>
-__device__ __forceinline__ void mask_after(float (&s)[count], const attention_parameters &p,
-                                           int row, int column) {
+__device__ __forceinline__ void mask_after(float (&s)[count], const attention_band &p, int row,
+                                           int column) {
     int end[2];
 #pragma unroll
     for (int r = 0; r < 2; r++)
@@ -354,25 +497,23 @@ __device__ __forceinline__ void mask_after(float (&s)[count], const attention_pa
 }
 
 template <int count>
-__device__ __forceinline__ void mask_before(float (&s)[count], const attention_parameters &p,
-                                            int row, int column) {
+__device__ __forceinline__ void mask_before(float (&s)[count], const attention_band &p, int row,
+                                            int column) {
 #pragma unroll
     for (int i = 0; i < count; i++)
         if (i / 4 * 8 + i % 2 < row + 8 * (i / 2 % 2) + p.shift_left - column) s[i] = -INFINITY;
 }
 
-/* Four words a lane, of columns 2t, 2t+1 of four chunks of 8 columns: afterwards lane t of a
- * quad has all of chunk t. */
-__device__ __forceinline__ void gather_chunks(uint32_t (&w)[4], int t) {
-#pragma unroll
-    for (int i = 0; i < 4; i += 2) {
-        uint32_t got = __shfl_xor_sync(~0u, t & 1 ? w[i] : w[i + 1], 1);
-        (t & 1 ? w[i] : w[i + 1]) = got;
-    }
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        uint32_t got = __shfl_xor_sync(~0u, t & 2 ? w[i] : w[i + 2], 2);
-        (t & 2 ? w[i] : w[i + 2]) = got;
+/* The sink's part of a row's sum, which counts against the row's maximum. A row that attends nothing has
+ * the sink's logit as its maximum. */
+__device__ __forceinline__ void join_sink(const attention_parameters &p, int head, float &maximum,
+                                          float &sum) {
+    float sink = p.sinks[head * p.sinks_step] * 1.44269504f;
+    if (maximum == -INFINITY) {
+        maximum = sink / p.scale_log2;
+        sum = sink == -INFINITY ? 0.0f : 1.0f;
+    } else {
+        sum += exp2_fast(sink - maximum * p.scale_log2);
     }
 }
 
@@ -380,7 +521,7 @@ __device__ __forceinline__ void gather_chunks(uint32_t (&w)[4], int t) {
  * instruction. */
 template <typename Shape>
 __device__ __forceinline__ void write_rows(const attention_parameters &p,
-                                           const attention_tile &tile, int row,
+                                           const tile_of<Shape> &tile, int row,
                                            const float (&o)[Shape::D / 2], softmax_state &state) {
     int t = threadIdx.x % 4;
 #pragma unroll
@@ -388,9 +529,12 @@ __device__ __forceinline__ void write_rows(const attention_parameters &p,
         float sum = state.sum[r];
         sum += __shfl_xor_sync(~0u, sum, 1);
         sum += __shfl_xor_sync(~0u, sum, 2);
+        if constexpr (Shape::varied)
+            if (p.sinks) join_sink(p, tile.head, state.maximum[r], sum);
         float inverse = sum == 0.0f ? 0.0f : __fdividef(1.0f, sum);
         int i = row + 8 * r;
-        bool inside = i < p.query_length;
+        bool inside = i < band_of(p, tile).query_length;
+        if constexpr (Shape::varied) i += tile.query_start;
         if (p.lse && t == 0 && inside) {
             float lse = sum == 0.0f
                             ? -INFINITY
@@ -409,7 +553,7 @@ __device__ __forceinline__ void write_rows(const attention_parameters &p,
                 w[c] = pack<typename Shape::Element>(pair[0] * inverse, pair[1] * inverse);
             }
             gather_chunks(w, t);
-            if (inside && 32 * j + 8 * t < p.head_size)
+            if (inside && 32 * j + 8 * t < p.value_size)
                 *reinterpret_cast<uint4 *>(out + 64 * j) = make_uint4(w[0], w[1], w[2], w[3]);
         }
     }
@@ -483,6 +627,7 @@ struct consumer {
     softmax_state state;
     key_blocks blocks;   /* of the tile */
     int first_row, last; /* of the warpgroup: its first row, the last block that it needs */
+    tile_of<Shape> tile;
 
     __device__ __forceinline__ consumer(const attention_parameters &p,
                                         const attention_memory<Shape> &memory, int group)
@@ -521,9 +666,10 @@ struct consumer {
     /* Only blocks on the edge of what this warpgroup's rows attend are masked. */
     __device__ __forceinline__ void mask(int n) {
         int row = first_row + thread_row, column = n * N + lane % 4 * 2;
-        if ((n + 1) * N > min(p.key_length, first_row + p.shift_right + 1))
-            mask_after(s, p, row, column);
-        if (n * N < first_row + 63 + p.shift_left) mask_before(s, p, row, column);
+        const attention_band &band = band_of(p, tile);
+        if ((n + 1) * N > min(band.key_length, first_row + band.shift_right + 1))
+            mask_after(s, band, row, column);
+        if (n * N < first_row + 63 + band.shift_left) mask_before(s, band, row, column);
     }
     __device__ __forceinline__ void round_probabilities() {
 #pragma unroll
@@ -533,7 +679,7 @@ struct consumer {
 #pragma unroll
         for (int i = 0; i < D / 2; i++) o[i] *= correction[i / 2 % 2];
     }
-    __device__ __forceinline__ void write(const attention_tile &tile) {
+    __device__ __forceinline__ void write() {
         write_rows<Shape>(p, tile, first_row + thread_row, o, state);
     }
 
@@ -560,7 +706,25 @@ struct consumer {
         mask(last);
         softmax_block(s, state, p.scale_log2, correction);
         round_probabilities();
+        if constexpr (Shape::varied)
+            if ((last + 1) * N > tile.band.key_length)
+                clear_values(max(tile.band.key_length - last * N, 0));
         if (last > blocks.first) wait_key();
+    }
+
+    /* Rows of the block of values that the sequence does not have become zeros: what lies beyond it may
+     * be NaN, which no probability of 0 would hide. Every warpgroup does so for itself. */
+    __device__ __forceinline__ void clear_values(int first) {
+        wait_value();
+        uint32_t at = memory.value() + value.stage * Shape::block_bytes;
+        int chunks = (N - first) * 8;
+        for (int i = threadIdx.x % 128; i < chunks * Shape::panels; i += 128) {
+            int panel = i / chunks;
+            store_slot(at + panel * N * 128 + first * 128 + (i - panel * chunks) * 16,
+                       {0, 0, 0, 0});
+        }
+        asm volatile("fence.proxy.async;" ::: "memory");
+        named_sync(vote_name + group, 128);
     }
 
     /* Waits for the output's last block, once the next block's keys are there. That wait is a
@@ -632,7 +796,7 @@ struct consumer {
 
     /* The tile's last product, and the next tile's first, which is computed while rows are
      * written. */
-    __device__ __forceinline__ void cross_over(const attention_tile &tile) {
+    __device__ __forceinline__ void cross_over() {
         wait_query();
         wait_key();
         turn<Shape>::take(group);
@@ -644,12 +808,12 @@ struct consumer {
         product_wait<1>();
         hold_registers(o);
         release_value();
-        write(tile);
+        write();
         product_wait<0>();
         hold_registers(s);
     }
 
-    __device__ __forceinline__ void last_product(const attention_tile &tile) {
+    __device__ __forceinline__ void last_product() {
         turn<Shape>::take(group);
         hold_registers(o);
         product_fence();
@@ -658,16 +822,16 @@ struct consumer {
         product_wait<0>();
         hold_registers(o);
         release_value();
-        write(tile);
+        write();
     }
 
     __device__ __forceinline__ void run() {
-        attention_tile tile = reader.next(memory, false);
+        tile = reader.next(memory, false);
         if (!tile.valid()) return;
         turn<Shape>::begin(group);
-        blocks = blocks_of<Shape>(p, tile.row);
+        blocks = blocks_of<Shape>(band_of(p, tile), tile.row);
         first_row = tile.row + group * 64;
-        last = last_of<Shape>(p, blocks, first_row);
+        last = last_of<Shape>(band_of(p, tile), blocks, first_row);
         while (true) {
             pass_over();
             wait_query();
@@ -676,7 +840,7 @@ struct consumer {
             scores();
             product_wait<0>();
             hold_registers(s);
-            attention_tile next;
+            tile_of<Shape> next;
             int next_last = 0;
             while (true) {
                 first_block();
@@ -684,17 +848,17 @@ struct consumer {
                 query.advance();
                 next = reader.next(memory, false);
                 if (next.valid()) {
-                    blocks = blocks_of<Shape>(p, next.row);
-                    next_last = last_of<Shape>(p, blocks, next.row + group * 64);
+                    blocks = blocks_of<Shape>(band_of(p, next), next.row);
+                    next_last = last_of<Shape>(band_of(p, next), blocks, next.row + group * 64);
                 }
                 wait_value();
                 if (!next.valid() || next_last < blocks.last) break;
-                cross_over(tile);
+                cross_over();
                 tile = next;
                 last = next_last;
                 first_row = tile.row + group * 64;
             }
-            last_product(tile);
+            last_product();
             if (!next.valid()) break;
             tile = next;
             last = next_last;

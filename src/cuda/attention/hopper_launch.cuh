@@ -10,8 +10,8 @@
 
 namespace fovea::hopper {
 
-/* A [batch, heads, length, head_size] tensor of 16-bit elements; strides in elements, the last
- * one 1. */
+/* A [batch, heads, length, columns] tensor of 16-bit elements; strides in elements, the last one 1.
+ * Packed sequences are a batch of one, pages a batch of them. */
 struct attention_tensor {
     void *data;
     int64_t batch, head, row;
@@ -20,11 +20,14 @@ struct attention_tensor {
 struct attention_call {
     attention_tensor q, k, v, out,
         lse; /* lse: f32 [batch, query_heads, query_length], data may be NULL */
-    int32_t batch, query_heads, key_heads, query_length, key_length, head_size;
+    int32_t batch, query_heads, key_heads, query_length, key_length, head_size, value_size;
     int32_t shift_left, shift_right; /* row i attends keys i + shift_left … i + shift_right */
     bool banded;                     /* one of the two cuts something off */
     float scale_log2;                /* of q kᵀ, above 0 */
     uint32_t *counter;               /* a word of scratch on the device */
+    const float *sinks;              /* of varied shapes, as the following */
+    int64_t sinks_step;
+    attention_sequences sequences;
 };
 
 template <typename Element>
@@ -71,12 +74,19 @@ template <typename Shape>
 cudaError_t launch_attention(const attention_call &call, int processors, cudaStream_t stream) {
     using Element = typename Shape::Element;
     attention_parameters p;
+    const attention_sequences &all = call.sequences;
+    int query_batch = call.batch, key_batch = call.batch, key_rows = call.key_length;
+    if constexpr (Shape::varied) {
+        if (all.query_starts) query_batch = 1;
+        if (all.key_starts) key_batch = 1;
+        if (all.pages) key_batch = all.page_count, key_rows = all.page_size;
+    }
     if (!describe<Element>(&p.q, call.q, call.head_size, call.query_length, call.query_heads,
-                           call.batch, 64) ||
-        !describe<Element>(&p.k, call.k, call.head_size, call.key_length, call.key_heads,
-                           call.batch, Shape::N) ||
-        !describe<Element>(&p.v, call.v, call.head_size, call.key_length, call.key_heads,
-                           call.batch, Shape::N))
+                           query_batch, 64) ||
+        !describe<Element>(&p.k, call.k, call.head_size, key_rows, call.key_heads, key_batch,
+                           Shape::N) ||
+        !describe<Element>(&p.v, call.v, call.value_size, key_rows, call.key_heads, key_batch,
+                           Shape::N))
         return cudaErrorInvalidValue;
     p.out = static_cast<char *>(call.out.data);
     p.lse = static_cast<float *>(call.lse.data);
@@ -84,22 +94,26 @@ cudaError_t launch_attention(const attention_call &call, int processors, cudaStr
     p.lse_batch = call.lse.batch, p.lse_head = call.lse.head, p.lse_row = call.lse.row;
     p.query_length = call.query_length, p.key_length = call.key_length;
     p.query_heads = call.query_heads, p.group = call.query_heads / call.key_heads,
-    p.head_size = call.head_size;
+    p.value_size = call.value_size;
+    p.sinks = call.sinks, p.sinks_step = call.sinks_step, p.sequences = all;
     p.shift_left = call.shift_left, p.shift_right = call.shift_right;
     p.scale_log2 = call.scale_log2;
     p.row_tiles = (call.query_length + Shape::rows - 1) / Shape::rows;
     p.heads = call.batch * call.query_heads;
     p.tiles = p.row_tiles * p.heads;
+    /* Packed: a bound. Whole tiles of all rows, and each sequence but one begins one more. */
+    if (Shape::varied && all.query_starts)
+        p.tiles = (p.row_tiles + call.batch - 1) * call.query_heads;
     p.descending = call.banded;
     /* A section's keys and values fit in half of the L2, or its key heads are so few that many
      * blocks follow each of them, a few blocks of keys apart. */
-    int64_t head_bytes = int64_t{4} * call.key_length * call.head_size,
+    int64_t head_bytes = int64_t{4} * std::max(call.key_length, 1) * call.head_size,
             key_heads = p.heads / p.group;
     int64_t section = std::max((int64_t{32} << 20) / head_bytes, int64_t{processors} / 16);
     p.section = call.banded ? int(std::min(section, key_heads)) * p.group : p.heads;
     /* Tiles of one length are dealt in turns; where lengths differ, whoever is done takes the
      * next one. */
-    p.counter = call.banded && p.tiles > processors ? call.counter : nullptr;
+    p.counter = (call.banded || Shape::varied) && p.tiles > processors ? call.counter : nullptr;
     if (p.counter) {
         cudaError_t error = cudaMemsetAsync(p.counter, 0, 4, stream);
         if (error != cudaSuccess) return error;

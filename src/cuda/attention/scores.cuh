@@ -123,4 +123,24 @@ static __device__ __forceinline__ float exp2_fast(float x) { /* 2 ULP; 0 at -inf
     return y;
 }
 
+/* What a row's sum of products is multiplied by, and the row's lse, from its maximum in units of log 2
+ * and its sum. */
+struct row_result {
+    float factor, lse;
+};
+
+static __device__ __forceinline__ row_result finish_row(const fovea_cuda_attention &p, int head,
+                                                        float m, float l) {
+    float scale = 1;
+    if (p.sinks) {
+        float sink = p.sinks[head * p.sinks_stride] * 1.4426950408889634f;
+        float top = fmaxf(m, sink), base = top == -INFINITY ? 0 : top;
+        scale = exp2_fast(m - base);
+        l = l * scale + exp2_fast(sink - base);
+        m = top;
+    }
+    return {l == 0 ? 0 : scale / (l * p.keep),
+            l == 0 ? -INFINITY : (m + log2f(l)) * 0.69314718055994531f};
+}
+
 #endif

@@ -1,0 +1,600 @@
+/* split: attention of few query rows over many keys, where time is reading k and v (Dao et al.,
+ * Flash-Decoding, 2023, for the idea). The rows are the queries of a key head's whole group, 16 to a
+ * block; the keys are cut into as many pieces as fill the device evenly, one to a block, and what
+ * the pieces give is merged in their order, so that the bits repeat.
+ *
+ * Each warp of a block walks its own steps of keys through a ring in shared memory that is its alone:
+ * no warp waits for another before the end, and all copies but the stage being read are always on their
+ * way. Two blocks a multiprocessor keep 128 KiB in flight where Little's law asks for 40 (4.8 TB/s over 132
+ * multiprocessors, 1.1 us). A step of 8 KiB takes a multiprocessor 400 cycles at that rate, 1600 places for
+ * instructions, of which some 300 are used: so rows are addressed plainly, page by page if need be. */
+#ifndef FOVEA_CUDA_ATTENTION_SPLIT_CUH
+#define FOVEA_CUDA_ATTENTION_SPLIT_CUH
+
+#include "cuda/attention/split_bytes.cuh"
+
+/* cache: bytes of an element of k and v. */
+template <class T, int size_, int cache_, bool plain_>
+struct split_form {
+    using element = T;
+    static constexpr int size = size_, cache = cache_; /* size: of heads, padded */
+    static constexpr bool plain = plain_;
+    static constexpr int warps = 4, threads = warps * 32, rows = 16;
+    static constexpr bool holds_queries = size <= 128; /* in registers; else in shared memory */
+    static constexpr int row_bytes = size * cache;
+    static constexpr int keys = row_bytes <= 128 ? 32 : 16; /* of a step */
+    static constexpr int stages = size > 128 && cache == 2 ? 2 : 3;
+    static constexpr int tile_bytes = keys * row_bytes; /* of k or v */
+    static constexpr int scale_bytes = cache == 1 ? 2 * keys * 4 : 0;
+    static constexpr int step_bytes = 2 * tile_bytes + scale_bytes;
+    static constexpr int query_bytes = rows * size * 2;
+    static constexpr int out_pitch =
+        size + 8; /* floats, of the warps' results on their way to one */
+    static constexpr int merge_bytes = warps * rows * (out_pitch + 2) * 4;
+    static constexpr int ring_bytes = warps * stages * step_bytes;
+    static constexpr int shared_bytes =
+        query_bytes + (ring_bytes > merge_bytes ? ring_bytes : merge_bytes);
+    using loader = tile_loader<row_bytes, keys, 32>;
+};
+
+/* Bytes between the rows of a thread, and from the last of a warp's step to its next step. */
+struct split_pitches {
+    row_pitches row, jump;
+};
+
+/* Where partial results go: rows of `size` floats, unnormalised, and after all of them their maxima
+ * (in units of log 2) and sums. */
+struct split_parts {
+    float *rows;
+    float2 *states;
+    int pieces, row_tiles;
+};
+
+template <class Form>
+struct split_work {
+    using T = typename Form::element;
+    static constexpr int KEYS = Form::keys, chunks = Form::row_bytes / 16;
+
+    const fovea_cuda_attention &p;
+    const split_pitches &pitches;
+    sequence s;
+    int key_head, first_row, row_count, warp, lane;
+    bool aligned_keys, aligned_values;
+    uint32_t query_tile, ring; /* ring: of this warp */
+    typename Form::loader k_loader, v_loader;
+    const char *k_base, *v_base; /* of the head, and of the sequence unless paged */
+    int page, slot;              /* paged: where key `lane` of the step to be fetched next is */
+    int first[2], end[2];        /* keys that this thread's rows may attend */
+    uint32_t query[Form::holds_queries ? Form::size / 16 : 1][4];
+    float out[Form::size / 8][4], scores[KEYS / 8][4], maximum[2], sum[2];
+
+    __device__ __forceinline__ int row_of(int half) const {
+        return first_row + half * 8 + lane / 4;
+    }
+    __device__ __forceinline__ int query_of(int row) const { return row / p.group; }
+    __device__ __forceinline__ int head_of(int row) const {
+        return key_head * p.group + row % p.group;
+    }
+
+    /* ---- Copies ---- */
+
+    __device__ __forceinline__ uint32_t key_tile(int stage) const {
+        return ring + stage * Form::step_bytes;
+    }
+
+    __device__ __forceinline__ void begin_fetching(int key, bool paged) {
+        int64_t k_at = key_head * p.k.stride[1], v_at = key_head * p.v.stride[1];
+        if (!paged) {
+            k_at += s.batch * p.k.stride[0] + (int64_t)s.key_start * p.k.stride[2];
+            v_at += s.batch * p.v.stride[0] + (int64_t)s.key_start * p.v.stride[2];
+            k_loader.begin(p.k, Form::cache, s, key_head, key);
+            v_loader.begin(p.v, Form::cache, s, key_head, key);
+        } else {
+            find_pages(key);
+        }
+        k_base = p.k.data + Form::cache * k_at, v_base = p.v.data + Form::cache * v_at;
+    }
+
+    __device__ __forceinline__ void find_pages(int key) {
+        int j = key + lane;
+        page = slot = 0;
+        if (j < s.key_count && lane < KEYS) {
+            int number = j / p.page_size;
+            page = p.block_table
+                       .data[s.batch * p.block_table.stride[0] + number * p.block_table.stride[1]];
+            page = between(0, page, p.pages - 1);
+            slot = j - number * p.page_size;
+        }
+    }
+
+    __device__ __forceinline__ void fetch_chunk(uint32_t tile, const char *row, bool real,
+                                                const fovea_cuda_tensor &t, int size, bool aligned,
+                                                int r, int c) {
+        uint32_t to = byte_chunk_address<Form::row_bytes>(tile, r, c);
+        real = real && c * 16 < size * Form::cache;
+        if (Form::plain || aligned)
+            copy_async(to, real ? row + c * 16 : t.data, real ? 16 : 0);
+        else if (Form::cache == 2)
+            store_chunk(to, real ? (const T *)row : NULL, t.stride[3], c * 8, size);
+        else
+            store_bytes(to, real ? row : NULL, t.stride[3], c * 16, size);
+    }
+
+    /* A step's keys and values into a stage, row by row. */
+    __device__ __forceinline__ void fetch_rows(int stage, int key) {
+        constexpr int rows = 32 / chunks;             /* of an instruction */
+        constexpr int unrolled = Form::plain ? 4 : 1; /* the others lack registers */
+#pragma unroll unrolled
+        for (int i = 0; i < KEYS / rows; i++) {
+            int r = i * rows + lane / chunks, c = lane % chunks, j = key + r;
+            int64_t k_at, v_at;
+            if (p.block_table.data) {
+                int at = __shfl_sync(~0u, page, r), in = __shfl_sync(~0u, slot, r);
+                k_at = at * p.k.stride[0] + in * p.k.stride[2];
+                v_at = at * p.v.stride[0] + in * p.v.stride[2];
+            } else {
+                k_at = (int64_t)j * p.k.stride[2];
+                v_at = (int64_t)j * p.v.stride[2];
+            }
+            bool real = j < s.key_count;
+            fetch_chunk(key_tile(stage), k_base + k_at * Form::cache, real, p.k, p.head_size,
+                        aligned_keys, r, c);
+            fetch_chunk(key_tile(stage) + Form::tile_bytes, v_base + v_at * Form::cache, real, p.v,
+                        p.value_size, aligned_values, r, c);
+        }
+    }
+
+    __device__ __forceinline__ void fetch_scale(uint32_t to, const fovea_cuda_tensor &t, int key) {
+        int j = key + lane;
+        bool real = j < s.key_count;
+        if (!t.data || lane >= KEYS) return;
+        copy_word_async(to + 4 * lane, real ? key_row(p, t, 4, s, key_head, j) : t.data, real);
+    }
+
+    __device__ __forceinline__ void fetch(int stage, int key) {
+        if (!p.block_table.data && (Form::plain || (aligned_keys && aligned_values))) {
+            int left = s.key_count - key;
+            k_loader.load(key_tile(stage), left, Form::cache * p.head_size, pitches.row.k);
+            v_loader.load(key_tile(stage) + Form::tile_bytes, left, Form::cache * p.value_size,
+                          pitches.row.v);
+            k_loader.from += pitches.jump.k, v_loader.from += pitches.jump.v;
+        } else {
+            fetch_rows(stage, key);
+        }
+        if constexpr (Form::cache == 1) {
+            fetch_scale(key_tile(stage) + 2 * Form::tile_bytes, p.k_scale, key);
+            fetch_scale(key_tile(stage) + 2 * Form::tile_bytes + 4 * KEYS, p.v_scale, key);
+        }
+    }
+
+    /* ---- Queries ---- */
+
+    /* The block's rows to shared memory. */
+    __device__ __forceinline__ void fetch_queries(bool aligned) {
+        constexpr int row_chunks = Form::size / 8;
+#pragma unroll 1
+        for (int e = threadIdx.x; e < Form::rows * row_chunks; e += Form::threads) {
+            int r = e / row_chunks, c = e % row_chunks, row = first_row + r;
+            bool real = row < row_count && c * 8 < p.head_size;
+            const T *from = (const T *)p.q.data;
+            uint32_t to = chunk_address<Form::size>(query_tile, r, c);
+            if (real)
+                from += s.batch * p.q.stride[0] + head_of(row) * p.q.stride[1] +
+                        (int64_t)(s.query_start + query_of(row)) * p.q.stride[2];
+            if (Form::plain || aligned)
+                copy_async(to, real ? from + c * 8 : from, real ? 16 : 0);
+            else
+                store_chunk(to, real ? from : NULL, p.q.stride[3], c * 8, p.head_size);
+        }
+    }
+
+    /* 16 elements of the rows. Their order is that in which keys come from shared memory: bytes come
+     * four to a thread. */
+    __device__ __forceinline__ void load_query(int k, uint32_t (&a)[4]) const {
+        if constexpr (Form::cache == 2) {
+            load_matrices(a, chunk_address<Form::size>(query_tile, lane % 16, 2 * k + lane / 16));
+        } else {
+#pragma unroll
+            for (int h = 0; h < 2; h++)
+                load_pair(
+                    a[h], a[2 + h],
+                    chunk_address<Form::size>(query_tile, h * 8 + lane / 4, 2 * k + lane % 4 / 2) +
+                        lane % 2 * 8);
+        }
+    }
+    __device__ __forceinline__ void load_queries(void) {
+        if constexpr (Form::holds_queries)
+#pragma unroll
+            for (int k = 0; k < Form::size / 16; k++) load_query(k, query[k]);
+    }
+    __device__ __forceinline__ void get_query(int k, uint32_t (&a)[4]) const {
+        if constexpr (Form::holds_queries) {
+#pragma unroll
+            for (int i = 0; i < 4; i++) a[i] = query[k][i];
+        } else {
+            load_query(k, a);
+        }
+    }
+
+    /* ---- Products ---- */
+
+    __device__ __forceinline__ void score(uint32_t tile) {
+#pragma unroll
+        for (int n = 0; n < KEYS / 8; n++)
+#pragma unroll
+            for (int e = 0; e < 4; e++) scores[n][e] = 0;
+#pragma unroll
+        for (int k = 0; k < Form::size / 16; k++) {
+            uint32_t a[4];
+            get_query(k, a);
+#pragma unroll
+            for (int n = 0; n < KEYS / 16; n++) {
+                uint32_t b[4];
+                load_matrices(b, chunk_address<Form::size>(tile, n * 16 + lane % 8 + lane / 16 * 8,
+                                                           2 * k + lane / 8 % 2));
+                multiply<T>(scores[2 * n], a, b[0], b[1]);
+                multiply<T>(scores[2 * n + 1], a, b[2], b[3]);
+            }
+        }
+    }
+
+    template <bool integers>
+    __device__ __forceinline__ void score_bytes(uint32_t tile) {
+#pragma unroll
+        for (int n = 0; n < KEYS / 8; n++)
+#pragma unroll
+            for (int e = 0; e < 4; e++) scores[n][e] = 0;
+#pragma unroll
+        for (int k = 0; k < Form::size / 16; k += 2) {
+            uint32_t a[2][4];
+            get_query(k, a[0]), get_query(k + 1, a[1]);
+#pragma unroll
+            for (int n = 0; n < KEYS / 16; n++) {
+                uint32_t b[4], low, high; /* keys 0 to 7 and 8 to 15 of chunk k, then of k + 1 */
+                load_matrices(b, byte_chunk_address<Form::row_bytes>(tile, n * 16 + lane % 16,
+                                                                     k + lane / 16));
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    widen_bytes<T, integers>(b[i], low, high);
+                    multiply<T>(scores[2 * n + i % 2], a[i / 2], low, high);
+                }
+            }
+        }
+    }
+
+    /* out += p v */
+    __device__ __forceinline__ void accumulate(uint32_t tile) {
+#pragma unroll
+        for (int k = 0; k < KEYS / 16; k++) {
+            uint32_t a[4];
+            pack_probabilities(k, a);
+#pragma unroll
+            for (int n = 0; n < Form::size / 16; n++) {
+                uint32_t b[4];
+                load_transposed(
+                    b, chunk_address<Form::size>(tile, k * 16 + lane % 16, 2 * n + lane / 16));
+                multiply<T>(out[2 * n], a, b[0], b[1]);
+                multiply<T>(out[2 * n + 1], a, b[2], b[3]);
+            }
+        }
+    }
+
+    /* Of 16 columns of v the even ones make one product, the odd ones another. */
+    template <bool integers>
+    __device__ __forceinline__ void accumulate_bytes(uint32_t tile) {
+#pragma unroll
+        for (int k = 0; k < KEYS / 16; k++) {
+            uint32_t a[4];
+            pack_probabilities(k, a);
+#pragma unroll
+            for (int n = 0; n < Form::size / 16; n += 2) {
+                uint32_t b[4], even[4], odd[4]; /* keys 0 to 7 and 8 to 15 of chunk n, then n + 1 */
+                load_transposed(b, byte_chunk_address<Form::row_bytes>(tile, k * 16 + lane % 16,
+                                                                       n + lane / 16));
+#pragma unroll
+                for (int i = 0; i < 4; i++)
+                    widen_bytes<T, integers>(__byte_perm(b[i], 0, 0x3120), even[i], odd[i]);
+#pragma unroll
+                for (int c = 0; c < 2; c++) {
+                    multiply<T>(out[2 * (n + c)], a, even[2 * c], even[2 * c + 1]);
+                    multiply<T>(out[2 * (n + c) + 1], a, odd[2 * c], odd[2 * c + 1]);
+                }
+            }
+        }
+    }
+
+    __device__ __forceinline__ void pack_probabilities(int k, uint32_t (&a)[4]) const {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const float *two = &scores[2 * k + i / 2][i % 2 * 2];
+            a[i] = pack_two<T>(two[0], two[1]);
+        }
+    }
+
+    /* The column of out that element e of product n holds. */
+    __device__ __forceinline__ int column_of(int n, int e) const {
+        if (Form::cache == 2) return n * 8 + lane % 4 * 2 + e;
+        return n / 2 * 16 + lane % 4 * 4 + 2 * e + n % 2;
+    }
+
+    /* ---- Softmax ---- */
+
+    /* Factors of a quantised cache, one a key. */
+    __device__ __forceinline__ void apply_scales(const fovea_cuda_tensor &t, uint32_t scales) {
+        if (!t.data) return;
+#pragma unroll
+        for (int n = 0; n < KEYS / 8; n++) {
+            uint32_t word[2];
+            load_pair(word[0], word[1], scales + 4 * (n * 8 + lane % 4 * 2));
+#pragma unroll
+            for (int e = 0; e < 4; e++) scores[n][e] *= __uint_as_float(word[e % 2]);
+        }
+    }
+
+    __device__ __forceinline__ void mask(int key) {
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            int row = row_of(h), i = query_of(row), head = head_of(row);
+#pragma unroll
+            for (int n = 0; n < KEYS / 8; n++)
+#pragma unroll
+                for (int e = 0; e < 2; e++) {
+                    int j = key + n * 8 + lane % 4 * 2 + e;
+                    float &score = scores[n][2 * h + e];
+                    if (j < first[h] || j >= end[h])
+                        score = -INFINITY;
+                    else if (!Form::plain)
+                        score = modified_score(p, s, head, i, j, score);
+                }
+        }
+    }
+
+    __device__ __forceinline__ void soften(float factor) {
+        float rescale[2];
+        bool moved = false;
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            float m = maximum[h], total = 0;
+#pragma unroll
+            for (int n = 0; n < KEYS / 8; n++)
+                m = fmaxf(m, fmaxf(scores[n][2 * h], scores[n][2 * h + 1]));
+            m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
+            m = fmaxf(m, __shfl_xor_sync(~0u, m, 2));
+            float base = m == -INFINITY ? 0 : m * factor;
+            moved |= m != maximum[h];
+            rescale[h] = exp2_fast(fmaf(maximum[h], factor, -base));
+            maximum[h] = m;
+#pragma unroll
+            for (int n = 0; n < KEYS / 8; n++)
+#pragma unroll
+                for (int e = 0; e < 2; e++) {
+                    float &score = scores[n][2 * h + e];
+                    score = exp2_fast(fmaf(score, factor, -base));
+                    total += score;
+                }
+            sum[h] = fmaf(sum[h], rescale[h], total);
+        }
+        if (__any_sync(~0u, moved))
+#pragma unroll
+            for (int n = 0; n < Form::size / 8; n++)
+#pragma unroll
+                for (int e = 0; e < 4; e++) out[n][e] *= rescale[e / 2];
+    }
+
+    __device__ __forceinline__ void drop(int key) {
+#pragma unroll
+        for (int n = 0; n < KEYS / 8; n++)
+#pragma unroll
+            for (int e = 0; e < 4; e++) {
+                int row = row_of(e / 2), j = key + n * 8 + lane % 4 * 2 + e % 2;
+                if (!is_kept(p, s, head_of(row), query_of(row), j)) scores[n][e] = 0;
+            }
+    }
+
+    __device__ __forceinline__ void attend(int stage, int key, bool edge, float factor) {
+        uint32_t keys = key_tile(stage), values = keys + Form::tile_bytes;
+        uint32_t scales = values + Form::tile_bytes;
+        if constexpr (Form::cache == 2) {
+            score(keys);
+        } else {
+            p.k.dtype == FOVEA_I8 ? score_bytes<true>(keys) : score_bytes<false>(keys);
+            apply_scales(p.k_scale, scales);
+        }
+        if (!Form::plain || edge) mask(key);
+        soften(factor);
+        if (!Form::plain && p.keep < 1) drop(key);
+        if constexpr (Form::cache == 2) {
+            accumulate(values);
+        } else {
+            apply_scales(p.v_scale, scales + 4 * KEYS);
+            p.v.dtype == FOVEA_I8 ? accumulate_bytes<true>(values)
+                                  : accumulate_bytes<false>(values);
+        }
+    }
+
+    /* ---- Results ---- */
+
+    /* The warps' results lie in shared memory one after the other. */
+    __device__ __forceinline__ void hand_over(char *memory, float factor) {
+        float *rows = (float *)memory + warp * Form::rows * Form::out_pitch;
+        float2 *states = (float2 *)((float *)memory + Form::warps * Form::rows * Form::out_pitch);
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            int r = h * 8 + lane / 4;
+            float l = sum[h];
+            l += __shfl_xor_sync(~0u, l, 1);
+            l += __shfl_xor_sync(~0u, l, 2);
+            if (first_row + h * 8 >= row_count) continue;
+            if (lane % 4 == 0)
+                states[warp * Form::rows + r] =
+                    make_float2(maximum[h] == -INFINITY ? maximum[h] : maximum[h] * factor, l);
+#pragma unroll
+            for (int n = 0; n < Form::size / 8; n++) {
+                float *to = rows + r * Form::out_pitch + column_of(n, 0);
+                if (Form::cache == 2)
+                    *(float2 *)to = make_float2(out[n][2 * h], out[n][2 * h + 1]);
+                else
+                    to[0] = out[n][2 * h], to[2] = out[n][2 * h + 1];
+            }
+        }
+    }
+
+    /* Their sum: the result, or that of a piece. */
+    __device__ __forceinline__ void combine(const char *memory, const split_parts &parts,
+                                            int64_t part) {
+        const float *rows = (const float *)memory;
+        const float2 *states = (const float2 *)(rows + Form::warps * Form::rows * Form::out_pitch);
+        int count = min(Form::rows, row_count - first_row);
+#pragma unroll 1
+        for (int e = threadIdx.x; e < count * Form::size; e += Form::threads) {
+            int r = e / Form::size, d = e % Form::size;
+            float top = -INFINITY, l = 0, total = 0;
+#pragma unroll
+            for (int w = 0; w < Form::warps; w++) top = fmaxf(top, states[w * Form::rows + r].x);
+            float base = top == -INFINITY ? 0 : top;
+#pragma unroll
+            for (int w = 0; w < Form::warps; w++) {
+                float2 state = states[w * Form::rows + r];
+                float weight = exp2_fast(state.x - base);
+                l = fmaf(weight, state.y, l);
+                total = fmaf(weight, rows[(w * Form::rows + r) * Form::out_pitch + d], total);
+            }
+            if (parts.pieces == 1) {
+                write_element<T>(p, s, head_of(first_row + r), query_of(first_row + r), d, total,
+                                 make_float2(top, l));
+            } else {
+                parts.rows[(part * Form::rows + r) * Form::size + d] = total;
+                if (d == 0) parts.states[part * Form::rows + r] = make_float2(top, l);
+            }
+        }
+    }
+};
+
+template <class Form>
+static __global__
+__launch_bounds__(Form::threads, Form::shared_bytes > 110 << 10 ? 1 : 2) void split_keys(
+    const __grid_constant__ fovea_cuda_attention p, const __grid_constant__ split_pitches pitches,
+    const __grid_constant__ split_parts parts, uint32_t aligned) {
+    extern __shared__ __align__(128) char memory[];
+    constexpr int KEYS = Form::keys, stages = Form::stages, stride = Form::warps * KEYS;
+    let_the_next_grid_start();
+    int tile = blockIdx.x % parts.row_tiles, rest = blockIdx.x / parts.row_tiles;
+    int piece = rest % parts.pieces, head = rest / parts.pieces;
+    split_work<Form> w = {p, pitches};
+    w.s = sequence_of(p, head / p.key_heads);
+    w.key_head = head % p.key_heads;
+    w.first_row = tile * Form::rows;
+    w.row_count = w.s.query_count * p.group;
+    if (w.first_row >= w.row_count) return;
+    w.warp = threadIdx.x / 32, w.lane = threadIdx.x % 32;
+    w.query_tile = shared_address(memory);
+    w.ring = w.query_tile + Form::query_bytes + w.warp * stages * Form::step_bytes;
+    w.aligned_keys = aligned & 2, w.aligned_values = aligned & 4;
+    bool paged = p.block_table.data;
+    int last_row = min(w.first_row + Form::rows, w.row_count) - 1;
+    int low, low_of_last, high, high_of_first;
+    attended(p, w.s, w.query_of(w.first_row), low, high_of_first);
+    attended(p, w.s, w.query_of(last_row), low_of_last, high);
+    /* This piece's steps, and of those this warp's. */
+    int origin = low / KEYS, steps = max((high + KEYS - 1) / KEYS - origin, 0);
+    int each = steps / parts.pieces, left = steps % parts.pieces;
+    int step = each * piece + min(piece, left) + w.warp;
+    int end = each * (piece + 1) + min(piece + 1, left);
+    int key = (origin + step) * KEYS, end_key = (origin + end) * KEYS;
+    w.begin_fetching(key, paged);
+    w.fetch_queries(aligned & 1);
+    copies_commit();
+#pragma unroll 1
+    for (int i = 0; i < stages - 1; i++) {
+        if (key + i * stride < end_key) w.fetch(i, key + i * stride);
+        copies_commit();
+        if (paged) w.find_pages(key + (i + 1) * stride);
+    }
+#pragma unroll
+    for (int n = 0; n < Form::size / 8; n++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) w.out[n][e] = 0;
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        int row = w.row_of(h);
+        attended(p, w.s, w.query_of(row), w.first[h], w.end[h]);
+        if (row >= w.row_count) w.end[h] = w.first[h];
+        w.maximum[h] = -INFINITY, w.sum[h] = 0;
+    }
+    copies_wait<stages - 1>();
+    __syncthreads(); /* the queries are there */
+    w.load_queries();
+    float factor = Form::plain ? p.scale_log2 : 1;
+    for (int stage = 0; key < end_key; key += stride) {
+        copies_wait<stages - 2>();
+        __syncwarp(); /* this stage is there for all, and nobody reads the one before any more */
+        int ahead = key + (stages - 1) * stride;
+        if (ahead < end_key) w.fetch(stage == 0 ? stages - 1 : stage - 1, ahead);
+        copies_commit();
+        if (paged) w.find_pages(ahead + stride);
+        w.attend(stage, key, key < low_of_last || key + KEYS > high_of_first, factor);
+        if (++stage == stages) stage = 0;
+    }
+    copies_wait<0>();
+    __syncthreads(); /* nobody reads a ring any more */
+    w.hand_over(memory, factor);
+    __syncthreads();
+    w.combine(memory, parts, (int64_t)(head * parts.row_tiles + tile) * parts.pieces + piece);
+}
+
+/* ---- Merging the pieces --------------------------------------------------------------------- */
+
+/* A block a row. Each of its warps has the states of all pieces and adds up every fourth piece's row, 4
+ * columns a lane of each 128; then the warps' sums are added in their order. */
+template <class T, int size>
+static __global__
+__launch_bounds__(128) void merge_pieces(const __grid_constant__ fovea_cuda_attention p,
+                                         const __grid_constant__ split_parts parts) {
+    constexpr int rows = 16, warps = 4, width = size > 128 ? 2 : 1;
+    __shared__ float sums[warps][width * 128];
+    wait_for_the_grid_before();
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, item = blockIdx.x / rows;
+    int r = blockIdx.x % rows, head = item / parts.row_tiles;
+    int row = item % parts.row_tiles * rows + r, key_head = head % p.key_heads;
+    sequence s = sequence_of(p, head / p.key_heads);
+    if (row >= s.query_count * p.group) return;
+    const float2 *states = parts.states + (int64_t)item * parts.pieces * rows + r;
+    const float *parts_of =
+        parts.rows + ((int64_t)item * parts.pieces * rows + r) * size + lane * 4;
+    float top = -INFINITY, l = 0, total[width][4] = {};
+    for (int i = lane; i < parts.pieces; i += 32) top = fmaxf(top, states[(int64_t)i * rows].x);
+    top = reduce_warp(top, [](float a, float b) { return fmaxf(a, b); });
+    float base = top == -INFINITY ? 0 : top;
+    for (int first = 0; first < parts.pieces; first += 32) {
+        float2 state = make_float2(-INFINITY, 0);
+        if (first + lane < parts.pieces) state = states[(int64_t)(first + lane) * rows];
+        float mine = exp2_fast(state.x - base);
+        l += reduce_warp(mine * state.y, [](float a, float b) { return a + b; });
+#pragma unroll 8
+        for (int i = warp; i < min(32, parts.pieces - first); i += warps) {
+            float weight = __shfl_sync(~0u, mine, i);
+            const float *from = parts_of + (int64_t)(first + i) * rows * size;
+#pragma unroll
+            for (int c = 0; c < width; c++) {
+                if (size < 128 && lane * 4 >= size) continue;
+                float4 x = *(const float4 *)(from + c * 128);
+                total[c][0] = fmaf(weight, x.x, total[c][0]);
+                total[c][1] = fmaf(weight, x.y, total[c][1]);
+                total[c][2] = fmaf(weight, x.z, total[c][2]);
+                total[c][3] = fmaf(weight, x.w, total[c][3]);
+            }
+        }
+    }
+#pragma unroll
+    for (int c = 0; c < width; c++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) sums[warp][c * 128 + lane * 4 + e] = total[c][e];
+    __syncthreads();
+    for (int d = threadIdx.x; d < size; d += warps * 32) {
+        float sum = (sums[0][d] + sums[1][d]) + (sums[2][d] + sums[3][d]);
+        write_element<T>(p, s, key_head * p.group + row % p.group, row / p.group, d, sum,
+                         make_float2(top, l));
+    }
+}
+
+#endif

@@ -1,0 +1,114 @@
+/* What the split kernel needs besides tiles of halves: 8-bit caches, results of one element, and grids that
+ * start before the one before them has ended. */
+#ifndef FOVEA_CUDA_ATTENTION_SPLIT_BYTES_CUH
+#define FOVEA_CUDA_ATTENTION_SPLIT_BYTES_CUH
+
+#include "cuda/attention/tiles.cuh"
+
+#include <type_traits>
+
+/* ---- Rows of bytes in shared memory --------------------------------------------------------- */
+
+/* A row's 16 bytes from `first` on, of any stride, zeros beyond the size. */
+static __device__ __forceinline__ void store_bytes(uint32_t to, const char *row, int64_t stride,
+                                                   int first, int size) {
+    uint32_t words[4] = {0, 0, 0, 0};
+#pragma unroll
+    for (int i = 0; i < 16; i++)
+        if (row && first + i < size)
+            words[i / 4] |= (uint32_t)(uint8_t)row[(first + i) * stride] << i % 4 * 8;
+    asm volatile("st.shared.v4.b32 [%0], {%1,%2,%3,%4};" ::"r"(to), "r"(words[0]), "r"(words[1]),
+                 "r"(words[2]), "r"(words[3])
+                 : "memory");
+}
+
+static __device__ __forceinline__ void load_pair(uint32_t &a, uint32_t &b, uint32_t address) {
+    asm volatile("ld.shared.v2.b32 {%0,%1}, [%2];" : "=r"(a), "=r"(b) : "r"(address) : "memory");
+}
+
+/* ---- Four bytes to two pairs of halves ------------------------------------------------------ */
+
+/* Two e4m3 to two f16, exactly. */
+static __device__ __forceinline__ uint32_t widen_e4m3(uint32_t two) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
+    uint32_t word;
+    asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(word) : "h"((uint16_t)two));
+    return word;
+#else
+    /* Sign, exponent and fraction in f16's places; its exponents are 8 less. 0x7f is NaN. */
+    uint32_t apart = __byte_perm(two, 0, 0x1404), size = apart >> 1 & 0x3f803f80;
+    __half2 factor = __float2half2_rn(256);
+    __half2 value = __hmul2(*reinterpret_cast<__half2 *>(&size), factor);
+    uint32_t word = *reinterpret_cast<uint32_t *>(&value);
+    if ((apart & 0x7f00) == 0x7f00) word |= 0x7fff;
+    if ((apart & 0x7f000000) == 0x7f000000) word |= 0x7fff0000;
+    return word | (apart & 0x80008000);
+#endif
+}
+
+/* Bytes 0 and 1, and 2 and 3, of signed integers or of e4m3. */
+template <class T, bool integers>
+static __device__ __forceinline__ void widen_bytes(uint32_t bytes, uint32_t &low, uint32_t &high) {
+    if constexpr (integers) {
+        uint32_t raised = bytes ^ 0x80808080; /* 128 more */
+        if constexpr (std::is_same_v<T, __half>) {
+            uint32_t thousands = 0x64006400, offset = 0x64806480; /* 1024, 1152 */
+            low = __byte_perm(raised, thousands, 0x7150),
+            high = __byte_perm(raised, thousands, 0x7352);
+            __half2 less = *reinterpret_cast<__half2 *>(&offset);
+            __half2 a = __hsub2(*reinterpret_cast<__half2 *>(&low), less);
+            __half2 b = __hsub2(*reinterpret_cast<__half2 *>(&high), less);
+            low = *reinterpret_cast<uint32_t *>(&a), high = *reinterpret_cast<uint32_t *>(&b);
+        } else {
+            float x[4]; /* 2^23 and the byte */
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                x[i] = __uint_as_float(__byte_perm(raised, 0x4b000000, 0x7540 + i)) - 8388736.0f;
+            low = pack_two<T>(x[0], x[1]), high = pack_two<T>(x[2], x[3]);
+        }
+    } else {
+        low = widen_e4m3(bytes), high = widen_e4m3(bytes >> 16);
+        if constexpr (!std::is_same_v<T, __half>) {
+            float2 a = __half22float2(*reinterpret_cast<__half2 *>(&low));
+            float2 b = __half22float2(*reinterpret_cast<__half2 *>(&high));
+            low = pack_two<T>(a.x, a.y), high = pack_two<T>(b.x, b.y);
+        }
+    }
+}
+
+/* ---- Results --------------------------------------------------------------------------------- */
+
+/* Element d of a row whose sum of products is `total`; state: its maximum, in units of log 2, and sum. */
+template <class T>
+static __device__ __forceinline__ void write_element(const fovea_cuda_attention &p,
+                                                     const sequence &s, int head, int i, int d,
+                                                     float total, float2 state) {
+    if (d >= p.value_size && d > 0) return;
+    int64_t row = s.query_start + i;
+    row_result result = finish_row(p, head, state.x, state.y);
+    if (d < p.value_size)
+        ((T *)p.out.data)[s.batch * p.out.stride[0] + head * p.out.stride[1] +
+                          row * p.out.stride[2] + d * p.out.stride[3]] =
+            narrow<T>(total * result.factor);
+    if (p.lse.data && d == 0)
+        ((float *)p.lse
+             .data)[s.batch * p.lse.stride[0] + head * p.lse.stride[1] + row * p.lse.stride[2]] =
+            result.lse;
+}
+
+/* ---- Two grids, one after the other ---------------------------------------------------------- */
+
+static __device__ __forceinline__ void let_the_next_grid_start(void) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
+/* What that grid has written is there afterwards. */
+static __device__ __forceinline__ void wait_for_the_grid_before(void) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+#endif
