@@ -31,7 +31,9 @@ def torch_case():
 
 
 def jax_case():
+    import jax
     import jax.numpy as jnp
+    jax.config.update("jax_platforms", "cpu")
     return lambda *shape: jnp.ones(shape, jnp.float32)
 
 

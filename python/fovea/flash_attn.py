@@ -1,4 +1,5 @@
-"""The functions of the package flash_attn (2.x) on Fovea's kernels, on the CPU.
+"""The functions of the package flash_attn (2.x) on Fovea's kernels, on the CPU and, without gradients
+and without writing into caches, on CUDA devices where libfovea_cuda is.
 
 Names, arguments, defaults, layouts and return values are upstream's: tensors are [batch, length,
 heads, head size], or packed [total, heads, head size] with cu_seqlens; causal masks and windows are
@@ -30,14 +31,18 @@ def _check(**tensors: Any) -> None:
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
             raise fovea.InvalidType(f"{name} is a {type(tensor).__name__}, not a torch.Tensor")
-        if tensor.device.type != "cpu":
-            raise fovea.Unsupported(f"{name} is on {tensor.device}; served are tensors on the CPU")
+        if not (tensor.is_cpu or tensor.is_cuda):
+            raise fovea.Unsupported(f"{name} is on {tensor.device}; served are tensors on the CPU and "
+                                    "on CUDA devices")
         if tensor.dtype not in DTYPES:
             raise InvalidCall(f"{name} is {tensor.dtype}; it is float16, bfloat16 or float32")
         first = first or (name, tensor)
         if tensor.dtype != first[1].dtype:
             raise InvalidCall(f"{name} is {tensor.dtype}, {first[0]} {first[1].dtype}; they have "
                               "one dtype")
+        if tensor.device != first[1].device:
+            raise InvalidCall(f"{name} is on {tensor.device}, {first[0]} on {first[1].device}; they "
+                              "are on one device")
 
 
 def _check_rank(rank: int, layout: str, **tensors: Tensor) -> None:
@@ -53,8 +58,8 @@ def _check_dropout(dropout_p: float) -> None:
 
 def _distances(slopes: Tensor, length_q: int, length_k: int, extent: int) -> Tensor:
     """ALiBi as upstream defines it for any mask, -slope |i + Sk - Sq - j|, for j below extent."""
-    i = torch.arange(length_q).unsqueeze(1) + length_k - length_q
-    return -slopes[..., None, None] * (i - torch.arange(extent)).abs()
+    i = torch.arange(length_q, device=slopes.device).unsqueeze(1) + length_k - length_q
+    return -slopes[..., None, None] * (i - torch.arange(extent, device=slopes.device)).abs()
 
 
 class _Scores:
@@ -119,7 +124,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, dropout_p: float, scores: _Scores,
     probabilities = None
     if dropout_p:  # with the unit matrix for values the kernel shows the mask that it drew
         with torch.no_grad():
-            unit = torch.eye(k.shape[1], dtype=v.dtype).expand(*keys.shape[:2], -1, -1)
+            unit = torch.eye(k.shape[1], dtype=v.dtype, device=v.device).expand(*keys.shape[:2], -1, -1)
             kept = attend(query, keys, unit, dropout=dropout_p, seed=seed, **options)[0]
             probabilities = _signed(kept, attend(query, keys, unit, **options)[0])
     return out, lse, probabilities
@@ -181,7 +186,7 @@ def _packed_probabilities(q: Tensor, k: Tensor, v: Tensor, cu_seqlens_q: Tensor,
                           run: Callable[[Tensor, bool], Any]) -> Tensor:
     """S_dmask [B, H, longest q, longest k] of packed sequences."""
     lengths = [cu.diff().tolist() for cu in (cu_seqlens_q, cu_seqlens_k)]
-    place = torch.cat([torch.arange(n) for n in lengths[1]])
+    place = torch.cat([torch.arange(n, device=v.device) for n in lengths[1]])
     unit = torch.nn.functional.one_hot(place, longest_k).to(v.dtype)
     unit = unit[:, None].expand(-1, k.shape[1], -1)
     packed = _signed(run(unit, True)[0], run(unit, False)[0])
@@ -317,7 +322,7 @@ def _cache_lengths(cache_seqlens: int | Tensor | None, batch: int, k_cache: Tens
                               "need it")
         cache_seqlens = k_cache.shape[1]
     if isinstance(cache_seqlens, int):
-        return torch.full((batch,), cache_seqlens, dtype=torch.int32)
+        return torch.full((batch,), cache_seqlens, dtype=torch.int32, device=k_cache.device)
     if cache_seqlens.dtype != torch.int32 or cache_seqlens.shape != (batch,):
         raise InvalidCall(f"cache_seqlens is {cache_seqlens.dtype} of shape "
                           f"{list(cache_seqlens.shape)}; it is an int or int32 of [{batch}]")
@@ -377,18 +382,20 @@ def flash_attn_with_kvcache(q: Tensor, k_cache: Tensor, v_cache: Tensor,
         table = cache_batch_idx.to(torch.int32).unsqueeze(1)
     if k is not None and v is not None:
         _check(q=q, k=k, v=v)
+        if q.is_cuda:
+            raise fovea.Unsupported("k and v that are written into a cache on a CUDA device")
         _check_rank(4, "[batch, length, heads, head size]", k=k, v=v)
-        places = lengths.unsqueeze(1) + torch.arange(k.shape[1], dtype=torch.int32)
+        places = lengths.unsqueeze(1) + torch.arange(k.shape[1], dtype=torch.int32, device=k.device)
         if rotary_cos is not None and rotary_sin is not None:
             k = _rotate(k, rotary_cos, rotary_sin, places, rotary_interleaved)
-            own = torch.arange(q.shape[1]) if scores.local else torch.zeros(q.shape[1])
+            own = torch.arange(q.shape[1], device=q.device) * scores.local
             q = _rotate(q, rotary_cos, rotary_sin, lengths.unsqueeze(1) + own.to(torch.int32),
                         rotary_interleaved)
         fovea.kv_append(k, v, places, k_cache, v_cache, block_table=table, layout="bshd")
         lengths = lengths + k.shape[1]
     mask = None
     if cache_leftpad is not None:
-        mask = (torch.arange(k_cache.shape[1]) >= cache_leftpad.unsqueeze(1))[:, None, None]
+        mask = (torch.arange(k_cache.shape[1], device=q.device) >= cache_leftpad.unsqueeze(1))[:, None, None]
     out, lse = _attend_cache(q, k_cache, v_cache, table, lengths, scores, mask)
     out = out.transpose(1, 2)
     return (out, lse) if return_softmax_lse else out

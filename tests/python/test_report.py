@@ -34,7 +34,7 @@ def row(arm, median, error=1e-7, verified=True, **changed):
         "samples": samples, "median": median, "mad": median * 0.01, "p10": samples[0],
         "p90": samples[2], "minimum": samples[0], "outliers": 0, "flops": 2e8, "bytes": 1e6,
         "ceiling": "fma", "share": 0.5, "scratch_bytes": 4096, "block": {}, "arithmetic": "f32",
-        "flags": [], "domain": None,
+        "flags": [], "domain": None, "backend": None, "hot": None, "bursts": None,
     } | changed
 
 

@@ -108,9 +108,10 @@ def test_values_and_gradients_are_exact_within_the_bounds(record_property):
         assert result.shape == plain.shape and result.dtype == plain.dtype
         dout = torch.randn(result.shape).to(result.dtype)
         result.backward(dout)
-        with torch.no_grad():
-            assert torch.equal(ours(q, k, v, **options), result.detach())
         right = exact(q, k, v, q.dtype, dout=dout, **options)
+        with torch.no_grad():  # another algorithm may serve a call that needs no log-sum-exp
+            alone = ours(q, k, v, **options)
+        shares.compare("out alone", double(four(alone)), right.out, right.out_bound)
         shares.compare("out", double(four(result)), right.out, right.out_bound)
         for name, tensor in zip(("dq", "dk", "dv"), tensors):
             shares.compare(name, double(four(tensor.grad)), right.gradients[name],

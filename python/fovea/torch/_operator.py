@@ -135,7 +135,7 @@ _dispatched_backward = torch.ops.fovea.attention_backward.default
 
 
 def _remember(ctx: Context, tensors: tuple[Tensor, ...], settings: Settings,
-              output: tuple[Tensor, Tensor]) -> None:
+              output: tuple[Tensor, Tensor | None]) -> None:
     """tensors are q, k and v; those among the settings are saved, too."""
     kept = {name: settings[name] for name in _TENSORS if settings.get(name) is not None}
     ctx.names = tuple(kept)
@@ -185,10 +185,35 @@ torch.library.register_autograd("fovea::attention", _gradient_of_call,
 torch.library.register_autograd("fovea::attention_backward", _no_second_gradient, lib=library)
 
 
+def _gradient_of_eager(ctx: Context, *gradients: Any) -> tuple[Tensor | None, ...]:
+    if gradients[0] is None:
+        return (None,) * 6
+    needs = ctx.needs_input_grad[3:5]
+    dq, dk, dv, *more = _gradient(ctx, gradients[0], *needs)
+    return dq, dk, dv, *(g if need else None for g, need in zip(more, needs)), None
+
+
 class _Eager(torch.autograd.Function):
     """The operator without PyTorch's dispatcher, which takes a hundred microseconds where gradients
-    are asked for, and for torch.func, which knows no operators made in Python. What has no gradient
-    comes in one argument, since each costs."""
+    are asked for. What has no gradient comes in one argument, since each costs."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None,
+                sinks: Tensor | None, settings: Settings) -> tuple[Tensor, Tensor | None]:
+        output = _forward(q, k, v, settings, True)
+        _remember(ctx, (q, k, v), settings, output)
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        return _gradient_of_eager(ctx, *gradients)
+
+
+class _Transformed(torch.autograd.Function):
+    """The same for torch.func, which knows no operators made in Python. PyTorch looks at the signatures
+    of such functions in each call, which takes twenty microseconds."""
 
     generate_vmap_rule = True
 
@@ -208,11 +233,7 @@ class _Eager(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
-        if gradients[0] is None:
-            return (None,) * 6
-        needs = ctx.needs_input_grad[3:5]
-        dq, dk, dv, *more = _gradient(ctx, gradients[0], *needs)
-        return dq, dk, dv, *(g if need else None for g, need in zip(more, needs)), None
+        return _gradient_of_eager(ctx, *gradients)
 
 
 class _EagerBackward(torch.autograd.Function):
@@ -258,7 +279,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, need_lse: bool = False,
         made: tuple[Tensor, Tensor] = _dispatched(q, k, v, *_arguments(settings),
                                                   need_lse or with_gradient)
         return made
-    if with_gradient or torch._C._functorch.peek_interpreter_stack() is not None:
-        both: tuple[Tensor, Tensor] = _Eager.apply(q, k, v, bias, sinks, settings)
+    transformed = torch._C._functorch.peek_interpreter_stack() is not None
+    if with_gradient or transformed:
+        run = _Transformed if transformed else _Eager
+        both: tuple[Tensor, Tensor] = run.apply(q, k, v, bias, sinks, settings)
         return both
     return _forward(q, k, v, settings, need_lse)

@@ -155,6 +155,20 @@ def define(schema: str, kernel: Callable[..., Any], fake: Callable[..., Any],
 
     class Eager(torch.autograd.Function):
 
+        @staticmethod
+        def forward(ctx: Any, *arguments: Any) -> Any:
+            output = kernel(*arguments)
+            remember(ctx, arguments, output)
+            return output
+
+        @staticmethod
+        def backward(ctx: Any, *outer: Any) -> Any:
+            return backward(ctx, *outer)
+
+    class Transformed(torch.autograd.Function):
+        """For torch.func. PyTorch looks at the signatures of such functions in each call, which takes
+        twenty microseconds."""
+
         generate_vmap_rule = True
 
         @staticmethod
@@ -172,7 +186,9 @@ def define(schema: str, kernel: Callable[..., Any], fake: Callable[..., Any],
     def call(*arguments: Any) -> Any:
         if not is_eager(arguments):
             return dispatched(*arguments)
-        if torch._C._functorch.peek_interpreter_stack() is not None or wants_gradient(arguments):
+        if torch._C._functorch.peek_interpreter_stack() is not None:
+            return Transformed.apply(*arguments)
+        if wants_gradient(arguments):
             return Eager.apply(*arguments)
         return kernel(*arguments)
 

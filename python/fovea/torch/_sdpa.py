@@ -141,7 +141,7 @@ def _quick(query: Tensor, key: Tensor, value: Tensor, is_causal: bool, scale: fl
     way; the kernel itself checks them. None of others, which the long way serves or refuses."""
     if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
         return None
-    if type(is_causal) is not bool or type(enable_gqa) is not bool:
+    if type(is_causal) is not bool or type(enable_gqa) is not bool or not query.is_cpu:
         return None
     q, k, v = query.shape, key.shape, value.shape
     if not (len(q) == len(k) == len(v) == 4 and q[0] == k[0] == v[0] and k[1] == v[1]
