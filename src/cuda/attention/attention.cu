@@ -279,7 +279,7 @@ struct merge_call {
  * computed once a lane; those of more parts than it keeps, again. */
 template <class T, int LANES, int WIDTH>
 static __global__ __launch_bounds__(256) void merge(const __grid_constant__ merge_call c) {
-    enum { KEPT = 16 };
+    enum { KEPT = WIDTH > 1 ? 16 : 8 }; /* 16 beside the addresses of strided rows spill on sm_80 */
     int64_t row = (int64_t)blockIdx.x * (256 / LANES) + threadIdx.x / LANES;
     int lane = threadIdx.x % LANES;
     if (row >= c.shape[0] * c.shape[1] * c.shape[2]) return;
