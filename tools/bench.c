@@ -364,7 +364,8 @@ int fovea_command_bench(int argc, char **argv) {
     static fovea_bench_run run;
     fovea_message message = {{0}};
     run = (fovea_bench_run){.options = {.suites = "sdpa,flash", .places = 1 << FOVEA_ON_CPU},
-                            .memory = -1};
+                            .memory = -1,
+                            .whole_bytes = 5e8};
     if (argp_parse(&parser, argc, argv, 0, NULL, &run.options)) return 2;
     bool good = fovea_suites_expand(&run, &message);
     if (good && run.options.list) return list(&run), release(&run), 0;

@@ -166,6 +166,7 @@ typedef struct fovea_bench_run {
     json_t *environment;
     json_t *warnings; /* part of it */
     uint64_t random;
+    double whole_bytes; /* what moves more is verified by slices, where the kernel allows it */
     bool interrupted;
 } fovea_bench_run;
 

@@ -79,8 +79,8 @@ static void add_summary(json_t *object, const fovea_bench_run *run, const fovea_
  * next so many samples of its state. */
 static void add_device(json_t *object, const fovea_bench_run *run, const fovea_bench_row *row) {
     const fovea_summary *s = &row->hot_summary;
-    json_t *bursts = json_array(), *hot = json_null();
     if (row->place != FOVEA_ON_CUDA) return;
+    json_t *bursts = json_array(), *hot = json_null();
     if (s->count) {
         hot = json_pack("{s:o,s:f,s:f,s:f,s:f,s:f,s:i}", "samples", timings(&row->hot), "median",
                         s->median, "mad", s->mad, "p10", s->p10, "p90", s->p90, "minimum",

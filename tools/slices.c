@@ -32,11 +32,13 @@ static bool has_group(const fovea_sample *sample, int a) {
            sample->tensors[a].ndim > 0;
 }
 
-/* Draws depend on the place of an element, so what takes a seed does not qualify. */
+/* Draws depend on the place of an element, so what takes a seed does not qualify; nor does what writes
+ * as much of an output as its data ask for. */
 bool fovea_slices_apply(const fovea_sample *sample) {
     const fovea_kernel *kernel = fovea_catalogue_kernel(sample->c->index);
     bool outputs = true, inputs = false;
     if (sample->c->group_rank != 1 || fovea_kernel_parameter(kernel, "seed") >= 0) return false;
+    if (kernel->written) return false;
     for (int a = 0; a < fovea_kernel_arguments(kernel); a++) {
         if (!present(sample, a)) continue;
         if (kernel->arguments[a].role != FOVEA_INPUT) outputs = outputs && has_group(sample, a);

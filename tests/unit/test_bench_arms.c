@@ -83,7 +83,8 @@ static int begin(void **unused) {
                                         .seed = 3},
                             .threads = 1,
                             .tier = "scalar",
-                            .random = 1};
+                            .random = 1,
+                            .whole_bytes = 5e8};
     run.options.filter = "*/map_add-n1000";
     if (!fovea_suites_expand(&run, &message) || run.case_count != 1) return 1;
     if (fovea_context_create(NULL, &run.context) != FOVEA_OK) return 1;
@@ -166,14 +167,29 @@ static void test_the_file_says_so(void **unused) {
     assert_non_null(strstr(message.text, "regular"));
 }
 
-static void test_an_interrupt_keeps_what_there_is(void **unused) {
-    (void)unused;
-    fovea_bench_case *c = &run.cases[0];
+static void forget_rows(fovea_bench_case *c) {
     fovea_timings_release(&c->noise_timings);
     for (int r = 0; r < c->row_count; r++) fovea_timings_release(&c->rows[r].timings);
     free(c->rows);
     c->rows = NULL;
     c->row_count = 0;
+}
+
+static void test_slices_find_the_same(void **unused) {
+    (void)unused;
+    forget_rows(&run.cases[0]);
+    run.whole_bytes = 1;
+    fovea_bench_measure(&run, &run.cases[0], 0.3, silent);
+    run.whole_bytes = 5e8;
+    assert_true(row_of("test/scalar/right")->verified);
+    refused("test/scalar/wrong", "y[999]");
+    refused("test/scalar/unfinished", "y[");
+}
+
+static void test_an_interrupt_keeps_what_there_is(void **unused) {
+    (void)unused;
+    fovea_bench_case *c = &run.cases[0];
+    forget_rows(c);
     fovea_interrupt_catch();
     interrupt_soon = true;
     double start = fovea_bench_now();
@@ -191,6 +207,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_only_the_right_one_is_timed),
         cmocka_unit_test(test_the_file_says_so),
+        cmocka_unit_test(test_slices_find_the_same),
         cmocka_unit_test(test_an_interrupt_keeps_what_there_is),
     };
     return cmocka_run_group_tests(tests, begin, end);

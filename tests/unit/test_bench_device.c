@@ -230,7 +230,8 @@ static int begin(void **unused) {
                                         .seed = 3},
                             .threads = 1,
                             .tier = "scalar",
-                            .random = 1};
+                            .random = 1,
+                            .whole_bytes = 5e8};
     if (!fovea_suites_expand(&run, &message) || run.case_count != 1) return 1;
     if (fovea_context_create(NULL, &run.context) != FOVEA_OK) return 1;
     if (fovea_tool_device_use(&fake, 0, &message) != FOVEA_OK) return 1;
