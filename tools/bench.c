@@ -279,17 +279,7 @@ static void measure_all(fovea_bench_run *run) {
 
 static void release(fovea_bench_run *run) {
     fovea_bench_end_peers(run);
-    for (int i = 0; i < run->case_count; i++) {
-        fovea_bench_case *c = &run->cases[i];
-        for (int r = 0; r < c->row_count; r++) {
-            fovea_timings_release(&c->rows[r].timings);
-            fovea_timings_release(&c->rows[r].hot);
-            free(c->rows[r].bursts);
-        }
-        fovea_timings_release(&c->noise_timings);
-        free(c->rows);
-        free(c->monitors);
-    }
+    for (int i = 0; i < run->case_count; i++) fovea_bench_forget(&run->cases[i]);
     free(run->cases);
     json_decref(run->warnings);
     json_decref(run->environment);

@@ -221,6 +221,8 @@ void fovea_bench_relieve_peers(fovea_bench_run *run);
 void fovea_bench_measure(fovea_bench_run *run, fovea_bench_case *c, double seconds,
                          void (*progress)(const fovea_bench_run *run, const fovea_bench_case *c,
                                           const char *arm));
+/* Releases what measuring gave to a case. */
+void fovea_bench_forget(fovea_bench_case *c);
 
 /* Output (bench_table.c, bench_json.c) */
 void fovea_bench_print_head(const fovea_bench_run *run);

@@ -847,3 +847,17 @@ void fovea_bench_measure(fovea_bench_run *run, fovea_bench_case *c, double secon
     free(b);
     c->seconds = fovea_bench_now() - start;
 }
+
+void fovea_bench_forget(fovea_bench_case *c) {
+    for (int r = 0; r < c->row_count; r++) {
+        fovea_timings_release(&c->rows[r].timings);
+        fovea_timings_release(&c->rows[r].hot);
+        free(c->rows[r].bursts);
+    }
+    fovea_timings_release(&c->noise_timings);
+    free(c->rows);
+    free(c->monitors);
+    c->rows = NULL;
+    c->monitors = NULL;
+    c->row_count = c->monitor_count = 0;
+}

@@ -4,6 +4,7 @@
  * of several random candidates that holds most pairs not seen yet (Cohen et al., The AETG system,
  * 1997). */
 #include "check_case.h"
+#include "bench_statistics.h"
 
 #include "catalogue/append.h"
 #include "catalogue/attention.h"
@@ -139,13 +140,6 @@ typedef struct cover {
     uint32_t seen[FACTORS_MAX][FACTORS_MAX][VALUES_MAX];
 } cover;
 
-static uint64_t draw(cover *cover) { /* splitmix64 */
-    uint64_t z = cover->random += UINT64_C(0x9E3779B97F4A7C15);
-    z = (z ^ z >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
-    z = (z ^ z >> 27) * UINT64_C(0x94D049BB133111EB);
-    return z ^ z >> 31;
-}
-
 static int add_factor(cover *cover, int values, int ordinary) {
     cover->factors[cover->count] = (factor){values < VALUES_MAX ? values : VALUES_MAX, ordinary};
     return cover->count++;
@@ -161,7 +155,7 @@ static int new_pairs(const cover *cover, const int *choice) {
 
 static void candidate(cover *cover, int *choice) {
     for (int f = 0; f < cover->count; f++) {
-        uint64_t word = draw(cover);
+        uint64_t word = fovea_random_next(&cover->random);
         bool ordinary = (int)(word % 100) < cover->factors[f].ordinary;
         choice[f] = ordinary ? 0 : (int)((word >> 32) % (uint64_t)cover->factors[f].values);
     }

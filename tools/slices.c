@@ -1,5 +1,6 @@
 /* Slices of a sample along its first dimension, each a problem of its own over the same memory. */
 #include "slices.h"
+#include "bench_statistics.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -96,14 +97,6 @@ static bool make(const fovea_sample *sample, int64_t first, int64_t rows, slice 
            (s->expected = fovea_verification_create(&s->problem, 0, sample->c->seed));
 }
 
-/* splitmix64 */
-static uint64_t draw(uint64_t *state) {
-    uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return z ^ z >> 31;
-}
-
 fovea_slices *fovea_slices_create(const fovea_sample *sample, uint64_t seed) {
     fovea_slices *slices = calloc(1, sizeof *slices);
     int64_t extent = group_extent(sample), rows = SLICE_ELEMENTS / row_elements(sample);
@@ -111,7 +104,9 @@ fovea_slices *fovea_slices_create(const fovea_sample *sample, uint64_t seed) {
     if (rows > extent) rows = extent;
     for (int i = 0; slices && i < SLICES; i++) {
         uint64_t room = (uint64_t)(extent - rows);
-        int64_t first = i == 0 ? 0 : i == 1 ? (int64_t)room : (int64_t)(draw(&seed) % (room + 1));
+        int64_t first = i == 0   ? 0
+                        : i == 1 ? (int64_t)room
+                                 : (int64_t)(fovea_random_next(&seed) % (room + 1));
         slice *s = slices->items[i] = calloc(1, sizeof *s);
         slices->count = i + 1;
         if (s && make(sample, first, rows, s)) continue;

@@ -1,6 +1,7 @@
 /* From a catalogue row to the cases that tell its implementations apart: each dtype, each choice, sizes
  * from the first cache to memory, short and long rows, along and across memory. */
 #include "tune_points.h"
+#include "bench_statistics.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -159,13 +160,8 @@ void fovea_tune_point_between(const fovea_case *a, const fovea_case *b, fovea_ca
 
 /* ---- Other cases of the same kinds ---------------------------------------------------------- */
 
-/* SplitMix64, as a number from 0 to 1. */
-static double draw(uint64_t *state) {
-    uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return (double)((z ^ z >> 31) >> 11) * 0x1p-53;
-}
+/* A number from 0 to 1. */
+static double draw(uint64_t *state) { return (double)(fovea_random_next(state) >> 11) * 0x1p-53; }
 
 /* Up to a factor of four more or less, and not always a whole multiple of anything. */
 static int64_t stray(int64_t extent, uint64_t *state) {

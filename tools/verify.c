@@ -2,6 +2,7 @@
  * element passes if it is the reference's value rounded to the dtype, or within the bound. NaN
  * matches NaN, an infinity only itself, and a value at the overflow threshold may be infinite. */
 #include "verify.h"
+#include "bench_statistics.h"
 
 #include "reference/attention.h"
 #include "reference/reference.h"
@@ -119,13 +120,6 @@ typedef struct row_list {
     int64_t count;
 } row_list;
 
-static uint64_t next_random(uint64_t *state) { /* splitmix64 */
-    uint64_t z = *state += UINT64_C(0x9E3779B97F4A7C15);
-    z = (z ^ z >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
-    z = (z ^ z >> 27) * UINT64_C(0x94D049BB133111EB);
-    return z ^ z >> 31;
-}
-
 static int64_t all_rows(const fovea_attention_call *call, row *rows) {
     int64_t count = 0;
     for (int64_t b = 0; b < call->batch; b++) {
@@ -142,11 +136,11 @@ static row sample_row(const fovea_attention_call *call, int64_t number, uint64_t
     static const int64_t edges[] = {0, -1, 1, 63, 64, 31, 32, 127, 128, -2, 15, 16, 255, 256, 7, 8};
     const int64_t edge_count = (int64_t)(sizeof edges / sizeof *edges);
     for (;; number = edge_count) {
-        row r = {.batch = (int64_t)(next_random(random) % (uint64_t)call->batch),
-                 .head = (int64_t)(next_random(random) % (uint64_t)call->query_heads)};
+        row r = {.batch = (int64_t)(fovea_random_next(random) % (uint64_t)call->batch),
+                 .head = (int64_t)(fovea_random_next(random) % (uint64_t)call->query_heads)};
         int64_t count = fovea_attention_sequence(call, r.batch).query_count;
         if (count == 0) continue;
-        r.i = (int64_t)(next_random(random) % (uint64_t)count);
+        r.i = (int64_t)(fovea_random_next(random) % (uint64_t)count);
         int64_t edge = number < edge_count ? edges[number] : r.i;
         if (edge < 0) edge += count;
         if (edge >= 0 && edge < count) r.i = edge;
@@ -442,7 +436,7 @@ static int64_t gradient_row(int64_t r, int64_t n, int64_t total, uint64_t *rando
     if (n == total) return r;
     int64_t edge = r < (int64_t)(sizeof edges / sizeof *edges) ? edges[r] : total;
     if (edge < 0) edge += total;
-    return edge < total ? edge : (int64_t)(next_random(random) % (uint64_t)total);
+    return edge < total ? edge : (int64_t)(fovea_random_next(random) % (uint64_t)total);
 }
 
 /* One output; *largest grows. The bounds follow when that of all outputs is known. */

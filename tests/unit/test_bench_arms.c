@@ -101,11 +101,7 @@ static int begin(void **unused) {
 static int end(void **unused) {
     (void)unused;
     fovea_bench_end_peers(&run);
-    fovea_timings_release(&run.cases[0].noise_timings);
-    for (int r = 0; r < run.cases[0].row_count; r++)
-        fovea_timings_release(&run.cases[0].rows[r].timings);
-    free(run.cases[0].rows);
-    free(run.cases[0].monitors);
+    fovea_bench_forget(&run.cases[0]);
     free(run.cases);
     json_decref(run.environment);
     json_decref(run.warnings);
@@ -167,17 +163,9 @@ static void test_the_file_says_so(void **unused) {
     assert_non_null(strstr(message.text, "regular"));
 }
 
-static void forget_rows(fovea_bench_case *c) {
-    fovea_timings_release(&c->noise_timings);
-    for (int r = 0; r < c->row_count; r++) fovea_timings_release(&c->rows[r].timings);
-    free(c->rows);
-    c->rows = NULL;
-    c->row_count = 0;
-}
-
 static void test_slices_find_the_same(void **unused) {
     (void)unused;
-    forget_rows(&run.cases[0]);
+    fovea_bench_forget(&run.cases[0]);
     run.whole_bytes = 1;
     fovea_bench_measure(&run, &run.cases[0], 0.3, silent);
     run.whole_bytes = 5e8;
@@ -189,7 +177,7 @@ static void test_slices_find_the_same(void **unused) {
 static void test_an_interrupt_keeps_what_there_is(void **unused) {
     (void)unused;
     fovea_bench_case *c = &run.cases[0];
-    forget_rows(c);
+    fovea_bench_forget(c);
     fovea_interrupt_catch();
     interrupt_soon = true;
     double start = fovea_bench_now();

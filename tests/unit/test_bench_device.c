@@ -242,24 +242,9 @@ static int begin(void **unused) {
     return 0;
 }
 
-static void forget_rows(void) {
-    fovea_bench_case *c = &run.cases[0];
-    fovea_timings_release(&c->noise_timings);
-    for (int r = 0; r < c->row_count; r++) {
-        fovea_timings_release(&c->rows[r].timings);
-        fovea_timings_release(&c->rows[r].hot);
-        free(c->rows[r].bursts);
-    }
-    free(c->rows);
-    free(c->monitors);
-    c->rows = NULL;
-    c->monitors = NULL;
-    c->row_count = c->monitor_count = 0;
-}
-
 static int end(void **unused) {
     (void)unused;
-    forget_rows();
+    fovea_bench_forget(&run.cases[0]);
     fovea_bench_close_device(&run);
     free(run.cases);
     json_decref(run.environment);
@@ -323,7 +308,7 @@ static void the_file_has_both_states(void **unused) {
 
 static void cold_calls_are_flushed_before(void **unused) {
     (void)unused;
-    forget_rows();
+    fovea_bench_forget(&run.cases[0]);
     run.cases[0].cold = true;
     launches = replays = 0;
     fovea_bench_measure(&run, &run.cases[0], 2, silent);
