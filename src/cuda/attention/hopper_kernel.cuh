@@ -391,21 +391,6 @@ __device__ __forceinline__ float exp2_fast(float x) {
     return y;
 }
 
-template <typename Element>
-__device__ __forceinline__ uint32_t pack(float low, float high);
-template <>
-__device__ __forceinline__ uint32_t pack<__nv_bfloat16>(float low, float high) {
-    uint32_t word;
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
-    return word;
-}
-template <>
-__device__ __forceinline__ uint32_t pack<__half>(float low, float high) {
-    uint32_t word;
-    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
-    return word;
-}
-
 /* A thread's two rows: the maximum that exponents are taken against, and its own part of the
  * sum. */
 struct softmax_state {
@@ -550,7 +535,7 @@ __device__ __forceinline__ void write_rows(const attention_parameters &p,
 #pragma unroll
             for (int c = 0; c < 4; c++) {
                 const float *pair = &o[16 * j + 4 * c + 2 * r];
-                w[c] = pack<typename Shape::Element>(pair[0] * inverse, pair[1] * inverse);
+                w[c] = pack_two<typename Shape::Element>(pair[0] * inverse, pair[1] * inverse);
             }
             gather_chunks(w, t);
             if (inside && 32 * j + 8 * t < p.value_size)
@@ -673,7 +658,8 @@ struct consumer {
     }
     __device__ __forceinline__ void round_probabilities() {
 #pragma unroll
-        for (int i = 0; i < N / 4; i++) probabilities[i] = pack<Element>(s[2 * i], s[2 * i + 1]);
+        for (int i = 0; i < N / 4; i++)
+            probabilities[i] = pack_two<Element>(s[2 * i], s[2 * i + 1]);
     }
     __device__ __forceinline__ void correct_output() {
 #pragma unroll

@@ -3,6 +3,7 @@
 #ifndef FOVEA_CUDA_ATTENTION_TILES_CUH
 #define FOVEA_CUDA_ATTENTION_TILES_CUH
 
+#include "cuda/attention/quads.cuh"
 #include "cuda/attention/scores.cuh"
 
 /* ---- Instructions --------------------------------------------------------------------------- */
@@ -62,21 +63,6 @@ __device__ __forceinline__ void multiply<__nv_bfloat16>(float (&c)[4], const uin
         "{%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-template <class T>
-static __device__ __forceinline__ uint32_t pack_two(float low, float high);
-template <>
-__device__ __forceinline__ uint32_t pack_two<__half>(float low, float high) {
-    uint32_t word;
-    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
-    return word;
-}
-template <>
-__device__ __forceinline__ uint32_t pack_two<__nv_bfloat16>(float low, float high) {
-    uint32_t word;
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
-    return word;
 }
 
 /* ---- Tiles in shared memory ----------------------------------------------------------------- */
