@@ -214,21 +214,30 @@ static fovea_status run_hopper(const fovea_problem *problem, fovea_run *run) {
 
 /* ---- Split ---------------------------------------------------------------------------------- */
 
-enum { SPLIT_ROWS_MAX = 64 }; /* of a key head: beyond that it reads keys too often */
+/* Query rows of a key head: beyond that it reads keys too often. */
+enum { SPLIT_ROWS_MAX = 64, SPLIT_F32_ROWS_MAX = 512 };
 
 static bool served_split(const fovea_problem *problem, char *reason, size_t size) {
     fovea_cuda_attention p;
     if (!served(problem, FOVEA_ATTENTION_ALGORITHM_SPLIT, "split", &p, reason, size)) return false;
-    bool large = p.head_size > 64 || p.value_size > 64;
-    if (large && fovea_cuda_shared_bytes(problem->device.device_id) < 104 << 10) {
+    bool is_f32 = problem->dtype == FOVEA_F32;
+    int most = is_f32 ? SPLIT_F32_ROWS_MAX : SPLIT_ROWS_MAX;
+    int larger = p.head_size > p.value_size ? p.head_size : p.value_size;
+    if ((larger > 64 || is_f32) && fovea_cuda_shared_bytes(problem->device.device_id) < 104 << 10) {
         snprintf(reason, size,
-                 "head sizes above 64 need 104 KiB of shared memory a block, more "
+                 "head sizes above 64 and f32 need 104 KiB of shared memory a block, more "
                  "than this device has");
         return false;
     }
-    if (is_byte(p.k.dtype) || (int64_t)p.query_length * p.group <= SPLIT_ROWS_MAX) return true;
+    if (is_f32 && (larger > 128 || is_byte(p.k.dtype))) {
+        snprintf(reason, size,
+                 "of f32 it serves head sizes up to 128, and keys and values that are not "
+                 "quantised");
+        return false;
+    }
+    if (is_byte(p.k.dtype) || (int64_t)p.query_length * p.group <= most) return true;
     snprintf(reason, size, "it serves up to %d query rows a key head unless they are quantised",
-             SPLIT_ROWS_MAX);
+             most);
     return false;
 }
 
@@ -241,6 +250,20 @@ static size_t split_workspace(const fovea_problem *problem, int threads) {
         &p, fovea_cuda_multiprocessors(problem->device.device_id));
 }
 
+/* f32: by its products, which a multiprocessor does in some 1.0 us for 16 rows and 4096 elements of keys where
+ * they are many, in 1.5 where each block has few. */
+static double split_f32_cost(const fovea_problem *problem, const fovea_attention_call &call,
+                             double bandwidth) {
+    double tiles = ceil((double)(call.query_length * call.group) / 16);
+    double larger = call.head_size > call.value_size ? call.head_size : call.value_size;
+    double block =
+        (tiles > 1 ? 1.5e-6 : 1e-6) * (double)call.key_length * (larger > 64 ? 128 : 64) / 4096;
+    double pieces = fmax(1, floor((double)call.key_length / 128));
+    double share = tiles * (double)(call.batch * call.key_heads) /
+                   fovea_cuda_multiprocessors(problem->device.device_id);
+    return 6e-6 + fmax(fovea_problem_bytes(problem) / bandwidth, block * fmax(share, 1 / pieces));
+}
+
 /* Reads k and v at the memory's rate for each 16 rows, from the L2 after the first. */
 static double split_cost(const fovea_problem *problem, int threads, double flops,
                          double bandwidth) {
@@ -248,6 +271,7 @@ static double split_cost(const fovea_problem *problem, int threads, double flops
     fovea_attention_describe(problem, &call);
     double tiles = ceil((double)(call.query_length * call.group) / 16);
     (void)threads, (void)flops;
+    if (problem->dtype == FOVEA_F32) return split_f32_cost(problem, call, bandwidth);
     return (1 + tiles) * (1e-6 + fovea_problem_bytes(problem) / (4 * bandwidth));
 }
 
@@ -272,64 +296,85 @@ struct merge_call {
     float *lse; /* NULL: not wanted */
     int64_t part_stride[5], lse_stride[4], out_stride[4], out_lse_stride[3];
     int64_t shape[3]; /* B, Hq, Sq */
-    int64_t parts_count, size;
+    int64_t rows, parts_count, size;
 };
 
-/* LANES lanes a row, WIDTH elements a lane and step: 16 bytes where rows allow it. Weights are
- * computed once a lane; those of more parts than it keeps, again. */
+/* b, h and i of a row; divisions of 64 bits, which take a hundred instructions, only where they must be. */
+static __device__ __forceinline__ void place_row(const merge_call &c, int64_t row, int64_t &b,
+                                                 int64_t &h, int64_t &i) {
+    if (c.rows <= UINT32_MAX) {
+        uint32_t number = (uint32_t)row, length = (uint32_t)c.shape[2];
+        uint32_t rest = number / length, heads = (uint32_t)c.shape[1];
+        b = rest / heads, h = rest % heads, i = number % length;
+    } else {
+        int64_t rest = row / c.shape[2];
+        b = rest / c.shape[1], h = rest % c.shape[1], i = row % c.shape[2];
+    }
+}
+
+/* LANES lanes a row, WIDTH elements a lane and step: 16 bytes where rows allow it. A lane has the weight
+ * of every LANES-th part, which the others get from it; four parts' elements are on their way at once. */
 template <class T, int LANES, int WIDTH>
-static __global__ __launch_bounds__(256) void merge(const __grid_constant__ merge_call c) {
-    enum { KEPT = WIDTH > 1 ? 16 : 8 }; /* 16 beside the addresses of strided rows spill on sm_80 */
-    int64_t row = (int64_t)blockIdx.x * (256 / LANES) + threadIdx.x / LANES;
+static __global__ __launch_bounds__(256, 3) void merge(const __grid_constant__ merge_call c) {
+    constexpr int together = 4;
+    int64_t row = (int64_t)blockIdx.x * (256 / LANES) + threadIdx.x / LANES, b, h, i;
     int lane = threadIdx.x % LANES;
-    if (row >= c.shape[0] * c.shape[1] * c.shape[2]) return;
-    int64_t i = row % c.shape[2], h = row / c.shape[2] % c.shape[1],
-            b = row / (c.shape[1] * c.shape[2]);
+    bool real = row < c.rows;
+    place_row(c, real ? row : c.rows - 1, b, h, i); /* all lanes of a warp stay */
     const float *lses = c.lses + b * c.lse_stride[1] + h * c.lse_stride[2] + i * c.lse_stride[3];
     const T *parts =
         (const T *)c.parts + b * c.part_stride[1] + h * c.part_stride[2] + i * c.part_stride[3];
     T *out = (T *)c.out + b * c.out_stride[0] + h * c.out_stride[1] + i * c.out_stride[2];
-    int kept = c.parts_count < KEPT ? (int)c.parts_count : KEPT;
-    float top = -INFINITY, sum = 0, weights[KEPT];
-    auto lse_of = [&](int64_t p) { return lses[p * c.lse_stride[0]]; };
-    auto larger = [](float a, float b) { return isnan(a) || isnan(b) ? NAN : fmaxf(a, b); };
-#pragma unroll
-    for (int p = 0; p < KEPT; p++) weights[p] = p < kept ? lse_of(p) : -INFINITY;
-#pragma unroll
-    for (int p = 0; p < KEPT; p++) top = larger(top, weights[p]);
-    for (int64_t p = KEPT; p < c.parts_count; p++) top = larger(top, lse_of(p));
+    auto lse_of = [&](int64_t p) {
+        return p < c.parts_count ? lses[p * c.lse_stride[0]] : -INFINITY;
+    };
+    auto larger = [](float x, float y) { return max_or_nan(x, y); };
+    float top = lse_of(lane), sum = 0;
+    for (int64_t p = lane + LANES; p < c.parts_count; p += LANES) top = larger(top, lse_of(p));
+    top = reduce_lanes(top, LANES, larger);
     bool none = top == -INFINITY;
-    float base = none ? 0 : top;
-#pragma unroll
-    for (int p = 0; p < KEPT; p++) sum += weights[p] = expf(weights[p] - base);
-    for (int64_t p = KEPT; p < c.parts_count; p++) sum += expf(lse_of(p) - base);
-    for (int64_t d = lane * WIDTH; d < c.size; d += LANES * WIDTH) {
+    float base = none ? 0 : top, weight = expf(lse_of(lane) - base);
+    for (int64_t p = lane; p < c.parts_count; p += LANES) sum += expf(lse_of(p) - base);
+    sum = reduce_lanes(sum, LANES, [](float x, float y) { return x + y; });
+    for (int64_t first = 0; first < c.size; first += LANES * WIDTH) {
+        int64_t d = first + lane * WIDTH;
+        bool inside = real && d < c.size;
+        const T *from = parts + d * c.part_stride[4];
         float total[WIDTH] = {};
-        auto add = [&](int64_t p, float weight) {
-            const T *from = parts + p * c.part_stride[0] + d * c.part_stride[4];
-            pack<T, WIDTH> x = *(const pack<T, WIDTH> *)from;
+        for (int64_t group = 0; group < c.parts_count; group += LANES) {
+            int count = (int)(c.parts_count - group < LANES ? c.parts_count - group : LANES);
+            if (c.parts_count > LANES) weight = expf(lse_of(group + lane) - base);
+            for (int p = 0; p < count; p += together) {
+                pack<T, WIDTH> x[together] = {};
 #pragma unroll
-            for (int e = 0; e < WIDTH; e++) /* what has no weight may be NaN */
-                total[e] = weight == 0 ? total[e] : fmaf(weight, widen(x.at[e]), total[e]);
-        };
+                for (int u = 0; u < together; u++) {
+                    if (inside && p + u < count)
+                        x[u] = *(const pack<T, WIDTH> *)(from + (group + p + u) * c.part_stride[0]);
+                    put_together(x[u]);
+                }
 #pragma unroll
-        for (int p = 0; p < KEPT; p++)
-            if (p < kept) add(p, weights[p]);
-#pragma unroll 4
-        for (int64_t p = KEPT; p < c.parts_count; p++) add(p, expf(lse_of(p) - base));
+                for (int u = 0; u < together; u++) {
+                    if (p + u >= count) break;
+                    float mine = __shfl_sync(~0u, weight, p + u, LANES);
+#pragma unroll
+                    for (int e = 0; e < WIDTH; e++) /* what has no weight may be NaN */
+                        total[e] = mine == 0 ? total[e] : fmaf(mine, widen(x[u].at[e]), total[e]);
+                }
+            }
+        }
         pack<T, WIDTH> y;
 #pragma unroll
         for (int e = 0; e < WIDTH; e++) y.at[e] = narrow<T>(none ? 0 : total[e] / sum);
-        *(pack<T, WIDTH> *)(out + d * c.out_stride[3]) = y;
+        if (inside) *(pack<T, WIDTH> *)(out + d * c.out_stride[3]) = y;
     }
-    if (c.lse && lane == 0)
+    if (c.lse && lane == 0 && real)
         c.lse[b * c.out_lse_stride[0] + h * c.out_lse_stride[1] + i * c.out_lse_stride[2]] =
             none ? top : top + logf(sum);
 }
 
 template <class T, int LANES, int WIDTH>
 static bool launch_merge(const merge_call &c, cudaStream_t stream) {
-    int64_t blocks = blocks_for(c.shape[0] * c.shape[1] * c.shape[2], 256 / LANES);
+    int64_t blocks = blocks_for(c.rows, 256 / LANES);
     if (!grid_fits(blocks)) return false;
     if (blocks > 0) merge<T, LANES, WIDTH><<<(unsigned)blocks, 256, 0, stream>>>(c);
     return true;
@@ -366,6 +411,7 @@ static fovea_status attention_merge(const fovea_problem *problem, fovea_run *run
     memcpy(c.lse_stride, views[1].stride, sizeof c.lse_stride);
     memcpy(c.out_stride, views[2].stride, sizeof c.out_stride);
     memcpy(c.shape, views[2].shape, sizeof c.shape);
+    c.rows = c.shape[0] * c.shape[1] * c.shape[2];
     c.parts_count = views[0].shape[0], c.size = views[0].shape[4];
     bool fits = problem->dtype == FOVEA_F16    ? launch_merge_of<__half>(c, stream)
                 : problem->dtype == FOVEA_BF16 ? launch_merge_of<__nv_bfloat16>(c, stream)
@@ -392,7 +438,7 @@ extern "C" const fovea_implementation fovea_cuda_table_attention[] = {
      .device = kDLCUDA},
     {.kernel = "attention",
      .name = "cuda/sm80/split",
-     .dtypes = 1u << FOVEA_F16 | 1u << FOVEA_BF16,
+     .dtypes = FOVEA_FLOATS,
      .serves = served_split,
      .workspace = split_workspace,
      .run = run_split,
