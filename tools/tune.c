@@ -423,7 +423,7 @@ static bool plan(tuning *t) {
 }
 
 static void measure_rates(tuning *t) {
-    fovea_ceilings ceilings;
+    fovea_ceilings ceilings = {0};
     fovea_ceilings_measure(&ceilings, 1, 0.5);
     const fovea_ceiling *copy = fovea_ceilings_find(&ceilings, "copy", NULL, 1);
     for (int tier = 0; tier < FOVEA_TIER_COUNT; tier++) {
