@@ -6,6 +6,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <type_traits>
 
 /* ---- The problem ---------------------------------------------------------------------------- */
 
@@ -148,9 +149,28 @@ static double busy_seconds(const fovea_problem *problem, double flops, double ba
                                 fovea_problem_bytes(problem) / bandwidth);
 }
 
+/* Of heads as f32 kernels pad them. */
+static double f32_width(const fovea_attention_call &call) {
+    int64_t larger = call.head_size > call.value_size ? call.head_size : call.value_size;
+    return larger > 128 ? 256 : larger > 64 ? 128 : 64;
+}
+
+/* f32, measured on an H200: a block of 64 rows takes 0.7 ns for a key's element, alone or with some seventh of
+ * another on its multiprocessor. */
+static double products_cost(const fovea_problem *problem, double bandwidth) {
+    fovea_attention_call call;
+    fovea_attention_describe(problem, &call);
+    double rows = ceil((double)(call.query_length * call.group) / 64);
+    double share = rows * (double)(call.batch * call.key_heads) /
+                   (1.15 * fovea_cuda_multiprocessors(problem->device.device_id));
+    double block = 0.7e-9 * (double)call.key_length * f32_width(call);
+    return 5e-6 + fmax(fovea_problem_bytes(problem) / bandwidth, block * fmax(1, share));
+}
+
 static double general_cost(const fovea_problem *problem, int threads, double flops,
                            double bandwidth) {
     (void)threads;
+    if (problem->dtype == FOVEA_F32) return products_cost(problem, bandwidth);
     return 4e-6 + busy_seconds(problem, flops, bandwidth);
 }
 
@@ -250,18 +270,17 @@ static size_t split_workspace(const fovea_problem *problem, int threads) {
         &p, fovea_cuda_multiprocessors(problem->device.device_id));
 }
 
-/* f32: by its products, which a multiprocessor does in some 1.0 us for 16 rows and 4096 elements of keys where
- * they are many, in 1.5 where each block has few. */
+/* f32, measured on an H200: for 16 rows and 4096 elements of keys a block takes 1.45 us alone, a multiprocessor
+ * with several 1.2, or 0.95 where each has many keys. Cutting the keys costs a second grid. */
 static double split_f32_cost(const fovea_problem *problem, const fovea_attention_call &call,
                              double bandwidth) {
     double tiles = ceil((double)(call.query_length * call.group) / 16);
-    double larger = call.head_size > call.value_size ? call.head_size : call.value_size;
-    double block =
-        (tiles > 1 ? 1.5e-6 : 1e-6) * (double)call.key_length * (larger > 64 ? 128 : 64) / 4096;
-    double pieces = fmax(1, floor((double)call.key_length / 128));
+    double steps = (double)call.key_length * f32_width(call) / 4096;
     double share = tiles * (double)(call.batch * call.key_heads) /
                    fovea_cuda_multiprocessors(problem->device.device_id);
-    return 6e-6 + fmax(fovea_problem_bytes(problem) / bandwidth, block * fmax(share, 1 / pieces));
+    double pieces = share > 0.5 ? 1 : fmax(1, floor((double)call.key_length / 256));
+    double busy = fmax(1.45e-6 * steps / pieces, (tiles > 1 ? 1.2e-6 : 0.95e-6) * steps * share);
+    return (pieces > 1 ? 7e-6 : 4.3e-6) + fmax(fovea_problem_bytes(problem) / bandwidth, busy);
 }
 
 /* Reads k and v at the memory's rate for each 16 rows, from the L2 after the first. */
@@ -296,7 +315,8 @@ struct merge_call {
     float *lse; /* NULL: not wanted */
     int64_t part_stride[5], lse_stride[4], out_stride[4], out_lse_stride[3];
     int64_t shape[3]; /* B, Hq, Sq */
-    int64_t rows, parts_count, size;
+    int64_t rows;
+    int parts_count, size;
 };
 
 /* b, h and i of a row; divisions of 64 bits, which take a hundred instructions, only where they must be. */
@@ -315,7 +335,7 @@ static __device__ __forceinline__ void place_row(const merge_call &c, int64_t ro
 /* LANES lanes a row, WIDTH elements a lane and step: 16 bytes where rows allow it. A lane has the weight
  * of every LANES-th part, which the others get from it; four parts' elements are on their way at once. */
 template <class T, int LANES, int WIDTH>
-static __global__ __launch_bounds__(256, 3) void merge(const __grid_constant__ merge_call c) {
+static __global__ __launch_bounds__(256, 4) void merge(const __grid_constant__ merge_call c) {
     constexpr int together = 4;
     int64_t row = (int64_t)blockIdx.x * (256 / LANES) + threadIdx.x / LANES, b, h, i;
     int lane = threadIdx.x % LANES;
@@ -325,47 +345,47 @@ static __global__ __launch_bounds__(256, 3) void merge(const __grid_constant__ m
     const T *parts =
         (const T *)c.parts + b * c.part_stride[1] + h * c.part_stride[2] + i * c.part_stride[3];
     T *out = (T *)c.out + b * c.out_stride[0] + h * c.out_stride[1] + i * c.out_stride[2];
-    auto lse_of = [&](int64_t p) {
-        return p < c.parts_count ? lses[p * c.lse_stride[0]] : -INFINITY;
-    };
+    auto lse_of = [&](int p) { return p < c.parts_count ? lses[p * c.lse_stride[0]] : -INFINITY; };
     auto larger = [](float x, float y) { return max_or_nan(x, y); };
+    /* Elements of parts p to p + 3 from column d on; those of the first are on their way before the weights. */
+    using bits = std::conditional_t<WIDTH * sizeof(T) == 16, uint4, T>; /* halves stay together */
+    bits x[together];
+    auto load = [&](int d, int p) {
+        const T *from = parts + p * c.part_stride[0] + d * c.part_stride[4];
+#pragma unroll
+        for (int u = 0; u < together; u++, from += c.part_stride[0]) {
+            x[u] = bits{};
+            if (real && d < c.size && p + u < c.parts_count) x[u] = *(const bits *)from;
+        }
+    };
+    load(lane * WIDTH, 0);
     float top = lse_of(lane), sum = 0;
-    for (int64_t p = lane + LANES; p < c.parts_count; p += LANES) top = larger(top, lse_of(p));
+    for (int p = lane + LANES; p < c.parts_count; p += LANES) top = larger(top, lse_of(p));
     top = reduce_lanes(top, LANES, larger);
     bool none = top == -INFINITY;
     float base = none ? 0 : top, weight = expf(lse_of(lane) - base);
-    for (int64_t p = lane; p < c.parts_count; p += LANES) sum += expf(lse_of(p) - base);
+    for (int p = lane; p < c.parts_count; p += LANES) sum += expf(lse_of(p) - base);
     sum = reduce_lanes(sum, LANES, [](float x, float y) { return x + y; });
-    for (int64_t first = 0; first < c.size; first += LANES * WIDTH) {
-        int64_t d = first + lane * WIDTH;
-        bool inside = real && d < c.size;
-        const T *from = parts + d * c.part_stride[4];
+    for (int first = 0; first < c.size; first += LANES * WIDTH) {
+        int d = first + lane * WIDTH;
         float total[WIDTH] = {};
-        for (int64_t group = 0; group < c.parts_count; group += LANES) {
-            int count = (int)(c.parts_count - group < LANES ? c.parts_count - group : LANES);
-            if (c.parts_count > LANES) weight = expf(lse_of(group + lane) - base);
-            for (int p = 0; p < count; p += together) {
-                pack<T, WIDTH> x[together] = {};
+        for (int p = 0; p < c.parts_count; p += together) {
+            if (first + p > 0) load(d, p);
+            if (p % LANES == 0 && c.parts_count > LANES) weight = expf(lse_of(p + lane) - base);
 #pragma unroll
-                for (int u = 0; u < together; u++) {
-                    if (inside && p + u < count)
-                        x[u] = *(const pack<T, WIDTH> *)(from + (group + p + u) * c.part_stride[0]);
-                    put_together(x[u]);
-                }
+            for (int u = 0; u < together; u++) { /* parts that are not there weigh 0 */
+                float mine = __shfl_sync(~0u, weight, p % LANES + u, LANES);
+                pack<T, WIDTH> part;
+                memcpy(&part, &x[u], sizeof part);
 #pragma unroll
-                for (int u = 0; u < together; u++) {
-                    if (p + u >= count) break;
-                    float mine = __shfl_sync(~0u, weight, p + u, LANES);
-#pragma unroll
-                    for (int e = 0; e < WIDTH; e++) /* what has no weight may be NaN */
-                        total[e] = mine == 0 ? total[e] : fmaf(mine, widen(x[u].at[e]), total[e]);
-                }
+                for (int e = 0; e < WIDTH; e++) /* what has no weight may be NaN */
+                    total[e] = mine == 0 ? total[e] : fmaf(mine, widen(part.at[e]), total[e]);
             }
         }
         pack<T, WIDTH> y;
 #pragma unroll
         for (int e = 0; e < WIDTH; e++) y.at[e] = narrow<T>(none ? 0 : total[e] / sum);
-        if (inside) *(pack<T, WIDTH> *)(out + d * c.out_stride[3]) = y;
+        if (real && d < c.size) *(pack<T, WIDTH> *)(out + d * c.out_stride[3]) = y;
     }
     if (c.lse && lane == 0 && real)
         c.lse[b * c.out_lse_stride[0] + h * c.out_lse_stride[1] + i * c.out_lse_stride[2]] =
@@ -412,7 +432,9 @@ static fovea_status attention_merge(const fovea_problem *problem, fovea_run *run
     memcpy(c.out_stride, views[2].stride, sizeof c.out_stride);
     memcpy(c.shape, views[2].shape, sizeof c.shape);
     c.rows = c.shape[0] * c.shape[1] * c.shape[2];
-    c.parts_count = views[0].shape[0], c.size = views[0].shape[4];
+    if (views[0].shape[0] >= INT32_MAX / 2 || views[0].shape[4] >= INT32_MAX / 2)
+        return run->reason = "it serves fewer than 2^30 parts and columns", FOVEA_UNSUPPORTED;
+    c.parts_count = (int)views[0].shape[0], c.size = (int)views[0].shape[4];
     bool fits = problem->dtype == FOVEA_F16    ? launch_merge_of<__half>(c, stream)
                 : problem->dtype == FOVEA_BF16 ? launch_merge_of<__nv_bfloat16>(c, stream)
                                                : launch_merge_of<float>(c, stream);

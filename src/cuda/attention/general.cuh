@@ -422,7 +422,8 @@ __launch_bounds__(Form::threads) void general(const __grid_constant__ fovea_cuda
             w.load_values(0, aligned, key);
         }
         copies_commit();
-        if (!Form::plain && (p.mask.data || p.bias.data)) w.touch(key);
+        if constexpr (!Form::plain && Form::size <= 128) /* others have no registers for it */
+            if (p.mask.data || p.bias.data) w.touch(key);
         w.score(stage);
         if (!Form::plain) {
             w.modify(key);

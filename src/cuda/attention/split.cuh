@@ -202,20 +202,17 @@ struct split_work {
     }
 
     /* 16 elements of the rows. Their order is that in which keys come from shared memory: bytes come
-     * four to a thread, of which 0 and 2 make one pair. */
+     * four to a thread. */
     __device__ __forceinline__ void load_query(int k, uint32_t (&a)[4]) const {
         if constexpr (Form::cache == 2) {
             load_matrices(a, chunk_address<Form::size>(query_tile, lane % 16, 2 * k + lane / 16));
         } else {
 #pragma unroll
-            for (int h = 0; h < 2; h++) {
-                uint32_t low, high;
+            for (int h = 0; h < 2; h++)
                 load_pair(
-                    low, high,
+                    a[h], a[2 + h],
                     chunk_address<Form::size>(query_tile, h * 8 + lane / 4, 2 * k + lane % 4 / 2) +
                         lane % 2 * 8);
-                a[h] = __byte_perm(low, high, 0x5410), a[2 + h] = __byte_perm(low, high, 0x7632);
-            }
         }
     }
     __device__ __forceinline__ void load_queries(void) {
@@ -302,13 +299,13 @@ struct split_work {
             get_query(k, a[0]), get_query(k + 1, a[1]);
 #pragma unroll
             for (int n = 0; n < KEYS / 16; n++) {
-                uint32_t b[4], even, odd; /* keys 0 to 7 and 8 to 15 of chunk k, then of k + 1 */
+                uint32_t b[4], low, high; /* keys 0 to 7 and 8 to 15 of chunk k, then of k + 1 */
                 load_matrices(b, byte_chunk_address<Form::row_bytes>(tile, n * 16 + lane % 16,
                                                                      k + lane / 16));
 #pragma unroll
                 for (int i = 0; i < 4; i++) {
-                    widen_bytes<T, integers>(b[i], even, odd);
-                    multiply<T>(scores[2 * n + i % 2], a[i / 2], even, odd);
+                    widen_bytes<T, integers>(b[i], low, high);
+                    multiply<T>(scores[2 * n + i % 2], a[i / 2], low, high);
                 }
             }
         }
@@ -390,7 +387,8 @@ struct split_work {
                 load_transposed(b, byte_chunk_address<Form::row_bytes>(tile, k * 16 + lane % 16,
                                                                        n + lane / 16));
 #pragma unroll
-                for (int i = 0; i < 4; i++) widen_bytes<T, integers>(b[i], even[i], odd[i]);
+                for (int i = 0; i < 4; i++)
+                    widen_bytes<T, integers>(__byte_perm(b[i], 0, 0x3120), even[i], odd[i]);
 #pragma unroll
                 for (int c = 0; c < 2; c++) {
                     multiply<T>(out[2 * (n + c)], a, even[2 * c], even[2 * c + 1]);

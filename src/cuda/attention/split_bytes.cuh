@@ -57,42 +57,32 @@ static __device__ __forceinline__ uint32_t widen_e4m3(uint32_t two) {
 #endif
 }
 
-template <class T>
-using pair_of = std::conditional_t<std::is_same_v<T, __half>, __half2, __nv_bfloat162>;
-
-/* a - b of two pairs of halves. */
-template <class T>
-static __device__ __forceinline__ uint32_t subtract_two(uint32_t a, uint32_t b) {
-    pair_of<T> x, y;
-    memcpy(&x, &a, 4), memcpy(&y, &b, 4);
-    x = __hsub2(x, y);
-    memcpy(&a, &x, 4);
-    return a;
-}
-
-/* Integers in bytes 0 and 2. In f16 1024 and the byte raised by 128 is one word; bf16 has 7 bits of fraction, so
- * that the sign goes its own way: (128 + the lower 7 bits) - (128, or 256 of negative ones). */
-template <class T>
-static __device__ __forceinline__ uint32_t widen_integers(uint32_t bytes) {
-    if constexpr (std::is_same_v<T, __half>)
-        return subtract_two<T>((bytes & 0x00ff00ff) ^ 0x64806480, 0x64806480);
-    else
-        return subtract_two<T>((bytes & 0x007f007f) | 0x43004300,
-                               (bytes & 0x00800080) | 0x43004300);
-}
-
-/* Bytes 0 and 2, and 1 and 3, of signed integers or of e4m3. */
+/* Bytes 0 and 1, and 2 and 3, of signed integers or of e4m3. */
 template <class T, bool integers>
-static __device__ __forceinline__ void widen_bytes(uint32_t bytes, uint32_t &even, uint32_t &odd) {
+static __device__ __forceinline__ void widen_bytes(uint32_t bytes, uint32_t &low, uint32_t &high) {
     if constexpr (integers) {
-        even = widen_integers<T>(bytes), odd = widen_integers<T>(bytes >> 8);
+        uint32_t raised = bytes ^ 0x80808080; /* 128 more */
+        if constexpr (std::is_same_v<T, __half>) {
+            uint32_t thousands = 0x64006400, offset = 0x64806480; /* 1024, 1152 */
+            low = __byte_perm(raised, thousands, 0x7150),
+            high = __byte_perm(raised, thousands, 0x7352);
+            __half2 less = *reinterpret_cast<__half2 *>(&offset);
+            __half2 a = __hsub2(*reinterpret_cast<__half2 *>(&low), less);
+            __half2 b = __hsub2(*reinterpret_cast<__half2 *>(&high), less);
+            low = *reinterpret_cast<uint32_t *>(&a), high = *reinterpret_cast<uint32_t *>(&b);
+        } else {
+            float x[4]; /* 2^23 and the byte */
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                x[i] = __uint_as_float(__byte_perm(raised, 0x4b000000, 0x7540 + i)) - 8388736.0f;
+            low = pack_two<T>(x[0], x[1]), high = pack_two<T>(x[2], x[3]);
+        }
     } else {
-        even = widen_e4m3(__byte_perm(bytes, 0, 0x4420));
-        odd = widen_e4m3(__byte_perm(bytes, 0, 0x4431));
+        low = widen_e4m3(bytes), high = widen_e4m3(bytes >> 16);
         if constexpr (!std::is_same_v<T, __half>) {
-            float2 a = __half22float2(*reinterpret_cast<__half2 *>(&even));
-            float2 b = __half22float2(*reinterpret_cast<__half2 *>(&odd));
-            even = pack_two<T>(a.x, a.y), odd = pack_two<T>(b.x, b.y);
+            float2 a = __half22float2(*reinterpret_cast<__half2 *>(&low));
+            float2 b = __half22float2(*reinterpret_cast<__half2 *>(&high));
+            low = pack_two<T>(a.x, a.y), high = pack_two<T>(b.x, b.y);
         }
     }
 }
