@@ -28,7 +28,7 @@ enum {
     DEVICE_COUNT = 20,
     DEVICE_WARM = 5,
     SLICE_COUNT = 8,
-    SLICES = 4
+    SLICES = 3
 };
 static const double spread_target = 0.003, noisy_spread = 0.03, sample_seconds = 20e-6;
 static const size_t mapping_bytes = (size_t)1 << 37; /* of address space */
@@ -38,8 +38,8 @@ static const size_t mapping_bytes = (size_t)1 << 37; /* of address space */
 static const double device_rest = 0.1, brief_rest = 2e-3, brief_call = 50e-6;
 /* Hot: arms take turns in slices so short that the cap, which is of an average over some tenths of a second,
  * holds back all of them alike; measured in halves of a second, whoever came first was up to 40 % ahead. The
- * slices of the first part are not kept; of the others the beginning is not. */
-static const double hot_before = 0.5, slice_unkept = 50e-3, slice_before = 15e-3;
+ * slices of the first part, until the cap takes hold, are not kept; of the others the beginning is not. */
+static const double hot_before = 0.75, slice_unkept = 50e-3, slice_before = 15e-3;
 static const double slice_sample_seconds = 5e-3;
 /* Who takes so many times as long as the fastest is no rival, and would only cool the device. */
 static const double rival = 5;
@@ -516,6 +516,7 @@ static void verify(bench *b, progress_function *progress) {
         fovea_sample_restore(&b->samples[0]);
         if (a->definition) fovea_measurement_set_options(b, a->definition);
         if (a->provider->first(b, a)) judge(b, a);
+        if (a->place == FOVEA_ON_CUDA) b->busy_until = fovea_bench_now();
         fovea_measurement_set_options(b, &b->c->definition);
         if (a->row->verified) b->arms[kept++] = *a;
     }
@@ -581,14 +582,16 @@ static int inner_calls(const bench *b, const arm *a, bool hot, double wanted) {
 }
 
 static fovea_turn plan_turn_on_device(const bench *b, const arm *a) {
-    const double longest_burst = 0.5; /* seconds */
+    const double longest_burst = 60e-3; /* more would heat it */
     fovea_turn turn = {.warm = DEVICE_WARM, .estimate = a->estimate};
     if (b->c->cold) turn.flush = 4 * b->run->device.l2_bytes;
     turn.inner = inner_calls(b, a, false, device_sample_seconds);
     double count = longest_burst / (a->estimate * turn.inner);
     turn.count = count < 3 ? 3 : count > DEVICE_COUNT ? DEVICE_COUNT : (int)count;
     if (turn.count < DEVICE_COUNT) turn.warm = 1;
+    /* While inputs were made and references computed it rested too. */
     turn.rest = b->brief ? brief_rest : device_rest;
+    turn.rest = fmax(0, turn.rest - (fovea_bench_now() - b->busy_until));
     return turn;
 }
 
@@ -637,6 +640,7 @@ static void take_turn(bench *b, arm *a, const fovea_turn *turn, bool hot) {
     if (a->place == FOVEA_ON_CUDA) note_burst(b, a, samples, samples->count - before, hot);
     if (!good && !a->again && !fovea_interrupted()) a->row->verified = false;
     a->lost = !good;
+    if (a->place == FOVEA_ON_CUDA) b->busy_until = fovea_bench_now();
     for (int i = before; i < samples->count && !hot; i++)
         if (i == before || samples->values[i] < a->estimate) a->estimate = samples->values[i];
     a->used += fovea_bench_now() - start;

@@ -20,7 +20,7 @@ static fovea_status prepare(fovea_measurement *m, fovea_bench_arm *arm, fovea_me
     m->calls[m->call_count++] = arm->call;
     fovea_status status =
         fovea_device_call_create(arm->implementation, &m->device, arm->call, message);
-    return status == FOVEA_OK ? fovea_device_tensors_send(&m->device, message) : status;
+    return status == FOVEA_OK ? fovea_device_tensors_restore(&m->device, message) : status;
 }
 
 /* The first launch loads the kernel, so its time says nothing; and of a short one the launch of its graph
@@ -39,26 +39,25 @@ static fovea_status estimate(fovea_bench_arm *arm, fovea_message *message) {
     return status;
 }
 
-/* What a call through the public door takes the host, where nobody waits: the best of a few batches, each of
- * some milliseconds of the device and shorter than the queue of launches. Chosen by the context where it
- * would choose this one, else forced. */
+/* What a call through the public door takes the host, where nobody waits: the best of some batches that the
+ * queue of launches holds; of calls that keep the device for long it is not measured. Chosen by the context
+ * where it would choose this one, else forced. */
 static double enqueue_seconds(const fovea_measurement *m, const fovea_bench_arm *arm) {
-    enum { CALLS = 100, BATCHES = 4 };
-    const double work = 5e-3;
+    enum { CALLS = 100, FEW = 20, BATCHES = 4 };
+    const double work = 10e-3, most = 50e-3;
     fovea_context *context = m->run->device_context;
     const fovea_moved_problem *moved = arm->call->moved;
-    const fovea_problem *problem = &moved->problem;
+    const DLTensor *const *tensors = (const DLTensor *const *)moved->required;
+    int kernel = moved->problem.index;
     fovea_call_report report = {0};
     fovea_status status = FOVEA_OK;
     double best = INFINITY;
-    int calls = (int)fmin(CALLS, fmax(4, work / arm->estimate));
-    if (!context || arm->definition != &m->c->definition || arm->estimate > 4 * work) return 0;
+    int calls = (int)fmin(CALLS, fmax(FEW, work / arm->estimate));
+    if (!context || calls * arm->estimate > most || arm->definition != &m->c->definition) return 0;
     for (int forced = 0; forced < 2; forced++) { /* the first call may make scratch memory */
         const char *name = forced ? arm->implementation->name : NULL;
-        if (fovea_use(context, problem->kernel->name, name) != FOVEA_OK) return 0;
-        status =
-            fovea_call_kernel(context, problem->index, (const DLTensor *const *)moved->required,
-                              moved->count, moved->options);
+        if (fovea_use(context, arm->implementation->kernel, name) != FOVEA_OK) return 0;
+        status = fovea_call_kernel(context, kernel, tensors, moved->count, moved->options);
         if (status == FOVEA_OK) fovea_last_call(context, &report);
         if (status != FOVEA_OK || strcmp(report.implementation, arm->implementation->name) == 0)
             break;
@@ -67,13 +66,11 @@ static double enqueue_seconds(const fovea_measurement *m, const fovea_bench_arm 
         status = fovea_synchronize(context);
         double start = fovea_bench_now();
         for (int i = 0; i < calls && status == FOVEA_OK; i++)
-            status =
-                fovea_call_kernel(context, problem->index, (const DLTensor *const *)moved->required,
-                                  moved->count, moved->options);
+            status = fovea_call_kernel(context, kernel, tensors, moved->count, moved->options);
         best = fmin(best, (fovea_bench_now() - start) / calls);
     }
     if (fovea_synchronize(context) != FOVEA_OK || status != FOVEA_OK) best = 0;
-    fovea_use(context, problem->kernel->name, NULL);
+    fovea_use(context, arm->implementation->kernel, NULL);
     return best;
 }
 
