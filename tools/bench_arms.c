@@ -113,13 +113,15 @@ static bool make_samples(bench *b) {
     b->samples = calloc(SETS_MAX, sizeof *b->samples);
     int wanted = b->samples ? 1 : 0;
     for (; b->sets < wanted; b->sets++) {
+        fovea_sample *sample = &b->samples[b->sets];
         fovea_status status =
-            fovea_sample_create(&b->c->definition, &memory, &b->samples[b->sets], &message);
+            b->sets ? fovea_sample_copy(&b->samples[0], &memory, sample, &message)
+                    : fovea_sample_create(&b->c->definition, &memory, sample, &message);
         if (status != FOVEA_OK) {
             snprintf(b->c->problem, sizeof b->c->problem, "%s", message.text);
             return false;
         }
-        if (!give_forward_results(b, &b->samples[b->sets])) {
+        if (b->sets == 0 && !give_forward_results(b, sample)) {
             snprintf(b->c->problem, sizeof b->c->problem, "%s",
                      fovea_last_message(b->run->context));
             return false;

@@ -141,9 +141,10 @@ static void measure_arithmetic(fovea_ceilings *ceilings, int threads, double sec
     }
 }
 
-/* Twice the last-level cache if that is sane, at most a quarter of the free memory. */
+/* So many times the last-level cache that what a pass finds there is little, if that is sane; at most a quarter of
+ * the free memory. */
 static size_t buffer_size(void) {
-    size_t wanted = 2 * fovea_processor_get()->l3_bytes;
+    size_t wanted = 16 * fovea_processor_get()->l3_bytes;
     size_t free_memory = (size_t)sysconf(_SC_AVPHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
     if (wanted < 64 << 20) wanted = 64 << 20;
     if (wanted > MAXIMUM_BUFFER) wanted = MAXIMUM_BUFFER;

@@ -115,7 +115,9 @@ class Worker:
         way = message.get("way")
         self.prepared.pop(way, None)
         size = message["memory_bytes"]
-        self.memory = mmap.mmap(self.memory_fd, size) if size else bytearray()
+        # All pages at once: the first calls are not to pay for them.
+        flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
+        self.memory = mmap.mmap(self.memory_fd, size, flags) if size else bytearray()
         line = getattr(self.module, message["kernel"], None)
         if line is None:
             return {"ok": False, "unserved": f"no adapter for {message['kernel']}"}

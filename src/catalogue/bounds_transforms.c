@@ -98,28 +98,42 @@ fovea_status fovea_check_signal(const fovea_problem *problem, fovea_message *mes
     return FOVEA_OK;
 }
 
+/* Adds to the sums of a row what each element of x contributes by some taps; tap k of x_i belongs to y at
+ * i + shift + step k. */
+static void add_magnitudes(const fovea_view *x, int64_t row, const double *weights, int64_t taps,
+                           int64_t shift, int64_t step, double *sums, int64_t m) {
+    int64_t n = x->shape[x->rank - 1];
+    for (int64_t i = 0; i < n; i++) {
+        double magnitude = fabs(fovea_view_read(x, row * n + i));
+        for (int64_t k = 0; k < taps; k++) {
+            int64_t e = i + shift + step * k;
+            if (e >= 0 && e < m) sums[e] += weights[k] * magnitude;
+        }
+    }
+}
+
 /* Of each element the sum of the absolute terms, those outside of x being 0. */
 void fovea_bound_convolution(const fovea_problem *problem, int output, const double *expected,
                              double *bound) {
+    enum { BLOCK = 64 };
     const fovea_view *x = &problem->views[0], *h = &problem->views[1];
     const fovea_view *y = &problem->views[output];
-    int64_t n = x->shape[x->rank - 1], taps = h->shape[0], m = y->shape[y->rank - 1];
-    int64_t count = fovea_view_elements(y);
+    int64_t taps = h->shape[0], m = y->shape[y->rank - 1], count = fovea_view_elements(y);
     bool filter = strcmp(problem->kernel->name, "fir_filter") == 0;
-    double mode = fovea_problem_parameter(problem, "mode");
+    double mode = fovea_problem_parameter(problem, "mode"), weights[BLOCK];
     int64_t padding = mode == FOVEA_CONV1D_MODE_FULL   ? taps - 1
                       : mode == FOVEA_CONV1D_MODE_SAME ? taps / 2
                                                        : 0;
     double factor = (8 + sqrt((double)taps)) * fovea_epsilon(FOVEA_F32);
+    int64_t step = filter ? 1 : -1;
     (void)expected;
-    for (int64_t e = 0; e < count; e++) {
-        double sum = 0;
-        for (int64_t k = 0; k < taps; k++) {
-            int64_t i = filter ? e % m - k : e % m - padding + k;
-            if (i >= 0 && i < n)
-                sum += fabs(fovea_view_read(h, k) * fovea_view_read(x, e / m * n + i));
-        }
-        bound[e] = factor * sum;
+    for (int64_t e = 0; e < count; e++) bound[e] = 0;
+    for (int64_t k = 0; k < taps; k += BLOCK) {
+        int64_t some = taps - k < BLOCK ? taps - k : BLOCK;
+        for (int64_t j = 0; j < some; j++) weights[j] = factor * fabs(fovea_view_read(h, k + j));
+        for (int64_t row = 0; row * m < count; row++)
+            add_magnitudes(x, row, weights, some, (filter ? 0 : padding) + step * k, step,
+                           bound + row * m, m);
     }
 }
 

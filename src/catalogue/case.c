@@ -561,6 +561,18 @@ static fovea_status make_tensor(fovea_sample *sample, int a, fovea_message *mess
     return FOVEA_OK;
 }
 
+/* A copy of what an in-place tensor holds before the first call. */
+static fovea_status keep_first(fovea_sample *sample, int a, fovea_message *message) {
+    const fovea_argument *argument = &case_kernel(sample->c)->arguments[a];
+    if (argument->role != FOVEA_IN_PLACE) return FOVEA_OK;
+    sample->first[a] = malloc(sample->bytes[a]);
+    if (!sample->first[a])
+        return fovea_fail(message, FOVEA_OUT_OF_MEMORY, "no memory for a copy of %s",
+                          argument->name);
+    memcpy(sample->first[a], sample->storage[a], sample->bytes[a]);
+    return FOVEA_OK;
+}
+
 static fovea_status fill_tensor(fovea_sample *sample, int a, fovea_message *message) {
     const fovea_argument *argument = &case_kernel(sample->c)->arguments[a];
     fovea_view view;
@@ -578,13 +590,16 @@ static fovea_status fill_tensor(fovea_sample *sample, int a, fovea_message *mess
         case_kernel(sample->c)->case_fill(sample->c, a, &view);
     else
         fill_numbers(sample->c, a, argument, &view);
-    if (argument->role != FOVEA_IN_PLACE) return FOVEA_OK;
-    sample->first[a] = malloc(sample->bytes[a]);
-    if (!sample->first[a])
-        return fovea_fail(message, FOVEA_OUT_OF_MEMORY, "no memory for a copy of %s",
-                          argument->name);
-    memcpy(sample->first[a], sample->storage[a], sample->bytes[a]);
-    return FOVEA_OK;
+    return keep_first(sample, a, message);
+}
+
+/* What another sample of the case has there. */
+static fovea_status copy_tensor(const fovea_sample *from, fovea_sample *sample, int a,
+                                fovea_message *message) {
+    if (case_kernel(sample->c)->arguments[a].role == FOVEA_OUTPUT) return FOVEA_OK;
+    const void *content = from->first[a] ? from->first[a] : from->storage[a];
+    memcpy(sample->storage[a], content, sample->bytes[a]);
+    return keep_first(sample, a, message);
 }
 
 static void make_options(fovea_sample *sample) {
@@ -604,8 +619,9 @@ static void make_options(fovea_sample *sample) {
     }
 }
 
-fovea_status fovea_sample_create(const fovea_case *c, const fovea_case_memory *memory,
-                                 fovea_sample *sample, fovea_message *message) {
+/* from: a sample of the same case, of which this one becomes a copy; NULL: numbers are drawn. */
+static fovea_status create(const fovea_case *c, const fovea_case_memory *memory,
+                           const fovea_sample *from, fovea_sample *sample, fovea_message *message) {
     const fovea_kernel *kernel = case_kernel(c);
     memset(sample, 0, sizeof *sample);
     sample->c = c;
@@ -615,7 +631,8 @@ fovea_status fovea_sample_create(const fovea_case *c, const fovea_case_memory *m
     for (int a = 0; a < fovea_kernel_arguments(kernel) && status == FOVEA_OK; a++) {
         if (kernel->arguments[a].optional && !(c->optional >> a & 1)) continue;
         status = make_tensor(sample, a, message);
-        if (status == FOVEA_OK) status = fill_tensor(sample, a, message);
+        if (status != FOVEA_OK) break;
+        status = from ? copy_tensor(from, sample, a, message) : fill_tensor(sample, a, message);
     }
     if (status == FOVEA_OK) {
         make_options(sample);
@@ -625,6 +642,16 @@ fovea_status fovea_sample_create(const fovea_case *c, const fovea_case_memory *m
     }
     if (status != FOVEA_OK) fovea_sample_destroy(sample);
     return status;
+}
+
+fovea_status fovea_sample_create(const fovea_case *c, const fovea_case_memory *memory,
+                                 fovea_sample *sample, fovea_message *message) {
+    return create(c, memory, NULL, sample, message);
+}
+
+fovea_status fovea_sample_copy(const fovea_sample *from, const fovea_case_memory *memory,
+                               fovea_sample *sample, fovea_message *message) {
+    return create(from->c, memory, from, sample, message);
 }
 
 void fovea_sample_restore(fovea_sample *sample) {

@@ -90,6 +90,9 @@ typedef struct fovea_sample {
 
 fovea_status fovea_sample_create(const fovea_case *c, const fovea_case_memory *memory,
                                  fovea_sample *sample, fovea_message *message);
+/* The same numbers in memory of its own, without drawing them again. */
+fovea_status fovea_sample_copy(const fovea_sample *from, const fovea_case_memory *memory,
+                               fovea_sample *sample, fovea_message *message);
 /* Poisons the outputs again and gives in-place tensors their first content. */
 void fovea_sample_restore(fovea_sample *sample);
 void fovea_sample_destroy(fovea_sample *sample);

@@ -1,44 +1,38 @@
-/* Domain 9, fft: row by row through the transform in long double. */
+/* Domain 9, fft: row by row through the transform, of doubles in long double. */
 #include "reference/reference.h"
 #include "reference/transform.h"
 
 #include <stdlib.h>
 
+static bool is_wide(const fovea_view *view) {
+    return fovea_dtype_of_part(view->dtype) == FOVEA_F64;
+}
+
 static bool fft(const fovea_problem *problem, double *const outputs[]) {
     const fovea_fft_options *options = problem->options;
     const fovea_view *z = &problem->views[0];
-    int64_t n = z->shape[z->rank - 1], rows = fovea_view_elements(z) / n;
-    bool inverse = options->direction == FOVEA_FFT_DIRECTION_INVERSE;
-    long double divisor = inverse ? (long double)n : 1;
-    fovea_complex *row = malloc((size_t)n * sizeof *row);
-    bool enough = row != NULL;
-    for (int64_t r = 0; enough && r < rows; r++) {
-        for (int64_t j = 0; j < n; j++)
-            row[j] = (fovea_complex){(long double)fovea_view_read(z, 2 * (r * n + j)),
-                                     (long double)fovea_view_read(z, 2 * (r * n + j) + 1)};
-        enough = fovea_reference_transform(row, n, inverse ? 1 : -1);
-        for (int64_t k = 0; k < n; k++) {
-            outputs[1][2 * (r * n + k)] = (double)(row[k].re / divisor);
-            outputs[1][2 * (r * n + k) + 1] = (double)(row[k].im / divisor);
-        }
+    int64_t n = z->shape[z->rank - 1], values = fovea_view_values(z);
+    bool inverse = options->direction == FOVEA_FFT_DIRECTION_INVERSE, enough = true;
+    double divisor = inverse ? (double)n : 1;
+    for (int64_t first = 0; enough && first < values; first += 2 * n) {
+        double *row = outputs[1] + first;
+        for (int64_t j = 0; j < 2 * n; j++) row[j] = fovea_view_read(z, first + j);
+        enough = fovea_reference_transform(row, n, inverse ? 1 : -1, is_wide(z));
+        for (int64_t k = 0; k < 2 * n; k++) row[k] /= divisor;
     }
-    free(row);
     return enough;
 }
 
 static bool fft_real(const fovea_problem *problem, double *const outputs[]) {
     const fovea_view *x = &problem->views[0];
     int64_t n = x->shape[x->rank - 1], m = n / 2 + 1, rows = fovea_view_elements(x) / n;
-    fovea_complex *row = malloc((size_t)n * sizeof *row);
+    double *row = malloc((size_t)n * 2 * sizeof *row);
     bool enough = row != NULL;
     for (int64_t r = 0; enough && r < rows; r++) {
         for (int64_t j = 0; j < n; j++)
-            row[j] = (fovea_complex){(long double)fovea_view_read(x, r * n + j), 0};
-        enough = fovea_reference_transform(row, n, -1);
-        for (int64_t k = 0; k < m; k++) {
-            outputs[1][2 * (r * m + k)] = (double)row[k].re;
-            outputs[1][2 * (r * m + k) + 1] = (double)row[k].im;
-        }
+            row[2 * j] = fovea_view_read(x, r * n + j), row[2 * j + 1] = 0;
+        enough = fovea_reference_transform(row, n, -1, is_wide(x));
+        memcpy(outputs[1] + r * 2 * m, row, (size_t)m * 2 * sizeof *row);
     }
     free(row);
     return enough;

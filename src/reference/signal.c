@@ -1,4 +1,4 @@
-/* Domain 10, signal: direct sums in double; long convolutions by the transform in long double. */
+/* Domain 10, signal: direct sums in double; long convolutions by the transform. */
 #include "reference/reference.h"
 #include "reference/transform.h"
 
@@ -10,18 +10,23 @@ static int64_t length_of(const fovea_view *view) { return view->shape[view->rank
 /* y_i = sum over k of h[k or taps-1-k] x[i - padding + k], x = 0 outside. */
 static bool correlate(const fovea_problem *problem, double *const outputs[], int64_t padding,
                       bool reversed) {
-    const fovea_view *x = &problem->views[0], *h = &problem->views[1];
-    int64_t n = length_of(x), taps = length_of(h), m = length_of(&problem->views[2]);
-    int64_t count = fovea_view_elements(&problem->views[2]);
-    for (int64_t e = 0; e < count; e++) {
-        double sum = 0;
-        for (int64_t k = 0; k < taps; k++) {
-            int64_t i = e % m - padding + k;
-            double value = i >= 0 && i < n ? fovea_view_read(x, e / m * n + i) : 0;
-            sum += fovea_view_read(h, reversed ? taps - 1 - k : k) * value;
+    const fovea_view *x = &problem->views[0], *h = &problem->views[1], *y = &problem->views[2];
+    int64_t n = length_of(x), taps = length_of(h), m = length_of(y);
+    double *values = malloc((size_t)(n + taps) * sizeof *values), *weights = values + n;
+    if (!values) return false;
+    for (int64_t k = 0; k < taps; k++) weights[k] = fovea_view_read(h, reversed ? taps - 1 - k : k);
+    for (int64_t row = 0; row * m < fovea_view_elements(y); row++) {
+        for (int64_t i = 0; i < n; i++) values[i] = fovea_view_read(x, row * n + i);
+        for (int64_t e = 0; e < m; e++) {
+            double sum = 0;
+            for (int64_t k = 0; k < taps; k++) {
+                int64_t i = e - padding + k;
+                sum += weights[k] * (i >= 0 && i < n ? values[i] : 0);
+            }
+            outputs[2][row * m + e] = sum;
         }
-        outputs[2][e] = sum;
     }
+    free(values);
     return true;
 }
 
@@ -53,12 +58,24 @@ static bool window_apply(const fovea_problem *problem, double *const outputs[]) 
     return true;
 }
 
-/* A row of a view as the start of `length` complex numbers. */
-static fovea_complex *take_row(const fovea_view *view, int64_t row, int64_t length) {
-    fovea_complex *z = calloc((size_t)length, sizeof *z);
+/* The transform of a row of a view on a circle of `length` numbers. NULL: no memory. */
+static double *transformed_row(const fovea_view *view, int64_t row, int64_t length) {
+    double *z = calloc((size_t)length, 2 * sizeof *z);
     for (int64_t i = 0; z && i < length_of(view); i++)
-        z[i].re = (long double)fovea_view_read(view, row * length_of(view) + i);
-    return z;
+        z[2 * i] = fovea_view_read(view, row * length_of(view) + i);
+    if (z && fovea_reference_transform(z, length, -1, false)) return z;
+    free(z);
+    return NULL;
+}
+
+/* a becomes the numbers whose transform is the product of a and b, or of a and b's conjugate. */
+static bool multiply(double *a, const double *b, int64_t length, bool conjugate) {
+    for (int64_t k = 0; k < length; k++) {
+        double u = a[2 * k], v = a[2 * k + 1], re = b[2 * k], im = b[2 * k + 1];
+        if (conjugate) im = -im;
+        a[2 * k] = u * re - v * im, a[2 * k + 1] = u * im + v * re;
+    }
+    return fovea_reference_transform(a, length, 1, false);
 }
 
 /* result_i = sum_k x_(i-k+shift) h_k, or with h_(-k) if `reversed`, i < m, on a circle that is long
@@ -70,19 +87,13 @@ static bool convolve(const fovea_problem *problem, const fovea_view *h, double *
     bool enough = true;
     while (length < length_of(x) + length_of(h)) length *= 2;
     for (int64_t r = 0; r < rows && enough; r++) {
-        fovea_complex *a = take_row(x, r, length);
-        fovea_complex *b = take_row(h, h->rank == 1 ? 0 : r, length);
-        enough = a && b && fovea_reference_transform(a, length, -1) &&
-                 fovea_reference_transform(b, length, -1);
-        for (int64_t k = 0; enough && k < length; k++) {
-            fovea_complex u = a[k], v = b[k];
-            if (reversed) v.im = -v.im;
-            a[k] = (fovea_complex){u.re * v.re - u.im * v.im, u.re * v.im + u.im * v.re};
-        }
-        enough = enough && fovea_reference_transform(a, length, 1);
+        double *a = transformed_row(x, r, length);
+        double *b = h == x ? a : transformed_row(h, h->rank == 1 ? 0 : r, length);
+        enough = a && b && multiply(a, b, length, reversed);
         for (int64_t i = 0; enough && i < m; i++)
-            result[r * m + i] = (double)(a[(i - shift + length) % length].re / (long double)length);
-        free(a), free(b);
+            result[r * m + i] = a[2 * ((i - shift + length) % length)] / (double)length;
+        if (b != a) free(b);
+        free(a);
     }
     return enough;
 }

@@ -177,10 +177,11 @@ bool fovea_view_ranges_meet(const fovea_view *a, const fovea_view *b) {
 
 char *fovea_view_address(const fovea_view *view, int64_t number) {
     int64_t offset = 0;
-    for (int i = view->rank - 1; i >= 0; i--) {
+    for (int i = view->rank - 1; i > 0; i--) {
         offset += number % view->shape[i] * view->stride[i];
         number /= view->shape[i];
     }
+    if (view->rank > 0) offset += number * view->stride[0];
     return view->data + offset * (int64_t)fovea_dtype_size(view->dtype);
 }
 
