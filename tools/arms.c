@@ -199,19 +199,31 @@ static int calibrate(fovea_arms *arms, fovea_arm *arm, const fovea_problem *prob
     return 0;
 }
 
-/* Medians of this round's arms decide which take part in the next. */
-static double slowest_allowed(fovea_arms *arms, int round) {
-    enum { TRIALS = 3 };
-    const double far_behind = 1.5;
-    if (round < TRIALS) return INFINITY;
+/* Noise only adds, so an arm whose least sample is far behind is let go after three rounds, and after
+ * five one that is above the fastest by nine samples of ten. False if nothing is left to decide: the
+ * fastest is alone, or differs from the others by what is known to a hundredth. */
+static bool is_open(fovea_arms *arms, int rounds, bool takes_part[]) {
+    enum { TRIALS = 3, ENOUGH = 5 };
+    const double far_behind = 1.3, close = 0.01;
+    if (rounds < TRIALS) return true;
     summarise(arms);
-    const fovea_arm *fastest = fovea_arms_fastest(arms);
-    return fastest ? far_behind * fastest->summary.median : INFINITY;
+    const fovea_arm *best = fovea_arms_fastest(arms);
+    bool open = false;
+    for (int i = 0; best && i < arms->count; i++) {
+        const fovea_arm *arm = &arms->items[i];
+        if (arm == best || !takes_part[i]) continue;
+        bool above = rounds >= ENOUGH && arm->summary.p10 > best->summary.p90;
+        takes_part[i] = !above && arm->summary.minimum < far_behind * best->summary.median;
+        double unknown = fovea_summary_spread(&arm->summary) + fovea_summary_spread(&best->summary);
+        open |= takes_part[i] && (rounds < ENOUGH || unknown > close);
+    }
+    return open;
 }
 
 bool fovea_arms_time(fovea_arms *arms, const fovea_problem *problem, double seconds) {
     enum { ROUNDS = 3, ROUNDS_MAX = 1000 };
     int order[FOVEA_IMPLEMENTATIONS_MAX], repeats[FOVEA_IMPLEMENTATIONS_MAX];
+    bool takes_part[FOVEA_IMPLEMENTATIONS_MAX];
     uint64_t random = 1;
     double fastest_first = INFINITY;
     for (int i = 0; i < arms->count; i++)
@@ -219,19 +231,20 @@ bool fovea_arms_time(fovea_arms *arms, const fovea_problem *problem, double seco
     for (int i = 0; i < arms->count; i++) {
         order[i] = i;
         repeats[i] = calibrate(arms, &arms->items[i], problem, fastest_first);
+        takes_part[i] = repeats[i] > 0;
     }
     double start = fovea_seconds_now();
     for (int round = 0; round < ROUNDS_MAX && !fovea_interrupted(); round++) {
-        double elapsed = fovea_seconds_now() - start, limit = slowest_allowed(arms, round);
+        double elapsed = fovea_seconds_now() - start;
         if (elapsed > seconds && (round >= ROUNDS || (round > 0 && elapsed > 2 * seconds))) break;
+        if (!is_open(arms, round, takes_part)) break;
         fovea_shuffle(order, arms->count, &random);
         for (int i = 0; i < arms->count; i++) {
             fovea_arm *arm = &arms->items[order[i]];
-            int count = repeats[order[i]];
-            if (!arm->verified || count == 0 || arm->summary.median > limit) continue;
-            double time = run(arms, arm, problem, count);
-            if (time > 0) fovea_timings_add(&arm->timings, time / count);
-            if (arm->failed) arm->verified = false;
+            if (!takes_part[order[i]]) continue;
+            double time = run(arms, arm, problem, repeats[order[i]]);
+            if (time > 0) fovea_timings_add(&arm->timings, time / repeats[order[i]]);
+            if (arm->failed) arm->verified = takes_part[order[i]] = false;
         }
     }
     summarise(arms);

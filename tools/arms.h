@@ -41,9 +41,9 @@ void fovea_arms_release(fovea_arms *arms);
 void fovea_arms_verify(fovea_arms *arms, const fovea_problem *problem,
                        const fovea_verification *expected);
 
-/* Times the verified arms in rounds, in an order that changes, for about that long, but three
- * rounds at least where one takes no longer. Arms far behind after three rounds are let go, and one
- * whose first run was five times as long as another's is timed once. False after an interrupt. */
+/* Times the verified arms in rounds, in an order that changes, until it is decided which is the fastest,
+ * but for about that long at most. Arms that are clearly behind are let go, and one whose first run was
+ * five times as long as another's is timed once. False after an interrupt. */
 bool fovea_arms_time(fovea_arms *arms, const fovea_problem *problem, double seconds);
 
 /* The verified arm with the smallest median; NULL if there is none. */

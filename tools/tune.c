@@ -1,7 +1,8 @@
 /* `fovea tune`: verifies and measures the implementations over kernels, dtypes, sizes and threads, and
  * writes the routes file that the library then chooses by. First come the points of the catalogue,
- * far apart, with one thread and with all; then, where two neighbours have different winners, the
- * point half way between them, until they are neighbours in the file too. */
+ * far apart, with one thread and with all: the smallest and largest of each kind, then those between
+ * them, unless the same implementation wins on both sides. Then, where two neighbours have different
+ * winners, the point half way between them, until they are neighbours in the file too. */
 #include "arms.h"
 #include "bench_ceilings.h"
 #include "bench_interrupt.h"
@@ -10,6 +11,7 @@
 #include "tune_points.h"
 
 #include <argp.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +32,7 @@ typedef struct tuning {
     fovea_tune_points points;
     int threads[2], thread_counts;
     int done, left, problems; /* points with each number of threads; arms that are wrong or fail */
+    int foregone;             /* points that were not measured: the winners around them agree */
     int between;              /* of the points that are done: found by halving */
     double deadline, saved;   /* when the time is up; when the file was last written */
     char device[FOVEA_ROUTES_DEVICE]; /* what is measured: "" for the processor */
@@ -209,7 +212,8 @@ static bool measure(tuning *t, placed *point, const fovea_verification *expected
 static void show_progress(const tuning *t, const fovea_case *c) {
     char text[160];
     if (!isatty(2)) return;
-    fprintf(stderr, "\r\033[K%3d %%  %3.0f s left  %s %.60s", 100 * t->done / (t->done + t->left),
+    int all = t->done + t->left;
+    fprintf(stderr, "\r\033[K%3d %%  %3.0f s left  %s %.60s", all ? 100 * t->done / all : 100,
             fmax(0, t->deadline - fovea_seconds_now()), fovea_catalogue_kernel(c->index)->name,
             fovea_case_text(c, text, sizeof text));
 }
@@ -312,39 +316,70 @@ static void halve_threads(tuning *t, const fovea_case *c, int low, int high) {
     halve_threads(t, c, middle, high);
 }
 
-/* How many sizes of the two keys differ; more than one if anything else does. */
-static int differences(const fovea_route_key *a, const fovea_route_key *b, int *size) {
-    int count = 0;
-    if (!isfinite(fovea_route_key_distance(a, b))) return 2;
-    for (int i = 0; i < FOVEA_TRAIT_SIZES; i++)
-        if (a->sizes[i] != b->sizes[i]) *size = i, count++;
-    return count;
+/* Which size of the two keys differs, all else being equal; -1: none or more than one. */
+static int different_size(const fovea_route_key *a, const fovea_route_key *b) {
+    int size = -1;
+    if (!isfinite(fovea_route_key_distance(a, b))) return -1;
+    for (int i = 0; i < FOVEA_TRAIT_SIZES; i++) {
+        if (a->sizes[i] == b->sizes[i]) continue;
+        if (size >= 0) return -1;
+        size = i;
+    }
+    return size;
 }
 
-/* The point that is next to another one upwards in one size, all else being equal; -1: none. */
-static int next_above(const fovea_route_key *keys, int count, int point, int size) {
-    int best = -1, differs = -1;
-    for (int p = 0; p < count; p++)
-        if (differences(&keys[point], &keys[p], &differs) == 1 && differs == size &&
-            keys[p].sizes[size] > keys[point].sizes[size] &&
-            (best < 0 || keys[p].sizes[size] < keys[best].sizes[size]))
-            best = p;
+/* The point that is next to another one in one size, above it or below; -1: none. threads: only such as
+ * were measured with so many; 0: any. */
+static int next_point(const tuning *t, int point, int size, bool above, int threads) {
+    const fovea_tune_point *points = t->points.items;
+    int best = -1, least = INT_MAX, count = 1;
+    for (int p = 0; p < t->points.count; p++) {
+        if (different_size(&points[point].key, &points[p].key) != size) continue;
+        int step = points[p].key.sizes[size] - points[point].key.sizes[size];
+        if (!above) step = -step;
+        if (step < 0 || step >= least) continue;
+        fovea_route_key key = points[p].key;
+        key.threads = threads;
+        if (threads > 0) fovea_routes_find(t->routes, &key, &count);
+        if (count > 0) best = p, least = step;
+    }
     return best;
+}
+
+/* The winner at a point where it leads clearly; -1: there is none. */
+static int clear_winner(const tuning *t, int point, int threads) {
+    const double lead = 1.05;
+    int count;
+    fovea_route_key key = t->points.items[point].key;
+    key.threads = threads;
+    int first = fovea_routes_find(t->routes, &key, &count);
+    const fovea_route_record *records = t->routes->records + first;
+    if (count == 0) return -1;
+    bool clear = count == 1 || (double)records[1].median > lead * (double)records[0].median;
+    return clear ? records[0].number : -1;
+}
+
+/* Between two points with the same clear winner; the router takes it from the nearer one. */
+static bool is_foregone(const tuning *t, int point, int threads) {
+    for (int size = 0; size < FOVEA_TRAIT_SIZES; size++) {
+        int below = next_point(t, point, size, false, threads);
+        int above = below < 0 ? -1 : next_point(t, point, size, true, threads);
+        int winner = above < 0 ? -1 : clear_winner(t, below, threads);
+        if (winner >= 0 && winner == clear_winner(t, above, threads)) return true;
+    }
+    return false;
 }
 
 static void find_crossovers(tuning *t) {
     const fovea_tune_point *points = t->points.items;
-    fovea_route_key *keys = calloc((size_t)t->points.count + 1, sizeof *keys);
-    for (int p = 0; keys && p < t->points.count; p++) case_key(&points[p].c, &keys[p]);
-    for (int p = 0; keys && p < t->points.count && !time_is_up(t); p++) {
+    for (int p = 0; p < t->points.count && !time_is_up(t); p++) {
         for (int i = 0; i < t->thread_counts; i++)
             for (int size = 0; size < FOVEA_TRAIT_SIZES; size++) {
-                int above = next_above(keys, t->points.count, p, size);
+                int above = next_point(t, p, size, true, t->threads[i]);
                 if (above >= 0) halve_sizes(t, &points[p].c, &points[above].c, t->threads[i]);
             }
         if (t->thread_counts > 1) halve_threads(t, &points[p].c, t->threads[0], t->threads[1]);
     }
-    free(keys);
 }
 
 /* ---- All points ----------------------------------------------------------------------------- */
@@ -371,12 +406,6 @@ static bool case_key(const fovea_case *c, fovea_route_key *key) {
     return true;
 }
 
-static bool is_among(const fovea_route_key *keys, int count, const fovea_route_key *key) {
-    for (int i = 0; i < count; i++)
-        if (fovea_route_key_compare(&keys[i], key) == 0) return true;
-    return false;
-}
-
 /* Takes the kernels in turn, each in proportion to its points: when the time is short, all have
  * their first ones. */
 static int compare_places(const void *a, const void *b) {
@@ -385,45 +414,58 @@ static int compare_places(const void *a, const void *b) {
     return x->c.index - y->c.index;
 }
 
-static void add_kernel(fovea_tune_points *points, int kernel) {
-    int first = points->count;
-    fovea_tune_points_add(points, kernel);
-    for (int p = first; p < points->count; p++)
-        points->items[p].place = (p - first + 0.5) / (points->count - first);
+static bool is_among(const fovea_tune_point *points, int count, const fovea_route_key *key) {
+    for (int i = 0; i < count; i++)
+        if (fovea_route_key_compare(&points[i].key, key) == 0) return true;
+    return false;
 }
 
-/* Keeps the points that are to be measured, each key once. False if memory is short. */
+/* Those of a kernel, each key once. */
+static void add_kernel(fovea_tune_points *points, int kernel) {
+    int first = points->count, kept = first;
+    fovea_tune_points_add(points, kernel);
+    for (int p = first; p < points->count; p++) {
+        fovea_tune_point point = points->items[p];
+        if (case_key(&point.c, &point.key) &&
+            !is_among(points->items + first, kept - first, &point.key))
+            points->items[kept++] = point;
+    }
+    points->count = kept;
+    for (int p = first; p < kept; p++) points->items[p].place = (p - first + 0.5) / (kept - first);
+}
+
+static bool is_between(const tuning *t, int point) {
+    for (int size = 0; size < FOVEA_TRAIT_SIZES; size++)
+        if (next_point(t, point, size, false, 0) >= 0 && next_point(t, point, size, true, 0) >= 0)
+            return true;
+    return false;
+}
+
+/* The points that are to be measured, in their order. False if memory is short. */
 static bool plan(tuning *t) {
     fovea_tune_points *points = &t->points;
-    int kept = 0;
     for (int k = 0; k < fovea_catalogue_count(); k++)
         if ((t->a->kernel < 0 || t->a->kernel == k) && has_candidates(t, k)) add_kernel(points, k);
-    if (points->count > 0)
-        qsort(points->items, (size_t)points->count, sizeof *points->items, compare_places);
-    fovea_route_key *keys = calloc((size_t)points->count + 1, sizeof *keys);
-    for (int p = 0; keys && p < points->count; p++) {
-        fovea_tune_point point = points->items[p];
-        fovea_route_key key;
-        if (!case_key(&point.c, &key) || is_among(keys, kept, &key)) continue;
-        keys[kept] = key;
+    for (int p = 0; p < points->count; p++) {
+        fovea_tune_point *point = &points->items[p];
+        if (is_between(t, p)) point->place += 1;
         for (int i = 0; i < t->thread_counts; i++) {
             int count;
+            fovea_route_key key = point->key;
             key.threads = t->threads[i];
             fovea_routes_find(t->routes, &key, &count);
             if (count > 0 && !t->a->again) continue;
-            point.wanted |= 1u << i;
+            point->wanted |= 1u << i;
             t->left++;
         }
-        points->items[kept++] = point;
     }
-    bool enough = keys && (points->enough_memory || points->count == 0);
-    points->count = kept;
-    free(keys);
-    return enough;
+    if (points->count > 0)
+        qsort(points->items, (size_t)points->count, sizeof *points->items, compare_places);
+    return points->enough_memory || points->count == 0;
 }
 
 static void measure_rates(tuning *t) {
-    fovea_ceilings ceilings;
+    fovea_ceilings ceilings = {0};
     fovea_ceilings_measure(&ceilings, 1, 0.5);
     const fovea_ceiling *copy = fovea_ceilings_find(&ceilings, "copy", NULL, 1);
     for (int tier = 0; tier < FOVEA_TIER_COUNT; tier++) {
@@ -459,6 +501,15 @@ static void warn_if_busy(void) {
                 load, processors);
 }
 
+/* Takes the numbers of threads that need no measurement from the set. */
+static void drop_foregone(tuning *t, int point, uint32_t *wanted) {
+    for (int i = 0; i < t->thread_counts; i++) {
+        if (!(*wanted >> i & 1) || !is_foregone(t, point, t->threads[i])) continue;
+        *wanted &= ~(1u << i);
+        t->foregone++, t->left--;
+    }
+}
+
 static bool measure_all(tuning *t) {
     warn_if_busy();
     t->deadline = fovea_seconds_now() + t->a->seconds;
@@ -466,7 +517,8 @@ static bool measure_all(tuning *t) {
         measure_rates(t);
     for (int p = 0; p < t->points.count && t->left > 0; p++) {
         if (fovea_seconds_now() > t->deadline) break;
-        const fovea_tune_point *point = &t->points.items[p];
+        fovea_tune_point *point = &t->points.items[p];
+        drop_foregone(t, p, &point->wanted);
         if (point->wanted && !measure_case(t, &point->c, point->wanted, 0)) break;
         if (fovea_seconds_now() > t->saved + 10 && !save(t)) return false;
     }
@@ -534,8 +586,9 @@ static void print_kernel(const fovea_routes *routes, int kernel) {
 
 static int summarise(const tuning *t) {
     for (int k = 0; k < fovea_catalogue_count(); k++) print_kernel(t->routes, k);
-    printf("%s: %d measurements; %d points measured now, and %d at crossovers, in %.0f s\n",
-           t->a->output, t->routes->count, t->done, t->between,
+    printf("%s: %d measurements; %d points measured now, %d between such as agree left out, and %d "
+           "measured at crossovers, in %.0f s\n",
+           t->a->output, t->routes->count, t->done, t->foregone, t->between,
            fovea_seconds_now() - (t->deadline - t->a->seconds));
     if (fovea_interrupted())
         printf("interrupted; what was measured is kept, and the same command continues\n");

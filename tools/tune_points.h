@@ -3,11 +3,13 @@
 #define FOVEA_TOOLS_TUNE_POINTS_H
 
 #include "catalogue/case.h"
+#include "router/key.h"
 
 typedef struct fovea_tune_point {
     fovea_case c;
-    double place;    /* for the caller: the order of measuring */
-    uint32_t wanted; /* for the caller: bit i: measure with the i-th number of threads */
+    fovea_route_key key; /* for the caller: with one thread */
+    double place;        /* for the caller: the order of measuring */
+    uint32_t wanted;     /* for the caller: bit i: measure with the i-th number of threads */
 } fovea_tune_point;
 
 typedef struct fovea_tune_points {

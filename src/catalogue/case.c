@@ -444,7 +444,8 @@ static void fill_numbers(const fovea_case *c, int position, const fovea_argument
                          const fovea_view *view) {
     bool square = argument->fill == FOVEA_FILL_SQUARE;
     int64_t count = fovea_view_values(view);
-    int64_t fresh = fovea_view_is_contiguous(view) && count > PERIOD ? PERIOD : count;
+    int64_t period = c->fresh > 0 ? c->fresh : PERIOD;
+    int64_t fresh = fovea_view_is_contiguous(view) && count > period ? period : count;
     filling f = {c, argument, view, {c->seed, (uint64_t)(position - square)}, count, fresh};
     int threads = fresh > PERIOD / 4 ? fovea_processor_get()->threads : 1;
     bool words = fovea_dtype_is_word(view->dtype) && argument->fill == FOVEA_FILL_NORMAL;

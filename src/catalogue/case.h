@@ -43,6 +43,7 @@ struct fovea_case {
     fovea_layout layout;
     fovea_distribution data;
     uint64_t seed;
+    int64_t fresh; /* numbers of a dense tensor that are drawn before they repeat; 0: 2^24 */
 };
 
 const char *fovea_layout_name(fovea_layout layout);
