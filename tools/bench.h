@@ -42,12 +42,13 @@ typedef enum fovea_row_flag {
 enum { FOVEA_ROW_FLAGS = 11 };
 const char *fovea_row_flag_name(int bit);
 
-/* What was seen of the device while a turn's samples were taken. */
+/* What was seen of the device while a turn's samples were taken, in all and of each. */
+enum { FOVEA_BURST_MAX = 30 };
 typedef struct fovea_burst {
     bool hot;  /* of the row's hot samples */
     int count; /* of samples, after those of the bursts before */
     double at; /* seconds since the run began */
-    fovea_nvml_span seen;
+    fovea_nvml_span seen, samples[FOVEA_BURST_MAX];
 } fovea_burst;
 
 typedef struct fovea_bench_row {
@@ -62,15 +63,15 @@ typedef struct fovea_bench_row {
     fovea_accuracy accuracy; /* of attention; count 0: not measured */
     fovea_timings timings;   /* on a device: in its cool state */
     fovea_summary summary;
-    fovea_timings
-        hot; /* on a device, after some tenths of a second of the same calls; else empty */
+    fovea_timings hot; /* on a device that is kept at its cap of power; else empty */
     fovea_summary hot_summary;
     fovea_burst *bursts; /* on a device */
     int burst_count;
     double share; /* of the case's ceiling, by the median */
     size_t scratch_bytes;
     int64_t block_rows, block_keys;
-    char arithmetic[24]; /* what it computes in, where that is not the dtype */
+    char arithmetic[24];    /* what it computes in, where that is not the dtype */
+    double enqueue_seconds; /* of ours on a device: what a call takes the host; 0: unknown */
     unsigned flags;
 } fovea_bench_row;
 
@@ -112,6 +113,7 @@ typedef struct fovea_bench_case {
     fovea_monitor *monitors;
     int monitor_count;
     double seconds;
+    double prepared_seconds, verified_seconds; /* of them: inputs and reference; first calls */
 } fovea_bench_case;
 
 enum { FOVEA_FORWARD = 1, FOVEA_BACKWARD = 2 };
@@ -160,6 +162,7 @@ typedef struct fovea_bench_run {
     fovea_context *device_context;   /* for what the library would choose there */
     double launch_seconds;           /* of an empty kernel, in a graph of many */
     double lone_launch_seconds;      /* of one between two events, as cold calls are timed */
+    double enqueue_seconds;          /* what launching one takes the host */
     char no_nvml[FOVEA_PEER_REASON]; /* why clocks and power are unknown */
     fovea_bench_case *cases;
     int case_count;

@@ -24,21 +24,27 @@ enum {
     ROUNDS_MIN = 3,
     SAMPLES_ENOUGH = 12,
     SAMPLES_FEW = 5,
-    COUNT_MAX = 30,
+    COUNT_MAX = FOVEA_BURST_MAX,
     DEVICE_COUNT = 20,
-    DEVICE_WARM = 5
+    DEVICE_WARM = 5,
+    SLICE_COUNT = 8,
+    SLICES = 3
 };
 static const double spread_target = 0.003, noisy_spread = 0.03, sample_seconds = 20e-6;
 static const size_t mapping_bytes = (size_t)1 << 37; /* of address space */
 
-/* A device throttles by power. So it is measured in two states: after a rest, and after some tenths of a
- * second of the same calls. Calls that are too short for that are measured in the one there is. */
-static const double device_rest = 0.1, device_heat = 0.3, brief_rest = 2e-3, brief_call = 50e-6;
-static const double device_common_heat = 0.8;
+/* A device throttles by power. So it is measured in two states: after a rest, and while all arms keep it at
+ * its cap. Calls that are too short for that are measured in the one there is. */
+static const double device_rest = 0.1, brief_rest = 2e-3, brief_call = 50e-6;
+/* Hot: arms take turns in slices so short that the cap, which is of an average over some tenths of a second,
+ * holds back all of them alike; measured in halves of a second, whoever came first was up to 40 % ahead. The
+ * slices of the first part, until the cap takes hold, are not kept; of the others the beginning is not. */
+static const double hot_before = 0.75, slice_unkept = 50e-3, slice_before = 15e-3;
+static const double slice_sample_seconds = 5e-3;
+/* Who takes so many times as long as the fastest is no rival, and would only cool the device. */
+static const double rival = 5;
 /* Of a sample: the launch of a graph, some microseconds, is little of it. */
 static const double device_sample_seconds = 250e-6;
-/* Under the cap of its power the clock swings within tens of milliseconds: twenty of these see it all. */
-static const double device_hot_sample_seconds = 5e-3;
 
 typedef fovea_bench_arm arm;
 typedef fovea_measurement bench;
@@ -71,11 +77,12 @@ static void unshare(void *user, void *memory, size_t bytes, int argument) {
     (void)user, (void)memory, (void)bytes, (void)argument;
 }
 
-/* Enough sets of tensors to be larger than the last-level cache, where the calls are to be cold. */
+/* Enough sets of tensors that the last-level cache holds little of what a call meets, where calls are to be
+ * cold: outputs past the caches and tensors in place take less of it than their bytes. */
 static int set_count(const bench *b, double bytes) {
     double cache = (double)fovea_processor_get()->l3_bytes;
     bool rotates = b->c->cold && fovea_bench_on(b->run, FOVEA_ON_CPU);
-    double wanted = rotates ? ceil(2 * cache / fmax(bytes, 1)) : 1;
+    double wanted = rotates ? ceil(8 * cache / fmax(bytes, 1)) : 1;
     return wanted > SETS_MAX ? SETS_MAX : wanted < 1 ? 1 : (int)wanted;
 }
 
@@ -512,6 +519,7 @@ static void verify(bench *b, progress_function *progress) {
         fovea_sample_restore(&b->samples[0]);
         if (a->definition) fovea_measurement_set_options(b, a->definition);
         if (a->provider->first(b, a)) judge(b, a);
+        if (a->place == FOVEA_ON_CUDA) b->busy_until = fovea_bench_now();
         fovea_measurement_set_options(b, &b->c->definition);
         if (a->row->verified) b->arms[kept++] = *a;
     }
@@ -568,30 +576,56 @@ static fovea_turn plan_turn_on_host(const bench *b, const arm *a) {
     return turn;
 }
 
-static fovea_turn plan_turn_on_device(const bench *b, const arm *a, bool hot) {
-    const double longest_burst = 0.5; /* seconds */
-    fovea_turn turn = {.inner = 1, .warm = DEVICE_WARM, .estimate = a->estimate};
-    if (b->c->cold) turn.flush = 4 * b->run->device.l2_bytes;
-    /* A graph that is nearly right is kept. */
-    double wanted = hot ? device_hot_sample_seconds : device_sample_seconds;
+/* Calls of a sample that is to take so long; a graph that is nearly right is kept. */
+static int inner_calls(const bench *b, const arm *a, bool hot, double wanted) {
     double sample = a->inner[hot] * a->estimate;
-    if (sample > 0.7 * wanted && sample < 1.5 * wanted)
-        turn.inner = a->inner[hot];
-    else if (!b->c->cold && a->estimate < wanted)
-        turn.inner = (int)ceil(wanted / fmax(a->estimate, 0.2e-6));
+    if (sample > 0.7 * wanted && sample < 1.5 * wanted) return a->inner[hot];
+    if (b->c->cold || a->estimate >= wanted) return 1;
+    return (int)ceil(wanted / fmax(a->estimate, 0.2e-6));
+}
+
+static fovea_turn plan_turn_on_device(const bench *b, const arm *a) {
+    const double longest_burst = 60e-3; /* more would heat it */
+    fovea_turn turn = {.warm = DEVICE_WARM, .estimate = a->estimate};
+    if (b->c->cold) turn.flush = 4 * b->run->device.l2_bytes;
+    turn.inner = inner_calls(b, a, false, device_sample_seconds);
     double count = longest_burst / (a->estimate * turn.inner);
     turn.count = count < 3 ? 3 : count > DEVICE_COUNT ? DEVICE_COUNT : (int)count;
     if (turn.count < DEVICE_COUNT) turn.warm = 1;
-    turn.rest = hot ? 0 : b->brief ? brief_rest : device_rest;
-    turn.heat = hot ? device_heat : 0;
+    /* While inputs were made and references computed it rested too. */
+    turn.rest = b->brief ? brief_rest : device_rest;
+    turn.rest = fmax(0, turn.rest - (fovea_bench_now() - b->busy_until));
     return turn;
 }
 
-static void note_burst(const bench *b, arm *a, int count, bool hot) {
+static fovea_turn plan_slice(const bench *b, const arm *a, bool kept) {
+    fovea_turn turn = {.estimate = a->estimate, .heat = kept ? slice_before : slice_unkept};
+    if (b->c->cold) turn.flush = 4 * b->run->device.l2_bytes;
+    turn.inner = inner_calls(b, a, true, slice_sample_seconds);
+    double count = SLICE_COUNT * slice_sample_seconds / (a->estimate * turn.inner);
+    turn.count = !kept || count < 1 ? 1 : count > SLICE_COUNT ? SLICE_COUNT : (int)count;
+    return turn;
+}
+
+/* What was seen during each sample: they follow one another without a gap. */
+static void note_samples(const arm *a, const fovea_timings *samples, int inner,
+                         fovea_burst *burst) {
+    double at = a->began;
+    for (int i = 0; i < burst->count; i++) {
+        double end = at + inner * samples->values[samples->count - burst->count + i];
+        fovea_nvml_between(at, end, &burst->samples[i]);
+        at = end;
+    }
+}
+
+static void note_burst(const bench *b, arm *a, const fovea_timings *samples, int count, bool hot) {
     fovea_bench_row *row = a->row;
-    fovea_burst burst = {.hot = hot, .count = count, .at = a->began - b->run->started};
-    fovea_nvml_end(a->began, a->ended, &burst.seen);
-    if (a->again || count == 0) return;
+    fovea_burst burst = {.hot = hot,
+                         .count = count < FOVEA_BURST_MAX ? count : FOVEA_BURST_MAX,
+                         .at = a->began - b->run->started};
+    if (a->again || count <= 0) return;
+    fovea_nvml_between(a->began, a->ended, &burst.seen);
+    note_samples(a, samples, a->inner[hot], &burst);
     fovea_burst *bursts =
         realloc(row->bursts, (size_t)(row->burst_count + 1) * sizeof *row->bursts);
     if (!bursts) return;
@@ -599,23 +633,30 @@ static void note_burst(const bench *b, arm *a, int count, bool hot) {
     bursts[row->burst_count++] = burst;
 }
 
-static void take_turn(bench *b, arm *a, bool hot, bool after_ours) {
-    bool device = a->place == FOVEA_ON_CUDA;
+/* Adds the turn's samples to those of its state. */
+static void take_turn(bench *b, arm *a, const fovea_turn *turn, bool hot) {
     fovea_timings *samples = hot ? a->hot : a->timings;
-    fovea_turn turn = device ? plan_turn_on_device(b, a, hot) : plan_turn_on_host(b, a);
-    a->inner[hot] = turn.inner;
-    double start = fovea_bench_now();
     int before = samples->count;
-    /* Our own threads go to sleep a moment after a call; a peer does not have to meet them awake. */
-    if (!device && a->peer && after_ours) usleep(2000);
-    if (device) fovea_nvml_begin();
-    bool good = a->provider->take(b, a, &turn, samples);
-    if (device) note_burst(b, a, samples->count - before, hot);
+    double start = fovea_bench_now();
+    a->inner[hot] = turn->inner;
+    bool good = a->provider->take(b, a, turn, samples);
+    if (a->place == FOVEA_ON_CUDA) note_burst(b, a, samples, samples->count - before, hot);
     if (!good && !a->again && !fovea_interrupted()) a->row->verified = false;
     a->lost = !good;
+    if (a->place == FOVEA_ON_CUDA) b->busy_until = fovea_bench_now();
     for (int i = before; i < samples->count && !hot; i++)
         if (i == before || samples->values[i] < a->estimate) a->estimate = samples->values[i];
     a->used += fovea_bench_now() - start;
+}
+
+static void take_cool_turn(bench *b, arm *a, bool after_ours) {
+    bool device = a->place == FOVEA_ON_CUDA;
+    fovea_turn turn = device ? plan_turn_on_device(b, a) : plan_turn_on_host(b, a);
+    /* Our own threads go to sleep a moment after a call; a peer does not have to meet them awake. */
+    if (!device && a->peer && after_ours) usleep(2000);
+    if (device) fovea_nvml_begin();
+    take_turn(b, a, &turn, false);
+    if (device) fovea_nvml_end();
 }
 
 /* A slow arm gives way once it has had its share, and a few samples if they are to be had. */
@@ -661,43 +702,63 @@ static bool all_on_device(const bench *b) {
     return true;
 }
 
-/* Before the first arm of a hot round the device has rested; before the others another arm heated it. So
- * the last one has a turn first, which is not kept: measured without it, whoever came first was up to
- * 40 % ahead. */
-static void heat_for_all(bench *b, const int order[], progress_function *progress) {
-    fovea_timings unkept = {0};
-    for (int i = b->arm_count - 1; i >= 0; i--) {
-        arm *a = &b->arms[order[i]];
-        if (!a->hot || a->lost) continue;
-        fovea_turn turn = plan_turn_on_device(b, a, true);
-        turn.heat = device_common_heat;
-        progress(b->run, b->c, "heat");
-        a->lost = !a->provider->take(b, a, &turn, &unkept);
-        break;
-    }
-    fovea_timings_release(&unkept);
-}
-
-/* Every arm once, in random order; hot: those on a device, in that state. */
-static void run_round(bench *b, int round, bool hot, double *deadline,
-                      progress_function *progress) {
+/* Every arm once, in random order. */
+static void run_round(bench *b, int round, double *deadline, progress_function *progress) {
     int order[FOVEA_ARMS_MAX];
     bool after_ours = false;
     for (int i = 0; i < b->arm_count; i++) order[i] = i;
     fovea_shuffle(order, b->arm_count, &b->run->random);
-    if (hot && (!round || fovea_bench_now() < *deadline)) heat_for_all(b, order, progress);
     for (int i = 0; i < b->arm_count && !fovea_interrupted(); i++) {
         arm *a = &b->arms[order[i]];
         bool over =
             round && (rests(b, a) || fovea_bench_now() > *deadline); /* all are taken once */
-        if (over || a->lost || (hot && !a->hot)) continue;
+        if (over || a->lost) continue;
         progress(b->run, b->c, a->again ? "the noise floor" : a->row->arm);
         double begun = fovea_bench_now();
-        take_turn(b, a, hot, after_ours);
+        take_cool_turn(b, a, after_ours);
         /* One call that takes most of the time is not at the others' expense. */
         if (a->estimate > 0.4 * b->seconds) *deadline += fovea_bench_now() - begun;
         after_ours = !a->peer;
     }
+}
+
+/* Those that are measured hot: of a device, and nearly as fast as its fastest. */
+static int list_rivals(const bench *b, int rivals[]) {
+    int count = 0;
+    double least = INFINITY;
+    for (int i = 0; i < b->arm_count; i++)
+        if (b->arms[i].hot && !b->arms[i].lost) least = fmin(least, b->arms[i].estimate);
+    for (int i = 0; i < b->arm_count; i++)
+        if (b->arms[i].hot && !b->arms[i].lost && b->arms[i].estimate <= rival * least)
+            rivals[count++] = i;
+    return count;
+}
+
+static void take_slices(bench *b, int rivals[], int count, bool kept, fovea_timings *unkept) {
+    fovea_shuffle(rivals, count, &b->run->random);
+    for (int i = 0; i < count && !fovea_interrupted(); i++) {
+        arm *a = &b->arms[rivals[i]];
+        if (a->lost) continue;
+        fovea_turn turn = plan_slice(b, a, kept);
+        if (kept)
+            take_turn(b, a, &turn, true);
+        else
+            a->inner[true] = turn.inner, a->lost = !a->provider->take(b, a, &turn, unkept);
+    }
+}
+
+static void run_hot(bench *b, progress_function *progress) {
+    int rivals[FOVEA_ARMS_MAX], count = list_rivals(b, rivals);
+    fovea_timings unkept = {0};
+    double begun = fovea_bench_now();
+    if (!count) return;
+    progress(b->run, b->c, "all of them, hot");
+    fovea_nvml_begin();
+    while (fovea_bench_now() - begun < hot_before && !fovea_interrupted())
+        take_slices(b, rivals, count, false, &unkept);
+    for (int s = 0; s < SLICES; s++) take_slices(b, rivals, count, true, &unkept);
+    fovea_nvml_end();
+    fovea_timings_release(&unkept);
 }
 
 static void run_rounds(bench *b, progress_function *progress) {
@@ -705,8 +766,8 @@ static void run_rounds(bench *b, progress_function *progress) {
     b->brief = is_brief(b);
     monitor(b, true);
     for (int round = 0; b->arm_count && !fovea_interrupted(); round++) {
-        run_round(b, round, false, &deadline, progress);
-        if (!b->brief) run_round(b, round, true, &deadline, progress);
+        run_round(b, round, &deadline, progress);
+        if (!b->brief && (!round || fovea_bench_now() < deadline)) run_hot(b, progress);
         monitor(b, b->c->monitor_count == 0);
         if (fovea_bench_now() > deadline) break;
         if (round + 1 >= ROUNDS_MIN && (settled(b) || all_on_device(b))) break;
@@ -751,10 +812,11 @@ static bool clock_fell(const fovea_bench_case *c) {
     return high > 0 && low < 0.9 * high;
 }
 
-/* Of a device that is hot by intent it is no remark. */
+/* Any of the cool samples; of a device that is hot by intent it is no remark. */
 static bool held_back(const fovea_bench_row *row) {
     for (int i = 0; i < row->burst_count; i++)
-        if (!row->bursts[i].hot && fovea_nvml_throttled(row->bursts[i].seen.reasons)) return true;
+        for (int s = 0; s < row->bursts[i].count && !row->bursts[i].hot; s++)
+            if (fovea_nvml_throttled(row->bursts[i].samples[s].reasons)) return true;
     return false;
 }
 
@@ -782,12 +844,13 @@ static void conclude(bench *b) {
         if (b->arms[i].peer && !b->arms[i].again) fovea_peer_note_pace(b, &b->arms[i]);
 }
 
-/* Fewer rows of attention over very many keys, whose reference would take minutes. */
+/* Fewer rows of attention over very many keys, so that the reference takes tenths of a second: at 16384
+ * keys of 64 it took 0.7 s for 64 rows. The first ones are beside tile edges. */
 static int64_t sampled_rows(const fovea_problem *problem) {
     if (strcmp(problem->kernel->name, "attention") != 0) return SAMPLED_ROWS;
     double row = (double)fovea_problem_extent(problem, "Sk") *
                  (double)(fovea_problem_extent(problem, "D") + fovea_problem_extent(problem, "Dv"));
-    return (int64_t)fmin(SAMPLED_ROWS, fmax(8, 2e8 / fmax(row, 1)));
+    return (int64_t)fmin(SAMPLED_ROWS, fmax(8, 4e7 / fmax(row, 1)));
 }
 
 static void release(bench *b) {
@@ -834,8 +897,10 @@ void fovea_bench_measure(fovea_bench_run *run, fovea_bench_case *c, double secon
     if (make_samples(b) && make_device_tensors(b)) {
         find_ceilings(b);
         if (make_expected(b)) {
+            c->prepared_seconds = fovea_bench_now() - start;
             list_arms(b);
             verify(b, progress);
+            c->verified_seconds = fovea_bench_now() - start - c->prepared_seconds;
             if (!c->alone || c->sweep) add_noise_pair(b);
             b->seconds = fmax(seconds - (fovea_bench_now() - start), 0.4 * seconds);
             run_rounds(b, progress);

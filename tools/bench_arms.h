@@ -66,8 +66,9 @@ struct fovea_measurement {
     int arm_count;
     fovea_device_call *calls[FOVEA_ARMS_MAX]; /* of ours on the device */
     int call_count;
-    bool brief;     /* calls on the device are too short to heat it */
-    double seconds; /* for its rounds */
+    bool brief;        /* calls on the device are too short to heat it */
+    double busy_until; /* when the device had something to do last, CLOCK_MONOTONIC */
+    double seconds;    /* for its rounds */
 };
 
 /* The parameters that arms are called with, until they are set again. */

@@ -98,9 +98,19 @@ static void add_device(json_t *object, const fovea_bench_run *run, const fovea_b
         json_object_set_new(burst, "memory_clock_hz", real(b->seen.memory_clock));
         json_object_set_new(burst, "power_watts", real(b->seen.power));
         json_object_set_new(burst, "temperature_celsius", real(b->seen.temperature));
+        json_t *clocks = json_array(), *held = json_array();
+        for (int sample = 0; sample < b->count; sample++) {
+            const fovea_nvml_span *seen = &b->samples[sample];
+            json_array_append_new(clocks, real(seen->sm_clock));
+            json_array_append_new(held, json_boolean(fovea_nvml_throttled(seen->reasons)));
+        }
+        json_object_set_new(burst, "sample_clocks_hz", clocks);
+        json_object_set_new(burst, "samples_throttled", held);
         json_array_append_new(bursts, burst);
     }
     json_object_set_new(object, "bursts", bursts);
+    json_object_set_new(object, "enqueue_seconds",
+                        row->enqueue_seconds > 0 ? real(row->enqueue_seconds) : json_null());
     json_object_set_new(object, "launches",
                         row->summary.count && run->launch_seconds > 0
                             ? real(row->summary.median / run->launch_seconds)
@@ -238,6 +248,20 @@ static json_t *formulas_json(const fovea_bench_run *run) {
     return object;
 }
 
+/* Where the time of a run went. */
+static json_t *stages_json(const fovea_bench_run *run) {
+    json_t *array = json_array();
+    for (int i = 0; i < run->case_count; i++) {
+        const fovea_bench_case *c = &run->cases[i];
+        if (!c->done) continue;
+        json_array_append_new(array, json_pack("{s:s,s:s,s:f,s:f,s:f}", "suite", c->suite, "case",
+                                               c->name, "seconds", c->seconds, "prepared_seconds",
+                                               c->prepared_seconds, "verified_seconds",
+                                               c->verified_seconds));
+    }
+    return array;
+}
+
 static json_t *monitor_json(const fovea_bench_run *run) {
     json_t *array = json_array();
     for (int i = 0; i < run->case_count; i++) {
@@ -283,6 +307,7 @@ json_t *fovea_bench_to_json(const fovea_bench_run *run) {
             json_array_append_new(rows, row_json(run, &run->cases[i], &run->cases[i].rows[r]));
     json_object_set_new(document, "rows", rows);
     json_object_set_new(document, "monitor", monitor_json(run));
+    json_object_set_new(document, "stages", stages_json(run));
     json_object_set_new(document, "problems", problems_json(run));
     return document;
 }

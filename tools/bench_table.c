@@ -746,6 +746,50 @@ static void print_routing(const fovea_bench_run *run, const fovea_screen *screen
     free(shares);
 }
 
+/* What a call takes the host: the median and the longest of a suite's rows. */
+static void print_enqueuing(const fovea_bench_run *run, const fovea_screen *screen,
+                            const char *suite) {
+    const fovea_bench_row *longest = NULL;
+    fovea_timings all = {0};
+    char median[32], most[32], empty[32];
+    for (int i = 0; i < run->case_count; i++) {
+        const fovea_bench_case *c = &run->cases[i];
+        for (int r = 0; r < c->row_count && strcmp(c->suite, suite) == 0; r++) {
+            const fovea_bench_row *row = &c->rows[r];
+            if (!(row->enqueue_seconds > 0) || !fovea_timings_add(&all, row->enqueue_seconds))
+                continue;
+            if (!longest || row->enqueue_seconds > longest->enqueue_seconds) longest = row;
+        }
+    }
+    if (longest)
+        say(screen, FOVEA_FAINT,
+            "A call takes the host %s to enqueue (the median of %d rows; at most %s, %s), "
+            "launching "
+            "an empty kernel %s.",
+            fovea_seconds_text(fovea_median(all.values, all.count), median, sizeof median),
+            all.count, fovea_seconds_text(longest->enqueue_seconds, most, sizeof most),
+            longest->arm, fovea_seconds_text(run->enqueue_seconds, empty, sizeof empty));
+    fovea_timings_release(&all);
+}
+
+/* Where a device's time went. */
+static void print_stages(const fovea_bench_run *run, const fovea_screen *screen,
+                         const char *suite) {
+    double all = 0, prepared = 0, verified = 0;
+    int cases = 0;
+    if (!fovea_bench_on(run, FOVEA_ON_CUDA)) return;
+    for (int i = 0; i < run->case_count; i++) {
+        const fovea_bench_case *c = &run->cases[i];
+        if (strcmp(c->suite, suite) != 0 || !c->done) continue;
+        cases++;
+        all += c->seconds, prepared += c->prepared_seconds, verified += c->verified_seconds;
+    }
+    say(screen, FOVEA_FAINT,
+        "%d cases in %.0f s: inputs and references %.1f, first calls and their verification %.1f, "
+        "samples %.1f.",
+        cases, all, prepared, verified, all - prepared - verified);
+}
+
 void fovea_bench_print_suite(const fovea_bench_run *run, const char *suite) {
     fovea_screen screen = fovea_screen_detect(stdout);
     fovea_bench_view view = run->options.full ? FOVEA_VIEW_ARMS : fovea_suite_view(suite);
@@ -783,6 +827,8 @@ void fovea_bench_print_suite(const fovea_bench_run *run, const char *suite) {
     }
     print_speedups(run, &screen, suite);
     print_optional_arms(run, &screen, suite);
+    print_enqueuing(run, &screen, suite);
+    print_stages(run, &screen, suite);
     fflush(stdout);
 }
 
@@ -881,11 +927,10 @@ void fovea_bench_print_foot(const fovea_bench_run *run) {
         "double-precision reference before it was timed; a wrong one is not ranked.");
     if (fovea_bench_on(run, FOVEA_ON_CUDA))
         say(&screen, FOVEA_FAINT,
-            "On the device: by events around replays of a graph, after a rest (time, rate) and "
-            "after "
-            "0.3 s of the same calls (hot); calls too short to heat it in one state alone. Copies "
-            "to "
-            "and from the device are not in these times.");
+            "On the device: by events around replays of a graph, after a rest (time, rate) and in "
+            "turns of 55 ms while all arms keep it at its cap of power (hot); calls too short to "
+            "heat it, and arms 5 times slower than the fastest, in one state alone. Copies to and "
+            "from the device are not in these times.");
     print_formulas(run, &screen);
     if (run->ceilings.buffer_bytes) {
         char text[32];

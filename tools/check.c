@@ -80,14 +80,29 @@ static fovea_status check_names(const fovea_check_options *options, fovea_messag
                       options->kernel ? options->kernel : "");
 }
 
+static bool fits(const fovea_check_options *options, const fovea_check_case *check) {
+    const fovea_case *c = &check->c;
+    bool fit = true;
+    for (int i = 0; fovea_kernel_letter_name(c->index, i); i++)
+        fit = fit && (!options->largest || c->extents[i] <= options->largest);
+    return fit;
+}
+
+static fovea_status draw_cases(const fovea_check_options *options, int kernel,
+                               fovea_check_cases *cases, fovea_message *message) {
+    int kept = 0;
+    if (!fovea_check_cases_create(kernel, options->effort, options->seed, cases))
+        return fovea_fail(message, FOVEA_OUT_OF_MEMORY, "no memory for the cases");
+    for (int n = 0; n < cases->count; n++)
+        if (fits(options, &cases->list[n])) cases->list[kept++] = cases->list[n];
+    cases->count = kept;
+    return FOVEA_OK;
+}
+
 static fovea_status make_cases(check *all, int kernel, fovea_message *message) {
     fovea_check_cases *cases = &all->cases[kernel];
     const fovea_check_options *options = all->options;
-    if (!options->text) {
-        if (fovea_check_cases_create(kernel, options->effort, options->seed, cases))
-            return FOVEA_OK;
-        return fovea_fail(message, FOVEA_OUT_OF_MEMORY, "no memory for the cases");
-    }
+    if (!options->text) return draw_cases(options, kernel, cases, message);
     cases->list = malloc(sizeof *cases->list);
     if (!cases->list) return fovea_fail(message, FOVEA_OUT_OF_MEMORY, "no memory for the case");
     cases->count = 1;
@@ -508,11 +523,10 @@ void fovea_check_report_destroy(fovea_check_report *report) {
 fovea_status fovea_check_list(const fovea_check_options *options, fovea_message *message) {
     fovea_status status = check_names(options, message);
     for (int k = 0; k < fovea_catalogue_count() && status == FOVEA_OK; k++) {
-        fovea_check_cases cases;
+        fovea_check_cases cases = {0};
         char text[TEXT_SIZE];
         if (!kernel_wanted(options, k)) continue;
-        if (!fovea_check_cases_create(k, options->effort, options->seed, &cases))
-            status = fovea_fail(message, FOVEA_OUT_OF_MEMORY, "no memory for the cases");
+        status = draw_cases(options, k, &cases, message);
         for (int n = 0; n < cases.count && status == FOVEA_OK; n++)
             fprintf(options->stream, "%s %s\n", fovea_catalogue_kernel(k)->name,
                     fovea_check_case_text(&cases.list[n], text, sizeof text));
@@ -525,6 +539,7 @@ fovea_status fovea_check_list(const fovea_check_options *options, fovea_message 
 
 enum {
     OPTION_QUICK = 256,
+    OPTION_LARGEST,
     OPTION_THOROUGH,
     OPTION_CASE,
     OPTION_LIST,
@@ -570,6 +585,8 @@ static error_t parse(int key, char *value, struct argp_state *state) {
         return a->options.jobs = (int)number(value, "--jobs", JOBS_MAX, state), 0;
     case OPTION_QUICK:
         return a->options.effort = FOVEA_QUICK, 0;
+    case OPTION_LARGEST:
+        return a->options.largest = (int64_t)number(value, "--largest", INT64_MAX, state), 0;
     case OPTION_THOROUGH:
         return a->options.effort = FOVEA_THOROUGH, 0;
     case OPTION_CASE:
@@ -632,6 +649,7 @@ int fovea_command_check(int argc, char **argv) {
         {"device", OPTION_DEVICE, "N", 0, "The CUDA device (0)", 0},
         {"seed", 's', "N", 0, "Draw other cases", 0},
         {"quick", OPTION_QUICK, 0, 0, "Few and small cases: for emulators and sanitizers", 0},
+        {"largest", OPTION_LARGEST, "N", 0, "Leave out cases with an extent above N", 0},
         {"thorough", OPTION_THOROUGH, 0, 0, "Ten times the cases, and larger ones", 0},
         {"exhaustive", OPTION_EXHAUSTIVE, 0, 0,
          "Functions of one number at all 2^32 inputs of f32 and all 65536 of halves", 0},

@@ -12,6 +12,7 @@ typedef struct fovea_check_options {
     bool cuda;                           /* the implementations for CUDA devices, and no others */
     int device;                          /* its number */
     fovea_effort effort;
+    int64_t largest; /* cases with a larger extent are left out; 0: none */
     uint64_t seed;
     int jobs;         /* processes at a time; 0: as many as processors are allowed */
     unsigned seconds; /* after which a trial is ended; 0: 60 */

@@ -55,7 +55,7 @@ void fovea_trial_run(fovea_trial *trial, const fovea_implementation *implementat
                      unsigned seconds, fovea_trial_result *result);
 
 /* The same in this process, which a crash or the alarm ends: for implementations on a device, whose
- * state a fork does not carry over. */
+ * state a fork does not carry over. The last of the runs is captured in a graph and replayed. */
 void fovea_trial_run_here(fovea_trial *trial, const fovea_implementation *implementation,
                           unsigned seconds, fovea_trial_result *result);
 

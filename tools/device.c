@@ -126,15 +126,25 @@ void fovea_device_tensors_destroy(fovea_device_tensors *tensors) {
     *tensors = (fovea_device_tensors){0};
 }
 
-fovea_status fovea_device_tensors_send(const fovea_device_tensors *tensors,
-                                       fovea_message *message) {
+static fovea_status send(const fovea_device_tensors *tensors, bool written_alone,
+                         fovea_message *message) {
     const fovea_sample *sample = tensors->sample;
     fovea_status status = FOVEA_OK;
     for (int a = 0; a < FOVEA_ARGUMENTS_MAX && status == FOVEA_OK; a++)
-        if (present(sample, a))
+        if (written_alone ? is_written(sample, a) : present(sample, a))
             status = cuda->copy_in(tensors->storage[a], sample->storage[a], sample->bytes[a],
                                    stream, message);
     return status == FOVEA_OK ? cuda->synchronize(stream, message) : status;
+}
+
+fovea_status fovea_device_tensors_send(const fovea_device_tensors *tensors,
+                                       fovea_message *message) {
+    return send(tensors, false, message);
+}
+
+fovea_status fovea_device_tensors_restore(const fovea_device_tensors *tensors,
+                                          fovea_message *message) {
+    return send(tensors, true, message);
 }
 
 fovea_status fovea_device_tensors_fetch(const fovea_device_tensors *tensors,

@@ -46,8 +46,11 @@ typedef struct fovea_device_tensors {
 fovea_status fovea_device_tensors_create(const fovea_sample *sample, fovea_device_tensors *tensors,
                                          fovea_message *message);
 void fovea_device_tensors_destroy(fovea_device_tensors *tensors);
-/* All of them to the device, and what a call writes back to the sample. Both wait for the end. */
+/* All of them to the device; only what a call writes, as it is in the sample; and that back to it. All wait
+ * for the end. */
 fovea_status fovea_device_tensors_send(const fovea_device_tensors *tensors, fovea_message *message);
+fovea_status fovea_device_tensors_restore(const fovea_device_tensors *tensors,
+                                          fovea_message *message);
 fovea_status fovea_device_tensors_fetch(const fovea_device_tensors *tensors,
                                         fovea_message *message);
 /* The sample's problem, with its options as they are now, over these tensors. */

@@ -40,6 +40,9 @@ fovea_status fovea_device_probe(fovea_cuda_probe probe, void *memory, size_t byt
 /* Seconds between two events with an empty kernel between them, the median of several. */
 fovea_status fovea_device_lone_launch(double *seconds, fovea_message *message);
 
+/* Seconds of the host to launch an empty kernel, the best of several batches. */
+fovea_status fovea_device_enqueue(double *seconds, fovea_message *message);
+
 /* Releases what all calls share. */
 void fovea_device_timing_release(void);
 

@@ -39,10 +39,11 @@ typedef struct sight {
 } sight;
 
 /* What the thread has seen since it began; the oldest are overwritten. */
-enum { SIGHTS_MAX = 512 };
+enum { SIGHTS_MAX = 1024 };
 static pthread_t watcher;
 static bool watching;
 static atomic_bool over;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of what follows */
 static sight seen[SIGHTS_MAX];
 static int seen_count;
 
@@ -133,7 +134,10 @@ static void *watch(void *unused) {
     const struct timespec pause = {.tv_nsec = 4000000};
     (void)unused;
     while (!over) {
-        seen[seen_count++ % SIGHTS_MAX] = look();
+        sight now = look();
+        pthread_mutex_lock(&lock);
+        seen[seen_count++ % SIGHTS_MAX] = now;
+        pthread_mutex_unlock(&lock);
         nanosleep(&pause, NULL);
     }
     return NULL;
@@ -155,17 +159,22 @@ static void add(const sight *s, fovea_nvml_span *span) {
     span->looks++;
 }
 
-void fovea_nvml_end(double from, double to, fovea_nvml_span *span) {
-    const sight *nearest = NULL;
+void fovea_nvml_end(void) {
     over = true;
     if (watching) pthread_join(watcher, NULL);
     watching = false;
+}
+
+void fovea_nvml_between(double from, double to, fovea_nvml_span *span) {
+    const sight *nearest = NULL;
     *span = (fovea_nvml_span){NAN, NAN, NAN, NAN, 0, 0};
+    pthread_mutex_lock(&lock);
     for (int i = 0; i < seen_count && i < SIGHTS_MAX; i++) {
         if (seen[i].at >= from && seen[i].at <= to) add(&seen[i], span);
         if (!nearest || fabs(seen[i].at - to) < fabs(nearest->at - to)) nearest = &seen[i];
     }
     if (!span->looks && nearest) add(nearest, span);
+    pthread_mutex_unlock(&lock);
 }
 
 bool fovea_nvml_throttled(unsigned long long reasons) {

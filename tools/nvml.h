@@ -23,10 +23,12 @@ bool fovea_nvml_is_open(void);
 double fovea_nvml_power_limit(void); /* watts; NaN */
 double fovea_nvml_used_memory(void); /* bytes of the device, everybody's; NaN */
 
-/* A thread looks every few milliseconds from begin to end; what it saw between two moments of
- * CLOCK_MONOTONIC, or nearest to them, makes the span. Without NVML nothing is seen. */
+/* A thread looks every few milliseconds from begin to end. What it has seen between two moments of
+ * CLOCK_MONOTONIC, or nearest to them, makes a span; of the last seconds, and after the end too. Without
+ * NVML nothing is seen. */
 void fovea_nvml_begin(void);
-void fovea_nvml_end(double from, double to, fovea_nvml_span *span);
+void fovea_nvml_end(void);
+void fovea_nvml_between(double from, double to, fovea_nvml_span *span);
 
 /* Whether clocks were held back by power or heat; idleness and settings of an application are no
  * throttling. */

@@ -317,6 +317,8 @@ static int make_results(request *r, bool *known) {
     return 0;
 }
 
+#define DEFAULT_STREAM ((void *)1) /* cudaStreamLegacy */
+
 static int find_context(request *r) {
     const array *first = first_array(r);
     DLDevice device = first ? first->tensor.device : (DLDevice){kDLCPU, 0};
@@ -325,6 +327,9 @@ static int find_context(request *r) {
     if (device.device_type == kDLCUDA) {
         if (first->exchange && first->exchange->stream(kDLCUDA, device.device_id, &stream))
             return -1;
+        /* NULL, the default stream, would ask a context for one of its own, which waits for nobody: a
+         * call would begin before what made its tensors has ended. */
+        if (!stream) stream = DEFAULT_STREAM;
         r->wait = !first->exchange;
     }
     r->context = session_context(device, stream);

@@ -1,5 +1,5 @@
-"""The functions of the package flash_attn (2.x) on Fovea's kernels, on the CPU and, without gradients
-and without writing into caches, on CUDA devices where libfovea_cuda is.
+"""The functions of the package flash_attn (2.x) on Fovea's kernels, on the CPU and, without gradients,
+on CUDA devices where libfovea_cuda is.
 
 Names, arguments, defaults, layouts and return values are upstream's: tensors are [batch, length,
 heads, head size], or packed [total, heads, head size] with cu_seqlens; causal masks and windows are
@@ -382,8 +382,6 @@ def flash_attn_with_kvcache(q: Tensor, k_cache: Tensor, v_cache: Tensor,
         table = cache_batch_idx.to(torch.int32).unsqueeze(1)
     if k is not None and v is not None:
         _check(q=q, k=k, v=v)
-        if q.is_cuda:
-            raise fovea.Unsupported("k and v that are written into a cache on a CUDA device")
         _check_rank(4, "[batch, length, heads, head size]", k=k, v=v)
         places = lengths.unsqueeze(1) + torch.arange(k.shape[1], dtype=torch.int32, device=k.device)
         if rotary_cos is not None and rotary_sin is not None:

@@ -282,6 +282,30 @@ def test_decoding_appends_step_by_step_as_prefill_sees_it_whole():
                                rtol=0, atol=4e-6)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("paged", [False, True])
+@pytest.mark.parametrize("rotated", [False, True])
+def test_a_cache_on_a_device_is_written_as_here(paged, rotated):
+    torch.manual_seed(3)
+    q, new = normal(2, 5, 8, 64, dtype=torch.float16), normal(2, 2, 5, 2, 64, dtype=torch.float16)
+    cache = normal(2, 8, 64, 2, 64, dtype=torch.float16)
+    options = {"cache_seqlens": torch.tensor([100, 7], dtype=torch.int32), "causal": True}
+    if paged:
+        options["block_table"] = torch.randperm(8).int().view(2, 4)
+    else:
+        cache = cache.view(2, 2, 256, 2, 64)
+    if rotated:
+        options["rotary_cos"], options["rotary_sin"] = torch.rand(2, 256, 32)
+    written, outs = {}, {}
+    for place in ("cpu", "cuda"):
+        written[place] = cache.to(place, copy=True)
+        there = {name: value.to(place) if isinstance(value, torch.Tensor) else value
+                 for name, value in options.items()}
+        outs[place] = fa.flash_attn_with_kvcache(q.to(place), *written[place], *new.to(place), **there)
+    torch.testing.assert_close(written["cuda"].cpu(), written["cpu"], atol=2e-3, rtol=2e-3)
+    torch.testing.assert_close(outs["cuda"].cpu(), outs["cpu"], atol=4e-3, rtol=4e-3)
+
+
 # ---- Signatures and errors ----------------------------------------------------------------------
 
 PLAIN = ["dropout_p", "softmax_scale", "causal", "window_size", "softcap", "alibi_slopes",

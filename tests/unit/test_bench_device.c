@@ -181,6 +181,14 @@ static fovea_status right(const fovea_problem *problem, fovea_run *run) {
     return launch(), FOVEA_OK;
 }
 
+/* Six times as long. */
+static fovea_status slow(const fovea_problem *problem, fovea_run *run) {
+    (void)run;
+    add(problem, 0);
+    for (int i = 0; i < 6; i++) launch();
+    return FOVEA_OK;
+}
+
 static fovea_status wrong_at_the_end(const fovea_problem *problem, fovea_run *run) {
     (void)run;
     add(problem, 1e-3f);
@@ -203,6 +211,8 @@ static size_t some_workspace(const fovea_problem *problem, int threads) {
     .device = kDLCUDA
 static const fovea_implementation implementations[] = {
     {TEST_ROW("test/device/right", right), .workspace = some_workspace},
+    {TEST_ROW("test/device/also", right), .workspace = some_workspace},
+    {TEST_ROW("test/device/slow", slow)},
     {TEST_ROW("test/device/wrong", wrong_at_the_end)},
     {TEST_ROW("test/device/failing", failing)}};
 
@@ -278,6 +288,27 @@ static void cool_and_hot_are_told_apart(void **unused) {
     assert_int_equal(hot, row->hot.count);
 }
 
+/* The slices of the hot state, one of each arm before the next of any; the slow one has none. */
+static void hot_arms_take_turns(void **unused) {
+    (void)unused;
+    const fovea_bench_row *rows[] = {row_of("right"), row_of("also")};
+    double at[2][8];
+    int slices[2] = {0, 0};
+    for (int r = 0; r < 2; r++)
+        for (int i = 0; i < rows[r]->burst_count; i++)
+            if (rows[r]->bursts[i].hot) at[r][slices[r]++] = rows[r]->bursts[i].at;
+    assert_int_equal(slices[0], slices[1]);
+    assert_true(slices[0] >= 3 && slices[0] <= 8);
+    for (int i = 0; i + 1 < slices[0]; i++) {
+        assert_true(fmax(at[0][i], at[1][i]) < fmin(at[0][i + 1], at[1][i + 1]));
+        assert_true(fabs(at[0][i] - at[1][i]) < 0.2);
+    }
+    near(rows[1]->hot_summary.median, rows[0]->hot_summary.median);
+    assert_true(row_of("slow")->timings.count > 0);
+    near(row_of("slow")->summary.median, 6 * cool_call);
+    assert_int_equal(row_of("slow")->hot.count, 0);
+}
+
 static void the_wrong_and_the_failing_are_not_timed(void **unused) {
     (void)unused;
     assert_false(row_of("wrong")->verified);
@@ -323,6 +354,7 @@ int main(void) {
         if (!fovea_implementation_register(&implementations[i])) return 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cool_and_hot_are_told_apart),
+        cmocka_unit_test(hot_arms_take_turns),
         cmocka_unit_test(the_wrong_and_the_failing_are_not_timed),
         cmocka_unit_test(the_file_has_both_states),
         cmocka_unit_test(cold_calls_are_flushed_before),

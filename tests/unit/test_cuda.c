@@ -87,6 +87,31 @@ static void tensors_of_two_places_are_refused(void **state) {
     cuda->release(data);
 }
 
+static void heads_that_are_too_large_are_refused(void **state) {
+    (void)state;
+    if (!begin()) skip();
+    int64_t shape[] = {1, 1, 16, 264};
+    size_t bytes = 16 * 264 * 2;
+    DLTensor tensors[4];
+    char *data = cuda->allocate(4 * bytes);
+    for (int t = 0; t < 4; t++)
+        tensors[t] = (DLTensor){.data = data + (size_t)t * bytes,
+                                .device = {kDLCUDA, 0},
+                                .ndim = 4,
+                                .dtype = {kDLFloat, 16, 1},
+                                .shape = shape};
+    assert_int_equal(
+        fovea_attention(context, &tensors[0], &tensors[1], &tensors[2], &tensors[3], NULL),
+        FOVEA_UNSUPPORTED);
+    assert_non_null(strstr(fovea_last_message(context), "it serves head sizes up to 256"));
+    shape[3] = 256;
+    assert_int_equal(
+        fovea_attention(context, &tensors[0], &tensors[1], &tensors[2], &tensors[3], NULL),
+        FOVEA_OK);
+    assert_int_equal(fovea_synchronize(context), FOVEA_OK);
+    cuda->release(data);
+}
+
 static void calls_are_captured_and_replayed(void **state) {
     (void)state;
     if (!begin()) skip();
@@ -135,6 +160,7 @@ int main(void) {
         cmocka_unit_test(a_device_that_is_not_there_is_refused),
         cmocka_unit_test(a_host_pointer_called_a_device_tensor_is_refused),
         cmocka_unit_test(tensors_of_two_places_are_refused),
+        cmocka_unit_test(heads_that_are_too_large_are_refused),
         cmocka_unit_test(calls_are_captured_and_replayed),
         cmocka_unit_test(memory_that_is_not_there_is_no_memory),
     };

@@ -120,7 +120,9 @@ ACCURACY = record({"elements": WHOLE, "maximum": COUNT, "mean": COUNT, "cosine":
 HOT = record({"samples": array(SECONDS), "median": SECONDS, "mad": COUNT, "minimum": SECONDS})
 BURST = record({"state": text, "count": WHOLE, "throttled": boolean},
                {"held_back_by": nullable(text), "sm_clock_hz": nullable(COUNT),
-                "power_watts": nullable(COUNT), "temperature_celsius": nullable(number())})
+                "power_watts": nullable(COUNT), "temperature_celsius": nullable(number()),
+                "sample_clocks_hz": nullable(array(nullable(COUNT))),
+                "samples_throttled": nullable(array(boolean))})
 
 ROW = record(
     {

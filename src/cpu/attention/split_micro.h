@@ -21,6 +21,12 @@ VF_INLINE void split_products(const fovea_dtype dtype, const int rows, int64_t d
         n == VF_WIDTH ? vf_load_as(dtype, k[j], d) : vf_load_n_as(dtype, k[j], d, n);
     VF_UNROLLED for (int r = 0; r < rows; r++) {
         vf line = vf_load(q + r * pitch + d);
+#if defined(FOVEA_TIER_AVX512)
+        __asm__(
+            ""
+            : "+v"(
+                line)); /* gcc would make it a memory operand of every product: 18 loads for 16 */
+#endif
         VF_UNROLLED for (int j = 0; j < keys; j++) sum[j * rows + r] =
             vf_fma(x[j], line, sum[j * rows + r]);
     }
@@ -32,10 +38,11 @@ VF_INLINE void split_scores(const fovea_dtype dtype, const int rows, int64_t gro
                             const float *q, int64_t pitch, const char *const *k,
                             const char *const *ahead, int64_t ahead_bytes, float *s) {
     const int keys = SPLIT_LANES / rows;
-    for (; groups > 0; groups--, k += keys, ahead += keys, s += SPLIT_LANES) {
+    split_ahead next = split_plan_ahead(ahead, groups * keys, ahead_bytes, groups);
+    for (; groups > 0; groups--, k += keys, s += SPLIT_LANES) {
         vf sum[SPLIT_LANES];
         VF_UNROLLED for (int l = 0; l < SPLIT_LANES; l++) sum[l] = vf_set1(0);
-        for (int j = 0; j < keys; j++) split_fetch(ahead[j], 0, ahead_bytes);
+        split_fetch(&next);
         int64_t d = 0;
         for (; d + VF_WIDTH <= size; d += VF_WIDTH)
             split_products(dtype, rows, d, VF_WIDTH, q, pitch, k, sum);
@@ -49,14 +56,14 @@ VF_INLINE void split_scores(const fovea_dtype dtype, const int rows, int64_t gro
  * elements. The block's sum begins at 0, as in attention_micro.h. */
 VF_INLINE void split_value_columns(const fovea_dtype dtype, const int rows, const int columns,
                                    int64_t keys, int64_t d, int64_t n, const char *const *v,
-                                   const char *const *ahead, int64_t ahead_begin, int64_t ahead_end,
-                                   const float *p, float *out, int64_t pitch) {
+                                   split_ahead *next, const float *p, float *out, int64_t pitch) {
+    split_ahead ahead = *next;
     vf sum[SPLIT_ROWS * 8];
     VF_UNROLLED for (int r = 0; r < rows; r++) VF_UNROLLED for (int c = 0; c < columns; c++)
         sum[r * columns + c] = vf_set1(0);
     for (int64_t j = 0; j < keys; j++, p += rows) {
         vf x[8];
-        split_fetch(ahead[j], ahead_begin, ahead_end);
+        split_fetch(&ahead);
         VF_UNROLLED for (int c = 0; c < columns; c++) x[c] =
             n == VF_WIDTH ? vf_load_as(dtype, v[j], d + c * VF_WIDTH)
                           : vf_load_n_as(dtype, v[j], d, n);
@@ -70,33 +77,26 @@ VF_INLINE void split_value_columns(const fovea_dtype dtype, const int rows, cons
         float *at = out + r * pitch + d + c * VF_WIDTH;
         vf_store(at, vf_add(vf_load(at), sum[r * columns + c]));
     }
+    *next = ahead;
 }
 
-/* ahead_bytes of each row of `ahead` are fetched in as many parts as there are passes. */
 VF_INLINE void split_values(const fovea_dtype dtype, const int rows, int64_t keys, int64_t size,
                             const char *const *v, const char *const *ahead, int64_t ahead_bytes,
                             const float *p, float *out, int64_t pitch) {
     const int columns = SPLIT_LANES / rows < 8 ? SPLIT_LANES / rows : 8;
     const int64_t step = columns * VF_WIDTH;
-    const int64_t part =
-        size < step ? ahead_bytes : divide_up(divide_up(ahead_bytes, size / step), 64) * 64;
-    int64_t d = 0, fetched = 0;
-    for (; d + step <= size; d += step, fetched += part)
-        split_value_columns(dtype, rows, columns, keys, d, VF_WIDTH, v, ahead, fetched,
-                            smaller(fetched + part, ahead_bytes), p, out, pitch);
+    split_ahead next = split_plan_ahead(ahead, keys, ahead_bytes, larger(size / step, 1) * keys);
+    int64_t d = 0;
+    for (; d + step <= size; d += step)
+        split_value_columns(dtype, rows, columns, keys, d, VF_WIDTH, v, &next, p, out, pitch);
     /* What is left of the row by fours, twos and single vectors: one sum alone waits for itself, four cycles a key. */
-    for (; columns > 4 && d + 4 * VF_WIDTH <= size; d += 4 * VF_WIDTH, fetched = ahead_bytes)
-        split_value_columns(dtype, rows, 4, keys, d, VF_WIDTH, v, ahead, fetched, ahead_bytes, p,
-                            out, pitch);
-    for (; columns > 2 && d + 2 * VF_WIDTH <= size; d += 2 * VF_WIDTH, fetched = ahead_bytes)
-        split_value_columns(dtype, rows, 2, keys, d, VF_WIDTH, v, ahead, fetched, ahead_bytes, p,
-                            out, pitch);
-    for (; d + VF_WIDTH <= size; d += VF_WIDTH, fetched = ahead_bytes)
-        split_value_columns(dtype, rows, 1, keys, d, VF_WIDTH, v, ahead, fetched, ahead_bytes, p,
-                            out, pitch);
-    if (d < size)
-        split_value_columns(dtype, rows, 1, keys, d, size - d, v, ahead, fetched, ahead_bytes, p,
-                            out, pitch);
+    for (; columns > 4 && d + 4 * VF_WIDTH <= size; d += 4 * VF_WIDTH)
+        split_value_columns(dtype, rows, 4, keys, d, VF_WIDTH, v, &next, p, out, pitch);
+    for (; columns > 2 && d + 2 * VF_WIDTH <= size; d += 2 * VF_WIDTH)
+        split_value_columns(dtype, rows, 2, keys, d, VF_WIDTH, v, &next, p, out, pitch);
+    for (; d + VF_WIDTH <= size; d += VF_WIDTH)
+        split_value_columns(dtype, rows, 1, keys, d, VF_WIDTH, v, &next, p, out, pitch);
+    if (d < size) split_value_columns(dtype, rows, 1, keys, d, size - d, v, &next, p, out, pitch);
 }
 
 typedef struct split_kernels {

@@ -40,19 +40,19 @@ VF_INLINE __m512i look_up(const uint8_t *table, __m512i x) {
     return _mm512_permutex2var_epi8(_mm512_load_si512(table), x, _mm512_load_si512(table + 64));
 }
 
-/* The low and the high bytes of 64 elements as bf16. The magnitude 128 is beyond the table: its high byte is put in, its low
- * byte is that of 0. */
+/* The low and the high bytes of 64 elements as bf16. The magnitude 128 is beyond the table; its low byte is that of 0. */
 VF_INLINE void find_bytes(const fovea_dtype dtype, __m512i x, __m512i *low, __m512i *high) {
     __m512i top = _mm512_set1_epi8(-128), magnitude;
     if (dtype == FOVEA_E4M3) {
         *low = look_up(e4m3_magnitudes.low, x);
         magnitude = look_up(e4m3_magnitudes.high, x);
     } else {
+        /* The high byte of 128 is 0x43: more than that of its place in the table, 0, and 0x80 less 0x3d. Of lesser magnitudes what
+         * is left of them is no more than their high bytes (0x42 from 64 on). */
         __m512i index = _mm512_abs_epi8(x);
         *low = look_up(integer_magnitudes.low, index);
-        magnitude = _mm512_mask_mov_epi8(look_up(integer_magnitudes.high, index),
-                                         _mm512_movepi8_mask(index),
-                                         _mm512_set1_epi8(INTEGER_BITS(128) >> 8));
+        magnitude = _mm512_max_epu8(look_up(integer_magnitudes.high, index),
+                                    _mm512_subs_epu8(index, _mm512_set1_epi8(0x3d)));
     }
     *high = _mm512_ternarylogic_epi32(magnitude, x, top, 0xf8); /* or of the second and third */
 }
@@ -142,12 +142,13 @@ VF_INLINE void pair_scores(const fovea_dtype dtype, const int rows, int64_t grou
         places[l] = vector / 4 * 8 + l / rows % 2 * 4 + vector % 4;
     }
     const vi order = vi_load(places);
-    for (; groups >= 2; groups -= 2, k += 2 * keys, ahead += 2 * keys, s += 2 * SPLIT_LANES) {
-        for (int j = 0; j < 2 * keys; j++) split_fetch(ahead[j], 0, ahead_bytes);
+    split_ahead next = split_plan_ahead(ahead, groups * keys, ahead_bytes, divide_up(groups, 2));
+    for (; groups >= 2; groups -= 2, k += 2 * keys, s += 2 * SPLIT_LANES) {
+        split_fetch(&next);
         score_groups(dtype, rows, 2, order, size, q, pitch, k, s);
     }
     if (groups == 0) return;
-    for (int j = 0; j < keys; j++) split_fetch(ahead[j], 0, ahead_bytes);
+    split_fetch(&next);
     score_groups(dtype, rows, 1, order, size, q, pitch, k, s);
 }
 
@@ -214,15 +215,14 @@ VF_INLINE void add_values(const fovea_dtype dtype, const int rows, const int par
 
 /* `parts` times 32 columns from d, of the last n. */
 VF_INLINE void pair_columns(const fovea_dtype dtype, const int rows, const int parts, int64_t keys,
-                            int64_t d, int64_t n, const char *const *v, const char *const *ahead,
-                            int64_t ahead_begin, int64_t ahead_end, const float *p, float *out,
-                            int64_t pitch) {
+                            int64_t d, int64_t n, const char *const *v, split_ahead *next,
+                            const float *p, float *out, int64_t pitch) {
+    split_ahead ahead = *next;
     vf sum[2 * SPLIT_LANES];
     VF_UNROLLED for (int i = 0; i < rows * 2 * parts; i++) sum[i] = vf_set1(0);
     int64_t j = 0;
     for (; j + 2 <= keys; j += 2, p += rows) {
-        split_fetch(ahead[j], ahead_begin, ahead_end);
-        split_fetch(ahead[j + 1], ahead_begin, ahead_end);
+        split_fetch(&ahead);
         add_values(dtype, rows, parts, d, n, v[j], v[j + 1], p, sum);
     }
     if (j < keys) add_values(dtype, rows, parts, d, n, v[j], NULL, p, sum);
@@ -231,6 +231,7 @@ VF_INLINE void pair_columns(const fovea_dtype dtype, const int rows, const int p
         float *at = out + r * pitch + d + c * VF_WIDTH;
         vf_store(at, vf_add(vf_load(at), sum[r * 2 * parts + c]));
     }
+    *next = ahead;
 }
 
 VF_INLINE void pair_values(const fovea_dtype dtype, const int rows, int64_t keys, int64_t size,
@@ -238,17 +239,15 @@ VF_INLINE void pair_values(const fovea_dtype dtype, const int rows, int64_t keys
                            const float *p, float *out, int64_t pitch) {
     const int parts = rows == 8 ? 1 : rows == 4 ? 2 : 4;
     const int64_t step = 32 * parts;
-    const int64_t part =
-        size < step ? ahead_bytes : divide_up(divide_up(ahead_bytes, size / step), 64) * 64;
-    int64_t d = 0, fetched = 0;
-    for (; d + step <= size; d += step, fetched += part)
-        pair_columns(dtype, rows, parts, keys, d, step, v, ahead, fetched,
-                     smaller(fetched + part, ahead_bytes), p, out, pitch);
-    for (; parts > 2 && d + 64 <= size; d += 64, fetched = ahead_bytes)
-        pair_columns(dtype, rows, 2, keys, d, 64, v, ahead, fetched, ahead_bytes, p, out, pitch);
-    for (; d < size; d += 32, fetched = ahead_bytes)
-        pair_columns(dtype, rows, 1, keys, d, smaller(size - d, 32), v, ahead, fetched, ahead_bytes,
-                     p, out, pitch);
+    split_ahead next =
+        split_plan_ahead(ahead, keys, ahead_bytes, larger(size / step, 1) * larger(keys / 2, 1));
+    int64_t d = 0;
+    for (; d + step <= size; d += step)
+        pair_columns(dtype, rows, parts, keys, d, step, v, &next, p, out, pitch);
+    for (; parts > 2 && d + 64 <= size; d += 64)
+        pair_columns(dtype, rows, 2, keys, d, 64, v, &next, p, out, pitch);
+    for (; d < size; d += 32)
+        pair_columns(dtype, rows, 1, keys, d, smaller(size - d, 32), v, &next, p, out, pitch);
 }
 
 /* ---- One function for each dtype and number of rows -------------------------------------------------- */

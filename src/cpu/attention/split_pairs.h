@@ -28,7 +28,7 @@ static inline int64_t split_pair_place(fovea_dtype keys, int64_t d) {
 extern const split_pair_kernels fovea_split_pairs_avx512[FOVEA_DTYPE_COUNT][4];
 static inline const split_pair_kernels *split_find_pairs(fovea_dtype cache) {
     const fovea_processor *processor = fovea_processor_get();
-    bool has = processor->avx512_bf16 && processor->avx512_vbmi;
+    bool has = processor->avx512_bf16 && processor->avx512_vbmi && !processor->slow_dot_bf16;
     return has && fovea_split_pairs_avx512[cache][0].scores ? fovea_split_pairs_avx512[cache]
                                                             : NULL;
 }
