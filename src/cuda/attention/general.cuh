@@ -76,6 +76,7 @@ struct general_pitches {
 
 template <class Form>
 struct work {
+    /* Registers are short: sums are in shared memory, and the place is worked out again at the end. */
     static constexpr bool is_lean = Form::plain && (Form::size == 128 || is_tight);
     const fovea_cuda_attention &p;
     const general_pitches &pitches;
@@ -472,20 +473,23 @@ static int launch_general(const fovea_cuda_attention &p, cudaStream_t stream) {
                        fovea_cuda_rows_are_aligned(&p.out, p.value_size) << 3;
     bool plain = aligned == 15 && !p.mask.data && !p.bias.data && !p.slopes &&
                  !p.block_table.data && isinf(p.softcap) && p.keep == 1 && p.scale > 0;
-    /* Heads above 128: two blocks of 4 warps where their tiles find room, else one of 8. */
-    if constexpr (size > 128) {
+    if constexpr (size <= 128) {
+        return plain ? launch_form<form<T, size, true>>(p, aligned, stream)
+                     : launch_form<form<T, size, false>>(p, aligned, stream);
+    } else {
+        /* Two blocks of 4 warps where their tiles find room, else one of 8; options have no registers for 4. */
+        using pair = form<T, size, true>;
         int device, bytes;
         cudaError_t error = cudaGetDevice(&device);
         if (error == cudaSuccess)
             error =
                 cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device);
         if (error != cudaSuccess) return cudaGetLastError(), error;
-        if (bytes < 2 * (form<T, size, true, 4>::shared_bytes + 1024))
-            return plain ? launch_form<form<T, size, true, 8>>(p, aligned, stream)
-                         : launch_form<form<T, size, false, 8>>(p, aligned, stream);
+        if (!plain) return launch_form<form<T, size, false, 8>>(p, aligned, stream);
+        return bytes >= 2 * (pair::shared_bytes + 1024)
+                   ? launch_form<pair>(p, aligned, stream)
+                   : launch_form<form<T, size, true, 8>>(p, aligned, stream);
     }
-    return plain ? launch_form<form<T, size, true>>(p, aligned, stream)
-                 : launch_form<form<T, size, false>>(p, aligned, stream);
 }
 
 #define FOVEA_CUDA_GENERAL(size)                                                                   \

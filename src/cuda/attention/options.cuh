@@ -41,10 +41,8 @@ static __device__ __forceinline__ void load_row(const fovea_cuda_tensor &t, cons
     int j = first_key + threadIdx.x % 4 * 2, left = rows.end[h] - j;
     if (t.stride[3] == 1 && (uintptr_t)row % (2 * sizeof(T)) == 0 && left > blocks * 8 - 7) {
 #pragma unroll
-        for (int n = 0; n < blocks; n++) {
+        for (int n = 0; n < blocks; n++)
             two[n] = *reinterpret_cast<const pack<T, 2> *>(row + j + n * 8);
-            put_together(two[n]);
-        }
     } else {
 #pragma unroll
         for (int n = 0; n < blocks; n++)
