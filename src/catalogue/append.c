@@ -312,7 +312,8 @@ void fovea_append_case_defaults(fovea_case *c) {
 static bool case_has(const fovea_case *c, int argument) { return c->optional >> argument & 1; }
 
 static int64_t case_pages(const fovea_case *c) {
-    return (c->extents[LETTER_S] + c->extents[LETTER_PAGE] - 1) / c->extents[LETTER_PAGE];
+    int64_t page = c->extents[LETTER_PAGE]; /* 0 is refused with the tensors */
+    return page ? (c->extents[LETTER_S] + page - 1) / page : 0;
 }
 
 /* Each sequence begins somewhere else; every fifth token is left out, and what finds no room. */

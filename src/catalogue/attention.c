@@ -630,8 +630,8 @@ static int64_t case_total(const fovea_case *c, int letter, int salt) {
 enum { SALT_QUERIES = 0, SALT_KEYS = 1, SALT_USED = 2 };
 
 static int64_t case_pages(const fovea_case *c) {
-    int64_t page = c->extents[LETTER_PAGE];
-    return (c->extents[LETTER_SK] + page - 1) / page;
+    int64_t page = c->extents[LETTER_PAGE]; /* 0 is refused with the tensors */
+    return page ? (c->extents[LETTER_SK] + page - 1) / page : 0;
 }
 
 static void set_shape(int *rank, int64_t *shape, int count, const int64_t *extents) {

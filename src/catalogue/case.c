@@ -185,10 +185,6 @@ fovea_status fovea_case_complete(fovea_case *c, fovea_message *message) {
         if (c->extents[i] < 0)
             return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s: the extent %s is missing",
                               case_kernel(c)->name, letter);
-        int table = fovea_kernel_argument(case_kernel(c), "block_table");
-        if (c->extents[i] == 0 && strcmp(letter, "Page") == 0 && c->optional >> table & 1)
-            return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s: a page has no room",
-                              case_kernel(c)->name);
     }
     return FOVEA_OK;
 }
@@ -481,7 +477,9 @@ static void case_shape(const fovea_case *c, int argument, int *rank, int64_t *sh
     for (int i = 0; i < text->before; i++) shape[(*rank)++] = c->extents[text->letters[i]];
     if (text->group >= 0) {
         bool scalar = text->without_axis && axis == FOVEA_ALL_AXES_VALUE;
-        int drop = text->without_axis ? (int)(axis < 0 ? axis + c->group_rank : axis) : -1;
+        double dimension = axis < 0 ? axis + c->group_rank : axis;
+        bool drops = text->without_axis && dimension >= 0 && dimension < c->group_rank;
+        int drop = drops ? (int)dimension : -1;
         for (int i = 0; i < c->group_rank && !scalar; i++)
             if (i != drop)
                 shape[(*rank)++] = c->group_rank == 1 ? c->extents[text->group] : c->group[i];

@@ -71,7 +71,7 @@ static fovea_status check_addresses(const DLTensor *tensor, const char *name, fo
     uintptr_t base = (uintptr_t)tensor->data, first, last;
     if (!byte_range(view, &low, &high) ||
         __builtin_add_overflow(base, tensor->byte_offset, &base) ||
-        __builtin_sub_overflow(base, (uint64_t)-low, &first) ||
+        __builtin_sub_overflow(base, -(uint64_t)low, &first) ||
         __builtin_add_overflow(base, (uint64_t)high, &last))
         return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
                           "%s has strides or a byte offset that leave the address space", name);

@@ -497,6 +497,14 @@ def test_the_study_says_who_wins_a_domain_and_what_fell_short(tmp_path):
     assert page.count("<table") == page.count("<caption>")
 
 
+def test_a_case_with_approximate_arms_alone_may_fall_short(tmp_path):
+    content = catalogue()
+    for each in content["rows"]:
+        if each["case"] == "reduce_max-n1000" and not each["peer"]:
+            each["flags"] = ["routed", "approximate"]
+    assert "reduce_max-n1000" in words_of(page_of(tmp_path, content))
+
+
 def test_what_the_library_chose_is_what_counts():
     content = catalogue(sizes=(1000, 1000000))
     for kernel in KERNELS:

@@ -82,6 +82,9 @@ static void refuses_negative_and_overflowing_sizes(void **state) {
     assert_refused(tensor, "x has strides or a byte offset that leave the address space");
     tensor.strides = STRIDES(-(INT64_C(1) << 50));
     assert_refused(tensor, "x has strides or a byte offset that leave the address space");
+    tensor = TENSOR(data, FOVEA_F32, 2);
+    tensor.strides = STRIDES(INT64_MIN / 4); /* to the lowest offset that there is */
+    assert_refused(tensor, "x has strides or a byte offset that leave the address space");
     tensor = TENSOR(data, FOVEA_F32, 3);
     tensor.byte_offset = UINT64_MAX - 3;
     assert_refused(tensor, "x has strides or a byte offset that leave the address space");
