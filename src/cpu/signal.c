@@ -363,14 +363,18 @@ static void take_bins(const circle *c, const fovea_view *view, int64_t row, floa
 typedef struct product_task {
     float *bins;
     const float *by;
+    int64_t count;
     bool conjugate;
 } product_task;
 
-/* bins *= by, or its conjugate. */
-static void multiply_bins(const void *task, int64_t begin, int64_t end, int thread) {
+static int64_t bin_vectors(int64_t count) { return divide_up(count, VF_WIDTH); }
+
+/* bins *= by, or its conjugate. Pieces are vectors of bins: where those that are left over begin must not depend
+ * on the threads, for a product of vectors is rounded once less. */
+static void multiply_bins(const void *task, int64_t begin, int64_t vectors, int thread) {
     const product_task *t = task;
     float sign = t->conjugate ? -1 : 1;
-    int64_t i = begin;
+    int64_t i = begin * VF_WIDTH, end = smaller(vectors * VF_WIDTH, t->count);
     (void)thread;
     for (; i + VF_WIDTH <= end; i += VF_WIDTH) {
         float *at = t->bins + 2 * i;
@@ -427,8 +431,8 @@ static fovea_status by_transforms(const fovea_problem *problem, fovea_run *run, 
     for (int64_t row = 0; row < rows; row++) {
         if (!alone && (row == 0 || h->rank > 1)) take_bins(&c, h, row, c.other);
         take_bins(&c, x, row, c.one);
-        product_task t = {c.one, alone ? c.one : c.other, conjugate};
-        fovea_share(c.m + 1, c.threads, multiply_bins, &t);
+        product_task t = {c.one, alone ? c.one : c.other, c.m + 1, conjugate};
+        fovea_share(bin_vectors(t.count), c.threads, multiply_bins, &t);
         give_values(&c);
         give_row(&c, y, row, shift);
     }
@@ -477,7 +481,8 @@ static void overlap_blocks(const void *task, int64_t begin, int64_t end, int thr
         for (int64_t i = 0; !inside && i < 2 * t->m; i++)
             c.values[i] = from + i >= 0 && from + i < n ? x[(from + i) * stride] : 0;
         find_bins(&c, inside ? x + from : c.values, c.one);
-        multiply_bins(&(product_task){c.one, t->bins, false}, 0, t->m + 1, 0);
+        product_task product = {c.one, t->bins, t->m + 1, false};
+        multiply_bins(&product, 0, bin_vectors(product.count), 0);
         give_values(&c);
         const float *results = c.values + t->taps - 1;
         if (to_stride == 1) memcpy(y, results, (size_t)count * sizeof *y);
