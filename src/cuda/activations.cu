@@ -1,16 +1,33 @@
 /* Domain 3, activations. x times a sigmoid is x / (1 + e^u): where e^u overflows the result is below
- * what f32 holds, and -0 stands for it, also at -inf. */
+ * what f32 holds, and -0 stands for it, also at -inf. A division proper is a branch and three times as long:
+ * with the reciprocal's 1 ULP and those of expf and of two roundings it is 3 of 4. Halves have a ULP of
+ * 2^-11 or 2^-8 of which a hundredth may be lost: 2^x and reciprocals to 2^-22 do, for exponents below 2^5 (f16)
+ * or 2^7 (bf16), which have an error of 2^-19 or 2^-17. */
 #include "cuda/map.cuh"
 
 static __device__ __forceinline__ float over_one_plus_exp(float x, float u) {
     float e = expf(u);
-    return isinf(e) ? -0.0f : x / (1 + e);
+    return isinf(e) ? -0.0f : x * quick_reciprocal(1 + e);
+}
+/* Of 2^u; beyond the range of x that has a result in halves, that of its end. */
+static __device__ __forceinline__ float over_one_plus_exp2(float x, float u) {
+    return x * quick_reciprocal(1 + quick_exp2(u));
 }
 
 /* sqrt(2/pi) (x + 0.044715 x^3), times -2. */
 static __device__ __forceinline__ float gelu_tanh(float x) {
     const float a = -1.5957691216057308f, b = -0.071354816272400365f;
     return over_one_plus_exp(x, x * fmaf(b * x, x, a));
+}
+/* The same over ln 2. */
+static __device__ __forceinline__ float gelu_tanh_of_halves(float x) {
+    const float a = -2.3022081986f, b = -0.1029432396f;
+    x = max_or_nan(x, -100);
+    return over_one_plus_exp2(x, x * fmaf(b * x, x, a));
+}
+static __device__ __forceinline__ float silu_of_halves(float x) {
+    x = max_or_nan(x, -120);
+    return over_one_plus_exp2(x, -1.44269504f * x);
 }
 
 /* x Phi(x), Phi the normal distribution: in one stream of 32 operations, because lanes that go different
@@ -42,6 +59,22 @@ static __device__ __forceinline__ float gelu_erf(float x) {
     return inside * (a < 1 ? fmaf(inside, q, 0.5f) : far);
 }
 
+/* To 2^-20, which halves need 2^-17.6 of: at all x by e^(-x^2/2) w P(w), w = 1 / (1 + 0.36 |x|), a minimax
+ * fit to where bf16 ends. */
+static __device__ __forceinline__ float gelu_erf_of_halves(float x) {
+    x = max_or_nan(x, -14);
+    const float w = quick_reciprocal(fmaf(fabsf(x), 0.36f, 1)), square = x * x;
+    float p = 0x1.83d8c2p-5f;
+    p = fmaf(p, w, -0x1.722deep-3f);
+    p = fmaf(p, w, 0x1.755874p-3f);
+    p = fmaf(p, w, 0x1.a3d202p-6f);
+    p = fmaf(p, w, 0x1.1ed66ep-3f);
+    p = fmaf(p, w, 0x1.223934p-3f);
+    p = fmaf(p, w, 0x1.265554p-3f);
+    const float tail = quick_exp2(square * -0.72134752f) * (p * w);
+    return x * (x < 0 ? tail : 1 - tail);
+}
+
 /* tanh(ln(1 + e^x)) = n / (n + 2), n = e^x (e^x + 2). */
 static __device__ __forceinline__ float mish(float x) {
     if (x > 20) return x;
@@ -49,13 +82,21 @@ static __device__ __forceinline__ float mish(float x) {
     return e == 0 ? -0.0f : x * (n / (n + 2));
 }
 
+static __device__ __forceinline__ float mish_of_halves(float x) {
+    x = max_or_nan(x, -120);
+    const float e = quick_exp2(1.44269504f * x), n = e * (e + 2);
+    return x > 20 ? x : x * (n * quick_reciprocal(n + 2));
+}
+
 MAP_KERNEL(map_relu, 1, a < 0 ? 0.0f : a)
-MAP_KERNEL(map_silu, 1, over_one_plus_exp(a, -a))
-MAP_KERNEL(map_mish, 1, mish(a))
+MAP_KERNEL_AND_HALVES(map_silu, 1, over_one_plus_exp(a, -a), silu_of_halves(a))
+MAP_KERNEL_AND_HALVES(map_mish, 1, mish(a), mish_of_halves(a))
 MAP_FUNCTION(leaky_relu, a > 0 ? a : p * a)
 MAP_FUNCTION(elu, a > 0 ? a : p * expm1f(a))
 MAP_FUNCTION(gelu_tanh, gelu_tanh(a))
 MAP_FUNCTION(gelu_erf, gelu_erf(a))
+MAP_FUNCTION(gelu_tanh_halves, gelu_tanh_of_halves(a))
+MAP_FUNCTION(gelu_erf_halves, gelu_erf_of_halves(a))
 
 static fovea_status map_leaky_relu(const fovea_problem *problem, fovea_run *run) {
     const auto *options = (const fovea_map_leaky_relu_options *)problem->options;
@@ -70,8 +111,9 @@ static fovea_status map_elu(const fovea_problem *problem, fovea_run *run) {
 static fovea_status map_gelu(const fovea_problem *problem, fovea_run *run) {
     const auto *options = (const fovea_map_gelu_options *)problem->options;
     if (options->approximate == FOVEA_MAP_GELU_APPROXIMATE_TANH)
-        return map_floats<1>(problem, run, gelu_tanh_function{});
-    return map_floats<1>(problem, run, gelu_erf_function{});
+        return map_floats_and_halves<1>(problem, run, gelu_tanh_function{},
+                                        gelu_tanh_halves_function{});
+    return map_floats_and_halves<1>(problem, run, gelu_erf_function{}, gelu_erf_halves_function{});
 }
 
 extern "C" const fovea_implementation fovea_cuda_table_activations[] = {MAP_ENTRY(map_relu),

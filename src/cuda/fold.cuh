@@ -10,12 +10,13 @@
 
 enum {
     FOLD_THREADS = 256,
-    FOLD_STEPS = 4,               /* 16 bytes each, of halves half as many */
-    FOLD_RESIDENT = 3,            /* blocks, so that loads in flight find registers */
-    FOLD_BLOCKS = 132 * 8,        /* what fills the device; a constant, so that bits stay */
-    FOLD_STATE = 64,              /* bytes of a state at most */
-    FOLD_PARTS = 4 * FOLD_BLOCKS, /* states in the workspace */
-    FOLD_WORKSPACE = FOLD_PARTS * FOLD_STATE
+    FOLD_STEPS = 4,    /* 16 bytes each, of halves half as many */
+    FOLD_RESIDENT = 4, /* blocks, so that loads in flight find registers */
+    FOLD_DEVICE = 132, /* multiprocessors; a constant, so that bits stay */
+    FOLD_STATE = 64,   /* bytes of a state at most */
+    FOLD_PARTS = FOLD_DEVICE * FOLD_RESIDENT * 128, /* states in the workspace */
+    FOLD_WORKSPACE = FOLD_PARTS * FOLD_STATE,
+    FOLD_WARP_PARTS = 64 /* that a warp joins */
 };
 
 /* Slices in tensors x and w and their results in y and z: slice `o` begins at outputs.offsets(o), element
@@ -99,11 +100,39 @@ static __device__ __forceinline__ int64_t fold_walk(const Method &method,
     return i;
 }
 
-/* Six sums of two tensors ask for more registers. */
+/* What is left: fewer vectors than go at a time, and less than one. */
+template <class Method>
+static __device__ __forceinline__ void
+fold_rest(const Method &method, typename Method::state &state, const typename Method::element *x,
+          const typename Method::other *w, int64_t i, int64_t step, int64_t end, bool wide) {
+    using T = typename Method::element;
+    using U = typename Method::other;
+    constexpr int size = 16 / sizeof(T), steps = fold_steps(sizeof(T));
+    pack<T, size> loaded[steps];
+    pack<U, size> more[steps] = {};
+#pragma unroll
+    for (int s = 0; s < steps; s++) {
+        if (i + s * step + size > end) break;
+        loaded[s] = load_pack<T, size>(x + i + s * step, size, wide);
+        if constexpr (Method::inputs > 1)
+            more[s] = load_pack<U, size>(w + i + s * step, size, wide);
+    }
+#pragma unroll
+    for (int s = 0; s < steps; s++) {
+        if (i + size > end) break;
+        method.template take<size, size>(state, loaded[s].at, more[s].at, i, 0);
+        i += step;
+    }
+#pragma unroll 1
+    for (int64_t k = i; k < end && k < i + size; k++)
+        method.template take<1, 1>(state, x + k, Method::inputs > 1 ? w + k : w, k, 0);
+}
+
+/* More tensors and sums ask for more registers. All blocks of a reduction run at once, as many on each
+ * multiprocessor. */
 template <class Method>
 static constexpr int fold_resident() {
-    return Method::inputs > 1 && sizeof(typename Method::state) > 32 ? FOLD_RESIDENT - 1
-                                                                     : FOLD_RESIDENT;
+    return FOLD_RESIDENT - (Method::inputs > 1) - (sizeof(typename Method::state) > 32);
 }
 
 /* Slices whose elements follow one another. */
@@ -112,10 +141,9 @@ static __global__ __launch_bounds__(FOLD_THREADS, fold_resident<Method>()) void 
     const typename Method::element *x, const typename Method::other *w, typename Method::output *y,
     typename Method::second *z, typename Method::state *partials,
     const __grid_constant__ fold_place place, Method method) {
-    using T = typename Method::element;
-    using U = typename Method::other;
-    constexpr int size = 16 / sizeof(T);
+    constexpr int size = 16 / sizeof(typename Method::element);
     const int member = threadIdx.x & (place.group - 1);
+    follow_stream();
     int64_t task = ((int64_t)blockIdx.x * FOLD_THREADS + threadIdx.x) >> place.group_log2;
     bool idle = task >= place.count * place.parts;
     if (idle) task = 0;
@@ -133,111 +161,124 @@ static __global__ __launch_bounds__(FOLD_THREADS, fold_resident<Method>()) void 
         i = fold_walk<Method, true>(method, state, x, w, i, step, end);
     else
         i = fold_walk<Method, false>(method, state, x, w, i, step, end);
-#pragma unroll 1
-    for (; i < end; i += step) {
-        if (i + size <= end) {
-            auto loaded = load_pack<T, size>(x + i, size, place.wide);
-            pack<U, size> more = {};
-            if constexpr (Method::inputs > 1) more = load_pack<U, size>(w + i, size, place.wide);
-            method.template take<size, size>(state, loaded.at, more.at, i, 0);
-            continue;
-        }
-#pragma unroll 1
-        for (int64_t k = i; k < end; k++)
-            method.template take<1, 1>(state, x + k, Method::inputs > 1 ? w + k : w, k, 0);
-    }
+    if (i < end) fold_rest(method, state, x, w, i, step, end, place.wide);
     state = fold_group<Method>(state, place.group);
     if (member == 0 && !idle) fold_end(method, place, state, slice, part, partials, y, z);
 }
 
-/* Elements k, k + members, ... below `end`; in lines with one stride. */
-template <class Method, bool line>
+/* Elements k, k + members, ... below `end` of `size` slices side by side; in lines with one stride. */
+template <class Method, bool line, int size>
 static __device__ __forceinline__ void
-fold_strides(const Method &method, typename Method::state &state, const typename Method::element *x,
-             const typename Method::other *w, int64_t k, int64_t end, int members,
-             const fold_place &place) {
-    constexpr int steps =
-        line && sizeof(typename Method::element) < 8 ? 2 * FOLD_STEPS : FOLD_STEPS;
+fold_strides(const Method (&methods)[size], typename Method::state (&states)[size],
+             const typename Method::element *x, const typename Method::other *w, int64_t k,
+             int64_t end, int members, const fold_place &place) {
+    using T = typename Method::element;
+    using U = typename Method::other;
+    constexpr int steps = line && sizeof(T) * size < 8 ? 2 * FOLD_STEPS : FOLD_STEPS;
     int64_t from[2], step_x = place.elements.stride[0][0], step_w = place.elements.stride[1][0];
 #pragma unroll 1
     for (; k + (steps - 1) * members < end; k += steps * members) {
-        typename Method::element values[steps];
-        typename Method::other others[steps] = {};
+        pack<T, size> values[steps];
+        U others[steps] = {};
 #pragma unroll
         for (int s = 0; s < steps; s++) {
             int64_t number = k + s * members;
             from[0] = number * step_x, from[1] = number * step_w;
             if (!line) place.elements.offsets(number, from);
-            values[s] = x[from[0]];
+            values[s] = *reinterpret_cast<const pack<T, size> *>(x + from[0]);
             if (Method::inputs > 1) others[s] = w[from[1]];
         }
-        method.template take<steps, 1>(state, values, others, k, members);
+#pragma unroll
+        for (int v = 0; v < size; v++) {
+            T slice[steps];
+#pragma unroll
+            for (int s = 0; s < steps; s++) slice[s] = values[s].at[v];
+            methods[v].template take<steps, 1>(states[v], slice, others, k, members);
+        }
     }
 #pragma unroll 1
     for (; k < end; k += members) {
         place.elements.offsets(k, from);
-        method.template take<1, 1>(state, x + from[0], Method::inputs > 1 ? w + from[1] : w, k, 0);
+#pragma unroll
+        for (int v = 0; v < size; v++)
+            methods[v].template take<1, 1>(states[v], x + from[0] + v,
+                                           Method::inputs > 1 ? w + from[1] : w, k, 0);
     }
 }
 
-/* Any strides: `across` slices beside one another, the rest of a block along each. */
-template <class Method>
-static __global__ __launch_bounds__(FOLD_THREADS, FOLD_RESIDENT) void fold_strided(
+/* Any strides: `across` times `size` slices beside one another, the rest of a block along each. */
+template <class Method, int size>
+static __global__
+__launch_bounds__(FOLD_THREADS, size > 1 ? 3 : fold_resident<Method>()) void fold_strided(
     const typename Method::element *x, const typename Method::other *w, typename Method::output *y,
     typename Method::second *z, typename Method::state *partials,
-    const __grid_constant__ fold_place place, Method method) {
-    using T = typename Method::element;
-    using U = typename Method::other;
-    __shared__ typename Method::state states[FOLD_THREADS];
+    const __grid_constant__ fold_place place, const __grid_constant__ Method method) {
+    __shared__ typename Method::state shared[FOLD_THREADS];
     const int lane = threadIdx.x & (place.across - 1), member = threadIdx.x >> place.across_log2;
     const int members = FOLD_THREADS >> place.across_log2;
     int64_t set, part;
+    follow_stream();
     fold_task(place, blockIdx.x, &set, &part);
-    int64_t slice = set * place.across + lane, end = (part + 1) * place.part, at[4];
+    int64_t slice = (set * place.across + lane) * size, end = (part + 1) * place.part, at[4];
     bool idle = slice >= place.count;
     if (end > place.length || idle) end = idle ? 0 : place.length;
     place.outputs.offsets(idle ? 0 : slice, at);
     x += at[0], w += at[1];
-    if (place.length > 0) method.begin(x, w);
-    typename Method::state state = Method::empty();
-    int64_t k = part * place.part + member;
-    if (place.elements.rank <= 1)
-        fold_strides<Method, true>(method, state, x, w, k, end, members, place);
-    else
-        fold_strides<Method, false>(method, state, x, w, k, end, members, place);
-    states[threadIdx.x] = state;
-    __syncthreads();
-    for (int half = members / 2; half > 0; half /= 2) {
-        if (member < half)
-            states[threadIdx.x] =
-                Method::join(states[threadIdx.x], states[threadIdx.x + half * place.across]);
-        __syncthreads();
+    Method methods[size];
+    typename Method::state states[size];
+#pragma unroll
+    for (int v = 0; v < size; v++) {
+        methods[v] = method, states[v] = Method::empty();
+        if (place.length > 0) methods[v].begin(x + v, w + v);
     }
-    if (member == 0 && !idle)
-        fold_end(method, place, states[threadIdx.x], slice, part, partials, y, z);
+    int64_t k = part * place.part + member;
+    if (size > 1 || place.elements.rank <= 1)
+        fold_strides<Method, true>(methods, states, x, w, k, end, members, place);
+    else
+        fold_strides<Method, false>(methods, states, x, w, k, end, members, place);
+#pragma unroll
+    for (int v = 0; v < size; v++) {
+        shared[threadIdx.x] = states[v];
+        __syncthreads();
+        for (int half = members / 2; half > 0; half /= 2) {
+            if (member < half)
+                shared[threadIdx.x] =
+                    Method::join(shared[threadIdx.x], shared[threadIdx.x + half * place.across]);
+            __syncthreads();
+        }
+        if (member == 0 && !idle)
+            fold_end(methods[v], place, shared[threadIdx.x], slice + v, part, partials, y, z);
+    }
 }
 
-/* Joins the parts of a slice. */
+/* Joins the parts of a slice: a warp does where there are few, else a block. */
 template <class Method>
 static __global__ __launch_bounds__(FOLD_THREADS) void fold_parts(
     const typename Method::element *x, const typename Method::other *w, typename Method::output *y,
     typename Method::second *z, const typename Method::state *partials,
     const __grid_constant__ fold_place place, Method method) {
     typename Method::state state = Method::empty();
-    for (int64_t p = threadIdx.x; p < place.parts; p += FOLD_THREADS)
-        state = Method::join(state, partials[blockIdx.x * place.parts + p]);
-    state = fold_group<Method>(state, FOLD_THREADS);
-    int64_t at[4];
-    place.outputs.offsets(blockIdx.x, at);
+    const int group = place.parts <= FOLD_WARP_PARTS ? 32 : FOLD_THREADS;
+    const int member = threadIdx.x & (group - 1);
+    int64_t slice = ((int64_t)blockIdx.x * FOLD_THREADS + threadIdx.x) / group, at[4];
+    const bool idle = slice >= place.count;
+    follow_stream();
+    if (idle) slice = 0;
+    for (int64_t p = member; p < place.parts; p += group)
+        state = Method::join(state, partials[slice * place.parts + p]);
+    state = fold_group<Method>(state, group);
+    if (member > 0 || idle) return;
+    place.outputs.offsets(slice, at);
     if (place.length > 0) method.begin(x + at[0], w + at[1]);
-    if (threadIdx.x == 0) method.finish(state, place.length, y + at[2], z ? z + at[3] : z);
+    method.finish(state, place.length, y + at[2], z ? z + at[3] : z);
 }
 
 /* ---- The host's part ------------------------------------------------------------------------ */
 
-/* Parts that fill the device, of `unit` elements or a multiple. */
-static inline void fold_cut(fold_place *place, int64_t blocks_of_one, int64_t unit) {
-    int64_t wanted = FOLD_BLOCKS / (blocks_of_one > 0 ? blocks_of_one : 1);
+/* Parts so that there are `blocks`, of `unit` elements or a multiple. */
+static inline void fold_cut(fold_place *place, int64_t blocks, int64_t blocks_of_one,
+                            int64_t unit) {
+    int64_t wanted = blocks / (blocks_of_one > 0 ? blocks_of_one : 1);
     int64_t most = blocks_for(place->length, unit), limit = FOLD_PARTS / place->count;
     int64_t parts = wanted < most ? wanted : most;
     if (parts > limit) parts = limit;
@@ -298,34 +339,45 @@ static fovea_status fold_views(fovea_view (&lines)[2], fovea_view (&rests)[4], b
     const U *other = (const U *)rests[1].data;
     auto *to = (typename Method::output *)rests[2].data;
     auto *second = (typename Method::second *)(has_second ? rests[3].data : NULL);
+    constexpr int blocks_at_once = FOLD_DEVICE * fold_resident<Method>();
     fovea_status status;
     if (contiguous) {
         constexpr int steps = fold_steps(sizeof(T));
         int64_t vectors = blocks_for(place.length, size), blocks;
         place.group = 1;
         while (place.group < 32 && place.group * steps < vectors) place.group *= 2;
-        if (vectors > 512 || (vectors > 32 * steps && place.count < FOLD_BLOCKS))
+        if (vectors > 512 || (vectors > 32 * steps && place.count < blocks_at_once))
             place.group = FOLD_THREADS;
         place.parts = 1, place.part = place.length;
-        if (place.group == FOLD_THREADS) fold_cut(&place, place.count, FOLD_THREADS * size);
+        if (place.group == FOLD_THREADS)
+            fold_cut(&place, blocks_at_once, place.count, FOLD_THREADS * size);
         while (1 << place.group_log2 < place.group) place.group_log2++;
         blocks = blocks_for(place.count * place.parts * place.group, FOLD_THREADS);
         status = launch(run, fold_contiguous<Method>, blocks, FOLD_THREADS, from, other, to, second,
                         partials, place, method);
     } else {
+        constexpr int beside = w ? 1 : size < 4 ? size : 4;
         int inner = rests[0].rank - 1;
-        bool beside = inner >= 0 && rests[0].stride[inner] == 1 && rests[0].shape[inner] >= 4;
+        bool adjacent = inner >= 0 && rests[0].stride[inner] == 1, several = beside > 1 && adjacent;
+        int64_t shape = adjacent ? rests[0].shape[inner] : 1;
+        several = several && shape % beside == 0 && lines[0].rank == 1 &&
+                  lines[0].stride[0] % beside == 0 && is_aligned(from, beside * sizeof(T));
+        for (int i = 0; i < inner; i++) several = several && rests[0].stride[i] % beside == 0;
+        int each = several ? beside : 1;
         place.across = 1;
-        while (beside && place.across < 32 && place.across < rests[0].shape[inner])
+        while (shape >= 4 && place.across < 32 && place.across * each < shape)
             place.across *= 2, place.across_log2++;
-        int64_t sets = blocks_for(place.count, place.across);
-        fold_cut(&place, sets, 2 * FOLD_STEPS * FOLD_THREADS / place.across);
-        status = launch(run, fold_strided<Method>, sets * place.parts, FOLD_THREADS, from, other,
-                        to, second, partials, place, method);
+        int64_t sets = blocks_for(place.count, (int64_t)place.across * each);
+        /* Blocks of unlike lengths even out where there are several for each place. */
+        fold_cut(&place, 3 * blocks_at_once, sets, 2 * FOLD_STEPS * FOLD_THREADS / place.across);
+        status = launch(run, several ? fold_strided<Method, beside> : fold_strided<Method, 1>,
+                        sets * place.parts, FOLD_THREADS, from, other, to, second, partials, place,
+                        method);
     }
     if (status != FOVEA_OK || place.parts == 1) return status;
-    return launch(run, fold_parts<Method>, place.count, FOLD_THREADS, from, other, to, second,
-                  partials, place, method);
+    int64_t threads = place.count * (place.parts <= FOLD_WARP_PARTS ? 32 : FOLD_THREADS);
+    return launch(run, fold_parts<Method>, blocks_for(threads, FOLD_THREADS), FOLD_THREADS, from,
+                  other, to, second, partials, place, method);
 }
 
 /* x and, where the method has two inputs, w of the same shape, to y and, if it is given, z. axis: -1 for

@@ -28,15 +28,60 @@ static __device__ __forceinline__ float quick_exp2(float x) {
     return y;
 }
 
-/* A word that other blocks are told by, and what they wait for it with: what was written before the one
- * is seen after the other. */
-static __device__ __forceinline__ void store_release(unsigned *to, unsigned value) {
-    asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(to), "r"(value) : "memory");
+/* log2 x to 2^-22, of normal numbers. */
+static __device__ __forceinline__ float quick_log2(float x) {
+    float y;
+    asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
 }
-static __device__ __forceinline__ unsigned load_acquire(const unsigned *from) {
-    unsigned value;
-    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(from) : "memory");
-    return value;
+
+/* What a kernel does first: lets the next one be brought in, and waits for all that stands before it on the
+ * stream. */
+static __device__ __forceinline__ void follow_stream() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;\n\tgriddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+/* Copies of a thread to shared memory that go on while it does other things: 16 bytes, or one element. */
+static __device__ __forceinline__ void stage_vector(void *to, const void *from) {
+    asm volatile(
+        "cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((unsigned)__cvta_generic_to_shared(to)),
+        "l"(from)
+        : "memory");
+}
+template <int bytes>
+static __device__ __forceinline__ void stage_element(void *to, const void *from) {
+    asm volatile(
+        "cp.async.ca.shared.global [%0], [%1], %2;" ::"r"((unsigned)__cvta_generic_to_shared(to)),
+        "l"(from), "n"(bytes)
+        : "memory");
+}
+static __device__ __forceinline__ void stage_commit() {
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+/* Until at most `pending` groups are on their way. */
+template <int pending>
+static __device__ __forceinline__ void stage_wait() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
+}
+
+/* c += a b, of 8 by 4 and 4 by 8 numbers: a lane holds [lane / 4][lane % 4] of a, [lane % 4][lane / 4] of b,
+ * [lane / 4][lane % 4 * 2 + 0, 1] of c. */
+static __device__ __forceinline__ void multiply_8x8x4(double (&c)[2], double a, double b) {
+    asm volatile("mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%0,%1}, {%2}, {%3}, {%0,%1};"
+                 : "+d"(c[0]), "+d"(c[1])
+                 : "d"(a), "d"(b));
+}
+
+/* Two words that other blocks look at while this one writes them; each is seen as it was before or after. */
+static __device__ __forceinline__ void store_shown(uint64_t *to, uint64_t a, uint64_t b) {
+    asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(to), "l"(a) : "memory");
+    asm volatile("st.relaxed.gpu.global.u64 [%0+8], %1;" ::"l"(to), "l"(b) : "memory");
+}
+static __device__ __forceinline__ void load_shown(const uint64_t *from, uint64_t &a, uint64_t &b) {
+    asm volatile("ld.relaxed.gpu.global.u64 %0, [%1];" : "=l"(a) : "l"(from) : "memory");
+    asm volatile("ld.relaxed.gpu.global.u64 %0, [%1+8];" : "=l"(b) : "l"(from) : "memory");
 }
 
 #endif

@@ -210,16 +210,40 @@ static inline fovea_status launched(fovea_run *run) {
     return fovea_cuda_launched(run, (int)cudaGetLastError());
 }
 
-/* A grid has room for 2^31 - 1 blocks. */
+static inline int current_device() {
+    int device = 0;
+    cudaGetDevice(&device);
+    return device;
+}
+
+/* early: the kernel begins with follow_stream(), so it may be brought in while the one before it ends. shared:
+ * bytes that it has room for beside what it declares. */
 template <class... P, class... A>
-static fovea_status launch(fovea_run *run, void (*kernel)(P...), int64_t blocks, int64_t threads,
-                           A... arguments) {
+static fovea_status launch_as(fovea_run *run, bool early, void (*kernel)(P...), int64_t blocks,
+                              int64_t threads, size_t shared, A... arguments) {
     if (!grid_fits(blocks)) {
         run->reason = "more than 2^31 blocks";
         return FOVEA_UNSUPPORTED;
     }
-    kernel<<<(unsigned)blocks, (unsigned)threads, 0, (cudaStream_t)run->stream>>>(arguments...);
+    cudaLaunchAttribute serial = {};
+    serial.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    serial.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = dim3((unsigned)blocks), config.blockDim = dim3((unsigned)threads);
+    config.dynamicSmemBytes = shared, config.stream = (cudaStream_t)run->stream;
+    config.attrs = &serial;
+    config.numAttrs = early && fovea_cuda_capability(current_device()) >= 90;
+    if (shared > 48 << 10)
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+    cudaLaunchKernelEx(&config, kernel, arguments...);
     return launched(run);
+}
+
+/* Of kernels that begin with follow_stream(), as nearly all do. */
+template <class... P, class... A>
+static fovea_status launch(fovea_run *run, void (*kernel)(P...), int64_t blocks, int64_t threads,
+                           A... arguments) {
+    return launch_as(run, true, kernel, blocks, threads, 0, arguments...);
 }
 
 #define CUDA_ROW(kernel_name, dtype_set, function, ...)                                            \

@@ -14,11 +14,11 @@ struct transpose_place {
     bool wide;                                /* four elements at a time */
 };
 
-/* Four of a row from one thread; sixteen threads read a row of a tile, and write one of its columns. */
-template <class T>
-static __global__
-__launch_bounds__(TILE_THREADS) void transpose(const T *x, T *y,
-                                               const __grid_constant__ transpose_place place) {
+/* Four of a row from one thread; sixteen threads read a row of a tile, and write one of its columns. whole:
+ * there are no rims. */
+template <class T, bool whole>
+static __global__ __launch_bounds__(TILE_THREADS, whole ? 8 : 2) void transpose(
+    const T *x, T *y, const __grid_constant__ transpose_place place) {
     __shared__ T tile[TILE][TILE + 1];
     const int64_t batch = blockIdx.x / (unsigned)place.tiles;
     const unsigned rest = blockIdx.x - (unsigned)batch * (unsigned)place.tiles;
@@ -26,9 +26,11 @@ __launch_bounds__(TILE_THREADS) void transpose(const T *x, T *y,
     const int64_t first_column = rest % (unsigned)place.tiles_across * (int64_t)TILE;
     const int across = threadIdx.x % 16 * 4, down = threadIdx.x / 16;
     int64_t at[2];
+    follow_stream();
     place.batches.offsets(batch, at);
     x += at[0], y += at[1];
-    if (place.wide && first_row + TILE <= place.rows && first_column + TILE <= place.columns) {
+    if (whole ||
+        (place.wide && first_row + TILE <= place.rows && first_column + TILE <= place.columns)) {
         x += (first_row + down) * place.x_row + first_column + across;
         y += (first_column + down) * place.y_row + first_row + across;
         pack<T, 4> values[4];
@@ -48,12 +50,23 @@ __launch_bounds__(TILE_THREADS) void transpose(const T *x, T *y,
         }
         return;
     }
-    /* The rims, and other strides. */
-#pragma unroll 4
-    for (int i = threadIdx.x; i < TILE * TILE; i += TILE_THREADS) {
-        int64_t row = first_row + i / TILE, column = first_column + i % TILE;
-        if (row < place.rows && column < place.columns)
-            tile[i / TILE][i % TILE] = x[row * place.x_row + column * place.x_column];
+    if constexpr (whole) return;
+    /* The rims, and other strides: several loads at once. */
+    constexpr int each = 8;
+#pragma unroll 1
+    for (int i = threadIdx.x; i < TILE * TILE; i += each * TILE_THREADS) {
+        T values[each];
+#pragma unroll
+        for (int k = 0; k < each; k++) {
+            const int place_in = i + k * TILE_THREADS;
+            int64_t row = first_row + place_in / TILE, column = first_column + place_in % TILE;
+            values[k] = 0;
+            if (row < place.rows && column < place.columns)
+                values[k] = x[row * place.x_row + column * place.x_column];
+        }
+#pragma unroll
+        for (int k = 0; k < each; k++)
+            tile[(i + k * TILE_THREADS) / TILE][(i + k * TILE_THREADS) % TILE] = values[k];
     }
     __syncthreads();
 #pragma unroll 4
@@ -85,8 +98,9 @@ static fovea_status transpose_as(const fovea_problem *problem, fovea_run *run) {
                  is_aligned(y.data, 4 * sizeof(T));
     for (int i = 0; i < x.rank; i++)
         place.wide &= x.shape[i] == 1 || (x.stride[i] % 4 == 0 && y.stride[i] % 4 == 0);
-    return launch(run, transpose<T>, batches * place.tiles, TILE_THREADS, (const T *)x.data,
-                  (T *)y.data, place);
+    const bool whole = place.wide && place.rows % TILE == 0 && place.columns % TILE == 0;
+    return launch(run, whole ? transpose<T, true> : transpose<T, false>, batches * place.tiles,
+                  TILE_THREADS, (const T *)x.data, (T *)y.data, place);
 }
 
 static fovea_status transpose_2d(const fovea_problem *problem, fovea_run *run) {
@@ -95,6 +109,18 @@ static fovea_status transpose_2d(const fovea_problem *problem, fovea_run *run) {
 }
 
 /* ---- Four values ---------------------------------------------------------------------------- */
+
+using four_words = pack<unsigned, 4>;
+
+/* Two elements of four halves side by side become four pairs, and back. */
+static __device__ __forceinline__ four_words pairs_apart(const four_words &w) {
+    return {{(w.at[0] & 0xffff) | w.at[2] << 16, w.at[0] >> 16 | (w.at[2] & 0xffff0000),
+             (w.at[1] & 0xffff) | w.at[3] << 16, w.at[1] >> 16 | (w.at[3] & 0xffff0000)}};
+}
+static __device__ __forceinline__ four_words pairs_together(const four_words &w) {
+    return {{(w.at[0] & 0xffff) | w.at[1] << 16, (w.at[2] & 0xffff) | w.at[3] << 16,
+             w.at[0] >> 16 | (w.at[1] & 0xffff0000), w.at[2] >> 16 | (w.at[3] & 0xffff0000)}};
+}
 
 /* 16 bytes hold all of one element in f32, of two beside one another in halves. `apart`: the last
  * dimension of x, of four, becomes the first of y. */
@@ -107,39 +133,37 @@ __launch_bounds__(FOUR_THREADS) void repack(const T *x, T *y,
     const int64_t batch = blockIdx.x / (unsigned)blocks;
     const unsigned block = blockIdx.x - (unsigned)batch * (unsigned)blocks;
     int64_t at[2];
+    follow_stream();
     batches.offsets(batch, at);
     x += at[0], y += at[1];
     const int64_t first = (block * (int64_t)FOUR_THREADS * steps + threadIdx.x) * each;
-    pack<T, 4 * each> values[steps];
+    const bool full = first - threadIdx.x * each + FOUR_THREADS * steps * each <= count;
+    four_words values[steps];
 #pragma unroll
     for (int s = 0; s < steps; s++) {
         const int64_t i = first + s * FOUR_THREADS * each;
-        if (i >= count) continue;
+        values[s] = {};
+        if (!full && i >= count) continue;
         if constexpr (apart) {
-            values[s] = *reinterpret_cast<const pack<T, 4 * each> *>(x + 4 * i);
+            values[s] = *reinterpret_cast<const four_words *>(x + 4 * i);
         } else {
 #pragma unroll
-            for (int c = 0; c < 4; c++) {
-                auto part = *reinterpret_cast<const pack<T, each> *>(x + c * step + i);
-#pragma unroll
-                for (int j = 0; j < each; j++) values[s].at[4 * j + c] = part.at[j];
-            }
+            for (int c = 0; c < 4; c++)
+                values[s].at[c] = *reinterpret_cast<const unsigned *>(x + c * step + i);
         }
     }
 #pragma unroll
     for (int s = 0; s < steps; s++) {
         const int64_t i = first + s * FOUR_THREADS * each;
-        if (i >= count) continue;
+        if (!full && i >= count) continue;
+        if constexpr (each > 1)
+            values[s] = apart ? pairs_apart(values[s]) : pairs_together(values[s]);
         if constexpr (!apart) {
-            *reinterpret_cast<pack<T, 4 * each> *>(y + 4 * i) = values[s];
+            *reinterpret_cast<four_words *>(y + 4 * i) = values[s];
         } else {
 #pragma unroll
-            for (int c = 0; c < 4; c++) {
-                pack<T, each> part;
-#pragma unroll
-                for (int j = 0; j < each; j++) part.at[j] = values[s].at[4 * j + c];
-                *reinterpret_cast<pack<T, each> *>(y + c * step + i) = part;
-            }
+            for (int c = 0; c < 4; c++)
+                *reinterpret_cast<unsigned *>(y + c * step + i) = values[s].at[c];
         }
     }
 }

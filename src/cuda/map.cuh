@@ -38,13 +38,15 @@ static __device__ __forceinline__ void map_one(const Function &function, const I
 template <class In, class Out, int inputs, int outputs, class Function, int size>
 static __global__ __launch_bounds__(MAP_THREADS, 4) void map_contiguous(
     const __grid_constant__ map_operands<In, Out, inputs, outputs> at, int64_t count, bool wide,
-    Function function) {
+    bool backwards, Function function) {
     constexpr int steps = map_steps(inputs, size);
     const int64_t step = (int64_t)blockDim.x * size;
-    const int64_t block = (int64_t)blockIdx.x * steps * step, first = block + threadIdx.x * size;
+    const unsigned number = backwards ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
+    const int64_t block = (int64_t)number * steps * step, first = block + threadIdx.x * size;
     const bool full = wide && block + steps * step <= count;
     pack<In, size> loaded[steps][inputs];
     pack<Out, size> results[steps][outputs];
+    follow_stream();
     function.prepare();
     if (full) {
 #pragma unroll
@@ -94,6 +96,7 @@ static __global__ __launch_bounds__(MAP_THREADS, 4) void map_strided(
     const __grid_constant__ map_operands<In, Out, inputs, outputs> operands,
     const __grid_constant__ strided<inputs + outputs> where, int64_t count, Function function) {
     int64_t number = (int64_t)blockIdx.x * MAP_THREADS + threadIdx.x, at[inputs + outputs];
+    follow_stream();
     if (number >= count) return;
     In values[inputs];
     Out result[outputs];
@@ -106,10 +109,11 @@ static __global__ __launch_bounds__(MAP_THREADS, 4) void map_strided(
     for (int a = 0; a < outputs; a++) operands.out[a][at[inputs + a]] = result[a];
 }
 
-/* views: of the inputs, then of the outputs. */
+/* views: of the inputs, then of the outputs. backwards: from the end on, of which the cache still holds what
+ * a pass before has read. */
 template <class In, class Out, int inputs, int outputs, class Function>
 static fovea_status map_views(const fovea_view *const (&given)[inputs + outputs], fovea_run *run,
-                              Function function) {
+                              Function function, bool backwards = false) {
     constexpr int size = 16 / (sizeof(In) > sizeof(Out) ? sizeof(In) : sizeof(Out));
     constexpr int tensors = inputs + outputs, steps = map_steps(inputs, size);
     fovea_view views[tensors], *all[tensors];
@@ -137,7 +141,7 @@ static fovea_status map_views(const fovea_view *const (&given)[inputs + outputs]
     int threads = count < (int64_t)MAP_THREADS * steps * size * 256 ? MAP_THREADS / 4 : MAP_THREADS;
     return launch(run, map_contiguous<In, Out, inputs, outputs, Function, size>,
                   blocks_for(count, (int64_t)threads * steps * size), threads, at, count, wide,
-                  function);
+                  backwards, function);
 }
 
 /* The inputs are the first arguments of the kernel, the output is the next. */
@@ -152,6 +156,16 @@ template <int inputs, class Function>
 static fovea_status map_floats(const fovea_problem *problem, fovea_run *run, Function function) {
     return by_float(problem->dtype, [&](auto zero) {
         return map_run<decltype(zero), decltype(zero), inputs>(problem, run, function);
+    });
+}
+/* The same by another function for halves, which need 18 bits of it. */
+template <int inputs, class Function, class Short>
+static fovea_status map_floats_and_halves(const fovea_problem *problem, fovea_run *run,
+                                          Function function, Short of_halves) {
+    return by_float(problem->dtype, [&](auto zero) {
+        using T = decltype(zero);
+        if constexpr (sizeof(T) == 4) return map_run<T, T, inputs>(problem, run, function);
+        return map_run<T, T, inputs>(problem, run, of_halves);
     });
 }
 
@@ -174,6 +188,15 @@ static fovea_status map_floats(const fovea_problem *problem, fovea_run *run, Fun
     MAP_FUNCTION(name, expression)                                                                 \
     static fovea_status name(const fovea_problem *problem, fovea_run *run) {                       \
         return map_floats<inputs>(problem, run, name##_function{});                                \
+    }
+
+/* With an expression of its own for halves. */
+#define MAP_KERNEL_AND_HALVES(name, inputs, expression, of_halves)                                 \
+    MAP_FUNCTION(name, expression)                                                                 \
+    MAP_FUNCTION(name##_of_halves, of_halves)                                                      \
+    static fovea_status name(const fovea_problem *problem, fovea_run *run) {                       \
+        return map_floats_and_halves<inputs>(problem, run, name##_function{},                      \
+                                             name##_of_halves_function{});                         \
     }
 
 #define MAP_ENTRY(name) CUDA_ROW(name, FOVEA_FLOATS, name)

@@ -8,76 +8,93 @@
 
 #include <stdio.h>
 
-/* gamma or beta, of f32 or of the dtype of the call; a residual too. */
+/* gamma or beta, of f32 or of the dtype of the call; a residual too: a source of rows.cuh. Where a row is a
+ * group of channels with `inner` elements each, there is one for each channel. */
 template <class T>
 struct weights {
     const void *data; /* NULL: none */
     int64_t step;
     bool wide, packed; /* f32; 16 bytes at a time, of places that divide */
     float otherwise;
+    int inner;
+    int64_t base; /* of the row */
 
-    __device__ __forceinline__ float at(int64_t i, int64_t base = 0) const {
+    static constexpr bool one_type = std::is_same<T, float>::value;
+
+    __device__ __forceinline__ float at(int64_t i) const {
         if (!data) return otherwise;
         int64_t place = base + i * step;
-        return wide ? ((const float *)data)[place] : widen(((const T *)data)[place]);
+        return one_type || wide ? ((const float *)data)[place] : widen(((const T *)data)[place]);
     }
-    /* n of them from i on, of a row that begins at `base`. */
-    template <int n>
-    __device__ __forceinline__ void read(int64_t i, float (&to)[n], int64_t base = 0) const {
-        if (n > 1 && data && packed && wide) {
-            auto loaded = *(const pack<float, n> *)((const float *)data + base + i);
+    __device__ __forceinline__ weights from(int64_t first) const {
+        weights row = *this;
+        row.base = first;
+        return row;
+    }
+    template <class W, int m, int n, class I>
+    __device__ __forceinline__ void gather_as(const I (&column)[m], I limit,
+                                              float (&to)[m][n]) const {
+        const W *first = (const W *)data + base;
+        pack<W, n> loaded[m];
+        if (n > 1 && packed) {
 #pragma unroll
-            for (int j = 0; j < n; j++) to[j] = loaded.at[j];
-        } else if (n > 1 && data && packed) {
-            auto loaded = *(const pack<T, n> *)((const T *)data + base + i);
+            for (int i = 0; i < m; i++) {
+                loaded[i] = {};
+                if (column[i] < limit) loaded[i] = *(const pack<W, n> *)(first + column[i]);
+            }
+        } else if (step == 1 && inner == 1) {
 #pragma unroll
-            for (int j = 0; j < n; j++) to[j] = widen(loaded.at[j]);
+            for (int i = 0; i < m; i++)
+#pragma unroll
+                for (int j = 0; j < n; j++)
+                    loaded[i].at[j] = column[i] < limit ? first[column[i] + j] : W(0);
         } else {
 #pragma unroll
-            for (int j = 0; j < n; j++) to[j] = at(i + j, base);
+            for (int i = 0; i < m; i++)
+#pragma unroll
+                for (int j = 0; j < n; j++) {
+                    int64_t c = column[i] + j;
+                    if (inner > 1) c = (unsigned)c / (unsigned)inner;
+                    loaded[i].at[j] = column[i] < limit ? first[c * step] : W(0);
+                }
+        }
+#pragma unroll
+        for (int i = 0; i < m; i++)
+#pragma unroll
+            for (int j = 0; j < n; j++) to[i][j] = widen(loaded[i].at[j]);
+    }
+    template <int m, int n, class I>
+    __device__ __forceinline__ void gather(const I (&column)[m], I limit, float (&to)[m][n]) const {
+        if (!data) {
+#pragma unroll
+            for (int i = 0; i < m; i++)
+#pragma unroll
+                for (int j = 0; j < n; j++) to[i][j] = otherwise;
+        } else if (one_type || wide) {
+            gather_as<float>(column, limit, to);
+        } else {
+            gather_as<T>(column, limit, to);
         }
     }
 };
 
 template <class T>
-static weights<T> weights_of(const fovea_problem *problem, int argument, float otherwise) {
-    if (!fovea_given(problem, argument)) return {NULL, 0, true, false, otherwise};
+static weights<T> weights_of(const fovea_problem *problem, int argument, float otherwise,
+                             int inner = 1) {
+    if (!fovea_given(problem, argument)) return {NULL, 0, true, false, otherwise, 1, 0};
     const fovea_view *view = &problem->views[argument];
     int64_t step = view->stride[view->rank - 1];
-    return {view->data, step, view->dtype == FOVEA_F32, step == 1 && is_aligned(view->data, 32),
-            otherwise};
+    bool packed = step == 1 && inner == 1 && is_aligned(view->data, 32);
+    return {view->data, step, view->dtype == FOVEA_F32, packed, otherwise, inner, 0};
 }
 
-/* Weights of the elements of a row: by column; or, where a row is a group of channels with `inner`
- * elements each, by channel. */
-template <class T>
-struct affine {
-    weights<T> gamma, beta;
-    int groups, inner;
-    int64_t channels; /* of a group */
-
-    __device__ __forceinline__ int64_t first(int64_t number) const {
-        return groups > 0 ? (unsigned)number % (unsigned)groups * channels : 0;
-    }
-    /* x = gamma factor x + beta. */
-    template <int n>
-    __device__ __forceinline__ void operator()(float (&x)[n], float factor, int64_t first,
-                                               int64_t column) const {
-        float scale[n], offset[n];
-        if (groups > 0) {
+/* x = scale factor x + offset. */
+template <int n>
+static __device__ __forceinline__ void
+scale_and_shift(float (&x)[n], float factor, const float (&scale)[n], const float (&offset)[n]) {
 #pragma unroll
-            for (int j = 0; j < n; j++) {
-                unsigned c =
-                    inner > 1 ? (unsigned)(column + j) / (unsigned)inner : (unsigned)(column + j);
-                scale[j] = gamma.at(first + c), offset[j] = beta.at(first + c);
-            }
-        } else {
-            gamma.read(column, scale), beta.read(column, offset);
-        }
-#pragma unroll
-        for (int j = 0; j < n; j++) x[j] = fmaf(scale[j], x[j] * factor, offset[j]);
-    }
-};
+    for (int j = 0; j < n; j++) x[j] = fmaf(scale[j], x[j] * factor, offset[j]);
+}
 
 /* Mean of a row and 1 / sqrt(var + eps); the elements become differences from the mean. */
 template <class Row>
@@ -85,7 +102,7 @@ static __device__ __forceinline__ float centre(Row &row, double eps, float *mean
     const float count = (float)row.columns;
     const float middle = row.sum([](float x) { return x; }) / count;
     *mean = middle;
-    float variance = sum_replaced(
+    float variance = sum_derived(
                          row, [=](float x) { return x - middle; }, [](float d) { return d * d; }) /
                      count;
     return (float)(1 / sqrt((double)variance + eps));
@@ -94,23 +111,30 @@ static __device__ __forceinline__ float centre(Row &row, double eps, float *mean
 template <class T>
 struct layer_norm_job {
     static constexpr float pad = 0;
-    affine<T> weight;
+    static constexpr int registers = 64;
+    weights<T> gamma, beta;
+    int groups; /* rows of a sample, each with weights of its own; 0: all rows have the same */
+    int64_t channels;
     double eps;
 
     template <class Row, class O>
     __device__ __forceinline__ void operator()(Row &row, O *y, int64_t, int64_t number) const {
         float mean;
         const float factor = centre(row, eps, &mean);
-        const int64_t first = weight.first(number);
+        const int64_t first = groups > 0 ? (unsigned)number % (unsigned)groups * channels : 0;
         row.store(
             y, [=](float x) { return x - mean; },
-            [&](auto &d, int64_t c) { weight(d, factor, first, c); });
+            [=](auto &d, int64_t, const auto &scale, const auto &offset) {
+                scale_and_shift(d, factor, scale, offset);
+            },
+            gamma.from(first * gamma.step), beta.from(first * beta.step));
     }
 };
 
 template <class T>
 struct rms_norm_job {
     static constexpr float pad = 0;
+    static constexpr int registers = 80;
     weights<T> gamma;
     double eps;
 
@@ -119,12 +143,12 @@ struct rms_norm_job {
         float square = row.sum([](float x) { return x * x; }) / (float)row.columns;
         const float factor = (float)(1 / sqrt((double)square + eps));
         row.store(
-            y, [](float x) { return x; }, [&](auto &x, int64_t c) { scale(x, factor, c); });
+            y, [](float x) { return x; },
+            [=](auto &x, int64_t, const auto &weight) { scale(x, factor, weight); }, gamma);
     }
     template <int n>
-    __device__ __forceinline__ void scale(float (&x)[n], float factor, int64_t column) const {
-        float weight[n];
-        gamma.read(column, weight);
+    static __device__ __forceinline__ void scale(float (&x)[n], float factor,
+                                                 const float (&weight)[n]) {
 #pragma unroll
         for (int j = 0; j < n; j++) x[j] = x[j] * factor * weight[j];
     }
@@ -134,9 +158,9 @@ static fovea_status layer_norm(const fovea_problem *problem, fovea_run *run) {
     const auto *o = (const fovea_layer_norm_options *)problem->options;
     return by_float(problem->dtype, [&](auto zero) {
         using T = decltype(zero);
-        affine<T> weight = {weights_of<T>(problem, 2, 1), weights_of<T>(problem, 3, 0), 0, 1, 0};
-        return rows_last<T, T>(problem->views[0], problem->views[1], NULL, run,
-                               layer_norm_job<T>{weight, o->eps});
+        layer_norm_job<T> job = {weights_of<T>(problem, 2, 1), weights_of<T>(problem, 3, 0), 0, 0,
+                                 o->eps};
+        return rows_last<T, T>(problem->views[0], problem->views[1], NULL, run, job);
     });
 }
 
@@ -186,9 +210,11 @@ static fovea_status group_norm(const fovea_problem *problem, fovea_run *run) {
     rows[2] = rows[0];
     return by_float(problem->dtype, [&](auto zero) {
         using T = decltype(zero);
-        affine<T> weight = {weights_of<T>(problem, 2, 1), weights_of<T>(problem, 3, 0),
-                            (int)o->groups, (int)sets.inner, sets.group};
-        return rows_views<T, T>(rows, elements, run, layer_norm_job<T>{weight, o->eps});
+        int inner = (int)sets.inner;
+        layer_norm_job<T> job = {weights_of<T>(problem, 2, 1, inner),
+                                 weights_of<T>(problem, 3, 0, inner), (int)o->groups, sets.group,
+                                 o->eps};
+        return rows_views<T, T>(rows, elements, run, job);
     });
 }
 
@@ -197,9 +223,9 @@ static fovea_status group_norm(const fovea_problem *problem, fovea_run *run) {
 template <class T>
 struct dropout_job {
     static constexpr float pad = 0;
-    affine<T> weight;
+    static constexpr int registers = 96;
+    weights<T> gamma, beta, residual;
     double eps;
-    weights<T> residual;
     const uint8_t *mask; /* NULL: drawn */
     uint8_t *kept;       /* NULL: not asked for */
     strided<3> rows;     /* of residual, mask and kept */
@@ -224,17 +250,16 @@ struct dropout_job {
     }
     template <int n>
     __device__ __forceinline__ void finish(float (&d)[n], float scale, const int64_t (&at)[3],
-                                           int64_t first, int64_t c) const {
-        float rest[n];
+                                           int64_t first, int64_t c, const float (&weight)[n],
+                                           const float (&offset)[n], const float (&rest)[n]) const {
         bool keeps[n];
-        residual.read(c, rest, at[0]);
         if (mask) {
 #pragma unroll
             for (int j = 0; j < n; j++) keeps[j] = mask[at[1] + (c + j) * step_mask] != 0;
         } else {
             draw(first + c, keeps);
         }
-        weight(d, scale, 0, c);
+        scale_and_shift(d, scale, weight, offset);
 #pragma unroll
         for (int j = 0; j < n; j++) {
             if (kept) kept[at[2] + (c + j) * step_kept] = keeps[j];
@@ -245,11 +270,15 @@ struct dropout_job {
     __device__ __forceinline__ void operator()(Row &row, O *y, int64_t, int64_t number) const {
         float mean;
         const float scale = centre(row, eps, &mean);
+        const int64_t first = number * (int64_t)row.columns;
         int64_t at[3];
         rows.offsets(number, at);
         row.store(
             y, [=](float x) { return x - mean; },
-            [&](auto &d, int64_t c) { finish(d, scale, at, number * (int64_t)row.columns, c); });
+            [&](auto &d, int64_t c, const auto &weight, const auto &offset, const auto &rest) {
+                finish(d, scale, at, first, c, weight, offset, rest);
+            },
+            gamma, beta, residual.from(at[0]));
     }
 };
 
@@ -270,9 +299,10 @@ static fovea_status fused_layernorm_dropout_residual(const fovea_problem *proble
     return by_float(problem->dtype, [&](auto zero) {
         using T = decltype(zero);
         dropout_job<T> job = {
-            {weights_of<T>(problem, GAMMA, 1), weights_of<T>(problem, BETA, 0), 0, 1, 0},
+            weights_of<T>(problem, GAMMA, 1),
+            weights_of<T>(problem, BETA, 0),
+            {residual.data, steps[0], residual.dtype == FOVEA_F32, packed, 0, 1, 0},
             o->eps,
-            {residual.data, steps[0], residual.dtype == FOVEA_F32, packed, 0},
             masked ? (const uint8_t *)mask.data : NULL,
             tells ? (uint8_t *)kept.data : NULL,
             strided_of<3>({&residual, &mask, &kept}),
@@ -326,6 +356,7 @@ static __global__ __launch_bounds__(MAP_THREADS) void channels_columns(
     const int64_t piece = blockIdx.x / (unsigned)blocks;
     const int64_t c = (blockIdx.x - piece * blocks) * MAP_THREADS + threadIdx.x;
     const int64_t first = piece * CHANNEL_ROWS;
+    follow_stream();
     const int64_t step_x = job.where.stride[0][0], step_y = job.where.stride[1][0];
     if (c >= channels) return;
     const T *x = job.x + c * job.where.stride[0][1] + first * step_x;
@@ -349,6 +380,7 @@ __launch_bounds__(MAP_THREADS) void channels_apply(const __grid_constant__ chann
                                                    int64_t count) {
     int64_t i = (int64_t)blockIdx.x * MAP_THREADS + threadIdx.x, at[3];
     float mean, scale, offset;
+    follow_stream();
     if (i >= count) return;
     job.where.offsets(i, at);
     channel_weights(job, at[2], &mean, &scale, &offset);

@@ -124,7 +124,7 @@ static fovea_status grad_clip_norm(const fovea_problem *problem, fovea_run *run)
     if (status != FOVEA_OK) return status;
     const fovea_view *const views[] = {g, g};
     shrink_function function = {(const float *)norm->data, (float)o->max_norm, 0};
-    return map_views<float, float, 1, 1>(views, run, function);
+    return map_views<float, float, 1, 1>(views, run, function, true);
 }
 
 #define UPDATE(name) CUDA_ROW(name, 1u << FOVEA_F32, name)

@@ -34,6 +34,7 @@ static __global__ __launch_bounds__(POSITION_THREADS) void make_tables(rope_tabl
                                                                        double base,
                                                                        int64_t offset) {
     int64_t task = (int64_t)blockIdx.x * POSITION_THREADS + threadIdx.x, piece = task / pairs;
+    follow_stream();
     int64_t j = task - piece * pairs;
     if (piece * TABLE_ROWS >= rows) return;
     double turns = pow(base, -(double)j / (double)pairs) * 0.15915494309189533577;
@@ -97,6 +98,7 @@ static __global__ __launch_bounds__(POSITION_THREADS) void rotate(
     const T *x, T *y, const __grid_constant__ rope_place place, rope_table table) {
     const int64_t packs = place.pairs / size;
     int64_t task = (int64_t)blockIdx.x * POSITION_THREADS + threadIdx.x, at[2];
+    follow_stream();
     if (task >= place.count * packs) return;
     int64_t row = (int64_t)((double)task * place.inverse), j;
     while (row * packs > task) row--;
@@ -209,6 +211,7 @@ static __global__ __launch_bounds__(POSITION_THREADS) void add_bias(
     T *scores, const __grid_constant__ alibi_place place, bool wide) {
     constexpr int size = 16 / sizeof(T);
     const int64_t row = ((int64_t)blockIdx.x * POSITION_THREADS + threadIdx.x) / 32;
+    follow_stream();
     if (row >= place.count) return;
     int64_t at[1], head = row / place.queries, q = row - head * place.queries;
     place.rows.offsets(row, at);
@@ -296,6 +299,7 @@ static __global__ __launch_bounds__(POSITION_THREADS) void score(
     const int down = threadIdx.x / 16 * 4, across = threadIdx.x % 16 * 4;
     float sums[4][4] = {};
     int64_t at[3];
+    follow_stream();
     place.batches.offsets(batch, at);
     for (int64_t d = 0; d < place.size && first_k <= first_q; d += SCORE_STEP) {
         for (int i = threadIdx.x; i < SCORE_STEP * SCORE_TILE; i += POSITION_THREADS) {

@@ -66,6 +66,7 @@ struct code_function {
 /* The third tensor of the rows holds the scales. */
 struct code_job {
     static constexpr float pad = 0;
+    static constexpr int registers = 64;
     float *scales;
 
     template <class Row, class O>
@@ -143,7 +144,9 @@ static fovea_status quantize_f16_to_i8(const fovea_problem *problem, fovea_run *
         one.rank = 0;
         fovea_status status = fold_run(x, NULL, one, NULL, -1, run, scale_method<T>{});
         if (status != FOVEA_OK) return status;
-        return map_run<T, int8_t, 1>(problem, run, code_function{(const float *)scale.data, 0});
+        const fovea_view *const views[] = {&x, &q};
+        return map_views<T, int8_t, 1, 1>(views, run, code_function{(const float *)scale.data, 0},
+                                          true);
     });
 }
 
@@ -160,6 +163,7 @@ struct decode_function {
 
 struct decode_job {
     static constexpr float pad = 0;
+    static constexpr int registers = 64;
     const float *scales;
 
     template <class Row, class O>

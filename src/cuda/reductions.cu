@@ -1,4 +1,4 @@
-/* Domain 1, reductions: sums, extremes and moments of what fold.cuh walks over; histograms. */
+/* Domain 1, reductions: sums, extremes and moments of what fold.cuh walks over. */
 #include "cuda/fold.cuh"
 
 #include <math.h>

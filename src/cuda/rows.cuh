@@ -1,14 +1,22 @@
-/* Kernels that work along rows. A row that fits is held in registers, by some lanes of a warp, a warp or
- * a block, so that it is read once; a longer one, or one with a stride, is read again for every pass. A
- * job is written once for both. Which thread has which element follows from the number of columns alone,
- * so that bits do not depend on addresses: 16 bytes side by side where they divide a row, else single
- * elements, 32 of them side by side in a warp. */
+/* Kernels that work along rows. Short rows are held in registers, by some lanes of a warp, a warp or a
+ * block; long ones, and those that 16 bytes do not divide, in shared memory; both are read once. What is
+ * longer still, or has a stride, is read again for every pass. A job is written once for all. Which thread
+ * has which element follows from the number of columns alone, so that bits do not depend on addresses. */
 #ifndef FOVEA_CUDA_ROWS_CUH
 #define FOVEA_CUDA_ROWS_CUH
 
 #include "cuda/kernel.cuh"
 
-enum { ROW_THREADS = 768, ROW_DISTANT = 512, ROW_HELD = 16 }; /* values of a thread */
+#include <utility>
+
+enum {
+    ROW_THREADS = 768,
+    ROW_DISTANT = 512,
+    ROW_HELD = 16,        /* values of a thread */
+    ROW_GATHERED = 8,     /* of them, what is read beside the row at once */
+    ROW_STAGED = 512,     /* columns from which rows that 16 bytes do not divide are staged */
+    ROW_SHARED = 72 << 10 /* bytes up to which three such rows find room in a multiprocessor */
+};
 
 struct row_place {
     strided<3> rows;     /* of x, y and a third tensor, without what the rows are made of */
@@ -17,6 +25,15 @@ struct row_place {
     int members, members_log2; /* threads of a row: a power of 2 up to 32, or all of a block */
     bool wide;                 /* 16 bytes side by side are aligned */
 };
+
+/* g(values, column, what the sources have there). A source has gather(columns, limit, values): `n` elements
+ * side by side from each of m columns, for several at once, so that loads overlap. */
+template <int n, int m, int sources, class G, size_t... S>
+static __device__ __forceinline__ void row_apply(const G &g, float (&values)[n], int64_t column,
+                                                 const float (&beside)[sources][m][n], int i,
+                                                 std::index_sequence<S...>) {
+    g(values, column, beside[S][i]...);
+}
 
 /* Elements of a row in registers: `run` of them side by side are at[i run] and what follows. */
 template <class T, int run>
@@ -90,25 +107,155 @@ struct held_row {
 #pragma unroll
         for (int i = 0; i < held; i++) at[i] = column(i / run) < columns ? f(at[i]) : 0;
     }
-    /* y = what g makes of elements side by side as they are now, from their values and the first column;
-     * before: what they were replaced by. */
-    template <class O, class F, class G>
-    __device__ __forceinline__ void store(O *y, F, G g) const {
+    /* y = what g makes of elements side by side as they are now; F: what they were replaced by. */
+    template <class O, class F, class G, class... S>
+    __device__ __forceinline__ void store(O *y, F, G g, const S &...sources) const {
+        constexpr int m = run == 1 ? ROW_GATHERED / 2 : run < ROW_GATHERED ? ROW_GATHERED / run : 1;
+        constexpr int count = sizeof...(S) > 0 ? sizeof...(S) : 1;
 #pragma unroll
-        for (int i = 0; i < held / run; i++) {
-            pack<O, run> result;
-            float values[run];
-            if (column(i) >= columns) break;
+        for (int first = 0; first < held / run; first += m) {
+            int places[m];
+            float beside[count][m][run];
+            int source = 0;
+            if (column(first) >= columns) break;
 #pragma unroll
-            for (int j = 0; j < run; j++) values[j] = at[i * run + j];
-            g(values, (int64_t)column(i));
+            for (int i = 0; i < m; i++) places[i] = column(first + i);
+            (sources.gather(places, columns, beside[source++]), ...);
+            (void)source;
 #pragma unroll
-            for (int j = 0; j < run; j++) result.at[j] = narrow<O>(values[j]);
-            store_pack<O, run>(y + column(i), result, run, wide);
+            for (int i = 0; i < m; i++) {
+                pack<O, run> result;
+                float values[run];
+                if (places[i] >= columns) break;
+#pragma unroll
+                for (int j = 0; j < run; j++) values[j] = at[(first + i) * run + j];
+                row_apply(g, values, places[i], beside, i, std::index_sequence_for<S...>{});
+#pragma unroll
+                for (int j = 0; j < run; j++) result.at[j] = narrow<O>(values[j]);
+                store_pack<O, run>(y + places[i], result, run, wide);
+            }
         }
     }
     __device__ __forceinline__ float value(int64_t c) const { return widen(x[c]); }
     __device__ __forceinline__ bool leads() const { return member == 0 && !idle; }
+};
+
+/* The same of a row in shared memory, at the address it has in memory but for multiples of 16: a block's
+ * threads take turns along it. Elements of f32 can be replaced there; others are anew where they are stored. */
+template <class T>
+struct staged_row {
+    T *at;
+    const T *x;
+    int columns;
+    bool replaced;
+
+    static constexpr int chains = 4;
+    static constexpr bool replaceable = std::is_same<T, float>::value;
+
+    /* Elements before the first multiple of 16 bytes, and vectors from there on. */
+    __device__ __forceinline__ int head() const {
+        int first = (int)(-(uintptr_t)x % 16 / sizeof(T));
+        return first < columns ? first : columns;
+    }
+    __device__ __forceinline__ int vectors() const {
+        return (columns - head()) / (int)(16 / sizeof(T));
+    }
+    /* copy(vector, number of its first element) and single(number) for the rest. */
+    template <class C, class S>
+    __device__ __forceinline__ void whole(C copy, S single) const {
+        constexpr int size = 16 / sizeof(T);
+        const int first = head(), count = vectors(), rest = columns - first - count * size;
+        for (int v = threadIdx.x; v < count; v += blockDim.x) copy(first + v * size);
+        if ((int)threadIdx.x < first) single((int)threadIdx.x);
+        if ((int)threadIdx.x < rest) single(first + count * size + (int)threadIdx.x);
+    }
+    __device__ __forceinline__ void load() const {
+        whole([&](int i) { stage_vector(at + i, x + i); }, [&](int i) { at[i] = x[i]; });
+        stage_commit();
+        stage_wait<0>();
+        __syncthreads();
+    }
+    /* take(chain, element) of a thread's elements, one chain after another. */
+    template <class Take>
+    __device__ __forceinline__ void each(Take take) const {
+        int c = threadIdx.x;
+        const int step = blockDim.x;
+        for (; c + (chains - 1) * step < columns; c += chains * step)
+#pragma unroll
+            for (int k = 0; k < chains; k++) take(k, widen(at[c + k * step]));
+#pragma unroll
+        for (int k = 0; k < chains - 1; k++, c += step)
+            if (c < columns) take(k, widen(at[c]));
+    }
+    template <class Join>
+    __device__ __forceinline__ float over_row(const float (&value)[chains], Join join) const {
+        return reduce_block(join(join(value[0], value[1]), join(value[2], value[3])),
+                            blockDim.x / 32, join);
+    }
+    __device__ __forceinline__ float maximum() const {
+        float best[chains] = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
+        each([&](int k, float x) { best[k] = max_or_nan(best[k], x); });
+        return over_row(best, [](float a, float b) { return max_or_nan(a, b); });
+    }
+    __device__ __forceinline__ float largest() const {
+        float best[chains] = {0, 0, 0, 0};
+        each([&](int k, float x) { best[k] = max_or_nan(best[k], fabsf(x)); });
+        return over_row(best, [](float a, float b) { return max_or_nan(a, b); });
+    }
+    /* 256 to 1024 threads: at most 28 terms a chain. */
+    template <class F>
+    __device__ __forceinline__ float sum(F f) const {
+        float total[chains] = {0, 0, 0, 0};
+        each([&](int k, float x) { total[k] += f(x); });
+        return over_row(total, [](float a, float b) { return a + b; });
+    }
+    template <class F>
+    __device__ __forceinline__ float sum_inside(F f) const {
+        return sum(f);
+    }
+    template <class F>
+    __device__ __forceinline__ void replace(F f) {
+        if constexpr (replaceable) {
+#pragma unroll 4
+            for (int c = threadIdx.x; c < columns; c += blockDim.x) at[c] = f(at[c]);
+            replaced = true;
+        }
+    }
+    /* By way of shared memory where y is aligned as x is. */
+    template <class O, class F, class G, class... S>
+    __device__ __forceinline__ void store(O *y, F f, G g, const S &...sources) const {
+        constexpr int m = sizeof...(S) > 2 ? 1 : ROW_GATHERED / 2;
+        constexpr int count = sizeof...(S) > 0 ? sizeof...(S) : 1;
+        const bool together = sizeof(O) == sizeof(T) && ((uintptr_t)y - (uintptr_t)x) % 16 == 0;
+        O *to = together ? (O *)at : y;
+        const int step = blockDim.x;
+        for (int first = threadIdx.x; first < columns; first += m * step) {
+            int places[m];
+            float beside[count][m][1];
+            int source = 0;
+#pragma unroll
+            for (int i = 0; i < m; i++) places[i] = first + i * step;
+            (sources.gather(places, columns, beside[source++]), ...);
+            (void)source;
+#pragma unroll
+            for (int i = 0; i < m; i++) {
+                if (places[i] >= columns) break;
+                float values[1] = {widen(at[places[i]])};
+                if (!replaced) values[0] = f(values[0]);
+                row_apply(g, values, places[i], beside, i, std::index_sequence_for<S...>{});
+                to[places[i]] = narrow<O>(values[0]);
+            }
+        }
+        if (!together) return;
+        __syncthreads();
+        constexpr int size = 16 / sizeof(T);
+        using vector = pack<O, sizeof(O) == sizeof(T) ? size : 1>;
+        const O *from = (const O *)at;
+        whole([&](int i) { *(vector *)(y + i) = *(const vector *)(from + i); },
+              [&](int i) { y[i] = from[i]; });
+    }
+    __device__ __forceinline__ float value(int64_t c) const { return widen(x[c]); }
+    __device__ __forceinline__ bool leads() const { return threadIdx.x == 0; }
 };
 
 /* The same of a row in memory; replacing is done anew where elements are stored. */
@@ -152,41 +299,69 @@ struct distant_row {
     }
     template <class F>
     __device__ __forceinline__ void replace(F) {}
-    template <class O, class F, class G>
-    __device__ __forceinline__ void store(O *y, F f, G g) const {
+    template <class O, class F, class G, class... S>
+    __device__ __forceinline__ void store(O *y, F f, G g, const S &...sources) const {
+        constexpr int count = sizeof...(S) > 0 ? sizeof...(S) : 1;
         for (int64_t c = threadIdx.x; c < columns; c += ROW_DISTANT) {
-            int64_t at[2];
+            int64_t at[2], places[1] = {c};
+            float beside[count][1][1];
+            int source = 0;
+            (sources.gather(places, columns, beside[source++]), ...);
+            (void)source;
             elements->offsets(c, at);
             float values[1] = {f(widen(x[at[0]]))};
-            g(values, c);
+            row_apply(g, values, c, beside, 0, std::index_sequence_for<S...>{});
             y[at[1]] = narrow<O>(values[0]);
         }
     }
     __device__ __forceinline__ bool leads() const { return threadIdx.x == 0; }
 };
 
-/* Sums f of elements that were replaced by r of them: in registers, or in memory. */
+/* Sums f of elements that were replaced by r of them: in place, or each time anew. */
 template <class T, int run, class R, class F>
 static __device__ __forceinline__ float sum_replaced(held_row<T, run> &row, R r, F f) {
     row.replace(r);
     return row.sum(f);
 }
 template <class T, class R, class F>
+static __device__ __forceinline__ float sum_replaced(staged_row<T> &row, R r, F f) {
+    row.replace(r);
+    return row.sum([&](float x) { return f(staged_row<T>::replaceable ? x : r(x)); });
+}
+template <class T, class R, class F>
 static __device__ __forceinline__ float sum_replaced(distant_row<T> &row, R r, F f) {
     return row.sum([&](float x) { return f(r(x)); });
 }
 
+/* The same where r costs less than to keep what it makes. */
+template <class T, int run, class R, class F>
+static __device__ __forceinline__ float sum_derived(held_row<T, run> &row, R r, F f) {
+    return sum_replaced(row, r, f);
+}
+template <class Row, class R, class F>
+static __device__ __forceinline__ float sum_derived(Row &row, R r, F f) {
+    return row.sum([&](float x) { return f(r(x)); });
+}
+
 /* job(row, where it goes in y, the offset in the third tensor, number) does the work; Job::pad fills what
- * lies beyond the columns at first. */
+ * lies beyond the columns at first; Job::registers: 40, 64, 80 or more, what it needs. */
 template <class T, class O, class Job, int run>
-static __global__ __launch_bounds__(ROW_THREADS) void rows_held(
-    const T *x, O *y, const __grid_constant__ row_place place, const __grid_constant__ Job job) {
+static __global__ __launch_bounds__(run == 1               ? 256
+                                    : Job::registers == 64 ? 1024
+                                                           : ROW_THREADS,
+                                    run == 1 ? 3
+                                    : Job::registers == 40
+                                        ? 2
+                                        : 1) void rows_held(const T *x, O *y,
+                                                            const __grid_constant__ row_place place,
+                                                            const __grid_constant__ Job job) {
     const bool alone = place.members > 32;
     int64_t number =
         alone ? blockIdx.x : ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) >> place.members_log2;
     const bool idle = number >= place.count;
     int64_t at[3];
     held_row<T, run> row;
+    follow_stream();
     if (idle) number = 0;
     place.rows.offsets(number, at);
     row.x = x + at[0];
@@ -198,10 +373,25 @@ static __global__ __launch_bounds__(ROW_THREADS) void rows_held(
     job(row, y + at[1], at[2], number);
 }
 
+template <class T, class O, class Job, int threads>
+static __global__
+__launch_bounds__(threads, threads == 512 && Job::registers <= 80 ? 3 : 1) void rows_staged(
+    const T *x, O *y, const __grid_constant__ row_place place, const __grid_constant__ Job job) {
+    extern __shared__ __align__(16) char staged_memory[];
+    int64_t at[3];
+    follow_stream();
+    place.rows.offsets(blockIdx.x, at);
+    x += at[0];
+    staged_row<T> row = {(T *)(staged_memory + (uintptr_t)x % 16), x, (int)place.columns, false};
+    row.load();
+    job(row, y + at[1], at[2], blockIdx.x);
+}
+
 template <class T, class O, class Job>
 static __global__ __launch_bounds__(ROW_DISTANT) void rows_distant(
     const T *x, O *y, const __grid_constant__ row_place place, const __grid_constant__ Job job) {
     int64_t at[3];
+    follow_stream();
     place.rows.offsets(blockIdx.x, at);
     distant_row<T> row = {x + at[0], &place.elements, place.columns};
     job(row, y + at[1], at[2], blockIdx.x);
@@ -240,13 +430,24 @@ static fovea_status rows_views(fovea_view (&rows)[3], fovea_view (&elements)[2],
                                         elements[1].stride[0] == 1);
     const T *x = (const T *)rows[0].data;
     O *y = (O *)rows[1].data;
+    const bool even = place.columns % size == 0;
+    const int64_t bytes = place.columns * (int64_t)sizeof(T) + 16;
+    const int64_t room =
+        fovea_cuda_shared_bytes(current_device()) - (4 << 10); /* beside what is static */
+    if (dense && bytes <= room && place.columns > (even ? ROW_THREADS * ROW_HELD : ROW_STAGED)) {
+        if (bytes <= ROW_SHARED)
+            return launch_as(run, true, rows_staged<T, O, Job, 512>, place.count, 512,
+                             (size_t)bytes, x, y, place, job);
+        return launch_as(run, true, rows_staged<T, O, Job, 1024>, place.count, 1024, (size_t)bytes,
+                         x, y, place, job);
+    }
     if (!dense || place.columns > ROW_THREADS * ROW_HELD)
         return launch(run, rows_distant<T, O, Job>, place.count, ROW_DISTANT, x, y, place, job);
     place.wide = is_aligned(x, 16) && is_aligned(y, sizeof(O) * size);
     for (int i = 0; i < rows[0].rank; i++)
         place.wide &= rows[0].shape[i] == 1 ||
                       (rows[0].stride[i] % size == 0 && rows[1].stride[i] % size == 0);
-    if (place.columns % size == 0) return rows_launch<T, O, Job, size>(x, y, place, run, job);
+    if (even) return rows_launch<T, O, Job, size>(x, y, place, run, job);
     return rows_launch<T, O, Job, 1>(x, y, place, run, job);
 }
 

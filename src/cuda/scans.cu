@@ -23,46 +23,73 @@ static __device__ __forceinline__ uint64_t add(uint64_t a, uint64_t b) { return 
 template <class V>
 struct scan_carrier {
     using sum = V;
+    V before;
     static __device__ __forceinline__ V of(V x) { return x; }
-    static __device__ __forceinline__ V plus(V before, V x) { return before + x; }
+    __device__ __forceinline__ V plus(V x) const { return before + x; }
 };
+/* A sum in f64 as two numbers of f32: converting each element would take a quarter of memory's time. */
 template <>
 struct scan_carrier<float> {
     using sum = double;
+    float high, low;
+    __device__ __forceinline__ scan_carrier(double before)
+        : high((float)before), low(isfinite(high) ? (float)(before - (double)high) : 0) {}
     static __device__ __forceinline__ double of(float x) { return x; }
-    static __device__ __forceinline__ float plus(double before, float x) {
-        return (float)(before + (double)x);
-    }
+    __device__ __forceinline__ float plus(float x) const { return high + (low + x); }
 };
 template <>
 struct scan_carrier<double> {
     using sum = pair;
+    pair before;
     static __device__ __forceinline__ pair of(double x) { return {x, 0}; }
-    static __device__ __forceinline__ double plus(pair before, double x) {
+    __device__ __forceinline__ double plus(double x) const {
         return value_of(add(before, pair{x, 0}));
     }
 };
 
-/* What tiles tell one another. */
+/* What tiles tell one another: sums of tiles alone, and of all before a group's end. 32 bits a word with a bit
+ * that says that they are there: one trip to memory brings both, and no order between words matters. */
 template <class Sum>
 struct scan_board {
-    Sum *tiles, *groups; /* of a tile alone; of all before a group's end */
-    unsigned *tile_told, *group_told;
+    uint64_t *tiles, *groups;
     int64_t tiles_of_row, groups_of_row;
-};
 
-static __device__ __forceinline__ void wait_for(const unsigned *told) {
-    while (load_acquire(told) == 0) {
+    static constexpr int pairs = (sizeof(Sum) + 7) / 8; /* of words */
+
+    static __device__ __forceinline__ void tell(uint64_t *board, int64_t place, Sum sum) {
+        const uint64_t there = 1ull << 32;
+        unsigned words[2 * pairs] = {};
+        memcpy(words, &sum, sizeof sum);
+#pragma unroll
+        for (int p = 0; p < pairs; p++)
+            store_shown(board + (place * pairs + p) * 2, there | words[2 * p],
+                        there | words[2 * p + 1]);
     }
-}
+    static __device__ __forceinline__ Sum hear(const uint64_t *board, int64_t place) {
+        unsigned words[2 * pairs];
+        bool there = false;
+        Sum sum;
+        while (!there) {
+            there = true;
+#pragma unroll
+            for (int p = 0; p < pairs; p++) {
+                uint64_t a, b;
+                load_shown(board + (place * pairs + p) * 2, a, b);
+                words[2 * p] = (unsigned)a, words[2 * p + 1] = (unsigned)b;
+                there = there && a >> 32 && b >> 32;
+            }
+        }
+        memcpy(&sum, words, sizeof sum);
+        return sum;
+    }
+};
 
 /* Tells others the sum of a tile, as soon as it is known. */
 template <class Sum>
 static __device__ __forceinline__ void scan_tell(const scan_board<Sum> &board, int64_t row,
                                                  int64_t tile, Sum own) {
     if (board.tiles_of_row == 1 || threadIdx.x != 0) return;
-    board.tiles[row * board.tiles_of_row + tile] = own;
-    store_release(&board.tile_told[row * board.tiles_of_row + tile], 1);
+    board.tell(board.tiles, row * board.tiles_of_row + tile, own);
 }
 
 /* The sum of all tiles before `tile` of its row, given that of this tile. The last thread waits for what
@@ -77,22 +104,14 @@ static __device__ __forceinline__ Sum scan_before(const scan_board<Sum> &board, 
     Sum before = {};
     if (board.tiles_of_row == 1) return before;
     if (me < place) {
-        const int64_t other = first + group * SCAN_GROUP + me;
-        wait_for(&board.tile_told[other]);
-        before = board.tiles[other];
+        before = board.hear(board.tiles, first + group * SCAN_GROUP + me);
     } else if (me == SCAN_THREADS - 1) {
         before_group = {};
-        if (group > 0) {
-            wait_for(&board.group_told[here - 1]);
-            before_group = board.groups[here - 1];
-        }
+        if (group > 0) before_group = board.hear(board.groups, here - 1);
     }
     before = reduce_block(before, SCAN_WARPS, [](const Sum &a, const Sum &b) { return add(a, b); });
     before = add(before_group, before);
-    if (me == 0 && place == SCAN_GROUP - 1) {
-        board.groups[here] = add(before, own);
-        store_release(&board.group_told[here], 1);
-    }
+    if (me == 0 && place == SCAN_GROUP - 1) board.tell(board.groups, here, add(before, own));
     return before;
 }
 
@@ -164,6 +183,7 @@ static __global__ __launch_bounds__(SCAN_THREADS, SCAN_RESIDENT) void scan_kerne
     int64_t at[2] = {0, 0};
     T sums[SCAN_STEPS];
     pack<T, size> values[SCAN_STEPS];
+    follow_stream();
     if (place.dense) place.rows.offsets(line, at);
     x += at[0], y += at[1];
 #pragma unroll
@@ -181,7 +201,7 @@ static __global__ __launch_bounds__(SCAN_THREADS, SCAN_RESIDENT) void scan_kerne
     all = reduce_block(all, SCAN_WARPS, [](T a, T b) { return a + b; });
     scan_tell(board, line, tile, carrier::of(all));
     scan_block(sums);
-    auto before = scan_before(board, line, tile, carrier::of(all));
+    const carrier before = {scan_before(board, line, tile, carrier::of(all))};
 #pragma unroll
     for (int s = 0; s < SCAN_STEPS; s++) {
         const int64_t i = first + s * 32 * size;
@@ -190,7 +210,7 @@ static __global__ __launch_bounds__(SCAN_THREADS, SCAN_RESIDENT) void scan_kerne
 #pragma unroll
         for (int j = 0; j < size; j++) {
             T next = running + values[s].at[j];
-            result.at[j] = carrier::plus(before, inclusive ? next : running);
+            result.at[j] = before.plus(inclusive ? next : running);
             running = next;
         }
         if (place.dense) {
@@ -253,6 +273,7 @@ static __global__ __launch_bounds__(SCAN_THREADS, SCAN_RESIDENT) void compact_ke
     unsigned counts[SCAN_STEPS];
     pack<T, size> values[SCAN_STEPS];
     bool keep[SCAN_STEPS][size];
+    follow_stream();
 #pragma unroll
     for (int s = 0; s < SCAN_STEPS; s++)
         values[s] = scan_load<T, size>(x, place, 0, first + s * 32 * size);
@@ -282,8 +303,6 @@ static __global__ __launch_bounds__(SCAN_THREADS, SCAN_RESIDENT) void compact_ke
 
 /* ---- The host's part ------------------------------------------------------------------------ */
 
-static size_t rounded(size_t bytes) { return (bytes + 255) / 256 * 256; }
-
 struct scan_sizes {
     int64_t rows, columns, tiles, groups; /* tiles and groups: of a row */
 };
@@ -294,28 +313,22 @@ static scan_sizes sizes_of(int64_t rows, int64_t columns, size_t element) {
     return {rows, columns, tiles, blocks_for(tiles, SCAN_GROUP)};
 }
 
-static size_t flag_bytes(const scan_sizes &s) {
-    return s.tiles > 1 ? rounded((size_t)(s.rows * (s.tiles + s.groups)) * sizeof(unsigned)) : 0;
-}
 static size_t board_bytes(const scan_sizes &s) {
-    return s.tiles > 1
-               ? flag_bytes(s) + rounded((size_t)(s.rows * (s.tiles + s.groups)) * sizeof(pair))
-               : 0;
+    return s.tiles > 1 ? (size_t)(s.rows * (s.tiles + s.groups)) * 2 * sizeof(pair) : 0;
 }
 
 /* With nothing told yet. */
 template <class Sum>
 static fovea_status make_board(const scan_sizes &s, fovea_run *run, scan_board<Sum> *board) {
-    char *memory = (char *)run->workspace;
+    const int64_t words = 2 * scan_board<Sum>::pairs, places = s.rows * (s.tiles + s.groups);
     *board = {};
     board->tiles_of_row = s.tiles, board->groups_of_row = s.groups;
     if (s.tiles == 1) return FOVEA_OK;
-    board->tile_told = (unsigned *)memory;
-    board->group_told = board->tile_told + s.rows * s.tiles;
-    board->tiles = (Sum *)(memory + flag_bytes(s));
-    board->groups = board->tiles + s.rows * s.tiles;
+    board->tiles = (uint64_t *)run->workspace;
+    board->groups = board->tiles + s.rows * s.tiles * words;
     return fovea_cuda_launched(
-        run, (int)cudaMemsetAsync(memory, 0, flag_bytes(s), (cudaStream_t)run->stream));
+        run, (int)cudaMemsetAsync(run->workspace, 0, (size_t)(places * words) * sizeof(uint64_t),
+                                  (cudaStream_t)run->stream));
 }
 
 static scan_place place_of(const fovea_view &x, const fovea_view &y, bool along_last,

@@ -6,6 +6,7 @@
 
 struct softmax_job {
     static constexpr float pad = -INFINITY;
+    static constexpr int registers = 40;
 
     template <class Row, class O>
     __device__ __forceinline__ void operator()(Row &row, O *y, int64_t, int64_t) const {
@@ -21,6 +22,7 @@ struct softmax_job {
 
 struct log_softmax_job {
     static constexpr float pad = -INFINITY;
+    static constexpr int registers = 64;
 
     template <class Row, class O>
     __device__ __forceinline__ void operator()(Row &row, O *y, int64_t, int64_t) const {
