@@ -1,4 +1,5 @@
-/* Domain 20, correlation: joint moments of two tensors, and weighted sums. */
+/* Domain 20, correlation: joint moments of two tensors and of the columns of one, and weighted sums. */
+#include "cuda/covariance.cuh"
 #include "cuda/fold.cuh"
 
 #include <math.h>
@@ -93,6 +94,41 @@ static fovea_status reduce_weighted_mean(const fovea_problem *problem, fovea_run
     });
 }
 
+/* ---- Columns -------------------------------------------------------------------------------- */
+
+struct covariance_result {
+    double count, divisor;
+    __device__ __forceinline__ double operator()(const gram_sums &sums, int i, int j) const {
+        return sums.centred(i, j, count) / divisor;
+    }
+};
+struct pearson_result {
+    double count;
+    __device__ __forceinline__ double operator()(const gram_sums &sums, int i, int j) const {
+        const double xx = sums.centred(i, i, count), yy = sums.centred(j, j, count);
+        const double r = i == j ? xx / xx : sums.centred(i, j, count) / (sqrt(xx) * sqrt(yy));
+        return xx == 0 || yy == 0 ? NAN : r > 1 ? 1 : r < -1 ? -1 : r;
+    }
+};
+
+static fovea_status reduce_covariance_matrix(const fovea_problem *problem, fovea_run *run) {
+    const auto *o = (const fovea_reduce_covariance_matrix_options *)problem->options;
+    const fovea_view &x = problem->views[0];
+    const double count = (double)x.shape[x.rank - 2], divisor = count - o->correction;
+    return by_precision(problem->dtype, [&](auto zero) {
+        return gram_run<decltype(zero)>(problem, run,
+                                        covariance_result{count, divisor > 0 ? divisor : 0});
+    });
+}
+
+static fovea_status reduce_pearson_pairwise(const fovea_problem *problem, fovea_run *run) {
+    const fovea_view &x = problem->views[0];
+    return by_precision(problem->dtype, [&](auto zero) {
+        return gram_run<decltype(zero)>(problem, run, pearson_result{(double)x.shape[x.rank - 2]});
+    });
+}
+
+#define COLUMNS(name) CUDA_ROW(name, BOTH, name, .workspace = gram_workspace)
 #define REDUCE(name) CUDA_ROW(name, BOTH, name, .workspace = fold_workspace)
 
 extern "C" const fovea_implementation fovea_cuda_table_correlation[] = {
@@ -100,4 +136,6 @@ extern "C" const fovea_implementation fovea_cuda_table_correlation[] = {
     REDUCE(reduce_covariance),
     REDUCE(reduce_weighted_sum),
     REDUCE(reduce_weighted_mean),
+    COLUMNS(reduce_covariance_matrix),
+    COLUMNS(reduce_pearson_pairwise),
     {}};
