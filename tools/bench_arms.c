@@ -77,11 +77,12 @@ static void unshare(void *user, void *memory, size_t bytes, int argument) {
     (void)user, (void)memory, (void)bytes, (void)argument;
 }
 
-/* Enough sets of tensors to be larger than the last-level cache, where the calls are to be cold. */
+/* Enough sets of tensors that the last-level cache holds little of what a call meets, where calls are to be
+ * cold: outputs past the caches and tensors in place take less of it than their bytes. */
 static int set_count(const bench *b, double bytes) {
     double cache = (double)fovea_processor_get()->l3_bytes;
     bool rotates = b->c->cold && fovea_bench_on(b->run, FOVEA_ON_CPU);
-    double wanted = rotates ? ceil(2 * cache / fmax(bytes, 1)) : 1;
+    double wanted = rotates ? ceil(8 * cache / fmax(bytes, 1)) : 1;
     return wanted > SETS_MAX ? SETS_MAX : wanted < 1 ? 1 : (int)wanted;
 }
 

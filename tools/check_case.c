@@ -712,6 +712,24 @@ static bool attention_cases(int kernel, fovea_effort effort, cover *cover,
            attention_draws(kernel, counts[effort], true, limits[effort], cover, cases);
 }
 
+/* The benchmark's case at a length at which calls go by pieces that threads share, if it has a length. */
+static bool general_long(int kernel, fovea_check_cases *cases) {
+    const int length = 100003;
+    const fovea_kernel *row = fovea_catalogue_kernel(kernel);
+    fovea_check_case check = {0}, longer = {0};
+    fovea_message message;
+    fovea_case_begin(&check.c, kernel);
+    fovea_case_begin(&longer.c, kernel);
+    if (!row->bench || fovea_case_parse(&check.c, row->bench, length, &message) != FOVEA_OK ||
+        fovea_case_parse(&longer.c, row->bench, 2 * length, &message) != FOVEA_OK ||
+        fovea_case_complete(&check.c, &message) != FOVEA_OK)
+        return true;
+    bool grows = false;
+    for (int l = 0; fovea_kernel_letter_name(kernel, l); l++)
+        grows = grows || check.c.extents[l] != longer.c.extents[l];
+    return !grows || append(cases, &check);
+}
+
 /* ---- Appending to a cache -------------------------------------------------------------------- */
 
 static const int64_t new_tokens[] = {1, 2, 3, 5, 17, 0};
@@ -841,7 +859,7 @@ double fovea_check_case_work(const fovea_check_case *check) {
             if (l != fovea_kernel_derived(c->index)) work *= fmax((double)c->extents[l], 1);
         for (int a = 0; row->arguments[a].name; a++) work = fmax(work, elements_of(c, a));
         work = fmax(work * (steps > 1 ? steps : 1), operations_of(c) / 10);
-        /* References of transforms are in long double, which some machines emulate. */
+        /* References of transforms of doubles are in long double, which some machines emulate. */
         return (row->norm_bound ? 100 : 10) * work;
     }
     enum { B, HQ, HKV, SQ, SK, D, DV };
@@ -868,7 +886,8 @@ bool fovea_check_cases_create(int kernel, fovea_effort effort, uint64_t seed,
     bool enough = strcmp(row->name, "kv_append") == 0
                       ? append_cases(kernel, counts[effort], c, cases)
                   : row->shape ? attention_cases(kernel, effort, c, cases)
-                               : general_cases(kernel, counts[effort], c, cases);
+                               : general_cases(kernel, counts[effort], c, cases) &&
+                                     (effort == FOVEA_QUICK || general_long(kernel, cases));
     free(c);
     return enough;
 }

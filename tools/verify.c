@@ -355,8 +355,9 @@ static bool expect_attention(const fovea_problem *problem, int64_t limit, uint64
     if (!choose_rows(&call, limit, seed, &list)) return false;
     expectation *out = &verification->outputs[FOVEA_ATTENTION_OUT];
     expectation *lse = call.has_lse ? &verification->outputs[FOVEA_ATTENTION_LSE] : NULL;
-    bool large = (double)list.count * (double)call.key_length > 1e5;
-    int threads = large ? fovea_processor_get()->threads : 1;
+    /* Of few rows too the heads are looked at whole. */
+    double row = (double)call.key_length * (double)(call.head_size + call.value_size);
+    int threads = (double)list.count * row > 5e6 ? fovea_processor_get()->threads : 1;
     size_t length = (size_t)call.key_length + 3 * (size_t)call.value_size + 1;
     double *scores = malloc((size_t)threads * length * sizeof *scores);
     fovea_attention_error *errors = malloc(((size_t)list.count + 1) * sizeof *errors);

@@ -166,20 +166,24 @@ static fovea_status fft_real(const fovea_problem *problem, fovea_run *run) {
 typedef struct power_task {
     fovea_view from, to;
     int64_t pieces, length;
+    bool stream; /* `to` past the caches */
 } power_task;
 
 enum { POWER_PIECE = 1 << 13 };
 
 #define POWER(type, vector, width)                                                                 \
-    static void power_##type(const type *z, int64_t stride, type *p, int64_t to_stride,            \
-                             int64_t n) {                                                          \
+    static void power_##type(const type *z, int64_t stride, type *p, int64_t to_stride, int64_t n, \
+                             bool stream) {                                                        \
         int64_t i = 0;                                                                             \
         for (; stride == 1 && to_stride == 1 && i + width <= n; i += width) {                      \
             vector re, im;                                                                         \
             V_OF(vector, deinterleave)                                                             \
             (V_OF(vector, load)(z + 2 * i), V_OF(vector, load)(z + 2 * i + width), &re, &im);      \
-            V_OF(vector, store)                                                                    \
-            (p + i, V_OF(vector, fma)(re, re, V_OF(vector, mul)(im, im)));                         \
+            vector power = V_OF(vector, fma)(re, re, V_OF(vector, mul)(im, im));                   \
+            if (stream)                                                                            \
+                V_OF(vector, stream)(p + i, power);                                                \
+            else                                                                                   \
+                V_OF(vector, store)(p + i, power);                                                 \
         }                                                                                          \
         for (; i < n; i++) {                                                                       \
             type re = z[2 * i * stride], im = z[2 * i * stride + 1];                               \
@@ -198,11 +202,13 @@ static void power_pieces(const void *task, int64_t begin, int64_t end, int threa
         int64_t at = piece / per_row * t->length + first,
                 n = smaller(POWER_PIECE, t->length - first);
         void *z = fovea_view_address(&t->from, at), *p = fovea_view_address(&t->to, at);
+        bool stream = t->stream && (uintptr_t)p % VF_BYTES == 0;
         if (t->to.dtype == FOVEA_F64)
-            power_double(z, stride_of(&t->from), p, stride_of(&t->to), n);
+            power_double(z, stride_of(&t->from), p, stride_of(&t->to), n, stream);
         else
-            power_float(z, stride_of(&t->from), p, stride_of(&t->to), n);
+            power_float(z, stride_of(&t->from), p, stride_of(&t->to), n, stream);
     }
+    if (t->stream) vf_stream_fence();
 }
 
 static fovea_status spectral_power(const fovea_problem *problem, fovea_run *run) {
@@ -216,6 +222,7 @@ static fovea_status spectral_power(const fovea_problem *problem, fovea_run *run)
     t.pieces = elements / t.length * divide_up(t.length, POWER_PIECE);
     int64_t bytes = elements * 3 * (int64_t)fovea_dtype_size(t.to.dtype);
     run->threads = fovea_useful_threads(t.pieces, bytes, allowed);
+    t.stream = fovea_worth_streaming(bytes, run->threads);
     fovea_share(t.pieces, run->threads, power_pieces, &t);
     return FOVEA_OK;
 }

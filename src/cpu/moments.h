@@ -183,7 +183,7 @@ static void moments_block(const moments_plan *p, moments_side *left, moments_sid
     bool diagonal = left == right;
     moments_begin(p, left, rows);
     if (!diagonal) moments_begin(p, right, rows);
-    memset(products, 0, (size_t)(MOMENTS_TILE * p->pitch * p->size));
+    memset(products, 0, (size_t)(left->columns * p->pitch * p->size));
     for (int64_t i = 0; i < rows; i += MOMENTS_CHAIN) {
         int64_t count = smaller(MOMENTS_CHAIN, rows - i);
         moments_centre(p, left, i, count);
@@ -257,18 +257,23 @@ static void moments_store(const moments_plan *p, int64_t pair, moments_entry *en
     int64_t a, b;
     moments_pair(p, pair, &a, &b);
     const moments_sums *sums = moments_of(p, pair, 0);
-    for (int64_t i = 0; i < moments_width(p, a); i++)
+    double across[MOMENTS_TILE]; /* variances of columns of the right */
+    for (int64_t j = 0; j < moments_width(p, b); j++)
+        across[j] = moments_variance(p, b * p->tile + j);
+    for (int64_t i = 0; i < moments_width(p, a); i++) {
+        int64_t row = a * p->tile + i;
+        double down = moments_variance(p, row);
         for (int64_t j = a == b ? i : 0; j < moments_width(p, b); j++) {
-            int64_t row = a * p->tile + i, column = b * p->tile + j;
-            double value =
-                entry(parameter, (double)p->rows, sums->products[i * p->tile + j],
-                      moments_variance(p, row), moments_variance(p, column), row == column);
+            int64_t column = b * p->tile + j;
+            double value = entry(parameter, (double)p->rows, sums->products[i * p->tile + j], down,
+                                 across[j], row == column);
             if (p->rows == 0) value = NAN;
             (p->wide ? store_moment_double
                      : store_moment_float)(y, row * p->y_row + column * p->y_column, value);
             (p->wide ? store_moment_double
                      : store_moment_float)(y, column * p->y_row + row * p->y_column, value);
         }
+    }
 }
 
 static fovea_status moments_run(const fovea_problem *problem, fovea_run *run, moments_entry *entry,

@@ -32,6 +32,17 @@ static void find_moments(const float *x, int64_t n, double eps, affine *state) {
     state->factor = (float)(1 / sqrt(variance + eps));
 }
 
+FOVEA_INLINE vf fetching_normalized(const float *x, void *state, int64_t i, int64_t n) {
+    const affine *a = state;
+    rows_prefetch_later(a->later, i * a->size);
+    return normalized(x, state, i, n);
+}
+FOVEA_INLINE vf fetching_transformed(const float *x, void *state, int64_t i, int64_t n) {
+    const affine *a = state;
+    rows_prefetch_later(a->later, i * a->size);
+    return transformed(x, state, i, n);
+}
+
 static void layer_norm_rows(const void *task, int64_t begin, int64_t end, int thread) {
     const rows_plan *plan = task;
     const layer_norm_constants *constants = plan->constants;
@@ -44,12 +55,12 @@ static void layer_norm_rows(const void *task, int64_t begin, int64_t end, int th
         char *y = rows_address(&plan->y, row);
         const float *x =
             rows_load(plan->dtype, rows_address(&plan->x, row), plan->x_step, n, scratch);
-        state.next = rows_next(plan, row, end);
+        state.next = rows_next(plan, row, end), state.later = rows_later(plan, row, end);
         find_moments(x, n, constants->eps, &state);
         if (state.gamma)
-            rows_store(plan, y, transformed, x, &state, scratch);
+            rows_store(plan, y, fetching_transformed, x, &state, scratch);
         else
-            rows_store(plan, y, normalized, x, &state, scratch);
+            rows_store(plan, y, fetching_normalized, x, &state, scratch);
     }
     if (plan->stream) vf_stream_fence();
 }
@@ -83,7 +94,9 @@ FOVEA_INLINE vf squared(const float *x, void *state, int64_t i, int64_t n) {
     return vf_mul(value, value);
 }
 FOVEA_INLINE vf scaled(const float *x, void *state, int64_t i, int64_t n) {
-    return vf_mul(rows_take(x, i, n), vf_set1(((const affine *)state)->factor));
+    const affine *a = state;
+    rows_prefetch_later(a->later, i * a->size);
+    return vf_mul(rows_take(x, i, n), vf_set1(a->factor));
 }
 FOVEA_INLINE vf weighted(const float *x, void *state, int64_t i, int64_t n) {
     return vf_mul(scaled(x, state, i, n), rows_take(((const affine *)state)->gamma, i, n));
@@ -99,7 +112,7 @@ static void rms_norm_rows(const void *task, int64_t begin, int64_t end, int thre
         char *y = rows_address(&plan->y, row);
         const float *x =
             rows_load(plan->dtype, rows_address(&plan->x, row), plan->x_step, n, scratch);
-        state.next = rows_next(plan, row, end);
+        state.next = rows_next(plan, row, end), state.later = rows_later(plan, row, end);
         double square = (double)rows_sum(squared, x, &state, n) / (double)n;
         state.factor = (float)(1 / sqrt(square + constants->eps));
         if (state.gamma)

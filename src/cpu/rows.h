@@ -123,6 +123,17 @@ FOVEA_INLINE void rows_prefetch(const char *row, int64_t byte) {
     if (VF_WIDTH > 1) __builtin_prefetch(row + byte, 0, 3);
 }
 
+/* A long row that comes next is fetched to the second level by the pass that writes, so that memory is read
+ * and written at a time. Two cores of a Zen 5, 1024 rows of 9765 floats: layer_norm 43 GB/s instead of 37,
+ * rms_norm 58 instead of 45; fetched by the pass of sums, no gain. */
+static inline const char *rows_later(const rows_plan *plan, int64_t row, int64_t end) {
+    bool fits = plan->columns * (int64_t)fovea_dtype_size(plan->dtype) <= 16384;
+    return rows_address(&plan->x, !fits && row + 1 < end ? row + 1 : row);
+}
+FOVEA_INLINE void rows_prefetch_later(const char *row, int64_t byte) {
+    if (VF_WIDTH > 1) __builtin_prefetch(row + byte, 0, 2);
+}
+
 /* What a pass over a row does at elements [i, i + n), n <= VF_WIDTH; a constant of inlined loops.
  * Terms of sums are 0 in the lanes from n on. */
 typedef vf rows_item(const float *x, void *state, int64_t i, int64_t n);
