@@ -371,8 +371,6 @@ static void cases_of_no_sense_are_refused(void **state) {
          "k has shape [1, 0, 1, 16]; its page size is at least 1"},
         {"rope_apply", "b=1,s=4,d=8,offset=4611686018427387904",
          "options.offset is 4611686018427387904; it lies between -2^48 and 2^48"},
-        {"group_norm", "n=1,c=0,t=4,groups=4611686018427387904",
-         "options.groups is 4611686018427387904; it is at least 1 and at most 2^48"},
         {"kv_append", "b=1,hkv=1,t=1,s=8,d=16,page=0,block_table=1",
          "k_cache has shape [1, 0, 1, 16]; it is of pages of at least 1"},
     };
