@@ -622,16 +622,20 @@ static bool attention_long_sums(int kernel, double limit, fovea_check_cases *cas
     return true;
 }
 
-/* The calls that users make most, over several tiles and blocks, at every effort. */
+/* The calls that users make most, over several tiles and blocks, at every effort; the last two with pages of
+ * 64 keys, which some kernels take a page at a time. */
 static bool attention_plain(int kernel, fovea_check_cases *cases) {
+    enum { KINDS = 6, PAGED = 4, TABLE = 4 }; /* the first with pages; in sequences */
     for (int dtype = 0; dtype < 3; dtype++)
-        for (int kind = 0; kind < 4; kind++) {
+        for (int kind = 0; kind < KINDS; kind++) {
             int choice[FACTORS_MAX] = {
-                [LSE] = kind / 2, [DTYPE] = dtype, [CAUSAL] = kind % 2, [SEED] = 1};
+                [LSE] = kind / 2 % 2, [DTYPE] = dtype, [CAUSAL] = kind % 2, [SEED] = 1};
+            if (kind >= PAGED) choice[SEQUENCES] = TABLE;
             fovea_check_case check;
             attention_case(kernel, choice, INFINITY, &check);
             fovea_case_extent(&check.c, "Sq", 129);
             fovea_case_extent(&check.c, "Sk", 257);
+            if (kind >= PAGED) fovea_case_extent(&check.c, "Page", 64);
             if (!append(cases, &check)) return false;
         }
     return true;

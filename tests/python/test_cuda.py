@@ -61,6 +61,7 @@ def disassembled(stem):
 @built
 @pytest.mark.parametrize("stem, product", [("general_64", "HMMA.16816.F32"), ("general_128", "HMMA.16816.F32"),
                                            ("general_256", "HMMA.16816.F32"), ("split", "HMMA.16816.F32"),
+                                           ("split_words", "HMMA.1688.F32.TF32"),
                                            ("f32_products", "HMMA.1688.F32.TF32")])
 def test_attention_multiplies_on_the_tensor_cores(stem, product):
     code = disassembled(stem)

@@ -6,6 +6,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <type_traits>
 
 /* ---- The problem ---------------------------------------------------------------------------- */
 
@@ -148,9 +149,28 @@ static double busy_seconds(const fovea_problem *problem, double flops, double ba
                                 fovea_problem_bytes(problem) / bandwidth);
 }
 
+/* Of heads as f32 kernels pad them. */
+static double f32_width(const fovea_attention_call &call) {
+    int64_t larger = call.head_size > call.value_size ? call.head_size : call.value_size;
+    return larger > 128 ? 256 : larger > 64 ? 128 : 64;
+}
+
+/* f32, measured on an H200: a block of 64 rows takes 0.7 ns for a key's element, alone or with some seventh of
+ * another on its multiprocessor. */
+static double products_cost(const fovea_problem *problem, double bandwidth) {
+    fovea_attention_call call;
+    fovea_attention_describe(problem, &call);
+    double rows = ceil((double)(call.query_length * call.group) / 64);
+    double share = rows * (double)(call.batch * call.key_heads) /
+                   (1.15 * fovea_cuda_multiprocessors(problem->device.device_id));
+    double block = 0.7e-9 * (double)call.key_length * f32_width(call);
+    return 5e-6 + fmax(fovea_problem_bytes(problem) / bandwidth, block * fmax(1, share));
+}
+
 static double general_cost(const fovea_problem *problem, int threads, double flops,
                            double bandwidth) {
     (void)threads;
+    if (problem->dtype == FOVEA_F32) return products_cost(problem, bandwidth);
     return 4e-6 + busy_seconds(problem, flops, bandwidth);
 }
 
@@ -214,21 +234,30 @@ static fovea_status run_hopper(const fovea_problem *problem, fovea_run *run) {
 
 /* ---- Split ---------------------------------------------------------------------------------- */
 
-enum { SPLIT_ROWS_MAX = 64 }; /* of a key head: beyond that it reads keys too often */
+/* Query rows of a key head: beyond that it reads keys too often. */
+enum { SPLIT_ROWS_MAX = 64, SPLIT_F32_ROWS_MAX = 512 };
 
 static bool served_split(const fovea_problem *problem, char *reason, size_t size) {
     fovea_cuda_attention p;
     if (!served(problem, FOVEA_ATTENTION_ALGORITHM_SPLIT, "split", &p, reason, size)) return false;
-    bool large = p.head_size > 64 || p.value_size > 64;
-    if (large && fovea_cuda_shared_bytes(problem->device.device_id) < 104 << 10) {
+    bool is_f32 = problem->dtype == FOVEA_F32;
+    int most = is_f32 ? SPLIT_F32_ROWS_MAX : SPLIT_ROWS_MAX;
+    int larger = p.head_size > p.value_size ? p.head_size : p.value_size;
+    if ((larger > 64 || is_f32) && fovea_cuda_shared_bytes(problem->device.device_id) < 104 << 10) {
         snprintf(reason, size,
-                 "head sizes above 64 need 104 KiB of shared memory a block, more "
+                 "head sizes above 64 and f32 need 104 KiB of shared memory a block, more "
                  "than this device has");
         return false;
     }
-    if (is_byte(p.k.dtype) || (int64_t)p.query_length * p.group <= SPLIT_ROWS_MAX) return true;
+    if (is_f32 && (larger > 128 || is_byte(p.k.dtype))) {
+        snprintf(reason, size,
+                 "of f32 it serves head sizes up to 128, and keys and values that are not "
+                 "quantised");
+        return false;
+    }
+    if (is_byte(p.k.dtype) || (int64_t)p.query_length * p.group <= most) return true;
     snprintf(reason, size, "it serves up to %d query rows a key head unless they are quantised",
-             SPLIT_ROWS_MAX);
+             most);
     return false;
 }
 
@@ -241,6 +270,19 @@ static size_t split_workspace(const fovea_problem *problem, int threads) {
         &p, fovea_cuda_multiprocessors(problem->device.device_id));
 }
 
+/* f32, measured on an H200: for 16 rows and 4096 elements of keys a block takes 1.45 us alone, a multiprocessor
+ * with several 1.2, or 0.95 where each has many keys. Cutting the keys costs a second grid. */
+static double split_f32_cost(const fovea_problem *problem, const fovea_attention_call &call,
+                             double bandwidth) {
+    double tiles = ceil((double)(call.query_length * call.group) / 16);
+    double steps = (double)call.key_length * f32_width(call) / 4096;
+    double share = tiles * (double)(call.batch * call.key_heads) /
+                   fovea_cuda_multiprocessors(problem->device.device_id);
+    double pieces = share > 0.5 ? 1 : fmax(1, floor((double)call.key_length / 256));
+    double busy = fmax(1.45e-6 * steps / pieces, (tiles > 1 ? 1.2e-6 : 0.95e-6) * steps * share);
+    return (pieces > 1 ? 7e-6 : 4.3e-6) + fmax(fovea_problem_bytes(problem) / bandwidth, busy);
+}
+
 /* Reads k and v at the memory's rate for each 16 rows, from the L2 after the first. */
 static double split_cost(const fovea_problem *problem, int threads, double flops,
                          double bandwidth) {
@@ -248,6 +290,7 @@ static double split_cost(const fovea_problem *problem, int threads, double flops
     fovea_attention_describe(problem, &call);
     double tiles = ceil((double)(call.query_length * call.group) / 16);
     (void)threads, (void)flops;
+    if (problem->dtype == FOVEA_F32) return split_f32_cost(problem, call, bandwidth);
     return (1 + tiles) * (1e-6 + fovea_problem_bytes(problem) / (4 * bandwidth));
 }
 
@@ -272,64 +315,86 @@ struct merge_call {
     float *lse; /* NULL: not wanted */
     int64_t part_stride[5], lse_stride[4], out_stride[4], out_lse_stride[3];
     int64_t shape[3]; /* B, Hq, Sq */
-    int64_t parts_count, size;
+    int64_t rows;
+    int parts_count, size;
 };
 
-/* LANES lanes a row, WIDTH elements a lane and step: 16 bytes where rows allow it. Weights are
- * computed once a lane; those of more parts than it keeps, again. */
+/* b, h and i of a row; divisions of 64 bits, which take a hundred instructions, only where they must be. */
+static __device__ __forceinline__ void place_row(const merge_call &c, int64_t row, int64_t &b,
+                                                 int64_t &h, int64_t &i) {
+    if (c.rows <= UINT32_MAX) {
+        uint32_t number = (uint32_t)row, length = (uint32_t)c.shape[2];
+        uint32_t rest = number / length, heads = (uint32_t)c.shape[1];
+        b = rest / heads, h = rest % heads, i = number % length;
+    } else {
+        int64_t rest = row / c.shape[2];
+        b = rest / c.shape[1], h = rest % c.shape[1], i = row % c.shape[2];
+    }
+}
+
+/* LANES lanes a row, WIDTH elements a lane and step: 16 bytes where rows allow it. A lane has the weight
+ * of every LANES-th part, which the others get from it; four parts' elements are on their way at once. */
 template <class T, int LANES, int WIDTH>
-static __global__ __launch_bounds__(256) void merge(const __grid_constant__ merge_call c) {
-    enum { KEPT = WIDTH > 1 ? 16 : 8 }; /* 16 beside the addresses of strided rows spill on sm_80 */
-    int64_t row = (int64_t)blockIdx.x * (256 / LANES) + threadIdx.x / LANES;
+static __global__ __launch_bounds__(256, 4) void merge(const __grid_constant__ merge_call c) {
+    constexpr int together = 4;
+    int64_t row = (int64_t)blockIdx.x * (256 / LANES) + threadIdx.x / LANES, b, h, i;
     int lane = threadIdx.x % LANES;
-    if (row >= c.shape[0] * c.shape[1] * c.shape[2]) return;
-    int64_t i = row % c.shape[2], h = row / c.shape[2] % c.shape[1],
-            b = row / (c.shape[1] * c.shape[2]);
+    bool real = row < c.rows;
+    place_row(c, real ? row : c.rows - 1, b, h, i); /* all lanes of a warp stay */
     const float *lses = c.lses + b * c.lse_stride[1] + h * c.lse_stride[2] + i * c.lse_stride[3];
     const T *parts =
         (const T *)c.parts + b * c.part_stride[1] + h * c.part_stride[2] + i * c.part_stride[3];
     T *out = (T *)c.out + b * c.out_stride[0] + h * c.out_stride[1] + i * c.out_stride[2];
-    int kept = c.parts_count < KEPT ? (int)c.parts_count : KEPT;
-    float top = -INFINITY, sum = 0, weights[KEPT];
-    auto lse_of = [&](int64_t p) { return lses[p * c.lse_stride[0]]; };
-    auto larger = [](float a, float b) { return isnan(a) || isnan(b) ? NAN : fmaxf(a, b); };
+    auto lse_of = [&](int p) { return p < c.parts_count ? lses[p * c.lse_stride[0]] : -INFINITY; };
+    auto larger = [](float x, float y) { return max_or_nan(x, y); };
+    /* Elements of parts p to p + 3 from column d on; those of the first are on their way before the weights. */
+    using bits = std::conditional_t<WIDTH * sizeof(T) == 16, uint4, T>; /* halves stay together */
+    bits x[together];
+    auto load = [&](int d, int p) {
+        const T *from = parts + p * c.part_stride[0] + d * c.part_stride[4];
 #pragma unroll
-    for (int p = 0; p < KEPT; p++) weights[p] = p < kept ? lse_of(p) : -INFINITY;
-#pragma unroll
-    for (int p = 0; p < KEPT; p++) top = larger(top, weights[p]);
-    for (int64_t p = KEPT; p < c.parts_count; p++) top = larger(top, lse_of(p));
+        for (int u = 0; u < together; u++, from += c.part_stride[0]) {
+            x[u] = bits{};
+            if (real && d < c.size && p + u < c.parts_count) x[u] = *(const bits *)from;
+        }
+    };
+    load(lane * WIDTH, 0);
+    float top = lse_of(lane), sum = 0;
+    for (int p = lane + LANES; p < c.parts_count; p += LANES) top = larger(top, lse_of(p));
+    top = reduce_lanes(top, LANES, larger);
     bool none = top == -INFINITY;
-    float base = none ? 0 : top;
-#pragma unroll
-    for (int p = 0; p < KEPT; p++) sum += weights[p] = expf(weights[p] - base);
-    for (int64_t p = KEPT; p < c.parts_count; p++) sum += expf(lse_of(p) - base);
-    for (int64_t d = lane * WIDTH; d < c.size; d += LANES * WIDTH) {
+    float base = none ? 0 : top, weight = expf(lse_of(lane) - base);
+    for (int p = lane; p < c.parts_count; p += LANES) sum += expf(lse_of(p) - base);
+    sum = reduce_lanes(sum, LANES, [](float x, float y) { return x + y; });
+    for (int first = 0; first < c.size; first += LANES * WIDTH) {
+        int d = first + lane * WIDTH;
         float total[WIDTH] = {};
-        auto add = [&](int64_t p, float weight) {
-            const T *from = parts + p * c.part_stride[0] + d * c.part_stride[4];
-            pack<T, WIDTH> x = *(const pack<T, WIDTH> *)from;
+        for (int p = 0; p < c.parts_count; p += together) {
+            if (first + p > 0) load(d, p);
+            if (p % LANES == 0 && c.parts_count > LANES) weight = expf(lse_of(p + lane) - base);
 #pragma unroll
-            for (int e = 0; e < WIDTH; e++) /* what has no weight may be NaN */
-                total[e] = weight == 0 ? total[e] : fmaf(weight, widen(x.at[e]), total[e]);
-        };
+            for (int u = 0; u < together; u++) { /* parts that are not there weigh 0 */
+                float mine = __shfl_sync(~0u, weight, p % LANES + u, LANES);
+                pack<T, WIDTH> part;
+                memcpy(&part, &x[u], sizeof part);
 #pragma unroll
-        for (int p = 0; p < KEPT; p++)
-            if (p < kept) add(p, weights[p]);
-#pragma unroll 4
-        for (int64_t p = KEPT; p < c.parts_count; p++) add(p, expf(lse_of(p) - base));
+                for (int e = 0; e < WIDTH; e++) /* what has no weight may be NaN */
+                    total[e] = mine == 0 ? total[e] : fmaf(mine, widen(part.at[e]), total[e]);
+            }
+        }
         pack<T, WIDTH> y;
 #pragma unroll
         for (int e = 0; e < WIDTH; e++) y.at[e] = narrow<T>(none ? 0 : total[e] / sum);
-        *(pack<T, WIDTH> *)(out + d * c.out_stride[3]) = y;
+        if (real && d < c.size) *(pack<T, WIDTH> *)(out + d * c.out_stride[3]) = y;
     }
-    if (c.lse && lane == 0)
+    if (c.lse && lane == 0 && real)
         c.lse[b * c.out_lse_stride[0] + h * c.out_lse_stride[1] + i * c.out_lse_stride[2]] =
             none ? top : top + logf(sum);
 }
 
 template <class T, int LANES, int WIDTH>
 static bool launch_merge(const merge_call &c, cudaStream_t stream) {
-    int64_t blocks = blocks_for(c.shape[0] * c.shape[1] * c.shape[2], 256 / LANES);
+    int64_t blocks = blocks_for(c.rows, 256 / LANES);
     if (!grid_fits(blocks)) return false;
     if (blocks > 0) merge<T, LANES, WIDTH><<<(unsigned)blocks, 256, 0, stream>>>(c);
     return true;
@@ -366,7 +431,10 @@ static fovea_status attention_merge(const fovea_problem *problem, fovea_run *run
     memcpy(c.lse_stride, views[1].stride, sizeof c.lse_stride);
     memcpy(c.out_stride, views[2].stride, sizeof c.out_stride);
     memcpy(c.shape, views[2].shape, sizeof c.shape);
-    c.parts_count = views[0].shape[0], c.size = views[0].shape[4];
+    c.rows = c.shape[0] * c.shape[1] * c.shape[2];
+    if (views[0].shape[0] >= INT32_MAX / 2 || views[0].shape[4] >= INT32_MAX / 2)
+        return run->reason = "it serves fewer than 2^30 parts and columns", FOVEA_UNSUPPORTED;
+    c.parts_count = (int)views[0].shape[0], c.size = (int)views[0].shape[4];
     bool fits = problem->dtype == FOVEA_F16    ? launch_merge_of<__half>(c, stream)
                 : problem->dtype == FOVEA_BF16 ? launch_merge_of<__nv_bfloat16>(c, stream)
                                                : launch_merge_of<float>(c, stream);
@@ -392,7 +460,7 @@ extern "C" const fovea_implementation fovea_cuda_table_attention[] = {
      .device = kDLCUDA},
     {.kernel = "attention",
      .name = "cuda/sm80/split",
-     .dtypes = 1u << FOVEA_F16 | 1u << FOVEA_BF16,
+     .dtypes = FOVEA_FLOATS,
      .serves = served_split,
      .workspace = split_workspace,
      .run = run_split,

@@ -8,7 +8,7 @@
  * A block has 64 query rows, 16 a warp. By count, for a warp and 32 keys of heads of 128: 384 products of 8
  * cycles, against some 1000 instructions of splitting (half of them on a pipe that takes one in two cycles) and
  * 300 others; two warps a scheduler: the tensor cores bind, at a third of their TF32 rate. */
-#include "cuda/attention/tiles.cuh"
+#include "cuda/attention/terms.cuh"
 
 enum { BLOCK_KEYS = 32, BLOCKS_A_PART = 2 };
 
@@ -21,28 +21,6 @@ struct products_form {
     static constexpr int shared_bytes = rows * row_bytes + 4 * tile_bytes;
     using loader = tile_loader<row_bytes, BLOCK_KEYS, threads>;
 };
-
-/* x = high + low, both TF32 but for low's last bits, which the product cuts off. Within 2^-12 of the
- * greatest float high is infinite, and the result NaN. */
-static __device__ __forceinline__ void split(uint32_t x, uint32_t &high, uint32_t &low) {
-    high = (x + 0x1000) & 0xffffe000;
-    low = __float_as_uint(__uint_as_float(x) - __uint_as_float(high));
-}
-
-static __device__ __forceinline__ void multiply_tf32(float (&c)[4], const uint32_t (&a)[4],
-                                                     uint32_t b0, uint32_t b1) {
-    asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-        "{%0,%1,%2,%3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-static __device__ __forceinline__ void load_four(uint32_t (&r)[4], uint32_t address) {
-    asm volatile("ld.shared.v4.b32 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(address)
-                 : "memory");
-}
 
 template <class Form>
 struct products_work {

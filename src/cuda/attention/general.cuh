@@ -13,6 +13,7 @@
 #ifndef FOVEA_CUDA_ATTENTION_GENERAL_CUH
 #define FOVEA_CUDA_ATTENTION_GENERAL_CUH
 
+#include "cuda/attention/options.cuh"
 #include "cuda/attention/quads.cuh"
 #include "cuda/attention/tiles.cuh"
 
@@ -26,20 +27,22 @@ static constexpr bool is_tight = true;
 static constexpr bool is_tight = false;
 #endif
 
-template <class T, int size_, bool plain_>
+template <class T, int size_, bool plain_, int warps_ = 4>
 struct form {
     using element = T;
     static constexpr int size = size_; /* of heads, padded */
     static constexpr bool plain = plain_;
     /* Tiles of k, and of v, in shared memory: of heads of 256 two would not fit an A100. */
     static constexpr int stages = size > 128 ? 1 : 2;
-    static constexpr int warps = size > 128 ? 8 : 4;
+    static constexpr int warps = warps_;
     static constexpr int tiles = plain && size <= 128 ? 2 : 1; /* of 16 rows a warp */
     static constexpr int rows = warps * tiles * 16, threads = warps * 32;
     static constexpr int tile_bytes = KEYS * size * 2; /* of k or v */
     static constexpr int sums_offset = rows * size * 2 + 2 * stages * tile_bytes;
-    static constexpr int shared_bytes = sums_offset + tiles * 2 * threads * 4;
+    static constexpr int limits_offset = sums_offset + tiles * 2 * threads * 4;
+    static constexpr int shared_bytes = limits_offset + rows * 8;
     using loader = tile_loader<2 * size, KEYS, threads>;
+    using query_loader = tile_loader<2 * size, rows, threads>;
 };
 
 /* ---- Loading -------------------------------------------------------------------------------- */
@@ -64,12 +67,19 @@ static __device__ __forceinline__ void load_tile(uint32_t tile, const fovea_cuda
     }
 }
 
+/* Bytes between a thread's rows of q, k and v. */
+struct general_pitches {
+    int64_t q, k, v;
+};
+
 /* ---- The kernel ----------------------------------------------------------------------------- */
 
 template <class Form>
 struct work {
+    /* Registers are short: sums are in shared memory, and the place is worked out again at the end. */
+    static constexpr bool is_lean = Form::plain && (Form::size == 128 || is_tight);
     const fovea_cuda_attention &p;
-    const row_pitches &pitches;
+    const general_pitches &pitches;
     sequence s;
     int key_head, first_row, row_count; /* rows of all query heads of the group */
     uint32_t q_tile, k_tile, v_tile;
@@ -78,11 +88,11 @@ struct work {
     float out[Form::tiles][Form::size / 8][4];
     float scores[Form::tiles][KEYS / 8][4];
     float maximum[Form::tiles][2], sum[Form::tiles][2], *sums;
+    int2 *limits; /* of the block's rows */
 
     /* A thread's part of a row's sum. */
     __device__ __forceinline__ float &sum_of(int tile, int half) {
-        if (is_tight && Form::plain && Form::size == 128)
-            return sums[(2 * tile + half) * Form::threads + threadIdx.x];
+        if (is_lean) return sums[(2 * tile + half) * Form::threads + threadIdx.x];
         return sum[tile][half];
     }
 
@@ -97,20 +107,31 @@ struct work {
 
     /* The same once more, in a way that the compiler takes for new. */
     __device__ __forceinline__ void take_place_again(int row_tiles) {
-        int block;
+        if (!is_lean) return;
+        int block, thread;
         asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(block));
-        if (is_tight && Form::plain) take_place(block, row_tiles);
+        asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+        take_place(block, row_tiles);
+        warp = thread / 32, lane = thread % 32;
     }
 
     __device__ __forceinline__ int row_of(int tile, int half) const {
         return first_row + (warp * Form::tiles + tile) * 16 + half * 8 + lane / 4;
     }
-    __device__ __forceinline__ int query_of(int row) const { return row / p.group; }
+    __device__ __forceinline__ int query_of(int row) const {
+        return p.group == 1 ? row : row / p.group;
+    }
     __device__ __forceinline__ int head_of(int row) const {
-        return key_head * p.group + row % p.group;
+        return p.group == 1 ? key_head : key_head * p.group + row % p.group;
     }
 
     __device__ __forceinline__ void load_queries(bool aligned) {
+        if (p.group == 1 && (Form::plain || aligned)) {
+            typename Form::query_loader loader;
+            loader.begin(p.q, 2, s.batch, key_head, s.query_start + first_row);
+            loader.load(q_tile, row_count - first_row, 2 * p.head_size, pitches.q);
+            return;
+        }
         load_tile<Form, Form::rows>(q_tile, p.q, p.head_size, aligned, [&](int r) -> const char * {
             int row = first_row + r;
             if (row >= row_count) return NULL;
@@ -171,27 +192,58 @@ struct work {
         }
     }
 
-    /* Options, and -inf where a row may not attend. */
+    /* The keys that rows may attend, a row a thread: while scores are in registers there is no room to work
+     * that out. */
+    __device__ __forceinline__ void note_limits(void) {
+        static_assert(Form::rows <= Form::threads, "a row a thread");
+        int row = first_row + threadIdx.x, first, end;
+        attended(p, s, query_of(row), first, end);
+        if ((int)threadIdx.x < Form::rows)
+            limits[threadIdx.x] = make_int2(first, row < row_count ? end : first);
+    }
+    __device__ __forceinline__ int2 limits_of(int tile, int half) const {
+        return limits[(warp * Form::tiles + tile) * 16 + half * 8 + lane / 4];
+    }
+
+    __device__ __forceinline__ fragment_rows rows_of(int tile) const {
+        fragment_rows rows;
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            int row = row_of(tile, h);
+            int2 limit = limits_of(tile, h);
+            rows.query[h] = query_of(row), rows.head[h] = head_of(row);
+            rows.first[h] = limit.x, rows.end[h] = limit.y;
+        }
+        return rows;
+    }
+
+    /* -inf where a row may not attend. */
     __device__ __forceinline__ void mask(int first_key) {
 #pragma unroll
         for (int t = 0; t < Form::tiles; t++)
 #pragma unroll
             for (int h = 0; h < 2; h++) {
-                int row = row_of(t, h), i = query_of(row), head = head_of(row), low, high;
-                attended(p, s, i, low, high);
-                if (row >= row_count) high = low;
-#pragma unroll
-                for (int n = 0; n < KEYS / 8; n++)
-#pragma unroll
-                    for (int e = 0; e < 2; e++) {
-                        int j = first_key + n * 8 + lane % 4 * 2 + e;
-                        float &score = scores[t][n][2 * h + e];
-                        if (j < low || j >= high)
-                            score = -INFINITY;
-                        else if (!Form::plain)
-                            score = modified_score(p, s, head, i, j, score);
-                    }
+                int2 limit = limits_of(t, h);
+                limit_row(h, limit.x, limit.y, first_key, scores[t]);
             }
+    }
+
+    /* Masks and biases on their way: a lane has a row of the warp's 16 and half of its keys. */
+    __device__ __forceinline__ void touch(int first_key) {
+        int row = first_row + warp * 16 + lane % 16;
+        if (row >= row_count) return;
+        touch_rows<KEYS>(p.mask, s, query_of(row), head_of(row), first_key, s.key_count);
+        touch_rows<KEYS>(p.bias, s, query_of(row), head_of(row), first_key, s.key_count);
+    }
+
+    __device__ __forceinline__ void modify(int first_key) {
+#pragma unroll
+        for (int t = 0; t < Form::tiles; t++) {
+            fragment_rows rows = rows_of(t);
+            limit_rows(p.mask, rows), limit_rows(p.bias, rows);
+            apply_options<false>(p, s, rows, first_key, scores[t]);
+            apply_limits(rows, first_key, scores[t]);
+        }
     }
 
     /* Online softmax; `factor` takes scores to units of log2. The maximum that exponents are taken
@@ -238,25 +290,7 @@ struct work {
 
     __device__ __forceinline__ void drop(int first_key) {
 #pragma unroll
-        for (int t = 0; t < Form::tiles; t++)
-#pragma unroll
-            for (int h = 0; h < 2; h++) {
-                int row = row_of(t, h), i = query_of(row), head = head_of(row);
-#pragma unroll 1
-                for (int n = 0; n < KEYS / 8; n++) {
-                    uint32_t kept = 0;
-                    for (int e = 0; e < 2; e++) {
-                        int j = first_key + n * 8 + lane % 4 * 2 + e;
-                        kept |= (uint32_t)is_kept(p, s, head, i, j) << e;
-                    }
-#pragma unroll
-                    for (int m = 0; m < KEYS / 8; m++) /* registers are indexed by constants */
-                        if (m == n) {
-                            if (!(kept & 1)) scores[t][m][2 * h] = 0;
-                            if (!(kept & 2)) scores[t][m][2 * h + 1] = 0;
-                        }
-                }
-            }
+        for (int t = 0; t < Form::tiles; t++) drop_fragment(p, s, rows_of(t), first_key, scores[t]);
     }
 
     /* out += p v */
@@ -340,7 +374,7 @@ struct work {
 template <class Form>
 static __global__
 __launch_bounds__(Form::threads) void general(const __grid_constant__ fovea_cuda_attention p,
-                                              const __grid_constant__ row_pitches pitches,
+                                              const __grid_constant__ general_pitches pitches,
                                               int row_tiles, uint32_t aligned) {
     extern __shared__ __align__(128) char memory[];
     /* A head's tiles stand together, so that its k and v stay in L2; the longest causal ones first. */
@@ -350,6 +384,8 @@ __launch_bounds__(Form::threads) void general(const __grid_constant__ fovea_cuda
     w.warp = threadIdx.x / 32, w.lane = threadIdx.x % 32;
     w.q_tile = shared_address(memory);
     w.sums = (float *)(memory + Form::sums_offset);
+    w.limits = (int2 *)(memory + Form::limits_offset);
+    w.note_limits();
     w.k_tile = w.q_tile + Form::rows * Form::size * 2;
     w.v_tile = w.k_tile + Form::stages * Form::tile_bytes;
 #pragma unroll
@@ -387,9 +423,12 @@ __launch_bounds__(Form::threads) void general(const __grid_constant__ fovea_cuda
             w.load_values(0, aligned, key);
         }
         copies_commit();
+        if constexpr (!Form::plain && Form::size <= 128) /* others have no registers for it */
+            if (p.mask.data || p.bias.data) w.touch(key);
         w.score(stage);
-        if (!Form::plain || key < low_of_last || key + KEYS > high_of_first) {
-            w.take_place_again(row_tiles);
+        if (!Form::plain) {
+            w.modify(key);
+        } else if (key < low_of_last || key + KEYS > high_of_first) {
             w.mask(key);
         }
         w.soften(factor);
@@ -418,8 +457,9 @@ static int launch_form(const fovea_cuda_attention &p, uint32_t aligned, cudaStre
     cudaError_t error = cudaFuncSetAttribute(
         general<Form>, cudaFuncAttributeMaxDynamicSharedMemorySize, Form::shared_bytes);
     if (error != cudaSuccess) return cudaGetLastError(), error;
-    row_pitches pitches = {2 * Form::loader::pass * p.k.stride[2],
-                           2 * Form::loader::pass * p.v.stride[2]};
+    general_pitches pitches = {2 * Form::loader::pass * p.q.stride[2],
+                               2 * Form::loader::pass * p.k.stride[2],
+                               2 * Form::loader::pass * p.v.stride[2]};
     general<Form><<<(unsigned)blocks, Form::threads, Form::shared_bytes, stream>>>(
         p, pitches, (int)tiles, aligned);
     return cudaGetLastError();
@@ -433,8 +473,23 @@ static int launch_general(const fovea_cuda_attention &p, cudaStream_t stream) {
                        fovea_cuda_rows_are_aligned(&p.out, p.value_size) << 3;
     bool plain = aligned == 15 && !p.mask.data && !p.bias.data && !p.slopes &&
                  !p.block_table.data && isinf(p.softcap) && p.keep == 1 && p.scale > 0;
-    return plain ? launch_form<form<T, size, true>>(p, aligned, stream)
-                 : launch_form<form<T, size, false>>(p, aligned, stream);
+    if constexpr (size <= 128) {
+        return plain ? launch_form<form<T, size, true>>(p, aligned, stream)
+                     : launch_form<form<T, size, false>>(p, aligned, stream);
+    } else {
+        /* Two blocks of 4 warps where their tiles find room, else one of 8; options have no registers for 4. */
+        using pair = form<T, size, true>;
+        int device, bytes;
+        cudaError_t error = cudaGetDevice(&device);
+        if (error == cudaSuccess)
+            error =
+                cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device);
+        if (error != cudaSuccess) return cudaGetLastError(), error;
+        if (!plain) return launch_form<form<T, size, false, 8>>(p, aligned, stream);
+        return bytes >= 2 * (pair::shared_bytes + 1024)
+                   ? launch_form<pair>(p, aligned, stream)
+                   : launch_form<form<T, size, true, 8>>(p, aligned, stream);
+    }
 }
 
 #define FOVEA_CUDA_GENERAL(size)                                                                   \

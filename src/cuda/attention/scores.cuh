@@ -102,19 +102,32 @@ static __device__ __forceinline__ float modified_score(const fovea_cuda_attentio
     return score * 1.4426950408889634f;
 }
 
-static __device__ __forceinline__ bool is_kept(const fovea_cuda_attention &p, const sequence &s,
-                                               int head, int i, int j) {
-    uint32_t c0 = (uint32_t)j / 4, c1 = (uint32_t)i, c2 = s.batch * p.query_heads + head;
+/* Random words of the keys 4 number to 4 number + 3: Philox4x32-10 (Salmon et al. 2011). */
+static __device__ __forceinline__ void draw(const fovea_cuda_attention &p, const sequence &s,
+                                            int head, int i, int number, uint32_t (&words)[4]) {
+    uint32_t c0 = (uint32_t)number, c1 = (uint32_t)i, c2 = s.batch * p.query_heads + head;
     uint32_t c3 = p.dropout_offset, k0 = p.seed[0], k1 = p.seed[1];
 #pragma unroll
-    for (int round = 0; round < 10; round++) { /* Philox4x32-10, Salmon et al. 2011 */
+    for (int round = 0; round < 10; round++) {
         uint32_t h0 = __umulhi(0xD2511F53u, c0), l0 = 0xD2511F53u * c0;
         uint32_t h1 = __umulhi(0xCD9E8D57u, c2), l1 = 0xCD9E8D57u * c2;
         c0 = h1 ^ c1 ^ k0, c1 = l1, c2 = h0 ^ c3 ^ k1, c3 = l0;
         k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
     }
-    uint32_t word = j % 4 == 0 ? c0 : j % 4 == 1 ? c1 : j % 4 == 2 ? c2 : c3;
-    return (float)(word >> 8) * 0x1p-24f < p.keep;
+    words[0] = c0, words[1] = c1, words[2] = c2, words[3] = c3;
+}
+
+/* A key is kept whose word's upper 24 bits are below this. */
+static __device__ __forceinline__ uint32_t kept_below(const fovea_cuda_attention &p) {
+    return (uint32_t)ceilf(p.keep * 0x1p24f);
+}
+
+static __device__ __forceinline__ bool is_kept(const fovea_cuda_attention &p, const sequence &s,
+                                               int head, int i, int j) {
+    uint32_t words[4];
+    draw(p, s, head, i, j / 4, words);
+    uint32_t low = j & 1 ? words[1] : words[0], high = j & 1 ? words[3] : words[2];
+    return (j & 2 ? high : low) >> 8 < kept_below(p);
 }
 
 static __device__ __forceinline__ float exp2_fast(float x) { /* 2 ULP; 0 at -inf */

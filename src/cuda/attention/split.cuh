@@ -7,11 +7,17 @@
  * no warp waits for another before the end, and all copies but the stage being read are always on their
  * way. Two blocks a multiprocessor keep 128 KiB in flight where Little's law asks for 40 (4.8 TB/s over 132
  * multiprocessors, 1.1 us). A step of 8 KiB takes a multiprocessor 400 cycles at that rate, 1600 places for
- * instructions, of which some 300 are used: so rows are addressed plainly, page by page if need be. */
+ * instructions, of which some 300 are used: so rows are addressed plainly, page by page if need be.
+ *
+ * f32 goes by products of TF32 terms (f32_products.cu), some 700 instructions a step of 8 KiB with 48 to 96
+ * products; plain multiply-adds of 16 rows would take 1400 and as many again for the scores' sums over lanes.
+ * Each step's share of the output begins at 0 and is added with rounding. */
 #ifndef FOVEA_CUDA_ATTENTION_SPLIT_CUH
 #define FOVEA_CUDA_ATTENTION_SPLIT_CUH
 
+#include "cuda/attention/options.cuh"
 #include "cuda/attention/split_bytes.cuh"
+#include "cuda/attention/terms.cuh"
 
 /* cache: bytes of an element of k and v. */
 template <class T, int size_, int cache_, bool plain_>
@@ -20,17 +26,20 @@ struct split_form {
     static constexpr int size = size_, cache = cache_; /* size: of heads, padded */
     static constexpr bool plain = plain_;
     static constexpr int warps = 4, threads = warps * 32, rows = 16;
-    static constexpr bool holds_queries = size <= 128; /* in registers; else in shared memory */
+    static constexpr bool holds_queries = size <= 128 && cache < 4; /* in registers */
+    static_assert(size <= 128 || cache < 4, "there are no registers for it");
     static constexpr int row_bytes = size * cache;
-    static constexpr int keys = row_bytes <= 128 ? 32 : 16; /* of a step */
+    static constexpr int keys = row_bytes <= 128 ? 32 : cache < 4 || size <= 64 ? 16 : 8;
     static constexpr int stages = size > 128 && cache == 2 ? 2 : 3;
+    static constexpr bool has_parts = cache == 4;       /* sums in two levels */
     static constexpr int tile_bytes = keys * row_bytes; /* of k or v */
     static constexpr int scale_bytes = cache == 1 ? 2 * keys * 4 : 0;
     static constexpr int step_bytes = 2 * tile_bytes + scale_bytes;
-    static constexpr int query_bytes = rows * size * 2;
+    static constexpr int query_row = size * (int)sizeof(T), query_bytes = rows * query_row;
     static constexpr int out_pitch =
         size + 8; /* floats, of the warps' results on their way to one */
-    static constexpr int merge_bytes = warps * rows * (out_pitch + 2) * 4;
+    static constexpr int weights_offset = warps * rows * (out_pitch + 2) * 4;
+    static constexpr int merge_bytes = weights_offset + rows * (warps * 4 + 8);
     static constexpr int ring_bytes = warps * stages * step_bytes;
     static constexpr int shared_bytes =
         query_bytes + (ring_bytes > merge_bytes ? ring_bytes : merge_bytes);
@@ -67,6 +76,7 @@ struct split_work {
     int first[2], end[2];        /* keys that this thread's rows may attend */
     uint32_t query[Form::holds_queries ? Form::size / 16 : 1][4];
     float out[Form::size / 8][4], scores[KEYS / 8][4], maximum[2], sum[2];
+    float part[Form::has_parts ? Form::size / 8 : 1][4], part_sum[2]; /* of the last steps */
 
     __device__ __forceinline__ int row_of(int half) const {
         return first_row + half * 8 + lane / 4;
@@ -114,19 +124,20 @@ struct split_work {
         real = real && c * 16 < size * Form::cache;
         if (Form::plain || aligned)
             copy_async(to, real ? row + c * 16 : t.data, real ? 16 : 0);
-        else if (Form::cache == 2)
+        else if constexpr (Form::cache == 2)
             store_chunk(to, real ? (const T *)row : NULL, t.stride[3], c * 8, size);
+        else if constexpr (Form::cache == 4)
+            store_words(to, real ? (const float *)row : NULL, t.stride[3], c * 4, size);
         else
             store_bytes(to, real ? row : NULL, t.stride[3], c * 16, size);
     }
 
     /* A step's keys and values into a stage, row by row. */
     __device__ __forceinline__ void fetch_rows(int stage, int key) {
-        constexpr int rows = 32 / chunks;             /* of an instruction */
-        constexpr int unrolled = Form::plain ? 4 : 1; /* the others lack registers */
+        constexpr int steps = KEYS * chunks / 32, unrolled = Form::plain ? 4 : 1; /* registers */
 #pragma unroll unrolled
-        for (int i = 0; i < KEYS / rows; i++) {
-            int r = i * rows + lane / chunks, c = lane % chunks, j = key + r;
+        for (int i = 0; i < steps; i++) {
+            int r = (i * 32 + lane) / chunks, c = (i * 32 + lane) % chunks, j = key + r;
             int64_t k_at, v_at;
             if (p.block_table.data) {
                 int at = __shfl_sync(~0u, page, r), in = __shfl_sync(~0u, slot, r);
@@ -171,20 +182,22 @@ struct split_work {
 
     /* The block's rows to shared memory. */
     __device__ __forceinline__ void fetch_queries(bool aligned) {
-        constexpr int row_chunks = Form::size / 8;
+        constexpr int unit = 16 / sizeof(T), row_chunks = Form::size / unit;
 #pragma unroll 1
         for (int e = threadIdx.x; e < Form::rows * row_chunks; e += Form::threads) {
             int r = e / row_chunks, c = e % row_chunks, row = first_row + r;
-            bool real = row < row_count && c * 8 < p.head_size;
+            bool real = row < row_count && c * unit < p.head_size;
             const T *from = (const T *)p.q.data;
-            uint32_t to = chunk_address<Form::size>(query_tile, r, c);
+            uint32_t to = byte_chunk_address<Form::query_row>(query_tile, r, c);
             if (real)
                 from += s.batch * p.q.stride[0] + head_of(row) * p.q.stride[1] +
                         (int64_t)(s.query_start + query_of(row)) * p.q.stride[2];
             if (Form::plain || aligned)
-                copy_async(to, real ? from + c * 8 : from, real ? 16 : 0);
+                copy_async(to, real ? from + c * unit : from, real ? 16 : 0);
+            else if constexpr (sizeof(T) == 4)
+                store_words(to, real ? from : NULL, p.q.stride[3], c * unit, p.head_size);
             else
-                store_chunk(to, real ? from : NULL, p.q.stride[3], c * 8, p.head_size);
+                store_chunk(to, real ? from : NULL, p.q.stride[3], c * unit, p.head_size);
         }
     }
 
@@ -238,6 +251,42 @@ struct split_work {
         }
     }
 
+    /* The smaller products have sums of their own. */
+    __device__ __forceinline__ void score_words(uint32_t tile) {
+        float sums[3][KEYS / 8][4] = {};
+#pragma unroll 2 /* all of them at once would want more registers than there are */
+        for (int k = 0; k < Form::size / 16; k++) {
+            uint32_t high[2][4], low[2][4];
+#pragma unroll
+            for (int i = 0; i < 2; i++) {
+                uint32_t a[4];
+                load_matrices(a, byte_chunk_address<Form::query_row>(query_tile, lane % 16,
+                                                                     4 * k + 2 * i + lane / 16));
+#pragma unroll
+                for (int e = 0; e < 4; e++) split(a[e], high[i][e], low[i][e]);
+            }
+#pragma unroll
+            for (int n = 0; n < KEYS / 8; n++) {
+                uint32_t b[4], b_high[4], b_low[4]; /* 16 elements of 8 keys */
+                load_matrices(b, byte_chunk_address<Form::row_bytes>(tile, n * 8 + lane % 8,
+                                                                     4 * k + lane / 8));
+#pragma unroll
+                for (int e = 0; e < 4; e++) split(b[e], b_high[e], b_low[e]);
+#pragma unroll
+                for (int i = 0; i < 2; i++) {
+                    multiply_tf32(sums[0][n], high[i], b_high[2 * i], b_high[2 * i + 1]);
+                    multiply_tf32(sums[1][n], high[i], b_low[2 * i], b_low[2 * i + 1]);
+                    multiply_tf32(sums[2][n], low[i], b_high[2 * i], b_high[2 * i + 1]);
+                }
+            }
+        }
+#pragma unroll
+        for (int n = 0; n < KEYS / 8; n++)
+#pragma unroll
+            for (int e = 0; e < 4; e++)
+                scores[n][e] = sums[0][n][e] + (sums[1][n][e] + sums[2][n][e]);
+    }
+
     template <bool integers>
     __device__ __forceinline__ void score_bytes(uint32_t tile) {
 #pragma unroll
@@ -279,6 +328,52 @@ struct split_work {
         }
     }
 
+    /* Keys and columns stand as in f32_products.cu. */
+    __device__ __forceinline__ void accumulate_words(uint32_t tile) {
+        uint32_t high[KEYS / 8][4], low[KEYS / 8][4];
+#pragma unroll
+        for (int k = 0; k < KEYS / 8; k++)
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                split(__float_as_uint(scores[k][i % 2 * 2 + i / 2]), high[k][i], low[k][i]);
+#pragma unroll
+        for (int c = 0; c < Form::size / 32; c++) {
+            float products[4][4] = {};
+#pragma unroll
+            for (int k = 0; k < KEYS / 8; k++) {
+                uint32_t b[2][4];
+#pragma unroll
+                for (int i = 0; i < 2; i++)
+                    load_four(b[i], byte_chunk_address<Form::row_bytes>(
+                                        tile, k * 8 + lane % 4 * 2 + i, c * 8 + lane / 4));
+#pragma unroll
+                for (int n = 0; n < 4; n++) {
+                    uint32_t b_high[2], b_low[2];
+#pragma unroll
+                    for (int i = 0; i < 2; i++) split(b[i][n], b_high[i], b_low[i]);
+                    multiply_tf32(products[n], high[k], b_low[0], b_low[1]);
+                    multiply_tf32(products[n], low[k], b_high[0], b_high[1]);
+                    multiply_tf32(products[n], high[k], b_high[0], b_high[1]);
+                }
+            }
+#pragma unroll
+            for (int n = 0; n < 4; n++)
+#pragma unroll
+                for (int e = 0; e < 4; e++) part[4 * c + n][e] += products[n][e];
+        }
+    }
+
+    __device__ __forceinline__ void close_part(void) {
+        if constexpr (Form::has_parts) {
+#pragma unroll
+            for (int n = 0; n < Form::size / 8; n++)
+#pragma unroll
+                for (int e = 0; e < 4; e++) out[n][e] += part[n][e], part[n][e] = 0;
+        }
+#pragma unroll
+        for (int h = 0; h < 2; h++) sum[h] += part_sum[h], part_sum[h] = 0;
+    }
+
     /* Of 16 columns of v the even ones make one product, the odd ones another. */
     template <bool integers>
     __device__ __forceinline__ void accumulate_bytes(uint32_t tile) {
@@ -314,6 +409,7 @@ struct split_work {
     /* The column of out that element e of product n holds. */
     __device__ __forceinline__ int column_of(int n, int e) const {
         if (Form::cache == 2) return n * 8 + lane % 4 * 2 + e;
+        if (Form::cache == 4) return n / 4 * 32 + lane % 4 * 8 + 4 * e + n % 4;
         return n / 2 * 16 + lane % 4 * 4 + 2 * e + n % 2;
     }
 
@@ -331,22 +427,22 @@ struct split_work {
         }
     }
 
-    __device__ __forceinline__ void mask(int key) {
+    __device__ __forceinline__ fragment_rows rows_of_thread(void) const {
+        fragment_rows rows;
 #pragma unroll
         for (int h = 0; h < 2; h++) {
-            int row = row_of(h), i = query_of(row), head = head_of(row);
-#pragma unroll
-            for (int n = 0; n < KEYS / 8; n++)
-#pragma unroll
-                for (int e = 0; e < 2; e++) {
-                    int j = key + n * 8 + lane % 4 * 2 + e;
-                    float &score = scores[n][2 * h + e];
-                    if (j < first[h] || j >= end[h])
-                        score = -INFINITY;
-                    else if (!Form::plain)
-                        score = modified_score(p, s, head, i, j, score);
-                }
+            int row = row_of(h);
+            rows.query[h] = query_of(row), rows.head[h] = head_of(row);
+            rows.first[h] = first[h], rows.end[h] = end[h];
         }
+        return rows;
+    }
+
+    __device__ __forceinline__ void modify(int key) {
+        fragment_rows rows = rows_of_thread();
+        limit_rows(p.mask, rows), limit_rows(p.bias, rows);
+        apply_options<Form::cache == 4>(p, s, rows, key, scores);
+        apply_limits(rows, key, scores);
     }
 
     __device__ __forceinline__ void soften(float factor) {
@@ -372,38 +468,39 @@ struct split_work {
                     score = exp2_fast(fmaf(score, factor, -base));
                     total += score;
                 }
-            sum[h] = fmaf(sum[h], rescale[h], total);
+            sum[h] *= rescale[h];
+            part_sum[h] = fmaf(part_sum[h], rescale[h], total);
         }
         if (__any_sync(~0u, moved))
 #pragma unroll
             for (int n = 0; n < Form::size / 8; n++)
 #pragma unroll
-                for (int e = 0; e < 4; e++) out[n][e] *= rescale[e / 2];
-    }
-
-    __device__ __forceinline__ void drop(int key) {
-#pragma unroll
-        for (int n = 0; n < KEYS / 8; n++)
-#pragma unroll
-            for (int e = 0; e < 4; e++) {
-                int row = row_of(e / 2), j = key + n * 8 + lane % 4 * 2 + e % 2;
-                if (!is_kept(p, s, head_of(row), query_of(row), j)) scores[n][e] = 0;
-            }
+                for (int e = 0; e < 4; e++) {
+                    out[n][e] *= rescale[e / 2];
+                    if constexpr (Form::has_parts) part[n][e] *= rescale[e / 2];
+                }
     }
 
     __device__ __forceinline__ void attend(int stage, int key, bool edge, float factor) {
         uint32_t keys = key_tile(stage), values = keys + Form::tile_bytes;
         uint32_t scales = values + Form::tile_bytes;
-        if constexpr (Form::cache == 2) {
+        if constexpr (Form::cache == 4) {
+            score_words(keys);
+        } else if constexpr (Form::cache == 2) {
             score(keys);
         } else {
             p.k.dtype == FOVEA_I8 ? score_bytes<true>(keys) : score_bytes<false>(keys);
             apply_scales(p.k_scale, scales);
         }
-        if (!Form::plain || edge) mask(key);
+        if (!Form::plain)
+            modify(key);
+        else if (edge)
+            apply_limits(rows_of_thread(), key, scores);
         soften(factor);
-        if (!Form::plain && p.keep < 1) drop(key);
-        if constexpr (Form::cache == 2) {
+        if (!Form::plain && p.keep < 1) drop_fragment(p, s, rows_of_thread(), key, scores);
+        if constexpr (Form::cache == 4) {
+            accumulate_words(values);
+        } else if constexpr (Form::cache == 2) {
             accumulate(values);
         } else {
             apply_scales(p.v_scale, scales + 4 * KEYS);
@@ -434,38 +531,74 @@ struct split_work {
                 if (Form::cache == 2)
                     *(float2 *)to = make_float2(out[n][2 * h], out[n][2 * h + 1]);
                 else
-                    to[0] = out[n][2 * h], to[2] = out[n][2 * h + 1];
+                    to[0] = out[n][2 * h],
+                    to[column_of(0, 1) - column_of(0, 0)] = out[n][2 * h + 1];
             }
         }
     }
 
-    /* Their sum: the result, or that of a piece. */
-    __device__ __forceinline__ void combine(const char *memory, const split_parts &parts,
-                                            int64_t part) {
-        const float *rows = (const float *)memory;
-        const float2 *states = (const float2 *)(rows + Form::warps * Form::rows * Form::out_pitch);
-        int count = min(Form::rows, row_count - first_row);
-#pragma unroll 1
-        for (int e = threadIdx.x; e < count * Form::size; e += Form::threads) {
-            int r = e / Form::size, d = e % Form::size;
-            float top = -INFINITY, l = 0, total = 0;
+    /* What the warps' results of a row are multiplied by, and where their sum goes; its maximum and sum, or its
+     * lse. A thread a row, because they take it some 200 instructions. */
+    __device__ __forceinline__ void weigh(char *memory, const split_parts &parts, int64_t part) {
+        const float2 *states =
+            (const float2 *)((float *)memory + Form::warps * Form::rows * Form::out_pitch);
+        float4 *weights = (float4 *)(memory + Form::weights_offset);
+        int64_t *places = (int64_t *)(weights + Form::rows);
+        static_assert(Form::warps == 4, "float4");
+        int r = threadIdx.x, row = first_row + r;
+        if (r >= Form::rows || row >= row_count) return;
+        float top = -INFINITY, l = 0, weight[Form::warps], factor = 1;
 #pragma unroll
-            for (int w = 0; w < Form::warps; w++) top = fmaxf(top, states[w * Form::rows + r].x);
-            float base = top == -INFINITY ? 0 : top;
+        for (int w = 0; w < Form::warps; w++) top = fmaxf(top, states[w * Form::rows + r].x);
+        float base = top == -INFINITY ? 0 : top;
+#pragma unroll
+        for (int w = 0; w < Form::warps; w++) {
+            float2 state = states[w * Form::rows + r];
+            weight[w] = exp2_fast(state.x - base);
+            l = fmaf(weight[w], state.y, l);
+        }
+        if (parts.pieces == 1) {
+            int head = head_of(row);
+            int64_t i = s.query_start + query_of(row);
+            row_result result = finish_row(p, head, top, l);
+            factor = result.factor;
+            places[r] = s.batch * p.out.stride[0] + head * p.out.stride[1] + i * p.out.stride[2];
+            if (p.lse.data)
+                ((float *)p.lse.data)[s.batch * p.lse.stride[0] + head * p.lse.stride[1] +
+                                      i * p.lse.stride[2]] = result.lse;
+        } else {
+            places[r] = (part * Form::rows + r) * Form::size;
+            parts.states[part * Form::rows + r] = make_float2(top, l);
+        }
+        weights[r] = make_float4(weight[0] * factor, weight[1] * factor, weight[2] * factor,
+                                 weight[3] * factor);
+    }
+
+    /* Their sum: the result, or that of a piece. Four columns a thread. */
+    __device__ __forceinline__ void combine(const char *memory, const split_parts &parts) {
+        constexpr int columns = Form::size / 4, pass = Form::threads / columns;
+        const float *rows = (const float *)memory;
+        const float4 *weights = (const float4 *)(memory + Form::weights_offset);
+        const int64_t *places = (const int64_t *)(weights + Form::rows);
+        int count = min(Form::rows, row_count - first_row), d = threadIdx.x % columns * 4;
+#pragma unroll 1
+        for (int r = threadIdx.x / columns; r < count; r += pass) {
+            float4 four = weights[r];
+            const float weight[Form::warps] = {four.x, four.y, four.z, four.w};
+            float total[4] = {0, 0, 0, 0};
 #pragma unroll
             for (int w = 0; w < Form::warps; w++) {
-                float2 state = states[w * Form::rows + r];
-                float weight = exp2_fast(state.x - base);
-                l = fmaf(weight, state.y, l);
-                total = fmaf(weight, rows[(w * Form::rows + r) * Form::out_pitch + d], total);
+                float4 x = *(const float4 *)(rows + (w * Form::rows + r) * Form::out_pitch + d);
+                total[0] = fmaf(weight[w], x.x, total[0]);
+                total[1] = fmaf(weight[w], x.y, total[1]);
+                total[2] = fmaf(weight[w], x.z, total[2]);
+                total[3] = fmaf(weight[w], x.w, total[3]);
             }
-            if (parts.pieces == 1) {
-                write_element<T>(p, s, head_of(first_row + r), query_of(first_row + r), d, total,
-                                 make_float2(top, l));
-            } else {
-                parts.rows[(part * Form::rows + r) * Form::size + d] = total;
-                if (d == 0) parts.states[part * Form::rows + r] = make_float2(top, l);
-            }
+            if (parts.pieces == 1)
+                write_four<T>(p, places[r], d, total);
+            else
+                *(float4 *)(parts.rows + places[r] + d) =
+                    make_float4(total[0], total[1], total[2], total[3]);
         }
     }
 };
@@ -478,8 +611,10 @@ __launch_bounds__(Form::threads, Form::shared_bytes > 110 << 10 ? 1 : 2) void sp
     extern __shared__ __align__(128) char memory[];
     constexpr int KEYS = Form::keys, stages = Form::stages, stride = Form::warps * KEYS;
     let_the_next_grid_start();
-    int tile = blockIdx.x % parts.row_tiles, rest = blockIdx.x / parts.row_tiles;
-    int piece = rest % parts.pieces, head = rest / parts.pieces;
+    int tile = 0, rest = blockIdx.x, piece = 0;
+    if (parts.row_tiles > 1) tile = rest % parts.row_tiles, rest /= parts.row_tiles;
+    int head = rest;
+    if (parts.pieces > 1) piece = rest % parts.pieces, head = rest / parts.pieces;
     split_work<Form> w = {p, pitches};
     w.s = sequence_of(p, head / p.key_heads);
     w.key_head = head % p.key_heads;
@@ -497,7 +632,8 @@ __launch_bounds__(Form::threads, Form::shared_bytes > 110 << 10 ? 1 : 2) void sp
     attended(p, w.s, w.query_of(last_row), low_of_last, high);
     /* This piece's steps, and of those this warp's. */
     int origin = low / KEYS, steps = max((high + KEYS - 1) / KEYS - origin, 0);
-    int each = steps / parts.pieces, left = steps % parts.pieces;
+    int each = steps, left = 0;
+    if (parts.pieces > 1) each = steps / parts.pieces, left = steps % parts.pieces;
     int step = each * piece + min(piece, left) + w.warp;
     int end = each * (piece + 1) + min(piece + 1, left);
     int key = (origin + step) * KEYS, end_key = (origin + end) * KEYS;
@@ -513,19 +649,22 @@ __launch_bounds__(Form::threads, Form::shared_bytes > 110 << 10 ? 1 : 2) void sp
 #pragma unroll
     for (int n = 0; n < Form::size / 8; n++)
 #pragma unroll
-        for (int e = 0; e < 4; e++) w.out[n][e] = 0;
+        for (int e = 0; e < 4; e++) {
+            w.out[n][e] = 0;
+            if constexpr (Form::has_parts) w.part[n][e] = 0;
+        }
 #pragma unroll
     for (int h = 0; h < 2; h++) {
         int row = w.row_of(h);
         attended(p, w.s, w.query_of(row), w.first[h], w.end[h]);
         if (row >= w.row_count) w.end[h] = w.first[h];
-        w.maximum[h] = -INFINITY, w.sum[h] = 0;
+        w.maximum[h] = -INFINITY, w.sum[h] = w.part_sum[h] = 0;
     }
     copies_wait<stages - 1>();
     __syncthreads(); /* the queries are there */
     w.load_queries();
     float factor = Form::plain ? p.scale_log2 : 1;
-    for (int stage = 0; key < end_key; key += stride) {
+    for (int stage = 0, count = 0; key < end_key; key += stride) {
         copies_wait<stages - 2>();
         __syncwarp(); /* this stage is there for all, and nobody reads the one before any more */
         int ahead = key + (stages - 1) * stride;
@@ -534,12 +673,16 @@ __launch_bounds__(Form::threads, Form::shared_bytes > 110 << 10 ? 1 : 2) void sp
         if (paged) w.find_pages(ahead + stride);
         w.attend(stage, key, key < low_of_last || key + KEYS > high_of_first, factor);
         if (++stage == stages) stage = 0;
+        if (Form::cache == 4 && ++count % 16 == 0) w.close_part();
     }
     copies_wait<0>();
+    w.close_part();
     __syncthreads(); /* nobody reads a ring any more */
     w.hand_over(memory, factor);
     __syncthreads();
-    w.combine(memory, parts, (int64_t)(head * parts.row_tiles + tile) * parts.pieces + piece);
+    w.weigh(memory, parts, (int64_t)(head * parts.row_tiles + tile) * parts.pieces + piece);
+    __syncthreads();
+    w.combine(memory, parts);
 }
 
 /* ---- Merging the pieces --------------------------------------------------------------------- */

@@ -22,6 +22,17 @@ static __device__ __forceinline__ void store_bytes(uint32_t to, const char *row,
                  : "memory");
 }
 
+/* The same of 4 floats. */
+static __device__ __forceinline__ void store_words(uint32_t to, const float *row, int64_t stride,
+                                                   int first, int size) {
+    float words[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) words[i] = row && first + i < size ? row[(first + i) * stride] : 0;
+    asm volatile("st.shared.v4.f32 [%0], {%1,%2,%3,%4};" ::"r"(to), "f"(words[0]), "f"(words[1]),
+                 "f"(words[2]), "f"(words[3])
+                 : "memory");
+}
+
 static __device__ __forceinline__ void load_pair(uint32_t &a, uint32_t &b, uint32_t address) {
     asm volatile("ld.shared.v2.b32 {%0,%1}, [%2];" : "=r"(a), "=r"(b) : "r"(address) : "memory");
 }
@@ -77,6 +88,23 @@ static __device__ __forceinline__ void widen_bytes(uint32_t bytes, uint32_t &low
 }
 
 /* ---- Results --------------------------------------------------------------------------------- */
+
+/* Elements d to d + 3 of the row that begins at element `place`. */
+template <class T>
+static __device__ __forceinline__ void write_four(const fovea_cuda_attention &p, int64_t place,
+                                                  int d, const float (&values)[4]) {
+    T *to = (T *)p.out.data + place + d * p.out.stride[3];
+    pack<T, 4> four;
+#pragma unroll
+    for (int e = 0; e < 4; e++) four.at[e] = narrow<T>(values[e]);
+    if (p.out.stride[3] == 1 && d + 4 <= p.value_size && (uintptr_t)to % sizeof four == 0) {
+        *reinterpret_cast<pack<T, 4> *>(to) = four;
+    } else {
+#pragma unroll
+        for (int e = 0; e < 4; e++)
+            if (d + e < p.value_size) to[e * p.out.stride[3]] = four.at[e];
+    }
+}
 
 /* Element d of a row whose sum of products is `total`; state: its maximum, in units of log 2, and sum. */
 template <class T>

@@ -110,12 +110,17 @@ struct tile_loader {
     static __device__ __forceinline__ int row(void) { return threadIdx.x % threads / chunks; }
     static __device__ __forceinline__ int chunk(void) { return threadIdx.x % threads % chunks; }
 
+    /* The first tile begins at a row of a head. */
+    __device__ __forceinline__ void begin(const fovea_cuda_tensor &t, int element, int batch,
+                                          int head, int first) {
+        from = t.data +
+               element * (batch * t.stride[0] + head * t.stride[1] +
+                          (int64_t)(first + row()) * t.stride[2]) +
+               chunk() * 16;
+    }
     __device__ __forceinline__ void begin(const fovea_cuda_tensor &t, int element,
                                           const sequence &s, int head, int first) {
-        from = t.data +
-               element * (s.batch * t.stride[0] + head * t.stride[1] +
-                          (int64_t)(s.key_start + first + row()) * t.stride[2]) +
-               chunk() * 16;
+        begin(t, element, s.batch, head, s.key_start + first);
     }
 
     /* The next tile, of which `left` rows of `real` bytes are there. pitch: bytes from one of a
