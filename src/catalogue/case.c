@@ -78,6 +78,12 @@ static double lookup_n(const char *name, const void *user) {
     return strcmp(name, "N") == 0 ? *(const double *)user : NAN;
 }
 
+static int choices_of(const fovea_parameter *parameter) {
+    int count = 1;
+    for (const char *at = parameter->choices; *at; at++) count += *at == ',';
+    return count;
+}
+
 static fovea_status set_parameter(fovea_case *c, int index, const char *value,
                                   fovea_message *message) {
     const fovea_parameter *parameter = &case_kernel(c)->parameters[index];
@@ -94,6 +100,7 @@ static fovea_status set_parameter(fovea_case *c, int index, const char *value,
     double number = strtod(value, &end);
     bool whole =
         parameter->kind == FOVEA_REAL || (number == floor(number) && fabs(number) < 0x1p63);
+    if (parameter->kind == FOVEA_CHOICE) whole &= number >= 0 && number < choices_of(parameter);
     if (end == value || *end || !whole)
         return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s=%s: %s%s", parameter->name, value,
                           parameter->choices              ? "it is one of "

@@ -15,10 +15,10 @@ static bool by_rows(const fovea_kernel *kernel) {
 
 fovea_cross_entropy_rule fovea_cross_entropy_read(const fovea_problem *problem) {
     double smoothing = fovea_problem_parameter(problem, "label_smoothing");
+    double ignored = fovea_problem_parameter(problem, "ignore_index"); /* rounded: 2^63 at most */
     double classes = (double)fovea_problem_extent(problem, "C");
     fovea_cross_entropy_rule rule = {.reduction = fovea_loss_reduction(problem),
-                                     .ignored =
-                                         (int64_t)fovea_problem_parameter(problem, "ignore_index"),
+                                     .ignored = ignored < 0x1p63 ? (int64_t)ignored : INT64_MAX,
                                      .on = 1};
     if (smoothing > 0) rule.on = 1 - smoothing, rule.off = smoothing / classes;
     return rule;

@@ -13,7 +13,7 @@ fovea_norm_sets fovea_norm_describe(const fovea_problem *problem) {
         n.sets = n.channels, n.size = n.outer * n.inner;
     } else {
         n.group = n.channels / (int64_t)groups;
-        n.sets = n.outer * (int64_t)groups, n.size = n.group * n.inner;
+        n.sets = n.channels > 0 ? n.outer * (int64_t)groups : 0, n.size = n.group * n.inner;
     }
     return n;
 }
@@ -29,9 +29,9 @@ fovea_status fovea_batch_norm_check(const fovea_problem *problem, fovea_message 
 fovea_status fovea_group_norm_check(const fovea_problem *problem, fovea_message *message) {
     double groups = fovea_problem_parameter(problem, "groups");
     int64_t channels = fovea_problem_extent(problem, "C");
-    if (groups < 1)
+    if (groups < 1 || groups > 0x1p48)
         return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
-                          "options.groups is %.0f; it is at least 1", groups);
+                          "options.groups is %.0f; it is at least 1 and at most 2^48", groups);
     if (channels % (int64_t)groups != 0)
         return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
                           "x has %lld channels, which options.groups, %.0f, does not divide",

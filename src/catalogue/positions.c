@@ -21,6 +21,10 @@ static fovea_status check_table(const fovea_problem *problem, const char *name, 
 
 fovea_status fovea_rope_table_check(const fovea_problem *problem, fovea_message *message) {
     double base = fovea_problem_parameter(problem, "base");
+    double offset = fovea_problem_parameter(problem, "offset");
+    if (fabs(offset) > 0x1p48)
+        return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
+                          "options.offset is %.0f; it lies between -2^48 and 2^48", offset);
     if (base > 0) return FOVEA_OK;
     return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "options.base is %g; it is above 0", base);
 }

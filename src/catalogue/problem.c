@@ -55,7 +55,8 @@ static fovea_status complete_options(int kernel, const void *options, void *stor
     size_t size = layout->size;
     if (options) size = *(const size_t *)options;
     if (options && size == layout->size) return *complete = options, FOVEA_OK;
-    if (size > layout->size || size < sizeof(size_t))
+    /* All fields that are pointers stand at whole steps of this size: none is cut. */
+    if (size > layout->size || size < sizeof(size_t) || size % sizeof(size_t) != 0)
         return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
                           "options.size is %zu; this version's struct has %zu bytes (fill it with "
                           "fovea_%s_options_default first)",

@@ -27,7 +27,8 @@ static int scale_shape(double granularity, double group, int rank, const int64_t
     if (granularity == TENSOR) return shape[0] = 1, 1;
     for (int i = 0; i < rank - 1; i++) shape[i] = x[i];
     if (granularity == ROW) return rank - 1;
-    shape[rank - 1] = columns / block + (columns % block != 0);
+    /* Groups of fewer than one are refused, but not before the shapes of cases are made. */
+    shape[rank - 1] = block > 0 ? columns / block + (columns % block != 0) : 0;
     return rank;
 }
 

@@ -1,6 +1,6 @@
 /* Routes files from a fuzzer. The first byte says how hostile the file is: as it comes; behind a right
- * header; or behind a right header and with a right last line, so that the body is reached too. What
- * is accepted must be sorted and must choose without harm. */
+ * header; with a right last line besides, so that the body is reached too; and with the time of writing
+ * before it. What is accepted must be sorted and must choose without harm. */
 #include "catalogue/case.h"
 #include "router/choose.h"
 #include "router/identity.h"
@@ -28,13 +28,22 @@ static void exercise(const fovea_routes *routes) {
     if (choice.implementation && choice.implementation->only_by_name) abort();
 }
 
+/* How many lines are routes. */
+static int routes_of(const char *text, size_t size) {
+    static const char word[] = "route ";
+    int count = 0;
+    for (size_t i = 0; i + sizeof word <= size; i++)
+        count += memcmp(text + i, word, sizeof word - 1) == 0 && (i == 0 || text[i - 1] == '\n');
+    return count;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     fovea_allocator allocator = fovea_default_allocator();
     fovea_identity here;
     fovea_message message;
     fovea_routes *routes;
     if (size == 0) return 0;
-    int kind = *data++ % 3;
+    int kind = *data++ % 4;
     size--;
     char *text = malloc(size + 4096);
     size_t length = 0;
@@ -43,14 +52,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         length += (size_t)sprintf(text, "fovea-routes 1\n");
         for (int i = 0; i < FOVEA_IDENTITY_LINES; i++)
             length += (size_t)sprintf(text + length, "%s\n", here.lines[i]);
-        if (kind == 2) length += (size_t)sprintf(text + length, "written 2026-01-31T12:00:00Z\n");
+        if (kind == 3) length += (size_t)sprintf(text + length, "written 2026-01-31T12:00:00Z\n");
     }
     memcpy(text + length, data, size);
     length += size;
-    if (kind == 2) {
-        int lines = 0;
-        for (size_t i = 0; i < size; i++) lines += data[i] == '\n';
-        length += (size_t)sprintf(text + length, "end %d ", lines);
+    if (kind >= 2) {
+        if (size > 0 && text[length - 1] != '\n') text[length++] = '\n';
+        length += (size_t)sprintf(text + length, "end %d ", routes_of((const char *)data, size));
         uint64_t hash = fovea_hash(FOVEA_HASH_START, text, length);
         length += (size_t)sprintf(text + length, "%016llx\n", (unsigned long long)hash);
     }

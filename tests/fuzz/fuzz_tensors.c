@@ -45,6 +45,11 @@ static void describe(bytes *b, tensor *t) {
     if (flaws % 32 == 11) t->description.dtype.code = next_byte(b);
 }
 
+/* Any, also those that a double does not hold. */
+static void write_integer(int kernel, char *options, int parameter, int64_t value) {
+    memcpy(options + fovea_options_layouts[kernel].parameter[parameter], &value, sizeof value);
+}
+
 static void set_parameters(bytes *b, int kernel, char *options) {
     const fovea_kernel *row = fovea_catalogue_kernel(kernel);
     for (int p = 0; p < fovea_kernel_parameters(row); p++) {
@@ -54,7 +59,7 @@ static void set_parameters(bytes *b, int kernel, char *options) {
         else if (kind == 1)
             fovea_parameter_write(kernel, options, p, next_choice(b, 5));
         else if (kind == 2 && row->parameters[p].kind == FOVEA_INTEGER)
-            fovea_parameter_write(kernel, options, p, (double)next_integer(b));
+            write_integer(kernel, options, p, next_integer(b));
         else if (kind == 2 && row->parameters[p].kind == FOVEA_CHOICE)
             fovea_parameter_write(kernel, options, p, (double)(int8_t)next_byte(b));
     }
@@ -97,7 +102,8 @@ static void examine(const fovea_problem *problem) {
     for (int i = 0; i < fovea_implementation_count(problem->index); i++) {
         const fovea_implementation *one = fovea_implementation_at(problem->index, i);
         bool served = fovea_implementation_serves(one, problem, text, sizeof text);
-        must(!served || fovea_implementation_is_cuda(one), "the CPU serves what is on a device");
+        must(!served || fovea_implementation_is_cuda(one) || problem->device.device_type != kDLCUDA,
+             "the CPU serves what is on a device");
     }
 }
 

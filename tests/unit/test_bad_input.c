@@ -1,5 +1,6 @@
 /* Bad arguments: each is answered by a sentence with the argument and the value, and nothing is
  * written. */
+#include "catalogue/case.h"
 #include "tensors.h"
 #include "test.h"
 
@@ -144,6 +145,12 @@ static void attention_refuses_unknown_options(void **state) {
              "options.size is %zu; this version's struct has %zu bytes (fill it with "
              "fovea_attention_options_default first)",
              sizeof h.options + 8, sizeof h.options);
+    REFUSED(run(&h), sentence);
+    h.options.size = sizeof h.options - 3; /* through a pointer */
+    snprintf(sentence, sizeof sentence,
+             "options.size is %zu; this version's struct has %zu bytes (fill it with "
+             "fovea_attention_options_default first)",
+             sizeof h.options - 3, sizeof h.options);
     REFUSED(run(&h), sentence);
 }
 
@@ -351,6 +358,37 @@ static void calls_by_name_check_what_they_are_given(void **state) {
             "no kernel has an implementation «cpu/none/such»");
 }
 
+/* What nobody should ask for in words is refused where the tensors are checked, and not before. */
+static void cases_of_no_sense_are_refused(void **state) {
+    static const struct {
+        const char *kernel, *text, *sentence;
+    } cases[] = {
+        {"quantize_f16_to_i8", "r=2,c=64,granularity=group,group=0",
+         "options.group is 0; it is one of 32, 64, 128"},
+        {"reduce_sum", "n=5,axis=-9000000000000000000",
+         "options.axis is -9000000000000000000; x has 1 dimensions (-1 to 0, or FOVEA_ALL_AXES)"},
+        {"attention", "b=1,hq=1,sq=4,sk=0,d=16,page=0,block_table=1,seqused_k=1",
+         "k has shape [1, 0, 1, 16]; its page size is at least 1"},
+        {"rope_apply", "b=1,s=4,d=8,offset=4611686018427387904",
+         "options.offset is 4611686018427387904; it lies between -2^48 and 2^48"},
+        {"kv_append", "b=1,hkv=1,t=1,s=8,d=16,page=0,block_table=1",
+         "k_cache has shape [1, 0, 1, 16]; it is of pages of at least 1"},
+    };
+    fovea_case c;
+    fovea_message message;
+    static fovea_sample sample;
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int kernel = fovea_catalogue_find(cases[i].kernel);
+        assert_true(kernel >= 0);
+        fovea_case_begin(&c, kernel);
+        assert_int_equal(fovea_case_parse(&c, cases[i].text, 0, &message), FOVEA_OK);
+        assert_int_equal(fovea_case_complete(&c, &message), FOVEA_OK);
+        assert_int_equal(fovea_sample_create(&c, NULL, &sample, &message), FOVEA_INVALID_ARGUMENT);
+        assert_string_equal(message.text, cases[i].sentence);
+    }
+}
+
 static void null_contexts_are_refused(void **state) {
     (void)state;
     DLTensor x = TENSOR(memory[0], FOVEA_F32, 4), y = TENSOR(memory[1], FOVEA_F32, 4);
@@ -386,6 +424,7 @@ int main(void) {
         cmocka_unit_test(merge_refuses_parts_that_do_not_fit),
         cmocka_unit_test(backward_refuses_what_does_not_fit),
         cmocka_unit_test(calls_by_name_check_what_they_are_given),
+        cmocka_unit_test(cases_of_no_sense_are_refused),
         cmocka_unit_test(null_contexts_are_refused),
     };
     return cmocka_run_group_tests_name("bad input", tests, set_up, tear_down);

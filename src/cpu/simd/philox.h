@@ -80,9 +80,9 @@ VF_INLINE vf vi_philox_uniform(vi word) {
     return vf_mul(vf_from_vi(vi_shr(word, 8)), vf_set1(0x1p-24f));
 }
 
-/* uniform >= limit, as word >> 8 >= ceil(2^24 limit) in integers. */
+/* uniform >= limit, as word >> 8 >= ceil(2^24 limit) in integers; of any limit, and NaN is below all. */
 static inline vi vi_philox_limit(float limit) {
-    return vi_set1((int32_t)ceilf(limit * 0x1p24f) - 1);
+    return vi_set1((int32_t)ceilf(fminf(fmaxf(limit, 0), 1) * 0x1p24f) - 1);
 }
 VF_INLINE vm vi_philox_at_least(vi word, vi limit) { return vi_gt(vi_shr(word, 8), limit); }
 
