@@ -179,7 +179,7 @@ static fovea_status run_f32(const fovea_cuda_attention *p, fovea_run *run) {
     bool products = fovea_cuda_attention_f32_products_serves(p);
     run->block_rows = 64, run->block_keys = 32;
     if (products) run->arithmetic = "three products of TF32 terms";
-    return fovea_cuda_launched(run, products ? fovea_cuda_attention_f32_products(p, stream)
+    return fovea_cuda_launched(run, products ? fovea_cuda_attention_f32_products(p, NULL, stream)
                                              : fovea_cuda_attention_f32(p, stream));
 }
 
@@ -205,31 +205,40 @@ static bool served_hopper(const fovea_problem *problem, char *reason, size_t siz
         snprintf(reason, size, "it needs a device of capability 9.0");
         return false;
     }
-    return served_flash(problem, &p, reason, size) &&
-           fovea_cuda_attention_hopper_serves(&p, reason, size);
+    if (!served_flash(problem, &p, reason, size)) return false;
+    return problem->dtype == FOVEA_F32 ? fovea_cuda_attention_hopper_f32_serves(&p, reason, size)
+                                       : fovea_cuda_attention_hopper_serves(&p, reason, size);
 }
 
 static size_t hopper_workspace(const fovea_problem *problem, int threads) {
-    (void)problem, (void)threads;
-    return FOVEA_CUDA_HOPPER_WORKSPACE;
+    fovea_cuda_attention p;
+    const char *reason;
+    (void)threads;
+    if (problem->dtype != FOVEA_F32) return FOVEA_CUDA_HOPPER_WORKSPACE;
+    return describe(problem, &p, &reason) ? fovea_cuda_attention_hopper_f32_workspace(&p) : 0;
 }
 
-/* Heads of a group are not packed into one: few rows a head are wasted on it. */
+/* Heads of a group are not packed into one: few rows a head are wasted on it. f32 is three products, and two
+ * grids more. */
 static double hopper_cost(const fovea_problem *problem, int threads, double flops,
                           double bandwidth) {
     fovea_attention_call call;
     fovea_attention_describe(problem, &call);
     double seconds = busy_seconds(problem, flops, bandwidth);
     (void)threads;
-    return call.query_length < 64 ? 1e-3 + seconds : 3e-6 + seconds / 2;
+    double own = problem->dtype == FOVEA_F32 ? 8e-6 + seconds : 3e-6 + seconds / 2;
+    return call.query_length < 64 ? 1e-3 + seconds : own;
 }
 
 static fovea_status run_hopper(const fovea_problem *problem, fovea_run *run) {
     fovea_cuda_attention p;
     const char *reason;
     if (!describe(problem, &p, &reason)) return run->reason = reason, FOVEA_UNSUPPORTED;
-    return fovea_cuda_launched(
-        run, fovea_cuda_attention_hopper(&p, run->workspace, (cudaStream_t)run->stream));
+    cudaStream_t stream = (cudaStream_t)run->stream;
+    if (problem->dtype != FOVEA_F32)
+        return fovea_cuda_launched(run, fovea_cuda_attention_hopper(&p, run->workspace, stream));
+    run->arithmetic = "three products of scaled f16 terms";
+    return fovea_cuda_launched(run, fovea_cuda_attention_hopper_f32(&p, run->workspace, stream));
 }
 
 /* ---- Split ---------------------------------------------------------------------------------- */
@@ -445,7 +454,7 @@ static fovea_status attention_merge(const fovea_problem *problem, fovea_run *run
 extern "C" const fovea_implementation fovea_cuda_table_attention[] = {
     {.kernel = "attention",
      .name = "cuda/sm90/flash",
-     .dtypes = 1u << FOVEA_F16 | 1u << FOVEA_BF16,
+     .dtypes = FOVEA_FLOATS,
      .serves = served_hopper,
      .workspace = hopper_workspace,
      .run = run_hopper,

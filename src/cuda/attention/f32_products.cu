@@ -8,6 +8,7 @@
  * A block has 64 query rows, 16 a warp. By count, for a warp and 32 keys of heads of 128: 384 products of 8
  * cycles, against some 1000 instructions of splitting (half of them on a pipe that takes one in two cycles) and
  * 300 others; two warps a scheduler: the tensor cores bind, at a third of their TF32 rate. */
+#include "cuda/attention/grids.cuh"
 #include "cuda/attention/terms.cuh"
 
 enum { BLOCK_KEYS = 32, BLOCKS_A_PART = 2 };
@@ -255,8 +256,10 @@ struct products_work {
 template <class Form>
 static __global__ __launch_bounds__(Form::threads, 2) void attention_products(
     const __grid_constant__ fovea_cuda_attention p, const __grid_constant__ row_pitches pitches,
-    int row_tiles) {
+    int row_tiles, const uint32_t *wanted) {
     extern __shared__ __align__(128) char memory[];
+    wait_for_the_grid_before();
+    if (wanted && *wanted == 0) return;
     int tile = row_tiles - 1 - (int)(blockIdx.x % row_tiles), head = blockIdx.x / row_tiles;
     products_work<Form> w = {p, pitches};
     w.s = sequence_of(p, head / p.key_heads);
@@ -305,7 +308,7 @@ static __global__ __launch_bounds__(Form::threads, 2) void attention_products(
 }
 
 template <class Form>
-static int launch_form(const fovea_cuda_attention &p, cudaStream_t stream) {
+static int launch_form(const fovea_cuda_attention &p, const uint32_t *wanted, cudaStream_t stream) {
     int64_t tiles = blocks_for((int64_t)p.query_length * p.group, Form::rows);
     int64_t blocks = tiles * p.key_heads * p.batch;
     if (blocks == 0) return cudaSuccess;
@@ -314,17 +317,19 @@ static int launch_form(const fovea_cuda_attention &p, cudaStream_t stream) {
     if (error != cudaSuccess) return cudaGetLastError(), error;
     row_pitches pitches = {4 * Form::loader::pass * p.k.stride[2],
                            4 * Form::loader::pass * p.v.stride[2]};
-    attention_products<Form>
-        <<<(unsigned)blocks, Form::threads, Form::shared_bytes, stream>>>(p, pitches, (int)tiles);
-    return cudaGetLastError();
+    error =
+        launch_after(attention_products<Form>, (unsigned)blocks, Form::threads, Form::shared_bytes,
+                     wanted != NULL, stream, p, pitches, (int)tiles, wanted);
+    if (error != cudaSuccess) cudaGetLastError();
+    return error;
 }
 
 template <int size>
-static int launch_size(const fovea_cuda_attention &p, cudaStream_t stream) {
+static int launch_size(const fovea_cuda_attention &p, const uint32_t *wanted, cudaStream_t stream) {
     bool plain = !p.mask.data && !p.bias.data && !p.slopes && !p.block_table.data &&
                  isinf(p.softcap) && p.keep == 1 && p.scale > 0;
-    return plain ? launch_form<products_form<size, true>>(p, stream)
-                 : launch_form<products_form<size, false>>(p, stream);
+    return plain ? launch_form<products_form<size, true>>(p, wanted, stream)
+                 : launch_form<products_form<size, false>>(p, wanted, stream);
 }
 
 extern "C" bool fovea_cuda_attention_f32_products_serves(const fovea_cuda_attention *p) {
@@ -336,7 +341,8 @@ extern "C" bool fovea_cuda_attention_f32_products_serves(const fovea_cuda_attent
 }
 
 extern "C" int fovea_cuda_attention_f32_products(const fovea_cuda_attention *problem,
-                                                 cudaStream_t stream) {
+                                                 const uint32_t *wanted, cudaStream_t stream) {
     bool small = problem->head_size <= 64 && problem->value_size <= 64;
-    return small ? launch_size<64>(*problem, stream) : launch_size<128>(*problem, stream);
+    return small ? launch_size<64>(*problem, wanted, stream)
+                 : launch_size<128>(*problem, wanted, stream);
 }

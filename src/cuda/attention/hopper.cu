@@ -55,11 +55,6 @@ const char *refusal(const fovea_cuda_attention *a) {
     return nullptr;
 }
 
-/* Strides of a dimension of one element are arbitrary: nothing is added for it. */
-attention_tensor place(const fovea_cuda_tensor &tensor) {
-    return {tensor.data, tensor.stride[0], tensor.stride[1], tensor.stride[2]};
-}
-
 /* What won on an H200, by head size, edge and number of keys; the cells of suite hopper decided. */
 template <class Element>
 struct shapes {
@@ -130,29 +125,13 @@ bool fovea_cuda_attention_hopper_serves(const fovea_cuda_attention *problem, cha
 
 int fovea_cuda_attention_hopper(const fovea_cuda_attention *a, void *workspace,
                                 cudaStream_t stream) {
-    attention_call call = {};
-    call.q = place(a->q), call.k = place(a->k), call.v = place(a->v), call.out = place(a->out);
-    call.lse = place(a->lse);
-    call.batch = a->batch, call.query_heads = a->query_heads, call.key_heads = a->key_heads;
-    call.query_length = a->query_length, call.key_length = a->key_length;
-    call.head_size = a->head_size, call.value_size = a->value_size;
-    call.scale_log2 = a->scale_log2;
-    int64_t offset = int64_t{a->query_offset}, far = int64_t{1} << 29;
-    if (a->causal == FOVEA_ATTENTION_CAUSAL_BOTTOM_RIGHT) offset += a->key_length - a->query_length;
-    int64_t left = a->window_left < 0 ? -far : offset - a->window_left;
-    int64_t right = a->window_right < 0 ? far : offset + a->window_right;
-    if (a->causal != FOVEA_ATTENTION_CAUSAL_NONE && right > offset) right = offset;
-    call.shift_left = int32_t(left < -far ? -far : left > far ? far : left);
-    call.shift_right = int32_t(right < -far ? -far : right > far ? far : right);
-    call.banded = call.shift_left > 1 - a->query_length || call.shift_right < a->key_length - 1;
+    attention_call call = call_of(a);
     call.counter = static_cast<uint32_t *>(workspace);
     bool varied = is_varied(a);
     if (varied) vary(a, &call);
     if (a->batch == 0 || a->query_heads == 0 || a->query_length == 0) return cudaSuccess;
-    int device, processors;
-    cudaError_t error = cudaGetDevice(&device);
-    if (error == cudaSuccess)
-        error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
+    int processors;
+    cudaError_t error = count_processors(&processors);
     if (error != cudaSuccess) return error;
     bool half = a->q.dtype == FOVEA_F16;
     if (varied) return launch_varied(call, half, processors, stream);

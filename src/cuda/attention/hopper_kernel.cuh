@@ -48,7 +48,7 @@ struct attention_parameters : attention_band {
 };
 
 template <typename Element_, int D_, int N_, int groups_, int stages_, int query_stages_,
-          bool turns_, bool trusting_, bool varied_ = false>
+          bool turns_, bool trusting_, bool varied_ = false, int planes_ = 1>
 struct attention_shape {
     using Element = Element_;
     static constexpr int D = D_;                       /* head size, a multiple of 64 */
@@ -60,8 +60,10 @@ struct attention_shape {
     static constexpr bool trusting =
         trusting_;                          /* maxima are taken again only where sums ask for it */
     static constexpr bool varied = varied_; /* sequences have lengths of their own, or pages */
+    /* Terms that a number of q, k or v is the sum of; a tile is that many, one behind the other. */
+    static constexpr int planes = planes_;
     static constexpr int rows = 64 * groups, threads = 128 * (groups + 1), panels = D / 64;
-    static constexpr int query_bytes = 64 * D * 2, block_bytes = N * D * 2;
+    static constexpr int query_bytes = planes * 64 * D * 2, block_bytes = planes * N * D * 2;
     /* A varied shape's dealer needs more, and its consumers of 64 columns have some to spare. */
     static constexpr bool spares = varied && D == 64;
     static constexpr int producer_registers = groups == 3 ? (spares ? 56 : 32) : varied ? 32 : 24;
@@ -309,6 +311,22 @@ __device__ void deal_tiles(const attention_parameters &p, const attention_memory
     }
 }
 
+/* The panels of a tile of Q, K or V. Planes are numbered by the map's last dimension, and the heads of all
+ * batches by the one before it. */
+template <typename Shape>
+__device__ __forceinline__ void copy_tile(uint32_t to, int panel_bytes, const CUtensorMap *map,
+                                          uint32_t full, int row, int head, int heads, int batch,
+                                          uint64_t policy) {
+#pragma unroll 1
+    for (int panel = 0; panel < Shape::panels; panel++)
+        if constexpr (Shape::planes == 1)
+            copy_box(to + panel * panel_bytes, map, full, panel * 64, row, head, batch, policy);
+        else
+            for (int plane = 0; plane < Shape::planes; plane++)
+                copy_box(to + (plane * Shape::panels + panel) * panel_bytes, map, full, panel * 64,
+                         row, batch * heads + head, plane, policy);
+}
+
 template <typename Shape>
 __device__ void load_queries(const attention_parameters &p, const attention_memory<Shape> &memory) {
     tile_reader<Shape> reader;
@@ -325,9 +343,8 @@ __device__ void load_queries(const attention_parameters &p, const attention_memo
             barrier_wait(memory.query_empty(place.stage, group), place.parity ^ 1);
             barrier_expect(full, Shape::query_bytes);
             int row = start + tile.row + group * 64;
-            for (int panel = 0; panel < Shape::panels; panel++)
-                copy_box(memory.query(place.stage, group) + panel * 8192, &p.q, full, panel * 64,
-                         row, tile.head, batch, policy);
+            copy_tile<Shape>(memory.query(place.stage, group), 8192, &p.q, full, row, tile.head,
+                             p.query_heads, batch, policy);
         }
         place.advance();
     }
@@ -373,11 +390,8 @@ __device__ void load_blocks(const attention_parameters &p, const attention_memor
             barrier_expect(arrived, Shape::block_bytes);
             int row, batch;
             place_block<Shape>(p, tile, n, row, batch);
-#pragma unroll 1
-            for (int panel = 0; panel < Shape::panels; panel++) {
-                uint32_t to = ring + place.stage * Shape::block_bytes + panel * Shape::N * 128;
-                copy_box(to, map, arrived, panel * 64, row, head, batch, policy);
-            }
+            copy_tile<Shape>(ring + place.stage * Shape::block_bytes, Shape::N * 128, map, arrived,
+                             row, head, p.query_heads / p.group, batch, policy);
             place.advance();
         }
     }
@@ -544,8 +558,8 @@ __device__ __forceinline__ void write_rows(const attention_parameters &p,
     }
 }
 
-/* S = Q·Kᵀ of one block. */
-template <typename Shape>
+/* S = Q·Kᵀ of one block, or S += Q·Kᵀ. */
+template <typename Shape, bool add = false>
 __device__ __forceinline__ void issue_scores(float (&s)[Shape::N / 2], uint32_t query,
                                              uint32_t key) {
     uint32_t a = panel_place(query, 8192), b = panel_place(key, Shape::N * 128);
@@ -553,21 +567,19 @@ __device__ __forceinline__ void issue_scores(float (&s)[Shape::N / 2], uint32_t 
     for (int i = 0; i < Shape::D / 16; i++)
         product<typename Shape::Element, Shape::N>::shared(
             s, panel_descriptor(a + (i / 4 * 8192 + i % 4 * 32) / 16),
-            panel_descriptor(b + (i / 4 * Shape::N * 128 + i % 4 * 32) / 16), i > 0);
-    product_commit();
+            panel_descriptor(b + (i / 4 * Shape::N * 128 + i % 4 * 32) / 16), add || i > 0);
 }
 
-/* O += P·V of one block. */
-template <typename Shape>
-__device__ __forceinline__ void issue_output(float (&o)[Shape::D / 2],
+/* O += P·V of one block, or O = P·V, for so many columns of the output. */
+template <typename Shape, int columns = Shape::D, bool add = true>
+__device__ __forceinline__ void issue_output(float (&o)[columns / 2],
                                              const uint32_t (&probabilities)[Shape::N / 4],
                                              uint32_t value) {
     uint32_t b = panel_place(value, Shape::N * 128);
 #pragma unroll
     for (int i = 0; i < Shape::N / 16; i++)
-        product<typename Shape::Element, Shape::D>::registers(
-            o, probabilities + 4 * i, panel_descriptor(b + i * 2048 / 16), 1);
-    product_commit();
+        product<typename Shape::Element, columns>::registers(
+            o, probabilities + 4 * i, panel_descriptor(b + i * 2048 / 16), add || i > 0);
 }
 
 constexpr int vote_name = 8; /* of the first consumer warpgroup's barrier */
@@ -594,11 +606,17 @@ __device__ __forceinline__ void release(uint32_t empty) {
     if (threadIdx.x % 32 == 0) barrier_arrive(empty);
 }
 
-/* A consumer warpgroup: its scores, probabilities and output, its places in the rings, and the rows
- * that it works on. Everything is inlined into run, so that arrays are registers. */
-template <typename Shape>
-struct consumer {
-    using Element = typename Shape::Element;
+/* The course of a consumer warpgroup, whatever its numbers are: its places in the rings, the rows that it
+ * works on. Work, which derives from it, has the registers and the products:
+ *   begin_queries()  returns when a tile's queries are there
+ *   scores()         issues the products of a block of keys; hold_scores() names their registers
+ *   first_block()    makes the scores that are there the first probabilities of a tile
+ *   middle_blocks()  all others of the tile, and what is due of the output
+ *   cross_over()     the output's last block beside the next tile's first scores; writes the tile
+ *   last_product()   the same where there is no such tile
+ * Everything is inlined into run, so that arrays are registers. */
+template <typename Shape, typename Work>
+struct consumer_course {
     static constexpr int N = Shape::N, D = Shape::D;
 
     const attention_parameters &p;
@@ -607,17 +625,16 @@ struct consumer {
     tile_reader<Shape> reader;
     ring_place<Shape::stages> key, value;
     ring_place<Shape::query_stages> query;
-    float s[N / 2], o[D / 2], correction[2];
-    uint32_t probabilities[N / 4];
-    softmax_state state;
     key_blocks blocks;   /* of the tile */
     int first_row, last; /* of the warpgroup: its first row, the last block that it needs */
     tile_of<Shape> tile;
 
-    __device__ __forceinline__ consumer(const attention_parameters &p,
-                                        const attention_memory<Shape> &memory, int group)
+    __device__ __forceinline__ consumer_course(const attention_parameters &p,
+                                               const attention_memory<Shape> &memory, int group)
         : p(p), memory(memory), group(group), lane(threadIdx.x % 32),
           thread_row(threadIdx.x / 32 % 4 * 16 + lane / 4) {}
+
+    __device__ __forceinline__ Work &work() { return static_cast<Work &>(*this); }
 
     __device__ __forceinline__ void wait_key() {
         barrier_wait(memory.key_full(key.stage), key.parity);
@@ -639,34 +656,21 @@ struct consumer {
     __device__ __forceinline__ void release_query() {
         release(memory.query_empty(query.stage, group));
     }
-
-    __device__ __forceinline__ void scores() {
-        issue_scores<Shape>(s, memory.query(query.stage, group),
-                            memory.key() + key.stage * Shape::block_bytes);
+    __device__ __forceinline__ uint32_t query_place() { return memory.query(query.stage, group); }
+    __device__ __forceinline__ uint32_t key_place() {
+        return memory.key() + key.stage * Shape::block_bytes;
     }
-    __device__ __forceinline__ void output() {
-        issue_output<Shape>(o, probabilities, memory.value() + value.stage * Shape::block_bytes);
+    __device__ __forceinline__ uint32_t value_place() {
+        return memory.value() + value.stage * Shape::block_bytes;
     }
 
     /* Only blocks on the edge of what this warpgroup's rows attend are masked. */
-    __device__ __forceinline__ void mask(int n) {
+    __device__ __forceinline__ void mask(float (&s)[N / 2], int n) {
         int row = first_row + thread_row, column = n * N + lane % 4 * 2;
         const attention_band &band = band_of(p, tile);
         if ((n + 1) * N > min(band.key_length, first_row + band.shift_right + 1))
             mask_after(s, band, row, column);
         if (n * N < first_row + 63 + band.shift_left) mask_before(s, band, row, column);
-    }
-    __device__ __forceinline__ void round_probabilities() {
-#pragma unroll
-        for (int i = 0; i < N / 4; i++)
-            probabilities[i] = pack_two<Element>(s[2 * i], s[2 * i + 1]);
-    }
-    __device__ __forceinline__ void correct_output() {
-#pragma unroll
-        for (int i = 0; i < D / 2; i++) o[i] *= correction[i / 2 % 2];
-    }
-    __device__ __forceinline__ void write() {
-        write_rows<Shape>(p, tile, first_row + thread_row, o, state);
     }
 
     /* Lets the blocks go by that all rows of the warpgroup mask, and as many turns. */
@@ -682,27 +686,118 @@ struct consumer {
         }
     }
 
+    /* Waits for the output's last block, once the next block's keys are there. That wait is a
+     * branch, and has to stand here: without one the assembler moves the wait for the output up
+     * into the softmax. It moves the softmax's additions down behind it unless the branch needs
+     * them: `never` is false, for a sum is never negative. */
+    __device__ __forceinline__ void wait_output(int n, uint32_t never) {
+        if (n > blocks.first) barrier_wait(memory.key_full(key.stage), key.parity ^ never);
+        product_wait<0>();
+    }
+
+    __device__ __forceinline__ void run() {
+        tile = reader.next(memory, false);
+        if (!tile.valid()) return;
+        turn<Shape>::begin(group);
+        blocks = blocks_of<Shape>(band_of(p, tile), tile.row);
+        first_row = tile.row + group * 64;
+        last = last_of<Shape>(band_of(p, tile), blocks, first_row);
+        while (true) {
+            pass_over();
+            work().begin_queries(tile);
+            wait_key();
+            product_fence();
+            work().scores();
+            product_wait<0>();
+            work().hold_scores();
+            tile_of<Shape> next;
+            int next_last = 0;
+            while (true) {
+                work().first_block();
+                work().middle_blocks();
+                query.advance();
+                next = reader.next(memory, false);
+                if (next.valid()) {
+                    blocks = blocks_of<Shape>(band_of(p, next), next.row);
+                    next_last = last_of<Shape>(band_of(p, next), blocks, next.row + group * 64);
+                }
+                wait_value();
+                if (!next.valid() || next_last < blocks.last) break;
+                work().cross_over(next);
+                tile = next;
+                last = next_last;
+                first_row = tile.row + group * 64;
+            }
+            work().last_product();
+            if (!next.valid()) break;
+            tile = next;
+            last = next_last;
+            first_row = tile.row + group * 64;
+        }
+    }
+};
+
+/* The work on halves: P is rounded to them, the output summed by the products. */
+template <typename Shape>
+struct consumer : consumer_course<Shape, consumer<Shape>> {
+    using Element = typename Shape::Element;
+    using course = consumer_course<Shape, consumer<Shape>>;
+    using course::blocks, course::first_row, course::group, course::last, course::memory, course::p;
+    using course::thread_row, course::tile, course::value;
+    static constexpr int N = Shape::N, D = Shape::D;
+    static constexpr bool loads_queries = false; /* a producer's warp does */
+
+    float s[N / 2], o[D / 2], correction[2];
+    uint32_t probabilities[N / 4];
+    softmax_state state;
+
+    using course::course;
+
+    __device__ __forceinline__ void scores() {
+        issue_scores<Shape>(s, this->query_place(), this->key_place());
+        product_commit();
+    }
+    __device__ __forceinline__ void begin_queries(const tile_of<Shape> &) { this->wait_query(); }
+    __device__ __forceinline__ void hold_scores() { hold_registers(s); }
+    __device__ __forceinline__ void output() {
+        issue_output<Shape>(o, probabilities, this->value_place());
+        product_commit();
+    }
+
+    __device__ __forceinline__ void round_probabilities() {
+#pragma unroll
+        for (int i = 0; i < N / 4; i++)
+            probabilities[i] = pack_two<Element>(s[2 * i], s[2 * i + 1]);
+    }
+    __device__ __forceinline__ void correct_output() {
+#pragma unroll
+        for (int i = 0; i < D / 2; i++) o[i] *= correction[i / 2 % 2];
+    }
+    __device__ __forceinline__ void write() {
+        write_rows<Shape>(p, tile, first_row + thread_row, o, state);
+    }
+
     /* The last block's scores, which are there, become the first probabilities. */
     __device__ __forceinline__ void first_block() {
         state = {{-INFINITY, -INFINITY}, {0.0f, 0.0f}};
 #pragma unroll
         for (int i = 0; i < D / 2; i++) o[i] = 0.0f;
-        release_key();
-        if (blocks.first == last) release_query();
-        mask(last);
+        this->release_key();
+        if (blocks.first == last) this->release_query();
+        this->mask(s, last);
         softmax_block(s, state, p.scale_log2, correction);
         round_probabilities();
         if constexpr (Shape::varied)
             if ((last + 1) * N > tile.band.key_length)
                 clear_values(max(tile.band.key_length - last * N, 0));
-        if (last > blocks.first) wait_key();
+        if (last > blocks.first) this->wait_key();
     }
 
     /* Rows of the block of values that the sequence does not have become zeros: what lies beyond it may
      * be NaN, which no probability of 0 would hide. Every warpgroup does so for itself. */
     __device__ __forceinline__ void clear_values(int first) {
-        wait_value();
-        uint32_t at = memory.value() + value.stage * Shape::block_bytes;
+        this->wait_value();
+        uint32_t at = this->value_place();
         int chunks = (N - first) * 8;
         for (int i = threadIdx.x % 128; i < chunks * Shape::panels; i += 128) {
             int panel = i / chunks;
@@ -713,23 +808,18 @@ struct consumer {
         named_sync(vote_name + group, 128);
     }
 
-    /* Waits for the output's last block, once the next block's keys are there. That wait is a
-     * branch, and has to stand here: without one the assembler moves the wait for the output up
-     * into the softmax. It moves the softmax's additions down behind it unless the branch needs
-     * them: `never` is false, for a sum is never negative. */
     __device__ __forceinline__ void finish_block(int n, bool moved, uint32_t never) {
-        if (n > blocks.first) barrier_wait(memory.key_full(key.stage), key.parity ^ never);
-        product_wait<0>();
+        this->wait_output(n, never);
         hold_registers(o);
-        release_value();
+        this->release_value();
         round_probabilities();
         if (moved) correct_output();
     }
 
     __device__ __forceinline__ void block_by_maximum(int n) {
-        release_key();
-        if (n == blocks.first) release_query();
-        mask(n);
+        this->release_key();
+        if (n == blocks.first) this->release_query();
+        this->mask(s, n);
         bool moved = softmax_block(s, state, p.scale_log2, correction);
         hold_registers(s);
         finish_block(n, moved, state.sum[0] + state.sum[1] < 0.0f);
@@ -737,7 +827,7 @@ struct consumer {
 
     __device__ __forceinline__ void block_trusting(int n) {
         float sum[2];
-        mask(n);
+        this->mask(s, n);
         bool good = softmax_trusting<Element>(s, state, p.scale_log2, sum);
         hold_registers(s);
         /* The second vote tells the compiler that the first is uniform: without it stages and
@@ -749,30 +839,35 @@ struct consumer {
             scores();
             product_wait<0>();
             hold_registers(s);
-            mask(n);
+            this->mask(s, n);
             softmax_block(s, state, p.scale_log2, correction);
         } else {
             state.sum[0] += sum[0];
             state.sum[1] += sum[1];
         }
-        release_key();
-        if (n == blocks.first) release_query();
+        this->release_key();
+        if (n == blocks.first) this->release_query();
         finish_block(n, again, 0);
+    }
+
+    /* The products of a block in the middle of a tile; its scores are there afterwards. */
+    __device__ __forceinline__ void middle_products() {
+        turn<Shape>::take(group);
+        hold_registers(o);
+        product_fence();
+        scores();
+        this->wait_value();
+        product_fence();
+        output();
+        turn<Shape>::pass(group);
+        product_wait<1>();
+        hold_registers(s);
     }
 
     __device__ __forceinline__ void middle_blocks() {
 #pragma unroll 1
         for (int n = last - 1; n >= blocks.first; n--) {
-            turn<Shape>::take(group);
-            hold_registers(o);
-            product_fence();
-            scores();
-            wait_value();
-            product_fence();
-            output();
-            turn<Shape>::pass(group);
-            product_wait<1>();
-            hold_registers(s);
+            middle_products();
             if constexpr (Shape::trusting)
                 block_trusting(n);
             else
@@ -782,9 +877,9 @@ struct consumer {
 
     /* The tile's last product, and the next tile's first, which is computed while rows are
      * written. */
-    __device__ __forceinline__ void cross_over() {
-        wait_query();
-        wait_key();
+    __device__ __forceinline__ void cross_over(const tile_of<Shape> &) {
+        this->wait_query();
+        this->wait_key();
         turn<Shape>::take(group);
         hold_registers(o);
         product_fence();
@@ -793,7 +888,7 @@ struct consumer {
         turn<Shape>::pass(group);
         product_wait<1>();
         hold_registers(o);
-        release_value();
+        this->release_value();
         write();
         product_wait<0>();
         hold_registers(s);
@@ -807,55 +902,14 @@ struct consumer {
         turn<Shape>::pass(group);
         product_wait<0>();
         hold_registers(o);
-        release_value();
+        this->release_value();
         write();
-    }
-
-    __device__ __forceinline__ void run() {
-        tile = reader.next(memory, false);
-        if (!tile.valid()) return;
-        turn<Shape>::begin(group);
-        blocks = blocks_of<Shape>(band_of(p, tile), tile.row);
-        first_row = tile.row + group * 64;
-        last = last_of<Shape>(band_of(p, tile), blocks, first_row);
-        while (true) {
-            pass_over();
-            wait_query();
-            wait_key();
-            product_fence();
-            scores();
-            product_wait<0>();
-            hold_registers(s);
-            tile_of<Shape> next;
-            int next_last = 0;
-            while (true) {
-                first_block();
-                middle_blocks();
-                query.advance();
-                next = reader.next(memory, false);
-                if (next.valid()) {
-                    blocks = blocks_of<Shape>(band_of(p, next), next.row);
-                    next_last = last_of<Shape>(band_of(p, next), blocks, next.row + group * 64);
-                }
-                wait_value();
-                if (!next.valid() || next_last < blocks.last) break;
-                cross_over();
-                tile = next;
-                last = next_last;
-                first_row = tile.row + group * 64;
-            }
-            last_product();
-            if (!next.valid()) break;
-            tile = next;
-            last = next_last;
-            first_row = tile.row + group * 64;
-        }
     }
 };
 
-template <typename Shape>
-__global__ void __launch_bounds__(Shape::threads, 1)
-    attention_kernel(const __grid_constant__ attention_parameters p) {
+/* What a block of threads does, with consumers of the given kind. */
+template <typename Shape, typename Consumer, typename Parameters>
+__device__ __forceinline__ void attend(const Parameters &p) {
     extern __shared__ char raw[];
     attention_memory<Shape> memory{(shared_address(raw) + 1023) & ~1023u};
     int role = __shfl_sync(~0u, threadIdx.x / 128, 0);
@@ -874,7 +928,7 @@ __global__ void __launch_bounds__(Shape::threads, 1)
         barrier_init(memory.tile_wanted(), 1);
         for (int i = 0; i < Shape::tile_slots; i++) {
             barrier_init(memory.tile_full(i), 1);
-            barrier_init(memory.tile_empty(i), warps + 3);
+            barrier_init(memory.tile_empty(i), warps + (Consumer::loads_queries ? 2 : 3));
         }
         barrier_init_fence();
     }
@@ -886,18 +940,24 @@ __global__ void __launch_bounds__(Shape::threads, 1)
             if (warp == 0)
                 load_blocks(p, memory, &p.k, memory.key(), memory.key_full(0), memory.key_empty(0),
                             true);
-            else if (warp == 1)
+            else if (warp == 1 && !Consumer::loads_queries)
                 load_queries(p, memory);
             else if (warp == 2)
                 load_blocks(p, memory, &p.v, memory.value(), memory.value_full(0),
                             memory.value_empty(0), false);
-            else
+            else if (warp == 3)
                 deal_tiles(p, memory);
         }
     } else {
         registers_take<Shape::consumer_registers>();
-        consumer<Shape>(p, memory, role - 1).run();
+        Consumer(p, memory, role - 1).run();
     }
+}
+
+template <typename Shape>
+__global__ void __launch_bounds__(Shape::threads, 1)
+    attention_kernel(const __grid_constant__ attention_parameters p) {
+    attend<Shape, consumer<Shape>>(p);
 }
 
 } /* namespace fovea::hopper */

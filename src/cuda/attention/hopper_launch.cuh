@@ -3,6 +3,7 @@
 /* From a problem on the host to a launch of one shape of attention_kernel: tensor maps,
  * numbering of tiles, grid. */
 
+#include "cuda/attention/attention.h"
 #include "cuda/attention/hopper_kernel.cuh"
 
 #include <algorithm>
@@ -29,6 +30,40 @@ struct attention_call {
     int64_t sinks_step;
     attention_sequences sequences;
 };
+
+/* Strides of a dimension of one element are arbitrary: nothing is added for it. */
+inline attention_tensor place(const fovea_cuda_tensor &tensor) {
+    return {tensor.data, tensor.stride[0], tensor.stride[1], tensor.stride[2]};
+}
+
+/* The call of a problem: its tensors, and which keys a row attends. */
+inline attention_call call_of(const fovea_cuda_attention *a) {
+    attention_call call = {};
+    call.q = place(a->q), call.k = place(a->k), call.v = place(a->v), call.out = place(a->out);
+    call.lse = place(a->lse);
+    call.batch = a->batch, call.query_heads = a->query_heads, call.key_heads = a->key_heads;
+    call.query_length = a->query_length, call.key_length = a->key_length;
+    call.head_size = a->head_size, call.value_size = a->value_size;
+    call.scale_log2 = a->scale_log2;
+    int64_t offset = int64_t{a->query_offset}, far = int64_t{1} << 29;
+    if (a->causal == FOVEA_ATTENTION_CAUSAL_BOTTOM_RIGHT) offset += a->key_length - a->query_length;
+    int64_t left = a->window_left < 0 ? -far : offset - a->window_left;
+    int64_t right = a->window_right < 0 ? far : offset + a->window_right;
+    if (a->causal != FOVEA_ATTENTION_CAUSAL_NONE && right > offset) right = offset;
+    call.shift_left = int32_t(left < -far ? -far : left > far ? far : left);
+    call.shift_right = int32_t(right < -far ? -far : right > far ? far : right);
+    call.banded = call.shift_left > 1 - a->query_length || call.shift_right < a->key_length - 1;
+    return call;
+}
+
+/* The multiprocessors of the device that this thread works on. */
+inline cudaError_t count_processors(int *processors) {
+    int device;
+    cudaError_t error = cudaGetDevice(&device);
+    return error != cudaSuccess
+               ? error
+               : cudaDeviceGetAttribute(processors, cudaDevAttrMultiProcessorCount, device);
+}
 
 template <typename Element>
 constexpr CUtensorMapDataType map_type = CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
@@ -70,24 +105,11 @@ bool describe(CUtensorMap *map, const attention_tensor &tensor, int columns, int
                                   CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
+/* What a kernel is told but for the maps: the problem, and how its tiles are numbered. */
 template <typename Shape>
-cudaError_t launch_attention(const attention_call &call, int processors, cudaStream_t stream) {
-    using Element = typename Shape::Element;
-    attention_parameters p;
+void parametrize(attention_parameters *parameters, const attention_call &call, int processors) {
+    attention_parameters &p = *parameters;
     const attention_sequences &all = call.sequences;
-    int query_batch = call.batch, key_batch = call.batch, key_rows = call.key_length;
-    if constexpr (Shape::varied) {
-        if (all.query_starts) query_batch = 1;
-        if (all.key_starts) key_batch = 1;
-        if (all.pages) key_batch = all.page_count, key_rows = all.page_size;
-    }
-    if (!describe<Element>(&p.q, call.q, call.head_size, call.query_length, call.query_heads,
-                           query_batch, 64) ||
-        !describe<Element>(&p.k, call.k, call.head_size, key_rows, call.key_heads, key_batch,
-                           Shape::N) ||
-        !describe<Element>(&p.v, call.v, call.value_size, key_rows, call.key_heads, key_batch,
-                           Shape::N))
-        return cudaErrorInvalidValue;
     p.out = static_cast<char *>(call.out.data);
     p.lse = static_cast<float *>(call.lse.data);
     p.out_batch = call.out.batch, p.out_head = call.out.head, p.out_row = call.out.row;
@@ -107,13 +129,34 @@ cudaError_t launch_attention(const attention_call &call, int processors, cudaStr
     p.descending = call.banded;
     /* A section's keys and values fit in half of the L2, or its key heads are so few that many
      * blocks follow each of them, a few blocks of keys apart. */
-    int64_t head_bytes = int64_t{4} * std::max(call.key_length, 1) * call.head_size,
+    int64_t head_bytes = int64_t{4} * Shape::planes * std::max(call.key_length, 1) * call.head_size,
             key_heads = p.heads / p.group;
     int64_t section = std::max((int64_t{32} << 20) / head_bytes, int64_t{processors} / 16);
     p.section = call.banded ? int(std::min(section, key_heads)) * p.group : p.heads;
     /* Tiles of one length are dealt in turns; where lengths differ, whoever is done takes the
      * next one. */
     p.counter = (call.banded || Shape::varied) && p.tiles > processors ? call.counter : nullptr;
+}
+
+template <typename Shape>
+cudaError_t launch_attention(const attention_call &call, int processors, cudaStream_t stream) {
+    using Element = typename Shape::Element;
+    attention_parameters p;
+    const attention_sequences &all = call.sequences;
+    int query_batch = call.batch, key_batch = call.batch, key_rows = call.key_length;
+    if constexpr (Shape::varied) {
+        if (all.query_starts) query_batch = 1;
+        if (all.key_starts) key_batch = 1;
+        if (all.pages) key_batch = all.page_count, key_rows = all.page_size;
+    }
+    if (!describe<Element>(&p.q, call.q, call.head_size, call.query_length, call.query_heads,
+                           query_batch, 64) ||
+        !describe<Element>(&p.k, call.k, call.head_size, key_rows, call.key_heads, key_batch,
+                           Shape::N) ||
+        !describe<Element>(&p.v, call.v, call.value_size, key_rows, call.key_heads, key_batch,
+                           Shape::N))
+        return cudaErrorInvalidValue;
+    parametrize<Shape>(&p, call, processors);
     if (p.counter) {
         cudaError_t error = cudaMemsetAsync(p.counter, 0, 4, stream);
         if (error != cudaSuccess) return error;

@@ -3,6 +3,7 @@
 #ifndef FOVEA_CUDA_ATTENTION_SPLIT_BYTES_CUH
 #define FOVEA_CUDA_ATTENTION_SPLIT_BYTES_CUH
 
+#include "cuda/attention/grids.cuh"
 #include "cuda/attention/tiles.cuh"
 
 #include <type_traits>
@@ -122,21 +123,6 @@ static __device__ __forceinline__ void write_element(const fovea_cuda_attention 
         ((float *)p.lse
              .data)[s.batch * p.lse.stride[0] + head * p.lse.stride[1] + row * p.lse.stride[2]] =
             result.lse;
-}
-
-/* ---- Two grids, one after the other ---------------------------------------------------------- */
-
-static __device__ __forceinline__ void let_the_next_grid_start(void) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.launch_dependents;");
-#endif
-}
-
-/* What that grid has written is there afterwards. */
-static __device__ __forceinline__ void wait_for_the_grid_before(void) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
 }
 
 #endif

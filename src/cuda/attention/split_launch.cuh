@@ -19,13 +19,8 @@ static bool is_bytes(const fovea_cuda_attention &p) { return fovea_dtype_size(p.
 template <class T, int size>
 static cudaError_t launch_merge(const fovea_cuda_attention &p, const split_parts &parts, bool early,
                                 cudaStream_t stream) {
-    cudaLaunchAttribute attribute = {};
-    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attribute.val.programmaticStreamSerializationAllowed = 1;
-    cudaLaunchConfig_t config = {};
-    config.gridDim = (unsigned)(blocks_of(p) * 16), config.blockDim = 128;
-    config.stream = stream, config.attrs = &attribute, config.numAttrs = early ? 1 : 0;
-    return cudaLaunchKernelEx(&config, merge_pieces<T, size>, p, parts);
+    return launch_after(merge_pieces<T, size>, (unsigned)(blocks_of(p) * 16), 128, 0, early, stream,
+                        p, parts);
 }
 
 template <class Form>
