@@ -13,13 +13,19 @@ static bool by_rows(const fovea_kernel *kernel) {
     return fovea_kernel_parameter(kernel, "ignore_index") >= 0;
 }
 
+/* Doubles round the greatest integers to 2^63, which is none. */
+static int64_t whole_number(double number) { return number < 0x1p63 ? (int64_t)number : INT64_MAX; }
+
+int64_t fovea_cross_entropy_target(const fovea_view *targets, int64_t row) {
+    return whole_number(fovea_view_read(targets, row));
+}
+
 fovea_cross_entropy_rule fovea_cross_entropy_read(const fovea_problem *problem) {
     double smoothing = fovea_problem_parameter(problem, "label_smoothing");
-    double ignored = fovea_problem_parameter(problem, "ignore_index"); /* rounded: 2^63 at most */
+    double ignored = fovea_problem_parameter(problem, "ignore_index");
     double classes = (double)fovea_problem_extent(problem, "C");
-    fovea_cross_entropy_rule rule = {.reduction = fovea_loss_reduction(problem),
-                                     .ignored = ignored < 0x1p63 ? (int64_t)ignored : INT64_MAX,
-                                     .on = 1};
+    fovea_cross_entropy_rule rule = {
+        .reduction = fovea_loss_reduction(problem), .ignored = whole_number(ignored), .on = 1};
     if (smoothing > 0) rule.on = 1 - smoothing, rule.off = smoothing / classes;
     return rule;
 }
@@ -177,10 +183,10 @@ void fovea_bound_cross_entropy(const fovea_problem *problem, int output, const d
     int64_t rows = fovea_view_elements(targets), classes = fovea_problem_extent(problem, "C");
     double counted = 0, sum = 0, maximum;
     for (int64_t row = 0; row < rows; row++)
-        counted += fovea_view_read(targets, row) != (double)rule.ignored;
+        counted += fovea_cross_entropy_target(targets, row) != rule.ignored;
     double scale = rule.reduction == FOVEA_MEAN ? 1 / counted : 1;
     for (int64_t row = 0; row < rows; row++) {
-        int64_t target = (int64_t)fovea_view_read(targets, row);
+        int64_t target = fovea_cross_entropy_target(targets, row);
         double size = row_size(problem, &rule, row, classes, target, &maximum);
         if (target == rule.ignored) size = 0;
         if (output == FOVEA_LOSS_GRADIENT)

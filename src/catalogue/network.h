@@ -23,6 +23,7 @@ typedef struct fovea_cross_entropy_rule {
     double on, off; /* weights of the target and of every class */
 } fovea_cross_entropy_rule;
 fovea_cross_entropy_rule fovea_cross_entropy_read(const fovea_problem *problem);
+int64_t fovea_cross_entropy_target(const fovea_view *targets, int64_t row); /* of any integers */
 
 /* The limits of probabilities in loss_bce: neighbours in f32. */
 #define FOVEA_BCE_LEAST ((double)1e-7f)

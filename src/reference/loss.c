@@ -90,10 +90,10 @@ static bool cross_entropy(const fovea_problem *problem, double *const outputs[])
     int64_t rows = fovea_view_elements(targets), n = fovea_problem_extent(problem, "C");
     double counted = 0, sum = 0;
     for (int64_t row = 0; row < rows; row++)
-        counted += fovea_view_read(targets, row) != (double)rule.ignored;
+        counted += fovea_cross_entropy_target(targets, row) != rule.ignored;
     double scale = rule.reduction == FOVEA_MEAN ? 1 / counted : 1;
     for (int64_t row = 0; row < rows; row++) {
-        int64_t target = (int64_t)fovea_view_read(targets, row);
+        int64_t target = fovea_cross_entropy_target(targets, row);
         double *gradient = outputs[FOVEA_LOSS_GRADIENT];
         if (gradient) gradient += row * n;
         double loss = 0;

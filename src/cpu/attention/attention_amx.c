@@ -90,7 +90,7 @@ static plan make_plan(const fovea_attention_call *call, int threads) {
     p.block_keys = keys_of_a_block(call);
     int64_t query_row = p.shapes.head_steps * STEP * p.terms * 2;
     int64_t out_row = p.shapes.value_tiles * AMX_ROWS * 4;
-    int64_t most = (int64_t)fovea_processor_get()->l2_bytes / 2 / (query_row + out_row);
+    int64_t most = (int64_t)fovea_processor_get()->l2_bytes / 2 / larger(query_row + out_row, 1);
     if (call->options->block_rows > 0) most = call->options->block_rows;
     most = larger(smaller(most / TILE_ROWS, TILES_MAX), 1) * TILE_ROWS;
     int64_t rows = call->query_length * call->group;
