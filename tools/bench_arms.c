@@ -89,7 +89,7 @@ static int set_count(const bench *b, double bytes) {
 /* A gradient's out and lse are what attention gives for its other inputs. */
 static bool give_forward_results(const bench *b, fovea_sample *sample) {
     fovea_backward_call backward;
-    if (strcmp(sample->problem.kernel->name, "attention_backward") != 0) return true;
+    if (!fovea_is_backward(sample->problem.kernel)) return true;
     fovea_backward_describe(&sample->problem, &backward);
     fovea_attention_options *options = &backward.options;
     struct {
