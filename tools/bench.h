@@ -114,6 +114,7 @@ typedef struct fovea_bench_case {
     int monitor_count;
     double seconds;
     double prepared_seconds, verified_seconds; /* of them: inputs and reference; first calls */
+    double waited_seconds;                     /* of the first of these: until they were made */
 } fovea_bench_case;
 
 enum { FOVEA_FORWARD = 1, FOVEA_BACKWARD = 2 };
