@@ -229,7 +229,8 @@ static void note_peers(fovea_bench_run *run) {
     json_object_set_new(run->environment, "seed",
                         run->options.seed ? json_integer((json_int_t)run->options.seed)
                                           : json_string("the number of each kernel"));
-    json_object_set_new(run->environment, "routes", json_string(fovea_routes_state(run->context)));
+    const fovea_context *routed = run->device_context ? run->device_context : run->context;
+    json_object_set_new(run->environment, "routes", json_string(fovea_routes_state(routed)));
 }
 
 static bool ends_suite(const fovea_bench_run *run, int i) {
@@ -379,6 +380,8 @@ int fovea_command_bench(int argc, char **argv) {
     run.tier = best_tier();
     fovea_environment_describe(&run);
     if (isatty(STDERR_FILENO)) fprintf(stderr, "starting peers, measuring ceilings ...");
+    if (!fovea_bench_prepare_ahead(&run))
+        fovea_bench_warn(&run, "no threads to prepare cases with");
     fovea_bench_start_peers(&run);
     note_peers(&run);
     if (fovea_bench_on(&run, FOVEA_ON_CPU)) fovea_ceilings_measure(&run.ceilings, run.threads, 1.0);

@@ -197,11 +197,18 @@ static int64_t stray(int64_t extent, uint64_t *state) {
     return drawn > 1 ? drawn : 1;
 }
 
-static void shift_extents(fovea_case *c, uint64_t *state) {
+/* On a device few kernels serve odd head sizes, and where one does there is nothing to choose. */
+static bool stays(int kernel, int letter, bool device) {
+    const char *name = fovea_kernel_letter_name(kernel, letter);
+    return device && (!name || *name == 'D' || *name == 'P');
+}
+
+static void shift_extents(fovea_case *c, bool device, uint64_t *state) {
     const fovea_shape *shape = fovea_kernel_shape(c->index, 0);
     int64_t elements = 1;
     fovea_message message;
-    for (int l = 0; l < FOVEA_LETTERS_MAX; l++) c->extents[l] = stray(c->extents[l], state);
+    for (int l = 0; l < FOVEA_LETTERS_MAX; l++)
+        if (!stays(c->index, l, device)) c->extents[l] = stray(c->extents[l], state);
     for (int i = 0; i < c->group_rank && c->group_rank != 1; i++)
         elements *= c->group[i] = stray(c->group[i], state);
     if (c->group_rank != 1 && shape->group >= 0) c->extents[shape->group] = elements;
@@ -237,7 +244,7 @@ static bool draw_unseen(const fovea_tune_points *points, uint64_t *state, bool d
     enum { DRAWS = 60 };
     for (int i = 0; i < DRAWS && points->count > 0; i++) {
         *c = points->items[(int)(draw(state) * points->count)].c;
-        shift_extents(c, state);
+        shift_extents(c, device, state);
         if (!is_a_point(points, c) && can_be_had(c, device)) return true;
     }
     return false;
