@@ -869,7 +869,8 @@ static void release(bench *b) {
 }
 
 /* What is to come out: of all of it, of some rows of attention, or of slices of what is very large. */
-static bool make_expected(bench *b) {
+static void expect(void *task) {
+    bench *b = task;
     const fovea_sample *sample = &b->samples[0];
     uint64_t seed = b->c->definition.seed + 1;
     if (b->c->bytes > b->run->whole_bytes && fovea_slices_apply(sample))
@@ -877,6 +878,17 @@ static bool make_expected(bench *b) {
     else
         b->expected =
             fovea_verification_create(&sample->problem, sampled_rows(&sample->problem), seed);
+}
+
+/* After an interrupt the reference may compute on with what this has: it is never released. */
+static bench *abandoned;
+
+static bool make_expected(bench *b) {
+    if (!fovea_interruptibly(expect, b, INFINITY)) {
+        abandoned = b;
+        snprintf(b->c->problem, sizeof b->c->problem, "interrupted before it was measured");
+        return false;
+    }
     if (!b->expected && !b->slices)
         snprintf(b->c->problem, sizeof b->c->problem, "no memory for the reference");
     return b->expected || b->slices;
@@ -910,9 +922,10 @@ void fovea_bench_measure(fovea_bench_run *run, fovea_bench_case *c, double secon
     } else if (!*c->problem) {
         snprintf(c->problem, sizeof c->problem, "no memory for its tensors");
     }
+    c->seconds = fovea_bench_now() - start;
+    if (b == abandoned) return;
     release(b);
     free(b);
-    c->seconds = fovea_bench_now() - start;
 }
 
 void fovea_bench_forget(fovea_bench_case *c) {
