@@ -114,6 +114,7 @@ typedef struct fovea_bench_case {
     int monitor_count;
     double seconds;
     double prepared_seconds, verified_seconds; /* of them: inputs and reference; first calls */
+    double waited_seconds;                     /* of the first of these: until they were made */
 } fovea_bench_case;
 
 enum { FOVEA_FORWARD = 1, FOVEA_BACKWARD = 2 };
@@ -155,7 +156,6 @@ typedef struct fovea_bench_run {
     int peer_count;
     int memory; /* the file that peers share, and its mapping */
     char *mapping;
-    size_t used;
     fovea_ceilings ceilings;
     const char *tier;                /* the best one */
     fovea_cuda_device device;        /* facts, where arms on one take part */

@@ -108,15 +108,9 @@ bool fovea_tune_case_key(const fovea_case *c, fovea_route_key *key, double *byte
     return true;
 }
 
+/* On a device most kernels have one implementation, and nothing is to be found out. */
 static bool has_candidates(const fovea_tuning *t, int kernel) {
-    for (int i = 0; i < fovea_implementation_count(kernel); i++) {
-        const fovea_implementation *candidate = fovea_implementation_at(kernel, i);
-        if (!candidate->only_by_name &&
-            fovea_implementation_is_cuda(candidate) == t->options->cuda &&
-            (t->options->cuda || fovea_has_tier(candidate->tier)))
-            return true;
-    }
-    return false;
+    return fovea_tune_candidates(kernel, t->options->cuda) > t->options->cuda;
 }
 
 static bool is_among(const fovea_tune_point *points, int count, const fovea_route_key *key) {
@@ -126,9 +120,9 @@ static bool is_among(const fovea_tune_point *points, int count, const fovea_rout
 }
 
 /* Those of a kernel, each key once. */
-static void add_kernel(fovea_tune_points *points, int kernel) {
+static void add_kernel(fovea_tune_points *points, int kernel, bool device) {
     int first = points->count, kept = first;
-    fovea_tune_points_add(points, kernel);
+    fovea_tune_points_add(points, kernel, device);
     for (int p = first; p < points->count; p++) {
         fovea_tune_point point = points->items[p];
         if (fovea_tune_case_key(&point.c, &point.key, &point.bytes, &point.operations) &&
@@ -197,7 +191,8 @@ bool fovea_tune_plan(fovea_tuning *t) {
     fovea_tune_points *points = &t->points;
     int only = t->options->kernel;
     for (int k = 0; k < fovea_catalogue_count(); k++)
-        if ((only < 0 || only == k) && has_candidates(t, k)) add_kernel(points, k);
+        if ((only < 0 || only == k) && has_candidates(t, k))
+            add_kernel(points, k, t->options->cuda);
     for (int p = 0; p < points->count; p++) want(t, &points->items[p]);
     return points->count == 0 || (points->enough_memory && put_in_order(t));
 }

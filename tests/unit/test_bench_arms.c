@@ -188,17 +188,6 @@ static void test_an_interrupt_keeps_what_there_is(void **unused) {
     assert_true(row_of("test/scalar/right")->verified);
 }
 
-static void test_after_it_no_reference_is_waited_for(void **unused) {
-    (void)unused;
-    fovea_bench_case *c = &run.cases[0];
-    fovea_bench_forget(c);
-    c->done = false;
-    fovea_bench_measure(&run, c, 20, silent);
-    assert_false(c->done);
-    assert_int_equal(c->row_count, 0);
-    assert_non_null(strstr(c->problem, "interrupted"));
-}
-
 int main(void) {
     for (size_t i = 0; i < sizeof implementations / sizeof *implementations; i++)
         if (!fovea_implementation_register(&implementations[i])) return 1;
@@ -208,7 +197,6 @@ int main(void) {
         cmocka_unit_test(test_the_file_says_so),
         cmocka_unit_test(test_slices_find_the_same),
         cmocka_unit_test(test_an_interrupt_keeps_what_there_is),
-        cmocka_unit_test(test_after_it_no_reference_is_waited_for),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }

@@ -151,7 +151,7 @@ static void points_have_sizes_that_can_be_measured(void **state) {
     for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
         fovea_tune_points points = {0};
         double least = 1e9, most = 0;
-        fovea_tune_points_add(&points, fovea_catalogue_find(names[k]));
+        fovea_tune_points_add(&points, fovea_catalogue_find(names[k]), false);
         assert_true(points.count > 0);
         for (int p = 0; p < points.count; p++) {
             fovea_route_key key;
