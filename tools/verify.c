@@ -257,16 +257,22 @@ static void expect_row(const fovea_attention_call *call, const row *place, int64
     lse->may_be_nan[r] = may_be_nan;
 }
 
-/* Once all rows are known, for bounds hang on the largest score of them. Peers get 64 times what
- * f32 arithmetic may lose, but only twice what a half itself loses: otherwise bf16 arithmetic behind
- * an f16 interface would pass. */
+/* Peers get 64 times what f32 arithmetic may lose, but only twice what a half itself loses, and of f16 nothing beyond our own
+ * bound: it holds twice the error of a textbook computation in f16, and bf16 arithmetic behind an f16 interface loses eight
+ * times as much. 64 times the f32 part alone would let that pass from a few hundred keys on, which average it away. */
+static double peer_bound_of_out(const fovea_attention_call *call, double bound,
+                                const fovea_attention_error *error) {
+    return call->q.dtype == FOVEA_F16 ? bound : 2 * bound + 62 * error->scale_of_f32;
+}
+
+/* Once all rows are known, for bounds hang on the largest score of them. */
 static void bound_rows(const fovea_attention_call *call, int64_t rows, expectation *out,
                        expectation *lse, fovea_attention_error *errors) {
     fovea_attention_join_errors(errors, rows);
     for (int64_t e = 0; e < out->count; e++) {
         const fovea_attention_error *error = &errors[e / call->value_size];
         out->bound[e] = fovea_attention_out_bound(call, out->expected[e], error);
-        out->peer_bound[e] = 2 * out->bound[e] + 62 * error->scale_of_f32;
+        out->peer_bound[e] = peer_bound_of_out(call, out->bound[e], error);
     }
     for (int64_t r = 0; lse && r < rows; r++) {
         lse->bound[r] = fovea_attention_lse_bound(lse->expected[r], &errors[r]);
