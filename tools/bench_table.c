@@ -947,9 +947,8 @@ void fovea_bench_print_foot(const fovea_bench_run *run) {
     if (has_memory(run))
         say(&screen, FOVEA_FAINT,
             "Shares of what memory binds are of the rate at which the same threads read and wrote "
-            "the "
-            "same tensors and did nothing else, in turns with the arms: medians of the ratios of "
-            "each round.");
+            "the same tensors and did nothing else, in turns with the arms: medians of the ratios "
+            "of each round.");
     print_peers(run, &screen);
     json_array_foreach(run->warnings, i, warning)
         say(&screen, FOVEA_BAD, "Warning: %s.", json_string_value(warning));
