@@ -16,8 +16,9 @@
 typedef struct affine {
     float mean, factor;
     const float *gamma, *beta;
-    const char *next, *later; /* row */
-    int64_t size;             /* of its elements */
+    const char *next; /* row */
+    int64_t size;     /* of its elements */
+    rows_ahead ahead; /* of rows of the last axis */
 } affine;
 
 FOVEA_INLINE vf squared_distance(const float *x, void *state, int64_t i, int64_t n) {
