@@ -162,7 +162,6 @@ typedef struct fovea_bench_run {
     int peer_count;
     int memory; /* the file that peers share, and its mapping */
     char *mapping;
-    size_t used;
     fovea_ceilings ceilings;
     const char *tier;                /* the best one */
     fovea_cuda_device device;        /* facts, where arms on one take part */

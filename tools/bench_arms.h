@@ -5,6 +5,7 @@
 
 #include "bench.h"
 #include "bench_interrupt.h"
+#include "bench_prepare.h"
 #include "bench_steps.h"
 #include "device_timing.h"
 #include "slices.h"
@@ -70,6 +71,7 @@ enum { FOVEA_SHORT_CALLS = 50 };
 struct fovea_measurement {
     fovea_bench_run *run;
     fovea_bench_case *c;
+    fovea_prepared *prepared; /* which owns the tensors and what is expected of them */
     fovea_sample *samples;
     int sets, turn_of_set;
     fovea_device_tensors device;  /* of the first set */

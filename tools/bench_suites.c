@@ -417,10 +417,12 @@ static bool expand_catalogue(fovea_bench_run *run, const suite *s, fovea_message
 }
 
 static bool expand_routing(fovea_bench_run *run, const suite *s, fovea_message *message) {
-    enum { SHAPES = 320 };
+    enum { SHAPES = 320, SHAPES_OF_ATTENTION = 120 };
+    bool device = !fovea_bench_on(run, FOVEA_ON_CPU) && fovea_cuda_get();
     int count;
     fovea_case *cases =
-        fovea_unseen_cases(SHAPES, run->options.seed ? run->options.seed : 1, &count);
+        fovea_unseen_cases(device ? SHAPES_OF_ATTENTION : SHAPES,
+                           run->options.seed ? run->options.seed : 1, device, &count);
     if (!cases) return fovea_fail(message, FOVEA_OUT_OF_MEMORY, "no memory for cases"), false;
     for (int i = 0; i < count; i++) {
         fovea_bench_case *c = new_case(run);

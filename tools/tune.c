@@ -384,14 +384,9 @@ static void find_crossovers(tuning *t) {
 
 /* ---- All points ----------------------------------------------------------------------------- */
 
+/* On a device most kernels have one implementation, and nothing is to be found out. */
 static bool has_candidates(const tuning *t, int kernel) {
-    for (int i = 0; i < fovea_implementation_count(kernel); i++) {
-        const fovea_implementation *candidate = fovea_implementation_at(kernel, i);
-        if (!candidate->only_by_name && fovea_implementation_is_cuda(candidate) == t->a->cuda &&
-            (t->a->cuda || fovea_has_tier(candidate->tier)))
-            return true;
-    }
-    return false;
+    return fovea_tune_candidates(kernel, t->a->cuda) > t->a->cuda;
 }
 
 /* The key of a case with one thread; false if no such tensors can be had. */
@@ -421,9 +416,9 @@ static bool is_among(const fovea_tune_point *points, int count, const fovea_rout
 }
 
 /* Those of a kernel, each key once. */
-static void add_kernel(fovea_tune_points *points, int kernel) {
+static void add_kernel(fovea_tune_points *points, int kernel, bool device) {
     int first = points->count, kept = first;
-    fovea_tune_points_add(points, kernel);
+    fovea_tune_points_add(points, kernel, device);
     for (int p = first; p < points->count; p++) {
         fovea_tune_point point = points->items[p];
         if (case_key(&point.c, &point.key) &&
@@ -445,7 +440,8 @@ static bool is_between(const tuning *t, int point) {
 static bool plan(tuning *t) {
     fovea_tune_points *points = &t->points;
     for (int k = 0; k < fovea_catalogue_count(); k++)
-        if ((t->a->kernel < 0 || t->a->kernel == k) && has_candidates(t, k)) add_kernel(points, k);
+        if ((t->a->kernel < 0 || t->a->kernel == k) && has_candidates(t, k))
+            add_kernel(points, k, t->a->cuda);
     for (int p = 0; p < points->count; p++) {
         fovea_tune_point *point = &points->items[p];
         if (is_between(t, p)) point->place += 1;

@@ -2,6 +2,7 @@
  * from the first cache to memory, short and long rows, along and across memory. */
 #include "tune_points.h"
 #include "bench_statistics.h"
+#include "router/registry.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -125,8 +126,30 @@ static void add_own_dtypes(fovea_tune_points *points, fovea_case c) {
     add_choices(points, c);
 }
 
-void fovea_tune_points_add(fovea_tune_points *points, int kernel) {
+int fovea_tune_candidates(int kernel, bool device) {
+    int count = 0;
+    for (int i = 0; i < fovea_implementation_count(kernel); i++) {
+        const fovea_implementation *candidate = fovea_implementation_at(kernel, i);
+        count += !candidate->only_by_name && fovea_implementation_is_cuda(candidate) == device &&
+                 (device || fovea_has_tier(candidate->tier));
+    }
+    return count;
+}
+
+/* The points since `first` again, of a batch that gives each multiprocessor something to do. */
+static void add_batches(fovea_tune_points *points, int kernel, int first) {
+    enum { BATCH = 16 };
+    int letter = fovea_kernel_letter(kernel, "B"), end = points->count;
+    for (int p = first; p < end && letter >= 0; p++) {
+        fovea_case c = points->items[p].c;
+        c.extents[letter] *= BATCH;
+        add(points, &c);
+    }
+}
+
+void fovea_tune_points_add(fovea_tune_points *points, int kernel, bool device) {
     const fovea_kernel *row = fovea_catalogue_kernel(kernel);
+    int first = points->count;
     if (!points->items) points->enough_memory = true;
     for (uint32_t rest = row->dtypes; rest; rest &= rest - 1) {
         fovea_case c;
@@ -138,6 +161,7 @@ void fovea_tune_points_add(fovea_tune_points *points, int kernel) {
         else
             add_own_dtypes(points, c);
     }
+    if (device) add_batches(points, kernel, first);
 }
 
 static int64_t middle_of(int64_t a, int64_t b) {
@@ -184,9 +208,10 @@ static void shift_extents(fovea_case *c, uint64_t *state) {
     fovea_case_complete(c, &message);
 }
 
-/* Whether there are such tensors, of a size that a reference takes no seconds for. */
-static bool can_be_had(const fovea_case *c) {
-    const double most = 3e8, largest = 32e6; /* operations, bytes */
+/* Whether there are such tensors, of a size that a reference takes no seconds for. What is tuned on a device
+ * is attention, of which a reference computes some rows. */
+static bool can_be_had(const fovea_case *c, bool device) {
+    const double most = device ? 1e11 : 3e8, largest = device ? 5e8 : 32e6; /* operations, bytes */
     fovea_sample sample;
     fovea_message message;
     fovea_case empty = *c;
@@ -207,24 +232,28 @@ static bool is_a_point(const fovea_tune_points *points, const fovea_case *c) {
 }
 
 /* Kernels have few extents that are tied to each other: most draws will do. */
-static bool draw_unseen(const fovea_tune_points *points, uint64_t *state, fovea_case *c) {
+static bool draw_unseen(const fovea_tune_points *points, uint64_t *state, bool device,
+                        fovea_case *c) {
     enum { DRAWS = 60 };
     for (int i = 0; i < DRAWS && points->count > 0; i++) {
         *c = points->items[(int)(draw(state) * points->count)].c;
         shift_extents(c, state);
-        if (!is_a_point(points, c) && can_be_had(c)) return true;
+        if (!is_a_point(points, c) && can_be_had(c, device)) return true;
     }
     return false;
 }
 
-fovea_case *fovea_unseen_cases(int wanted, uint64_t seed, int *count) {
+fovea_case *fovea_unseen_cases(int wanted, uint64_t seed, bool device, int *count) {
     int kernels = fovea_catalogue_count(), turns = 4 * wanted;
     fovea_case *cases = malloc((size_t)wanted * sizeof *cases);
     fovea_tune_points *points = calloc((size_t)kernels, sizeof *points);
     *count = 0;
-    for (int k = 0; k < kernels && points; k++) fovea_tune_points_add(&points[k], k);
-    for (int t = 0; t < turns && *count < wanted && cases && points; t++)
-        *count += draw_unseen(&points[t % kernels], &seed, &cases[*count]);
+    int drawn = 0; /* kernels of which cases are drawn; they come first */
+    for (int k = 0; k < kernels && points; k++)
+        if (!device || fovea_tune_candidates(k, true) > 1)
+            fovea_tune_points_add(&points[drawn++], k, device);
+    for (int t = 0; t < turns && *count < wanted && cases && points && drawn; t++)
+        *count += draw_unseen(&points[t % drawn], &seed, device, &cases[*count]);
     for (int k = 0; k < kernels && points; k++) fovea_tune_points_release(&points[k]);
     free(points);
     return cases;
