@@ -17,7 +17,7 @@
 enum { BLOCK_ROWS = 64, BLOCK_COLUMNS = 256, BLOCK_STRUCTURES = 16384 };
 /* Of output past the caches: bytes of a line, of a row of a band, and of a row of x that is fetched at once;
  * rows and columns of a piece of work. */
-enum { LINE = 64, BAND = 256, FETCHED = 1024, PIECE_ROWS = 1024, PIECE_COLUMNS = 1024 };
+enum { LINE = 64, BAND = 128, FETCHED = 512, PIECE_ROWS = 1024, PIECE_COLUMNS = 1024 };
 
 typedef enum way { SQUARES, TO_ARRAYS, TO_STRUCTURES, BY_ELEMENT } way;
 
