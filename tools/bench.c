@@ -28,7 +28,8 @@ static const struct argp_option option_table[] = {
     {"backend", BACKEND, "NAME,...", 0, "Where: cpu (the default), cuda, or both side by side", 0},
     {"device", DEVICE, "N", 0, "The CUDA device (0)", 0},
     {"phase", PHASE, "NAME", 0, "Of the suite training only this: forward or backward", 0},
-    {"filter", 'f', "PATTERN", 0, "Only cases whose SUITE/NAME has this in it, or matches it", 0},
+    {"filter", 'f', "PATTERN,...", 0,
+     "Only cases whose SUITE/NAME has one of these in it, or matches one", 0},
     {"arms", 'a', "PATTERN,...", 0,
      "Only arms whose name has one of these in it; all tiers, and the reference if named", 0},
     {"threads", 't', "N", 0, "Threads for everybody (all that are allowed)", 0},
@@ -228,7 +229,8 @@ static void note_peers(fovea_bench_run *run) {
     json_object_set_new(run->environment, "seed",
                         run->options.seed ? json_integer((json_int_t)run->options.seed)
                                           : json_string("the number of each kernel"));
-    json_object_set_new(run->environment, "routes", json_string(fovea_routes_state(run->context)));
+    const fovea_context *routed = run->device_context ? run->device_context : run->context;
+    json_object_set_new(run->environment, "routes", json_string(fovea_routes_state(routed)));
 }
 
 static bool ends_suite(const fovea_bench_run *run, int i) {
@@ -378,6 +380,8 @@ int fovea_command_bench(int argc, char **argv) {
     run.tier = best_tier();
     fovea_environment_describe(&run);
     if (isatty(STDERR_FILENO)) fprintf(stderr, "starting peers, measuring ceilings ...");
+    if (!fovea_bench_prepare_ahead(&run))
+        fovea_bench_warn(&run, "no threads to prepare cases with");
     fovea_bench_start_peers(&run);
     note_peers(&run);
     if (fovea_bench_on(&run, FOVEA_ON_CPU)) fovea_ceilings_measure(&run.ceilings, run.threads, 1.0);

@@ -21,9 +21,6 @@ const char *fovea_place_name(fovea_place place); /* "cpu", "cuda" */
 /* The arm of ours that does a fused kernel's work by others, one after another. */
 #define FOVEA_STEPS_ARM "cpu/steps"
 
-/* Said of kernels without a formula. */
-#define FOVEA_COUNTED_BY_STEP "of a step of the definition, times its steps"
-
 /* What is to be known about a row beside its figures. */
 typedef enum fovea_row_flag {
     FOVEA_ROW_FITS_L1 = 1 << 0, /* the tensors together fit that cache */
@@ -121,6 +118,7 @@ typedef struct fovea_bench_case {
     int monitor_count;
     double seconds;
     double prepared_seconds, verified_seconds; /* of them: inputs and reference; first calls */
+    double waited_seconds;                     /* of the first of these: until they were made */
 } fovea_bench_case;
 
 enum { FOVEA_FORWARD = 1, FOVEA_BACKWARD = 2 };

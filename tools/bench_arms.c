@@ -53,7 +53,9 @@ typedef void progress_function(const fovea_bench_run *run, const fovea_bench_cas
 /* ---- Tensors and reference ------------------------------------------------------------------ */
 
 static bool take_prepared(bench *b) {
+    double start = fovea_bench_now();
     fovea_prepared *p = b->prepared = fovea_bench_prepared(b->run, b->c);
+    b->c->waited_seconds = fovea_bench_now() - start;
     if (!p) return false;
     b->samples = p->samples, b->sets = p->sets;
     b->expected = p->expected, b->slices = p->slices;

@@ -262,10 +262,11 @@ static json_t *stages_json(const fovea_bench_run *run) {
     for (int i = 0; i < run->case_count; i++) {
         const fovea_bench_case *c = &run->cases[i];
         if (!c->done) continue;
-        json_array_append_new(array, json_pack("{s:s,s:s,s:f,s:f,s:f}", "suite", c->suite, "case",
-                                               c->name, "seconds", c->seconds, "prepared_seconds",
-                                               c->prepared_seconds, "verified_seconds",
-                                               c->verified_seconds));
+        json_array_append_new(array,
+                              json_pack("{s:s,s:s,s:f,s:f,s:f,s:f}", "suite", c->suite, "case",
+                                        c->name, "seconds", c->seconds, "waited_seconds",
+                                        c->waited_seconds, "prepared_seconds", c->prepared_seconds,
+                                        "verified_seconds", c->verified_seconds));
     }
     return array;
 }

@@ -69,7 +69,7 @@ static bool give_forward_results(fovea_prepared *p, fovea_sample *sample) {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of the context */
     fovea_context *context = p->run->context;
     fovea_backward_call backward;
-    if (strcmp(sample->problem.kernel->name, "attention_backward") != 0) return true;
+    if (!fovea_is_backward(sample->problem.kernel)) return true;
     fovea_backward_describe(&sample->problem, &backward);
     fovea_attention_options *options = &backward.options;
     struct {
@@ -165,15 +165,23 @@ static void make(slot *s, const fovea_bench_run *run, const fovea_bench_case *c)
     if (make_samples(p)) make_expected(p);
 }
 
-/* The pages of the shared memory go back to the system too. */
+/* Pages of the shared memory are kept for the next case of the slot, where all slots together take little of the
+ * machine: at 10^8 elements getting new ones took as long as drawing the numbers. Else they go back. */
+static bool keeps_pages(const fovea_prepared *p) {
+    const double kept_share = 0.3;
+    double all = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    return pool.ahead && (double)p->used * pool.slot_count < kept_share * all;
+}
+
 static void clear(slot *s) {
     fovea_prepared *p = &s->prepared;
     fovea_verification_destroy(p->expected);
     fovea_slices_destroy(p->slices);
     for (int i = 0; i < p->sets; i++) fovea_sample_destroy(&p->samples[i]);
     free(p->samples);
-    if (p->used && fallocate(p->run->memory, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                             (off_t)p->first, (off_t)p->used) != 0)
+    if (p->used && !keeps_pages(p) &&
+        fallocate(p->run->memory, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)p->first,
+                  (off_t)p->used) != 0)
         memset(p->run->mapping + p->first, 0, p->used);
     p->samples = NULL;
 }

@@ -277,13 +277,19 @@ static bool chosen(const fovea_bench_run *run, const suite *s) {
     return !s->by_name && (!s->device_alone || !fovea_bench_on(run, FOVEA_ON_CPU));
 }
 
-/* A pattern (with * or ?) or a part of "suite/case". */
+/* Any of several patterns (with * or ?) or parts of "suite/case". */
 static bool matches(const char *filter, const fovea_bench_case *c) {
-    char whole[FOVEA_CASE_NAME + 24];
-    if (!filter) return true;
+    char whole[FOVEA_CASE_NAME + 24], one[FOVEA_CASE_NAME + 24];
+    bool found = !filter;
     snprintf(whole, sizeof whole, "%s/%s", c->suite, c->name);
-    if (strpbrk(filter, "*?[")) return !fnmatch(filter, c->name, 0) || !fnmatch(filter, whole, 0);
-    return strstr(whole, filter) != NULL;
+    for (const char *at = filter; at && *at && !found; at += strcspn(at, ","), at += *at == ',') {
+        snprintf(one, sizeof one, "%.*s", (int)strcspn(at, ","), at);
+        if (strpbrk(one, "*?["))
+            found = !fnmatch(one, c->name, 0) || !fnmatch(one, whole, 0);
+        else
+            found = *one && strstr(whole, one);
+    }
+    return found;
 }
 
 static fovea_bench_case *new_case(fovea_bench_run *run) {

@@ -741,7 +741,8 @@ static void print_routing(const fovea_bench_run *run, const fovea_screen *screen
             100 * fovea_quantile(shares, count, 0.9), 100 * fovea_quantile(shares, count, 0.95),
             100 * shares[count - 1], none, first);
     print_own_noise(run, screen, suite);
-    say(screen, FOVEA_FAINT, "Routes: %s.", fovea_routes_state(run->context));
+    say(screen, FOVEA_FAINT, "Routes: %s.",
+        fovea_routes_state(run->device_context ? run->device_context : run->context));
     free(regrets);
     free(shares);
 }

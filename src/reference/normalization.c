@@ -1,6 +1,8 @@
 /* Domain 5, normalization, in double, and what extends layer_norm. */
 #include "catalogue/network.h"
 #include "reference/reference.h"
+#include "runtime/parallel.h"
+#include "runtime/processor.h"
 
 #include <math.h>
 
@@ -48,36 +50,58 @@ static bool fused_layernorm_dropout_residual(const fovea_problem *problem,
     return true;
 }
 
+typedef struct sets {
+    const fovea_view *x, *gamma, *beta, *mean, *var;
+    fovea_norm_sets n;
+    bool given; /* mean and var are inputs */
+    double eps;
+    double *y, *mean_out, *var_out;
+} sets;
+
 /* The elements of a channel, or of a group of channels of one sample. */
-static bool normalise_sets(const fovea_problem *problem, double *const outputs[]) {
-    const fovea_view *x = &problem->views[0];
-    const fovea_view *gamma = fovea_problem_view(problem, "gamma");
-    const fovea_view *beta = fovea_problem_view(problem, "beta");
-    const fovea_view *given_mean = fovea_problem_view(problem, "mean");
-    const fovea_view *given_var = fovea_problem_view(problem, "var");
-    fovea_norm_sets n = fovea_norm_describe(problem);
-    bool given = fovea_problem_parameter(problem, "statistics") > 0;
-    for (int64_t set = 0; set < n.sets; set++) {
-        double mean = 0, variance = 0;
-        for (int64_t i = 0; i < n.size; i++)
-            mean += fovea_view_read(x, fovea_norm_element(&n, set, i));
-        mean /= (double)n.size;
-        for (int64_t i = 0; i < n.size; i++) {
-            double d = fovea_view_read(x, fovea_norm_element(&n, set, i)) - mean;
-            variance += d * d;
-        }
-        variance /= (double)n.size;
-        if (given) mean = fovea_view_read(given_mean, set);
-        if (given) variance = fovea_view_read(given_var, set);
-        if (given_mean) outputs[fovea_kernel_argument(problem->kernel, "mean")][set] = mean;
-        if (given_var) outputs[fovea_kernel_argument(problem->kernel, "var")][set] = variance;
-        double r = 1 / sqrt(variance + fovea_problem_parameter(problem, "eps"));
-        for (int64_t i = 0; i < n.size; i++) {
-            int64_t at = fovea_norm_element(&n, set, i), channel = at / n.inner % n.channels;
-            outputs[1][at] = read_or(gamma, channel, 1) * (fovea_view_read(x, at) - mean) * r +
-                             read_or(beta, channel, 0);
-        }
+static void normalise_set(const sets *t, int64_t set) {
+    const fovea_norm_sets *n = &t->n;
+    double mean = 0, variance = 0;
+    for (int64_t i = 0; i < n->size; i++)
+        mean += fovea_view_read(t->x, fovea_norm_element(n, set, i));
+    mean /= (double)n->size;
+    for (int64_t i = 0; i < n->size; i++) {
+        double d = fovea_view_read(t->x, fovea_norm_element(n, set, i)) - mean;
+        variance += d * d;
     }
+    variance /= (double)n->size;
+    if (t->given) mean = fovea_view_read(t->mean, set);
+    if (t->given) variance = fovea_view_read(t->var, set);
+    if (t->mean_out) t->mean_out[set] = mean;
+    if (t->var_out) t->var_out[set] = variance;
+    double r = 1 / sqrt(variance + t->eps);
+    for (int64_t i = 0; i < n->size; i++) {
+        int64_t at = fovea_norm_element(n, set, i), channel = at / n->inner % n->channels;
+        t->y[at] = read_or(t->gamma, channel, 1) * (fovea_view_read(t->x, at) - mean) * r +
+                   read_or(t->beta, channel, 0);
+    }
+}
+
+static void normalise_some(void *task, int64_t first, int64_t end, int thread) {
+    (void)thread;
+    for (int64_t set = first; set < end; set++) normalise_set(task, set);
+}
+
+static bool normalise_sets(const fovea_problem *problem, double *const outputs[]) {
+    sets task = {.x = &problem->views[0],
+                 .gamma = fovea_problem_view(problem, "gamma"),
+                 .beta = fovea_problem_view(problem, "beta"),
+                 .mean = fovea_problem_view(problem, "mean"),
+                 .var = fovea_problem_view(problem, "var"),
+                 .n = fovea_norm_describe(problem),
+                 .given = fovea_problem_parameter(problem, "statistics") > 0,
+                 .eps = fovea_problem_parameter(problem, "eps"),
+                 .y = outputs[1]};
+    if (task.mean) task.mean_out = outputs[fovea_kernel_argument(problem->kernel, "mean")];
+    if (task.var) task.var_out = outputs[fovea_kernel_argument(problem->kernel, "var")];
+    bool large = fovea_view_elements(task.x) > 1 << 20;
+    fovea_parallel(task.n.sets, 16, large ? fovea_processor_get()->threads : 1, normalise_some,
+                   &task);
     return true;
 }
 
