@@ -9,6 +9,9 @@
 #include <stdlib.h>
 
 static const int64_t sizes[] = {1 << 11, 1 << 16, 1 << 20};
+/* Of the tensors together, at each of the sizes. Cases of the benchmark that have one size are cut to
+ * these; one row's tensors of a gigabyte took a tenth of a whole run. */
+static const double bytes_at_most[] = {64 << 10, 2 << 20, 32 << 20};
 static const int64_t row_lengths[] = {64, 1024, 8192};
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 enum { FRESH = 1 << 16 }; /* drawing all numbers took longer than what was measured with them */
@@ -57,21 +60,70 @@ static void add_listed(fovea_tune_points *points, const fovea_case *start, const
 /* The same elements as [rows, row], reduced along each of the two. */
 static void add_axes(fovea_tune_points *points, fovea_case c, int64_t n) {
     const int64_t row = n < 1 << 16 ? 64 : 1024;
+    const fovea_shape *shape = fovea_kernel_shape(c.index, 0);
     c.group_rank = 2;
     c.group[0] = n / row, c.group[1] = row;
+    if (shape->group >= 0) c.extents[shape->group] = c.group[0] * row;
     for (int axis = 1; axis >= 0; axis--) {
         fovea_case_set(&c, "axis", axis);
         add(points, &c);
     }
 }
 
+double fovea_tune_bytes(const fovea_problem *problem) {
+    double bytes = 0;
+    for (uint32_t rest = problem->present; rest; rest &= rest - 1) {
+        const fovea_view *view = &problem->views[__builtin_ctz(rest)];
+        bytes += (double)fovea_view_elements(view) * (double)fovea_dtype_size(view->dtype);
+    }
+    return bytes;
+}
+
+/* What the tensors of a case take and what is done with them; false if there are no such tensors. */
+static bool weigh(const fovea_case *c, double *bytes, double *operations) {
+    fovea_sample sample;
+    fovea_message message;
+    fovea_case empty = *c;
+    empty.data = FOVEA_DATA_NONE;
+    if (fovea_sample_create(&empty, NULL, &sample, &message) != FOVEA_OK) return false;
+    *bytes = fovea_tune_bytes(&sample.problem);
+    *operations = fovea_problem_operations(&sample.problem);
+    fovea_sample_destroy(&sample);
+    return true;
+}
+
+static int largest_extent(const fovea_case *c) {
+    int largest = 0;
+    for (int l = 1; l < FOVEA_LETTERS_MAX; l++)
+        if (c->extents[l] > c->extents[largest]) largest = l;
+    return largest;
+}
+
+/* Halves the largest extent until the tensors take no more; short ones are what the kernel is about. To
+ * look at a case means to draw its indices, where it has some, so there are few looks; a halving may take
+ * three quarters of the bytes. */
+static void cut_to(fovea_case *c, double most) {
+    enum { SHORT = 16 };
+    double bytes, operations;
+    fovea_message message;
+    while (weigh(c, &bytes, &operations) && bytes > most)
+        for (; bytes > most; bytes /= 4) {
+            int largest = largest_extent(c);
+            if (c->extents[largest] <= SHORT) return;
+            c->extents[largest] /= 2;
+            if (fovea_case_complete(c, &message) != FOVEA_OK) return;
+        }
+}
+
 static void add_row_lengths(fovea_tune_points *points, fovea_case c, const fovea_shape *shape,
-                            int64_t n) {
+                            size_t i) {
     for (size_t r = 0; r < COUNT(row_lengths); r++) {
-        if (row_lengths[r] > n) continue;
-        c.extents[shape->letters[0]] = row_lengths[r];
-        c.extents[shape->group] = n / row_lengths[r];
-        add(points, &c);
+        fovea_case rows = c;
+        if (row_lengths[r] > sizes[i]) continue;
+        rows.extents[shape->letters[0]] = row_lengths[r];
+        rows.extents[shape->group] = sizes[i] / row_lengths[r];
+        cut_to(&rows, bytes_at_most[i]);
+        add(points, &rows);
     }
 }
 
@@ -84,8 +136,9 @@ static void add_sizes(fovea_tune_points *points, const fovea_case *start) {
         if (!prepare(&c, kernel->bench, (double)sizes[i])) continue;
         /* The benchmark's text may fix choices; those of the start are meant. */
         memcpy(c.parameters, start->parameters, sizeof c.parameters);
+        cut_to(&c, bytes_at_most[i]);
         if (rows)
-            add_row_lengths(points, c, shape, sizes[i]);
+            add_row_lengths(points, c, shape, i);
         else
             add(points, &c);
         if (fovea_kernel_parameter(kernel, "axis") >= 0) add_axes(points, c, sizes[i]);
@@ -219,15 +272,8 @@ static void shift_extents(fovea_case *c, bool device, uint64_t *state) {
  * is attention, of which a reference computes some rows. */
 static bool can_be_had(const fovea_case *c, bool device) {
     const double most = device ? 1e11 : 3e8, largest = device ? 5e8 : 32e6; /* operations, bytes */
-    fovea_sample sample;
-    fovea_message message;
-    fovea_case empty = *c;
-    empty.data = FOVEA_DATA_NONE;
-    if (fovea_sample_create(&empty, NULL, &sample, &message) != FOVEA_OK) return false;
-    bool small = fovea_problem_operations(&sample.problem) < most &&
-                 fovea_problem_bytes(&sample.problem) < largest;
-    fovea_sample_destroy(&sample);
-    return small;
+    double bytes, operations;
+    return weigh(c, &bytes, &operations) && operations < most && bytes < largest;
 }
 
 static bool is_a_point(const fovea_tune_points *points, const fovea_case *c) {
