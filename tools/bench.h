@@ -64,7 +64,8 @@ typedef struct fovea_bench_row {
     fovea_summary hot_summary;
     fovea_burst *bursts; /* on a device */
     int burst_count;
-    double share; /* of the case's ceiling, by the median */
+    double share; /* of the case's ceiling, by the median; of its memory, where that is measured */
+    fovea_timings shares; /* of its memory, one a round */
     size_t scratch_bytes;
     int64_t block_rows, block_keys;
     char arithmetic[24];    /* what it computes in, where that is not the dtype */
@@ -102,6 +103,12 @@ typedef struct fovea_bench_case {
     /* Of what a call needs and gives, to the device and back, from this process's memory. */
     size_t sent_bytes, fetched_bytes;
     double sent_seconds, fetched_seconds;
+    /* Where memory binds it on the processor: its tensors moved and nothing else, in turns with the arms. */
+    struct {
+        double bytes;          /* 0: not measured */
+        fovea_timings timings; /* the fastest way, one a round */
+        double median;
+    } memory;
     fovea_bench_row *rows;
     int row_count;
     double noise_ratio; /* of one arm's medians under two names; NaN if not measured */

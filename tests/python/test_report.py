@@ -37,6 +37,7 @@ def row(arm, median, error=1e-7, verified=True, **changed):
         "p90": samples[2], "minimum": samples[0], "outliers": 0, "flops": 2e8, "bytes": 1e6,
         "ceiling": "fma", "share": 0.5, "scratch_bytes": 4096, "block": {}, "arithmetic": "f32",
         "flags": [], "domain": None, "backend": None, "hot": None, "bursts": None,
+        "memory": None,
     } | changed
 
 
@@ -294,6 +295,8 @@ BAD = {
     "rows[0].verified: \"yes\"": lambda d: d["rows"][0].update(verified="yes"),
     "rows[0].bytes: the number is not finite": lambda d: d["rows"][0].update(bytes=10**400),
     "rows[0].ceiling: \"sky\"": lambda d: d["rows"][0].update(ceiling="sky"),
+    "rows[0].memory.shares[1]: 0 is out of range": lambda d: d["rows"][0].update(
+        memory={"bytes": 1e6, "median": 1e-3, "samples": [1e-3], "shares": [0.5, 0]}),
     "rows[0].arm: the field is missing": lambda d: d["rows"][0].pop("arm"),
     "rows[0].case: the string holds": lambda d: d["rows"][0].update(case="\ud800"),
     "rows[0].kernel: the string has": lambda d: d["rows"][0].update(kernel="x" * 10000),

@@ -63,7 +63,7 @@ def rate_plot(cases):
         return rate and rate * 1e-9
 
     def wall(case):
-        return case.ceiling["value"] * 1e-9 if case.ceiling else None
+        return case.limit and case.limit * 1e-9
 
     shown = [value(case, row) for case in cases for _, row in roles(case) if row]
     shown += [wall(case) for case in cases]
