@@ -5,6 +5,7 @@
 
 #include "bench_arms.h"
 #include "bench_columns.h"
+#include "bench_prepare.h"
 #include "commands.h"
 #include "router/registry.h"
 #include "runtime/processor.h"
@@ -27,7 +28,8 @@ static const struct argp_option option_table[] = {
     {"backend", BACKEND, "NAME,...", 0, "Where: cpu (the default), cuda, or both side by side", 0},
     {"device", DEVICE, "N", 0, "The CUDA device (0)", 0},
     {"phase", PHASE, "NAME", 0, "Of the suite training only this: forward or backward", 0},
-    {"filter", 'f', "PATTERN", 0, "Only cases whose SUITE/NAME has this in it, or matches it", 0},
+    {"filter", 'f', "PATTERN,...", 0,
+     "Only cases whose SUITE/NAME has one of these in it, or matches one", 0},
     {"arms", 'a', "PATTERN,...", 0,
      "Only arms whose name has one of these in it; all tiers, and the reference if named", 0},
     {"threads", 't', "N", 0, "Threads for everybody (all that are allowed)", 0},
@@ -227,15 +229,17 @@ static void note_peers(fovea_bench_run *run) {
     json_object_set_new(run->environment, "seed",
                         run->options.seed ? json_integer((json_int_t)run->options.seed)
                                           : json_string("the number of each kernel"));
-    json_object_set_new(run->environment, "routes", json_string(fovea_routes_state(run->context)));
+    const fovea_context *routed = run->device_context ? run->device_context : run->context;
+    json_object_set_new(run->environment, "routes", json_string(fovea_routes_state(routed)));
 }
 
-/* Prints a suite as soon as its last case is measured. */
-static void print_finished(fovea_bench_run *run, int i) {
+static bool ends_suite(const fovea_bench_run *run, int i) {
+    return i + 1 == run->case_count || strcmp(run->cases[i + 1].suite, run->cases[i].suite) != 0;
+}
+
+/* The suite of that case. */
+static void print_suite(fovea_bench_run *run, int i) {
     const char *suite = run->cases[i].suite;
-    if (i + 1 < run->case_count && strcmp(run->cases[i + 1].suite, suite) == 0 &&
-        !fovea_interrupted())
-        return;
     clear_progress();
     if (fovea_bench_on(run, FOVEA_ON_CPU))
         fovea_ceilings_refresh(&run->ceilings, run->threads, true);
@@ -258,6 +262,7 @@ static double budget_of(const fovea_bench_run *run) {
 /* Each case gets its weight's share of the time that is left, and what it saves is for the others. */
 static void measure_all(fovea_bench_run *run) {
     double budget = budget_of(run), start = fovea_bench_now(), weight = 0, all = 0;
+    int unprinted = -1;
     for (int i = 0; i < run->case_count; i++) all += run->cases[i].weight;
     weight = all;
     for (int i = 0; i < run->case_count && !fovea_interrupted(); i++) {
@@ -272,13 +277,19 @@ static void measure_all(fovea_bench_run *run) {
         if (i + 1 < run->case_count) fovea_bench_relieve_peers(run);
         if (fovea_bench_on(run, FOVEA_ON_CPU))
             fovea_ceilings_refresh(&run->ceilings, run->threads, false);
-        print_finished(run, i);
+        unprinted = i;
+        if (!ends_suite(run, i)) continue;
+        print_suite(run, i); /* as soon as its last case is measured */
+        unprinted = -1;
     }
+    if (unprinted >= 0) print_suite(run, unprinted); /* interrupted */
     clear_progress();
 }
 
 static void release(fovea_bench_run *run) {
     fovea_bench_end_peers(run);
+    /* An end that was asked for does not wait for a reference; what is left goes with the process. */
+    if (!fovea_bench_prepare_end(run)) return;
     for (int i = 0; i < run->case_count; i++) fovea_bench_forget(&run->cases[i]);
     free(run->cases);
     json_decref(run->warnings);
@@ -369,12 +380,16 @@ int fovea_command_bench(int argc, char **argv) {
     run.tier = best_tier();
     fovea_environment_describe(&run);
     if (isatty(STDERR_FILENO)) fprintf(stderr, "starting peers, measuring ceilings ...");
+    if (!fovea_bench_prepare_ahead(&run))
+        fovea_bench_warn(&run, "no threads to prepare cases with");
     fovea_bench_start_peers(&run);
     note_peers(&run);
     if (fovea_bench_on(&run, FOVEA_ON_CPU)) fovea_ceilings_measure(&run.ceilings, run.threads, 1.0);
     if (fovea_bench_on(&run, FOVEA_ON_CUDA)) fovea_bench_measure_device(&run);
     clear_progress();
     fovea_bench_print_head(&run);
+    if (!fovea_bench_prepare_ahead(&run))
+        fovea_bench_warn(&run, "no threads to prepare cases with");
     measure_all(&run);
     int code = finish(&run);
     release(&run);

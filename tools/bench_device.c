@@ -79,7 +79,9 @@ static bool first(fovea_measurement *m, fovea_bench_arm *arm) {
     fovea_message message;
     fovea_status status = prepare(m, arm, &message);
     if (status == FOVEA_OK) status = fovea_device_call_run(arm->call, &message);
+    double start = fovea_bench_now();
     if (status == FOVEA_OK) status = fovea_device_tensors_fetch(&m->device, &message);
+    m->c->fetched_seconds = fovea_bench_now() - start;
     if (status == FOVEA_OK) status = estimate(arm, &message);
     if (status != FOVEA_OK) return fail(arm, &message);
     row->enqueue_seconds = enqueue_seconds(m, arm);

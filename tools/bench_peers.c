@@ -222,7 +222,7 @@ json_t *fovea_case_parameters_json(const fovea_case *c) {
     return object;
 }
 
-static json_t *arguments_json(const fovea_bench_run *run, const fovea_sample *sample) {
+static json_t *arguments_json(const char *memory, const fovea_sample *sample) {
     const fovea_kernel *kernel = sample->problem.kernel;
     json_t *object = json_object();
     for (int a = 0; a < fovea_kernel_arguments(kernel); a++) {
@@ -231,7 +231,7 @@ static json_t *arguments_json(const fovea_bench_run *run, const fovea_sample *sa
         json_t *shape = json_array();
         for (int i = 0; i < view->rank; i++)
             json_array_append_new(shape, json_integer(view->shape[i]));
-        json_int_t offset = view->data ? view->data - run->mapping : 0;
+        json_int_t offset = view->data ? view->data - memory : 0;
         json_object_set_new(object, kernel->arguments[a].name,
                             json_pack("{s:I,s:o,s:s,s:b}", "offset", offset, "shape", shape,
                                       "dtype", fovea_dtype_name(view->dtype), "written",
@@ -243,12 +243,15 @@ static json_t *arguments_json(const fovea_bench_run *run, const fovea_sample *sa
 static json_t *prepare_message(const fovea_measurement *m, const fovea_bench_arm *arm) {
     const fovea_bench_run *run = m->run;
     const fovea_case *c = &m->c->definition;
+    const char *memory = run->mapping + m->prepared->first;
     json_t *all = json_array();
     int sets = arm->place == FOVEA_ON_CUDA ? 1 : m->sets;
-    for (int s = 0; s < sets; s++) json_array_append_new(all, arguments_json(run, &m->samples[s]));
-    return json_pack("{s:s,s:s,s:s,s:i,s:I,s:i,s:s?,s:o,s:o}", "do", "prepare", "kernel",
+    for (int s = 0; s < sets; s++)
+        json_array_append_new(all, arguments_json(memory, &m->samples[s]));
+    return json_pack("{s:s,s:s,s:s,s:i,s:I,s:I,s:i,s:s?,s:o,s:o}", "do", "prepare", "kernel",
                      fovea_catalogue_kernel(c->index)->name, "dtype", fovea_dtype_name(c->dtype),
-                     "threads", run->threads, "memory_bytes", (json_int_t)run->used, "case",
+                     "threads", run->threads, "memory_first", (json_int_t)m->prepared->first,
+                     "memory_bytes", (json_int_t)m->prepared->used, "case",
                      (int)(m->c - run->cases), "way", arm->way, "parameters",
                      fovea_case_parameters_json(c), "sets", all);
 }

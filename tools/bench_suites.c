@@ -277,13 +277,19 @@ static bool chosen(const fovea_bench_run *run, const suite *s) {
     return !s->by_name && (!s->device_alone || !fovea_bench_on(run, FOVEA_ON_CPU));
 }
 
-/* A pattern (with * or ?) or a part of "suite/case". */
+/* Any of several patterns (with * or ?) or parts of "suite/case". */
 static bool matches(const char *filter, const fovea_bench_case *c) {
-    char whole[FOVEA_CASE_NAME + 24];
-    if (!filter) return true;
+    char whole[FOVEA_CASE_NAME + 24], one[FOVEA_CASE_NAME + 24];
+    bool found = !filter;
     snprintf(whole, sizeof whole, "%s/%s", c->suite, c->name);
-    if (strpbrk(filter, "*?[")) return !fnmatch(filter, c->name, 0) || !fnmatch(filter, whole, 0);
-    return strstr(whole, filter) != NULL;
+    for (const char *at = filter; at && *at && !found; at += strcspn(at, ","), at += *at == ',') {
+        snprintf(one, sizeof one, "%.*s", (int)strcspn(at, ","), at);
+        if (strpbrk(one, "*?["))
+            found = !fnmatch(one, c->name, 0) || !fnmatch(one, whole, 0);
+        else
+            found = *one && strstr(whole, one);
+    }
+    return found;
 }
 
 static fovea_bench_case *new_case(fovea_bench_run *run) {
@@ -417,10 +423,12 @@ static bool expand_catalogue(fovea_bench_run *run, const suite *s, fovea_message
 }
 
 static bool expand_routing(fovea_bench_run *run, const suite *s, fovea_message *message) {
-    enum { SHAPES = 320 };
+    enum { SHAPES = 320, SHAPES_OF_ATTENTION = 120 };
+    bool device = !fovea_bench_on(run, FOVEA_ON_CPU) && fovea_cuda_get();
     int count;
     fovea_case *cases =
-        fovea_unseen_cases(SHAPES, run->options.seed ? run->options.seed : 1, &count);
+        fovea_unseen_cases(device ? SHAPES_OF_ATTENTION : SHAPES,
+                           run->options.seed ? run->options.seed : 1, device, &count);
     if (!cases) return fovea_fail(message, FOVEA_OUT_OF_MEMORY, "no memory for cases"), false;
     for (int i = 0; i < count; i++) {
         fovea_bench_case *c = new_case(run);

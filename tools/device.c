@@ -7,7 +7,7 @@
 
 #include <stdlib.h>
 
-enum { ALIGNMENT = 512 };
+enum { ALIGNMENT = 512, POISON = 0xA5 };
 
 static const fovea_cuda_backend *cuda;
 static void *stream;
@@ -126,14 +126,19 @@ void fovea_device_tensors_destroy(fovea_device_tensors *tensors) {
     *tensors = (fovea_device_tensors){0};
 }
 
+/* Outputs hold the poison of a new sample, which need not travel. */
 static fovea_status send(const fovea_device_tensors *tensors, bool written_alone,
                          fovea_message *message) {
     const fovea_sample *sample = tensors->sample;
     fovea_status status = FOVEA_OK;
-    for (int a = 0; a < FOVEA_ARGUMENTS_MAX && status == FOVEA_OK; a++)
-        if (written_alone ? is_written(sample, a) : present(sample, a))
+    for (int a = 0; a < FOVEA_ARGUMENTS_MAX && status == FOVEA_OK; a++) {
+        if (!(written_alone ? is_written(sample, a) : present(sample, a))) continue;
+        if (sample->problem.kernel->arguments[a].role == FOVEA_OUTPUT)
+            status = cuda->fill(tensors->storage[a], POISON, sample->bytes[a], stream, message);
+        else
             status = cuda->copy_in(tensors->storage[a], sample->storage[a], sample->bytes[a],
                                    stream, message);
+    }
     return status == FOVEA_OK ? cuda->synchronize(stream, message) : status;
 }
 

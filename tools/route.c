@@ -59,7 +59,7 @@ static void print_figures(const fovea_context *context, const fovea_choice *choi
         printf("  %-10s %s\n", "figures", context->routes_state.text);
         printf("  %-10s %s%s\n", "", fovea_route_key_text(&record->key, key, sizeof key),
                choice->source == FOVEA_CHOICE_NEIGHBOUR
-                   ? " (the nearest that was measured, scaled by work)"
+                   ? " (its nearest measurement, scaled by work)"
                    : "");
         return;
     }
@@ -82,9 +82,10 @@ static void print_figures(const fovea_context *context, const fovea_choice *choi
 
 static void print_choice(const fovea_context *context, const fovea_choice *choice,
                          const fovea_implementation *forced) {
-    static const char *const reasons[] = {"", "it was measured to be the fastest",
-                                          "it was the fastest at the nearest measured size",
-                                          "the cost model expects it to be the fastest"};
+    static const char *const reasons[] = {
+        "", "it was measured to be the fastest",
+        "by what was measured around it, it should be the fastest",
+        "the cost model expects it to be the fastest"};
     print_candidate("choice", choice->implementation, choice->seconds, choice->record);
     printf("  %-10s %s\n", "because",
            forced              ? "it was asked for by name"

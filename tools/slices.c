@@ -33,21 +33,6 @@ static bool has_group(const fovea_sample *sample, int a) {
            sample->tensors[a].ndim > 0;
 }
 
-/* Draws depend on the place of an element, so what takes a seed does not qualify; nor does what writes
- * as much of an output as its data ask for. */
-bool fovea_slices_apply(const fovea_sample *sample) {
-    const fovea_kernel *kernel = fovea_catalogue_kernel(sample->c->index);
-    bool outputs = true, inputs = false;
-    if (sample->c->group_rank != 1 || fovea_kernel_parameter(kernel, "seed") >= 0) return false;
-    if (kernel->written) return false;
-    for (int a = 0; a < fovea_kernel_arguments(kernel); a++) {
-        if (!present(sample, a)) continue;
-        if (kernel->arguments[a].role != FOVEA_INPUT) outputs = outputs && has_group(sample, a);
-        if (kernel->arguments[a].role != FOVEA_OUTPUT) inputs = inputs || has_group(sample, a);
-    }
-    return outputs && inputs;
-}
-
 static int64_t group_extent(const fovea_sample *sample) {
     for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++)
         if (present(sample, a) && has_group(sample, a)) return sample->tensors[a].shape[0];
@@ -64,6 +49,26 @@ static int64_t row_elements(const fovea_sample *sample) {
         if (elements > most) most = elements;
     }
     return most;
+}
+
+/* A scan of one row of 10^8 would be sixteen times the whole. */
+static bool slices_are_smaller(const fovea_sample *sample) {
+    return row_elements(sample) <= SLICE_ELEMENTS || group_extent(sample) > SLICES;
+}
+
+/* Draws depend on the place of an element, so what takes a seed does not qualify; nor does what writes
+ * as much of an output as its data ask for. */
+bool fovea_slices_apply(const fovea_sample *sample) {
+    const fovea_kernel *kernel = fovea_catalogue_kernel(sample->c->index);
+    bool outputs = true, inputs = false;
+    if (sample->c->group_rank != 1 || fovea_kernel_parameter(kernel, "seed") >= 0) return false;
+    if (kernel->written) return false;
+    for (int a = 0; a < fovea_kernel_arguments(kernel); a++) {
+        if (!present(sample, a)) continue;
+        if (kernel->arguments[a].role != FOVEA_INPUT) outputs = outputs && has_group(sample, a);
+        if (kernel->arguments[a].role != FOVEA_OUTPUT) inputs = inputs || has_group(sample, a);
+    }
+    return outputs && inputs && slices_are_smaller(sample);
 }
 
 static void cut(const fovea_sample *sample, int a, int64_t rows, slice *s) {

@@ -257,16 +257,22 @@ static void expect_row(const fovea_attention_call *call, const row *place, int64
     lse->may_be_nan[r] = may_be_nan;
 }
 
-/* Once all rows are known, for bounds hang on the largest score of them. Peers get 64 times what
- * f32 arithmetic may lose, but only twice what a half itself loses: otherwise bf16 arithmetic behind
- * an f16 interface would pass. */
+/* Peers get 64 times what f32 arithmetic may lose, but only twice what a half itself loses, and of f16 nothing beyond our own
+ * bound: it holds twice the error of a textbook computation in f16, and bf16 arithmetic behind an f16 interface loses eight
+ * times as much. 64 times the f32 part alone would let that pass from a few hundred keys on, which average it away. */
+static double peer_bound_of_out(const fovea_attention_call *call, double bound,
+                                const fovea_attention_error *error) {
+    return call->q.dtype == FOVEA_F16 ? bound : 2 * bound + 62 * error->scale_of_f32;
+}
+
+/* Once all rows are known, for bounds hang on the largest score of them. */
 static void bound_rows(const fovea_attention_call *call, int64_t rows, expectation *out,
                        expectation *lse, fovea_attention_error *errors) {
     fovea_attention_join_errors(errors, rows);
     for (int64_t e = 0; e < out->count; e++) {
         const fovea_attention_error *error = &errors[e / call->value_size];
         out->bound[e] = fovea_attention_out_bound(call, out->expected[e], error);
-        out->peer_bound[e] = 2 * out->bound[e] + 62 * error->scale_of_f32;
+        out->peer_bound[e] = peer_bound_of_out(call, out->bound[e], error);
     }
     for (int64_t r = 0; lse && r < rows; r++) {
         lse->bound[r] = fovea_attention_lse_bound(lse->expected[r], &errors[r]);
@@ -625,9 +631,10 @@ static bool is_free(const expectation *output, int64_t e) {
     return output->norms && isnan(output->norms[e / output->row_values]);
 }
 
-/* The two parts of a complex number share a bound on the absolute value of their error. */
+/* Elements [first, end) of an output, of which no complex number is cut. The two parts of one share a bound
+ * on the absolute value of their error. */
 static void compare(const fovea_verification *verification, int argument, const fovea_view *view,
-                    fovea_verdict *verdict) {
+                    const double *held, int64_t first, int64_t end, fovea_verdict *verdict) {
     const expectation *output = &verification->outputs[argument];
     bool exact = !verification->kernel->bound, dense = fovea_view_is_contiguous(view);
     double least = exact ? 0 : smallest_normal(verification->compute);
@@ -635,7 +642,8 @@ static void compare(const fovea_verification *verification, int argument, const 
     fovea_dtype dtype = fovea_dtype_of_part(view->dtype);
     bool complex = dtype != view->dtype;
     size_t size = fovea_dtype_size(dtype);
-    for (int64_t e = 0; e < output->count; e++) {
+    (void)held;
+    for (int64_t e = first; e < end; e++) {
         int64_t number = output->numbers ? output->numbers[e] : e;
         double actual = dense ? fovea_read_element(view->data + (size_t)number * size, dtype)
                               : fovea_view_read(view, number);
@@ -652,16 +660,16 @@ static void compare(const fovea_verification *verification, int argument, const 
         note_share(verification, argument, e, actual, share, bound, verdict);
         note_peer(peer_share, fabs(actual - expected), peer, verdict);
     }
-    verdict->compared += output->count;
 }
 
 /* Bits must be met; peers may give another zero or NaN. */
 static void compare_bits(const fovea_verification *verification, int argument,
-                         const fovea_view *view, const double *held, fovea_verdict *verdict) {
+                         const fovea_view *view, const double *held, int64_t first, int64_t end,
+                         fovea_verdict *verdict) {
     const expectation *output = &verification->outputs[argument];
     size_t size = fovea_dtype_size(view->dtype);
     bool dense = fovea_view_is_contiguous(view);
-    for (int64_t e = 0; e < output->count; e++) {
+    for (int64_t e = first; e < end; e++) {
         char expected_bytes[8], actual_bytes[8];
         uint64_t expected, actual;
         memcpy(&expected, &output->expected[e], sizeof expected);
@@ -686,7 +694,62 @@ static void compare_bits(const fovea_verification *verification, int argument,
         if (!same) verdict->peer_share = INFINITY, verdict->peer_error = fabs(found - wanted);
         verdict->wrong += actual != expected;
     }
-    verdict->compared += output->count;
+}
+
+/* ---- All of an output, by several threads --------------------------------------------------- */
+
+typedef void compare_function(const fovea_verification *verification, int argument,
+                              const fovea_view *view, const double *held, int64_t first,
+                              int64_t end, fovea_verdict *verdict);
+enum { COMPARED_AT_ONCE = 1 << 19 };
+
+typedef struct compare_task {
+    compare_function *function;
+    const fovea_verification *verification;
+    int argument;
+    const fovea_view *view;
+    const double *held;
+    fovea_verdict *verdicts; /* one a part */
+} compare_task;
+
+static void compare_parts(void *task, int64_t first, int64_t end, int thread) {
+    const compare_task *t = task;
+    int64_t count = t->verification->outputs[t->argument].count;
+    (void)thread;
+    for (int64_t part = first; part < end; part++) {
+        int64_t from = part * COMPARED_AT_ONCE, rest = count - from;
+        t->verdicts[part] = (fovea_verdict){.output = -1};
+        t->function(t->verification, t->argument, t->view, t->held, from,
+                    from + (rest < COMPARED_AT_ONCE ? rest : COMPARED_AT_ONCE), &t->verdicts[part]);
+    }
+}
+
+/* As if `part` had been found after what the verdict holds. */
+static void join_verdicts(const fovea_verdict *part, fovea_verdict *verdict) {
+    fovea_verdict all = *verdict;
+    if (part->share > verdict->share || verdict->output < 0) *verdict = *part;
+    verdict->wrong = all.wrong + part->wrong, verdict->compared = all.compared;
+    const fovea_verdict *peer =
+        part->peer_share > all.peer_share || all.peer_bound == 0 ? part : &all;
+    verdict->peer_share = fmax(part->peer_share, all.peer_share);
+    verdict->peer_error = peer->peer_error, verdict->peer_bound = peer->peer_bound;
+}
+
+static void compare_all(compare_function *function, const fovea_verification *verification,
+                        int argument, const fovea_view *view, const double *held,
+                        fovea_verdict *verdict) {
+    int64_t count = verification->outputs[argument].count;
+    int64_t parts = (count + COMPARED_AT_ONCE - 1) / COMPARED_AT_ONCE;
+    fovea_verdict *verdicts = parts > 1 ? malloc((size_t)parts * sizeof *verdicts) : NULL;
+    compare_task task = {function, verification, argument, view, held, verdicts};
+    if (verdicts)
+        fovea_parallel(parts, 1, fovea_processor_get()->threads, compare_parts, &task);
+    else
+        function(verification, argument, view, held, 0, count, verdict);
+    for (int64_t part = 0; verdicts && part < parts; part++)
+        join_verdicts(&verdicts[part], verdict);
+    verdict->compared += count;
+    free(verdicts);
 }
 
 /* The bits of all outputs, brought into the order in which they are compared. NULL: no memory. */
@@ -762,11 +825,11 @@ static void verify_exactly(const fovea_verification *verification, const fovea_v
     for (int a = 0; a < FOVEA_ARGUMENTS_MAX && enough; a++) {
         if (verification->outputs[a].count == 0) continue;
         if (verification->outputs[a].bits)
-            compare_bits(verification, a, views[a], held[a], verdict);
+            compare_all(compare_bits, verification, a, views[a], held[a], verdict);
         else if (verification->kernel->residual)
             judge_residual(verification, a, views[a], verdict);
         else
-            compare(verification, a, views[a], verdict);
+            compare_all(compare, verification, a, views[a], NULL, verdict);
     }
     for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++) free(held[a]);
     verdict->wrong += !enough;

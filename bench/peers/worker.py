@@ -3,7 +3,8 @@
 Reads one JSON message a line and answers each with one line:
   {"do": "hello"}                      -> {"ok": true, "peer", "versions": {name: version},
                                           "ways": {kernel: [names]}: where there are several}
-  {"do": "prepare", "kernel", "dtype", "threads", "memory_bytes", "parameters": {name: value},
+  {"do": "prepare", "kernel", "dtype", "threads", "memory_first", "memory_bytes": the part of the
+   memory that offsets count in, "parameters": {name: value},
    "sets": [{name: {"offset", "shape", "dtype", "written"}}], "case": number, "way": name or null}
                                        -> {"ok": true, "arithmetic", "first": seconds of one call}
                                           or {"ok": false, "unserved": reason}. What was prepared
@@ -117,7 +118,8 @@ class Worker:
         size = message["memory_bytes"]
         # All pages at once: the first calls are not to pay for them.
         flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
-        self.memory = mmap.mmap(self.memory_fd, size, flags) if size else bytearray()
+        first = message.get("memory_first", 0)
+        self.memory = mmap.mmap(self.memory_fd, size, flags, offset=first) if size else bytearray()
         line = getattr(self.module, message["kernel"], None)
         if line is None:
             return {"ok": False, "unserved": f"no adapter for {message['kernel']}"}

@@ -1,6 +1,8 @@
 /* Normalization by channels and groups, and layer_norm with dropout: what stands together, cases,
  * counts and bounds. */
 #include "catalogue/network.h"
+#include "runtime/parallel.h"
+#include "runtime/processor.h"
 
 #include <math.h>
 
@@ -89,34 +91,65 @@ static double centred_error(const moments *m, int64_t n) {
     return c * m->variance + c * c * m->magnitude * m->magnitude;
 }
 
+typedef struct set_bounds {
+    const fovea_problem *problem;
+    const fovea_view *x, *y, *gamma, *beta;
+    fovea_norm_sets n;
+    bool of_mean, given; /* the output is the mean; mean and var are inputs */
+    double eps, error;   /* of a sum over a set */
+    const double *expected;
+    double *bound;
+} set_bounds;
+
+/* The mean or var of a channel. */
+static void bound_moment(const set_bounds *t, int64_t set) {
+    moments m = moments_of(t->x, &t->n, set);
+    t->bound[set] = t->given     ? 0
+                    : t->of_mean ? t->error * m.magnitude
+                                 : centred_error(&m, t->n.size);
+}
+
+static void bound_set(const set_bounds *t, int64_t set) {
+    const fovea_norm_sets *n = &t->n;
+    moments m = moments_of(t->x, n, set);
+    double centre = t->given ? read_or(t->problem, "mean", set, 0) : m.mean;
+    double variance = t->given ? read_or(t->problem, "var", set, 0) : m.variance;
+    double r = 1 / sqrt(variance + t->eps);
+    for (int64_t i = 0; i < n->size; i++) {
+        int64_t at = fovea_norm_element(n, set, i), channel = at / n->inner % n->channels;
+        double element = fovea_view_read(t->x, at);
+        double size = (fabs(element) + (t->given ? fabs(centre) : m.magnitude)) * r;
+        double gamma = t->gamma ? fovea_view_read(t->gamma, channel) : 1;
+        double beta = t->beta ? fovea_view_read(t->beta, channel) : 0;
+        double terms = fabs(gamma) * (size + fabs(element - centre) * r) + fabs(beta);
+        t->bound[at] = t->error * terms;
+        if (t->y->dtype != FOVEA_F32) t->bound[at] += 0.5 * fovea_ulp(t->y->dtype, t->expected[at]);
+    }
+}
+
+static void bound_sets(void *task, int64_t first, int64_t end, int thread) {
+    const set_bounds *t = task;
+    (void)thread;
+    for (int64_t set = first; set < end; set++)
+        t->y->rank == 1 ? bound_moment(t, set) : bound_set(t, set);
+}
+
 void fovea_bound_norm_sets(const fovea_problem *problem, int output, const double *expected,
                            double *bound) {
-    const fovea_view *x = &problem->views[0], *y = &problem->views[output];
-    fovea_norm_sets n = fovea_norm_describe(problem);
-    bool mean = problem->kernel->arguments[output].name[0] == 'm';
-    bool given = fovea_problem_parameter(problem, "statistics") > 0;
-    for (int64_t set = 0; set < n.sets; set++) {
-        moments m = moments_of(x, &n, set);
-        if (y->rank == 1) { /* mean or var of a channel */
-            bound[set] = given  ? 0
-                         : mean ? tree_error(n.size) * m.magnitude
-                                : centred_error(&m, n.size);
-            continue;
-        }
-        double centre = given ? read_or(problem, "mean", set, 0) : m.mean;
-        double variance = given ? read_or(problem, "var", set, 0) : m.variance;
-        double r = 1 / sqrt(variance + fovea_problem_parameter(problem, "eps"));
-        for (int64_t i = 0; i < n.size; i++) {
-            int64_t at = fovea_norm_element(&n, set, i), channel = at / n.inner % n.channels;
-            double element = fovea_view_read(x, at);
-            double size = (fabs(element) + (given ? fabs(centre) : m.magnitude)) * r;
-            double terms =
-                fabs(read_or(problem, "gamma", channel, 1)) * (size + fabs(element - centre) * r) +
-                fabs(read_or(problem, "beta", channel, 0));
-            bound[at] = tree_error(n.size) * terms;
-            if (y->dtype != FOVEA_F32) bound[at] += 0.5 * fovea_ulp(y->dtype, expected[at]);
-        }
-    }
+    set_bounds task = {.problem = problem,
+                       .x = &problem->views[0],
+                       .y = &problem->views[output],
+                       .gamma = fovea_problem_view(problem, "gamma"),
+                       .beta = fovea_problem_view(problem, "beta"),
+                       .n = fovea_norm_describe(problem),
+                       .of_mean = problem->kernel->arguments[output].name[0] == 'm',
+                       .given = fovea_problem_parameter(problem, "statistics") > 0,
+                       .eps = fovea_problem_parameter(problem, "eps"),
+                       .expected = expected,
+                       .bound = bound};
+    task.error = tree_error(task.n.size);
+    bool large = fovea_view_elements(task.x) > 1 << 20;
+    fovea_parallel(task.n.sets, 16, large ? fovea_processor_get()->threads : 1, bound_sets, &task);
 }
 
 /* ---- Dropout -------------------------------------------------------------------------------- */
@@ -155,20 +188,38 @@ double fovea_dropout_operations(const fovea_problem *problem) {
     return (mask ? 9 : 32) * (double)fovea_view_elements(&problem->views[0]);
 }
 
+typedef struct dropout_bounds {
+    const fovea_problem *problem;
+    fovea_dtype dtype;
+    double keep;
+    const double *expected;
+    double *bound; /* of layer_norm; becomes that of the whole */
+} dropout_bounds;
+
+static void bound_kept(void *task, int64_t first, int64_t end, int thread) {
+    const dropout_bounds *t = task;
+    bool half = t->dtype != FOVEA_F32;
+    (void)thread;
+    for (int64_t i = first; i < end; i++) {
+        double expected = t->expected[i];
+        double rounding = half ? 0.5 * fovea_ulp(t->dtype, expected) : 0;
+        double error =
+            (t->bound[i] - rounding) / t->keep + fovea_epsilon(FOVEA_F32) * fabs(expected);
+        t->bound[i] = fovea_dropout_keeps(t->problem, i) ? error + rounding : 0;
+    }
+}
+
 void fovea_bound_dropout_residual(const fovea_problem *problem, int output, const double *expected,
                                   double *bound) {
     const fovea_view *y = &problem->views[output];
     int64_t count = fovea_view_elements(y);
     double keep = (double)(float)fovea_problem_parameter(problem, "keep");
+    dropout_bounds task = {problem, y->dtype, keep, expected, bound};
     if (y->dtype == FOVEA_U8) { /* which elements were kept */
         for (int64_t i = 0; i < count; i++) bound[i] = 0;
         return;
     }
     fovea_bound_layer_norm(problem, output, expected, bound);
-    for (int64_t i = 0; i < count; i++) {
-        bool half = y->dtype != FOVEA_F32;
-        double rounding = half ? 0.5 * fovea_ulp(y->dtype, expected[i]) : 0;
-        double error = (bound[i] - rounding) / keep + fovea_epsilon(FOVEA_F32) * fabs(expected[i]);
-        bound[i] = fovea_dropout_keeps(problem, i) ? error + rounding : 0;
-    }
+    int threads = count > 1 << 20 ? fovea_processor_get()->threads : 1;
+    fovea_parallel(count, 1 << 16, threads, bound_kept, &task);
 }

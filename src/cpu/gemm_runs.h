@@ -145,6 +145,21 @@ FOVEA_INLINE void OF_TYPE(pack_square)(const ELEMENT *from, int64_t lane, ELEMEN
     VF_UNROLLED for (int i = 0; i < WIDTH; i++) V(store)(to + i * width, x[i]);
 }
 
+/* Lanes that are dense: a step after the other, all its vectors at once, since steps lie far apart in memory,
+ * often a page each. */
+static void OF_TYPE(pack_dense)(const ELEMENT *from, int64_t step, int64_t vectors, int64_t steps,
+                                int64_t width, ELEMENT *to) {
+    for (int64_t l = 0; l < steps; l++, from += step, to += width) {
+        if (vectors == GEMM_VECTORS) {
+            VF_UNROLLED for (int v = 0; v < GEMM_VECTORS; v++)
+                V(store)(to + v * WIDTH, V(load)(from + v * WIDTH));
+        } else {
+            for (int64_t v = 0; v < vectors; v++)
+                V(store)(to + v * WIDTH, V(load)(from + v * WIDTH));
+        }
+    }
+}
+
 /* `lanes` of `width` lanes, `steps` times: to[l * width + i] = from[i * lane + l * step]; lanes from
  * `lanes` on become 0. */
 static void OF_TYPE(pack)(const void *source, int64_t lane, int64_t step, int64_t lanes,
@@ -152,12 +167,14 @@ static void OF_TYPE(pack)(const void *source, int64_t lane, int64_t step, int64_
     const ELEMENT *from = source;
     ELEMENT *to = target;
     int64_t i = 0;
-    for (; i + WIDTH <= lanes && (lane == 1 || step == 1); i += WIDTH) {
+    if (lane == 1) {
+        OF_TYPE(pack_dense)(from, step, lanes / WIDTH, steps, width, to);
+        i = lanes / WIDTH * WIDTH;
+    }
+    for (; i + WIDTH <= lanes && step == 1; i += WIDTH) {
         int64_t l = 0;
-        for (; lane != 1 && l + WIDTH <= steps; l += WIDTH)
+        for (; l + WIDTH <= steps; l += WIDTH)
             OF_TYPE(pack_square)(from + i * lane + l, lane, to + l * width + i, width);
-        for (; lane == 1 && l < steps; l++)
-            V(store)(to + l * width + i, V(load)(from + i + l * step));
         for (; l < steps; l++)
             for (int64_t j = i; j < i + WIDTH; j++) to[l * width + j] = from[j * lane + l * step];
     }
@@ -167,6 +184,13 @@ static void OF_TYPE(pack)(const void *source, int64_t lane, int64_t step, int64_
 }
 
 /* ---- Blocks ------------------------------------------------------------------------------------------ */
+
+/* Columns of the panel before which so many are left. Four vectors are two panels of two: a tile of one has
+ * too few chains for the multipliers, and took as long as one of two. */
+static inline int64_t OF_TYPE(panel_columns)(int64_t left) {
+    bool even = GEMM_VECTORS == 3 && divide_up(left, WIDTH) == 4;
+    return smaller(even ? 2 * WIDTH : (int64_t)OF_TYPE(TILE_COLUMNS), left);
+}
 
 /* A panel of b, in the form in which the kernel takes it. */
 static const void *OF_TYPE(panel_of_b)(const gemm_matrix *m, const gemm_region *r, int64_t j,
@@ -186,7 +210,7 @@ static void OF_TYPE(fetch_b)(const gemm_matrix *m, const gemm_region *r, int64_t
                              int64_t k, int64_t part, int64_t parts) {
     if (VF_WIDTH == 1 || j >= r->column_end || m->b_column != 1) return;
     const ELEMENT *b = (const ELEMENT *)m->b + l * m->b_row + j;
-    int64_t columns = smaller(OF_TYPE(TILE_COLUMNS), r->column_end - j);
+    int64_t columns = OF_TYPE(panel_columns)(r->column_end - j);
     for (int64_t i = k * part / parts; i < k * (part + 1) / parts; i++)
         for (int64_t c = 0; c < columns; c += 64 / (int64_t)sizeof *b)
             __builtin_prefetch(b + i * m->b_row + c, 0, 2);
@@ -208,7 +232,7 @@ static void OF_TYPE(pack_a)(const gemm_matrix *m, int64_t i, int64_t rows, int64
 /* Rows [i, i + rows) by all columns of the region, inner extent [l, l + k). */
 static void OF_TYPE(block)(const gemm_matrix *m, const gemm_region *r, int64_t i, int64_t rows,
                            int64_t l, int64_t k, void *packed_a, void *packed_b) {
-    enum { PANEL = OF_TYPE(PANEL), COLUMNS = OF_TYPE(TILE_COLUMNS) };
+    enum { PANEL = OF_TYPE(PANEL) };
     const ELEMENT *a = (const ELEMENT *)m->a + i * m->a_row + l * m->a_inner;
     if (r->pack_a) OF_TYPE(pack_a)(m, i, rows, l, k, packed_a);
     gemm_tile tile = {.k = k, .y_row = m->y_row, .alpha = m->alpha, .beta = m->beta};
@@ -220,12 +244,12 @@ static void OF_TYPE(block)(const gemm_matrix *m, const gemm_region *r, int64_t i
     tile.a_row = r->pack_a ? 1 : m->a_row, tile.a_inner = r->pack_a ? PANEL : m->a_inner;
     int64_t bytes = k * (int64_t)sizeof(ELEMENT),
             step = r->pack_a ? PANEL : smaller(rows, 2 * GEMM_ROWS);
-    int64_t strips = divide_up(r->column_end - r->column, COLUMNS) * rows, strip = 0;
-    for (int64_t j = r->column; j < r->column_end; j += COLUMNS, strip += rows) {
-        int64_t columns = smaller(COLUMNS, r->column_end - j);
+    int64_t strips = divide_up(r->column_end - r->column, OF_TYPE(TILE_COLUMNS)) * rows, strip = 0;
+    for (int64_t j = r->column, columns; j < r->column_end; j += columns, strip += rows) {
+        columns = OF_TYPE(panel_columns)(r->column_end - j);
         const void *b = OF_TYPE(panel_of_b)(m, r, j, columns, l, k, packed_b, &tile.b_row);
         for (int64_t p = 0; p < rows; p += step) {
-            OF_TYPE(fetch_b)(m, r, j + COLUMNS, l, k, p / step, divide_up(rows, step));
+            OF_TYPE(fetch_b)(m, r, j + columns, l, k, p / step, divide_up(rows, step));
             tile.a = r->pack_a ? (const ELEMENT *)packed_a + p * k : a + p * m->a_row;
             tile.b = b;
             tile.y = (ELEMENT *)m->y + (i + p) * m->y_row + j;

@@ -1,5 +1,7 @@
 /* Domain 20, correlation, in long double. */
 #include "reference/reference.h"
+#include "runtime/parallel.h"
+#include "runtime/processor.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -89,18 +91,42 @@ static double entry(const fovea_problem *problem, bool covariance, const long do
     return a == b && m.xx > 0 && isfinite(m.xx) ? 1 : correlation(&m);
 }
 
+typedef struct columns {
+    const fovea_problem *problem;
+    bool covariance;
+    const double *x;
+    long double *d; /* the columns of x, centred */
+    int64_t n, p;
+    double *out;
+} columns;
+
+static void centre_columns(void *task, int64_t first, int64_t end, int thread) {
+    const columns *t = task;
+    (void)thread;
+    for (int64_t j = first; j < end; j++) centre(t->x, t->n, t->p, j, t->d + j * t->n);
+}
+
+/* Rows of the matrix, each up to the diagonal, and their mirror images. */
+static void fill_rows(void *task, int64_t first, int64_t end, int thread) {
+    const columns *t = task;
+    (void)thread;
+    for (int64_t i = first; i < end; i++)
+        for (int64_t j = 0; j <= i; j++)
+            t->out[i * t->p + j] = t->out[j * t->p + i] =
+                entry(t->problem, t->covariance, t->d + i * t->n, t->d + j * t->n, t->n);
+}
+
 static bool matrix_of_columns(const fovea_problem *problem, bool covariance, double *out) {
     int64_t batches = fovea_problem_extent(problem, "B"), n = fovea_problem_extent(problem, "N");
     int64_t p = fovea_problem_extent(problem, "P");
     double *x = malloc(((size_t)(batches * n * p) + 1) * sizeof *x);
     long double *d = malloc(((size_t)(n * p) + 1) * sizeof *d);
+    int threads = n * p > 1 << 20 ? fovea_processor_get()->threads : 1;
     if (x) fovea_view_read_all(&problem->views[0], x);
     for (int64_t b = 0; x && d && b < batches; b++, out += p * p) {
-        for (int64_t j = 0; j < p; j++) centre(x + b * n * p, n, p, j, d + j * n);
-        for (int64_t i = 0; i < p; i++)
-            for (int64_t j = 0; j <= i; j++)
-                out[i * p + j] = out[j * p + i] =
-                    entry(problem, covariance, d + i * n, d + j * n, n);
+        columns task = {problem, covariance, x + b * n * p, d, n, p, out};
+        fovea_parallel(p, 1, threads, centre_columns, &task);
+        fovea_parallel(p, 1, threads, fill_rows, &task);
     }
     bool enough = x && d;
     return free(x), free(d), enough;

@@ -1,4 +1,4 @@
-/* Choosing: a measurement of the same key, else the nearest one, else the cost model. */
+/* Choosing: a measurement of the same key, else those around it, else the cost model. */
 #include "router/choose.h"
 
 #include <math.h>
@@ -80,15 +80,19 @@ static void by_model(const fovea_problem *problem, const fovea_routes *routes, i
     choice->source = choice->implementation ? FOVEA_CHOICE_MODEL : FOVEA_CHOICE_NONE;
 }
 
+static double scaled_seconds(const fovea_route_record *record, const fovea_problem *problem) {
+    uint64_t work = fovea_route_work(problem);
+    double scale = work && record->work ? (double)work / (double)record->work : 1;
+    return 1e-12 * (double)record->median * scale;
+}
+
 /* The first two candidates among the records of one key, which are sorted by time. */
 static bool by_records(const fovea_problem *problem, const fovea_route_record *records, int count,
                        uint64_t set, fovea_choice *choice) {
-    uint64_t work = fovea_route_work(problem);
     for (int i = 0; i < count && !choice->runner_up; i++) {
         const fovea_route_record *record = &records[i];
         if (!(set >> record->number & 1)) continue;
-        double scale = work && record->work ? (double)work / (double)record->work : 1;
-        double seconds = 1e-12 * (double)record->median * scale;
+        double seconds = scaled_seconds(record, problem);
         const fovea_implementation *found = fovea_implementation_at(problem->index, record->number);
         if (!choice->implementation) {
             choice->implementation = found;
@@ -103,19 +107,102 @@ static bool by_records(const fovea_problem *problem, const fovea_route_record *r
     return choice->implementation != NULL;
 }
 
-/* The key nearest to `key` of which a candidate was measured: the position of its first record, or
- * -1. Among equally near ones the first in the order of the file. */
-static int nearest(const fovea_routes *routes, const fovea_route_key *key, uint64_t set) {
-    double least = INFINITY;
-    int best = -1, first = 0;
-    for (int i = 0; i < routes->count; i++) {
-        const fovea_route_record *record = &routes->records[i];
-        if (i > 0 && fovea_route_key_compare(&record->key, &record[-1].key) != 0) first = i;
-        if (record->key.kernel != key->kernel || !(set >> record->number & 1)) continue;
-        double distance = fovea_route_key_distance(&record->key, key);
-        if (distance < least) least = distance, best = first;
+/* ---- Between measurements ------------------------------------------------------------------- */
+
+/* How far a candidate is expected to be behind the fastest: a mean of logarithms. */
+typedef struct standing {
+    double behind, weight;
+    double distance;                   /* of the nearest measurement */
+    const fovea_route_record *nearest; /* NULL: never measured with these features */
+} standing;
+
+/* Quarter octaves. The nearest point alone misled by 12 % in the 95th percentile of 320 unseen shapes, where
+ * all that are near, weighed so, and the prior together come to 5 %: two tiers that are equal where memory
+ * bounds them differ by a factor of two elsewhere, and then it is the wider one that wins. */
+static double weight_at(double distance) { return 1 / ((4 + distance) * (4 + distance)); }
+
+/* Before anything is measured the wider of two tiers is taken to be a tenth faster, which weighs as much
+ * as a measurement one octave away. */
+static double prior(fovea_tier tier) {
+    static const double step = 0.1;
+    switch (tier) {
+    case FOVEA_TIER_SCALAR:
+        return 2 * step;
+    case FOVEA_TIER_AVX2:
+        return step;
+    default:
+        return 0;
     }
-    return best;
+}
+
+/* Adds what was measured at one key. A candidate that is not among it was dropped there, being slow: it
+ * counts as the slowest, and as twice the fastest at least. */
+static void weigh(const fovea_route_record *records, int count, double distance, uint64_t set,
+                  standing *standings) {
+    const double most = log(4), dropped = log(2);
+    const fovea_route_record *fastest = NULL, *slowest = NULL;
+    uint64_t measured = 0;
+    for (int i = 0; i < count; i++) {
+        standing *s = &standings[records[i].number];
+        if (!(set >> records[i].number & 1)) continue;
+        if (!fastest) fastest = &records[i];
+        slowest = &records[i];
+        measured |= UINT64_C(1) << records[i].number;
+        if (!s->nearest || distance < s->distance) s->nearest = &records[i], s->distance = distance;
+        s->behind += weight_at(distance) *
+                     fmin(most, log((double)records[i].median / (double)fastest->median));
+    }
+    if (!measured) return;
+    double last = fmax(dropped, log((double)slowest->median / (double)fastest->median));
+    for (uint64_t rest = set; rest; rest &= rest - 1) {
+        int number = __builtin_ctzll(rest);
+        if (!(measured >> number & 1))
+            standings[number].behind += weight_at(distance) * fmin(most, last);
+        standings[number].weight += weight_at(distance);
+    }
+}
+
+static void add_prior(const fovea_problem *problem, uint64_t set, standing *standings) {
+    const double weight = weight_at(4);
+    for (; set; set &= set - 1) {
+        int number = __builtin_ctzll(set);
+        standing *s = &standings[number];
+        s->behind += weight * prior(fovea_implementation_at(problem->index, number)->tier);
+        s->behind /= s->weight + weight;
+    }
+}
+
+/* Of all that were measured with the same features, the two that are expected to be fastest. */
+static bool by_neighbours(const fovea_problem *problem, const fovea_routes *routes,
+                          const fovea_route_key *key, uint64_t set, fovea_choice *choice) {
+    standing standings[FOVEA_IMPLEMENTATIONS_MAX] = {0};
+    int count, first = fovea_routes_alike(routes, key, &count), best = -1, second = -1;
+    const fovea_route_record *records = routes->records + first;
+    for (int i = 0, end; i < count; i = end) {
+        for (end = i + 1; end < count; end++)
+            if (fovea_route_key_compare(&records[end].key, &records[i].key) != 0) break;
+        weigh(records + i, end - i, fovea_route_key_distance(&records[i].key, key), set, standings);
+    }
+    add_prior(problem, set, standings);
+    for (uint64_t rest = set; rest; rest &= rest - 1) {
+        int number = __builtin_ctzll(rest);
+        if (!standings[number].nearest) continue;
+        if (best < 0 || standings[number].behind < standings[best].behind)
+            second = best, best = number;
+        else if (second < 0 || standings[number].behind < standings[second].behind)
+            second = number;
+    }
+    if (best < 0) return false;
+    choice->source = FOVEA_CHOICE_NEIGHBOUR;
+    choice->implementation = fovea_implementation_at(problem->index, best);
+    choice->record = standings[best].nearest;
+    choice->seconds = scaled_seconds(choice->record, problem);
+    if (second < 0) return true;
+    choice->runner_up = fovea_implementation_at(problem->index, second);
+    choice->runner_up_record = standings[second].nearest;
+    choice->runner_up_seconds =
+        choice->seconds * exp(standings[second].behind - standings[best].behind);
+    return true;
 }
 
 static bool by_measurement(const fovea_problem *problem, const fovea_routes *routes, int threads,
@@ -125,12 +212,8 @@ static bool by_measurement(const fovea_problem *problem, const fovea_routes *rou
     fovea_route_key_of(problem, threads, &key);
     int first = fovea_routes_find(routes, &key, &count);
     choice->source = FOVEA_CHOICE_MEASURED;
-    if (by_records(problem, routes->records + first, count, set, choice)) return true;
-    if ((first = nearest(routes, &key, set)) < 0) return false;
-    key = routes->records[first].key;
-    fovea_routes_find(routes, &key, &count);
-    choice->source = FOVEA_CHOICE_NEIGHBOUR;
-    return by_records(problem, routes->records + first, count, set, choice);
+    return by_records(problem, routes->records + first, count, set, choice) ||
+           by_neighbours(problem, routes, &key, set, choice);
 }
 
 void fovea_choose(const fovea_problem *problem, const fovea_routes *routes, int threads,

@@ -5,10 +5,10 @@
 #include "router/routes.h"
 
 typedef enum fovea_choice_source {
-    FOVEA_CHOICE_NONE,      /* no implementation serves */
-    FOVEA_CHOICE_MEASURED,  /* by a measurement of the same key */
-    FOVEA_CHOICE_NEIGHBOUR, /* by the nearest measurement, scaled by work */
-    FOVEA_CHOICE_MODEL      /* by the cost model */
+    FOVEA_CHOICE_NONE,     /* no implementation serves */
+    FOVEA_CHOICE_MEASURED, /* by a measurement of the same key */
+    FOVEA_CHOICE_NEIGHBOUR, /* by all measurements around it; the time is that of the nearest, scaled by work */
+    FOVEA_CHOICE_MODEL /* by the cost model */
 } fovea_choice_source;
 
 typedef struct fovea_choice {

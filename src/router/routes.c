@@ -48,6 +48,16 @@ int fovea_routes_find(const fovea_routes *routes, const fovea_route_key *key, in
     return first;
 }
 
+int fovea_routes_alike(const fovea_routes *routes, const fovea_route_key *key, int *count) {
+    fovea_route_key low = *key, high = *key;
+    low.threads = INT32_MIN, high.threads = INT32_MAX;
+    memset(low.sizes, 0, sizeof low.sizes);
+    memset(high.sizes, UINT8_MAX, sizeof high.sizes);
+    int first = lower_bound(routes, &low);
+    *count = lower_bound(routes, &high) - first;
+    return first;
+}
+
 static void remove_range(fovea_routes *routes, int first, int count) {
     memmove(routes->records + first, routes->records + first + count,
             (size_t)(routes->count - first - count) * sizeof *routes->records);

@@ -66,6 +66,8 @@ void fovea_routes_release(fovea_routes *routes);
 bool fovea_routes_add(fovea_routes *routes, const fovea_route_record *record);
 /* The records of exactly that key: the position of the first, and how many. */
 int fovea_routes_find(const fovea_routes *routes, const fovea_route_key *key, int *count);
+/* The records of its kernel, dtype and features, with any number of threads and any sizes. */
+int fovea_routes_alike(const fovea_routes *routes, const fovea_route_key *key, int *count);
 /* Removes all records of a key. */
 void fovea_routes_remove(fovea_routes *routes, const fovea_route_key *key);
 

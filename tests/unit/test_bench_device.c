@@ -75,8 +75,8 @@ static fovea_status fake_fill(void *to, int byte, size_t bytes, void *stream,
                               fovea_message *message) {
     (void)stream, (void)message;
     memset(to, byte, bytes);
-    fills++;
     flushed = bytes >= cache_bytes;
+    fills += flushed; /* others are of outputs */
     spend(20e-6);
     return FOVEA_OK;
 }
@@ -349,6 +349,31 @@ static void cold_calls_are_flushed_before(void **unused) {
     assert_true(fills >= row->timings.count);
 }
 
+/* More cases than there are slots: each is given out once, in its turn, with its own tensors. */
+static void cases_are_prepared_ahead(void **unused) {
+    (void)unused;
+    fovea_message message;
+    fovea_bench_run many = run;
+    many.cases = NULL, many.case_count = 0;
+    many.options.filter = "*/map_*-n1000";
+    many.threads = 4;
+    assert_true(fovea_suites_expand(&many, &message) && many.case_count > 16);
+    assert_true(fovea_bench_prepare_ahead(&many));
+    for (int i = 0; i < many.case_count; i++) {
+        fovea_prepared *p = fovea_bench_prepared(&many, &many.cases[i]);
+        assert_non_null(p);
+        assert_string_equal(p->problem, "");
+        assert_int_equal(p->samples[0].problem.index, many.cases[i].definition.index);
+        assert_true((char *)p->samples[0].storage[0] >= many.mapping + p->first);
+        assert_true((char *)p->samples[0].storage[0] + p->samples[0].bytes[0] <=
+                    many.mapping + p->first + p->used);
+        fovea_bench_release_prepared(&many, p);
+    }
+    assert_true(fovea_bench_prepare_end(&many));
+    free(many.cases);
+    run.mapping = many.mapping;
+}
+
 int main(void) {
     for (size_t i = 0; i < sizeof implementations / sizeof *implementations; i++)
         if (!fovea_implementation_register(&implementations[i])) return 1;
@@ -358,6 +383,7 @@ int main(void) {
         cmocka_unit_test(the_wrong_and_the_failing_are_not_timed),
         cmocka_unit_test(the_file_has_both_states),
         cmocka_unit_test(cold_calls_are_flushed_before),
+        cmocka_unit_test(cases_are_prepared_ahead),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }

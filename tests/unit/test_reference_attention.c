@@ -5,6 +5,7 @@
 #include "catalogue/case.h"
 #include "reference/reference.h"
 #include "test.h"
+#include "verify.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -538,6 +539,40 @@ static void the_bound_is_the_stated_formula(void **state) {
     end(&r);
 }
 
+/* A peer's: the exact answer for queries, keys and values as they are, or as bf16 arithmetic takes them. */
+static fovea_verdict verdict_of_peer(const char *text, fovea_dtype arithmetic) {
+    run r;
+    fovea_verdict verdict;
+    begin(&r, text);
+    fovea_verification *expected = fovea_verification_create(&r.sample.problem, 0, 1);
+    assert_non_null(expected);
+    for (int a = FOVEA_ATTENTION_Q; a <= FOVEA_ATTENTION_V; a++) {
+        const fovea_view *view = &r.sample.problem.views[a];
+        for (int64_t i = 0; i < elements(&r, a); i++)
+            fovea_view_write(view, i, fovea_round_to(arithmetic, fovea_view_read(view, i)));
+    }
+    compute(&r);
+    const fovea_view *view = &r.sample.problem.views[FOVEA_ATTENTION_OUT];
+    for (int64_t i = 0; i < fovea_view_elements(view); i++) fovea_view_write(view, i, out(&r)[i]);
+    fovea_verify(expected, NULL, &verdict);
+    fovea_verification_destroy(expected);
+    end(&r);
+    return verdict;
+}
+
+/* Many keys average the rounding of each away, so that a bound of f32 times 64 has room for it. */
+static void bf16_arithmetic_is_no_f16(void **state) {
+    (void)state;
+    static const char *const cases[] = {"dtype=f16,hq=1,sq=64,sk=256,d=64",
+                                        "dtype=f16,hq=1,sq=64,sk=4096,d=64",
+                                        "dtype=f16,hq=1,sq=129,d=128,causal=top_left"};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_true(verdict_of_peer(cases[i], FOVEA_F16).peer_share < 0.3);
+        assert_false(verdict_of_peer(cases[i], FOVEA_BF16).verified_as_peer);
+    }
+    assert_true(verdict_of_peer("dtype=bf16,hq=1,sq=64,sk=256,d=64", FOVEA_BF16).verified_as_peer);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(uniform_scores_give_the_mean_of_the_values),
@@ -567,6 +602,7 @@ int main(void) {
         cmocka_unit_test(nan_in_a_query_stays_in_its_row),
         cmocka_unit_test(nothing_is_valid),
         cmocka_unit_test(the_bound_is_the_stated_formula),
+        cmocka_unit_test(bf16_arithmetic_is_no_f16),
     };
     return cmocka_run_group_tests_name("reference of attention", tests, NULL, NULL);
 }

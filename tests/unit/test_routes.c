@@ -468,6 +468,39 @@ static void the_nearest_measurement_is_scaled_by_work(void **state) {
     fovea_routes_release(routes);
 }
 
+/* Near by one is a little ahead, farther away the other one is twice as fast: the small lead does not
+ * decide between the two, but where the two are equally near to it the large one does not either. */
+static void neighbours_are_weighed(void **state) {
+    (void)state;
+    fovea_routes *routes = empty_routes();
+    add(routes, "n=4096", number_quick, 1020000);
+    add(routes, "n=4096", number_steady, 1000000);
+    add(routes, "n=65536", number_quick, 10000000);
+    add(routes, "n=65536", number_steady, 20000000);
+    assert_ptr_equal(choose("n=4096", routes).implementation, &steady);
+    fovea_choice between = choose("n=10000", routes);
+    assert_ptr_equal(between.implementation, &quick);
+    assert_ptr_equal(between.runner_up, &steady);
+    assert_true(between.runner_up_seconds > between.seconds);
+    assert_true(between.seconds > 2.4e-6 && between.seconds < 2.6e-6); /* scaled from 4096 */
+    add(routes, "n=8192", number_quick, 4000000);
+    add(routes, "n=8192", number_steady, 2000000);
+    assert_ptr_equal(choose("n=10000", routes).implementation, &steady);
+    fovea_routes_release(routes);
+}
+
+/* It was dropped where it is not among the measured: slow there, though it won far away. */
+static void what_was_dropped_near_by_is_slow(void **state) {
+    (void)state;
+    fovea_routes *routes = empty_routes();
+    add(routes, "n=256", number_quick, 100000);
+    add(routes, "n=256", number_steady, 110000);
+    add(routes, "n=65536", number_steady, 20000000);
+    assert_ptr_equal(choose("n=300", routes).implementation, &quick);
+    assert_ptr_equal(choose("n=50000", routes).implementation, &steady);
+    fovea_routes_release(routes);
+}
+
 static void what_does_not_serve_is_passed_over(void **state) {
     (void)state;
     fovea_routes *routes = usual_routes();
@@ -699,6 +732,8 @@ int main(void) {
         cmocka_unit_test(without_a_file_the_model_chooses),
         cmocka_unit_test(a_measurement_overrules_the_model),
         cmocka_unit_test(the_nearest_measurement_is_scaled_by_work),
+        cmocka_unit_test(neighbours_are_weighed),
+        cmocka_unit_test(what_was_dropped_near_by_is_slow),
         cmocka_unit_test(what_does_not_serve_is_passed_over),
         cmocka_unit_test(what_was_wrong_is_never_chosen),
         cmocka_unit_test(what_is_by_name_only_is_never_chosen),

@@ -1,9 +1,11 @@
 /* `fovea tune` as a whole, over implementations that are registered here: what is wrong is reported,
- * never recorded and never chosen; an existing file is continued; a foreign one is left alone. */
+ * never recorded and never chosen; an existing file is continued; a foreign one is left alone. And its
+ * plan: points of a size that can be measured, the ends of each kind before what lies between them. */
 #include "catalogue/case.h"
 #include "commands.h"
 #include "router/choose.h"
 #include "test.h"
+#include "tune.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -139,11 +141,92 @@ static void a_foreign_file_is_left_alone(void **state) {
     assert_string_equal(text, "a letter\n");
 }
 
+/* ---- The plan ------------------------------------------------------------------------------- */
+
+static void points_have_sizes_that_can_be_measured(void **state) {
+    (void)state;
+    /* Of one size in the benchmark, with rows of any length, with indices, with a grid. */
+    const char *const names[] = {"outer_product", "transpose_2d", "spmv_csr",   "median_select",
+                                 "matvec",        "map_add",      "topk_select"};
+    for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
+        fovea_tune_points points = {0};
+        double least = 1e9, most = 0;
+        fovea_tune_points_add(&points, fovea_catalogue_find(names[k]), false);
+        assert_true(points.count > 0);
+        for (int p = 0; p < points.count; p++) {
+            fovea_route_key key;
+            double bytes, operations;
+            if (!fovea_tune_case_key(&points.items[p].c, &key, &bytes, &operations)) continue;
+            least = least < bytes ? least : bytes, most = most > bytes ? most : bytes;
+        }
+        assert_true(most <= 32 << 20);
+        assert_true(least <= 64 << 10 && most >= 64 * least);
+        fovea_tune_points_release(&points);
+    }
+}
+
+static bool is_between(const fovea_tuning *t, int point) {
+    for (int size = 0; size < FOVEA_TRAIT_SIZES; size++)
+        if (fovea_tune_next_point(t, point, size, false, 0) >= 0 &&
+            fovea_tune_next_point(t, point, size, true, 0) >= 0)
+            return true;
+    return false;
+}
+
+/* How often a point's seconds count for its place: 1 for the first of a kind, 2 for the second, ... */
+static double rank_of(const fovea_tuning *t, const fovea_tune_point *p) {
+    return p->place / fovea_tune_foreseen(t, p->c.index, p->bytes, p->operations);
+}
+
+static void the_ends_of_a_kind_rank_before_what_is_between(void **state) {
+    (void)state;
+    fovea_tune_options options = {.seconds = 60, .kernel = fovea_catalogue_find("softmax_stable")};
+    fovea_allocator allocator = fovea_default_allocator();
+    fovea_tuning t = {.options = &options, .threads = {1, 2}, .thread_counts = 2};
+    int pairs = 0, times_seen[256] = {0};
+    t.routes = fovea_routes_create(&allocator, 16);
+    assert_true(fovea_tune_plan(&t));
+    assert_true(t.points.count > 8 && t.points.count < 256 && t.left == 2 * t.points.count);
+    for (int i = 0; i < t.points.count; i++) {
+        const fovea_tune_point *p = &t.points.items[t.order[i]];
+        times_seen[t.order[i]]++;
+        assert_true(i == 0 || t.points.items[t.order[i - 1]].place <= p->place);
+        for (int q = 0; q < t.points.count; q++) {
+            const fovea_tune_point *other = &t.points.items[q];
+            if (p->key.dtype != other->key.dtype || p->key.features != other->key.features ||
+                !is_between(&t, t.order[i]) || is_between(&t, q))
+                continue;
+            assert_true(rank_of(&t, p) > rank_of(&t, other) + 0.5);
+            pairs++;
+        }
+    }
+    assert_true(pairs > 0);
+    for (int p = 0; p < t.points.count; p++) assert_int_equal(times_seen[p], 1);
+    fovea_tune_points_release(&t.points);
+    fovea_routes_release(t.routes);
+    free(t.order);
+}
+
+/* What a kernel's points take corrects what is foreseen of its others, and a little of other kernels'. */
+static void the_foreseen_follows_what_was_taken(void **state) {
+    (void)state;
+    fovea_tuning t = {0};
+    double own = fovea_tune_foreseen(&t, 1, 1e6, 1e6), other = fovea_tune_foreseen(&t, 2, 1e6, 1e6);
+    assert_true(own > 0 && own == other);
+    for (int i = 0; i < 100; i++) fovea_tune_note_pace(&t, 1, 1e6, 1e6, 10 * own);
+    assert_true(fovea_tune_foreseen(&t, 1, 1e6, 1e6) > 9 * own);
+    assert_true(fovea_tune_foreseen(&t, 1, 1e6, 1e6) < 11 * own);
+    assert_true(fovea_tune_foreseen(&t, 2, 1e6, 1e6) > 2 * other);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_wrong_is_not_recorded_and_not_chosen),
         cmocka_unit_test(a_second_run_continues),
         cmocka_unit_test(a_foreign_file_is_left_alone),
+        cmocka_unit_test(points_have_sizes_that_can_be_measured),
+        cmocka_unit_test(the_ends_of_a_kind_rank_before_what_is_between),
+        cmocka_unit_test(the_foreseen_follows_what_was_taken),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -18,7 +18,6 @@
 #include "catalogue/implementation.h"
 
 #include <omp.h>
-#include <stdatomic.h>
 
 static void attend_block(const tile_context *at, tile *t, int64_t key, int64_t keys,
                          rows_of_block k, rows_of_block v, float *s, ahead *rows_ahead,
@@ -241,23 +240,15 @@ static void flash_phase(const plan *p, const fovea_attention_call *call, void *w
     attend_superblock(p, call, item, s);
 }
 
-/* Items l, l + lists, ... are list l: a thread drains its own first and then helps with the others'. So a head goes to the
- * same core call after call, where its lines are; with one counter for all, half of them came from the other core's
- * cache (H8 S64 D128 with two threads on Zen 5: 55 us, 46 with lists). */
-enum { LINE_COUNTERS = 8 };
-
-typedef struct work_lists {
-    _Alignas(64) atomic_llong next[LISTS_MAX][LINE_COUNTERS]; /* the first of a line counts */
-} work_lists;
-
+/* Items l, l + lists, ... are list l. With one counter for all, half of a head's lines came from the other core's cache (H8 S64
+ * D128 with two threads on Zen 5: 55 us, 46 with lists). */
 static void drain(const plan *p, const fovea_attention_call *call, void *workspace, phase *run,
                   work_lists *lists, int thread) {
     slice s = thread_slice(p, workspace, thread);
     for (int i = 0; i < p->lists; i++) {
         int list = (thread + i) % p->lists;
         for (;;) {
-            int64_t item = list + p->lists * atomic_fetch_add_explicit(&lists->next[list][0], 1,
-                                                                       memory_order_relaxed);
+            int64_t item = list + p->lists * lists_take(lists, list);
             if (item >= p->items) break;
             run(p, call, workspace, item, &s);
         }
@@ -267,7 +258,7 @@ static void drain(const plan *p, const fovea_attention_call *call, void *workspa
 static int run_phase(const plan *p, const fovea_attention_call *call, void *workspace, phase *run) {
     work_lists lists;
     int threads = 1;
-    for (int i = 0; i < p->lists; i++) lists.next[i][0] = 0;
+    lists_begin(&lists, p->lists);
     if (p->threads == 1) {
         drain(p, call, workspace, run, &lists, 0);
         return 1;

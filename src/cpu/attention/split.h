@@ -12,6 +12,7 @@
 #ifndef FOVEA_CPU_ATTENTION_SPLIT_H
 #define FOVEA_CPU_ATTENTION_SPLIT_H
 
+#include "cpu/attention/attention_lists.h"
 #include "cpu/attention/attention_tile.h"
 #include "cpu/attention/split_micro.h"
 #include "cpu/attention/split_pairs.h"
@@ -33,7 +34,8 @@ enum {
 typedef struct split_plan {
     int64_t rows, tiles; /* of a key head, by the longest sequence */
     int64_t pieces, piece_keys, block_keys, items;
-    int threads;
+    int threads, lists;
+    int64_t finish_rows; /* of a head whose pieces are merged at a time */
     bool convert_keys, convert_values;
     const split_pair_kernels *key_pairs, *value_pairs; /* NULL: from floats */
     bool key_scales,
@@ -71,6 +73,8 @@ static split_plan split_make_plan(const fovea_attention_call *call, int threads)
     p.pieces = larger(divide_up(keys, p.piece_keys), 1);
     p.items = heads * p.pieces;
     if (p.items < p.threads) p.threads = (int)larger(p.items, 1);
+    p.lists = (int)smaller(p.threads, LISTS_MAX);
+    p.finish_rows = p.threads > 1 && heads < 2 * p.threads ? 1 : larger(p.rows, 1);
     p.convert_keys = split_converts(&call->k, &call->k_scale);
     p.convert_values = split_converts(&call->v, &call->v_scale);
     /* As in attention.c: without a scale scores are 0 whatever they were before. */
@@ -112,6 +116,7 @@ typedef struct split_tile {
 
 typedef struct split_slice {
     float *keys, *values, *scores, *scales, *rows;
+    int64_t head; /* whose queries are packed; -1: nobody's */
 } split_slice;
 
 /* What a work item is about. */
@@ -119,7 +124,7 @@ typedef struct split_item {
     const fovea_attention_call *call;
     const split_plan *plan;
     fovea_sequence sequence;
-    int64_t key_head, first, end; /* keys of the piece */
+    int64_t head, key_head, first, end; /* head: of all batches; keys of the piece */
     const split_slice *slice;
 } split_item;
 
@@ -144,19 +149,24 @@ static float split_head_scale(const split_item *item, const fovea_view *scale, b
 static void split_set_limits(const split_item *item, split_tile *t) {
     const fovea_attention_call *call = item->call;
     t->low = INT64_MAX, t->high = 0, t->full_low = 0, t->full_high = INT64_MAX;
-    for (int l = 0; l < SPLIT_LANES; l++) {
-        int64_t first, end, row = t->row + smaller(l % t->width, t->rows - 1);
-        int64_t query = row / call->group;
+    for (int r = 0; r < t->width; r++) {
+        int64_t first, end, row = t->row + smaller(r, t->rows - 1), query = row / call->group;
         fovea_attended_keys(call, &item->sequence, query, &first, &end);
-        t->first[l] = (int32_t)first, t->end[l] = (int32_t)end, t->ahead[l] = l / t->width;
+        t->first[r] = (int32_t)first, t->end[r] = (int32_t)end;
         if (first < end) t->low = smaller(t->low, first), t->high = larger(t->high, end);
         t->full_low = larger(t->full_low, first), t->full_high = smaller(t->full_high, end);
         if (!call->has_slopes) continue;
-        t->position[l] = (int32_t)fovea_query_position(call, &item->sequence, query);
-        t->slope[l] =
+        t->position[r] = (int32_t)fovea_query_position(call, &item->sequence, query);
+        t->slope[r] =
             (float)(head_float(&call->slopes, item->key_head * call->group + row % call->group) *
                     LOG2E);
     }
+    for (int l = t->width; l < SPLIT_LANES; l++) {
+        t->first[l] = t->first[l - t->width], t->end[l] = t->end[l - t->width];
+        if (!call->has_slopes) continue;
+        t->position[l] = t->position[l - t->width], t->slope[l] = t->slope[l - t->width];
+    }
+    for (int l = 0; l < SPLIT_LANES; l++) t->ahead[l] = l / t->width;
     t->low = larger(smaller(t->low, t->high), item->first);
     t->high = smaller(t->high, item->end);
 }
@@ -196,7 +206,7 @@ static void split_begin_tile(const split_item *item, int64_t number, split_tile 
     split_set_limits(item, t);
     t->factor =
         (float)(call->scale * LOG2E) * split_head_scale(item, &call->k_scale, p->convert_keys);
-    for (int64_t r = 0; r < t->width; r++) {
+    for (int64_t r = 0; r < t->width && item->slice->head != item->head; r++) {
         const char *row = split_query_row(item, &call->q, item->sequence.query_start,
                                           t->row + smaller(r, t->rows - 1));
         float *q = t->q + r * p->q_pitch;
@@ -450,7 +460,19 @@ static void split_attend_block(const split_item *item, split_tile *t, int64_t ke
                                                  next_bytes, s, t->out, p->out_pitch);
 }
 
-static void split_attend_piece(const split_item *item, split_tile *tiles, int count) {
+/* The first keys of what this thread is likely to do next: asked for with the last values of this piece. False if none. */
+static bool split_find_following(const split_item *following, int64_t size, int64_t padded,
+                                 split_rows *rows) {
+    if (!following || following->call->options->window_left >= 0) return false;
+    int64_t end = smaller(following->end, following->sequence.key_count);
+    int64_t count = smaller(smaller(size, padded), end - following->first);
+    if (count > 0)
+        split_find_rows(following, &following->call->k, following->first, count, padded, rows);
+    return count > 0;
+}
+
+static void split_attend_piece(const split_item *item, const split_item *following,
+                               split_tile *tiles, int count) {
     const fovea_attention_call *call = item->call;
     const split_plan *p = item->plan;
     int64_t low = INT64_MAX, high = 0, size = p->block_keys;
@@ -466,8 +488,11 @@ static void split_attend_piece(const split_item *item, split_tile *tiles, int co
     for (int64_t start = low; start < high;) {
         int64_t end = smaller(start - start % size + size, high), keys = end - start;
         split_find_rows(item, &call->v, start, keys, padded, v);
-        if (end < high)
+        bool more = end < high;
+        if (more)
             split_find_rows(item, &call->k, end, smaller(size, high - end), padded, next);
+        else
+            more = split_find_following(following, size, padded, next);
         if (p->convert_keys)
             split_convert(item, &call->k, start, keys, padded, p->q_pitch, item->slice->keys, k);
         if (p->convert_values)
@@ -475,7 +500,7 @@ static void split_attend_piece(const split_item *item, split_tile *tiles, int co
                           v);
         for (int i = 0; i < count; i++)
             if (tiles[i].low < end && tiles[i].high > start)
-                split_attend_block(item, &tiles[i], start, keys, k, v, end < high ? next : k);
+                split_attend_block(item, &tiles[i], start, keys, k, v, more ? next : k);
         split_rows *done = k;
         k = next, next = done, start = end;
     }
@@ -509,20 +534,24 @@ static split_item split_find_item(const split_plan *p, const fovea_attention_cal
     return (split_item){.call = call,
                         .plan = p,
                         .sequence = fovea_attention_sequence(call, head / call->key_heads),
+                        .head = head,
                         .key_head = head % call->key_heads,
                         .first = piece * p->piece_keys,
                         .end = (piece + 1) * p->piece_keys,
                         .slice = slice};
 }
 
+/* Followed by the next one if that is of the same list. */
 static void split_run_item(const split_plan *p, const fovea_attention_call *call, int64_t number,
-                           const split_slice *slice, float *partials) {
+                           bool followed, split_slice *slice, float *partials) {
     split_tile tiles[SPLIT_ROWS_MAX / SPLIT_ROWS];
-    split_item item = split_find_item(p, call, number, slice);
+    split_item item = split_find_item(p, call, number, slice), following;
     int64_t rows = item.sequence.query_count * call->group;
     int count = 0;
+    if (followed) following = split_find_item(p, call, number + 1, slice);
     for (; count * SPLIT_ROWS < rows; count++) split_begin_tile(&item, count, &tiles[count]);
-    split_attend_piece(&item, tiles, count);
+    slice->head = item.head;
+    split_attend_piece(&item, followed ? &following : NULL, tiles, count);
     split_partial partial = split_partial_of(p, partials, number);
     for (int i = 0; i < count; i++) split_keep(p, &tiles[i], partial);
 }
@@ -579,20 +608,25 @@ static void split_finish_row(const split_item *item, int64_t head_number, int64_
 /* ---- Running -------------------------------------------------------------------------------- */
 
 static split_slice split_thread_slice(const split_plan *p, float *workspace, int thread) {
-    split_slice slice = {.keys = workspace + (size_t)thread * p->slice_floats};
+    split_slice slice = {.keys = workspace + (size_t)thread * p->slice_floats, .head = -1};
     slice.values = slice.keys + p->keys_floats, slice.scores = slice.values + p->values_floats;
     slice.scales = slice.scores + p->scores_floats, slice.rows = slice.scales + p->scales_floats;
     return slice;
 }
 
+/* A list is a run of items, which lie one after another in the cache: the end of one asks for the beginning of the next. */
 static void split_run_items(const split_plan *p, const fovea_attention_call *call, float *workspace,
-                            int thread, atomic_llong *next) {
+                            int thread, work_lists *lists) {
     split_slice slice = split_thread_slice(p, workspace, thread);
     float *partials = workspace + (size_t)p->threads * p->slice_floats;
-    for (;;) {
-        int64_t item = atomic_fetch_add_explicit(next, 1, memory_order_relaxed);
-        if (item >= p->items) break;
-        split_run_item(p, call, item, &slice, partials);
+    for (int i = 0; i < p->lists; i++) {
+        int list = (thread + i) % p->lists;
+        int64_t first = p->items * list / p->lists, end = p->items * (list + 1) / p->lists;
+        for (;;) {
+            int64_t item = first + lists_take(lists, list);
+            if (item >= end) break;
+            split_run_item(p, call, item, item + 1 < end, &slice, partials);
+        }
     }
 }
 
@@ -601,11 +635,14 @@ static void split_finish_heads(const split_plan *p, const fovea_attention_call *
                                float *workspace, int thread, atomic_llong *next) {
     split_slice slice = split_thread_slice(p, workspace, thread);
     float *partials = workspace + (size_t)p->threads * p->slice_floats;
+    int64_t parts = larger(divide_up(p->rows, p->finish_rows), 1); /* of a head */
     for (;;) {
-        int64_t head = atomic_fetch_add_explicit(next, 1, memory_order_relaxed);
+        int64_t part = atomic_fetch_add_explicit(next, 1, memory_order_relaxed);
+        int64_t head = part / parts, row = part % parts * p->finish_rows;
         if (head * p->pieces >= p->items) break;
         split_item item = split_find_item(p, call, head * p->pieces, &slice);
-        for (int64_t row = 0; row < item.sequence.query_count * call->group; row++)
+        int64_t rows = item.sequence.query_count * call->group;
+        for (int64_t end = smaller(row + p->finish_rows, rows); row < end; row++)
             split_finish_row(&item, head, row, partials);
     }
 }
@@ -614,7 +651,9 @@ static fovea_status split_run(const fovea_problem *problem, fovea_run *run) {
     fovea_attention_call call;
     fovea_attention_describe(problem, &call);
     split_plan p = split_make_plan(&call, run->threads);
-    atomic_llong items = 0, heads = 0;
+    work_lists items;
+    atomic_llong heads = 0;
+    lists_begin(&items, p.lists);
     run->block_rows = SPLIT_ROWS, run->block_keys = p.block_keys;
     run->threads = p.threads;
     if (p.threads == 1) { /* without a team, which libgomp would allocate */

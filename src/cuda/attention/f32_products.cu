@@ -202,14 +202,8 @@ struct products_work {
                     load_four(b[i], byte_chunk_address<Form::row_bytes>(
                                         v_at, k * 8 + lane % 4 * 2 + i, c * 8 + lane / 4));
 #pragma unroll
-                for (int n = 0; n < 4; n++) {
-                    uint32_t b_high[2], b_low[2];
-                    split(b[0][n], b_high[0], b_low[0]);
-                    split(b[1][n], b_high[1], b_low[1]);
-                    multiply_tf32(part[4 * c + n], high, b_low[0], b_low[1]);
-                    multiply_tf32(part[4 * c + n], low, b_high[0], b_high[1]);
-                    multiply_tf32(part[4 * c + n], high, b_high[0], b_high[1]);
-                }
+                for (int n = 0; n < 4; n++)
+                    multiply_terms(part[4 * c + n], high, low, b[0][n], b[1][n]);
             }
         }
     }

@@ -292,17 +292,7 @@ struct f32_consumer : consumer_course<Shape, f32_consumer<Shape>> {
 #pragma unroll
         for (int r = 0; r < 2; r++) {
             factor[r] = query_factor[r] * block.x;
-            float a = fmaxf(s[2 * r], s[2 * r + 1]), b = fmaxf(s[2 * r + 4], s[2 * r + 5]);
-#pragma unroll
-            for (int j = 8; j < N / 2; j += 8) {
-                a = fmaxf(a, s[j + 2 * r]);
-                b = fmaxf(b, s[j + 2 * r + 4]);
-                a = fmaxf(a, s[j + 2 * r + 1]);
-                b = fmaxf(b, s[j + 2 * r + 5]);
-            }
-            a = fmaxf(a, b);
-            a = fmaxf(a, __shfl_xor_sync(~0u, a, 1));
-            a = fmaxf(a, __shfl_xor_sync(~0u, a, 2));
+            float a = row_maximum(s, r);
             float now = fminf(negative[r], fmaf(-a, factor[r], probability_exponent));
             shift[r] = now == INFINITY ? 0.0f : now; /* nothing attended yet */
             correction[r] = exp2_fast(shift[r] - negative[r]);

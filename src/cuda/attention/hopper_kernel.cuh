@@ -411,6 +411,23 @@ struct softmax_state {
     float maximum[2], sum[2];
 };
 
+/* The greatest score of one of a thread's two rows, the same in the four lanes that share it: by two
+ * chains, each half as long. */
+template <int count>
+__device__ __forceinline__ float row_maximum(const float (&s)[count], int r) {
+    float a = fmaxf(s[2 * r], s[2 * r + 1]), b = fmaxf(s[2 * r + 4], s[2 * r + 5]);
+#pragma unroll
+    for (int j = 8; j < count; j += 8) {
+        a = fmaxf(a, s[j + 2 * r]);
+        b = fmaxf(b, s[j + 2 * r + 4]);
+        a = fmaxf(a, s[j + 2 * r + 1]);
+        b = fmaxf(b, s[j + 2 * r + 5]);
+    }
+    a = fmaxf(a, b);
+    a = fmaxf(a, __shfl_xor_sync(~0u, a, 1));
+    return fmaxf(a, __shfl_xor_sync(~0u, a, 2));
+}
+
 /* Scores to probabilities, in place. The maximum moves only where it would grow by more than a
  * factor of 2^8: until then probabilities are at most 2^8, and sums of them far from the end of
  * f32, so nothing else need be rescaled. Returns whether some row of the warp moved;
@@ -423,17 +440,7 @@ __device__ __forceinline__ bool softmax_block(float (&s)[count], softmax_state &
     bool moved = false;
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-        float a = fmaxf(s[2 * r], s[2 * r + 1]), b = fmaxf(s[2 * r + 4], s[2 * r + 5]);
-#pragma unroll
-        for (int j = 8; j < count; j += 8) {
-            a = fmaxf(a, s[j + 2 * r]);
-            b = fmaxf(b, s[j + 2 * r + 4]);
-            a = fmaxf(a, s[j + 2 * r + 1]);
-            b = fmaxf(b, s[j + 2 * r + 5]);
-        }
-        a = fmaxf(a, b);
-        a = fmaxf(a, __shfl_xor_sync(~0u, a, 1));
-        a = fmaxf(a, __shfl_xor_sync(~0u, a, 2));
+        float a = row_maximum(s, r);
         float former = state.maximum[r];
         bool grew = (a - former) * scale_log2 > slack;
         float now = grew ? a : former;

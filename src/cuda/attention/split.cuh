@@ -347,14 +347,8 @@ struct split_work {
                     load_four(b[i], byte_chunk_address<Form::row_bytes>(
                                         tile, k * 8 + lane % 4 * 2 + i, c * 8 + lane / 4));
 #pragma unroll
-                for (int n = 0; n < 4; n++) {
-                    uint32_t b_high[2], b_low[2];
-#pragma unroll
-                    for (int i = 0; i < 2; i++) split(b[i][n], b_high[i], b_low[i]);
-                    multiply_tf32(products[n], high[k], b_low[0], b_low[1]);
-                    multiply_tf32(products[n], low[k], b_high[0], b_high[1]);
-                    multiply_tf32(products[n], high[k], b_high[0], b_high[1]);
-                }
+                for (int n = 0; n < 4; n++)
+                    multiply_terms(products[n], high[k], low[k], b[0][n], b[1][n]);
             }
 #pragma unroll
             for (int n = 0; n < 4; n++)

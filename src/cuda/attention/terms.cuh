@@ -20,6 +20,18 @@ static __device__ __forceinline__ void multiply_tf32(float (&c)[4], const uint32
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+/* c += a b, the second factor not split yet; the small products first. */
+static __device__ __forceinline__ void multiply_terms(float (&c)[4], const uint32_t (&high)[4],
+                                                      const uint32_t (&low)[4], uint32_t b0,
+                                                      uint32_t b1) {
+    uint32_t b_high[2], b_low[2];
+    split(b0, b_high[0], b_low[0]);
+    split(b1, b_high[1], b_low[1]);
+    multiply_tf32(c, high, b_low[0], b_low[1]);
+    multiply_tf32(c, low, b_high[0], b_high[1]);
+    multiply_tf32(c, high, b_high[0], b_high[1]);
+}
+
 static __device__ __forceinline__ void load_four(uint32_t (&r)[4], uint32_t address) {
     asm volatile("ld.shared.v4.b32 {%0,%1,%2,%3}, [%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
