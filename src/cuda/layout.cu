@@ -21,7 +21,7 @@ struct transpose_place {
  * side, and whole lines of memory are read and written. */
 static __device__ __forceinline__ void
 transpose_tile(const unsigned *x, unsigned *y, unsigned *memory, const transpose_place &place) {
-    constexpr int each = 4, lanes = TILE / each, rows = TILE_THREADS / lanes, steps = TILE / rows;
+    constexpr int each = 2, lanes = TILE / each, rows = TILE_THREADS / lanes, steps = TILE / rows;
     const int across = threadIdx.x % lanes * each, down = threadIdx.x / lanes;
     auto *const tile = (unsigned(*)[TILE + 1]) memory;
     pack<unsigned, each> values[steps];
