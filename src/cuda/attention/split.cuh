@@ -491,7 +491,13 @@ struct split_work {
         else if (edge)
             apply_limits(rows_of_thread(), key, scores);
         soften(factor);
-        if (!Form::plain && p.keep < 1) drop_fragment(p, s, rows_of_thread(), key, scores);
+        if (!Form::plain && p.keep < 1) {
+            fragment_rows rows = rows_of_thread();
+            const draw_row row[1] = {begin_row(p, s, rows.head, rows.query)};
+            uint32_t drawn[1];
+            draw_fragments<KEYS / 8>(p, row, key, drawn);
+            drop_fragment(drawn[0], scores);
+        }
         if constexpr (Form::cache == 4) {
             accumulate_words(values);
         } else if constexpr (Form::cache == 2) {
