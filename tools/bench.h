@@ -21,9 +21,6 @@ const char *fovea_place_name(fovea_place place); /* "cpu", "cuda" */
 /* The arm of ours that does a fused kernel's work by others, one after another. */
 #define FOVEA_STEPS_ARM "cpu/steps"
 
-/* Said of kernels without a formula. */
-#define FOVEA_COUNTED_BY_STEP "of a step of the definition, times its steps"
-
 /* What is to be known about a row beside its figures. */
 typedef enum fovea_row_flag {
     FOVEA_ROW_FITS_L1 = 1 << 0, /* the tensors together fit that cache */
@@ -67,7 +64,8 @@ typedef struct fovea_bench_row {
     fovea_summary hot_summary;
     fovea_burst *bursts; /* on a device */
     int burst_count;
-    double share; /* of the case's ceiling, by the median */
+    double share; /* of the case's ceiling, by the median; of its memory, where that is measured */
+    fovea_timings shares; /* of its memory, one a round */
     size_t scratch_bytes;
     int64_t block_rows, block_keys;
     char arithmetic[24];    /* what it computes in, where that is not the dtype */
@@ -105,6 +103,12 @@ typedef struct fovea_bench_case {
     /* Of what a call needs and gives, to the device and back, from this process's memory. */
     size_t sent_bytes, fetched_bytes;
     double sent_seconds, fetched_seconds;
+    /* Where memory binds it on the processor: its tensors moved and nothing else, in turns with the arms. */
+    struct {
+        double bytes;          /* 0: not measured */
+        fovea_timings timings; /* the fastest way, one a round */
+        double median;
+    } memory;
     fovea_bench_row *rows;
     int row_count;
     double noise_ratio; /* of one arm's medians under two names; NaN if not measured */

@@ -557,6 +557,14 @@ static void note_burst(const bench *b, arm *a, const fovea_timings *samples, int
     bursts[row->burst_count++] = burst;
 }
 
+static double median_since(const fovea_timings *samples, int before) {
+    double values[COUNT_MAX];
+    int count = samples->count - before;
+    if (count <= 0 || count > COUNT_MAX) return 0;
+    memcpy(values, samples->values + before, (size_t)count * sizeof *values);
+    return fovea_median(values, count);
+}
+
 /* Adds the turn's samples to those of its state. */
 static void take_turn(bench *b, arm *a, const fovea_turn *turn, bool hot) {
     fovea_timings *samples = hot ? a->hot : a->timings;
@@ -571,6 +579,7 @@ static void take_turn(bench *b, arm *a, const fovea_turn *turn, bool hot) {
     for (int i = before; i < samples->count && !hot; i++)
         if (i == before || samples->values[i] < a->estimate) a->estimate = samples->values[i];
     a->used += fovea_bench_now() - start;
+    if (!a->again && !hot) a->round_median = median_since(samples, before);
 }
 
 static void take_cool_turn(bench *b, arm *a, bool after_ours) {
@@ -629,13 +638,18 @@ static bool all_on_device(const bench *b) {
     return true;
 }
 
-/* Every arm once, in random order. */
+/* Every arm once, in random order, and the memory they all need. */
 static void run_round(bench *b, int round, double *deadline, progress_function *progress) {
-    int order[FOVEA_ARMS_MAX];
+    int order[FOVEA_ARMS_MAX + 1];
     bool after_ours = false;
-    for (int i = 0; i < b->arm_count; i++) order[i] = i;
-    fovea_shuffle(order, b->arm_count, &b->run->random);
-    for (int i = 0; i < b->arm_count && !fovea_interrupted(); i++) {
+    for (int i = 0; i <= b->arm_count; i++) order[i] = i;
+    for (int i = 0; i < b->arm_count; i++) b->arms[i].round_median = 0;
+    fovea_shuffle(order, b->arm_count + 1, &b->run->random);
+    for (int i = 0; i <= b->arm_count && !fovea_interrupted(); i++) {
+        if (order[i] == b->arm_count) {
+            if (b->memory.count) fovea_memory_turn(b), after_ours = true;
+            continue;
+        }
         arm *a = &b->arms[order[i]];
         bool over =
             round && (rests(b, a) || fovea_bench_now() > *deadline); /* all are taken once */
@@ -647,6 +661,8 @@ static void run_round(bench *b, int round, double *deadline, progress_function *
         if (a->estimate > 0.4 * b->seconds) *deadline += fovea_bench_now() - begun;
         after_ours = !a->peer;
     }
+    for (int i = 0; i < b->arm_count; i++)
+        if (b->arms[i].place == FOVEA_ON_CPU) fovea_memory_judge(b, &b->arms[i]);
 }
 
 /* Those that are measured hot: of a device, and nearly as fast as its fastest. */
@@ -691,6 +707,7 @@ static void run_hot(bench *b, progress_function *progress) {
 static void run_rounds(bench *b, progress_function *progress) {
     double deadline = fovea_bench_now() + b->seconds;
     b->brief = is_brief(b);
+    fovea_memory_begin(b);
     monitor(b, true);
     for (int round = 0; b->arm_count && !fovea_interrupted(); round++) {
         run_round(b, round, &deadline, progress);
@@ -762,6 +779,7 @@ static void conclude_row(const bench *b, fovea_bench_row *row) {
 static void conclude(bench *b) {
     fovea_bench_case *c = b->c;
     for (int r = 0; r < c->row_count; r++) conclude_row(b, &c->rows[r]);
+    c->memory.median = fovea_summarise(c->memory.timings.values, c->memory.timings.count).median;
     warn_if_warm(b);
     const fovea_bench_row *twin = fovea_find_row(c, c->noise_arm);
     fovea_summary again = fovea_summarise(c->noise_timings.values, c->noise_timings.count);
@@ -818,9 +836,12 @@ void fovea_bench_forget(fovea_bench_case *c) {
     for (int r = 0; r < c->row_count; r++) {
         fovea_timings_release(&c->rows[r].timings);
         fovea_timings_release(&c->rows[r].hot);
+        fovea_timings_release(&c->rows[r].shares);
         free(c->rows[r].bursts);
     }
     fovea_timings_release(&c->noise_timings);
+    fovea_timings_release(&c->memory.timings);
+    c->memory.bytes = 0;
     free(c->rows);
     free(c->monitors);
     c->rows = NULL;

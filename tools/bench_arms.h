@@ -40,11 +40,28 @@ struct fovea_bench_arm {
     fovea_device_call *call;      /* of ours on a device; of the measurement's */
     double estimate, used;        /* seconds: a call; all its turns */
     double began, ended;          /* on a device: the samples of the last turn, CLOCK_MONOTONIC */
+    double round_median;          /* of its samples in this round; 0: it took none */
     int inner[2];                 /* calls of a sample of its last turn, cool and hot */
     bool lost;
 };
 
 enum { FOVEA_OPTIONAL_MAX = 24 };
+
+/* One way to move a case's tensors. */
+typedef struct fovea_memory_way {
+    int threads;
+    bool past, ahead; /* writes past the caches; fetches ahead */
+    double best;      /* sample; 0: none yet */
+} fovea_memory_way;
+
+/* The arm that is no arm: the tensors of a case that memory binds, moved and nothing else. */
+typedef struct fovea_memory {
+    const struct fovea_ceiling_loops *loops;
+    fovea_memory_way ways[5]; /* those that may be the fastest */
+    int count;                /* 0: the case has no such ceiling */
+    double bytes;             /* that are moved */
+    double now;               /* seconds of the fastest in this round */
+} fovea_memory;
 
 /* Calls on a device that are estimated by so many of them (bench/peers/device.py has them too). */
 #define FOVEA_SHORT_CALL 50e-6
@@ -68,6 +85,7 @@ struct fovea_measurement {
     int arm_count;
     fovea_device_call *calls[FOVEA_ARMS_MAX]; /* of ours on the device */
     int call_count;
+    fovea_memory memory;
     bool brief;        /* calls on the device are too short to heat it */
     double busy_until; /* when the device had something to do last, CLOCK_MONOTONIC */
     double seconds;    /* for its rounds */
@@ -75,6 +93,13 @@ struct fovea_measurement {
 
 /* The parameters that arms are called with, until they are set again. */
 void fovea_measurement_set_options(fovea_measurement *m, const fovea_case *definition);
+
+/* Before the rounds; a round's turn; and after it the share of each arm. */
+void fovea_memory_begin(fovea_measurement *m);
+void fovea_memory_turn(fovea_measurement *m);
+void fovea_memory_move(const struct fovea_ceiling_loops *loops, const fovea_memory_way *way,
+                       const fovea_problem *problem);
+void fovea_memory_judge(fovea_measurement *m, fovea_bench_arm *arm);
 
 bool fovea_peer_known(const char *name);
 /* After the rounds: how long a call of it took. */

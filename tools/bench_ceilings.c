@@ -110,6 +110,8 @@ static const fovea_ceiling_tier *best_tier(void) {
     return best;
 }
 
+const fovea_ceiling_loops *fovea_ceilings_loops(void) { return best_tier()->loops; }
+
 static bool can_run(const char *kind) {
     return strcmp(kind, "dot_bf16") != 0 || fovea_processor_get()->avx512_bf16;
 }

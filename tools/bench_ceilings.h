@@ -33,6 +33,9 @@ void fovea_ceilings_refresh(fovea_ceilings *ceilings, int threads, bool memory);
 /* One that was measured elsewhere, of a device. */
 void fovea_ceilings_add(fovea_ceilings *ceilings, const char *kind, const char *unit, double value);
 
+/* The loops of the best tier; NULL where none was built. */
+const struct fovea_ceiling_loops *fovea_ceilings_loops(void);
+
 /* NULL if it was not measured. tier NULL: the best one. kind: "fma_f32", "read", ... */
 const fovea_ceiling *fovea_ceilings_find(const fovea_ceilings *ceilings, const char *kind,
                                          const char *tier, int threads);

@@ -138,6 +138,13 @@ static json_t *accuracy_json(const fovea_accuracy *a) {
     return object;
 }
 
+/* What its share is of, where that was measured in turns with it: the tensors moved and nothing else. */
+static json_t *memory_json(const fovea_bench_case *c, const fovea_bench_row *row) {
+    if (!row->shares.count) return json_null();
+    return json_pack("{s:f,s:f,s:o,s:o}", "bytes", c->memory.bytes, "median", c->memory.median,
+                     "samples", timings(&c->memory.timings), "shares", timings(&row->shares));
+}
+
 static json_t *row_json(const fovea_bench_run *run, const fovea_bench_case *c,
                         const fovea_bench_row *row) {
     const fovea_case *d = &c->definition;
@@ -178,6 +185,7 @@ static json_t *row_json(const fovea_bench_run *run, const fovea_bench_case *c,
     json_object_set_new(object, "flags", flags(row->flags));
     if (row->place == FOVEA_ON_CUDA) json_object_set_new(object, "transfers", transfers(c));
     add_device(object, run, row);
+    json_object_set_new(object, "memory", memory_json(c, row));
     return object;
 }
 

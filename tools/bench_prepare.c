@@ -69,7 +69,7 @@ static bool give_forward_results(fovea_prepared *p, fovea_sample *sample) {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of the context */
     fovea_context *context = p->run->context;
     fovea_backward_call backward;
-    if (strcmp(sample->problem.kernel->name, "attention_backward") != 0) return true;
+    if (!fovea_is_backward(sample->problem.kernel)) return true;
     fovea_backward_describe(&sample->problem, &backward);
     fovea_attention_options *options = &backward.options;
     struct {

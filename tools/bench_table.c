@@ -911,6 +911,12 @@ static void print_formulas(const fovea_bench_run *run, const fovea_screen *scree
     }
 }
 
+static bool has_memory(const fovea_bench_run *run) {
+    bool found = false;
+    for (int i = 0; i < run->case_count; i++) found |= run->cases[i].memory.timings.count > 0;
+    return found;
+}
+
 void fovea_bench_print_foot(const fovea_bench_run *run) {
     fovea_screen screen = fovea_screen_detect(stdout);
     fovea_noise noise = fovea_bench_noise(run);
@@ -939,6 +945,11 @@ void fovea_bench_print_foot(const fovea_bench_run *run) {
             "Bandwidths were measured over %s; what fits a cache may exceed them.",
             fovea_bytes_text((double)run->ceilings.buffer_bytes, text, sizeof text));
     }
+    if (has_memory(run))
+        say(&screen, FOVEA_FAINT,
+            "Shares of what memory binds are of the rate at which the same threads read and wrote "
+            "the same tensors and did nothing else, in turns with the arms: medians of the ratios "
+            "of each round.");
     print_peers(run, &screen);
     json_array_foreach(run->warnings, i, warning)
         say(&screen, FOVEA_BAD, "Warning: %s.", json_string_value(warning));

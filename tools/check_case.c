@@ -212,10 +212,9 @@ typedef struct general {
     int parameters[FOVEA_PARAMETERS_MAX], arguments[FOVEA_ARGUMENTS_MAX];
 } general;
 
-/* The extents that the row lists for a letter, "N=1 2 4;K=1 3"; how many. */
-static int listed_extents(int kernel, int letter, int64_t values[VALUES_MAX]) {
-    const char *text = fovea_catalogue_kernel(kernel)->check_extents;
-    const char *name = fovea_kernel_letter_name(kernel, letter);
+/* What the row lists for a letter or a parameter, "N=1 2 4;K=1 3"; how many. */
+static int listed_values(const fovea_kernel *row, const char *name, int64_t values[VALUES_MAX]) {
+    const char *text = row->check_values;
     int count = 0;
     for (; text && *text; text += strcspn(text, ";"), text += *text == ';') {
         size_t length = strcspn(text, "=");
@@ -232,7 +231,9 @@ static int listed_extents(int kernel, int letter, int64_t values[VALUES_MAX]) {
 static const int64_t *letter_values(int kernel, const general *g, int letter, int *count) {
     static int64_t listed[VALUES_MAX];
     const fovea_shape *shape = fovea_kernel_shape(kernel, 0);
-    if ((*count = listed_extents(kernel, letter, listed)) > 0) return listed;
+    *count = listed_values(fovea_catalogue_kernel(kernel), fovea_kernel_letter_name(kernel, letter),
+                           listed);
+    if (*count > 0) return listed;
     if (shape->group < 0 && g->letter_count > 1)
         return *count = COUNT(small_extents), small_extents;
     if (letter == shape->group && shape->count > 0) return *count = COUNT(row_counts), row_counts;
@@ -243,34 +244,17 @@ static const int64_t *letter_values(int kernel, const general *g, int letter, in
 
 enum { SPLITS = 6, REAL_VALUES = 4, AXIS_VALUES = 6 };
 
-/* Of generators: any 64 bits. */
-static const double keys[] = {0, 1, 0x1.23456789ap50, -1};
-static bool is_key(const fovea_parameter *parameter) {
-    return strcmp(parameter->name, "seed") == 0 || strcmp(parameter->name, "stream") == 0;
+static bool is_axis(const fovea_parameter *parameter) {
+    return strcmp(parameter->name, "axis") == 0;
 }
 
-/* Whole numbers that matter beyond their defaults. */
-enum { WHOLE_VALUES = 4 };
-static const struct {
-    const char *name;
-    double values[WHOLE_VALUES];
-} varied_integers[] = {{"offset", {0, 7, -3, 1e6}},
-                       {"group", {32, 64, 128, 32}},
-                       {"groups", {32, 1, 2, 3}},
-                       {"steps", {1, 10, 2, 37}}};
-/* Of draws. */
-static bool is_count(const fovea_parameter *parameter) { return strcmp(parameter->name, "n") == 0; }
-
-static int parameter_values(const fovea_parameter *parameter) {
+static int parameter_values(const fovea_kernel *row, const fovea_parameter *parameter) {
+    int64_t listed[VALUES_MAX];
     int count = 1;
-    if (strcmp(parameter->name, "axis") == 0) return AXIS_VALUES;
+    if (is_axis(parameter)) return AXIS_VALUES;
     if (parameter->kind == FOVEA_FLAG) return 2;
     if (parameter->kind == FOVEA_REAL) return REAL_VALUES;
-    if (is_key(parameter)) return COUNT(keys);
-    if (strcmp(parameter->name, "step") == 0) return 2;
-    if (is_count(parameter)) return COUNT(lengths);
-    for (int i = 0; i < COUNT(varied_integers); i++)
-        if (strcmp(parameter->name, varied_integers[i].name) == 0) return WHOLE_VALUES;
+    if (parameter->kind == FOVEA_INTEGER) return 1 + listed_values(row, parameter->name, listed);
     for (const char *c = parameter->choices; c && *c; c++) count += *c == ',';
     return count;
 }
@@ -291,7 +275,7 @@ static void general_factors(int kernel, cover *cover, general *g) {
     g->variant = add_factor(cover, FOVEA_VARIANT_COUNT, 50);
     g->seed = add_factor(cover, 9, 0); /* nine places of an impulse */
     for (int p = 0; p < fovea_kernel_parameters(row); p++)
-        g->parameters[p] = add_factor(cover, parameter_values(&row->parameters[p]), 30);
+        g->parameters[p] = add_factor(cover, parameter_values(row, &row->parameters[p]), 30);
     for (int a = 0; a < fovea_kernel_arguments(row); a++) {
         const fovea_argument *argument = &row->arguments[a];
         int dtypes = argument->dtypes ? __builtin_popcount(argument->dtypes) : 1;
@@ -324,29 +308,35 @@ static void split_group(fovea_case *c, int letter, int way) {
 
 static double parameter_value(const fovea_parameter *parameter, const fovea_case *c, int choice) {
     static const double reals[REAL_VALUES] = {0, 0.1, 0.75, 0};
-    if (strcmp(parameter->name, "axis") == 0) {
+    int64_t listed[VALUES_MAX];
+    if (is_axis(parameter)) {
         const int axes[AXIS_VALUES] = {INT32_MIN, -1, 0, 1, 2, -2};
         bool exists = axes[choice] >= -c->group_rank && axes[choice] < c->group_rank;
         return exists ? axes[choice] : parameter->standard;
     }
     if (choice == 0) return parameter->standard;
-    if (is_key(parameter)) return keys[choice];
-    if (strcmp(parameter->name, "step") == 0) return 10;
-    if (is_count(parameter)) return (double)lengths[choice];
-    for (int i = 0; i < COUNT(varied_integers); i++)
-        if (strcmp(parameter->name, varied_integers[i].name) == 0)
-            return varied_integers[i].values[choice];
-    return parameter->kind == FOVEA_REAL ? reals[choice] : choice;
+    if (parameter->kind == FOVEA_REAL) return reals[choice];
+    if (parameter->kind != FOVEA_INTEGER) return choice;
+    listed_values(fovea_catalogue_kernel(c->index), parameter->name, listed);
+    return (double)listed[choice - 1];
+}
+
+static bool lists_extents(int kernel) {
+    int64_t listed[VALUES_MAX];
+    int count = 0;
+    for (int l = 0; fovea_kernel_letter_name(kernel, l); l++)
+        count += listed_values(fovea_catalogue_kernel(kernel), fovea_kernel_letter_name(kernel, l),
+                               listed);
+    return count > 0;
 }
 
 /* Whether the row takes these extents and parameters together. */
 static bool is_accepted(const fovea_case *c) {
-    const fovea_kernel *row = fovea_catalogue_kernel(c->index);
     fovea_case dry = *c;
     fovea_sample sample;
     fovea_message message;
     int derived = fovea_kernel_derived(c->index);
-    if (!row->check_extents && derived < 0) return true;
+    if (!lists_extents(c->index) && derived < 0) return true;
     if (derived >= 0 && c->extents[derived] < 0) return false;
     dry.data = FOVEA_DATA_NONE;
     if (fovea_sample_create(&dry, NULL, &sample, &message) != FOVEA_OK) return false;
@@ -422,10 +412,10 @@ static bool general_cases(int kernel, int count, cover *cover, fovea_check_cases
 
 static const int64_t sequence_lengths[] = {65, 1,  3,  31,  33,   63,   113,  127, 129, 257,
                                            2,  16, 64, 128, 1000, 1023, 4097, 0,   5,   100};
-static const int64_t head_sizes[][2] = {{64, 64},  {32, 32},   {40, 40},   {72, 72},   {80, 80},
-                                        {96, 96},  {112, 112}, {128, 128}, {7, 7},     {33, 33},
-                                        {1, 1},    {192, 128}, {256, 256}, {192, 192}, {64, 128},
-                                        {128, 64}, {64, 40},   {16, 1},    {0, 8},     {8, 0}};
+static const int64_t head_sizes[][2] = {
+    {64, 64},   {32, 32},  {40, 40}, {72, 72}, {80, 80},   {96, 96},   {112, 112},
+    {128, 128}, {7, 7},    {33, 33}, {1, 1},   {192, 128}, {256, 256}, {192, 192},
+    {64, 128},  {128, 64}, {64, 40}, {16, 1},  {0, 8},     {8, 0},     {0, 0}};
 static const int64_t head_counts[][2] = {{2, 2}, {1, 1}, {3, 3}, {7, 7}, {8, 8}, {2, 1},
                                          {3, 1}, {7, 1}, {8, 1}, {8, 2}, {6, 3}, {8, 4}};
 static const int64_t batches[] = {1, 2, 3, 5, 0};
@@ -528,8 +518,11 @@ static void give(fovea_case *c, int argument, fovea_dtype dtype) {
 }
 
 static bool is_backward(const fovea_case *c) {
-    return strcmp(fovea_catalogue_kernel(c->index)->name, "attention_backward") == 0;
+    return fovea_is_backward(fovea_catalogue_kernel(c->index));
 }
+
+/* Of rows with a shape function: attention and its gradient have queries, appending to a cache has none. */
+static bool is_attention(int kernel) { return fovea_kernel_letter(kernel, "Sq") >= 0; }
 
 static void attention_tensors(const int *choice, fovea_check_case *check) {
     fovea_case *c = &check->c;
@@ -756,7 +749,6 @@ static const int64_t new_tokens[] = {1, 2, 3, 5, 17, 0};
 static const int64_t cache_lengths[] = {33, 64, 1, 5, 128, 0};
 static const int64_t row_sizes[] = {64, 8, 16, 2, 40, 128, 34, 0, 7};
 static const int64_t page_sizes[] = {0, 16, 1, 5};
-static const double rope_offsets[] = {0, 7, -3, 1e6};
 
 enum append_factor {
     NEW_BATCH,
@@ -790,12 +782,17 @@ static const factor append_factors[APPEND_FACTORS] = {[NEW_BATCH] = {4, 0},
                                                       [NEW_SCALING] = {2, 60},
                                                       [NEW_ROPE] = {3, 30},
                                                       [NEW_TABLES] = {2, 50},
-                                                      [NEW_OFFSET] = {COUNT(rope_offsets), 30},
+                                                      [NEW_OFFSET] = {0, 30}, /* as the row lists */
                                                       [NEW_PAGES] = {COUNT(page_sizes), 40},
                                                       [NEW_AXES] = {2, 0},
                                                       [NEW_MEMORY] = {FOVEA_LAYOUT_COUNT, 30},
                                                       [NEW_DATA] = {FOVEA_DATA_COUNT, 30},
                                                       [NEW_SEED] = {12, 0}};
+
+static const fovea_parameter *offset_of(int kernel) {
+    const fovea_kernel *row = fovea_catalogue_kernel(kernel);
+    return &row->parameters[fovea_kernel_parameter(row, "offset")];
+}
 
 static void append_case(int kernel, const int *choice, fovea_check_case *check) {
     fovea_case *c = &check->c;
@@ -822,7 +819,7 @@ static void append_case(int kernel, const int *choice, fovea_check_case *check) 
     }
     int rope = size % 2 == 0 ? choice[NEW_ROPE] : 0;
     fovea_case_set(c, "rope", rope);
-    fovea_case_set(c, "offset", rope_offsets[choice[NEW_OFFSET]]);
+    fovea_case_set(c, "offset", parameter_value(offset_of(kernel), c, choice[NEW_OFFSET]));
     fovea_case_set(c, "layout", choice[NEW_AXES]);
     if (rope && choice[NEW_TABLES]) fovea_case_give(c, "cos");
     if (rope && choice[NEW_TABLES]) fovea_case_give(c, "sin");
@@ -835,8 +832,10 @@ static void append_case(int kernel, const int *choice, fovea_check_case *check) 
 }
 
 static bool append_cases(int kernel, int count, cover *cover, fovea_check_cases *cases) {
+    int offsets_listed = parameter_values(fovea_catalogue_kernel(kernel), offset_of(kernel));
     for (int f = 0; f < APPEND_FACTORS; f++)
-        add_factor(cover, append_factors[f].values, append_factors[f].ordinary);
+        add_factor(cover, f == NEW_OFFSET ? offsets_listed : append_factors[f].values,
+                   append_factors[f].ordinary);
     for (int i = 0; i < count; i++) {
         int choice[FACTORS_MAX];
         fovea_check_case check;
@@ -884,8 +883,7 @@ double fovea_check_case_work(const fovea_check_case *check) {
     }
     enum { B, HQ, HKV, SQ, SK, D, DV };
     const int64_t *e = c->extents;
-    if (strcmp(fovea_catalogue_kernel(c->index)->name, "kv_append") == 0)
-        return 100 * (double)(e[0] * e[1] * (e[2] + e[3]) * (e[4] + e[5]));
+    if (!is_attention(c->index)) return 100 * (double)(e[0] * e[1] * (e[2] + e[3]) * (e[4] + e[5]));
     /* Without batches there are still masks and biases that all of them would share. */
     double batches = fmax((double)e[B], 1);
     double rows = batches * (double)(e[HQ] * e[SQ]), keys = (double)e[SK];
@@ -903,11 +901,10 @@ bool fovea_check_cases_create(int kernel, fovea_effort effort, uint64_t seed,
     if (!c) return false;
     c->random = seed ^ (uint64_t)kernel << 32;
     const fovea_kernel *row = fovea_catalogue_kernel(kernel);
-    bool enough = strcmp(row->name, "kv_append") == 0
-                      ? append_cases(kernel, counts[effort], c, cases)
-                  : row->shape ? attention_cases(kernel, effort, c, cases)
-                               : general_cases(kernel, counts[effort], c, cases) &&
-                                     (effort == FOVEA_QUICK || general_long(kernel, cases));
+    bool enough = !row->shape ? general_cases(kernel, counts[effort], c, cases) &&
+                                    (effort == FOVEA_QUICK || general_long(kernel, cases))
+                  : is_attention(kernel) ? attention_cases(kernel, effort, c, cases)
+                                         : append_cases(kernel, counts[effort], c, cases);
     free(c);
     return enough;
 }

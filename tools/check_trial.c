@@ -103,9 +103,7 @@ static void touch_mask(const fovea_view *view) {
         if (i / keys % 3 == 1) fovea_view_write(view, i, 0);
 }
 
-static bool is_backward(const fovea_problem *problem) {
-    return strcmp(problem->kernel->name, "attention_backward") == 0;
-}
+static bool is_backward(const fovea_problem *problem) { return fovea_is_backward(problem->kernel); }
 
 /* Some channels of real keys lie far off 0; rounded to 8 bits with the others they take all steps. */
 static void touch_channels(const fovea_view *view) {

@@ -240,6 +240,27 @@ static fovea_status check_extent(const fovea_problem *problem, int argument, con
                       (long long)wanted);
 }
 
+/* Beyond any memory: sums of two of these, of an offset, and of some bytes of each cannot overflow. Without
+ * elements tensors may have any extents. */
+static const int64_t extent_limit = INT64_C(1) << 48;
+
+static fovea_status check_limits(const fovea_problem *problem, fovea_message *message) {
+    static const struct {
+        int letter, argument;
+        const char *what;
+    } checks[] = {{LETTER_SQ, FOVEA_ATTENTION_Q, "length"},
+                  {LETTER_SK, FOVEA_ATTENTION_K, "length"},
+                  {LETTER_D, FOVEA_ATTENTION_Q, "head size"},
+                  {LETTER_DV, FOVEA_ATTENTION_V, "head size"}};
+    for (size_t i = 0; i < sizeof checks / sizeof *checks; i++)
+        if (problem->extents[checks[i].letter] > extent_limit)
+            return fovea_fail(
+                message, FOVEA_INVALID_ARGUMENT, "%s has a %s of %lld; at most %lld is served",
+                problem->kernel->arguments[checks[i].argument].name, checks[i].what,
+                (long long)problem->extents[checks[i].letter], (long long)extent_limit);
+    return FOVEA_OK;
+}
+
 static fovea_status check_main_tensors(fovea_problem *problem, fovea_message *message) {
     const fovea_attention_options *options = problem->options;
     bool inside = options->layout == FOVEA_ATTENTION_LAYOUT_BSHD;
@@ -512,6 +533,7 @@ fovea_status fovea_attention_shape(fovea_problem *problem, fovea_message *messag
         status = check_used(problem, message);
     if (status == FOVEA_OK && fovea_given(problem, FOVEA_ATTENTION_BLOCK_TABLE))
         status = check_pages(problem, message);
+    if (status == FOVEA_OK) status = check_limits(problem, message);
     if (status == FOVEA_OK) status = check_optional_tensors(problem, message);
     return status;
 }
@@ -528,7 +550,7 @@ fovea_status fovea_attention_check(const fovea_problem *problem, fovea_message *
     if (!(options->dropout >= 0 && options->dropout < 1))
         return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
                           "options.dropout is %g; it is at least 0 and below 1", options->dropout);
-    const int64_t limit = INT64_C(1) << 48;
+    const int64_t limit = extent_limit;
     struct {
         const char *name;
         int64_t value, lowest;

@@ -96,6 +96,11 @@ double fovea_backward_bytes(const fovea_problem *problem);
 void fovea_backward_traits(const fovea_problem *problem, fovea_traits *traits);
 void fovea_backward_case_shape(const fovea_case *c, int argument, int *rank, int64_t *shape);
 
+/* Whether a row computes gradients of attention. */
+static inline bool fovea_is_backward(const fovea_kernel *kernel) {
+    return kernel->shape == fovea_backward_shape;
+}
+
 #ifndef FOVEA_GENERATOR /* which has no options yet */
 /* A call of attention_backward: the forward call that it belongs to, where `out` and `lse` are
  * inputs, and the gradients in canonical form. It points into itself and must not be copied. */

@@ -17,7 +17,7 @@ static const fovea_kernel *const domains[] = {
 };
 #undef FOVEA_DOMAIN
 
-enum { KERNELS_MAX = 160, NAME_MAX_LETTERS = 8 };
+enum { KERNELS_MAX = 160, /* below 255: places */ NAME_MAX_LETTERS = 8 };
 
 typedef struct parsed_row {
     const fovea_kernel *kernel;
@@ -28,6 +28,23 @@ typedef struct parsed_row {
 
 static parsed_row rows[KERNELS_MAX];
 static int row_count;
+
+/* Rows by the hash of their names, one after the other where two meet; 1 + row, 0: none. Calls by name
+ * come here, and comparing with each name in turn took up to 200 ns of a call of 490. */
+enum { PLACES = 4 * 256 };
+static uint8_t places[PLACES];
+
+static uint32_t first_place(const char *name) {
+    uint32_t hash = UINT32_C(2166136261); /* FNV-1a */
+    for (; *name; name++) hash = (hash ^ (unsigned char)*name) * UINT32_C(16777619);
+    return (hash ^ hash >> 16) % PLACES;
+}
+
+static void note_place(int row) {
+    uint32_t place = first_place(rows[row].kernel->name);
+    while (places[place]) place = (place + 1) % PLACES;
+    places[place] = (uint8_t)(1 + row);
+}
 
 static int letter_of(parsed_row *row, const char *name, size_t length) {
     assert(length > 0 && length < NAME_MAX_LETTERS);
@@ -85,6 +102,7 @@ static void parse_catalogue(void) {
             assert(row_count < KERNELS_MAX);
             parsed_row *row = &rows[row_count++];
             row->kernel = kernel;
+            note_place(row_count - 1);
             if (kernel->letters) parse_letters(row, kernel->letters);
             for (int a = 0; !kernel->letters && a < fovea_kernel_arguments(kernel); a++)
                 parse_shape(row, kernel->arguments[a].shape, &row->shapes[a]);
@@ -106,8 +124,8 @@ const fovea_kernel *fovea_catalogue_kernel(int index) {
 
 int fovea_catalogue_find(const char *name) {
     prepare();
-    for (int i = 0; i < row_count; i++)
-        if (strcmp(rows[i].kernel->name, name) == 0) return i;
+    for (uint32_t place = first_place(name); places[place]; place = (place + 1) % PLACES)
+        if (strcmp(rows[places[place] - 1].kernel->name, name) == 0) return places[place] - 1;
     return -1;
 }
 

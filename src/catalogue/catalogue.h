@@ -131,6 +131,13 @@ typedef struct fovea_traits {
     uint8_t steps[FOVEA_TRAIT_SIZES]; /* quarter octaves that count as one size: 1, 2 or 4 */
 } fovea_traits;
 
+/* In check_values: of generators any 64 bits, of rotations positions before and far beyond the rows'. */
+#define FOVEA_CHECK_KEYS "seed=1 1281023893995520 -1;stream=1 1281023893995520 -1"
+#define FOVEA_CHECK_OFFSETS "offset=7 -3 1000000"
+
+/* Of operations without a formula. */
+#define FOVEA_COUNTED_BY_STEP "of a step of the definition, times its steps"
+
 typedef struct fovea_kernel {
     int number; /* in CATALOGUE.md; 0 for entries that it does not number */
     const char *name;
@@ -143,13 +150,14 @@ typedef struct fovea_kernel {
     fovea_parameter parameters[FOVEA_PARAMETERS_MAX];
     /* Formulas over the letters, s, the size of the dtype of the call in bytes, and names of
      * arguments, the size of theirs (0: not given). */
-    const char *operations;
+    const char *operations; /* NULL: count_operations counts them, FOVEA_COUNTED_BY_STEP is said */
     const char *bytes;
     /* The letter that follows from others and from parameters: "M=floor(N/2)+1". A negative one is an
      * error. NULL: none. */
     const char *derived;
-    /* Extents that check draws for letters, where the usual ones do not suit: "N=1 2 4 8;K=1 3". */
-    const char *check_extents;
+    /* What check draws for letters, where the usual extents do not suit, and for integer parameters beside
+     * their defaults, which they keep otherwise: "N=1 2 4 8;K=1 3;steps=10 2". */
+    const char *check_values;
     const char *bench; /* extents of the benchmark case: "R=N/1024,C=1024"; N is given */
     /* Cases that routes are measured at, split by ";", for each dtype. NULL: `bench` at several N,
      * with every choice, row length and axis. */

@@ -266,10 +266,9 @@ static void write_manual_row(const fovea_kernel *kernel) {
         printf("| `%s` | %s | %s%s%s |\n", parameter->name, standard, parameter->meaning,
                parameter->choices ? ": " : "", parameter->choices ? parameter->choices : "");
     }
-    if (kernel->operations)
-        printf("\nOperations: `%s`; bytes: `%s`.\n", kernel->operations, kernel->bytes);
-    else
-        printf("\nOperations: counted step by step; bytes: `%s`.\n", kernel->bytes);
+    const char *quote = kernel->operations ? "`" : "";
+    printf("\nOperations: %s%s%s; bytes: `%s`.\n", quote,
+           kernel->operations ? kernel->operations : FOVEA_COUNTED_BY_STEP, quote, kernel->bytes);
     for (int p = 0; p < FOVEA_PRESETS_MAX && kernel->presets[p].name; p++)
         printf("\n`%s` (number %d): %s\n", kernel->presets[p].name, kernel->presets[p].number,
                kernel->presets[p].meaning);

@@ -1,8 +1,10 @@
 /* Loops that do nothing but reach for a limit of the machine: multiply-adds in registers, reading,
- * copying. What kernels are compared with is measured by these, in the same process. */
+ * copying, and moving any number of tensors. What kernels are compared with is measured by these, in the
+ * same process. */
 #ifndef FOVEA_CPU_CEILINGS_H
 #define FOVEA_CPU_CEILINGS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -13,6 +15,14 @@ typedef struct fovea_arithmetic_loop {
     double (*run)(int64_t rounds, float *sink); /* returns the operations done */
 } fovea_arithmetic_loop;
 
+/* Memory that is read, written, or read and written again: then `from` is `to`. */
+typedef struct fovea_stream {
+    const char *from; /* NULL: not read */
+    char *to;         /* NULL: not written; without `from` it is filled with ones */
+    size_t bytes;     /* a multiple of 64, as the addresses are */
+} fovea_stream;
+enum { FOVEA_STREAMS_MAX = 6 };
+
 typedef struct fovea_ceiling_loops {
     fovea_arithmetic_loop arithmetic[3];
     float (*read)(const float *from, size_t count);       /* a sum; count is a multiple of 256 */
@@ -20,6 +30,9 @@ typedef struct fovea_ceiling_loops {
     void (*copy)(float *to, const float *from, size_t count);
     void (*stream_copy)(float *to, const float *from, size_t count); /* past the caches; to and
                                                                         from aligned to 64 bytes */
+    /* Up to FOVEA_STREAMS_MAX streams side by side, each in proportion to its size. past: writes past the caches; ahead:
+     * fetches 2 KiB ahead. Returns a sum of what was read. */
+    float (*move)(const fovea_stream *streams, int count, bool past, bool ahead);
 } fovea_ceiling_loops;
 
 typedef struct fovea_ceiling_tier {

@@ -6,6 +6,7 @@
 
 typedef struct range {
     vf low, high;
+    const rows_ahead *ahead;
 } range;
 
 /* The element, for the mean; the range on the way. */
@@ -16,30 +17,40 @@ FOVEA_INLINE vf element(const float *x, void *state, int64_t i, int64_t n) {
     r->low = vf_min(inside, r->low), r->high = vf_max(inside, r->high);
     return value;
 }
+FOVEA_INLINE vf fetching_element(const float *x, void *state, int64_t i, int64_t n) {
+    rows_fetch(((const range *)state)->ahead, 0, 1, i);
+    return element(x, state, i, n);
+}
+FOVEA_INLINE vf fetching_distance(const float *x, void *state, int64_t i, int64_t n) {
+    const affine *a = state;
+    vf d = vf_sub(rows_take(x, i, n), vf_set1(a->mean));
+    rows_fetch(&a->ahead, 2, 2, i);
+    if (n != VF_WIDTH) d = vf_select(vm_first((size_t)n), d, vf_set1(0));
+    return vf_mul(d, d);
+}
 
 typedef struct layer_norm_constants {
     double eps;
     const float *gamma, *beta; /* NULL both or neither */
 } layer_norm_constants;
 
-/* Mean and factor of a row. */
-static void find_moments(const float *x, int64_t n, double eps, affine *state) {
-    range r = {vf_set1(INFINITY), vf_set1(-INFINITY)};
-    float mean = rows_sum(element, x, &r, n) / (float)n;
+/* Mean and factor of a row, by two passes over it. */
+FOVEA_INLINE void find_moments(rows_item *first, rows_item *second, const float *x, int64_t n,
+                               double eps, affine *state) {
+    range r = {vf_set1(INFINITY), vf_set1(-INFINITY), &state->ahead};
+    float mean = rows_sum(first, x, &r, n) / (float)n;
     float low = vf_reduce_min(r.low), high = vf_reduce_max(r.high);
     state->mean = mean < low ? low : mean > high ? high : mean; /* NaN stays */
-    double variance = (double)rows_sum(squared_distance, x, state, n) / (double)n;
+    double variance = (double)rows_sum(second, x, state, n) / (double)n;
     state->factor = (float)(1 / sqrt(variance + eps));
 }
 
 FOVEA_INLINE vf fetching_normalized(const float *x, void *state, int64_t i, int64_t n) {
-    const affine *a = state;
-    rows_prefetch_later(a->later, i * a->size);
+    rows_fetch(&((const affine *)state)->ahead, 3, 2, i);
     return normalized(x, state, i, n);
 }
 FOVEA_INLINE vf fetching_transformed(const float *x, void *state, int64_t i, int64_t n) {
-    const affine *a = state;
-    rows_prefetch_later(a->later, i * a->size);
+    rows_fetch(&((const affine *)state)->ahead, 3, 2, i);
     return transformed(x, state, i, n);
 }
 
@@ -48,15 +59,13 @@ static void layer_norm_rows(const void *task, int64_t begin, int64_t end, int th
     const layer_norm_constants *constants = plan->constants;
     int64_t n = plan->columns;
     float *scratch = (float *)(void *)(plan->scratch + thread * plan->scratch_step);
-    affine state = {.gamma = constants->gamma,
-                    .beta = constants->beta,
-                    .size = (int64_t)fovea_dtype_size(plan->dtype)};
+    affine state = {.gamma = constants->gamma, .beta = constants->beta};
     for (int64_t row = begin; row < end; row++) {
         char *y = rows_address(&plan->y, row);
         const float *x =
             rows_load(plan->dtype, rows_address(&plan->x, row), plan->x_step, n, scratch);
-        state.next = rows_next(plan, row, end), state.later = rows_later(plan, row, end);
-        find_moments(x, n, constants->eps, &state);
+        state.ahead = rows_look_ahead(plan, row, end);
+        find_moments(fetching_element, fetching_distance, x, n, constants->eps, &state);
         if (state.gamma)
             rows_store(plan, y, fetching_transformed, x, &state, scratch);
         else
@@ -88,14 +97,13 @@ static fovea_status layer_norm(const fovea_problem *problem, fovea_run *run) {
 /* ---- Root mean square ----------------------------------------------------------------------- */
 
 FOVEA_INLINE vf squared(const float *x, void *state, int64_t i, int64_t n) {
-    const affine *a = state;
-    rows_prefetch(a->next, i * a->size);
+    rows_fetch(&((const affine *)state)->ahead, 0, 1, i);
     vf value = rows_take(x, i, n);
     return vf_mul(value, value);
 }
 FOVEA_INLINE vf scaled(const float *x, void *state, int64_t i, int64_t n) {
     const affine *a = state;
-    rows_prefetch_later(a->later, i * a->size);
+    rows_fetch(&a->ahead, 2, 1, i);
     return vf_mul(rows_take(x, i, n), vf_set1(a->factor));
 }
 FOVEA_INLINE vf weighted(const float *x, void *state, int64_t i, int64_t n) {
@@ -107,12 +115,12 @@ static void rms_norm_rows(const void *task, int64_t begin, int64_t end, int thre
     const layer_norm_constants *constants = plan->constants;
     int64_t n = plan->columns;
     float *scratch = (float *)(void *)(plan->scratch + thread * plan->scratch_step);
-    affine state = {.gamma = constants->gamma, .size = (int64_t)fovea_dtype_size(plan->dtype)};
+    affine state = {.gamma = constants->gamma};
     for (int64_t row = begin; row < end; row++) {
         char *y = rows_address(&plan->y, row);
         const float *x =
             rows_load(plan->dtype, rows_address(&plan->x, row), plan->x_step, n, scratch);
-        state.next = rows_next(plan, row, end), state.later = rows_later(plan, row, end);
+        state.ahead = rows_look_ahead(plan, row, end);
         double square = (double)rows_sum(squared, x, &state, n) / (double)n;
         state.factor = (float)(1 / sqrt(square + constants->eps));
         if (state.gamma)
@@ -204,7 +212,7 @@ static void dropout_rows(const void *task, int64_t begin, int64_t end, int threa
         const float *x =
             rows_load(plan->dtype, rows_address(&plan->x, row), plan->x_step, n, first);
         state.norm.next = rows_address(&dropout->residual.rows, row);
-        find_moments(x, n, dropout->norm.eps, &state.norm);
+        find_moments(element, squared_distance, x, n, dropout->norm.eps, &state.norm);
         state.residual = rows_load(plan->dtype, rows_address(&dropout->residual.rows, row),
                                    dropout->residual.step, n, second);
         state.mask = mask_row(dropout, row, n, third);

@@ -114,24 +114,39 @@ static inline void rows_scatter(fovea_dtype dtype, const float *from, int64_t n,
 /* The next row, to be fetched by a pass that computes while memory waits. Softmax of 10,000 rows of
  * 1024 floats: 28 GB/s instead of 19. Where two rows do not fit the first-level cache it costs
  * (layer_norm of rows of 9765 floats: 22 GB/s, fetched to the second level 24, not at all 26), so
- * for long rows, and after the last, this is the row itself. */
+ * for long rows, and after the last, this is the row itself; of short rows it is one that comes in time. */
 static inline const char *rows_next(const rows_plan *plan, int64_t row, int64_t end) {
-    bool fits = plan->columns * (int64_t)fovea_dtype_size(plan->dtype) <= 16384;
-    return rows_address(&plan->x, fits && row + 1 < end ? row + 1 : row);
+    int64_t bytes = plan->columns * (int64_t)fovea_dtype_size(plan->dtype);
+    int64_t next = row + (bytes > 16384 ? 0 : bytes > 2048 ? 1 : bytes > 512 ? 3 : 6);
+    return rows_address(&plan->x, next < end ? next : row);
 }
 FOVEA_INLINE void rows_prefetch(const char *row, int64_t byte) {
     if (VF_WIDTH > 1) __builtin_prefetch(row + byte, 0, 3);
 }
 
-/* A long row that comes next is fetched to the second level by the pass that writes, so that memory is read
- * and written at a time. Two cores of a Zen 5, 1024 rows of 9765 floats: layer_norm 43 GB/s instead of 37,
- * rms_norm 58 instead of 45; fetched by the pass of sums, no gain. */
-static inline const char *rows_later(const rows_plan *plan, int64_t row, int64_t end) {
-    bool fits = plan->columns * (int64_t)fovea_dtype_size(plan->dtype) <= 16384;
-    return rows_address(&plan->x, !fits && row + 1 < end ? row + 1 : row);
+/* The next row, fetched by all passes over the one before, each a part of it, so that memory is read while
+ * sums are made and not only while results are written: to the first level where two rows fit it, else to the
+ * second. A vector of layer_norm takes 6 cycles in its two passes of sums, and reading and writing it 17:
+ * where the pass that wrote fetched as well, that was 23. */
+typedef struct rows_ahead {
+    const char *row;
+    int64_t bytes, size; /* of the row; of an element */
+    bool near;
+} rows_ahead;
+static inline rows_ahead rows_look_ahead(const rows_plan *plan, int64_t row, int64_t end) {
+    int64_t size = (int64_t)fovea_dtype_size(plan->dtype), bytes = plan->columns * size;
+    const char *next = rows_address(&plan->x, row + 1 < end ? row + 1 : row);
+    return (rows_ahead){next, bytes, size, bytes <= 16384};
 }
-FOVEA_INLINE void rows_prefetch_later(const char *row, int64_t byte) {
-    if (VF_WIDTH > 1) __builtin_prefetch(row + byte, 0, 2);
+/* At element i of a pass: of its part of the row, which begins at so many quarters of it and is one half or one
+ * quarter (shift 1 or 2). */
+FOVEA_INLINE void rows_fetch(const rows_ahead *next, int quarters, int shift, int64_t i) {
+    const char *at = next->row + next->bytes / 4 * quarters + (i * next->size >> shift);
+    if (VF_WIDTH == 1) return;
+    if (next->near)
+        __builtin_prefetch(at, 0, 3);
+    else
+        __builtin_prefetch(at, 0, 2);
 }
 
 /* What a pass over a row does at elements [i, i + n), n <= VF_WIDTH; a constant of inlined loops.

@@ -9,7 +9,7 @@
  *
  * Kept elements are brought to the front of a vector in a register and stored whole: the store of a
  * compressed vector to memory is microcode on Zen 4 and 5. Their count comes first, so that no store goes
- * beyond the place of the piece. Elements of 64 bits go one by one, two cycles each: with two threads that
+ * beyond the place of the piece. Larger than the caches they are gathered in lines that bypass them. Elements of 64 bits go one by one, two cycles each: with two threads that
  * is what memory delivers. */
 #include "cpu/chain.h"
 #include "cpu/dense.h"
@@ -235,7 +235,7 @@ static fovea_status scan_inclusive(const fovea_problem *problem, fovea_run *run)
 
 /* ---- Compaction ------------------------------------------------------------------------------ */
 
-enum { KEPT_MAX = STRIDED_BYTES / 4 }; /* elements of a piece */
+enum { KEPT_MAX = PIECE_BYTES / 4, LINE_WORDS = 16, RUN_WORDS = 1024 }; /* elements of a piece */
 
 /* Which elements of a piece are kept: bits by vectors, or bytes by elements of 64 bits. */
 typedef struct flags {
@@ -252,6 +252,7 @@ typedef struct compact_plan {
     int64_t long_limit;
     int32_t word_limit, word_sign; /* of u32 with the sign bit changed, which is word_sign */
     int64_t size, elements, piece;
+    bool stream;
     chain *chain;
 } compact_plan;
 
@@ -268,11 +269,16 @@ FOVEA_INLINE uint32_t kept_lanes(const compact_plan *p, const char *x, const uin
 
 static void flag_words(const compact_plan *p, const char *x, const uint8_t *mask, int64_t n,
                        flags *f) {
-    int64_t v = 0;
-    for (int64_t i = 0; i < n; i += VF_WIDTH, v++) {
-        f->vectors[v] = (uint16_t)kept_lanes(p, x, mask, i, smaller(VF_WIDTH, n - i));
-        f->count += __builtin_popcount(f->vectors[v]);
+    int64_t i = 0, v = 0, count = 0;
+    for (; i + VF_WIDTH <= n; i += VF_WIDTH, v++) {
+        f->vectors[v] = (uint16_t)kept_lanes(p, x, mask, i, VF_WIDTH);
+        count += __builtin_popcount(f->vectors[v]);
     }
+    if (i < n) {
+        f->vectors[v] = (uint16_t)kept_lanes(p, x, mask, i, n - i);
+        count += __builtin_popcount(f->vectors[v]);
+    }
+    f->count = count;
 }
 
 static void flag_longs(const compact_plan *p, const char *x, const uint8_t *mask, int64_t n,
@@ -304,15 +310,52 @@ static void keep_words(const char *x, char *y, int64_t n, const flags *f) {
     }
 }
 
+/* What was gathered of lines that begin at `base`: whole ones past the caches; of the first, where others own
+ * what stands before `first`, and of the last, what is ours. */
+static void put_lines(const float *lines, int64_t first, int64_t end, float *base) {
+    int64_t i = 0;
+    if (first > 0) {
+        memcpy(base + first, lines + first,
+               (size_t)(smaller(end, LINE_WORDS) - first) * sizeof *base);
+        i = LINE_WORDS;
+    }
+    for (; i + LINE_WORDS <= end; i += LINE_WORDS)
+        VF_UNROLLED for (int v = 0; v < LINE_WORDS; v += VF_WIDTH)
+            vf_stream(base + i + v, vf_load(lines + i + v));
+    if (i < end) memcpy(base + i, lines + i, (size_t)(end - i) * sizeof *base);
+}
+
+/* The same past the caches; what is wanted next is fetched to the second level. */
+static void keep_words_past(const char *x, char *y, int64_t n, const flags *f, const char *later,
+                            const uint8_t *later_mask) {
+    _Alignas(64) float lines[RUN_WORDS + 2 * LINE_WORDS];
+    const float *from = (const float *)(const void *)x;
+    int64_t first = (int64_t)((uintptr_t)y / sizeof *from % LINE_WORDS), at = first, v = 0;
+    float *base = (float *)(void *)y - first;
+    for (int64_t i = 0; i < n; i += VF_WIDTH, v++) {
+        int64_t lanes = smaller(VF_WIDTH, n - i);
+        vf whole = lanes == VF_WIDTH ? vf_load(from + i) : vf_load_n(from + i, (size_t)lanes);
+        __builtin_prefetch(later + i * (int64_t)sizeof *from, 0, 2);
+        if (later_mask) __builtin_prefetch(later_mask + i, 0, 2);
+        vf_store(lines + at, vf_compress(whole, f->vectors[v]));
+        at += __builtin_popcount(f->vectors[v]);
+        if (at < RUN_WORDS) continue;
+        put_lines(lines, first, RUN_WORDS, base);
+        base += RUN_WORDS, at -= RUN_WORDS, first = 0;
+        memcpy(lines, lines + RUN_WORDS, LINE_WORDS * sizeof *lines);
+    }
+    if (at > first) put_lines(lines, first, at, base);
+}
+
 static void keep_longs(const char *x, char *y, const flags *f) {
     const dense_uint64_t *from = (const dense_uint64_t *)(const void *)x;
     dense_uint64_t *to = (dense_uint64_t *)(void *)y;
     for (int64_t i = 0, kept = 0; kept < f->count; i++) to[kept] = from[i], kept += f->elements[i];
 }
 
-static void compact_piece(const compact_plan *p, int64_t piece) {
+static void compact_piece(const compact_plan *p, int64_t piece, int64_t next) {
     _Alignas(64) char x_block[STRIDED_BYTES], y_block[STRIDED_BYTES];
-    uint8_t mask_block[KEPT_MAX];
+    uint8_t mask_block[STRIDED_BYTES / 4];
     flags f;
     int64_t first = piece * p->piece, n = smaller(p->piece, p->elements - first);
     const char *x = dense_place(&p->x, first, n);
@@ -326,7 +369,10 @@ static void compact_piece(const compact_plan *p, int64_t piece) {
     before.word += (uint64_t)f.count;
     chain_pass(p->chain, piece, before);
     char *y = p->y.stride[0] == 1 ? p->y.data + place * p->size : y_block;
-    if (p->size == 4)
+    int64_t later = (next - piece) * p->piece;
+    if (p->stream)
+        keep_words_past(x, y, n, &f, x + later * p->size, mask ? mask + later : NULL);
+    else if (p->size == 4)
         keep_words(x, y, n, &f);
     else
         keep_longs(x, y, &f);
@@ -336,7 +382,12 @@ static void compact_piece(const compact_plan *p, int64_t piece) {
 static void compact_chain(const void *task, int64_t begin, int64_t end, int thread) {
     const compact_plan *p = task;
     (void)begin, (void)end, (void)thread;
-    for (int64_t piece; chain_take(p->chain, &piece);) compact_piece(p, piece);
+    int64_t piece, next;
+    for (bool more = chain_take(p->chain, &piece); more; piece = next) {
+        more = chain_take(p->chain, &next);
+        compact_piece(p, piece, more ? next : piece);
+    }
+    if (p->stream) vf_stream_fence();
 }
 
 static fovea_status compact(compact_plan *p, fovea_run *run, const fovea_view *count) {
@@ -345,7 +396,11 @@ static fovea_status compact(compact_plan *p, fovea_run *run, const fovea_view *c
     int64_t kept;
     p->elements = fovea_view_elements(&p->x);
     p->size = (int64_t)fovea_dtype_size(p->x.dtype);
-    p->piece = STRIDED_BYTES / p->size;
+    bool dense =
+        p->x.stride[0] == 1 && p->y.stride[0] == 1 && (!p->masked || p->mask.stride[0] == 1);
+    bool large = fovea_worth_streaming(2 * p->elements * p->size, allowed);
+    p->piece = (dense && large ? PIECE_BYTES : STRIDED_BYTES) / p->size;
+    p->stream = dense && large && p->size == 4 && VF_WIDTH > 1 && (uintptr_t)p->y.data % 4 == 0;
     p->chain = &chain;
     chain.pieces = divide_up(p->elements, p->piece);
     run->threads = fovea_useful_threads(chain.pieces, 2 * p->elements * p->size, allowed);

@@ -121,8 +121,8 @@ int64_t fovea_view_values(const fovea_view *view) {
 
 bool fovea_view_is_contiguous(const fovea_view *view) {
     int64_t expected = 1;
+    if (fovea_view_elements(view) == 0) return true; /* its extents may overflow */
     for (int i = view->rank - 1; i >= 0; i--) {
-        if (view->shape[i] == 0) return true;
         if (view->shape[i] != 1 && view->stride[i] != expected) return false;
         expected *= view->shape[i];
     }
@@ -211,8 +211,10 @@ void fovea_view_write_all(const fovea_view *view, const double *values) {
 }
 
 static bool mergeable(fovea_view *const views[], int count, int outer, int inner) {
+    int64_t span; /* overflows where there are no elements, or over half of all addresses */
     for (int v = 0; v < count; v++)
-        if (views[v]->stride[outer] != views[v]->stride[inner] * views[v]->shape[inner])
+        if (!fovea_multiply(views[v]->stride[inner], views[v]->shape[inner], &span) ||
+            views[v]->stride[outer] != span)
             return false;
     return true;
 }

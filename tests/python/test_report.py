@@ -16,7 +16,9 @@ pytest.importorskip("jinja2")
 
 REPORT = Path(__file__).parents[2] / "tools" / "report"
 sys.path.insert(0, str(REPORT))
+import axes  # noqa: E402
 import findings  # noqa: E402
+import page as whole_page  # noqa: E402
 import plots  # noqa: E402
 import study  # noqa: E402
 from document import DocumentError, load  # noqa: E402
@@ -35,6 +37,7 @@ def row(arm, median, error=1e-7, verified=True, **changed):
         "p90": samples[2], "minimum": samples[0], "outliers": 0, "flops": 2e8, "bytes": 1e6,
         "ceiling": "fma", "share": 0.5, "scratch_bytes": 4096, "block": {}, "arithmetic": "f32",
         "flags": [], "domain": None, "backend": None, "hot": None, "bursts": None,
+        "memory": None,
     } | changed
 
 
@@ -292,6 +295,8 @@ BAD = {
     "rows[0].verified: \"yes\"": lambda d: d["rows"][0].update(verified="yes"),
     "rows[0].bytes: the number is not finite": lambda d: d["rows"][0].update(bytes=10**400),
     "rows[0].ceiling: \"sky\"": lambda d: d["rows"][0].update(ceiling="sky"),
+    "rows[0].memory.shares[1]: 0 is out of range": lambda d: d["rows"][0].update(
+        memory={"bytes": 1e6, "median": 1e-3, "samples": [1e-3], "shares": [0.5, 0]}),
     "rows[0].arm: the field is missing": lambda d: d["rows"][0].pop("arm"),
     "rows[0].case: the string holds": lambda d: d["rows"][0].update(case="\ud800"),
     "rows[0].kernel: the string has": lambda d: d["rows"][0].update(kernel="x" * 10000),
@@ -598,6 +603,21 @@ def test_the_regret_of_the_choices_is_shown(tmp_path):
     words = words_of(page_of(tmp_path, content))
     assert "At 20 shapes that the tuner did not see" in words and "40 %" in words
     assert "The worst choices" in words and "noise of one arm" in words
+
+
+def test_small_regrets_have_room_on_their_axis():
+    across = axes.ShareAxis(1.0, 0, 700)
+    assert [words for _, words in across.ticks(6)] == ["0 %", "1 %", "3 %", "10 %", "30 %", "100 %"]
+    assert across.place(0) == 0 and across.place(1.0) == 700 and across.place(5.0) == 700
+    assert across.place(0.01) > 100 and across.place(0.1) > 350
+
+
+def test_files_of_one_size_each_are_told_apart():
+    titles = []
+    for sizes in ((1000,), (1000000,), (1000, 1000000)):
+        measurement = findings.Measurement(catalogue(sizes=sizes), "file.json")
+        titles.append(whole_page.suite_title(measurement, measurement.suites[0]))
+    assert titles == ["kernels at N = 1K, 2 threads", "kernels at N = 1M, 2 threads", "kernels, 2 threads"]
 
 
 ACCURACIES = {

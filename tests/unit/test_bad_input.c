@@ -75,6 +75,23 @@ static void attention_refuses_wrong_shapes(void **state) {
     REFUSED(run(&f), "k has batch size 2, q has 1");
 }
 
+/* Which need no memory, and whose sums would overflow. */
+static void attention_refuses_empty_tensors_beyond_any_memory(void **state) {
+    (void)state;
+    ATTENTION(c);
+    c.q = TENSOR(NULL, FOVEA_F32, 0, 4, 3, INT64_MAX);
+    c.k = TENSOR(NULL, FOVEA_F32, 0, 2, 5, INT64_MAX);
+    c.v = TENSOR(NULL, FOVEA_F32, 0, 2, 5, 8);
+    c.out = TENSOR(NULL, FOVEA_F32, 0, 4, 3, 8);
+    REFUSED(run(&c), "q has a head size of 9223372036854775807; at most 281474976710656 is served");
+    ATTENTION(d);
+    d.q = TENSOR(NULL, FOVEA_F32, 0, 4, INT64_MAX, 8);
+    d.k = TENSOR(NULL, FOVEA_F32, 0, 2, 5, 8);
+    d.v = d.k;
+    d.out = d.q;
+    REFUSED(run(&d), "q has a length of 9223372036854775807; at most 281474976710656 is served");
+}
+
 static void attention_refuses_wrong_dtypes(void **state) {
     (void)state;
     ATTENTION(c);
@@ -411,6 +428,7 @@ static void null_contexts_are_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(attention_refuses_wrong_shapes),
+        cmocka_unit_test(attention_refuses_empty_tensors_beyond_any_memory),
         cmocka_unit_test(attention_refuses_wrong_dtypes),
         cmocka_unit_test(attention_refuses_wrong_memory),
         cmocka_unit_test(attention_refuses_unknown_options),

@@ -174,6 +174,35 @@ static void test_slices_find_the_same(void **unused) {
     refused("test/scalar/unfinished", "y[");
 }
 
+/* Where memory is what binds a case, its tensors are moved in turns with the arms. */
+static void test_a_share_of_memory_is_of_turns(void **unused) {
+    (void)unused;
+    fovea_bench_case *c = &run.cases[0];
+    assert_int_equal(c->memory.timings.count, 0); /* nothing is known of the machine so far */
+    run.ceilings = (fovea_ceilings){.count = 3,
+                                    .items = {{"fma_f32_scalar_t1", 1e15, "FLOP/s", "scalar", 1},
+                                              {"read_t1", 1, "B/s", "scalar", 1},
+                                              {"copy_t1", 1, "B/s", "scalar", 1}}};
+    fovea_bench_forget(c);
+    fovea_bench_measure(&run, c, 0.3, silent);
+    run.ceilings.count = 0;
+    fovea_bench_update_shares(&run);
+    const fovea_bench_row *row = row_of("test/scalar/right");
+    assert_true(row->verified && row->shares.count >= 3);
+    assert_int_equal(row->shares.count, c->memory.timings.count);
+    assert_true(c->memory.bytes <= 3 * 4000 && c->memory.bytes > 3 * (4000 - 128));
+    fovea_summary shares = fovea_summarise(row->shares.values, row->shares.count);
+    assert_true(row->share > 0 && row->share == shares.median);
+    /* The ratio of the medians of all is near the median of the ratios, but for what disturbed a round. */
+    double ratio = c->bytes / row->summary.median / (c->memory.bytes / c->memory.median);
+    assert_true(shares.minimum <= ratio && ratio <= shares.maximum);
+    json_t *document = fovea_bench_to_json(&run);
+    const json_t *memory =
+        json_object_get(json_array_get(json_object_get(document, "rows"), 0), "memory");
+    assert_int_equal(json_array_size(json_object_get(memory, "shares")), row->shares.count);
+    json_decref(document);
+}
+
 static void test_an_interrupt_keeps_what_there_is(void **unused) {
     (void)unused;
     fovea_bench_case *c = &run.cases[0];
@@ -196,6 +225,7 @@ int main(void) {
         cmocka_unit_test(test_only_the_right_one_is_timed),
         cmocka_unit_test(test_the_file_says_so),
         cmocka_unit_test(test_slices_find_the_same),
+        cmocka_unit_test(test_a_share_of_memory_is_of_turns),
         cmocka_unit_test(test_an_interrupt_keeps_what_there_is),
     };
     return cmocka_run_group_tests(tests, begin, end);

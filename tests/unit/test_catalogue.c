@@ -6,6 +6,7 @@
 #include "test.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 static fovea_message message;
@@ -68,6 +69,24 @@ static void every_row_has_what_it_needs(void **state) {
     }
     assert_int_equal(fovea_catalogue_find("map_gelu_"), -1);
     assert_null(fovea_catalogue_kernel(fovea_catalogue_count()));
+}
+
+/* What check draws for must be there: a name that is misspelt would leave its values undrawn. */
+static void values_for_checks_name_letters_and_integer_parameters(void **state) {
+    (void)state;
+    for (int k = 0; k < fovea_catalogue_count(); k++) {
+        const fovea_kernel *kernel = fovea_catalogue_kernel(k);
+        for (const char *at = kernel->check_values; at && *at;
+             at += strcspn(at, ";"), at += !!*at) {
+            char name[32];
+            assert_true(strcspn(at, "=") < sizeof name && at[strcspn(at, "=")] == '=');
+            snprintf(name, sizeof name, "%.*s", (int)strcspn(at, "="), at);
+            int parameter = fovea_kernel_parameter(kernel, name);
+            if (fovea_kernel_letter(k, name) < 0 &&
+                (parameter < 0 || kernel->parameters[parameter].kind != FOVEA_INTEGER))
+                fail_msg("%s has no letter or whole number «%s» to check", kernel->name, name);
+        }
+    }
 }
 
 static void every_benchmark_case_can_be_built_and_counted(void **state) {
@@ -275,6 +294,7 @@ int main(void) {
         cmocka_unit_test(malformed_formulas_are_nan),
         cmocka_unit_test(deep_nesting_is_refused_and_not_followed),
         cmocka_unit_test(every_row_has_what_it_needs),
+        cmocka_unit_test(values_for_checks_name_letters_and_integer_parameters),
         cmocka_unit_test(every_benchmark_case_can_be_built_and_counted),
         cmocka_unit_test(implementations_have_distinct_names_of_three_parts),
         cmocka_unit_test(cases_in_words_round_trip),

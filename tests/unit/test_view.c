@@ -108,6 +108,14 @@ static void accepts_empty_tensors_without_data(void **state) {
     view = view_of(TENSOR(NULL, FOVEA_F32, INT64_MAX, INT64_MAX, 0));
     assert_int_equal(fovea_view_elements(&view), 0);
     assert_false(fovea_view_overlaps_itself(&view));
+    view = view_of(TENSOR(NULL, FOVEA_F32, 0, INT64_MAX, INT64_MAX));
+    assert_true(fovea_view_is_contiguous(&view)); /* no product of the extents overflows */
+    DLTensor tensor = TENSOR(NULL, FOVEA_F32, 0, 3, 5);
+    tensor.strides = STRIDES(1, INT64_MAX, INT64_MAX);
+    view = view_of(tensor);
+    assert_true(fovea_view_is_contiguous(&view));
+    fovea_views_collapse((fovea_view *[]){&view}, 1);
+    assert_int_equal(view.rank, 3); /* nothing is merged by a span that overflows */
 }
 
 static bool overlaps(int64_t rows, int64_t columns, int64_t row_stride, int64_t column_stride) {

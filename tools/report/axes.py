@@ -25,6 +25,22 @@ class Axis:
         return [(value, self.text(value)) for value in values]
 
 
+class ShareAxis(Axis):
+    """Shares from 0 on, at even distances below 1 % and logarithmic above: most are small, a few far off."""
+
+    SHOWN = (0, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
+
+    def __init__(self, high, start, end):
+        super().__init__(0, min(max(high, 0.1), self.SHOWN[-1]), start, end, False,
+                         lambda value: f"{100 * value:g} %")
+
+    def turn(self, value):
+        return math.log1p(value / 0.01)
+
+    def ticks(self, most):
+        return [(value, self.text(value)) for value in self.SHOWN if value <= self.high]
+
+
 def steps(low, high, most):
     """Whole multiples of 1, 2 or 5 times a power of ten, at most so many."""
     span = high - low

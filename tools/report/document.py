@@ -124,6 +124,8 @@ BURST = record({"state": text, "count": WHOLE, "throttled": boolean},
                 "sample_clocks_hz": nullable(array(nullable(COUNT))),
                 "samples_throttled": nullable(array(boolean))})
 
+MEMORY = record({"bytes": SECONDS, "median": SECONDS, "samples": array(SECONDS), "shares": array(SECONDS)})
+
 ROW = record(
     {
         "suite": text, "case": text, "kernel": text, "dtype": text, "arm": text,
@@ -140,6 +142,7 @@ ROW = record(
         "p10": nullable(SECONDS), "p90": nullable(SECONDS), "outliers": nullable(WHOLE),
         "block": nullable(mapping(fact(0))), "accuracy": nullable(ACCURACY),
         "backend": nullable(text), "hot": nullable(HOT), "bursts": nullable(array(BURST)),
+        "memory": nullable(MEMORY),
     },
 )
 

@@ -105,6 +105,8 @@ class Case:
         self.textbook = self.of_algorithm("textbook")
         named = [row["ceiling"] for row in self.rows if row["ceiling"]]
         self.ceiling = self.ceilings[named[0]] if named else None
+        moved = [row["memory"] for row in self.rows if row["memory"]]
+        self.memory = moved[0] if moved else None
         if self.ceiling:
             self.counts_bytes = self.ceiling["unit"] == "B/s"
         else:
@@ -113,6 +115,13 @@ class Case:
     def of_algorithm(self, name):
         return fastest(row for row in self.rows
                        if not row["peer"] and row["arm"].endswith("/" + name))
+
+    @property
+    def limit(self):
+        """What no rate exceeds: that of moving the case's tensors, or the ceiling of the run; or None."""
+        if self.memory:
+            return self.memory["bytes"] / self.memory["median"]
+        return self.ceiling["value"] if self.ceiling else None
 
     def rate(self, row):
         """In FLOP/s or B/s, whichever the case is bound by; None if it was not timed or counted."""

@@ -61,10 +61,10 @@ def share(value):
     if value is None:
         return "–"
     if 0 < value < 0.001:
-        return "< 0.1 %"
+        return "< 0.1\u00a0%"  # a sign stays with its figure
     if value > 10:
         return f"{value:.0f}×" if value < 1e5 else f"{value:.0e}×"
-    return f"{100 * value:.1f} %" if value < 0.1 else f"{100 * value:.0f} %"
+    return f"{100 * value:.1f}\u00a0%" if value < 0.1 else f"{100 * value:.0f}\u00a0%"
 
 
 def magnitude(value, digits=2):
@@ -105,10 +105,13 @@ class Anchors:
 
 
 def suite_title(measurement, suite):
-    """Suites that were measured twice, cold and warm, with one thread and all, are told apart."""
+    """Suites that were measured more than once, at one size each, cold and warm, with one thread and all, are
+    told apart."""
     threads = study.most_threads(suite)
+    sizes = {case.size for group in suite.groups for case in group.cases if case.size}
+    size = f" at N = {study.size_text(*sizes)}" if len(sizes) == 1 else ""
     cold = ", cold" if study.is_cold(suite) else ""
-    return f"{suite.name}{cold}, {findings.place(suite.rows, threads)}"
+    return f"{suite.name}{size}{cold}, {findings.place(suite.rows, threads)}"
 
 
 def render(measurements, accuracies=()):

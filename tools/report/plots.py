@@ -1,7 +1,7 @@
 """The page's plots. Each shows figures that also stand in a table beside it, and tells its series apart by
 shape and line as well as by colour."""
 
-from axes import Axis, around
+from axes import Axis, ShareAxis, around
 from findings import error_share, is_numpy
 from study import over_peer, size_text
 from svg import CHARACTER, Drawing, sample, shortened
@@ -63,7 +63,7 @@ def rate_plot(cases):
         return rate and rate * 1e-9
 
     def wall(case):
-        return case.ceiling["value"] * 1e-9 if case.ceiling else None
+        return case.limit and case.limit * 1e-9
 
     shown = [value(case, row) for case in cases for _, row in roles(case) if row]
     shown += [wall(case) for case in cases]
@@ -190,13 +190,12 @@ def regret_plot(regrets):
     """Both distributions, sorted: the share of the calls whose regret is no larger."""
     left, right, top, bottom = 58, 700, 8, 230
     drawing = Drawing(720, bottom + FOOT, "Share of the calls whose regret is no larger")
-    largest = max(0.3, regrets.values[-1] if regrets.values else 0)
-    across = Axis(0, min(largest, 1.0), left, right, False, lambda value: f"{100 * value:g} %")
+    across = ShareAxis(regrets.values[-1] if regrets.values else 0, left, right)
     up = Axis(0, 1, bottom, top, False, lambda value: f"{100 * value:g} %")
     for value, words in up.ticks(5):
         drawing.line(left, up.place(value), right, up.place(value), "rule")
         drawing.text(left - 7, up.place(value) + 4, words, "end", "tick")
-    scale_below(drawing, across, bottom, "slower than the fastest of ours")
+    scale_below(drawing, across, bottom, "slower than the fastest of ours, logarithmic above 1 %")
     for values, kind, dash in ((regrets.noise, "quiet", "dashed"), (regrets.values, "ours", "solid")):
         if values:
             points = [(left, bottom)]

@@ -377,6 +377,7 @@ const fovea_kernel fovea_rows_attention[] = {
      .bound_text = "exact; rotated: 4 eps (|a| + |b|), and one step of a quantised cache",
      .bound = FOVEA_HOOK(fovea_bound_append),
      .letters = "B,Hkv,T,S,D,Dv,Page",
+     .check_values = FOVEA_CHECK_OFFSETS,
      .shape = FOVEA_HOOK(fovea_append_shape),
      .check = FOVEA_HOOK(fovea_append_check),
      .case_shape = FOVEA_HOOK(fovea_append_case_shape),

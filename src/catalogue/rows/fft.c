@@ -12,7 +12,7 @@
         "max(norm2 of the input, largest bin), the inverse over N; 4 times that where N "          \
         "has prime factors above 7",                                                               \
     .bound = FOVEA_HOOK(fovea_bound_fft), .norm_bound = FOVEA_HOOK(fovea_norm_bound_fft),          \
-    .check = FOVEA_HOOK(fovea_check_fft), .check_extents = LENGTHS
+    .check = FOVEA_HOOK(fovea_check_fft), .check_values = LENGTHS
 
 const fovea_kernel fovea_rows_fft[] = {
     {0, "fft", .domain = "fft", .dtypes = COMPLEX,

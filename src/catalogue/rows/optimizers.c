@@ -21,8 +21,9 @@
     { "weight_decay", FOVEA_REAL, standard, NULL, "weight decay" }
 #define STEP                                                                                       \
     { "step", FOVEA_INTEGER, 1, NULL, "number of the step, from 1" }
+#define LATER .check_values = "step=10"
 #define ADAM                                                                                       \
-    F32_CALL, .arguments = {P, G, M, V}, .bytes = "28*N", .bench = "N=N,step=10",                  \
+    F32_CALL, .arguments = {P, G, M, V}, .bytes = "28*N", .bench = "N=N,step=10", LATER,           \
               .check = FOVEA_HOOK(fovea_check_step), .bound = FOVEA_HOOK(fovea_bound_adam),        \
               .bound_text = "m, v 4 eps S; p 2 eps |p| + 16 eps |update|"
 #define ADAM_CONSTANTS(decay)                                                                      \
@@ -48,7 +49,7 @@ const fovea_kernel fovea_rows_optimizers[] = {
                     {"nesterov", FOVEA_FLAG, 0, NULL, "looks a step ahead"},
                     DECAY(0),
                     STEP},
-     .operations = "4*N", .bytes = "20*N", .bench = "N=N,step=10",
+     .operations = "4*N", .bytes = "20*N", .bench = "N=N,step=10", LATER,
      .bound_text = "v 4 eps S; p 2 eps |p| + 16 eps |update|",
      .check = FOVEA_HOOK(fovea_check_step), .bound = FOVEA_HOOK(fovea_bound_momentum)},
     {51, "opt_adam", .domain = "optimizers", ADAM, ADAM_PARAMETERS(0),

@@ -3,7 +3,7 @@
 
 #define ROTARY                                                                                     \
     .check = FOVEA_HOOK(fovea_rope_check), .case_shape = FOVEA_HOOK(fovea_rope_case_shape),        \
-    .case_defaults = FOVEA_HOOK(fovea_rope_case_defaults),                                         \
+    .case_defaults = FOVEA_HOOK(fovea_rope_case_defaults), .check_values = FOVEA_CHECK_OFFSETS,    \
     .source = "Su et al., RoFormer: enhanced transformer with rotary position embedding, 2021"
 #define F32_ONLY (1u << FOVEA_F32)
 #define TABLE(called)                                                                              \
@@ -44,18 +44,18 @@ const fovea_kernel fovea_rows_positions[] = {
                     .optional = true,
                     .meaning = "2^(-8(h+1)/H) if not given"}},
      .parameters = {{"offset", FOVEA_INTEGER, 0, NULL, "position of query 0"}},
-     .operations = "2*B*H*Sq*Sk", .bytes = "2*s*B*H*Sq*Sk", .bench = "B=1,H=32,Sq=512,Sk=512",
-     .tune = "b=1,h=8,sq=16,sk=64;b=1,h=32,sq=512,sk=512", .bound_text = "2 eps (|score| + |bias|)",
-     .bound = FOVEA_HOOK(fovea_bound_alibi)},
+     .check_values = FOVEA_CHECK_OFFSETS, .operations = "2*B*H*Sq*Sk", .bytes = "2*s*B*H*Sq*Sk",
+     .bench = "B=1,H=32,Sq=512,Sk=512", .tune = "b=1,h=8,sq=16,sk=64;b=1,h=32,sq=512,sk=512",
+     .bound_text = "2 eps (|score| + |bias|)", .bound = FOVEA_HOOK(fovea_bound_alibi)},
     {42, "rope_precompute", .domain = "attention", .dtypes = F32_ONLY,
      .definition = "cos and sin of w(p, j) = (p + offset) base^(-j/P), P = D/2 pairs",
      .source = "Su et al., RoFormer: enhanced transformer with rotary position embedding, 2021",
      .arguments = {{.name = "cos", .shape = "S, P", .role = FOVEA_OUTPUT},
                    {.name = "sin", .shape = "S, P", .role = FOVEA_OUTPUT}},
      .parameters = {BASE, OFFSET}, .check = FOVEA_HOOK(fovea_rope_table_check),
-     .case_defaults = FOVEA_HOOK(fovea_rope_case_defaults), .operations = "3*S*P", .bytes = "8*S*P",
-     .bench = "S=2048,P=64", .tune = "s=16,p=64;s=2048,p=64",
-     .bound_text = "eps, absolute, for positions up to 2^24",
+     .case_defaults = FOVEA_HOOK(fovea_rope_case_defaults), .check_values = FOVEA_CHECK_OFFSETS,
+     .operations = "3*S*P", .bytes = "8*S*P", .bench = "S=2048,P=64",
+     .tune = "s=16,p=64;s=2048,p=64", .bound_text = "eps, absolute, for positions up to 2^24",
      .bound = FOVEA_HOOK(fovea_bound_table)},
     {113, "fused_rope_attention_mask", ROTARY, .domain = "fused_custom", .dtypes = FOVEA_FLOATS,
      .definition = "A[q,k] = rope(q)_q . rope(k)_k / sqrt D for k <= q, -inf above the diagonal",

@@ -5,7 +5,7 @@
 #define COMMON(dtype_set)                                                                          \
     .domain = "prng", .dtypes = dtype_set,                                                         \
     .arguments = {{.name = "y", .shape = "N...", .role = FOVEA_OUTPUT}}, .bytes = "s*N",           \
-    .bench = "N=N",                                                                                \
+    .bench = "N=N", .check_values = FOVEA_CHECK_KEYS,                                              \
     .source = "Salmon, Moraes, Dror and Shaw, Parallel random numbers: as easy as 1, 2, 3, 2011",  \
     .remarks =                                                                                     \
         "Elements are numbered in row-major order. w_i is word i mod 4 of the Philox4x32-10 "      \

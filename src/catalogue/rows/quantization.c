@@ -4,7 +4,7 @@
 #define SCALED                                                                                     \
     .domain = "quantization", .dtypes = FOVEA_FLOATS,                                              \
     .check = FOVEA_HOOK(fovea_quantization_check),                                                 \
-    .case_shape = FOVEA_HOOK(fovea_quantization_case_shape),                                       \
+    .case_shape = FOVEA_HOOK(fovea_quantization_case_shape), .check_values = "group=64 128",       \
     .parameters = {{"granularity", FOVEA_CHOICE, 0, "tensor,row,group", "what shares a scale"},    \
                    {"group", FOVEA_INTEGER, 32, NULL, "columns of a group: 32, 64 or 128"}}
 #define SCALE_SHAPE "(1; R...; R..., ceil(C/group))"

@@ -2,6 +2,9 @@
 #include "catalogue/simulation.h"
 
 #define COMMON .domain = "simulation", .dtypes = 1u << FOVEA_F32 | 1u << FOVEA_F64
+#define BY_STEPS                                                                                   \
+    COMMON, .count_operations = FOVEA_HOOK(fovea_operations_simulation),                           \
+            .check = FOVEA_HOOK(fovea_check_simulation), .check_values = "steps=10 2 37"
 #define FIELD(field)                                                                               \
     { .name = field, .shape = "B..., H, W" }
 #define NEXT(field, text)                                                                          \
@@ -15,15 +18,14 @@
     { "steps", FOVEA_INTEGER, 1, NULL, "how many, at least 1" }
 
 const fovea_kernel fovea_rows_simulation[] = {
-    {71, "sim_heat_equation", COMMON,
+    {71, "sim_heat_equation", BY_STEPS,
      .definition = "y = u + r (left + right + up + down - 4 u), `steps` times",
      .remarks = "dirichlet: the cells of the edge count as 0 from before the first step on.",
      .arguments = {FIELD("u"), NEXT("y", "u after the last step")},
      .parameters = {{"r", FOVEA_REAL, 0.1, NULL, "diffusivity dt / dx^2"}, BOUNDARY, STEPS},
-     .count_operations = FOVEA_HOOK(fovea_operations_simulation), .bytes = "2*s*B*H*W",
-     .bench = "B=1,H=1024,W=1024", .bound_text = "16 eps steps max|field|",
-     .bound = FOVEA_HOOK(fovea_bound_heat), .check = FOVEA_HOOK(fovea_check_simulation)},
-    {72, "sim_wave_equation", COMMON,
+     .bytes = "2*s*B*H*W", .bench = "B=1,H=1024,W=1024", .bound_text = "16 eps steps max|field|",
+     .bound = FOVEA_HOOK(fovea_bound_heat)},
+    {72, "sim_wave_equation", BY_STEPS,
      .definition = "y = 2 u - previous + c2 (left + right + up + down - 4 u), `steps` times",
      .remarks = "dirichlet: the cells of the edge count as 0 from before the first step on.",
      .arguments = {FIELD("u"),
@@ -35,29 +37,26 @@ const fovea_kernel fovea_rows_simulation[] = {
                     .optional = true,
                     .meaning = "u before the last step: what the next call takes as `previous`"}},
      .parameters = {{"c2", FOVEA_REAL, 1e-4, NULL, "(c dt / dx)^2"}, BOUNDARY, STEPS},
-     .count_operations = FOVEA_HOOK(fovea_operations_simulation), .bytes = "3*s*B*H*W+before*B*H*W",
-     .bench = "B=1,H=1024,W=1024", .bound_text = "16 eps steps^2 max|field|",
-     .bound = FOVEA_HOOK(fovea_bound_wave), .check = FOVEA_HOOK(fovea_check_simulation)},
-    {73, "integrate_rk4", COMMON,
+     .bytes = "3*s*B*H*W+before*B*H*W", .bench = "B=1,H=1024,W=1024",
+     .bound_text = "16 eps steps^2 max|field|", .bound = FOVEA_HOOK(fovea_bound_wave)},
+    {73, "integrate_rk4", BY_STEPS,
      .definition = "y' = -k y by the classic Runge-Kutta method of fourth order",
      .arguments = {{.name = "y", .shape = "N..."},
                    {.name = "out", .shape = "N...", .role = FOVEA_OUTPUT}},
      .parameters = {{"k", FOVEA_REAL, 1, NULL, "rate"},
                     {"dt", FOVEA_REAL, 0.01, NULL, "step"},
                     STEPS},
-     .count_operations = FOVEA_HOOK(fovea_operations_simulation), .bytes = "2*s*N",
-     .bench = "N=100000", .elementwise = true, .bound_text = "16 eps steps max|y|",
-     .bound = FOVEA_HOOK(fovea_bound_rk4), .check = FOVEA_HOOK(fovea_check_simulation)},
-    {74, "integrate_verlet", COMMON,
+     .bytes = "2*s*N", .bench = "N=100000", .elementwise = true,
+     .bound_text = "16 eps steps max|y|", .bound = FOVEA_HOOK(fovea_bound_rk4)},
+    {74, "integrate_verlet", BY_STEPS,
      .definition = "a = -k x; x += v dt + a dt^2/2; a' = -k x; v += (a + a') dt/2",
      .arguments = {{.name = "x", .shape = "N...", .role = FOVEA_IN_PLACE, .meaning = "positions"},
                    {.name = "v", .shape = "N...", .role = FOVEA_IN_PLACE, .meaning = "velocities"}},
      .parameters = {{"k", FOVEA_REAL, 1, NULL, "stiffness over mass"},
                     {"dt", FOVEA_REAL, 0.001, NULL, "step"},
                     STEPS},
-     .count_operations = FOVEA_HOOK(fovea_operations_simulation), .bytes = "4*s*N",
-     .bench = "N=30000", .bound_text = "16 eps steps max(1, k) max(|x|, |v|)",
-     .bound = FOVEA_HOOK(fovea_bound_verlet), .check = FOVEA_HOOK(fovea_check_simulation)},
+     .bytes = "4*s*N", .bench = "N=30000", .bound_text = "16 eps steps max(1, k) max(|x|, |v|)",
+     .bound = FOVEA_HOOK(fovea_bound_verlet)},
     {75, "monte_carlo_integrate", COMMON,
      .definition =
          "mean of f and sqrt(var f / n), f = 4/(1 + x^2), x = the first n of prng_uniform",
@@ -73,7 +72,8 @@ const fovea_kernel fovea_rows_simulation[] = {
      .bench = "n=1000000",
      .bound_text = "(8 + ceil(log2 n)) eps |estimate|; four times that of the error, and 16 eps / "
                    "sqrt(n - 1)",
-     .bound = FOVEA_HOOK(fovea_bound_monte_carlo), .check = FOVEA_HOOK(fovea_check_simulation)},
+     .bound = FOVEA_HOOK(fovea_bound_monte_carlo), .check = FOVEA_HOOK(fovea_check_simulation),
+     .check_values = "n=0 1 2 3 31 33 1000 4097 16 64 65 257 100003;" FOVEA_CHECK_KEYS},
     {76, "sim_stencil_2d", COMMON, .definition = "y = (left + right + up + down)/4, periodic",
      .arguments = {FIELD("u"), NEXT("y", "the means of neighbours")}, .operations = "4*B*H*W",
      .bytes = "2*s*B*H*W", .bench = "B=1,H=1024,W=1024",

@@ -19,15 +19,18 @@ typedef struct merge_plan {
 typedef struct merge_row {
     int64_t count, *offsets;
     float *weights;
+    const char *later; /* the first part of a row that comes soon */
 } merge_row;
 
-/* Eight parts a group, as pairs of products under a tree. */
+/* Eight parts a group, as pairs of products under a tree. Two rows ahead are fetched: parts are as many streams
+ * read by one instruction, of which a processor's prefetcher sees none. */
 FOVEA_INLINE vf merge_group(fovea_dtype dtype, const merge_row *row, const void *x, int64_t first,
                             int64_t end, int64_t i, int64_t n) {
     vf sums[2] = {vf_set1(0), vf_set1(0)};
     for (int64_t p = first; p < end; p++) {
         int64_t at = row->offsets[p] + i;
         vf value = n == VF_WIDTH ? vf_load_as(dtype, x, at) : vf_load_n_as(dtype, x, at, n);
+        if (VF_WIDTH > 1) __builtin_prefetch(row->later + at * (dtype == FOVEA_F32 ? 4 : 2), 0, 3);
         sums[p & 1] = vf_fma(vf_set1(row->weights[p]), value, sums[p & 1]);
     }
     return vf_add(sums[0], sums[1]);
@@ -94,6 +97,7 @@ static inline void merge_gathered(const merge_plan *plan, const char *x, char *y
         if (from != to) memcpy(to, from, (size_t)rows->columns * sizeof *to);
         row->offsets[p] = p * rows->columns;
     }
+    row->later = (const char *)gathered;
     rows_store(rows, y, merged_f32, gathered, row, scratch);
 }
 
@@ -113,6 +117,7 @@ static inline void merge_rows(const void *task, int64_t begin, int64_t end, int 
         char *y = rows->columns > 0 ? rows_address(&rows->y, i) : NULL;
         double lse = merge_weights(plan, i, &row);
         const float *values = (const float *)(const void *)x;
+        row.later = x && i + 2 < end ? rows_address(&rows->x, i + 2) : x;
         if (rows->x_step != 1)
             merge_gathered(plan, x, y, &row, gathered, line);
         else if (rows->dtype == FOVEA_F16)
