@@ -647,7 +647,12 @@ static bool attention_plain(int kernel, fovea_check_cases *cases) {
             if (kind >= PAGED) fovea_case_extent(&check.c, "Page", 64);
             if (!append(cases, &check)) return false;
         }
-    return attention_outliers(kernel, cases);
+    int empty[FACTORS_MAX] = {
+        [LSE] = 1, [SIZES] = COUNT(head_sizes) - 1, [BATCH] = 1, [KEYS] = 1, [SEED] = 1};
+    fovea_check_case
+        check; /* heads of no size, of two sequences: what they are in has no address */
+    attention_case(kernel, empty, INFINITY, &check);
+    return append(cases, &check) && attention_outliers(kernel, cases);
 }
 
 /* Every length, head size and option by itself first: what fails here says what is wrong. */

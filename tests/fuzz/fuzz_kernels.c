@@ -53,6 +53,14 @@ static void set_extents(bytes *b, fovea_case *c) {
     }
 }
 
+/* Query heads are mostly a multiple of the heads of keys, or every call would be refused. */
+static void group_heads(bytes *b, fovea_case *c) {
+    int queries = fovea_kernel_letter(c->index, "Hq"), keys = fovea_kernel_letter(c->index, "Hkv");
+    if (queries < 0 || keys < 0 || next_choice(b, 8) == 1) return;
+    c->extents[keys] = 1 + next_choice(b, 3);
+    c->extents[queries] = c->extents[keys] * (1 + next_choice(b, 4));
+}
+
 static void split_group(bytes *b, fovea_case *c) {
     const fovea_shape *shape = fovea_kernel_shape(c->index, 0);
     int rank = next_choice(b, 6);
@@ -63,13 +71,22 @@ static void split_group(bytes *b, fovea_case *c) {
     c->extents[shape->group] = product;
 }
 
-/* True if anything is not as by default. Integers are mostly small: some are extents of outputs. */
+/* Of a flag or a choice; rarely one that it does not have. */
+static double next_name(bytes *b, const fovea_parameter *parameter) {
+    int names = parameter->kind == FOVEA_FLAG ? 2 : 1, which = next_byte(b);
+    for (const char *at = parameter->choices; at && *at; at++) names += *at == ',';
+    return parameter->kind == FOVEA_CHOICE && which > 250 ? names : which % names;
+}
+
+/* True if anything is not as by default. Integers are mostly small: some are extents of outputs. Of many
+ * parameters as few are changed as of few: together they would hardly ever be right. */
 static bool set_parameters(bytes *b, fovea_case *c) {
     const fovea_kernel *row = fovea_catalogue_kernel(c->index);
+    int count = fovea_kernel_parameters(row), one_in = count > 6 ? count / 2 : 3;
     bool changed = false;
-    for (int p = 0; p < fovea_kernel_parameters(row); p++) {
+    for (int p = 0; p < count; p++) {
         const fovea_parameter *parameter = &row->parameters[p];
-        if (next_choice(b, 3) != 1) continue;
+        if (next_choice(b, one_in) != 1) continue;
         changed = true;
         if (parameter->kind == FOVEA_REAL)
             c->parameters[p] = next_real(b);
@@ -78,7 +95,7 @@ static bool set_parameters(bytes *b, fovea_case *c) {
         else if (parameter->kind == FOVEA_INTEGER)
             c->parameters[p] = next_choice(b, 70) - 4;
         else
-            c->parameters[p] = next_choice(b, parameter->kind == FOVEA_FLAG ? 2 : 5);
+            c->parameters[p] = next_name(b, parameter);
     }
     return changed;
 }
@@ -92,6 +109,10 @@ static void set_dtypes(bytes *b, fovea_case *c) {
         uint32_t own = fovea_argument_dtypes(&row->arguments[a], c->dtype);
         if (row->arguments[a].optional && next_choice(b, 3) == 1) c->optional |= 1u << a;
         if (!(own & (own - 1))) continue;
+        if (own >> c->dtype & 1 && next_choice(b, 3) != 1) { /* most must agree with the call */
+            c->dtypes[a] = 1 + (uint32_t)c->dtype;
+            continue;
+        }
         for (int skip = next_choice(b, __builtin_popcount(own)); skip > 0; skip--) own &= own - 1;
         c->dtypes[a] = 1 + (uint32_t)__builtin_ctz(own);
     }
@@ -210,6 +231,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     c.seed = next_byte(&b);
     set_dtypes(&b, &c);
     set_extents(&b, &c);
+    group_heads(&b, &c);
     split_group(&b, &c);
     bool ordinary = !set_parameters(&b, &c) && c.data == FOVEA_DATA_ROW;
     if (fovea_case_complete(&c, &message) != FOVEA_OK) return 0;

@@ -1,6 +1,7 @@
 /* A CUDA device through the public door: what goes wrong is a sentence and leaves the context usable,
  * and calls can be captured in a graph and replayed. Without a device: the sentence that says so. */
 #include "cuda/load.h"
+#include "cuda_context.h"
 #include "test.h"
 
 #include <fovea/fovea.h>
@@ -11,22 +12,11 @@
 enum { COUNT = 100000 };
 
 static const fovea_cuda_backend *cuda;
-static fovea_context *context;
 static float *values; /* on the host */
 
 static DLTensor tensor_on(void *data, int64_t *shape, DLDevice device) {
     return (DLTensor){
         .data = data, .device = device, .ndim = 1, .dtype = {kDLFloat, 32, 1}, .shape = shape};
-}
-
-static fovea_status create(int device, void *stream) {
-    fovea_context_options options;
-    fovea_context_options_default(&options);
-    options.device = (DLDevice){kDLCUDA, device};
-    options.stream = stream;
-    options.routes = "";
-    fovea_context_destroy(context);
-    return fovea_context_create(&options, &context);
 }
 
 /* False, and the test is skipped, where there is no device. */

@@ -3,6 +3,7 @@
  * context serves the next call. */
 #include "cuda/device.h"
 #include "cuda/load.h"
+#include "cuda_context.h"
 #include "test.h"
 
 #include <cuda.h>
@@ -268,7 +269,6 @@ const char *fovea_cuda_state(void) { return "a runtime that is none is in use"; 
 
 /* ---- Calls ---------------------------------------------------------------------------------- */
 
-static fovea_context *context;
 static char *here, *there; /* memory of device 0, of device 1 */
 static int64_t shape[] = {COUNT};
 
@@ -278,16 +278,6 @@ static DLTensor tensor_of(void *data, int device) {
                       .ndim = 1,
                       .dtype = {kDLFloat, 32, 1},
                       .shape = shape};
-}
-
-static fovea_status create(int device, void *stream) {
-    fovea_context_options options;
-    fovea_context_options_default(&options);
-    options.device = (DLDevice){kDLCUDA, device};
-    options.stream = stream;
-    options.routes = "";
-    fovea_context_destroy(context);
-    return fovea_context_create(&options, &context);
 }
 
 static char *memory_of(int device) {

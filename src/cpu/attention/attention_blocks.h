@@ -48,8 +48,8 @@ static int64_t keys_of_a_block(const fovea_attention_call *call, algorithm algor
 }
 
 /* Queries and outputs of a superblock in half of L2; fewer rows where the threads would run out of items. */
-static int64_t rows_of_a_block(const fovea_attention_call *call, int threads) {
-    int64_t row_bytes = (call->head_size + call->value_size + TILE_ARRAYS) * 4;
+static int64_t rows_of_a_block(const fovea_attention_call *call, int64_t query_words, int threads) {
+    int64_t row_bytes = (query_words + call->value_size + TILE_ARRAYS) * 4;
     int64_t rows = (int64_t)fovea_processor_get()->l2_bytes / 2 / row_bytes;
     int64_t of_a_head = call->query_length * call->group;
     if (threads > 1)
@@ -138,7 +138,9 @@ static plan make_plan(const fovea_attention_call *call, algorithm algorithm, int
     p.ahead_panels = algorithm == FLASH && (!call->has_mask || call->mask.stride[3] == 1) &&
                      (!call->has_bias || call->bias.stride[3] == 1) &&
                      (call->has_mask || call->has_bias);
-    p.block_rows = algorithm == TEXTBOOK ? TILE_ROWS : rows_of_a_block(call, p.threads);
+    p.query_words = p.pairs ? words_of(call->head_size) : call->head_size;
+    p.block_rows =
+        algorithm == TEXTBOOK ? TILE_ROWS : rows_of_a_block(call, p.query_words, p.threads);
     int64_t rows = call->query_length * call->group;
     p.superblocks = (rows + p.block_rows - 1) / p.block_rows;
     p.items = p.superblocks * call->batch * call->key_heads;
@@ -153,7 +155,6 @@ static plan make_plan(const fovea_attention_call *call, algorithm algorithm, int
     p.keys_floats = (size_t)(p.convert_keys ? round_up(p.block_keys * key_words, 16) : 0);
     p.values_floats = (size_t)(p.convert_values ? round_up(value_rows * call->value_size, 16) : 0);
     p.scores_floats = (size_t)(p.block_keys * TILE_ROWS);
-    p.query_words = p.pairs ? p.head_words : call->head_size;
     if (algorithm == SAGE) p.query_words = larger(p.query_words, sage_words(call));
     p.query_floats = (size_t)(p.block_rows * p.query_words);
     p.out_floats = (size_t)(p.block_rows * call->value_size);

@@ -62,6 +62,10 @@ static void vector_rows(const tile_context *at, const tile *t, const fovea_view 
                         int64_t start, int vector, char *rows[VF_WIDTH]) {
     int64_t size = (int64_t)fovea_dtype_size(view->dtype);
     int64_t of_head = view->stride[1] * size, of_query = view->stride[2] * size;
+    if (!view->data) { /* no elements, so that nobody reads there */
+        memset(rows, 0, VF_WIDTH * sizeof *rows);
+        return;
+    }
     char *base = view->data + at->sequence.batch * view->stride[0] * size + start * of_query;
     const int32_t *head = t->head + vector * VF_WIDTH, *query = t->query + vector * VF_WIDTH;
     for (int i = 0; i < VF_WIDTH; i++) rows[i] = base + head[i] * of_head + query[i] * of_query;
