@@ -14,8 +14,8 @@
 #include <stdlib.h>
 
 static const char *const variant_names[FOVEA_VARIANT_COUNT] = {"plain", "alias", "expand"};
-static const char *const touch_names[FOVEA_TOUCH_COUNT] = {"none", "q",    "k",      "v",
-                                                           "bias", "mask", "beyond", "channels"};
+static const char *const touch_names[FOVEA_TOUCH_COUNT] = {
+    "none", "q", "k", "v", "bias", "mask", "beyond", "channels", "outliers"};
 
 /* ---- Text ----------------------------------------------------------------------------------- */
 
@@ -505,7 +505,7 @@ static const factor attention_factors[SAGE_FACTORS] = {[QUERIES] = {COUNT(sequen
                                                        [SCALE] = {COUNT(scales), 50},
                                                        [BLOCKS] = {COUNT(blocks), 50},
                                                        [DATA] = {COUNT(attention_data), 60},
-                                                       [TOUCH] = {FOVEA_TOUCH_COUNT, 60},
+                                                       [TOUCH] = {FOVEA_TOUCH_OUTLIERS, 60},
                                                        [VARIANT] = {FOVEA_VARIANT_COUNT, 85},
                                                        [SEED] = {12, 0},
                                                        [GRANULARITY] = {3, 0},
@@ -615,6 +615,22 @@ static bool attention_long_sums(int kernel, double limit, fovea_check_cases *cas
     return true;
 }
 
+/* f32 with one element of the keys far beyond the others, whose bits a scale for all of them would lose, over
+ * several tiles of rows and blocks of keys. */
+static bool attention_outliers(int kernel, fovea_check_cases *cases) {
+    for (int causal = 0; causal < 2; causal++) {
+        int choice[FACTORS_MAX] = {
+            [LSE] = 1, [CAUSAL] = causal, [SEED] = 1, [TOUCH] = FOVEA_TOUCH_OUTLIERS};
+        fovea_check_case check;
+        attention_case(kernel, choice, INFINITY, &check);
+        if (is_backward(&check.c)) return true; /* whose gradients of q would be as far apart */
+        fovea_case_extent(&check.c, "Sq", 321);
+        fovea_case_extent(&check.c, "Sk", 257);
+        if (!append(cases, &check)) return false;
+    }
+    return true;
+}
+
 /* The calls that users make most, over several tiles and blocks, at every effort; the last two with pages of
  * 64 keys, which some kernels take a page at a time. */
 static bool attention_plain(int kernel, fovea_check_cases *cases) {
@@ -636,7 +652,7 @@ static bool attention_plain(int kernel, fovea_check_cases *cases) {
     fovea_check_case
         check; /* heads of no size, of two sequences: what they are in has no address */
     attention_case(kernel, empty, INFINITY, &check);
-    return append(cases, &check);
+    return append(cases, &check) && attention_outliers(kernel, cases);
 }
 
 /* Every length, head size and option by itself first: what fails here says what is wrong. */

@@ -21,6 +21,7 @@ typedef enum fovea_touch {
     FOVEA_TOUCH_MASK,     /* whole rows that may attend nothing */
     FOVEA_TOUCH_BEYOND,   /* NaN in every key and value row that no sequence has */
     FOVEA_TOUCH_CHANNELS, /* every fourth element of a key lies far off 0, the same way in all keys */
+    FOVEA_TOUCH_OUTLIERS, /* in every eighth key one element is 2^24 times greater, and smaller in q */
     FOVEA_TOUCH_COUNT
 } fovea_touch;
 

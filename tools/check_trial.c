@@ -113,6 +113,18 @@ static void touch_channels(const fovea_view *view) {
             fovea_view_write(view, i, fovea_view_read(view, i) + (i % size % 8 == 0 ? 24 : -24));
 }
 
+/* Scores stay what scores of such numbers are. */
+static void touch_outliers(const fovea_view *q, const fovea_view *k) {
+    const fovea_view *views[] = {q, k};
+    for (int v = 0; v < 2; v++) {
+        int64_t size = views[v]->shape[views[v]->rank - 1];
+        for (int64_t i = 0; i < fovea_view_elements(views[v]); i += size)
+            if (v == 0 || i / size % 8 == 0)
+                fovea_view_write(views[v], i,
+                                 fovea_view_read(views[v], i) * (v ? 0x1p24 : 0x1p-24));
+    }
+}
+
 /* NaN into every row of k, v or a scale of theirs that belongs to no sequence. */
 static bool touch_beyond(const fovea_problem *problem, int argument, char *data, size_t bytes) {
     fovea_backward_call backward;
@@ -160,6 +172,9 @@ static bool touch(fovea_trial *trial) {
         break;
     case FOVEA_TOUCH_CHANNELS:
         touch_channels(&views[FOVEA_ATTENTION_K]);
+        break;
+    case FOVEA_TOUCH_OUTLIERS:
+        touch_outliers(&views[FOVEA_ATTENTION_Q], &views[FOVEA_ATTENTION_K]);
         break;
     case FOVEA_TOUCH_V:
         touch_rows(&views[FOVEA_ATTENTION_V], seed);

@@ -4,6 +4,8 @@
 
 #include "catalogue/attention.h"
 #include "catalogue/order.h"
+#include "runtime/parallel.h"
+#include "runtime/processor.h"
 
 #include <fovea/fovea.h>
 #include <math.h>
@@ -308,30 +310,55 @@ static double weight(const fovea_problem *problem, const char *name, int64_t i, 
     return view ? fovea_view_read(view, i) : otherwise;
 }
 
+typedef struct row_bounds {
+    const fovea_problem *problem;
+    const fovea_view *x, *y;
+    int64_t n;
+    double eps, factor;
+    const double *expected;
+    double *bound;
+} row_bounds;
+
+static void bound_row(const row_bounds *t, int64_t row) {
+    int64_t n = t->n;
+    double mean = 0, magnitude = 0, variance = 0;
+    for (int64_t i = row * n; i < (row + 1) * n; i++) {
+        mean += fovea_view_read(t->x, i) / (double)n;
+        magnitude += fabs(fovea_view_read(t->x, i)) / (double)n;
+    }
+    for (int64_t i = row * n; i < (row + 1) * n; i++) {
+        double centred = fovea_view_read(t->x, i) - mean;
+        variance += centred * centred / (double)n;
+    }
+    double r = 1 / sqrt(variance + t->eps);
+    for (int64_t i = row * n; i < (row + 1) * n; i++) {
+        double element = fovea_view_read(t->x, i), h = (element - mean) * r;
+        double scale = fabs(weight(t->problem, "gamma", i % n, 1));
+        double terms = scale * ((fabs(element) + magnitude) * r + fabs(h)) +
+                       fabs(weight(t->problem, "beta", i % n, 0));
+        t->bound[i] = with_rounding(t->y->dtype, t->expected[i], t->factor * terms);
+    }
+}
+
+static void bound_rows(void *task, int64_t first, int64_t end, int thread) {
+    (void)thread;
+    for (int64_t row = first; row < end; row++) bound_row(task, row);
+}
+
 void fovea_bound_layer_norm(const fovea_problem *problem, int output, const double *expected,
                             double *bound) {
     const fovea_view *x = &problem->views[0], *y = &problem->views[output];
     int64_t n = x->shape[x->rank - 1], count = fovea_view_elements(y);
-    double factor = (8 + tree_depth(n)) * fovea_epsilon(FOVEA_F32);
-    for (int64_t row = 0; n > 0 && row < count / n; row++) {
-        double mean = 0, magnitude = 0, variance = 0;
-        for (int64_t i = row * n; i < (row + 1) * n; i++) {
-            mean += fovea_view_read(x, i) / (double)n;
-            magnitude += fabs(fovea_view_read(x, i)) / (double)n;
-        }
-        for (int64_t i = row * n; i < (row + 1) * n; i++) {
-            double centred = fovea_view_read(x, i) - mean;
-            variance += centred * centred / (double)n;
-        }
-        double r = 1 / sqrt(variance + fovea_problem_parameter(problem, "eps"));
-        for (int64_t i = row * n; i < (row + 1) * n; i++) {
-            double element = fovea_view_read(x, i), h = (element - mean) * r;
-            double scale = fabs(weight(problem, "gamma", i % n, 1));
-            double terms = scale * ((fabs(element) + magnitude) * r + fabs(h)) +
-                           fabs(weight(problem, "beta", i % n, 0));
-            bound[i] = with_rounding(y->dtype, expected[i], factor * terms);
-        }
-    }
+    row_bounds task = {.problem = problem,
+                       .x = x,
+                       .y = y,
+                       .n = n,
+                       .eps = fovea_problem_parameter(problem, "eps"),
+                       .factor = (8 + tree_depth(n)) * fovea_epsilon(FOVEA_F32),
+                       .expected = expected,
+                       .bound = bound};
+    int threads = count > 1 << 20 ? fovea_processor_get()->threads : 1;
+    if (n > 0) fovea_parallel(count / n, 1 + 65536 / n, threads, bound_rows, &task);
 }
 
 bool fovea_attention_quality(const fovea_attention_options *options, fovea_quality *quality) {

@@ -188,20 +188,38 @@ double fovea_dropout_operations(const fovea_problem *problem) {
     return (mask ? 9 : 32) * (double)fovea_view_elements(&problem->views[0]);
 }
 
+typedef struct dropout_bounds {
+    const fovea_problem *problem;
+    fovea_dtype dtype;
+    double keep;
+    const double *expected;
+    double *bound; /* of layer_norm; becomes that of the whole */
+} dropout_bounds;
+
+static void bound_kept(void *task, int64_t first, int64_t end, int thread) {
+    const dropout_bounds *t = task;
+    bool half = t->dtype != FOVEA_F32;
+    (void)thread;
+    for (int64_t i = first; i < end; i++) {
+        double expected = t->expected[i];
+        double rounding = half ? 0.5 * fovea_ulp(t->dtype, expected) : 0;
+        double error =
+            (t->bound[i] - rounding) / t->keep + fovea_epsilon(FOVEA_F32) * fabs(expected);
+        t->bound[i] = fovea_dropout_keeps(t->problem, i) ? error + rounding : 0;
+    }
+}
+
 void fovea_bound_dropout_residual(const fovea_problem *problem, int output, const double *expected,
                                   double *bound) {
     const fovea_view *y = &problem->views[output];
     int64_t count = fovea_view_elements(y);
     double keep = (double)(float)fovea_problem_parameter(problem, "keep");
+    dropout_bounds task = {problem, y->dtype, keep, expected, bound};
     if (y->dtype == FOVEA_U8) { /* which elements were kept */
         for (int64_t i = 0; i < count; i++) bound[i] = 0;
         return;
     }
     fovea_bound_layer_norm(problem, output, expected, bound);
-    for (int64_t i = 0; i < count; i++) {
-        bool half = y->dtype != FOVEA_F32;
-        double rounding = half ? 0.5 * fovea_ulp(y->dtype, expected[i]) : 0;
-        double error = (bound[i] - rounding) / keep + fovea_epsilon(FOVEA_F32) * fabs(expected[i]);
-        bound[i] = fovea_dropout_keeps(problem, i) ? error + rounding : 0;
-    }
+    int threads = count > 1 << 20 ? fovea_processor_get()->threads : 1;
+    fovea_parallel(count, 1 << 16, threads, bound_kept, &task);
 }

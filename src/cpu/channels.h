@@ -344,8 +344,9 @@ typedef struct side_lines {
 } side_lines;
 
 /* Whole lines of y, whatever its rows' addresses: what a tile leaves of a line waits for the next. Meanwhile
- * the next tile is fetched to the second level; by the passes of sums as well it was slower (3.0 for 2.7 ms).
- * With stores to lines that have to be read first 1024 rows of 9765 floats took 3.4 ms. */
+ * the next tile is fetched. 1024 rows of 9765 floats, two cores of a Zen 5, each pair in one run: 3.4 and 2.7 ms
+ * with ordinary stores and so; 3.0 and 2.7 with passes of sums that fetch too; 3.8 and 3.4 with the hint for
+ * the second level and for the first, though a tile is larger than that. */
 static void write_lines_down(const channels_plan *plan, const float *x, float *y, int64_t channels,
                              const side_lines *s) {
     const float *mean = s->mean + LINE_FLOATS, *factor = s->factor + LINE_FLOATS;
@@ -355,7 +356,7 @@ static void write_lines_down(const channels_plan *plan, const float *x, float *y
         int64_t rest = (int64_t)((uintptr_t)(y + channels) / sizeof *y % LINE_FLOATS);
         int64_t c = s->first ? 0 : -before, end = s->last ? channels : channels - rest;
         for (int64_t at = 0; at < SIDE + LINE_FLOATS && !s->last; at += LINE_FLOATS)
-            __builtin_prefetch(x + channels + at, 0, 2);
+            __builtin_prefetch(x + channels + at, 0, 3);
 #define ITEM(n)                                                                                    \
     vf_fma(vf_sub(rows_take(x, c, n), rows_take(mean, c, n)), rows_take(factor, c, n),             \
            rows_take(beta, c, n))

@@ -67,7 +67,7 @@ typedef chain_value sums_function(form form, const void *x, void *y, int64_t n, 
         for (; i + width <= n; i += width) {                                                       \
             v sums = v##_prefix(v##_load(x + i));                                                  \
             v result = v##_add(form == EXCLUSIVE ? v##_up(sums) : sums, spread(before, &c));       \
-            if (write && VF_WIDTH > 1) __builtin_prefetch(ahead + i, 0, 2);                        \
+            if (write && VF_WIDTH > 1) __builtin_prefetch(ahead + i, 0, 3);                        \
             if (write && stream)                                                                   \
                 v##_stream(y + i, result);                                                         \
             else if (write)                                                                        \
@@ -120,7 +120,7 @@ static chain_value sums_long(form form, const void *x, void *y, int64_t n, bool 
     uint64_t *to = y, first = before->word, sum = first;
     (void)stream;
     for (int64_t i = 0; i < n; i++) {
-        if (to && i % 8 == 0) __builtin_prefetch(later + i, 0, 2);
+        if (to && i % 8 == 0) __builtin_prefetch(later + i, 0, 3);
         uint64_t next = sum + from[i];
         if (to) to[i] = form == EXCLUSIVE ? sum : next;
         sum = next;
@@ -325,7 +325,7 @@ static void put_lines(const float *lines, int64_t first, int64_t end, float *bas
     if (i < end) memcpy(base + i, lines + i, (size_t)(end - i) * sizeof *base);
 }
 
-/* The same past the caches; what is wanted next is fetched to the second level. */
+/* The same past the caches; what is wanted next is fetched. */
 static void keep_words_past(const char *x, char *y, int64_t n, const flags *f, const char *later,
                             const uint8_t *later_mask) {
     _Alignas(64) float lines[RUN_WORDS + 2 * LINE_WORDS];
@@ -335,8 +335,8 @@ static void keep_words_past(const char *x, char *y, int64_t n, const flags *f, c
     for (int64_t i = 0; i < n; i += VF_WIDTH, v++) {
         int64_t lanes = smaller(VF_WIDTH, n - i);
         vf whole = lanes == VF_WIDTH ? vf_load(from + i) : vf_load_n(from + i, (size_t)lanes);
-        __builtin_prefetch(later + i * (int64_t)sizeof *from, 0, 2);
-        if (later_mask) __builtin_prefetch(later_mask + i, 0, 2);
+        __builtin_prefetch(later + i * (int64_t)sizeof *from, 0, 3);
+        if (later_mask) __builtin_prefetch(later_mask + i, 0, 3);
         vf_store(lines + at, vf_compress(whole, f->vectors[v]));
         at += __builtin_popcount(f->vectors[v]);
         if (at < RUN_WORDS) continue;

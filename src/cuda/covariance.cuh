@@ -60,12 +60,39 @@ struct gram_rows {
     }
 };
 
+/* Where the product of tiles i and j is among those of a pair. */
+static constexpr __host__ __device__ int gram_product(int tiles, bool triangle, int i, int j) {
+    return triangle ? i * (i + 1) / 2 + j : i * tiles + j;
+}
+
+/* Adds the products of eight rows: two tiles from the left at a time. */
+template <int tiles, bool triangle, int products>
+static __device__ __forceinline__ void
+gram_add(double (&c)[products][2], const double (&m)[2][tiles], const double (&n)[2][tiles]) {
+#pragma unroll
+    for (int i = 0; i < tiles; i += 2) {
+        const double both[4] = {m[0][i], m[0][i + 1], m[1][i], m[1][i + 1]};
+#pragma unroll
+        for (int j = 0; j < (triangle ? i + 1 : tiles); j++) {
+            const double from[2] = {n[0][j], n[1][j]};
+            multiply_16x8x8(c[gram_product(tiles, triangle, i, j)],
+                            c[gram_product(tiles, triangle, i + 1, j)], both, from);
+        }
+        if constexpr (triangle) { /* above the diagonal nothing is kept */
+            const double one[4] = {0, m[0][i + 1], 0, m[1][i + 1]};
+            const double from[2] = {n[0][i + 1], n[1][i + 1]};
+            double nothing[2] = {0, 0};
+            multiply_16x8x8(nothing, c[gram_product(tiles, true, i + 1, i + 1)], one, from);
+        }
+    }
+}
+
 template <class T, int tiles, bool triangle>
 static __global__ __launch_bounds__(GRAM_THREADS,
                                     1) void gram_kernel(const T *x,
                                                         const __grid_constant__ gram_place place,
                                                         const double *shift, double *partials) {
-    constexpr int depth = triangle ? 8 / (int)sizeof(T) : 4, products = gram_tiles(tiles, triangle);
+    constexpr int depth = triangle ? 2 : 4, products = gram_tiles(tiles, triangle);
     __shared__ double shifts[2][tiles * 8], sums[gram_entries(tiles, triangle)];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int64_t part = blockIdx.x % (unsigned)place.parts,
@@ -108,23 +135,24 @@ static __global__ __launch_bounds__(GRAM_THREADS,
     }
     for (; row - row_in < place.rows; row += depth * step) {
 #pragma unroll
-        for (int d = 0; d < depth; d++) {
-            const int64_t here = row + d * step, next = here + depth * step;
-            double m[tiles], n[triangle ? 1 : tiles];
-            left.centre(coming[d], shifts[0] + column_in, here < place.rows, m);
-            left.load(next * place.step_row, next < place.rows, coming[d]);
-            if constexpr (!triangle) {
-                right.centre(other[d], shifts[1] + column_in, here < place.rows, n);
-                right.load(next * place.step_row, next < place.rows, other[d]);
-            }
-            int product = 0;
+        for (int d = 0; d < depth; d += 2) {
+            double m[2][tiles], n[2][triangle ? 1 : tiles];
 #pragma unroll
-            for (int i = 0; i < tiles; i++) {
-                total[i] += m[i];
-#pragma unroll
-                for (int j = 0; j < (triangle ? i + 1 : tiles); j++)
-                    multiply_8x8x4(c[product++], m[i], triangle ? m[j] : n[triangle ? 0 : j]);
+            for (int h = 0; h < 2; h++) {
+                const int64_t here = row + (d + h) * step, next = here + depth * step;
+                left.centre(coming[d + h], shifts[0] + column_in, here < place.rows, m[h]);
+                left.load(next * place.step_row, next < place.rows, coming[d + h]);
+                if constexpr (!triangle) {
+                    right.centre(other[d + h], shifts[1] + column_in, here < place.rows, n[h]);
+                    right.load(next * place.step_row, next < place.rows, other[d + h]);
+                }
             }
+#pragma unroll
+            for (int i = 0; i < tiles; i++) total[i] += m[0][i] + m[1][i];
+            if constexpr (triangle)
+                gram_add<tiles, true>(c, m, m);
+            else
+                gram_add<tiles, false>(c, m, n);
         }
     }
     for (int w = 0; w < GRAM_WARPS; w++) {
@@ -171,7 +199,7 @@ struct gram_sums {
         if (i < j) return product(j, i);
         const int width = tiles * 8, a = i / width, b = j / width;
         const int s = i % width / 8, t = j % width / 8;
-        const int tile = triangle ? s * (s + 1) / 2 + t : s * tiles + t;
+        const int tile = gram_product(tiles, triangle, s, t);
         /* On the diagonal of a triangle, and of a pair with itself, both halves are there. */
         return partials[((int64_t)a * (a + 1) / 2 + b) * step + tile * 64 + i % 8 * 8 + j % 8];
     }

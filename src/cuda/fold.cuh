@@ -453,6 +453,16 @@ static __device__ __forceinline__ void add_terms(pair &sum, double (&terms)[n]) 
 
 enum fold_result { FOLD_SUM, FOLD_MEAN, FOLD_ROOT };
 
+/* Whether a term has a way of its own for several at once. */
+template <class Term>
+static constexpr auto has_several(int) -> decltype(&Term::template several<2>, true) {
+    return true;
+}
+template <class Term>
+static constexpr bool has_several(...) {
+    return false;
+}
+
 /* The sum of Term(x, w). */
 template <class T, class Out, class Term, class U = T>
 struct sum_method {
@@ -472,8 +482,15 @@ struct sum_method {
     __device__ __forceinline__ void take(state &sum, const T *x, const U *w, int64_t,
                                          int64_t) const {
         value terms[n];
+        if constexpr (n > 1 && has_several<Term>(0)) {
+            value a[n], b[n];
 #pragma unroll
-        for (int i = 0; i < n; i++) terms[i] = term(widen(x[i]), widen(w[inputs > 1 ? i : 0]));
+            for (int i = 0; i < n; i++) a[i] = widen(x[i]), b[i] = widen(w[i]);
+            term.several(a, b, terms);
+        } else {
+#pragma unroll
+            for (int i = 0; i < n; i++) terms[i] = term(widen(x[i]), widen(w[inputs > 1 ? i : 0]));
+        }
         add_terms(sum, terms);
     }
     static __device__ __forceinline__ state join(const state &a, const state &b) {

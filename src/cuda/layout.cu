@@ -14,40 +14,77 @@ struct transpose_place {
     bool wide;                                /* four elements at a time */
 };
 
-/* Four of a row from one thread; sixteen threads read a row of a tile, and write one of its columns. whole:
- * there are no rims. */
+#ifndef TRV
+    #define TRV 1
+#endif
+/* A tile, x and y where it begins. One word a lane: no two of a warp are then in one bank of shared memory, on neither
+ * side, and whole lines of memory are read and written. */
+static __device__ __forceinline__ void
+transpose_tile(const unsigned *x, unsigned *y, unsigned *memory, const transpose_place &place) {
+    constexpr int each = 2, lanes = TILE / each, rows = TILE_THREADS / lanes, steps = TILE / rows;
+    const int across = threadIdx.x % lanes * each, down = threadIdx.x / lanes;
+    auto *const tile = (unsigned(*)[TILE + 1]) memory;
+    pack<unsigned, each> values[steps];
+    x += down * place.x_row + across, y += down * place.y_row + across;
+#pragma unroll
+    for (int p = 0; p < steps; p++)
+        values[p] = *reinterpret_cast<const pack<unsigned, each> *>(x + p * rows * place.x_row);
+#pragma unroll
+    for (int p = 0; p < steps; p++)
+#pragma unroll
+        for (int j = 0; j < each; j++) tile[down + p * rows][across + j] = values[p].at[j];
+    __syncthreads();
+#pragma unroll
+    for (int p = 0; p < steps; p++) {
+#pragma unroll
+        for (int j = 0; j < each; j++) values[p].at[j] = tile[across + j][down + p * rows];
+        *reinterpret_cast<pack<unsigned, each> *>(y + p * rows * place.y_row) = values[p];
+    }
+}
+
+/* Of halves two rows go at a time: what stands below one another in them is a word of a row of y. */
+static __device__ __forceinline__ void
+transpose_tile(const uint16_t *x, uint16_t *y, unsigned *memory, const transpose_place &place) {
+    const int across = threadIdx.x % 16, down = threadIdx.x / 16;
+    auto *const tile = (unsigned(*)[TILE / 2 + 1]) memory;
+    pack<unsigned, 2> rows[2][2];
+    x += 4 * across, y += down * place.y_row + 4 * across;
+#pragma unroll
+    for (int p = 0; p < 4; p++)
+        rows[p / 2][p % 2] = *reinterpret_cast<const pack<unsigned, 2> *>(
+            x + (2 * (down + p / 2 * 16) + p % 2) * place.x_row);
+#pragma unroll
+    for (int p = 0; p < 2; p++)
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+            tile[4 * across + j][down + p * 16] =
+                __byte_perm(rows[p][0].at[j / 2], rows[p][1].at[j / 2], j % 2 ? 0x7632 : 0x5410);
+    __syncthreads();
+#pragma unroll
+    for (int p = 0; p < 4; p++) {
+        const unsigned *from = tile[down + p * 16] + 2 * across;
+        *reinterpret_cast<pack<unsigned, 2> *>(y + p * 16 * place.y_row) = {{from[0], from[1]}};
+    }
+}
+
+/* whole: there are no rims. */
 template <class T, bool whole>
 static __global__ __launch_bounds__(TILE_THREADS, whole ? 8 : 2) void transpose(
     const T *x, T *y, const __grid_constant__ transpose_place place) {
-    __shared__ T tile[TILE][TILE + 1];
+    __shared__ unsigned memory[TILE * (TILE * sizeof(T) / 4 + 1)];
+    auto *const tile = (T(*)[TILE + 1]) memory;
     const int64_t batch = blockIdx.x / (unsigned)place.tiles;
     const unsigned rest = blockIdx.x - (unsigned)batch * (unsigned)place.tiles;
     const int64_t first_row = rest / (unsigned)place.tiles_across * (int64_t)TILE;
     const int64_t first_column = rest % (unsigned)place.tiles_across * (int64_t)TILE;
-    const int across = threadIdx.x % 16 * 4, down = threadIdx.x / 16;
     int64_t at[2];
     follow_stream();
     place.batches.offsets(batch, at);
     x += at[0], y += at[1];
     if (whole ||
         (place.wide && first_row + TILE <= place.rows && first_column + TILE <= place.columns)) {
-        x += (first_row + down) * place.x_row + first_column + across;
-        y += (first_column + down) * place.y_row + first_row + across;
-        pack<T, 4> values[4];
-#pragma unroll
-        for (int p = 0; p < 4; p++)
-            values[p] = *reinterpret_cast<const pack<T, 4> *>(x + p * 16 * place.x_row);
-#pragma unroll
-        for (int p = 0; p < 4; p++)
-#pragma unroll
-            for (int j = 0; j < 4; j++) tile[down + p * 16][across + j] = values[p].at[j];
-        __syncthreads();
-#pragma unroll
-        for (int p = 0; p < 4; p++) {
-#pragma unroll
-            for (int j = 0; j < 4; j++) values[p].at[j] = tile[across + j][down + p * 16];
-            *reinterpret_cast<pack<T, 4> *>(y + p * 16 * place.y_row) = values[p];
-        }
+        transpose_tile(x + first_row * place.x_row + first_column,
+                       y + first_column * place.y_row + first_row, memory, place);
         return;
     }
     if constexpr (whole) return;

@@ -48,6 +48,14 @@ struct weights {
 #pragma unroll
                 for (int j = 0; j < n; j++)
                     loaded[i].at[j] = column[i] < limit ? first[column[i] + j] : W(0);
+        } else if (n > 1 && (unsigned)inner % n == 0) { /* all of one channel */
+#pragma unroll
+            for (int i = 0; i < m; i++) {
+                const int64_t c = (unsigned)column[i] / (unsigned)inner;
+                const W one = column[i] < limit ? first[c * step] : W(0);
+#pragma unroll
+                for (int j = 0; j < n; j++) loaded[i].at[j] = one;
+            }
         } else {
 #pragma unroll
             for (int i = 0; i < m; i++)
@@ -63,9 +71,22 @@ struct weights {
 #pragma unroll
             for (int j = 0; j < n; j++) to[i][j] = widen(loaded[i].at[j]);
     }
-    template <int m, int n, class I>
+    __device__ __forceinline__ bool plain(T) const { return data && packed && wide == one_type; }
+    template <bool plain, int m, int n, class I>
     __device__ __forceinline__ void gather(const I (&column)[m], I limit, float (&to)[m][n]) const {
-        if (!data) {
+        if constexpr (plain) {
+            pack<T, n> loaded[m];
+#pragma unroll
+            for (int i = 0; i < m; i++) {
+                loaded[i] = {};
+                if (column[i] < limit)
+                    loaded[i] = *(const pack<T, n> *)((const T *)data + base + column[i]);
+            }
+#pragma unroll
+            for (int i = 0; i < m; i++)
+#pragma unroll
+                for (int j = 0; j < n; j++) to[i][j] = widen(loaded[i].at[j]);
+        } else if (!data) {
 #pragma unroll
             for (int i = 0; i < m; i++)
 #pragma unroll
@@ -96,6 +117,13 @@ scale_and_shift(float (&x)[n], float factor, const float (&scale)[n], const floa
     for (int j = 0; j < n; j++) x[j] = fmaf(scale[j], x[j] * factor, offset[j]);
 }
 
+/* 1 / sqrt(x + eps). All that f32 has room for is done there: in f64 it takes as long as a barrier. */
+static __device__ __forceinline__ float inverse_root(float x, double eps) {
+    const float sum = x + (float)eps;
+    if (sum > 0x1p-100f && sum < 0x1p100f) return rsqrtf(sum);
+    return (float)(1 / sqrt((double)x + eps));
+}
+
 /* Mean of a row and 1 / sqrt(var + eps); the elements become differences from the mean. */
 template <class Row>
 static __device__ __forceinline__ float centre(Row &row, double eps, float *mean) {
@@ -105,13 +133,14 @@ static __device__ __forceinline__ float centre(Row &row, double eps, float *mean
     float variance = sum_derived(
                          row, [=](float x) { return x - middle; }, [](float d) { return d * d; }) /
                      count;
-    return (float)(1 / sqrt((double)variance + eps));
+    return inverse_root(variance, eps);
 }
 
 template <class T>
 struct layer_norm_job {
     static constexpr float pad = 0;
     static constexpr int registers = 64;
+    static constexpr bool packed = true;
     weights<T> gamma, beta;
     int groups; /* rows of a sample, each with weights of its own; 0: all rows have the same */
     int64_t channels;
@@ -135,13 +164,14 @@ template <class T>
 struct rms_norm_job {
     static constexpr float pad = 0;
     static constexpr int registers = 80;
+    static constexpr bool packed = true;
     weights<T> gamma;
     double eps;
 
     template <class Row, class O>
     __device__ __forceinline__ void operator()(Row &row, O *y, int64_t, int64_t) const {
         float square = row.sum([](float x) { return x * x; }) / (float)row.columns;
-        const float factor = (float)(1 / sqrt((double)square + eps));
+        const float factor = inverse_root(square, eps);
         row.store(
             y, [](float x) { return x; },
             [=](auto &x, int64_t, const auto &weight) { scale(x, factor, weight); }, gamma);
@@ -224,6 +254,7 @@ template <class T>
 struct dropout_job {
     static constexpr float pad = 0;
     static constexpr int registers = 96;
+    static constexpr bool packed = false;
     weights<T> gamma, beta, residual;
     double eps;
     const uint8_t *mask; /* NULL: drawn */

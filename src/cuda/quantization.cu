@@ -67,6 +67,7 @@ struct code_function {
 struct code_job {
     static constexpr float pad = 0;
     static constexpr int registers = 64;
+    static constexpr bool packed = false;
     float *scales;
 
     template <class Row, class O>
@@ -164,6 +165,7 @@ struct decode_function {
 struct decode_job {
     static constexpr float pad = 0;
     static constexpr int registers = 64;
+    static constexpr bool packed = false;
     const float *scales;
 
     template <class Row, class O>

@@ -1,5 +1,6 @@
 /* Domain 1, reductions: sums, extremes and moments of what fold.cuh walks over. */
 #include "cuda/fold.cuh"
+#include "cuda/histogram.cuh"
 
 #include <math.h>
 
@@ -115,6 +116,13 @@ static fovea_status reduce_stddev(const fovea_problem *problem, fovea_run *run) 
     return variance(problem, run, o->correction, true);
 }
 
+static fovea_status reduce_histogram(const fovea_problem *problem, fovea_run *run) {
+    const auto *o = (const fovea_reduce_histogram_options *)problem->options;
+    return by_precision(problem->dtype, [&](auto zero) {
+        return histogram_as<decltype(zero)>(problem, run, o->lo, o->hi);
+    });
+}
+
 #define REDUCE(name, function) CUDA_ROW(name, BOTH, function, .workspace = fold_workspace)
 
 extern "C" const fovea_implementation fovea_cuda_table_reductions[] = {
@@ -127,4 +135,6 @@ extern "C" const fovea_implementation fovea_cuda_table_reductions[] = {
     REDUCE(reduce_argmax, place_of<true>),
     REDUCE(reduce_var, reduce_var),
     REDUCE(reduce_stddev, reduce_stddev),
+    CUDA_ROW(reduce_histogram, BOTH, reduce_histogram, .serves = histogram_serves,
+             .workspace = histogram_workspace),
     {}};

@@ -11,8 +11,10 @@
 
 enum {
     ROW_THREADS = 768,
+    ROW_PACKED_THREADS = 512,
     ROW_DISTANT = 512,
-    ROW_HELD = 16,        /* values of a thread */
+    ROW_HELD = 16,        /* values of a thread, */
+    ROW_PACKED = 32,      /* or halves that stay as they are */
     ROW_GATHERED = 8,     /* of them, what is read beside the row at once */
     ROW_STAGED = 512,     /* columns from which rows that 16 bytes do not divide are staged */
     ROW_SHARED = 72 << 10 /* bytes up to which three such rows find room in a multiprocessor */
@@ -26,8 +28,9 @@ struct row_place {
     bool wide;                 /* 16 bytes side by side are aligned */
 };
 
-/* g(values, column, what the sources have there). A source has gather(columns, limit, values): `n` elements
- * side by side from each of m columns, for several at once, so that loads overlap. */
+/* g(values, column, what the sources have there). A source has gather<plain>(columns, limit, values): `n`
+ * elements side by side from each of m columns, for several at once, so that loads overlap; plain(T()): they are of
+ * type T and can be read as vectors. */
 template <int n, int m, int sources, class G, size_t... S>
 static __device__ __forceinline__ void row_apply(const G &g, float (&values)[n], int64_t column,
                                                  const float (&beside)[sources][m][n], int i,
@@ -35,81 +38,137 @@ static __device__ __forceinline__ void row_apply(const G &g, float (&values)[n],
     g(values, column, beside[S][i]...);
 }
 
-/* Elements of a row in registers: `run` of them side by side are at[i run] and what follows. */
-template <class T, int run>
+/* Over a block of `warps`; all get the result. One barrier: the same piece of code may not come twice without
+ * another between. */
+template <class Join>
+static __device__ __forceinline__ float reduce_row(float value, int warps, Join join) {
+    __shared__ float4 partial[8];
+    float *const words = (float *)partial;
+    value = reduce_warp(value, join);
+    if (threadIdx.x % 32 == 0) words[threadIdx.x / 32] = value;
+    __syncthreads();
+    value = words[0];
+#pragma unroll 1
+    for (int w = 1; w < warps && w % 4 != 0; w++) value = join(value, words[w]);
+#pragma unroll 2
+    for (int w = 4; w + 4 <= warps; w += 4) {
+        const float4 p = partial[w / 4];
+        value = join(value, join(join(p.x, p.y), join(p.z, p.w)));
+    }
+#pragma unroll 1
+    for (int w = warps < 4 ? warps : warps / 4 * 4; w < warps; w++) value = join(value, words[w]);
+    return value;
+}
+
+/* Elements of a row in registers: `run` of them side by side in at[i]. `packed`: as they are in memory, where
+ * halves take half the registers, so that more rows are on their way; f32 else, and can be replaced. */
+template <class T, int run, bool packed>
 struct held_row {
-    static constexpr int held = ROW_HELD;
-    float at[held];
+    using element_type = T;
+    static constexpr int held = packed ? ROW_PACKED : ROW_HELD;
+    static constexpr bool replaceable = !packed;
+    using kept = typename std::conditional<packed, T, float>::type;
+    pack<kept, run> at[held / run];
     const T *x;
     int member, members, columns;
     bool wide, idle; /* rows of x and y are aligned; there is none for this thread */
 
     __device__ __forceinline__ int column(int i) const { return (i * members + member) * run; }
+    __device__ __forceinline__ float element(int i) const { return widen(at[i / run].at[i % run]); }
 
     /* Places beyond the row hold `otherwise`. All loads are on their way before the first is looked at. */
     __device__ __forceinline__ void load(float otherwise) {
-        if (run > 1 && !wide) {
-#pragma unroll
-            for (int i = 0; i < held; i++) {
-                const int c = column(i / run) + i % run;
-                at[i] = c < columns ? widen(x[c]) : otherwise;
-            }
-            return;
-        }
         pack<T, run> loaded[held / run];
+        if (run == 1 || wide) {
 #pragma unroll
-        for (int i = 0; i < held / run; i++) {
-            loaded[i] = {};
-            if (column(i) < columns)
-                loaded[i] = *reinterpret_cast<const pack<T, run> *>(x + column(i));
+            for (int i = 0; i < held / run; i++) {
+#pragma unroll
+                for (int j = 0; j < run; j++) loaded[i].at[j] = narrow<T>(otherwise);
+                if (column(i) < columns)
+                    loaded[i] = *reinterpret_cast<const pack<T, run> *>(x + column(i));
+            }
+        } else {
+#pragma unroll
+            for (int i = 0; i < held / run; i++) {
+#pragma unroll
+                for (int j = 0; j < run; j++) loaded[i].at[j] = narrow<T>(otherwise);
+                if (column(i) < columns) loaded[i] = load_pack<T, run>(x + column(i), run, false);
+            }
         }
 #pragma unroll
-        for (int i = 0; i < held; i++)
-            at[i] = column(i / run) < columns ? widen(loaded[i / run].at[i % run]) : otherwise;
+        for (int i = 0; i < held; i++) {
+            const T from = loaded[i / run].at[i % run];
+            kept &to = at[i / run].at[i % run];
+            if constexpr (packed)
+                to = from;
+            else
+                to = widen(from);
+        }
+    }
+    /* Widens packed elements anew from here on: the compiler would keep those it has in registers. */
+    __device__ __forceinline__ void renew() {
+#pragma unroll
+        for (int i = 0; packed && i < held / run; i++) put_together(at[i]);
     }
     template <class Join>
     __device__ __forceinline__ float over_row(float value, Join join) const {
         if (members <= 32) return reduce_lanes(value, members, join);
-        return reduce_block(value, members / 32, join);
+        return reduce_row(value, members / 32, join);
     }
-    __device__ __forceinline__ float maximum() const {
-        float best = at[0];
+    __device__ __forceinline__ float maximum() {
+        renew();
+        float best = element(0);
 #pragma unroll
-        for (int i = 1; i < held; i++) best = max_or_nan(best, at[i]);
+        for (int i = 1; i < held; i++) best = max_or_nan(best, element(i));
         return over_row(best, [](float a, float b) { return max_or_nan(a, b); });
     }
-    __device__ __forceinline__ float largest() const {
+    __device__ __forceinline__ float largest() {
         float best = 0;
+        renew();
 #pragma unroll
-        for (int i = 0; i < held; i++) best = max_or_nan(best, fabsf(at[i]));
+        for (int i = 0; i < held; i++) best = max_or_nan(best, fabsf(element(i)));
         return over_row(best, [](float a, float b) { return max_or_nan(a, b); });
     }
     /* The sum of f over all places, those beyond the row included; in pairs, as sums of f32 err. */
     template <class F>
-    __device__ __forceinline__ float sum(F f) const {
+    __device__ __forceinline__ float sum(F f) {
         float chains[4] = {0, 0, 0, 0};
+        renew();
 #pragma unroll
-        for (int i = 0; i < held; i++) chains[i % 4] += f(at[i]);
+        for (int i = 0; i < held; i++) chains[i % 4] += f(element(i));
         float total = (chains[0] + chains[1]) + (chains[2] + chains[3]);
         return over_row(total, [](float a, float b) { return a + b; });
     }
     /* The same without these. */
     template <class F>
-    __device__ __forceinline__ float sum_inside(F f) const {
-        float total = 0;
+    __device__ __forceinline__ float sum_inside(F f) {
+        float chains[4] = {0, 0, 0, 0};
+        renew();
 #pragma unroll
-        for (int i = 0; i < held; i++) total += column(i / run) < columns ? f(at[i]) : 0;
+        for (int i = 0; i < held; i++)
+            chains[i % 4] += column(i / run) < columns ? f(element(i)) : 0;
+        float total = (chains[0] + chains[1]) + (chains[2] + chains[3]);
         return over_row(total, [](float a, float b) { return a + b; });
     }
     /* Every element becomes f of it, 0 beyond the row. */
     template <class F>
     __device__ __forceinline__ void replace(F f) {
 #pragma unroll
-        for (int i = 0; i < held; i++) at[i] = column(i / run) < columns ? f(at[i]) : 0;
+        for (int i = 0; i < held; i++)
+            at[i / run].at[i % run] = column(i / run) < columns ? f(element(i)) : 0;
     }
-    /* y = what g makes of elements side by side as they are now; F: what they were replaced by. */
+    /* y = what g makes of elements side by side as they are now; f: what they would have been replaced by. */
     template <class O, class F, class G, class... S>
-    __device__ __forceinline__ void store(O *y, F, G g, const S &...sources) const {
+    __device__ __forceinline__ void store(O *y, F f, G g, const S &...sources) {
+        renew();
+        if ((run == 1 || wide) && (sources.plain(T()) && ...))
+            store_with<true>(y, f, g, sources...);
+        else
+            store_with<false>(y, f, g, sources...);
+    }
+    /* plain: all sources are of T, in vectors, so that no branch keeps loads apart. */
+    template <bool plain, class O, class F, class G, class... S>
+    __device__ __forceinline__ void store_with(O *y, F f, G g, const S &...sources) const {
         constexpr int m = run == 1 ? ROW_GATHERED / 2 : run < ROW_GATHERED ? ROW_GATHERED / run : 1;
         constexpr int count = sizeof...(S) > 0 ? sizeof...(S) : 1;
 #pragma unroll
@@ -120,7 +179,7 @@ struct held_row {
             if (column(first) >= columns) break;
 #pragma unroll
             for (int i = 0; i < m; i++) places[i] = column(first + i);
-            (sources.gather(places, columns, beside[source++]), ...);
+            (sources.template gather<plain>(places, columns, beside[source++]), ...);
             (void)source;
 #pragma unroll
             for (int i = 0; i < m; i++) {
@@ -128,11 +187,14 @@ struct held_row {
                 float values[run];
                 if (places[i] >= columns) break;
 #pragma unroll
-                for (int j = 0; j < run; j++) values[j] = at[(first + i) * run + j];
+                for (int j = 0; j < run; j++) {
+                    values[j] = element((first + i) * run + j);
+                    if (packed) values[j] = f(values[j]);
+                }
                 row_apply(g, values, places[i], beside, i, std::index_sequence_for<S...>{});
 #pragma unroll
                 for (int j = 0; j < run; j++) result.at[j] = narrow<O>(values[j]);
-                store_pack<O, run>(y + places[i], result, run, wide);
+                store_pack<O, run>(y + places[i], result, run, plain || wide);
             }
         }
     }
@@ -142,8 +204,9 @@ struct held_row {
 
 /* The same of a row in shared memory, at the address it has in memory but for multiples of 16: a block's
  * threads take turns along it. Elements of f32 can be replaced there; others are anew where they are stored. */
-template <class T>
+template <class T, int threads>
 struct staged_row {
+    using element_type = T;
     T *at;
     const T *x;
     int columns;
@@ -165,7 +228,8 @@ struct staged_row {
     __device__ __forceinline__ void whole(C copy, S single) const {
         constexpr int size = 16 / sizeof(T);
         const int first = head(), count = vectors(), rest = columns - first - count * size;
-        for (int v = threadIdx.x; v < count; v += blockDim.x) copy(first + v * size);
+#pragma unroll 4
+        for (int v = threadIdx.x; v < count; v += threads) copy(first + v * size);
         if ((int)threadIdx.x < first) single((int)threadIdx.x);
         if ((int)threadIdx.x < rest) single(first + count * size + (int)threadIdx.x);
     }
@@ -179,7 +243,7 @@ struct staged_row {
     template <class Take>
     __device__ __forceinline__ void each(Take take) const {
         int c = threadIdx.x;
-        const int step = blockDim.x;
+        constexpr int step = threads;
         for (; c + (chains - 1) * step < columns; c += chains * step)
 #pragma unroll
             for (int k = 0; k < chains; k++) take(k, widen(at[c + k * step]));
@@ -189,8 +253,8 @@ struct staged_row {
     }
     template <class Join>
     __device__ __forceinline__ float over_row(const float (&value)[chains], Join join) const {
-        return reduce_block(join(join(value[0], value[1]), join(value[2], value[3])),
-                            blockDim.x / 32, join);
+        return reduce_row(join(join(value[0], value[1]), join(value[2], value[3])), threads / 32,
+                          join);
     }
     __device__ __forceinline__ float maximum() const {
         float best[chains] = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
@@ -217,25 +281,34 @@ struct staged_row {
     __device__ __forceinline__ void replace(F f) {
         if constexpr (replaceable) {
 #pragma unroll 4
-            for (int c = threadIdx.x; c < columns; c += blockDim.x) at[c] = f(at[c]);
+            for (int c = threadIdx.x; c < columns; c += threads) at[c] = f(at[c]);
             replaced = true;
         }
     }
-    /* By way of shared memory where y is aligned as x is. */
     template <class O, class F, class G, class... S>
     __device__ __forceinline__ void store(O *y, F f, G g, const S &...sources) const {
+        if ((sources.plain(T()) && ...))
+            store_with<true>(y, f, g, sources...);
+        else
+            store_with<false>(y, f, g, sources...);
+    }
+    /* Halves by way of shared memory where y is aligned as x is. */
+    template <bool plain, class O, class F, class G, class... S>
+    __device__ __forceinline__ void store_with(O *y, F f, G g, const S &...sources) const {
         constexpr int m = sizeof...(S) > 2 ? 1 : ROW_GATHERED / 2;
         constexpr int count = sizeof...(S) > 0 ? sizeof...(S) : 1;
-        const bool together = sizeof(O) == sizeof(T) && ((uintptr_t)y - (uintptr_t)x) % 16 == 0;
+        const bool together =
+            sizeof(T) < 4 && sizeof(O) == sizeof(T) && ((uintptr_t)y - (uintptr_t)x) % 16 == 0;
         O *to = together ? (O *)at : y;
-        const int step = blockDim.x;
+        constexpr int step = threads;
+#pragma unroll 1
         for (int first = threadIdx.x; first < columns; first += m * step) {
             int places[m];
             float beside[count][m][1];
             int source = 0;
 #pragma unroll
             for (int i = 0; i < m; i++) places[i] = first + i * step;
-            (sources.gather(places, columns, beside[source++]), ...);
+            (sources.template gather<plain>(places, columns, beside[source++]), ...);
             (void)source;
 #pragma unroll
             for (int i = 0; i < m; i++) {
@@ -261,6 +334,7 @@ struct staged_row {
 /* The same of a row in memory; replacing is done anew where elements are stored. */
 template <class T>
 struct distant_row {
+    using element_type = T;
     const T *x;
     const strided<2> *elements;
     int64_t columns;
@@ -306,7 +380,7 @@ struct distant_row {
             int64_t at[2], places[1] = {c};
             float beside[count][1][1];
             int source = 0;
-            (sources.gather(places, columns, beside[source++]), ...);
+            (sources.template gather<false>(places, columns, beside[source++]), ...);
             (void)source;
             elements->offsets(c, at);
             float values[1] = {f(widen(x[at[0]]))};
@@ -318,15 +392,16 @@ struct distant_row {
 };
 
 /* Sums f of elements that were replaced by r of them: in place, or each time anew. */
-template <class T, int run, class R, class F>
-static __device__ __forceinline__ float sum_replaced(held_row<T, run> &row, R r, F f) {
+template <class T, int run, bool packed, class R, class F>
+static __device__ __forceinline__ float sum_replaced(held_row<T, run, packed> &row, R r, F f) {
+    if constexpr (packed) return row.sum_inside([&](float x) { return f(r(x)); });
     row.replace(r);
     return row.sum(f);
 }
-template <class T, class R, class F>
-static __device__ __forceinline__ float sum_replaced(staged_row<T> &row, R r, F f) {
+template <class T, int threads, class R, class F>
+static __device__ __forceinline__ float sum_replaced(staged_row<T, threads> &row, R r, F f) {
     row.replace(r);
-    return row.sum([&](float x) { return f(staged_row<T>::replaceable ? x : r(x)); });
+    return row.sum([&](float x) { return f(row.replaceable ? x : r(x)); });
 }
 template <class T, class R, class F>
 static __device__ __forceinline__ float sum_replaced(distant_row<T> &row, R r, F f) {
@@ -334,8 +409,8 @@ static __device__ __forceinline__ float sum_replaced(distant_row<T> &row, R r, F
 }
 
 /* The same where r costs less than to keep what it makes. */
-template <class T, int run, class R, class F>
-static __device__ __forceinline__ float sum_derived(held_row<T, run> &row, R r, F f) {
+template <class T, int run, bool packed, class R, class F>
+static __device__ __forceinline__ float sum_derived(held_row<T, run, packed> &row, R r, F f) {
     return sum_replaced(row, r, f);
 }
 template <class Row, class R, class F>
@@ -343,24 +418,37 @@ static __device__ __forceinline__ float sum_derived(Row &row, R r, F f) {
     return row.sum([&](float x) { return f(r(x)); });
 }
 
+/* Whether a job keeps the elements of its rows packed. */
+template <class T, class Job, int run>
+static constexpr bool row_packed() {
+    return Job::packed && sizeof(T) == 2 && run > 1;
+}
+/* Threads of a block at most, and blocks at once. */
+template <class T, class Job, int run>
+static constexpr int row_threads() {
+    if (run == 1) return 256;
+    if (row_packed<T, Job, run>()) return ROW_PACKED_THREADS;
+    return Job::registers == 64 ? 1024 : ROW_THREADS;
+}
+template <class T, class Job, int run>
+static constexpr int row_resident() {
+    if (run == 1) return 3;
+    return Job::registers == 40 || row_packed<T, Job, run>() ? 2 : 1;
+}
+
 /* job(row, where it goes in y, the offset in the third tensor, number) does the work; Job::pad fills what
- * lies beyond the columns at first; Job::registers: 40, 64, 80 or more, what it needs. */
+ * lies beyond the columns at first; Job::registers: 40, 64, 80 or more, what it needs; Job::packed: what an
+ * element becomes costs less than room for it. */
 template <class T, class O, class Job, int run>
-static __global__ __launch_bounds__(run == 1               ? 256
-                                    : Job::registers == 64 ? 1024
-                                                           : ROW_THREADS,
-                                    run == 1 ? 3
-                                    : Job::registers == 40
-                                        ? 2
-                                        : 1) void rows_held(const T *x, O *y,
-                                                            const __grid_constant__ row_place place,
-                                                            const __grid_constant__ Job job) {
+static __global__
+__launch_bounds__(row_threads<T, Job, run>(), row_resident<T, Job, run>()) void rows_held(
+    const T *x, O *y, const __grid_constant__ row_place place, const __grid_constant__ Job job) {
     const bool alone = place.members > 32;
     int64_t number =
         alone ? blockIdx.x : ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) >> place.members_log2;
     const bool idle = number >= place.count;
     int64_t at[3];
-    held_row<T, run> row;
+    held_row<T, run, row_packed<T, Job, run>()> row;
     follow_stream();
     if (idle) number = 0;
     place.rows.offsets(number, at);
@@ -382,7 +470,8 @@ __launch_bounds__(threads, threads == 512 && Job::registers <= 80 ? 3 : 1) void 
     follow_stream();
     place.rows.offsets(blockIdx.x, at);
     x += at[0];
-    staged_row<T> row = {(T *)(staged_memory + (uintptr_t)x % 16), x, (int)place.columns, false};
+    staged_row<T, threads> row = {(T *)(staged_memory + (uintptr_t)x % 16), x, (int)place.columns,
+                                  false};
     row.load();
     job(row, y + at[1], at[2], blockIdx.x);
 }
@@ -401,13 +490,14 @@ static __global__ __launch_bounds__(ROW_DISTANT) void rows_distant(
 template <class T, class O, class Job, int run>
 static fovea_status rows_launch(const T *x, O *y, row_place &place, fovea_run *state,
                                 const Job &job) {
+    constexpr int held = row_packed<T, Job, run>() ? ROW_PACKED : ROW_HELD;
     int64_t blocks = place.count, threads = 256;
-    if (place.columns <= 32 * ROW_HELD) {
-        while ((ROW_HELD << place.members_log2) < place.columns) place.members_log2++;
+    if (place.columns <= 32 * held) {
+        while ((held << place.members_log2) < place.columns) place.members_log2++;
         place.members = 1 << place.members_log2;
         blocks = blocks_for(place.count * place.members, threads);
     } else {
-        threads = place.members = (int)blocks_for(place.columns, 32 * ROW_HELD) * 32;
+        threads = place.members = (int)blocks_for(place.columns, 32 * held) * 32;
     }
     return launch(state, rows_held<T, O, Job, run>, blocks, threads, x, y, place, job);
 }
@@ -432,16 +522,19 @@ static fovea_status rows_views(fovea_view (&rows)[3], fovea_view (&elements)[2],
     O *y = (O *)rows[1].data;
     const bool even = place.columns % size == 0;
     const int64_t bytes = place.columns * (int64_t)sizeof(T) + 16;
+    const int64_t most = row_packed<T, Job, size>() && even
+                             ? ROW_PACKED_THREADS * ROW_PACKED
+                             : ROW_THREADS * ROW_HELD; /* in registers */
     const int64_t room =
         fovea_cuda_shared_bytes(current_device()) - (4 << 10); /* beside what is static */
-    if (dense && bytes <= room && place.columns > (even ? ROW_THREADS * ROW_HELD : ROW_STAGED)) {
+    if (dense && bytes <= room && place.columns > (even ? most : ROW_STAGED)) {
         if (bytes <= ROW_SHARED)
             return launch_as(run, true, rows_staged<T, O, Job, 512>, place.count, 512,
                              (size_t)bytes, x, y, place, job);
         return launch_as(run, true, rows_staged<T, O, Job, 1024>, place.count, 1024, (size_t)bytes,
                          x, y, place, job);
     }
-    if (!dense || place.columns > ROW_THREADS * ROW_HELD)
+    if (!dense || place.columns > most)
         return launch(run, rows_distant<T, O, Job>, place.count, ROW_DISTANT, x, y, place, job);
     place.wide = is_aligned(x, 16) && is_aligned(y, sizeof(O) * size);
     for (int i = 0; i < rows[0].rank; i++)

@@ -1,21 +1,25 @@
-/* Domain 16, scans and compaction, and 112: one pass over memory. A block scans a tile in registers,
- * publishes its sum, waits for those of the tiles before it in its group, and adds them and what stands
- * before the group. The last tile of a group publishes what stands before the next. So every sum has one
- * order, which follows from the number of elements: nobody adds what happens to be there already.
- * Blocks begin in the order of their numbers; what a block waits for was begun before it. */
+/* Domain 16, scans and compaction, and 112: one pass over memory. A block brings a tile into shared memory,
+ * where more of it finds room than in registers, scans it and publishes its sum. What stands before it is the sum of
+ * the tiles before it in its group, of those of the group before, and of all before that, which the last tile of that
+ * one has published: so every sum has one order, which follows from the number of elements, and nobody waits for what
+ * has only just been put together. Blocks begin in the order of their numbers; what a block waits for was begun before
+ * it. */
 #include "cuda/fold.cuh"
 
 enum {
     SCAN_THREADS = 512,
-    SCAN_STEPS = 4,
-    SCAN_RESIDENT = 2,
-    SCAN_GROUP = SCAN_THREADS, /* tiles; a thread waits for each */
-    SCAN_WARPS = SCAN_THREADS / 32
+    SCAN_RESIDENT = 3,
+    SCAN_GROUP = SCAN_THREADS / 2, /* tiles; a thread looks at one of this or the last group */
+    SCAN_WARPS = SCAN_THREADS / 32,
+    /* 16 bytes each of a thread; one of what is small, which then has more blocks. */
+    SCAN_STEPS = 8,
+    COMPACT_STEPS = 4,
+    SCAN_SMALL = 4 << 20, /* bytes */
+    SCAN_PAUSE = 400      /* ns; elements of 64 bits gain nothing by it */
 };
 
-static constexpr int64_t scan_tile(size_t element) {
-    return (int64_t)SCAN_THREADS * SCAN_STEPS * (int64_t)(16 / element);
-}
+/* Bytes of a tile. */
+static constexpr int64_t scan_bytes(int steps) { return (int64_t)SCAN_THREADS * steps * 16; }
 
 /* Sums between tiles of what is added within one: wider for floats, so that they do not add to its errors. */
 static __device__ __forceinline__ unsigned add(unsigned a, unsigned b) { return a + b; }
@@ -53,6 +57,7 @@ template <class Sum>
 struct scan_board {
     uint64_t *tiles, *groups;
     int64_t tiles_of_row, groups_of_row;
+    unsigned pause; /* ns between two looks, which take time from the data's own way */
 
     static constexpr int pairs = (sizeof(Sum) + 7) / 8; /* of words */
 
@@ -65,12 +70,11 @@ struct scan_board {
             store_shown(board + (place * pairs + p) * 2, there | words[2 * p],
                         there | words[2 * p + 1]);
     }
-    static __device__ __forceinline__ Sum hear(const uint64_t *board, int64_t place) {
+    __device__ __forceinline__ Sum hear(const uint64_t *board, int64_t place) const {
         unsigned words[2 * pairs];
-        bool there = false;
         Sum sum;
-        while (!there) {
-            there = true;
+        for (;;) {
+            bool there = true;
 #pragma unroll
             for (int p = 0; p < pairs; p++) {
                 uint64_t a, b;
@@ -78,6 +82,8 @@ struct scan_board {
                 words[2 * p] = (unsigned)a, words[2 * p + 1] = (unsigned)b;
                 there = there && a >> 32 && b >> 32;
             }
+            if (there) break;
+            if (pause > 0) __nanosleep(pause);
         }
         memcpy(&sum, words, sizeof sum);
         return sum;
@@ -92,38 +98,44 @@ static __device__ __forceinline__ void scan_tell(const scan_board<Sum> &board, i
     board.tell(board.tiles, row * board.tiles_of_row + tile, own);
 }
 
-/* The sum of all tiles before `tile` of its row, given that of this tile. The last thread waits for what
- * stands before the group while the others wait for its tiles. */
+/* The sum of all tiles before `tile` of its row, given that of this tile. One thread waits for the tile right
+ * before, which is as a rule the last to come, and one for the groups; then all look at the others. Were all to wait
+ * for theirs at once, their looking would take more of the cache's time than the data. */
 template <class Sum>
 static __device__ __forceinline__ Sum scan_before(const scan_board<Sum> &board, int64_t row,
                                                   int64_t tile, Sum own) {
-    __shared__ Sum before_group;
-    const int64_t group = tile / SCAN_GROUP, first = row * board.tiles_of_row;
-    const int64_t here = row * board.groups_of_row + group;
-    const int place = (int)(tile - group * SCAN_GROUP), me = threadIdx.x;
+    __shared__ Sum before_groups;
+    const int64_t group = tile / SCAN_GROUP, here = row * board.groups_of_row + group;
+    /* The tile that this thread looks at; that of the last thread is never before. */
+    const int64_t mine = (group - 1) * SCAN_GROUP + threadIdx.x;
+    const bool last = threadIdx.x == SCAN_THREADS - 1;
     Sum before = {};
     if (board.tiles_of_row == 1) return before;
-    if (me < place) {
-        before = board.hear(board.tiles, first + group * SCAN_GROUP + me);
-    } else if (me == SCAN_THREADS - 1) {
-        before_group = {};
-        if (group > 0) before_group = board.hear(board.groups, here - 1);
+    if (mine == tile - 1) {
+        if (mine >= 0) before = board.hear(board.tiles, row * board.tiles_of_row + mine);
+    } else if (last) {
+        before_groups = {};
+        if (group > 1) before_groups = board.hear(board.groups, here - 2);
     }
+    __syncthreads();
+    if (mine >= 0 && mine < tile - 1)
+        before = board.hear(board.tiles, row * board.tiles_of_row + mine);
     before = reduce_block(before, SCAN_WARPS, [](const Sum &a, const Sum &b) { return add(a, b); });
-    before = add(before_group, before);
-    if (me == 0 && place == SCAN_GROUP - 1) board.tell(board.groups, here, add(before, own));
+    before = add(before_groups, before);
+    if (threadIdx.x == 0 && tile % SCAN_GROUP == SCAN_GROUP - 1)
+        board.tell(board.groups, here, add(before, own));
     return before;
 }
 
 /* Turns the sums of a thread's steps into those of all that stands before each in the tile: warps follow
- * one another, then steps, then lanes. */
-template <class V>
-static __device__ __forceinline__ void scan_block(V (&steps)[SCAN_STEPS]) {
+ * one another, then steps, then lanes. The sum of the tile comes back. */
+template <class V, int count>
+static __device__ __forceinline__ V scan_block(V (&steps)[count]) {
     __shared__ V warps[SCAN_WARPS];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     V total = 0, before = 0, all = 0;
 #pragma unroll
-    for (int s = 0; s < SCAN_STEPS; s++) {
+    for (int s = 0; s < count; s++) {
         V inclusive = steps[s];
 #pragma unroll
         for (int distance = 1; distance < 32; distance *= 2) {
@@ -142,7 +154,8 @@ static __device__ __forceinline__ void scan_block(V (&steps)[SCAN_STEPS]) {
         all += warps[w];
     }
 #pragma unroll
-    for (int s = 0; s < SCAN_STEPS; s++) steps[s] = before + steps[s];
+    for (int s = 0; s < count; s++) steps[s] = before + steps[s];
+    return all;
 }
 
 /* Rows of x and y: `dense` ones begin at rows.offsets(row) and have their elements side by side, of others
@@ -153,22 +166,30 @@ struct scan_place {
     bool dense, wide;
 };
 
+/* `size` elements of a row from i on, and 0 beyond its end, to shared memory, where nobody else looks. */
 template <class T, int size>
-static __device__ __forceinline__ pack<T, size> scan_load(const T *x, const scan_place &place,
-                                                          int64_t row, int64_t i) {
-    if (place.dense) return load_pack<T, size>(x + i, place.columns - i, place.wide);
-    pack<T, size> values = {};
+static __device__ __forceinline__ void scan_stage(pack<T, size> *to, const T *x,
+                                                  const scan_place &place, int64_t row, int64_t i) {
+    if (place.dense && place.wide && i + size <= place.columns) {
+        stage_vector(to, x + i);
+    } else if (place.dense) {
+        *to = load_pack<T, size>(x + i, place.columns - i, false);
+    } else {
+        pack<T, size> values = {};
 #pragma unroll
-    for (int j = 0; j < size; j++) {
-        int64_t at[2];
-        place.all.offsets(row * place.columns + i + j, at);
-        if (i + j < place.columns) values.at[j] = x[at[0]];
+        for (int j = 0; j < size; j++) {
+            int64_t at[2];
+            place.all.offsets(row * place.columns + i + j, at);
+            if (i + j < place.columns) values.at[j] = x[at[0]];
+        }
+        *to = values;
     }
-    return values;
 }
 
+extern __shared__ __align__(16) char scan_memory[]; /* a tile: step by step, those of all threads */
+
 /* T is unsigned for integers, which wrap. */
-template <class T>
+template <class T, int steps>
 static __global__ __launch_bounds__(SCAN_THREADS, SCAN_RESIDENT) void scan_kernel(
     const T *x, T *y, const __grid_constant__ scan_place place,
     const scan_board<typename scan_carrier<T>::sum> board, bool inclusive) {
@@ -179,37 +200,37 @@ static __global__ __launch_bounds__(SCAN_THREADS, SCAN_RESIDENT) void scan_kerne
     const int64_t tile = blockIdx.x - line * board.tiles_of_row;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int64_t first =
-        tile * scan_tile(sizeof(T)) + warp * (32 * SCAN_STEPS * size) + lane * size;
+        tile * (scan_bytes(steps) / (int64_t)sizeof(T)) + warp * (32 * steps * size) + lane * size;
+    auto *mine = (pack<T, size> *)scan_memory + threadIdx.x;
     int64_t at[2] = {0, 0};
-    T sums[SCAN_STEPS];
-    pack<T, size> values[SCAN_STEPS];
+    T sums[steps];
     follow_stream();
     if (place.dense) place.rows.offsets(line, at);
     x += at[0], y += at[1];
 #pragma unroll
-    for (int s = 0; s < SCAN_STEPS; s++)
-        values[s] = scan_load<T, size>(x, place, line, first + s * 32 * size);
+    for (int s = 0; s < steps; s++)
+        scan_stage<T, size>(mine + s * SCAN_THREADS, x, place, line, first + s * 32 * size);
+    stage_commit();
+    stage_wait<0>();
 #pragma unroll
-    for (int s = 0; s < SCAN_STEPS; s++) {
-        sums[s] = values[s].at[0];
+    for (int s = 0; s < steps; s++) {
+        const pack<T, size> values = mine[s * SCAN_THREADS];
+        sums[s] = values.at[0];
 #pragma unroll
-        for (int j = 1; j < size; j++) sums[s] += values[s].at[j];
+        for (int j = 1; j < size; j++) sums[s] += values.at[j];
     }
-    T all = sums[0];
-#pragma unroll
-    for (int s = 1; s < SCAN_STEPS; s++) all += sums[s];
-    all = reduce_block(all, SCAN_WARPS, [](T a, T b) { return a + b; });
+    const T all = scan_block(sums);
     scan_tell(board, line, tile, carrier::of(all));
-    scan_block(sums);
     const carrier before = {scan_before(board, line, tile, carrier::of(all))};
 #pragma unroll
-    for (int s = 0; s < SCAN_STEPS; s++) {
+    for (int s = 0; s < steps; s++) {
         const int64_t i = first + s * 32 * size;
+        const pack<T, size> values = mine[s * SCAN_THREADS];
         T running = sums[s];
         pack<T, size> result;
 #pragma unroll
         for (int j = 0; j < size; j++) {
-            T next = running + values[s].at[j];
+            T next = running + values.at[j];
             result.at[j] = before.plus(inclusive ? next : running);
             running = next;
         }
@@ -227,74 +248,85 @@ static __global__ __launch_bounds__(SCAN_THREADS, SCAN_RESIDENT) void scan_kerne
 
 /* ---- Compaction ----------------------------------------------------------------------------- */
 
-/* Which elements stay: by a mask, or above a threshold. */
+/* Which elements stay: by a mask, or above a threshold. look(): what it needs beside them, from memory. */
 template <class T>
 struct by_mask {
+    static constexpr int size = 16 / sizeof(T);
+    using beside = pack<uint8_t, size>;
     const uint8_t *mask;
     strided<1> where;
     bool dense, wide;
-    template <int size>
-    __device__ __forceinline__ void operator()(const pack<T, size> &, int64_t i, int64_t count,
-                                               bool (&keep)[size]) const {
-        pack<uint8_t, size> flags = {};
-        if (dense)
-            flags = load_pack<uint8_t, size>(mask + i, count - i, wide);
-        else
+
+    __device__ __forceinline__ beside look(int64_t i, int64_t count) const {
+        beside flags = {};
+        if (dense) return load_pack<uint8_t, size>(mask + i, count - i, wide);
 #pragma unroll
-            for (int j = 0; j < size; j++) {
-                int64_t at[1];
-                where.offsets(i + j, at);
-                if (i + j < count) flags.at[j] = mask[at[0]];
-            }
-#pragma unroll
-        for (int j = 0; j < size; j++) keep[j] = i + j < count && flags.at[j] != 0;
+        for (int j = 0; j < size; j++) {
+            int64_t at[1];
+            where.offsets(i + j, at);
+            if (i + j < count) flags.at[j] = mask[at[0]];
+        }
+        return flags;
+    }
+    __device__ __forceinline__ bool operator()(const beside &flags, int j, T) const {
+        return flags.at[j] != 0;
     }
 };
 template <class T>
 struct by_threshold {
+    struct beside {};
     T threshold;
-    template <int size>
-    __device__ __forceinline__ void operator()(const pack<T, size> &x, int64_t i, int64_t count,
-                                               bool (&keep)[size]) const {
-#pragma unroll
-        for (int j = 0; j < size; j++) keep[j] = i + j < count && x.at[j] > threshold;
+    __device__ __forceinline__ beside look(int64_t, int64_t) const { return {}; }
+    __device__ __forceinline__ bool operator()(const beside &, int, T x) const {
+        return x > threshold;
     }
 };
 
-template <class T, class Choice>
+/* What is kept of a tile comes together in shared memory, in the place of the tile. */
+template <class T, class Choice, int steps>
 static __global__ __launch_bounds__(SCAN_THREADS, SCAN_RESIDENT) void compact_kernel(
     const T *x, T *y, int64_t step_y, int64_t *total, const __grid_constant__ scan_place place,
     const scan_board<uint64_t> board, const __grid_constant__ Choice choice) {
     constexpr int size = 16 / sizeof(T);
-    __shared__ T kept[scan_tile(sizeof(T))];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const int64_t first =
-        blockIdx.x * scan_tile(sizeof(T)) + warp * (32 * SCAN_STEPS * size) + lane * size;
-    unsigned counts[SCAN_STEPS];
-    pack<T, size> values[SCAN_STEPS];
-    bool keep[SCAN_STEPS][size];
+    const int64_t first = blockIdx.x * (scan_bytes(steps) / (int64_t)sizeof(T)) +
+                          warp * (32 * steps * size) + lane * size;
+    auto *mine = (pack<T, size> *)scan_memory + threadIdx.x;
+    T *kept = (T *)scan_memory;
+    typename Choice::beside beside[steps];
+    pack<T, size> values[steps];
+    unsigned counts[steps], keep = 0; /* a bit for each element */
+    static_assert(steps * size <= 32, "they fit a word");
     follow_stream();
 #pragma unroll
-    for (int s = 0; s < SCAN_STEPS; s++)
-        values[s] = scan_load<T, size>(x, place, 0, first + s * 32 * size);
+    for (int s = 0; s < steps; s++)
+        scan_stage<T, size>(mine + s * SCAN_THREADS, x, place, 0, first + s * 32 * size);
+    stage_commit();
 #pragma unroll
-    for (int s = 0; s < SCAN_STEPS; s++) {
-        choice(values[s], first + s * 32 * size, place.columns, keep[s]);
+    for (int s = 0; s < steps; s++) beside[s] = choice.look(first + s * 32 * size, place.columns);
+    stage_wait<0>();
+#pragma unroll
+    for (int s = 0; s < steps; s++) {
+        const pack<T, size> value = mine[s * SCAN_THREADS];
         counts[s] = 0;
 #pragma unroll
-        for (int j = 0; j < size; j++) counts[s] += keep[s][j];
+        for (int j = 0; j < size; j++) {
+            const bool stays =
+                choice(beside[s], j, value.at[j]) && first + s * 32 * size + j < place.columns;
+            keep |= (unsigned)stays << (s * size + j);
+            counts[s] += stays;
+        }
     }
-    unsigned own = counts[0];
-#pragma unroll
-    for (int s = 1; s < SCAN_STEPS; s++) own += counts[s];
-    own = reduce_block(own, SCAN_WARPS, [](unsigned a, unsigned b) { return a + b; });
+    const unsigned own = scan_block(counts);
     scan_tell(board, 0, blockIdx.x, (uint64_t)own);
-    scan_block(counts);
 #pragma unroll
-    for (int s = 0; s < SCAN_STEPS; s++)
+    for (int s = 0; s < steps; s++) values[s] = mine[s * SCAN_THREADS];
+    __syncthreads();
+#pragma unroll
+    for (int s = 0; s < steps; s++)
 #pragma unroll
         for (int j = 0; j < size; j++)
-            if (keep[s][j]) kept[counts[s]++] = values[s].at[j];
+            if (keep >> (s * size + j) & 1) kept[counts[s]++] = values[s].at[j];
     const int64_t before = (int64_t)scan_before(board, 0, blockIdx.x, (uint64_t)own);
     __syncthreads();
     for (unsigned i = threadIdx.x; i < own; i += SCAN_THREADS) y[(before + i) * step_y] = kept[i];
@@ -305,30 +337,40 @@ static __global__ __launch_bounds__(SCAN_THREADS, SCAN_RESIDENT) void compact_ke
 
 struct scan_sizes {
     int64_t rows, columns, tiles, groups; /* tiles and groups: of a row */
+    bool small;
 };
 
-static scan_sizes sizes_of(int64_t rows, int64_t columns, size_t element) {
-    int64_t tiles = blocks_for(columns, scan_tile(element));
+static scan_sizes sizes_of(int64_t rows, int64_t columns, size_t element, int steps) {
+    const bool small = columns <= SCAN_SMALL / (int64_t)element;
+    int64_t tiles = blocks_for(columns, scan_bytes(small ? 1 : steps) / (int64_t)element);
     if (tiles < 1) tiles = 1;
-    return {rows, columns, tiles, blocks_for(tiles, SCAN_GROUP)};
+    return {rows, columns, tiles, blocks_for(tiles, SCAN_GROUP), small};
 }
 
 static size_t board_bytes(const scan_sizes &s) {
     return s.tiles > 1 ? (size_t)(s.rows * (s.tiles + s.groups)) * 2 * sizeof(pair) : 0;
 }
 
-/* With nothing told yet. */
+static __global__ __launch_bounds__(SCAN_THREADS) void scan_clear(uint64_t *board, int64_t words) {
+    const int64_t i = (int64_t)blockIdx.x * SCAN_THREADS + threadIdx.x;
+    follow_stream();
+    if (i < words) board[i] = 0;
+}
+
+/* With nothing told yet. A kernel of ours can begin while the one before it ends, and the next while it ends;
+ * memset cannot. */
 template <class Sum>
-static fovea_status make_board(const scan_sizes &s, fovea_run *run, scan_board<Sum> *board) {
+static fovea_status make_board(const scan_sizes &s, size_t element, fovea_run *run,
+                               scan_board<Sum> *board) {
     const int64_t words = 2 * scan_board<Sum>::pairs, places = s.rows * (s.tiles + s.groups);
     *board = {};
     board->tiles_of_row = s.tiles, board->groups_of_row = s.groups;
+    board->pause = s.small || element > 4 ? 0 : SCAN_PAUSE;
     if (s.tiles == 1) return FOVEA_OK;
     board->tiles = (uint64_t *)run->workspace;
     board->groups = board->tiles + s.rows * s.tiles * words;
-    return fovea_cuda_launched(
-        run, (int)cudaMemsetAsync(run->workspace, 0, (size_t)(places * words) * sizeof(uint64_t),
-                                  (cudaStream_t)run->stream));
+    return launch(run, scan_clear, blocks_for(places * words, SCAN_THREADS), SCAN_THREADS,
+                  board->tiles, places * words);
 }
 
 static scan_place place_of(const fovea_view &x, const fovea_view &y, bool along_last,
@@ -363,7 +405,7 @@ static scan_sizes scan_sizes_of(const fovea_problem *problem) {
     int64_t count = fovea_view_elements(x), last = x->shape[x->rank - 1];
     bool all = o->over == FOVEA_SCAN_INCLUSIVE_OVER_ALL;
     return sizes_of(all || last == 0 ? 1 : count / last, all ? count : last,
-                    fovea_dtype_size(x->dtype));
+                    fovea_dtype_size(x->dtype), SCAN_STEPS);
 }
 
 static size_t scan_workspace(const fovea_problem *problem, int threads) {
@@ -380,10 +422,12 @@ static fovea_status scan_as(const fovea_problem *problem, fovea_run *run, bool i
     if (fovea_view_elements(&x) == 0) return FOVEA_OK;
     bool along_last = o->over == FOVEA_SCAN_INCLUSIVE_OVER_LAST;
     scan_place place = place_of(x, y, along_last, sizes.columns);
-    fovea_status status = make_board(sizes, run, &board);
+    fovea_status status = make_board(sizes, sizeof(T), run, &board);
     if (status != FOVEA_OK) return status;
-    return launch(run, scan_kernel<T>, sizes.rows * sizes.tiles, SCAN_THREADS, (const T *)x.data,
-                  (T *)y.data, place, board, inclusive);
+    return launch_as(run, true, sizes.small ? scan_kernel<T, 1> : scan_kernel<T, SCAN_STEPS>,
+                     sizes.rows * sizes.tiles, SCAN_THREADS,
+                     (size_t)scan_bytes(sizes.small ? 1 : SCAN_STEPS), (const T *)x.data,
+                     (T *)y.data, place, board, inclusive);
 }
 
 /* The options of the two are the same. */
@@ -409,7 +453,8 @@ static fovea_status scan_inclusive(const fovea_problem *problem, fovea_run *run)
 static size_t compact_workspace(const fovea_problem *problem, int threads) {
     const fovea_view *x = &problem->views[0];
     (void)threads;
-    return board_bytes(sizes_of(1, fovea_view_elements(x), fovea_dtype_size(x->dtype)));
+    return board_bytes(
+        sizes_of(1, fovea_view_elements(x), fovea_dtype_size(x->dtype), COMPACT_STEPS));
 }
 
 /* y and the count are the arguments `to` and the next. */
@@ -418,16 +463,19 @@ static fovea_status compact_as(const fovea_problem *problem, fovea_run *run, int
                                const Choice &choice) {
     const fovea_view &x = problem->views[0], &y = problem->views[to];
     int64_t count = x.shape[0];
-    scan_sizes sizes = sizes_of(1, count, sizeof(T));
+    scan_sizes sizes = sizes_of(1, count, sizeof(T), COMPACT_STEPS);
     scan_board<uint64_t> board;
     scan_place place = {};
     place.columns = count;
     if (count > 0) place = place_of(x, x, false, count);
-    fovea_status status = make_board(sizes, run, &board);
+    fovea_status status = make_board(sizes, sizeof(T), run, &board);
     if (status != FOVEA_OK) return status;
-    return launch(run, compact_kernel<T, Choice>, sizes.tiles, SCAN_THREADS, (const T *)x.data,
-                  (T *)y.data, y.stride[0], (int64_t *)problem->views[to + 1].data, place, board,
-                  choice);
+    return launch_as(run, true,
+                     sizes.small ? compact_kernel<T, Choice, 1>
+                                 : compact_kernel<T, Choice, COMPACT_STEPS>,
+                     sizes.tiles, SCAN_THREADS, (size_t)scan_bytes(sizes.small ? 1 : COMPACT_STEPS),
+                     (const T *)x.data, (T *)y.data, y.stride[0],
+                     (int64_t *)problem->views[to + 1].data, place, board, choice);
 }
 
 template <class T>

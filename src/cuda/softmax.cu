@@ -4,14 +4,22 @@
 
 #include <math.h>
 
+/* e^x, x <= 0. The product of rows of halves errs by eps |x| at most, which the bound allows; results below 2^-126
+ * are 0 there. */
+template <class T>
+static __device__ __forceinline__ float power_of_e(float x) {
+    return sizeof(T) == 2 ? quick_exp2(x * 1.44269504f) : expf(x);
+}
+
 struct softmax_job {
     static constexpr float pad = -INFINITY;
     static constexpr int registers = 40;
+    static constexpr bool packed = true;
 
     template <class Row, class O>
     __device__ __forceinline__ void operator()(Row &row, O *y, int64_t, int64_t) const {
         const float maximum = row.maximum();
-        auto power = [=](float x) { return expf(x - maximum); };
+        auto power = [=](float x) { return power_of_e<typename Row::element_type>(x - maximum); };
         float sum = sum_replaced(row, power, [](float e) { return e; });
         const float factor = 1 / sum;
         row.store(y, power, [=](auto &values, int64_t) {
@@ -23,11 +31,13 @@ struct softmax_job {
 struct log_softmax_job {
     static constexpr float pad = -INFINITY;
     static constexpr int registers = 64;
+    static constexpr bool packed = true;
 
     template <class Row, class O>
     __device__ __forceinline__ void operator()(Row &row, O *y, int64_t, int64_t) const {
         const float maximum = row.maximum();
-        const float rest = logf(row.sum([=](float x) { return expf(x - maximum); }));
+        const float rest = logf(
+            row.sum([=](float x) { return power_of_e<typename Row::element_type>(x - maximum); }));
         row.store(
             y, [](float x) { return x; },
             [=](auto &values, int64_t) {

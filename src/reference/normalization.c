@@ -10,44 +10,73 @@ static double read_or(const fovea_view *view, int64_t i, double otherwise) {
     return view ? fovea_view_read(view, i) : otherwise;
 }
 
-static bool normalise_rows(const fovea_problem *problem, double *y) {
-    double eps = fovea_problem_parameter(problem, "eps");
-    const fovea_view *x = &problem->views[0];
-    const fovea_view *gamma = fovea_problem_view(problem, "gamma");
-    const fovea_view *beta = fovea_problem_view(problem, "beta");
-    int64_t n = x->shape[x->rank - 1], count = fovea_view_elements(x);
-    for (int64_t row = 0; n > 0 && row < count / n; row++) {
-        double mean = 0, variance = 0;
-        for (int64_t i = row * n; i < (row + 1) * n; i++) mean += fovea_view_read(x, i);
-        mean /= (double)n;
-        for (int64_t i = row * n; i < (row + 1) * n; i++) {
-            double centred = fovea_view_read(x, i) - mean;
-            variance += centred * centred;
-        }
-        double r = 1 / sqrt(variance / (double)n + eps);
-        for (int64_t i = row * n; i < (row + 1) * n; i++)
-            y[i] = read_or(gamma, i % n, 1) * (fovea_view_read(x, i) - mean) * r +
-                   read_or(beta, i % n, 0);
+typedef struct rows {
+    const fovea_problem *problem;
+    const fovea_view *x, *gamma, *beta;
+    int64_t n;
+    double eps;
+    double *y;
+    /* With dropout, which adds a residual: */
+    bool drops;
+    double keep;
+    double *kept; /* NULL: not asked for */
+} rows;
+
+static void normalise_row(const rows *t, int64_t row) {
+    int64_t n = t->n;
+    double mean = 0, variance = 0;
+    for (int64_t i = row * n; i < (row + 1) * n; i++) mean += fovea_view_read(t->x, i);
+    mean /= (double)n;
+    for (int64_t i = row * n; i < (row + 1) * n; i++) {
+        double centred = fovea_view_read(t->x, i) - mean;
+        variance += centred * centred;
     }
+    double r = 1 / sqrt(variance / (double)n + t->eps);
+    for (int64_t i = row * n; i < (row + 1) * n; i++) {
+        double y = read_or(t->gamma, i % n, 1) * (fovea_view_read(t->x, i) - mean) * r +
+                   read_or(t->beta, i % n, 0);
+        bool keeps = !t->drops || fovea_dropout_keeps(t->problem, i);
+        if (t->drops) y = (keeps ? y / t->keep : 0) + fovea_view_read(&t->problem->views[1], i);
+        if (t->kept) t->kept[i] = keeps;
+        t->y[i] = y;
+    }
+}
+
+static void normalise_some_rows(void *task, int64_t first, int64_t end, int thread) {
+    (void)thread;
+    for (int64_t row = first; row < end; row++) normalise_row(task, row);
+}
+
+static rows rows_of(const fovea_problem *problem, double *y) {
+    const fovea_view *x = &problem->views[0];
+    return (rows){.problem = problem,
+                  .x = x,
+                  .gamma = fovea_problem_view(problem, "gamma"),
+                  .beta = fovea_problem_view(problem, "beta"),
+                  .n = x->shape[x->rank - 1],
+                  .eps = fovea_problem_parameter(problem, "eps"),
+                  .y = y};
+}
+
+static bool normalise_rows(rows *task) {
+    int64_t n = task->n, count = fovea_view_elements(task->x);
+    int threads = count > 1 << 20 ? fovea_processor_get()->threads : 1;
+    if (n > 0) fovea_parallel(count / n, 1 + 65536 / n, threads, normalise_some_rows, task);
     return true;
 }
 
 static bool layer_norm(const fovea_problem *problem, double *const outputs[]) {
-    return normalise_rows(problem, outputs[1]);
+    rows task = rows_of(problem, outputs[1]);
+    return normalise_rows(&task);
 }
 
 static bool fused_layernorm_dropout_residual(const fovea_problem *problem,
                                              double *const outputs[]) {
-    int64_t count = fovea_view_elements(&problem->views[0]);
-    double keep = (double)(float)fovea_problem_parameter(problem, "keep");
-    double *y = outputs[2], *kept = outputs[fovea_kernel_argument(problem->kernel, "kept")];
-    normalise_rows(problem, y);
-    for (int64_t i = 0; i < count; i++) {
-        bool keeps = fovea_dropout_keeps(problem, i);
-        y[i] = (keeps ? y[i] / keep : 0) + fovea_view_read(&problem->views[1], i);
-        if (kept) kept[i] = keeps;
-    }
-    return true;
+    rows task = rows_of(problem, outputs[2]);
+    task.drops = true;
+    task.keep = (double)(float)fovea_problem_parameter(problem, "keep");
+    task.kept = outputs[fovea_kernel_argument(problem->kernel, "kept")];
+    return normalise_rows(&task);
 }
 
 typedef struct sets {

@@ -1,5 +1,5 @@
-"""The library for CUDA devices as the compiler left it: no register spills, the instructions that were
-meant. What it computes is checked where a device is (fovea check --backend cuda)."""
+"""The library for CUDA devices as the compiler left it: no register spills but in named files, the
+instructions that were meant. What it computes is checked where a device is (fovea check --backend cuda)."""
 
 import ctypes
 import re
@@ -31,12 +31,18 @@ def cuobjdump():
     return found or next((str(p) for p in packaged), None)
 
 
+# Bytes that a kernel may store where more threads were measured to be worth it (src/cuda/NOTES.md).
+SPILLED = {"scans": 48, "normalization": 128, "correlation": 64}
+
+
 @built
 @pytest.mark.parametrize("report", REPORTS, ids=lambda p: p.stem)
 def test_no_kernel_spills(report):
     found = spills(report.read_text())
     assert found, "the report names no kernel"
-    assert not any(found), re.findall(r"Compiling entry function '(\w+)'", report.read_text())
+    allowed = SPILLED.get(report.stem.removesuffix(".o"), 0)
+    names = re.findall(r"Compiling entry function '(\w+)'", report.read_text())
+    assert max(found[::2]) <= allowed, names
 
 
 def test_spills_are_found():

@@ -226,7 +226,9 @@ static softmax_kind begin_softmax(superblock *b, attend_job *j, softmax_work *wo
         factor = 1;
     } else
         edge = limit_edges(t, s, j->first, keys);
-    if (!b->general && !call->has_sinks && bound <= SCORE_LIMIT && tame &&
+    /* p of one term is rounded, and where lse is wanted its sum is not: the largest must be 1, or equal scores all err alike. */
+    bool largest_is_1 = b->p->terms == 1 && call->has_lse;
+    if (!b->general && !call->has_sinks && !largest_is_1 && bound <= SCORE_LIMIT && tame &&
         (q->zero_reference || !q->has_reference)) {
         for (int v = 0; v < TILE_VECTORS; v++) vf_store(t->reference + v * VF_WIDTH, vf_set1(0));
         q->zero_reference = true;

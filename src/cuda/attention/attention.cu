@@ -156,14 +156,15 @@ static double f32_width(const fovea_attention_call &call) {
 }
 
 /* f32, measured on an H200: a block of 64 rows takes 0.7 ns for a key's element, alone or with some seventh of
- * another on its multiprocessor. */
+ * another on its multiprocessor. The plain kernel, which has heads above 128, takes five times that. */
 static double products_cost(const fovea_problem *problem, double bandwidth) {
     fovea_attention_call call;
     fovea_attention_describe(problem, &call);
     double rows = ceil((double)(call.query_length * call.group) / 64);
     double share = rows * (double)(call.batch * call.key_heads) /
                    (1.15 * fovea_cuda_multiprocessors(problem->device.device_id));
-    double block = 0.7e-9 * (double)call.key_length * f32_width(call);
+    double element = f32_width(call) > 128 ? 3.5e-9 : 0.7e-9;
+    double block = element * (double)call.key_length * f32_width(call);
     return 5e-6 + fmax(fovea_problem_bytes(problem) / bandwidth, block * fmax(1, share));
 }
 
@@ -226,7 +227,7 @@ static double hopper_cost(const fovea_problem *problem, int threads, double flop
     fovea_attention_describe(problem, &call);
     double seconds = busy_seconds(problem, flops, bandwidth);
     (void)threads;
-    double own = problem->dtype == FOVEA_F32 ? 8e-6 + seconds : 3e-6 + seconds / 2;
+    double own = problem->dtype == FOVEA_F32 ? 6.5e-6 + seconds : 3e-6 + seconds / 2;
     return call.query_length < 64 ? 1e-3 + seconds : own;
 }
 
@@ -244,7 +245,7 @@ static fovea_status run_hopper(const fovea_problem *problem, fovea_run *run) {
 /* ---- Split ---------------------------------------------------------------------------------- */
 
 /* Query rows of a key head: beyond that it reads keys too often. */
-enum { SPLIT_ROWS_MAX = 64, SPLIT_F32_ROWS_MAX = 512 };
+enum { SPLIT_ROWS_MAX = 64, SPLIT_F32_ROWS_MAX = 2048 };
 
 static bool served_split(const fovea_problem *problem, char *reason, size_t size) {
     fovea_cuda_attention p;
@@ -252,16 +253,14 @@ static bool served_split(const fovea_problem *problem, char *reason, size_t size
     bool is_f32 = problem->dtype == FOVEA_F32;
     int most = is_f32 ? SPLIT_F32_ROWS_MAX : SPLIT_ROWS_MAX;
     int larger = p.head_size > p.value_size ? p.head_size : p.value_size;
-    if ((larger > 64 || is_f32) && fovea_cuda_shared_bytes(problem->device.device_id) < 104 << 10) {
+    if ((larger > 64 || is_f32) && fovea_cuda_shared_bytes(problem->device.device_id) < 112 << 10) {
         snprintf(reason, size,
-                 "head sizes above 64 and f32 need 104 KiB of shared memory a block, more "
+                 "head sizes above 64 and f32 need 112 KiB of shared memory a block, more "
                  "than this device has");
         return false;
     }
-    if (is_f32 && (larger > 128 || is_byte(p.k.dtype))) {
-        snprintf(reason, size,
-                 "of f32 it serves head sizes up to 128, and keys and values that are not "
-                 "quantised");
+    if (is_f32 && is_byte(p.k.dtype)) {
+        snprintf(reason, size, "of f32 it serves keys and values that are not quantised");
         return false;
     }
     if (is_byte(p.k.dtype) || (int64_t)p.query_length * p.group <= most) return true;
@@ -280,16 +279,20 @@ static size_t split_workspace(const fovea_problem *problem, int threads) {
 }
 
 /* f32, measured on an H200: for 16 rows and 4096 elements of keys a block takes 1.45 us alone, a multiprocessor
- * with several 1.2, or 0.95 where each has many keys. Cutting the keys costs a second grid. */
+ * with several 1.2, or 0.95 where each has many keys. Cutting the keys costs a second grid. Values of more than
+ * 128 columns are two launches, each of which reads all of the keys. */
 static double split_f32_cost(const fovea_problem *problem, const fovea_attention_call &call,
                              double bandwidth) {
     double tiles = ceil((double)(call.query_length * call.group) / 16);
     double steps = (double)call.key_length * f32_width(call) / 4096;
     double share = tiles * (double)(call.batch * call.key_heads) /
                    fovea_cuda_multiprocessors(problem->device.device_id);
-    double pieces = share > 0.5 ? 1 : fmax(1, floor((double)call.key_length / 256));
+    double most = fmin((double)call.key_length / 128, 2 / share); /* two blocks a multiprocessor */
+    double pieces = share > 0.5 ? 1 : fmax(1, floor(most));
     double busy = fmax(1.45e-6 * steps / pieces, (tiles > 1 ? 1.2e-6 : 0.95e-6) * steps * share);
-    return (pieces > 1 ? 7e-6 : 4.3e-6) + fmax(fovea_problem_bytes(problem) / bandwidth, busy);
+    double seconds =
+        (pieces > 1 ? 7e-6 : 4.3e-6) + fmax(fovea_problem_bytes(problem) / bandwidth, busy);
+    return call.value_size > 128 ? 1.5 * seconds : seconds;
 }
 
 /* Reads k and v at the memory's rate for each 16 rows, from the L2 after the first. */

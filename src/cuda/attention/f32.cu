@@ -3,6 +3,7 @@
  * threads owns 64 query rows and walks the keys 32 at a time: scores into shared memory, online softmax
  * there, then the product with v into registers. The sums over blocks of keys are compensated (Kahan):
  * thousands of equal values would otherwise add up rounding errors beyond the bound. */
+#include "cuda/attention/grids.cuh"
 #include "cuda/attention/scores.cuh"
 
 enum { F32_ROWS = 64, F32_KEYS = 32, F32_THREADS = 256 };
@@ -183,9 +184,7 @@ static int launch(const fovea_cuda_attention &p, cudaStream_t stream) {
     int64_t tiles = blocks_for((int64_t)p.query_length * p.group, F32_ROWS);
     int64_t blocks = tiles * p.key_heads * p.batch;
     if (blocks == 0) return cudaSuccess;
-    cudaError_t error =
-        cudaFuncSetAttribute(attention_f32<size>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             (int)sizeof(f32_memory<size>));
+    cudaError_t error = allow_shared_bytes<attention_f32<size>>((int)sizeof(f32_memory<size>));
     if (error != cudaSuccess) return cudaGetLastError(), error;
     attention_f32<size>
         <<<(unsigned)blocks, F32_THREADS, sizeof(f32_memory<size>), stream>>>(p, (int)tiles);

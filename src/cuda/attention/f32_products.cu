@@ -252,6 +252,7 @@ static __global__ __launch_bounds__(Form::threads, 2) void attention_products(
     const __grid_constant__ fovea_cuda_attention p, const __grid_constant__ row_pitches pitches,
     int row_tiles, const uint32_t *wanted) {
     extern __shared__ __align__(128) char memory[];
+    let_the_next_grid_start();
     wait_for_the_grid_before();
     if (wanted && *wanted == 0) return;
     int tile = row_tiles - 1 - (int)(blockIdx.x % row_tiles), head = blockIdx.x / row_tiles;
@@ -306,8 +307,7 @@ static int launch_form(const fovea_cuda_attention &p, const uint32_t *wanted, cu
     int64_t tiles = blocks_for((int64_t)p.query_length * p.group, Form::rows);
     int64_t blocks = tiles * p.key_heads * p.batch;
     if (blocks == 0) return cudaSuccess;
-    cudaError_t error = cudaFuncSetAttribute(
-        attention_products<Form>, cudaFuncAttributeMaxDynamicSharedMemorySize, Form::shared_bytes);
+    cudaError_t error = allow_shared_bytes<attention_products<Form>>(Form::shared_bytes);
     if (error != cudaSuccess) return cudaGetLastError(), error;
     row_pitches pitches = {4 * Form::loader::pass * p.k.stride[2],
                            4 * Form::loader::pass * p.v.stride[2]};

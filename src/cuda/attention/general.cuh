@@ -9,10 +9,12 @@
  *
  * Two forms: plain ones take causal masks, windows, packed sequences and sinks, with 32 rows a warp, so
  * that a fragment of k or v from shared memory serves two products (with 16 its bandwidth would be the
- * limit: 8 multiply-adds a byte, where the tensor cores want 16). The others take everything else too. */
+ * limit: 8 multiply-adds a byte, where the tensor cores want 16), and some of them dropout besides. The others take
+ * everything else too. */
 #ifndef FOVEA_CUDA_ATTENTION_GENERAL_CUH
 #define FOVEA_CUDA_ATTENTION_GENERAL_CUH
 
+#include "cuda/attention/grids.cuh"
 #include "cuda/attention/options.cuh"
 #include "cuda/attention/quads.cuh"
 #include "cuda/attention/tiles.cuh"
@@ -27,20 +29,23 @@ static constexpr bool is_tight = true;
 static constexpr bool is_tight = false;
 #endif
 
-template <class T, int size_, bool plain_, int warps_ = 4>
+template <class T, int size_, bool plain_, int warps_ = 4, bool drops_ = !plain_>
 struct form {
     using element = T;
     static constexpr int size = size_; /* of heads, padded */
-    static constexpr bool plain = plain_;
+    static constexpr bool plain = plain_, drops = drops_;
     /* Tiles of k, and of v, in shared memory: of heads of 256 two would not fit an A100. */
     static constexpr int stages = size > 128 ? 1 : 2;
     static constexpr int warps = warps_;
     static constexpr int tiles = plain && size <= 128 ? 2 : 1; /* of 16 rows a warp */
+    /* There are no registers to keep what would say where the next tile begins. */
+    static constexpr bool reloads = is_tight || (plain && drops && size == 128);
     static constexpr int rows = warps * tiles * 16, threads = warps * 32;
     static constexpr int tile_bytes = KEYS * size * 2; /* of k or v */
     static constexpr int sums_offset = rows * size * 2 + 2 * stages * tile_bytes;
     static constexpr int limits_offset = sums_offset + tiles * 2 * threads * 4;
-    static constexpr int shared_bytes = limits_offset + rows * 8;
+    static constexpr int drawn_offset = limits_offset + rows * 8;
+    static constexpr int shared_bytes = drawn_offset + (drops ? tiles * threads * 16 : 0);
     using loader = tile_loader<2 * size, KEYS, threads>;
     using query_loader = tile_loader<2 * size, rows, threads>;
 };
@@ -89,6 +94,8 @@ struct work {
     float scores[Form::tiles][KEYS / 8][4];
     float maximum[Form::tiles][2], sum[Form::tiles][2], *sums;
     int2 *limits; /* of the block's rows */
+    uint4 *
+        drawn; /* of a thread, for each of its tiles: what its row begins draws with, and the draws */
 
     /* A thread's part of a row's sum. */
     __device__ __forceinline__ float &sum_of(int tile, int half) {
@@ -143,7 +150,7 @@ struct work {
                                          const fovea_cuda_tensor &t, int size, bool aligned,
                                          int first, const int64_t &pitch) {
         if (Form::plain || (aligned && !p.block_table.data)) {
-            if (is_tight) loader.begin(t, 2, s, key_head, first);
+            if (Form::reloads) loader.begin(t, 2, s, key_head, first);
             loader.load(tile, s.key_count - first, 2 * size, pitch);
         } else
             load_tile<Form, KEYS>(tile, t, size, aligned, [&](int r) -> const char * {
@@ -236,13 +243,13 @@ struct work {
         touch_rows<KEYS>(p.bias, s, query_of(row), head_of(row), first_key, s.key_count);
     }
 
-    __device__ __forceinline__ void modify(int first_key) {
+    __device__ __forceinline__ void modify(int first_key, bool edge) {
 #pragma unroll
         for (int t = 0; t < Form::tiles; t++) {
             fragment_rows rows = rows_of(t);
             limit_rows(p.mask, rows), limit_rows(p.bias, rows);
             apply_options<false>(p, s, rows, first_key, scores[t]);
-            apply_limits(rows, first_key, scores[t]);
+            if (edge) apply_limits(rows, first_key, scores[t]);
         }
     }
 
@@ -288,9 +295,32 @@ struct work {
                     for (int e = 0; e < 4; e++) out[t][n][e] *= rescale[t][e / 2];
     }
 
-    __device__ __forceinline__ void drop(int first_key) {
+    /* Draws are made while there are no scores yet, which would leave them no registers. */
+    __device__ __forceinline__ void begin_draws(void) {
 #pragma unroll
-        for (int t = 0; t < Form::tiles; t++) drop_fragment(p, s, rows_of(t), first_key, scores[t]);
+        for (int t = 0; t < Form::tiles; t++) {
+            fragment_rows rows = rows_of(t);
+            draw_row row = begin_row(p, s, rows.head, rows.query);
+            drawn[t * Form::threads + threadIdx.x] =
+                make_uint4(row.word[0], row.word[1], row.word[2], 0);
+        }
+    }
+    __device__ __forceinline__ void make_draws(int first_key) {
+        draw_row rows[Form::tiles];
+        uint32_t words[Form::tiles];
+#pragma unroll
+        for (int t = 0; t < Form::tiles; t++) {
+            uint4 row = drawn[t * Form::threads + threadIdx.x];
+            rows[t] = {{row.x, row.y, row.z}};
+        }
+        draw_fragments<KEYS / 8>(p, rows, first_key, words);
+#pragma unroll
+        for (int t = 0; t < Form::tiles; t++) drawn[t * Form::threads + threadIdx.x].w = words[t];
+    }
+    __device__ __forceinline__ void drop(void) {
+#pragma unroll
+        for (int t = 0; t < Form::tiles; t++)
+            drop_fragment(drawn[t * Form::threads + threadIdx.x].w, scores[t]);
     }
 
     /* out += p v */
@@ -385,6 +415,7 @@ __launch_bounds__(Form::threads) void general(const __grid_constant__ fovea_cuda
     w.q_tile = shared_address(memory);
     w.sums = (float *)(memory + Form::sums_offset);
     w.limits = (int2 *)(memory + Form::limits_offset);
+    w.drawn = (uint4 *)(memory + Form::drawn_offset);
     w.note_limits();
     w.k_tile = w.q_tile + Form::rows * Form::size * 2;
     w.v_tile = w.k_tile + Form::stages * Form::tile_bytes;
@@ -402,6 +433,9 @@ __launch_bounds__(Form::threads) void general(const __grid_constant__ fovea_cuda
     attended(p, w.s, w.query_of(w.first_row), low, high_of_first);
     attended(p, w.s, w.query_of(last_row), low_of_last, high);
     float factor = Form::plain ? p.scale_log2 : 1;
+    bool ends_early = !Form::plain && (is_short(p.mask, w.s) || is_short(p.bias, w.s));
+    bool drops = Form::drops && (Form::plain || p.keep < 1);
+    if (drops) w.begin_draws();
     int key = low / KEYS * KEYS;
     if (Form::plain || !p.block_table.data) {
         w.k_loader.begin(p.k, 2, w.s, w.key_head, key);
@@ -425,14 +459,15 @@ __launch_bounds__(Form::threads) void general(const __grid_constant__ fovea_cuda
         copies_commit();
         if constexpr (!Form::plain && Form::size <= 128) /* others have no registers for it */
             if (p.mask.data || p.bias.data) w.touch(key);
+        if (drops) w.make_draws(key);
         w.score(stage);
-        if (!Form::plain) {
-            w.modify(key);
-        } else if (key < low_of_last || key + KEYS > high_of_first) {
+        bool edge = key < low_of_last || key + KEYS > high_of_first;
+        if (!Form::plain)
+            w.modify(key, edge || ends_early);
+        else if (edge)
             w.mask(key);
-        }
         w.soften(factor);
-        if (!Form::plain && p.keep < 1) w.drop(key);
+        if (drops) w.drop();
         if (Form::stages == 1) {
             copies_wait<0>();
             __syncthreads(); /* v is there, and nobody reads k any more */
@@ -454,8 +489,7 @@ static int launch_form(const fovea_cuda_attention &p, uint32_t aligned, cudaStre
     int64_t rows = (int64_t)p.query_length * p.group;
     int64_t tiles = blocks_for(rows, Form::rows), blocks = tiles * p.key_heads * p.batch;
     if (blocks == 0) return cudaSuccess;
-    cudaError_t error = cudaFuncSetAttribute(
-        general<Form>, cudaFuncAttributeMaxDynamicSharedMemorySize, Form::shared_bytes);
+    cudaError_t error = allow_shared_bytes<general<Form>>(Form::shared_bytes);
     if (error != cudaSuccess) return cudaGetLastError(), error;
     general_pitches pitches = {2 * Form::loader::pass * p.q.stride[2],
                                2 * Form::loader::pass * p.k.stride[2],
@@ -472,10 +506,12 @@ static int launch_general(const fovea_cuda_attention &p, cudaStream_t stream) {
                        fovea_cuda_rows_are_aligned(&p.v, p.value_size) << 2 |
                        fovea_cuda_rows_are_aligned(&p.out, p.value_size) << 3;
     bool plain = aligned == 15 && !p.mask.data && !p.bias.data && !p.slopes &&
-                 !p.block_table.data && isinf(p.softcap) && p.keep == 1 && p.scale > 0;
+                 !p.block_table.data && isinf(p.softcap) && p.scale > 0;
+    bool drops = p.keep < 1;
     if constexpr (size <= 128) {
-        return plain ? launch_form<form<T, size, true>>(p, aligned, stream)
-                     : launch_form<form<T, size, false>>(p, aligned, stream);
+        return !plain  ? launch_form<form<T, size, false>>(p, aligned, stream)
+               : drops ? launch_form<form<T, size, true, 4, true>>(p, aligned, stream)
+                       : launch_form<form<T, size, true>>(p, aligned, stream);
     } else {
         /* Two blocks of 4 warps where their tiles find room, else one of 8; options have no registers for 4. */
         using pair = form<T, size, true>;
@@ -486,6 +522,7 @@ static int launch_general(const fovea_cuda_attention &p, cudaStream_t stream) {
                 cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device);
         if (error != cudaSuccess) return cudaGetLastError(), error;
         if (!plain) return launch_form<form<T, size, false, 8>>(p, aligned, stream);
+        if (drops) return launch_form<form<T, size, true, 4, true>>(p, aligned, stream);
         return bytes >= 2 * (pair::shared_bytes + 1024)
                    ? launch_form<pair>(p, aligned, stream)
                    : launch_form<form<T, size, true, 8>>(p, aligned, stream);

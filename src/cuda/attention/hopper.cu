@@ -59,8 +59,10 @@ const char *refusal(const fovea_cuda_attention *a) {
 template <class Element>
 struct shapes {
     /*                              head keys groups K/V Q turns trusting */
-    using d64_few = attention_shape<Element, 64, 64, 1, 4, 1, false, true>;
-    using d64_some = attention_shape<Element, 64, 64, 2, 4, 2, true, true>;
+    using d64_few = attention_shape<Element, 64, 128, 1, 2, 1, false, true>;
+    using d64_few_edge = attention_shape<Element, 64, 64, 1, 4, 1, false, true>;
+    using d64_some = attention_shape<Element, 64, 128, 2, 2, 1, true, true>;
+    using d64_some_edge = attention_shape<Element, 64, 64, 2, 4, 2, true, true>;
     using d128_few = attention_shape<Element, 128, 64, 1, 4, 1, false, true>;
     using d64 = attention_shape<Element, 64, 64, 4, 4, 2, true, true>;
     using d128_short = attention_shape<Element, 128, 128, 2, 2, 2, true, true>;
@@ -80,9 +82,13 @@ cudaError_t launch(const attention_call &call, int processors, cudaStream_t stre
     int64_t heads = int64_t{call.batch} * call.query_heads, rows = call.query_length;
     bool few = heads * ((rows + 63) / 64) <= processors;
     bool some = heads * ((rows + 127) / 128) <= processors;
-    auto run = size <= 64           ? few    ? launch_attention<typename shape::d64_few>
-                                      : some ? launch_attention<typename shape::d64_some>
-                                             : launch_attention<typename shape::d64>
+    /* Masked blocks, and sequences that end in one, are the dearer the larger they are. */
+    bool edge = call.banded || keys <= 64;
+    auto run = size <= 64           ? few    ? edge ? launch_attention<typename shape::d64_few_edge>
+                                                    : launch_attention<typename shape::d64_few>
+                                         : some ? edge ? launch_attention<typename shape::d64_some_edge>
+                                                       : launch_attention<typename shape::d64_some>
+                                                : launch_attention<typename shape::d64>
                          : size <= 128 && few ? launch_attention<typename shape::d128_few>
                : size > 192         ? keys < 6144 ? launch_attention<typename shape::d256_short>
                                                   : launch_attention<typename shape::d256_long>

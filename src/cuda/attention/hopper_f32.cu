@@ -101,12 +101,10 @@ cudaError_t launch(const fovea_cuda_attention *a, void *workspace, int processor
     /* Every term of a product is at most 2^15, and 2^-25 away from what it stands for. */
     p.lost_score = float(a->head_size) * 0x1p-9f;
     p.refused = split.control + 1;
-    cudaError_t error =
-        cudaFuncSetAttribute(attention_f32_kernel<Shape>,
-                             cudaFuncAttributeMaxDynamicSharedMemorySize, Shape::shared_bytes);
+    cudaError_t error = allow_shared_bytes<attention_f32_kernel<Shape>>(Shape::shared_bytes);
     if (error != cudaSuccess) return error;
-    split_terms<Shape::D, Shape::N><<<unsigned(2 * split.blocks), 256, 0, stream>>>(split);
-    error = cudaGetLastError();
+    error = launch_after(split_terms<Shape::D, Shape::N>, unsigned(2 * split.blocks), 256, 0, true,
+                         stream, split);
     if (error != cudaSuccess) return error;
     error = launch_after(attention_f32_kernel<Shape>, unsigned(std::min(p.tiles, processors)),
                          Shape::threads, Shape::shared_bytes, true, stream, p);

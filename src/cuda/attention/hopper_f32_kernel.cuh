@@ -149,6 +149,8 @@ __device__ __forceinline__ void split_block(const split_parameters &p, int64_t n
 
 template <int columns, int rows>
 __global__ void __launch_bounds__(256) split_terms(const __grid_constant__ split_parameters p) {
+    let_the_next_grid_start();
+    wait_for_the_grid_before();
     int64_t block = blockIdx.x;
     if (block == 0 && threadIdx.x < 2) p.control[threadIdx.x] = 0;
     if (block < p.blocks)
@@ -230,6 +232,7 @@ struct f32_consumer : consumer_course<Shape, f32_consumer<Shape>> {
             }
         }
         asm volatile("fence.proxy.async;" ::: "memory");
+        wait_for_the_grid_before(); /* the first time: terms and factors are there afterwards */
         named_sync(vote_name + group, 128);
     }
 
@@ -447,7 +450,6 @@ struct f32_consumer : consumer_course<Shape, f32_consumer<Shape>> {
 template <typename Shape>
 __global__ void __launch_bounds__(Shape::threads, 1)
     attention_f32_kernel(const __grid_constant__ f32_parameters p) {
-    wait_for_the_grid_before();
     attend<Shape, f32_consumer<Shape>>(p);
 }
 

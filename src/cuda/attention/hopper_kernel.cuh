@@ -5,6 +5,7 @@
  * 2407.08608, sections 3.1 and 3.2) for the division of work and the overlap of softmax and
  * products; what differs from it stands in NOTES.md. */
 
+#include "cuda/attention/grids.cuh"
 #include "cuda/attention/quads.cuh"
 #include "cuda/hopper/barrier.cuh"
 #include "cuda/hopper/copy.cuh"
@@ -41,7 +42,7 @@ struct attention_parameters : attention_band {
      * rows grow longer. */
     int32_t tiles, row_tiles, heads, section;
     bool descending;
-    uint32_t *counter;  /* next tile, zero before the launch; NULL: dealt in turns */
+    uint32_t *counter;  /* tiles taken after the first ones; NULL: dealt in turns */
     const float *sinks; /* of varied shapes; NULL: none */
     int64_t sinks_step;
     attention_sequences sequences; /* of varied shapes */
@@ -281,8 +282,11 @@ __device__ void deal_tiles(const attention_parameters &p, const attention_memory
         /* Not before the keys' loader is at its last block: tiles reserved early cannot even out
          * the end. */
         if (round > 0) barrier_wait(memory.tile_wanted(), round - 1 & 1);
-        int tile = p.counter ? static_cast<int>(atomicAdd(p.counter, 1u))
-                             : round * static_cast<int>(gridDim.x) + static_cast<int>(blockIdx.x);
+        /* Neither lengths nor the counter are looked at before that; a block's first tile needs no counter. */
+        if (round == (Shape::varied ? 0 : 1)) wait_for_the_grid_before();
+        int blocks = static_cast<int>(gridDim.x);
+        int tile = p.counter && round > 0 ? blocks + static_cast<int>(atomicAdd(p.counter, 1u))
+                                          : round * blocks + static_cast<int>(blockIdx.x);
         int4 slots[3] = {{-1, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}}, &slot = slots[0];
         if constexpr (Shape::varied) {
             walk.find(p, Shape::rows, tile, slots);
@@ -332,6 +336,8 @@ __device__ void load_queries(const attention_parameters &p, const attention_memo
     tile_reader<Shape> reader;
     ring_place<Shape::query_stages> place;
     uint64_t policy = stream_policy();
+    prefetch_map(&p.q);
+    wait_for_the_grid_before();
     for (auto tile = reader.next(memory, true); tile.valid(); tile = reader.next(memory, true)) {
         int batch = tile.batch, start = 0;
         if constexpr (Shape::varied) {
@@ -380,6 +386,8 @@ __device__ void load_blocks(const attention_parameters &p, const attention_memor
     tile_reader<Shape> reader;
     ring_place<Shape::stages> place;
     uint64_t policy = keep_policy();
+    prefetch_map(map);
+    wait_for_the_grid_before();
     for (auto tile = reader.next(memory, true); tile.valid(); tile = reader.next(memory, true)) {
         key_blocks blocks = blocks_of<Shape>(band_of(p, tile), tile.row);
         int head = tile.head / p.group;
@@ -918,6 +926,7 @@ struct consumer : consumer_course<Shape, consumer<Shape>> {
 template <typename Shape, typename Consumer, typename Parameters>
 __device__ __forceinline__ void attend(const Parameters &p) {
     extern __shared__ char raw[];
+    let_the_next_grid_start();
     attention_memory<Shape> memory{(shared_address(raw) + 1023) & ~1023u};
     int role = __shfl_sync(~0u, threadIdx.x / 128, 0);
     if (threadIdx.x == 0) {
@@ -957,6 +966,7 @@ __device__ __forceinline__ void attend(const Parameters &p) {
         }
     } else {
         registers_take<Shape::consumer_registers>();
+        if constexpr (!Consumer::loads_queries) wait_for_the_grid_before();
         Consumer(p, memory, role - 1).run();
     }
 }

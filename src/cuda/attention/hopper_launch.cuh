@@ -161,12 +161,10 @@ cudaError_t launch_attention(const attention_call &call, int processors, cudaStr
         cudaError_t error = cudaMemsetAsync(p.counter, 0, 4, stream);
         if (error != cudaSuccess) return error;
     }
-    cudaError_t prepared = cudaFuncSetAttribute(
-        attention_kernel<Shape>, cudaFuncAttributeMaxDynamicSharedMemorySize, Shape::shared_bytes);
+    cudaError_t prepared = allow_shared_bytes<attention_kernel<Shape>>(Shape::shared_bytes);
     if (prepared != cudaSuccess) return prepared;
-    attention_kernel<Shape>
-        <<<std::min(p.tiles, processors), Shape::threads, Shape::shared_bytes, stream>>>(p);
-    return cudaGetLastError();
+    return launch_after(attention_kernel<Shape>, unsigned(std::min(p.tiles, processors)),
+                        Shape::threads, Shape::shared_bytes, true, stream, p);
 }
 
 } /* namespace fovea::hopper */

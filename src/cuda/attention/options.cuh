@@ -8,6 +8,11 @@
 
 #include "cuda/attention/scores.cuh"
 
+/* Whether a mask or bias ends before the sequence does. */
+static __device__ __forceinline__ bool is_short(const fovea_cuda_tensor &t, const sequence &s) {
+    return t.data && (t.rows < s.query_count || t.keys < s.key_count);
+}
+
 /* The two rows of a thread: keys [first, end) may be attended. */
 struct fragment_rows {
     int query[2], head[2], first[2], end[2];
@@ -67,6 +72,8 @@ static __device__ __forceinline__ void touch_rows(const fovea_cuda_tensor &t, co
         asm volatile("{ .reg .b32 unused; ld.global.u8 unused, [%0]; }" ::"l"(row + at));
 }
 
+static constexpr float score_unit = 1.4426950408889634f; /* log2 e: scores are in units of log2 */
+
 template <class T, int blocks>
 static __device__ __forceinline__ void add_bias(const fovea_cuda_tensor &t, const sequence &s,
                                                 const fragment_rows &rows, int first_key,
@@ -78,7 +85,10 @@ static __device__ __forceinline__ void add_bias(const fovea_cuda_tensor &t, cons
 #pragma unroll
         for (int n = 0; n < blocks; n++)
 #pragma unroll
-            for (int e = 0; e < 2; e++) scores[n][2 * h + e] += widen(two[n].at[e]);
+            for (int e = 0; e < 2; e++) {
+                float &score = scores[n][2 * h + e];
+                score = fmaf(widen(two[n].at[e]), score_unit, score);
+            }
     }
 }
 
@@ -123,20 +133,18 @@ template <bool exact, int blocks>
 static __device__ __forceinline__ void apply_options(const fovea_cuda_attention &p,
                                                      const sequence &s, const fragment_rows &rows,
                                                      int first_key, float (&scores)[blocks][4]) {
-    constexpr float log2_e = 1.4426950408889634f;
-    bool modified = p.softcap < INFINITY || p.bias.data || p.slopes;
-    float factor = modified ? p.scale : p.scale_log2;
-#pragma unroll
-    for (int n = 0; n < blocks; n++)
-#pragma unroll
-        for (int e = 0; e < 4; e++) scores[n][e] *= factor;
     if (p.softcap < INFINITY) {
-        float inverse = 1 / p.softcap;
+        float inverse = p.scale / p.softcap, top = p.softcap * score_unit;
 #pragma unroll
         for (int n = 0; n < blocks; n++)
 #pragma unroll
             for (int e = 0; e < 4; e++)
-                scores[n][e] = p.softcap * soft_limit<exact>(scores[n][e] * inverse);
+                scores[n][e] = top * soft_limit<exact>(scores[n][e] * inverse);
+    } else {
+#pragma unroll
+        for (int n = 0; n < blocks; n++)
+#pragma unroll
+            for (int e = 0; e < 4; e++) scores[n][e] *= p.scale_log2;
     }
     if (p.bias.data) switch (p.bias.dtype) {
         case FOVEA_F16:
@@ -151,7 +159,7 @@ static __device__ __forceinline__ void apply_options(const fovea_cuda_attention 
     if (p.slopes)
 #pragma unroll
         for (int h = 0; h < 2; h++) {
-            float slope = p.slopes[rows.head[h] * p.slopes_stride];
+            float slope = p.slopes[rows.head[h] * p.slopes_stride] * score_unit;
             int distance = first_key + threadIdx.x % 4 * 2 - (s.position + rows.query[h]);
 #pragma unroll
             for (int n = 0; n < blocks; n++)
@@ -161,39 +169,60 @@ static __device__ __forceinline__ void apply_options(const fovea_cuda_attention 
                     score = fmaf(slope, (float)(distance + n * 8 + e), score);
                 }
         }
-    if (modified)
-#pragma unroll
-        for (int n = 0; n < blocks; n++)
-#pragma unroll
-            for (int e = 0; e < 4; e++) scores[n][e] *= log2_e;
     if (p.mask.data) apply_mask(p.mask, s, rows, first_key, scores);
 }
 
-/* Probabilities that dropout takes become 0. Even lanes draw for row 0, odd ones for row 1. */
-template <int blocks>
-static __device__ __forceinline__ void drop_fragment(const fovea_cuda_attention &p,
-                                                     const sequence &s, const fragment_rows &rows,
-                                                     int first_key, float (&scores)[blocks][4]) {
-    static_assert(blocks <= 8, "4 bits for each 8 keys");
+/* The row that a lane draws for, the keys of the lane beside it too: even lanes row 0, odd ones row 1. */
+static __device__ __forceinline__ draw_row begin_row(const fovea_cuda_attention &p,
+                                                     const sequence &s, const int (&head)[2],
+                                                     const int (&query)[2]) {
     int odd = threadIdx.x & 1;
-    int query = odd ? rows.query[1] : rows.query[0], head = odd ? rows.head[1] : rows.head[0];
-    uint32_t drawn = 0, limit = kept_below(p);
-#pragma unroll 1
+    return begin_row(p, s, odd ? head[1] : head[0], odd ? query[1] : query[0]);
+}
+
+/* What dropout leaves of several fragments, a word of bits each. A draw is a chain of ten rounds, so those of all
+ * fragments go on side by side. */
+template <int blocks, int fragments>
+static __device__ __forceinline__ void draw_fragments(const fovea_cuda_attention &p,
+                                                      const draw_row (&rows)[fragments],
+                                                      int first_key, uint32_t (&drawn)[fragments]) {
+    static_assert(blocks <= 8, "4 bits for each 8 keys");
+    /* Sums of the seed are worked out anew: kept from step to step they would want registers. */
+    uint32_t limit = kept_below(p), seed[2] = {p.seed[0], p.seed[1]};
+    asm volatile("" : "+r"(limit), "+r"(seed[0]), "+r"(seed[1]));
+#pragma unroll
+    for (int f = 0; f < fragments; f++) drawn[f] = 0;
+    constexpr int unrolled = blocks % 2 ? 1 : 2;
+#pragma unroll unrolled
     for (int n = 0; n < blocks; n++) {
-        uint32_t words[4];
-        draw(p, s, head, query, first_key / 4 + n * 2 + (threadIdx.x / 2 & 1), words);
+        draw_keys keys = begin_keys(p, first_key / 4 + n * 2 + (threadIdx.x / 2 & 1));
 #pragma unroll
-        for (int w = 0; w < 4; w++) drawn |= (uint32_t)(words[w] >> 8 < limit) << (n * 4 + w);
+        for (int f = 0; f < fragments; f++) {
+            uint32_t words[4], bits = 0;
+            draw(seed, keys, rows[f], words);
+#pragma unroll
+            for (int w = 0; w < 4; w++) bits |= words[w] < limit ? 1u << (28 + w) : 0;
+            drawn[f] = drawn[f] >> 4 | bits;
+        }
     }
-    uint32_t other = __shfl_xor_sync(~0u, drawn, 1);
-    uint32_t kept[2] = {odd ? other : drawn, odd ? drawn : other};
 #pragma unroll
-    for (int h = 0; h < 2; h++)
+    for (int f = 0; f < fragments; f++) drawn[f] >>= 32 - 4 * blocks;
+}
+
+/* Probabilities that dropout takes become 0. */
+template <int blocks>
+static __device__ __forceinline__ void drop_fragment(uint32_t drawn, float (&scores)[blocks][4]) {
+    int odd = threadIdx.x & 1;
+    uint32_t other = __shfl_xor_sync(~0u, drawn, 1);
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        uint32_t kept = (odd == h ? drawn : other) >> 2 * odd; /* from this lane's first key on */
 #pragma unroll
         for (int n = 0; n < blocks; n++)
 #pragma unroll
             for (int e = 0; e < 2; e++)
-                if (!(kept[h] >> (n * 4 + 2 * odd + e) & 1)) scores[n][2 * h + e] = 0;
+                if (!(kept >> (n * 4 + e) & 1)) scores[n][2 * h + e] = 0;
+    }
 }
 
 #endif

@@ -102,32 +102,65 @@ static __device__ __forceinline__ float modified_score(const fovea_cuda_attentio
     return score * 1.4426950408889634f;
 }
 
-/* Random words of the keys 4 number to 4 number + 3: Philox4x32-10 (Salmon et al. 2011). */
-static __device__ __forceinline__ void draw(const fovea_cuda_attention &p, const sequence &s,
-                                            int head, int i, int number, uint32_t (&words)[4]) {
-    uint32_t c0 = (uint32_t)number, c1 = (uint32_t)i, c2 = s.batch * p.query_heads + head;
-    uint32_t c3 = p.dropout_offset, k0 = p.seed[0], k1 = p.seed[1];
-#pragma unroll
-    for (int round = 0; round < 10; round++) {
-        uint32_t h0 = __umulhi(0xD2511F53u, c0), l0 = 0xD2511F53u * c0;
-        uint32_t h1 = __umulhi(0xCD9E8D57u, c2), l1 = 0xCD9E8D57u * c2;
-        c0 = h1 ^ c1 ^ k0, c1 = l1, c2 = h0 ^ c3 ^ k1, c3 = l0;
-        k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
-    }
-    words[0] = c0, words[1] = c1, words[2] = c2, words[3] = c3;
+/* Random words of four keys of a row: Philox4x32-10 (Salmon et al. 2011), whose counter is the number of the
+ * four keys, the row, its head, the call's offset. Two rounds leave what comes of the keys and what comes of the row
+ * apart: those are done once for many draws. */
+enum : uint32_t {
+    PHILOX_FACTOR_0 = 0xD2511F53,
+    PHILOX_FACTOR_1 = 0xCD9E8D57,
+    PHILOX_STEP_0 = 0x9E3779B9,
+    PHILOX_STEP_1 = 0xBB67AE85
+};
+
+struct draw_keys {
+    uint32_t high, low, first_low;
+};
+struct draw_row {
+    uint32_t word[3];
+};
+
+static __device__ __forceinline__ draw_keys begin_keys(const fovea_cuda_attention &p, int number) {
+    uint64_t first = (uint64_t)PHILOX_FACTOR_0 * (uint32_t)number;
+    uint64_t second =
+        (uint64_t)PHILOX_FACTOR_1 * ((uint32_t)(first >> 32) ^ p.dropout_offset ^ p.seed[1]);
+    return {(uint32_t)(second >> 32), (uint32_t)second, (uint32_t)first};
 }
 
-/* A key is kept whose word's upper 24 bits are below this. */
+static __device__ __forceinline__ draw_row begin_row(const fovea_cuda_attention &p,
+                                                     const sequence &s, int head, int i) {
+    uint64_t first = (uint64_t)PHILOX_FACTOR_1 * (uint32_t)(s.batch * p.query_heads + head);
+    uint64_t second =
+        (uint64_t)PHILOX_FACTOR_0 * ((uint32_t)(first >> 32) ^ (uint32_t)i ^ p.seed[0]);
+    return {{(uint32_t)first ^ (p.seed[0] + PHILOX_STEP_0),
+             (uint32_t)(second >> 32) ^ (p.seed[1] + PHILOX_STEP_1), (uint32_t)second}};
+}
+
+static __device__ __forceinline__ void draw(const uint32_t (&seed)[2], const draw_keys &keys,
+                                            const draw_row &row, uint32_t (&words)[4]) {
+    words[0] = keys.high ^ row.word[0], words[1] = keys.low;
+    words[2] = row.word[1] ^ keys.first_low, words[3] = row.word[2];
+#pragma unroll
+    for (uint32_t round = 2; round < 10; round++) {
+        uint64_t x = (uint64_t)PHILOX_FACTOR_0 * words[0];
+        uint64_t y = (uint64_t)PHILOX_FACTOR_1 * words[2];
+        words[0] = (uint32_t)(y >> 32) ^ words[1] ^ (seed[0] + round * PHILOX_STEP_0);
+        words[2] = (uint32_t)(x >> 32) ^ words[3] ^ (seed[1] + round * PHILOX_STEP_1);
+        words[1] = (uint32_t)y, words[3] = (uint32_t)x;
+    }
+}
+
+/* A key is kept whose word's upper 24 bits are below 2^24 times `keep`, which is below 1: whose word is below
+ * this. */
 static __device__ __forceinline__ uint32_t kept_below(const fovea_cuda_attention &p) {
-    return (uint32_t)ceilf(p.keep * 0x1p24f);
+    return (uint32_t)ceilf(p.keep * 0x1p24f) << 8;
 }
 
 static __device__ __forceinline__ bool is_kept(const fovea_cuda_attention &p, const sequence &s,
                                                int head, int i, int j) {
     uint32_t words[4];
-    draw(p, s, head, i, j / 4, words);
+    draw(p.seed, begin_keys(p, j / 4), begin_row(p, s, head, i), words);
     uint32_t low = j & 1 ? words[1] : words[0], high = j & 1 ? words[3] : words[2];
-    return (j & 2 ? high : low) >> 8 < kept_below(p);
+    return (j & 2 ? high : low) < kept_below(p);
 }
 
 static __device__ __forceinline__ float exp2_fast(float x) { /* 2 ULP; 0 at -inf */

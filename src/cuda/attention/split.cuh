@@ -11,7 +11,8 @@
  *
  * f32 goes by products of TF32 terms (f32_products.cu), some 700 instructions a step of 8 KiB with 48 to 96
  * products; plain multiply-adds of 16 rows would take 1400 and as many again for the scores' sums over lanes.
- * Each step's share of the output begins at 0 and is added with rounding. */
+ * Each step's share of the output begins at 0 and is added with rounding. Of f32 heads above 128 a launch has 128
+ * columns of the values, for whose sums there are registers, and reads all of the keys. */
 #ifndef FOVEA_CUDA_ATTENTION_SPLIT_CUH
 #define FOVEA_CUDA_ATTENTION_SPLIT_CUH
 
@@ -24,26 +25,28 @@ template <class T, int size_, int cache_, bool plain_>
 struct split_form {
     using element = T;
     static constexpr int size = size_, cache = cache_; /* size: of heads, padded */
+    static constexpr int values =
+        cache < 4 || size <= 128 ? size : 128; /* columns of a value row */
     static constexpr bool plain = plain_;
     static constexpr int warps = 4, threads = warps * 32, rows = 16;
     static constexpr bool holds_queries = size <= 128 && cache < 4; /* in registers */
-    static_assert(size <= 128 || cache < 4, "there are no registers for it");
-    static constexpr int row_bytes = size * cache;
+    static constexpr int row_bytes = size * cache, value_row_bytes = values * cache;
     static constexpr int keys = row_bytes <= 128 ? 32 : cache < 4 || size <= 64 ? 16 : 8;
-    static constexpr int stages = size > 128 && cache == 2 ? 2 : 3;
-    static constexpr bool has_parts = cache == 4;       /* sums in two levels */
-    static constexpr int tile_bytes = keys * row_bytes; /* of k or v */
+    static constexpr int stages = size > 128 && cache > 1 ? 2 : 3;
+    static constexpr bool has_parts = cache == 4; /* sums in two levels */
+    static constexpr int key_bytes = keys * row_bytes, value_bytes = keys * value_row_bytes;
     static constexpr int scale_bytes = cache == 1 ? 2 * keys * 4 : 0;
-    static constexpr int step_bytes = 2 * tile_bytes + scale_bytes;
+    static constexpr int step_bytes = key_bytes + value_bytes + scale_bytes;
     static constexpr int query_row = size * (int)sizeof(T), query_bytes = rows * query_row;
     static constexpr int out_pitch =
-        size + 8; /* floats, of the warps' results on their way to one */
+        values + 8; /* floats, of the warps' results on their way to one */
     static constexpr int weights_offset = warps * rows * (out_pitch + 2) * 4;
     static constexpr int merge_bytes = weights_offset + rows * (warps * 4 + 8);
     static constexpr int ring_bytes = warps * stages * step_bytes;
     static constexpr int shared_bytes =
         query_bytes + (ring_bytes > merge_bytes ? ring_bytes : merge_bytes);
-    using loader = tile_loader<row_bytes, keys, 32>;
+    using key_loader = tile_loader<row_bytes, keys, 32>;
+    using value_loader = tile_loader<value_row_bytes, keys, 32>;
 };
 
 /* Bytes between the rows of a thread, and from the last of a warp's step to its next step. */
@@ -51,7 +54,7 @@ struct split_pitches {
     row_pitches row, jump;
 };
 
-/* Where partial results go: rows of `size` floats, unnormalised, and after all of them their maxima
+/* Where partial results go: rows of `values` floats, unnormalised, and after all of them their maxima
  * (in units of log 2) and sums. */
 struct split_parts {
     float *rows;
@@ -62,7 +65,7 @@ struct split_parts {
 template <class Form>
 struct split_work {
     using T = typename Form::element;
-    static constexpr int KEYS = Form::keys, chunks = Form::row_bytes / 16;
+    static constexpr int KEYS = Form::keys;
 
     const fovea_cuda_attention &p;
     const split_pitches &pitches;
@@ -70,13 +73,14 @@ struct split_work {
     int key_head, first_row, row_count, warp, lane;
     bool aligned_keys, aligned_values;
     uint32_t query_tile, ring; /* ring: of this warp */
-    typename Form::loader k_loader, v_loader;
+    typename Form::key_loader k_loader;
+    typename Form::value_loader v_loader;
     const char *k_base, *v_base; /* of the head, and of the sequence unless paged */
     int page, slot;              /* paged: where key `lane` of the step to be fetched next is */
     int first[2], end[2];        /* keys that this thread's rows may attend */
     uint32_t query[Form::holds_queries ? Form::size / 16 : 1][4];
-    float out[Form::size / 8][4], scores[KEYS / 8][4], maximum[2], sum[2];
-    float part[Form::has_parts ? Form::size / 8 : 1][4], part_sum[2]; /* of the last steps */
+    float out[Form::values / 8][4], scores[KEYS / 8][4], maximum[2], sum[2];
+    float part[Form::has_parts ? Form::values / 8 : 1][4], part_sum[2]; /* of the last steps */
 
     __device__ __forceinline__ int row_of(int half) const {
         return first_row + half * 8 + lane / 4;
@@ -90,6 +94,13 @@ struct split_work {
 
     __device__ __forceinline__ uint32_t key_tile(int stage) const {
         return ring + stage * Form::step_bytes;
+    }
+    __device__ __forceinline__ uint32_t value_tile(int stage) const {
+        return key_tile(stage) + Form::key_bytes;
+    }
+    /* Scales of the keys, and of the values after them. */
+    __device__ __forceinline__ uint32_t scales(int stage) const {
+        return value_tile(stage) + Form::value_bytes;
     }
 
     __device__ __forceinline__ void begin_fetching(int key, bool paged) {
@@ -117,10 +128,11 @@ struct split_work {
         }
     }
 
+    template <int row_bytes>
     __device__ __forceinline__ void fetch_chunk(uint32_t tile, const char *row, bool real,
                                                 const fovea_cuda_tensor &t, int size, bool aligned,
                                                 int r, int c) {
-        uint32_t to = byte_chunk_address<Form::row_bytes>(tile, r, c);
+        uint32_t to = byte_chunk_address<row_bytes>(tile, r, c);
         real = real && c * 16 < size * Form::cache;
         if (Form::plain || aligned)
             copy_async(to, real ? row + c * 16 : t.data, real ? 16 : 0);
@@ -132,8 +144,10 @@ struct split_work {
             store_bytes(to, real ? row : NULL, t.stride[3], c * 16, size);
     }
 
-    /* A step's keys and values into a stage, row by row. */
+    /* A step's keys and values into a stage, row by row; values may have fewer chunks. */
     __device__ __forceinline__ void fetch_rows(int stage, int key) {
+        constexpr int row_bytes = Form::row_bytes, value_row_bytes = Form::value_row_bytes;
+        constexpr int chunks = row_bytes / 16, value_chunks = value_row_bytes / 16;
         constexpr int steps = KEYS * chunks / 32, unrolled = Form::plain ? 4 : 1; /* registers */
 #pragma unroll unrolled
         for (int i = 0; i < steps; i++) {
@@ -148,10 +162,11 @@ struct split_work {
                 v_at = (int64_t)j * p.v.stride[2];
             }
             bool real = j < s.key_count;
-            fetch_chunk(key_tile(stage), k_base + k_at * Form::cache, real, p.k, p.head_size,
-                        aligned_keys, r, c);
-            fetch_chunk(key_tile(stage) + Form::tile_bytes, v_base + v_at * Form::cache, real, p.v,
-                        p.value_size, aligned_values, r, c);
+            fetch_chunk<row_bytes>(key_tile(stage), k_base + k_at * Form::cache, real, p.k,
+                                   p.head_size, aligned_keys, r, c);
+            if (c < value_chunks)
+                fetch_chunk<value_row_bytes>(value_tile(stage), v_base + v_at * Form::cache, real,
+                                             p.v, p.value_size, aligned_values, r, c);
         }
     }
 
@@ -166,15 +181,14 @@ struct split_work {
         if (!p.block_table.data && (Form::plain || (aligned_keys && aligned_values))) {
             int left = s.key_count - key;
             k_loader.load(key_tile(stage), left, Form::cache * p.head_size, pitches.row.k);
-            v_loader.load(key_tile(stage) + Form::tile_bytes, left, Form::cache * p.value_size,
-                          pitches.row.v);
+            v_loader.load(value_tile(stage), left, Form::cache * p.value_size, pitches.row.v);
             k_loader.from += pitches.jump.k, v_loader.from += pitches.jump.v;
         } else {
             fetch_rows(stage, key);
         }
         if constexpr (Form::cache == 1) {
-            fetch_scale(key_tile(stage) + 2 * Form::tile_bytes, p.k_scale, key);
-            fetch_scale(key_tile(stage) + 2 * Form::tile_bytes + 4 * KEYS, p.v_scale, key);
+            fetch_scale(scales(stage), p.k_scale, key);
+            fetch_scale(scales(stage) + 4 * KEYS, p.v_scale, key);
         }
     }
 
@@ -337,14 +351,14 @@ struct split_work {
             for (int i = 0; i < 4; i++)
                 split(__float_as_uint(scores[k][i % 2 * 2 + i / 2]), high[k][i], low[k][i]);
 #pragma unroll
-        for (int c = 0; c < Form::size / 32; c++) {
+        for (int c = 0; c < Form::values / 32; c++) {
             float products[4][4] = {};
 #pragma unroll
             for (int k = 0; k < KEYS / 8; k++) {
                 uint32_t b[2][4];
 #pragma unroll
                 for (int i = 0; i < 2; i++)
-                    load_four(b[i], byte_chunk_address<Form::row_bytes>(
+                    load_four(b[i], byte_chunk_address<Form::value_row_bytes>(
                                         tile, k * 8 + lane % 4 * 2 + i, c * 8 + lane / 4));
 #pragma unroll
                 for (int n = 0; n < 4; n++)
@@ -360,7 +374,7 @@ struct split_work {
     __device__ __forceinline__ void close_part(void) {
         if constexpr (Form::has_parts) {
 #pragma unroll
-            for (int n = 0; n < Form::size / 8; n++)
+            for (int n = 0; n < Form::values / 8; n++)
 #pragma unroll
                 for (int e = 0; e < 4; e++) out[n][e] += part[n][e], part[n][e] = 0;
         }
@@ -467,7 +481,7 @@ struct split_work {
         }
         if (__any_sync(~0u, moved))
 #pragma unroll
-            for (int n = 0; n < Form::size / 8; n++)
+            for (int n = 0; n < Form::values / 8; n++)
 #pragma unroll
                 for (int e = 0; e < 4; e++) {
                     out[n][e] *= rescale[e / 2];
@@ -476,28 +490,33 @@ struct split_work {
     }
 
     __device__ __forceinline__ void attend(int stage, int key, bool edge, float factor) {
-        uint32_t keys = key_tile(stage), values = keys + Form::tile_bytes;
-        uint32_t scales = values + Form::tile_bytes;
+        uint32_t keys = key_tile(stage), values = value_tile(stage);
         if constexpr (Form::cache == 4) {
             score_words(keys);
         } else if constexpr (Form::cache == 2) {
             score(keys);
         } else {
             p.k.dtype == FOVEA_I8 ? score_bytes<true>(keys) : score_bytes<false>(keys);
-            apply_scales(p.k_scale, scales);
+            apply_scales(p.k_scale, scales(stage));
         }
         if (!Form::plain)
             modify(key);
         else if (edge)
             apply_limits(rows_of_thread(), key, scores);
         soften(factor);
-        if (!Form::plain && p.keep < 1) drop_fragment(p, s, rows_of_thread(), key, scores);
+        if (!Form::plain && p.keep < 1) {
+            fragment_rows rows = rows_of_thread();
+            const draw_row row[1] = {begin_row(p, s, rows.head, rows.query)};
+            uint32_t drawn[1];
+            draw_fragments<KEYS / 8>(p, row, key, drawn);
+            drop_fragment(drawn[0], scores);
+        }
         if constexpr (Form::cache == 4) {
             accumulate_words(values);
         } else if constexpr (Form::cache == 2) {
             accumulate(values);
         } else {
-            apply_scales(p.v_scale, scales + 4 * KEYS);
+            apply_scales(p.v_scale, scales(stage) + 4 * KEYS);
             p.v.dtype == FOVEA_I8 ? accumulate_bytes<true>(values)
                                   : accumulate_bytes<false>(values);
         }
@@ -520,7 +539,7 @@ struct split_work {
                 states[warp * Form::rows + r] =
                     make_float2(maximum[h] == -INFINITY ? maximum[h] : maximum[h] * factor, l);
 #pragma unroll
-            for (int n = 0; n < Form::size / 8; n++) {
+            for (int n = 0; n < Form::values / 8; n++) {
                 float *to = rows + r * Form::out_pitch + column_of(n, 0);
                 if (Form::cache == 2)
                     *(float2 *)to = make_float2(out[n][2 * h], out[n][2 * h + 1]);
@@ -561,7 +580,7 @@ struct split_work {
                 ((float *)p.lse.data)[s.batch * p.lse.stride[0] + head * p.lse.stride[1] +
                                       i * p.lse.stride[2]] = result.lse;
         } else {
-            places[r] = (part * Form::rows + r) * Form::size;
+            places[r] = (part * Form::rows + r) * Form::values;
             parts.states[part * Form::rows + r] = make_float2(top, l);
         }
         weights[r] = make_float4(weight[0] * factor, weight[1] * factor, weight[2] * factor,
@@ -570,7 +589,7 @@ struct split_work {
 
     /* Their sum: the result, or that of a piece. Four columns a thread. */
     __device__ __forceinline__ void combine(const char *memory, const split_parts &parts) {
-        constexpr int columns = Form::size / 4, pass = Form::threads / columns;
+        constexpr int columns = Form::values / 4, pass = Form::threads / columns;
         const float *rows = (const float *)memory;
         const float4 *weights = (const float4 *)(memory + Form::weights_offset);
         const int64_t *places = (const int64_t *)(weights + Form::rows);
@@ -599,7 +618,7 @@ struct split_work {
 
 template <class Form>
 static __global__
-__launch_bounds__(Form::threads, Form::shared_bytes > 110 << 10 ? 1 : 2) void split_keys(
+__launch_bounds__(Form::threads, Form::shared_bytes > 113 << 10 ? 1 : 2) void split_keys(
     const __grid_constant__ fovea_cuda_attention p, const __grid_constant__ split_pitches pitches,
     const __grid_constant__ split_parts parts, uint32_t aligned) {
     extern __shared__ __align__(128) char memory[];
@@ -641,7 +660,7 @@ __launch_bounds__(Form::threads, Form::shared_bytes > 110 << 10 ? 1 : 2) void sp
         if (paged) w.find_pages(key + (i + 1) * stride);
     }
 #pragma unroll
-    for (int n = 0; n < Form::size / 8; n++)
+    for (int n = 0; n < Form::values / 8; n++)
 #pragma unroll
         for (int e = 0; e < 4; e++) {
             w.out[n][e] = 0;

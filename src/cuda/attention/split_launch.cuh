@@ -26,19 +26,19 @@ static cudaError_t launch_merge(const fovea_cuda_attention &p, const split_parts
 template <class Form>
 static cudaError_t launch_form(const fovea_cuda_attention &p, const split_parts &parts,
                                uint32_t aligned, bool early, cudaStream_t stream) {
-    cudaError_t error = cudaFuncSetAttribute(
-        split_keys<Form>, cudaFuncAttributeMaxDynamicSharedMemorySize, Form::shared_bytes);
+    cudaError_t error = allow_shared_bytes<split_keys<Form>>(Form::shared_bytes);
     if (error != cudaSuccess) return error;
-    constexpr int64_t pass = Form::cache * Form::loader::pass,
+    constexpr int64_t key_pass = Form::cache * Form::key_loader::pass,
+                      value_pass = Form::cache * Form::value_loader::pass,
                       jump = Form::cache * (Form::warps - 1) * Form::keys;
-    split_pitches pitches = {{pass * p.k.stride[2], pass * p.v.stride[2]},
+    split_pitches pitches = {{key_pass * p.k.stride[2], value_pass * p.v.stride[2]},
                              {jump * p.k.stride[2], jump * p.v.stride[2]}};
     split_keys<Form>
         <<<(unsigned)(blocks_of(p) * parts.pieces), Form::threads, Form::shared_bytes, stream>>>(
             p, pitches, parts, aligned);
     error = cudaGetLastError();
     if (error != cudaSuccess || parts.pieces == 1) return error;
-    return launch_merge<typename Form::element, Form::size>(p, parts, early, stream);
+    return launch_merge<typename Form::element, Form::values>(p, parts, early, stream);
 }
 
 template <class T, int size>
@@ -69,10 +69,7 @@ static cudaError_t launch_split(const fovea_cuda_attention &p, const split_parts
     case 128:
         return launch_size<T, 128>(p, parts, early, stream);
     default:
-        if constexpr (sizeof(T) == 4)
-            return cudaErrorInvalidValue; /* its serves function declines them */
-        else
-            return launch_size<T, 256>(p, parts, early, stream);
+        return launch_size<T, 256>(p, parts, early, stream);
     }
 }
 

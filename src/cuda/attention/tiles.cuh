@@ -99,16 +99,18 @@ static __device__ __forceinline__ void store_chunk(uint32_t to, const T *row, in
 }
 
 /* Tiles of `rows` rows in turn, which stand at one distance: a thread has the same chunk of every few
- * rows, so that its places in a tile are constants and one addition takes it from row to row. */
+ * rows, or of rows longer than the threads the same chunks of each, so that its places in a tile are
+ * constants and one addition takes it from row to row. */
 template <int row_bytes, int rows, int threads>
 struct tile_loader {
-    static constexpr int chunks = row_bytes / 16, pass = threads / chunks;
+    static constexpr int chunks = row_bytes / 16, across = chunks < threads ? chunks : threads;
+    static constexpr int pass = threads / across, columns = chunks / across;
     static_assert(rows % pass == 0 && (pass % 8 == 0 || (row_bytes >= 128 && 8 % pass == 0)),
                   "the swizzle of a thread's rows differs by whole passes");
     const char *from;
 
-    static __device__ __forceinline__ int row(void) { return threadIdx.x % threads / chunks; }
-    static __device__ __forceinline__ int chunk(void) { return threadIdx.x % threads % chunks; }
+    static __device__ __forceinline__ int row(void) { return threadIdx.x % threads / across; }
+    static __device__ __forceinline__ int chunk(void) { return threadIdx.x % threads % across; }
 
     /* The first tile begins at a row of a head. */
     __device__ __forceinline__ void begin(const fovea_cuda_tensor &t, int element, int batch,
@@ -127,18 +129,29 @@ struct tile_loader {
      * thread's rows to the next, which stands in the parameters and takes no register. */
     __device__ __forceinline__ void load(uint32_t tile, int left, int real, const int64_t &pitch) {
         uint32_t place = byte_chunk_address<row_bytes>(0, row(), chunk());
-        int bytes = chunk() * 16 < real ? 16 : 0;
+        int bytes[columns];
+#pragma unroll
+        for (int c = 0; c < columns; c++) bytes[c] = (chunk() + c * across) * 16 < real ? 16 : 0;
         if (left >= rows) {
 #pragma unroll
             for (int i = 0; i < rows / pass; i++, from += pitch)
-                copy_async(tile + i * pass * row_bytes + (place ^ (i * pass & 7) << 4), from,
-                           bytes);
+#pragma unroll
+                for (int c = 0; c < columns; c++)
+                    copy_async(tile + place_of(place, i, c), from + c * across * 16, bytes[c]);
         } else {
 #pragma unroll 1
             for (int i = 0; i < rows / pass; i++, from += pitch)
-                copy_async(tile + i * pass * row_bytes + (place ^ (i * pass & 7) << 4), from,
-                           row() + i * pass < left ? bytes : 0);
+#pragma unroll
+                for (int c = 0; c < columns; c++)
+                    copy_async(tile + place_of(place, i, c), from + c * across * 16,
+                               row() + i * pass < left ? bytes[c] : 0);
         }
+    }
+
+  private:
+    /* Of chunk c of a thread's row i in the tile, from that of its first. */
+    static __device__ __forceinline__ uint32_t place_of(uint32_t place, int i, int c) {
+        return i * pass * row_bytes + (place ^ (i * pass & 7) << 4) + c * across * 16;
     }
 };
 

@@ -1,0 +1,238 @@
+/* Counts of elements by equal bins. The bin of an element is computed by a subtraction and a product; where
+ * that comes so near to an edge that rounding may have moved it across, the edges themselves decide. Blocks
+ * count in shared memory, several times over, and add to the tensor's counts at the end: integers, so any
+ * order gives the same. */
+#ifndef FOVEA_CUDA_HISTOGRAM_CUH
+#define FOVEA_CUDA_HISTOGRAM_CUH
+
+#include "cuda/fold.cuh"
+#include "runtime/dtype.h"
+
+#include <math.h>
+#include <stdio.h>
+
+enum {
+    HISTOGRAM_THREADS = 256,
+    HISTOGRAM_RESIDENT = 4,
+    HISTOGRAM_STEPS = 4,
+    HISTOGRAM_SHARED = 8192, /* counters that a block has room for */
+    HISTOGRAM_EDGES = 2048   /* edges that it has room for; others are looked up in memory */
+};
+
+/* The least and the largest element, NaN if one is; 0 and 1 of nothing. */
+template <class T>
+struct range_method {
+    using element = T;
+    using other = T;
+    using output = double;
+    using second = double;
+    struct state {
+        T least, largest;
+    };
+    static constexpr int inputs = 1;
+
+    static __device__ __forceinline__ state empty() { return {(T)INFINITY, -(T)INFINITY}; }
+    __device__ __forceinline__ void begin(const T *, const T *) {}
+    template <int n, int run>
+    __device__ __forceinline__ void take(state &s, const T *x, const T *, int64_t, int64_t) const {
+#pragma unroll
+        for (int i = 0; i < n; i++)
+            s = {extreme<false>(s.least, x[i]), extreme<true>(s.largest, x[i])};
+    }
+    static __device__ __forceinline__ state join(const state &a, const state &b) {
+        return {extreme<false>(a.least, b.least), extreme<true>(a.largest, b.largest)};
+    }
+    __device__ __forceinline__ void finish(const state &s, int64_t count, double *y,
+                                           double *z) const {
+        *y = count > 0 ? (double)s.least : 0;
+        *z = count > 0 ? (double)s.largest : 1;
+    }
+};
+
+/* Bounds as given (NaN: not given) and as the data have them; edges, of the dtype. */
+template <class T>
+struct histogram {
+    double given_lo, given_hi;
+    const double *range;
+    T *edges;
+    int bins;
+};
+
+template <class T>
+struct histogram_bins {
+    T lo, hi, scale, near_edge; /* bins a unit; how near to an edge is doubtful */
+    bool finite, bisect;
+    double exact_lo, exact_hi;
+};
+
+template <class T>
+static __device__ histogram_bins<T> histogram_plan(const histogram<T> &h) {
+    const double epsilon = sizeof(T) == 4 ? 0x1p-23 : 0x1p-52, bins = h.bins;
+    const double most = sizeof(T) == 4 ? 0x1p127 : 0x1p1000;
+    const bool given = !isnan(h.given_lo);
+    double lo = given ? h.given_lo : h.range[0], hi = h.given_hi;
+    if (isnan(hi)) hi = h.range[1];
+    if (lo > hi && given)
+        hi = lo;
+    else if (lo > hi)
+        lo = hi;
+    if (lo == hi) lo = (double)(T)(lo - 0.5), hi = (double)(T)(hi + 0.5);
+    const double width = (hi - lo) / bins, size = fmax(fabs(lo), fabs(hi)), scale = 1 / width;
+    const double near_edge = 4 * epsilon * bins + epsilon * size / width;
+    const bool bisect = !(near_edge < 0.25 && hi - lo < most && scale < most && width > 1 / most);
+    return {(T)lo,
+            (T)hi,
+            (T)(bisect ? 0 : scale),
+            (T)(bisect ? 2 : near_edge),
+            isfinite(lo) && isfinite(hi),
+            bisect,
+            lo,
+            hi};
+}
+
+/* Edges, also for the caller, and counts of 0. */
+template <class T>
+static __global__ __launch_bounds__(HISTOGRAM_THREADS) void histogram_begin(
+    const histogram<T> h, int64_t *counts, int64_t step_counts, T *edges, int64_t step_edges) {
+    const int i = (int)blockIdx.x * HISTOGRAM_THREADS + (int)threadIdx.x;
+    follow_stream();
+    if (i > h.bins) return;
+    const histogram_bins<T> bins = histogram_plan(h);
+    const double lo = bins.exact_lo, hi = bins.exact_hi;
+    const T edge = i == h.bins ? bins.hi : (T)(lo + (double)i * ((hi - lo) / (double)h.bins));
+    h.edges[i] = edge;
+    if (i < h.bins) counts[i * step_counts] = 0;
+    if (edges) edges[i * step_edges] = bins.finite ? edge : (T)NAN;
+}
+
+/* The last bin whose lower edge is not above x, which lies in the range. */
+template <class T>
+static __device__ int histogram_decide(const histogram<T> &h, const T *edges, bool bisect, T x,
+                                       int guess) {
+    int first = 0, end = h.bins;
+    while (bisect && end - first > 1) {
+        const int middle = first + (end - first) / 2;
+        if (edges[middle] <= x)
+            first = middle;
+        else
+            end = middle;
+    }
+    if (bisect) return first;
+    guess = guess < 0 ? 0 : guess < h.bins - 1 ? guess : h.bins - 1;
+    while (guess > 0 && x < edges[guess]) guess--;
+    while (guess + 1 < h.bins && x >= edges[guess + 1]) guess++;
+    return guess;
+}
+
+/* Contiguous elements go in vectors where they are aligned. `copies`: of the counters in shared memory; 0:
+ * there is no room, and the tensor's own are added to. */
+template <class T>
+static __global__ __launch_bounds__(HISTOGRAM_THREADS, HISTOGRAM_RESIDENT) void histogram_count(
+    const T *x, const __grid_constant__ strided<1> where, int64_t elements, bool wide,
+    const histogram<T> h, int64_t *counts, int64_t step_counts, int copies) {
+    constexpr int size = 16 / sizeof(T), steps = HISTOGRAM_STEPS;
+    __shared__ unsigned counters[HISTOGRAM_SHARED];
+    __shared__ T near_edges[HISTOGRAM_EDGES];
+    const bool edges_fit = h.bins < HISTOGRAM_EDGES;
+    follow_stream();
+    const histogram_bins<T> bins = histogram_plan(h);
+    if (!bins.finite) return;
+    for (int i = threadIdx.x; i < copies * h.bins; i += HISTOGRAM_THREADS) counters[i] = 0;
+    for (int i = threadIdx.x; edges_fit && i <= h.bins; i += HISTOGRAM_THREADS)
+        near_edges[i] = h.edges[i];
+    const T *edges = edges_fit ? near_edges : h.edges;
+    unsigned *mine = counters + (copies > 0 ? threadIdx.x / 32 % copies * h.bins : 0);
+    __syncthreads();
+    auto count = [&](T value) {
+        if (!(value >= bins.lo && value <= bins.hi)) return;
+        const T place = bins.bisect ? 0 : (value - bins.lo) * bins.scale;
+        int bin = (int)place;
+        const T part = place - (T)bin;
+        if (!(part > bins.near_edge && part < 1 - bins.near_edge))
+            bin = histogram_decide(h, edges, bins.bisect, value, bin);
+        if (copies > 0)
+            atomicAdd(&mine[bin], 1u);
+        else
+            atomicAdd((unsigned long long *)&counts[bin * step_counts], 1ull);
+    };
+    const int64_t threads = (int64_t)gridDim.x * HISTOGRAM_THREADS;
+    const int64_t thread = (int64_t)blockIdx.x * HISTOGRAM_THREADS + threadIdx.x;
+    int64_t done = 0;
+    if (wide) {
+        const int64_t vectors = elements / size;
+        const auto *packs = (const pack<T, size> *)x;
+        int64_t v = thread;
+        for (; v + (steps - 1) * threads < vectors; v += steps * threads) {
+            pack<T, size> loaded[steps];
+#pragma unroll
+            for (int s = 0; s < steps; s++) loaded[s] = packs[v + s * threads];
+#pragma unroll
+            for (int s = 0; s < steps; s++)
+#pragma unroll
+                for (int j = 0; j < size; j++) count(loaded[s].at[j]);
+        }
+        for (; v < vectors; v += threads)
+            for (int j = 0; j < size; j++) count(x[v * size + j]);
+        done = vectors * size;
+    }
+    for (int64_t i = done + thread; i < elements; i += threads) {
+        int64_t at[1];
+        where.offsets(i, at);
+        count(x[at[0]]);
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < h.bins && copies > 0; i += HISTOGRAM_THREADS) {
+        unsigned long long sum = 0;
+        for (int c = 0; c < copies; c++) sum += counters[c * h.bins + i];
+        if (sum > 0) atomicAdd((unsigned long long *)&counts[i * step_counts], sum);
+    }
+}
+
+/* ---- The host's part ------------------------------------------------------------------------ */
+
+static size_t histogram_workspace(const fovea_problem *problem, int threads) {
+    (void)threads;
+    return FOLD_WORKSPACE + 64 +
+           (size_t)(fovea_view_elements(&problem->views[1]) + 1) * sizeof(double);
+}
+
+static bool histogram_serves(const fovea_problem *problem, char *reason, size_t size) {
+    if (fovea_view_elements(&problem->views[1]) < INT32_MAX / 2) return true;
+    snprintf(reason, size, "there are 2^30 bins or more");
+    return false;
+}
+
+template <class T>
+static fovea_status histogram_as(const fovea_problem *problem, fovea_run *run, double lo,
+                                 double hi) {
+    fovea_view x = problem->views[0], *all[] = {&x};
+    const fovea_view &counts = problem->views[1];
+    const fovea_view *edges = fovea_given(problem, 2) ? &problem->views[2] : NULL;
+    const int64_t elements = fovea_view_elements(&x);
+    char *memory = (char *)run->workspace + FOLD_WORKSPACE;
+    fovea_view least = counts, largest = counts;
+    least.data = memory, largest.data = memory + sizeof(double);
+    least.rank = largest.rank = 0;
+    /* Not by casts: nvcc 13 lets gcc drop the one to T where T is a template's. */
+    histogram<T> h = {fovea_round_to(x.dtype, lo), fovea_round_to(x.dtype, hi),
+                      (const double *)memory, (T *)(memory + 64),
+                      (int)fovea_view_elements(&counts)};
+    fovea_status status = FOVEA_OK;
+    if (isnan(h.given_lo) || isnan(h.given_hi))
+        status = fold_run(x, NULL, least, &largest, -1, run, range_method<T>{});
+    if (status != FOVEA_OK) return status;
+    status = launch(run, histogram_begin<T>, blocks_for(h.bins + 1, HISTOGRAM_THREADS),
+                    HISTOGRAM_THREADS, h, (int64_t *)counts.data, counts.stride[0],
+                    edges ? (T *)edges->data : NULL, edges ? edges->stride[0] : 0);
+    if (status != FOVEA_OK || elements == 0 || h.bins == 0) return status;
+    fovea_views_collapse(all, 1);
+    bool dense = x.rank <= 1 && (x.rank == 0 || x.stride[0] == 1);
+    int64_t blocks = blocks_for(elements, HISTOGRAM_THREADS * (16 / (int64_t)sizeof(T)));
+    int64_t most = (int64_t)HISTOGRAM_RESIDENT * fovea_cuda_multiprocessors(current_device());
+    int copies = HISTOGRAM_SHARED / h.bins;
+    return launch(run, histogram_count<T>, blocks < most ? blocks : most, HISTOGRAM_THREADS,
+                  (const T *)x.data, strided_of<1>({&x}), elements, dense && is_aligned(x.data, 16),
+                  h, (int64_t *)counts.data, counts.stride[0], copies < 8 ? copies : 8);
+}
+
+#endif
