@@ -380,8 +380,6 @@ int fovea_command_bench(int argc, char **argv) {
     run.tier = best_tier();
     fovea_environment_describe(&run);
     if (isatty(STDERR_FILENO)) fprintf(stderr, "starting peers, measuring ceilings ...");
-    if (!fovea_bench_prepare_ahead(&run))
-        fovea_bench_warn(&run, "no threads to prepare cases with");
     fovea_bench_start_peers(&run);
     note_peers(&run);
     if (fovea_bench_on(&run, FOVEA_ON_CPU)) fovea_ceilings_measure(&run.ceilings, run.threads, 1.0);
