@@ -3,12 +3,10 @@
 
 MAP_KERNEL(map_exp, 1, expf(a))
 MAP_KERNEL(map_log, 1, logf(a))
-/* What rounding 1 + e loses, and what the reciprocal does, are given back in one step: else they and expf's ULP
- * add up to more than 3, as one of 10^7 numbers showed. */
+/* Rounding 1 + e, a reciprocal and expf's ULP add up to more than 3, as one of 10^7 numbers showed. */
 static __device__ __forceinline__ float sigmoid(float x) {
-    const float e = expf(-x), sum = 1 + e, most = sum - 1;
-    const float lost = (1 - (sum - most)) + (e - most), y = quick_reciprocal(sum);
-    return isinf(e) ? 0.0f : fmaf(y, fmaf(-lost, y, fmaf(-sum, y, 1.0f)), y);
+    const float e = expf(-x);
+    return isinf(e) ? 0.0f : reciprocal_of_one_plus(e);
 }
 
 MAP_KERNEL_AND_HALVES(map_sigmoid, 1, sigmoid(a),

@@ -28,6 +28,14 @@ static __device__ __forceinline__ float quick_exp2(float x) {
     return y;
 }
 
+/* 1 / (1 + e) of e >= 0: what rounding the sum loses, and what the reciprocal does, are given back in one
+ * step. 0 or NaN where e is infinite. */
+static __device__ __forceinline__ float reciprocal_of_one_plus(float e) {
+    const float sum = 1 + e, most = sum - 1, lost = (1 - (sum - most)) + (e - most);
+    const float y = quick_reciprocal(sum);
+    return fmaf(y, fmaf(-lost, y, fmaf(-sum, y, 1.0f)), y);
+}
+
 /* log2 x to 2^-22, of normal numbers. */
 static __device__ __forceinline__ float quick_log2(float x) {
     float y;
