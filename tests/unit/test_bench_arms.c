@@ -189,7 +189,8 @@ static void test_a_share_of_memory_is_of_turns(void **unused) {
     fovea_bench_update_shares(&run);
     const fovea_bench_row *row = row_of("test/scalar/right");
     assert_true(row->verified && row->shares.count >= 3);
-    assert_int_equal(row->shares.count, c->memory.timings.count);
+    /* The time may be over after the memory's turn of the last round. */
+    assert_in_range(c->memory.timings.count - row->shares.count, 0, 1);
     assert_true(c->memory.bytes <= 3 * 4000 && c->memory.bytes > 3 * (4000 - 128));
     fovea_summary shares = fovea_summarise(row->shares.values, row->shares.count);
     assert_true(row->share > 0 && row->share == shares.median);
