@@ -31,7 +31,7 @@ bench: all python
 	build/fovea report build/bench/bench.json --output build/bench/report.html
 
 check: all
-	build/fovea check
+	OMP_WAIT_POLICY=passive build/fovea check
 
 test: all python
 	@tests/run

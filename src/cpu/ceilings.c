@@ -44,11 +44,17 @@ static void stream_copy(float *to, const float *from, size_t count) {
     vf_stream_fence();
 }
 
-/* One line of a stream. */
+/* One line of a stream. Its sixteen numbers of the scalar tier stay a loop: written out in each of the streams
+ * below they take a compiler a minute. */
+#if VF_WIDTH == 1
+    #define LINE_UNROLLED
+#else
+    #define LINE_UNROLLED VF_UNROLLED
+#endif
 VF_INLINE vf move_line(const bool past, const bool ahead, const fovea_stream *s, size_t line) {
     vf sum = vf_set1(0), x = vf_set1(1);
     if (ahead && s->from) __builtin_prefetch(s->from + line * LINE + 2048, 0, 3);
-    VF_UNROLLED for (size_t v = 0; v < LINE_VECTORS; v++) {
+    LINE_UNROLLED for (size_t v = 0; v < LINE_VECTORS; v++) {
         size_t at = line * LINE + v * VF_BYTES;
         float *to = (float *)(void *)(s->to + at);
         if (s->from) x = vf_load((const float *)(const void *)(s->from + at));
