@@ -13,6 +13,7 @@
  */
 #include "cpu/attention/attention_products.h"
 #include "cpu/attention/sage_amx.h"
+#include "cpu/attention/split_amx.h"
 
 #include "catalogue/implementation.h"
 
@@ -521,4 +522,12 @@ const fovea_implementation FOVEA_TIERED(fovea_cpu_attention)[] = {
      .workspace = fovea_sage_amx_workspace,
      .run = fovea_sage_amx_run,
      .cost = fovea_sage_amx_cost},
+    {.kernel = "attention",
+     .name = FOVEA_CPU_NAME("split"),
+     .dtypes = 1u << FOVEA_BF16,
+     .tier = FOVEA_TIER_HERE,
+     .serves = fovea_split_amx_serves,
+     .workspace = fovea_split_amx_workspace,
+     .run = fovea_split_amx_run,
+     .cost = fovea_split_amx_cost},
     {0}};
