@@ -10,33 +10,21 @@
 #include "cpu/attention/split_bytes.h"
 #include "cpu/attention/split_pairs.h"
 
-/* 16 keys by `rows` (scores), 16 pairs of elements by `rows` (queries), `rows` by 32 keys (weights), `rows` by 16 columns (outputs),
- * and of the cache 16 keys by 32 elements or 16 pairs of keys by 16 columns. */
-enum { SCORES, QUERIES, WEIGHTS, OUT0, OUT1, OUT2, OUT3, CACHE };
+/* Of scores: 16 keys by `rows`, 16 keys by 32 elements, 16 pairs of elements by `rows`. */
+enum { SCORES, KEYS, QUERIES, QUERIES1, QUERIES2, QUERIES3 };
+/* Of values: `rows` by 16 columns, `rows` by 32 keys, 16 pairs of keys by 16 columns. */
+enum { OUT0, OUT1, WEIGHTS, VALUES };
 enum {
     TILE_KEYS = 16,
     TILE_VALUES = 32,
-    TILE_PARTS = 64, /* elements of a key, or columns, that are converted together */
+    TILE_PARTS = 64,   /* elements of a key that are converted together */
+    TILE_COLUMNS = 32, /* of a value */
     TILE_HALVES = AMX_TILE_BYTES / 2
 };
 
-VF_INLINE void configure_tiles(const int rows) {
-    amx_configuration c = amx_whole_tiles();
-    c.row_bytes[SCORES] = c.row_bytes[QUERIES] = (uint16_t)(4 * rows);
-    VF_UNROLLED for (int t = WEIGHTS; t <= OUT3; t++) c.rows[t] = (uint8_t)rows;
-    amx_configure(&c);
-}
-
-/* ---- Rows of the cache ------------------------------------------------------------------------------- */
-
-/* Elements [d, d + n) of a row, up to 64, of each 16 the first 8 in the first of two vectors; zeros if it is NULL. */
-VF_INLINE void convert_part(const fovea_dtype dtype, const char *row, int64_t d, int64_t n,
-                            __m512i *x) {
-    const __mmask64 mask = n >= TILE_PARTS ? ~(__mmask64)0 : ((__mmask64)1 << n) - 1;
-    __m512i low = _mm512_setzero_si512(), high = low;
-    if (row) find_bytes(dtype, _mm512_maskz_loadu_epi8(mask, row + d), &low, &high);
-    x[0] = _mm512_unpacklo_epi8(low, high), x[1] = _mm512_unpackhi_epi8(low, high);
-}
+/* Two tiles are filled while the two before them are multiplied. Four make 4 KiB and no more: a load waits for a store before it
+ * whose address has the same lower twelve bits. */
+typedef uint16_t tile_pair[2 * TILE_HALVES];
 
 /* ---- Scores ------------------------------------------------------------------------------------------ */
 
@@ -51,45 +39,74 @@ VF_INLINE void pack_tile_query(const int rows, const char *row, int64_t stride, 
     }
 }
 
-/* Elements [d, d + n) of 16 keys as two tiles. */
+/* Elements [d, d + n) of 16 keys as two tiles: of each 16 elements the first 8 in the first. */
 VF_INLINE void convert_keys(const fovea_dtype dtype, const char *const *k, int64_t d, int64_t n,
                             split_ahead *next, uint16_t *to) {
+    const __mmask64 mask = n >= TILE_PARTS ? ~(__mmask64)0 : ((__mmask64)1 << n) - 1;
     for (int j = 0; j < TILE_KEYS; j++, to += AMX_ROW_BYTES / 2) {
-        __m512i x[2];
+        __m512i low, high;
         if (j % 4 == 0) split_fetch(next);
-        convert_part(dtype, k[j], d, n, x);
-        _mm512_store_si512(to, x[0]);
-        _mm512_store_si512(to + TILE_HALVES, x[1]);
+        find_bytes(dtype, _mm512_maskz_loadu_epi8(mask, k[j] + d), &low, &high);
+        _mm512_store_si512(to, _mm512_unpacklo_epi8(low, high));
+        _mm512_store_si512(to + TILE_HALVES, _mm512_unpackhi_epi8(low, high));
     }
 }
 
-VF_INLINE void multiply_keys(const int rows, const uint16_t *keys, const uint16_t *q) {
-    VF_UNROLLED for (int i = 0; i < 2; i++) {
-        amx_load(CACHE, keys + i * TILE_HALVES, AMX_ROW_BYTES);
-        amx_load(QUERIES, q + i * 2 * AMX_ROWS * rows, 4 * rows);
-        amx_bf16(SCORES, CACHE, QUERIES);
-    }
+VF_INLINE void configure_scores(const int rows) {
+    amx_configuration c = amx_whole_tiles();
+    c.row_bytes[SCORES] = (uint16_t)(4 * rows);
+    VF_UNROLLED for (int t = QUERIES; t <= QUERIES3; t++) c.row_bytes[t] = (uint16_t)(4 * rows);
+    amx_configure(&c);
+}
+
+/* Queries of up to 128 elements stay in their tiles. */
+VF_INLINE void keep_queries(const int rows, int64_t parts, const uint16_t *q) {
+    const int64_t tile = 2 * AMX_ROWS * rows;
+    amx_load(QUERIES, q, 4 * rows);
+    amx_load(QUERIES1, q + tile, 4 * rows);
+    if (parts < 2) return;
+    amx_load(QUERIES2, q + 2 * tile, 4 * rows);
+    amx_load(QUERIES3, q + 3 * tile, 4 * rows);
+}
+
+VF_INLINE void multiply_keys(const int rows, bool kept, int64_t part, const uint16_t *keys,
+                             const uint16_t *q) {
+    const int64_t tile = 2 * AMX_ROWS * rows;
+    amx_load(KEYS, keys, AMX_ROW_BYTES);
+    if (!kept) amx_load(QUERIES, q + 2 * part * tile, 4 * rows);
+    if (kept && part == 1)
+        amx_bf16(SCORES, KEYS, QUERIES2);
+    else
+        amx_bf16(SCORES, KEYS, QUERIES);
+    amx_load(KEYS, keys + TILE_HALVES, AMX_ROW_BYTES);
+    if (!kept) amx_load(QUERIES1, q + (2 * part + 1) * tile, 4 * rows);
+    if (kept && part == 1)
+        amx_bf16(SCORES, KEYS, QUERIES3);
+    else
+        amx_bf16(SCORES, KEYS, QUERIES1);
 }
 
 /* A unit is a part of 16 keys; it is multiplied while the next is converted. */
 VF_INLINE void tile_scores(const fovea_dtype dtype, const int rows, int64_t groups, int64_t size,
                            const uint16_t *q, const char *const *k, const char *const *ahead,
                            int64_t ahead_bytes, float *s) {
-    _Alignas(64) uint16_t converted[2][2 * TILE_HALVES];
+    _Alignas(64) tile_pair converted[2];
     const int64_t parts = divide_up(larger(size, 1), TILE_PARTS);
     const int64_t units = divide_up(groups, rows) * parts;
+    const bool kept = parts <= 2;
     split_ahead next =
         split_plan_ahead(ahead, groups * (SPLIT_LANES / rows), ahead_bytes, larger(units, 1) * 4);
-    configure_tiles(rows);
-    for (int64_t unit = 0, part = 0; unit <= units; unit++) {
+    configure_scores(rows);
+    if (kept) keep_queries(rows, parts, q);
+    for (int64_t unit = 0, part = 0, d = 0; unit <= units; unit++) {
         if (unit < units) {
-            int64_t d = unit % parts * TILE_PARTS;
-            convert_keys(dtype, k + unit / parts * TILE_KEYS, d, smaller(size - d, TILE_PARTS),
-                         &next, converted[unit % 2]);
+            convert_keys(dtype, k, d, smaller(size - d, TILE_PARTS), &next, converted[unit % 2]);
+            d += TILE_PARTS;
+            if (d >= size) d = 0, k += TILE_KEYS;
         }
         if (unit == 0) continue;
         if (part == 0) amx_zero(SCORES);
-        multiply_keys(rows, converted[(unit - 1) % 2], q + part * 4 * AMX_ROWS * rows);
+        multiply_keys(rows, kept, part, converted[(unit - 1) % 2], q);
         if (++part < parts) continue;
         amx_store(SCORES, s, 4 * rows);
         s += TILE_KEYS * rows, part = 0;
@@ -121,81 +138,55 @@ VF_INLINE void pack_tile_weights(const int rows, int64_t groups, float *s) {
     }
 }
 
-/* Columns [d, d + n) of up to 32 keys, whose pairs are the lines of four tiles: of each 16 columns four in each. */
+/* Columns [d, d + n), up to 32, of up to 32 keys as two tiles: lines are pairs of keys, zeros after the last. */
 VF_INLINE void convert_values(const fovea_dtype dtype, const char *const *v, int64_t keys,
                               int64_t d, int64_t n, split_ahead *next, uint16_t *to) {
     for (int64_t j = 0; j < TILE_VALUES; j += 2, to += AMX_ROW_BYTES / 2) {
-        __m512i even[2], odd[2];
+        __m512i x[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
         if (j % 8 == 0) split_fetch(next);
-        convert_part(dtype, j < keys ? v[j] : NULL, d, n, even);
-        convert_part(dtype, j + 1 < keys ? v[j + 1] : NULL, d, n, odd);
-        VF_UNROLLED for (int i = 0; i < 2; i++) {
-            uint16_t *at = to + 2 * i * TILE_HALVES;
-            _mm512_store_si512(at, _mm512_unpacklo_epi16(even[i], odd[i]));
-            _mm512_store_si512(at + TILE_HALVES, _mm512_unpackhi_epi16(even[i], odd[i]));
-        }
+        if (j < keys) load_values(dtype, v[j], j + 1 < keys ? v[j + 1] : NULL, d, n, x);
+        _mm512_store_si512(to, x[0]);
+        _mm512_store_si512(to + TILE_HALVES, x[1]);
     }
+}
+
+VF_INLINE void configure_values(const int rows) {
+    amx_configuration c = amx_whole_tiles();
+    c.rows[OUT0] = c.rows[OUT1] = c.rows[WEIGHTS] = (uint8_t)rows;
+    amx_configure(&c);
 }
 
 VF_INLINE void multiply_values(const uint16_t *weights, const uint16_t *values) {
     amx_load(WEIGHTS, weights, AMX_ROW_BYTES);
-    amx_load(CACHE, values, AMX_ROW_BYTES);
-    amx_bf16(OUT0, WEIGHTS, CACHE);
-    amx_load(CACHE, values + TILE_HALVES, AMX_ROW_BYTES);
-    amx_bf16(OUT1, WEIGHTS, CACHE);
-    amx_load(CACHE, values + 2 * TILE_HALVES, AMX_ROW_BYTES);
-    amx_bf16(OUT2, WEIGHTS, CACHE);
-    amx_load(CACHE, values + 3 * TILE_HALVES, AMX_ROW_BYTES);
-    amx_bf16(OUT3, WEIGHTS, CACHE);
-}
-
-VF_INLINE void zero_outputs(void) {
-    amx_zero(OUT0);
-    amx_zero(OUT1);
-    amx_zero(OUT2);
-    amx_zero(OUT3);
-}
-
-/* Columns 16 i to 16 i + 15 are the quarters i of four tiles' rows. */
-VF_INLINE void order_columns(const float *row, vf *x) {
-    vf t[4], half[4];
-    VF_UNROLLED for (int i = 0; i < 4; i++) t[i] = vf_load(row + 16 * i);
-    VF_UNROLLED for (int i = 0; i < 2; i++) {
-        half[i] = _mm512_shuffle_f32x4(t[2 * i], t[2 * i + 1], 0x44);
-        half[2 + i] = _mm512_shuffle_f32x4(t[2 * i], t[2 * i + 1], 0xee);
-    }
-    VF_UNROLLED for (int i = 0; i < 2; i++) {
-        x[2 * i] = _mm512_shuffle_f32x4(half[2 * i], half[2 * i + 1], 0x88);
-        x[2 * i + 1] = _mm512_shuffle_f32x4(half[2 * i], half[2 * i + 1], 0xdd);
-    }
+    amx_load(VALUES, values, AMX_ROW_BYTES);
+    amx_bf16(OUT0, WEIGHTS, VALUES);
+    amx_load(VALUES, values + TILE_HALVES, AMX_ROW_BYTES);
+    amx_bf16(OUT1, WEIGHTS, VALUES);
 }
 
 /* The block's sum begins at 0, as in split_micro.h. */
 VF_INLINE void add_outputs(const int rows, int64_t n, float *out, int64_t pitch) {
-    _Alignas(64) float sum[8][TILE_PARTS];
+    _Alignas(64) float sum[8][TILE_COLUMNS];
     amx_store(OUT0, sum[0], sizeof *sum);
     amx_store(OUT1, sum[0] + 16, sizeof *sum);
-    amx_store(OUT2, sum[0] + 32, sizeof *sum);
-    amx_store(OUT3, sum[0] + 48, sizeof *sum);
     for (int r = 0; r < rows; r++, out += pitch) {
-        vf x[4];
-        order_columns(sum[r], x);
-        VF_UNROLLED for (int i = 0; i < 4; i++) if (16 * i < n)
-            vf_store(out + 16 * i, vf_add(vf_load(out + 16 * i), x[i]));
+        vf_store(out, vf_add(vf_load(out), vf_load(sum[r])));
+        if (n > 16) vf_store(out + 16, vf_add(vf_load(out + 16), vf_load(sum[r] + 16)));
     }
 }
 
 VF_INLINE void tile_values(const fovea_dtype dtype, const int rows, int64_t keys, int64_t size,
                            const char *const *v, const char *const *ahead, int64_t ahead_bytes,
                            const float *p, float *out, int64_t pitch) {
-    _Alignas(64) uint16_t converted[2][4 * TILE_HALVES];
-    const int64_t steps = divide_up(keys, TILE_VALUES), parts = divide_up(size, TILE_PARTS);
+    _Alignas(64) tile_pair converted[2];
+    const int64_t steps = divide_up(keys, TILE_VALUES), parts = divide_up(size, TILE_COLUMNS);
     const uint16_t *weights = (const uint16_t *)(const void *)p;
     split_ahead next = split_plan_ahead(ahead, keys, ahead_bytes, larger(steps * parts, 1) * 4);
-    configure_tiles(rows);
-    for (int64_t d = 0; d < size; d += TILE_PARTS) {
-        const int64_t n = smaller(size - d, TILE_PARTS);
-        zero_outputs();
+    configure_values(rows);
+    for (int64_t d = 0; d < size; d += TILE_COLUMNS) {
+        const int64_t n = smaller(size - d, TILE_COLUMNS);
+        amx_zero(OUT0);
+        amx_zero(OUT1);
         for (int64_t step = 0; step <= steps; step++) {
             if (step < steps)
                 convert_values(dtype, v + step * TILE_VALUES, keys - step * TILE_VALUES, d, n,
