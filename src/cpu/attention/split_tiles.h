@@ -1,6 +1,6 @@
 /* The products of split with bf16 queries and caches of 8 bits on AMX's tiles.
  *
- * Rows of the cache become bf16 in L1 (split_bytes.h), 16 keys of 64 elements or 32 values of 64 columns at a time; a product of
+ * Rows of the cache become bf16 in L1 (split_bytes.h), 16 keys of 64 elements or 32 values of 32 columns at a time; a product of
  * tiles then takes 16 lines of 32 bf16 against all rows of a tile in 16 cycles, where 8 rows by multiply-adds take 128. While
  * the tiles multiply, the vector units convert what is next.
  */
