@@ -41,9 +41,11 @@ static int terms_of(fovea_dtype dtype) {
     return dtype == FOVEA_BF16 ? 1 : dtype == FOVEA_F16 ? 2 : 3;
 }
 
+/* Of bf16 up to 64 elements 128 keys' scores and p stay in L1; beyond that, loading and storing out once a block costs more
+ * than scores out of L2. */
 static int64_t keys_of_a_block(const fovea_attention_call *call) {
     bool narrow = call->head_size <= 64 && call->value_size <= 64;
-    int64_t keys = narrow ? call->q.dtype == FOVEA_BF16 ? 64 : 256 : 384;
+    int64_t keys = narrow ? call->q.dtype == FOVEA_BF16 ? 128 : 256 : 384;
     if (call->options->block_keys > 0) keys = call->options->block_keys;
     return round_up(larger(smaller(keys, call->key_length), 1), STEP);
 }
@@ -426,11 +428,11 @@ static void look_ahead(superblock *b, int64_t high) {
     const fovea_attention_call *call = b->at.call;
     const plan *p = b->p;
     const fovea_sequence *sequence = &b->at.sequence;
-    int64_t next = b->item + p->threads, first = b->chunk.first, portions = 0;
+    int64_t next = b->item + p->threads, portions = 0;
     b->next.count = 0;
     if (call->paged) return;
     if (b->chunk.end < high) {
-        first = sequence->key_start + b->chunk.end;
+        int64_t first = sequence->key_start + b->chunk.end;
         high += sequence->key_start;
         ask_for_rows(&b->next, call, &call->k, sequence->batch, b->at.key_head, first, high);
         ask_for_rows(&b->next, call, &call->v, sequence->batch, b->at.key_head, first, high);

@@ -10,7 +10,8 @@
  * take the exponentials. So three jobs are in hand: the values of the previous one and the scores of the
  * next are multiplied, and after each product follows its share of the current one's exponentials. The
  * scores of the next overwrite those of the current one, keys by keys, as these have become p: a store of
- * a tile whose lines are not in L1 takes several times as long.
+ * a tile whose lines are not in L1 takes several times as long. Keys and values, which a tile of rows
+ * reads once, are loaded with the hint that spares the lines of scores and p.
  */
 #ifndef FOVEA_CPU_ATTENTION_ATTENTION_PRODUCTS_H
 #define FOVEA_CPU_ATTENTION_ATTENTION_PRODUCTS_H
@@ -222,12 +223,12 @@ VF_INLINE void multiply_keys_of_64(const softmax_kind kind, const job *j, softma
         VF_UNROLLED for (int half = 0; half < 2; half++, s += AMX_ROWS * TILE_ROWS) {
             amx_zero(S0);
             amx_zero(S1);
-            amx_load(K0, k + half * HALF_TILE, AMX_ROW_BYTES);
+            amx_stream_load(K0, k + half * HALF_TILE, AMX_ROW_BYTES);
             amx_bf16(S0, K0, Q00);
             take_share(1, kind, w);
             amx_bf16(S1, K0, Q01);
             take_share(1, kind, w);
-            amx_load(K1, k + (2 + half) * HALF_TILE, AMX_ROW_BYTES);
+            amx_stream_load(K1, k + (2 + half) * HALF_TILE, AMX_ROW_BYTES);
             amx_bf16(S0, K1, Q10);
             take_share(1, kind, w);
             amx_bf16(S1, K1, Q11);
@@ -268,7 +269,7 @@ VF_INLINE void multiply_columns(const int terms, const bool two, const softmax_k
         VF_UNROLLED for (int b = terms - 1; b >= 0; b--) {
             VF_UNROLLED for (int a = terms - 1 - b; a >= 0; a--) {
                 const uint16_t *weights = p + a * at->p_term;
-                if (a == terms - 1 - b) amx_load(A0, v0 + b * HALF_TILE, AMX_ROW_BYTES);
+                if (a == terms - 1 - b) amx_stream_load(A0, v0 + b * HALF_TILE, AMX_ROW_BYTES);
                 amx_load(B0, weights, pair);
                 amx_bf16(C00, A0, B0);
                 take_share(terms, kind, w);
@@ -276,7 +277,7 @@ VF_INLINE void multiply_columns(const int terms, const bool two, const softmax_k
                 amx_bf16(C01, A0, B1);
                 take_share(terms, kind, w);
                 if (two) {
-                    if (a == terms - 1 - b) amx_load(A1, v1 + b * HALF_TILE, AMX_ROW_BYTES);
+                    if (a == terms - 1 - b) amx_stream_load(A1, v1 + b * HALF_TILE, AMX_ROW_BYTES);
                     amx_bf16(C10, A1, B0);
                     take_share(terms, kind, w);
                     amx_bf16(C11, A1, B1);
