@@ -186,14 +186,14 @@ VF_INLINE void multiply_keys(const int terms, const int order, const softmax_kin
                 const int last = order - b < terms ? order - b : terms - 1;
                 VF_UNROLLED for (int a = last; a >= 0; a--) {
                     const uint16_t *queries = q + a * TILE_VECTORS * HALF_TILE;
-                    if (a == last) amx_load(A0, keys, AMX_ROW_BYTES);
+                    if (a == last) amx_stream_load(A0, keys, AMX_ROW_BYTES);
                     amx_load(B0, queries, AMX_ROW_BYTES);
                     amx_bf16(C00, A0, B0);
                     take_share(terms, kind, w);
                     amx_load(B1, queries + HALF_TILE, AMX_ROW_BYTES);
                     amx_bf16(C01, A0, B1);
                     take_share(terms, kind, w);
-                    if (a == last) amx_load(A1, keys + HALF_TILE, AMX_ROW_BYTES);
+                    if (a == last) amx_stream_load(A1, keys + HALF_TILE, AMX_ROW_BYTES);
                     amx_bf16(C10, A1, B0);
                     take_share(terms, kind, w);
                     amx_bf16(C11, A1, B1);
