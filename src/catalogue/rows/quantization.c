@@ -31,12 +31,12 @@ const fovea_kernel fovea_rows_quantization[] = {
      .remarks =
          "By tensor, by row of the last axis, or by groups of columns, of which the last may "
          "be short. Where absmax/127 is below 2^-126 the scale and q are 0; where there is NaN "
-         "or an infinity the scale is NaN and q 0. One scale of a tensor has to be known before "
-         "its first code: beyond the caches x is read twice, and its bytes count twice.",
+         "or an infinity the scale is NaN and q 0.",
      .arguments =
          {{.name = "x", .shape = "R..., C"},
           {.name = "q", .shape = "R..., C", .role = FOVEA_OUTPUT, .dtypes = 1u << FOVEA_I8},
           {.name = "scale", .shape = SCALE_SHAPE, .role = FOVEA_OUTPUT, .dtypes = 1u << FOVEA_F32}},
+     /* The scale of a tensor has to be known before its first code: x is read twice. */
      .operations = "6*R*C", .bytes = "(s*max(1,2-granularity)+1)*R*C", .bench = "dtype=f16,R=1,C=N",
      .bound_text = "scale 1 ULP; q exact, or off by one where x/scale is within 2^-14 of a "
                    "half-integer and scale no power of two",
