@@ -21,9 +21,7 @@ enum {
     FOLD_WARP_PARTS = 64, /* that a warp joins */
     FOLD_MEETING = 128,   /* parts that a warp joins of those it is shown, FOLD_AT_ONCE a lane */
     FOLD_AT_ONCE = 4,
-    FOLD_MANY = 1 << 20, /* elements from which slices go several to a thread */
-    FOLD_FEW = 8,        /* vectors of a thread where a tensor is small, */
-    FOLD_SPREAD = 64     /* and blocks of it */
+    FOLD_MANY = 1 << 20 /* elements from which slices go several to a thread */
 };
 
 /* Slices in tensors x and w and their results in y and z: slice `o` begins at outputs.offsets(o), element
@@ -166,7 +164,7 @@ static __device__ __forceinline__ typename Method::state fold_group(typename Met
 template <class Method>
 static __device__ __forceinline__ bool fold_meet(typename Method::state &state, int part, int parts,
                                                  shown<typename Method::state> *rooms) {
-    constexpr int at_once = sizeof state > 16 ? 1 : FOLD_AT_ONCE;
+    constexpr int at_once = sizeof state > 8 ? 1 : FOLD_AT_ONCE;
     const int last = parts - 1;
     if (part < last) {
         if (threadIdx.x == 0) show(rooms + part, state);
@@ -291,26 +289,8 @@ static __global__ __launch_bounds__(FOLD_THREADS, fold_resident<Method>()) void 
     if (member == 0 && !idle) fold_end(method, place, state, slice, part, partials, y, z);
 }
 
-/* A thread's vectors, `n` at a time; what is left of them then is fewer than `n`. */
-template <int n, class Method>
-static __device__ __forceinline__ void
-fold_vectors(const Method &method, typename Method::state &state,
-             const pack<typename Method::element, 16 / sizeof(typename Method::element)> *loaded,
-             const pack<typename Method::other, 16 / sizeof(typename Method::element)> *more, int i,
-             int step) {
-    constexpr int size = 16 / sizeof(typename Method::element);
-    typename Method::element values[n * size];
-    typename Method::other others[Method::inputs > 1 ? n * size : 1] = {};
-#pragma unroll
-    for (int k = 0; k < n * size; k++) {
-        values[k] = loaded[k / size].at[k % size];
-        if constexpr (Method::inputs > 1) others[k] = more[k / size].at[k % size];
-    }
-    method.template take<n * size, size>(state, values, others, i, step);
-}
-
-/* All of a tensor that is so small that each thread has FOLD_FEW vectors at most: what counts is how long the code is,
- * and how many trips to memory there are one after another. A warp alone needs no barrier. */
+/* All of a tensor that is so small that each thread has one vector: what counts is how long the code is, and how
+ * many trips to memory there are one after another. */
 template <class Method>
 static __global__ __launch_bounds__(FOLD_THREADS) void fold_few(
     const typename Method::element *x, const typename Method::other *w, typename Method::output *y,
@@ -318,40 +298,22 @@ static __global__ __launch_bounds__(FOLD_THREADS) void fold_few(
     Method method) {
     using T = typename Method::element;
     using U = typename Method::other;
-    constexpr int size = 16 / sizeof(T), half = FOLD_FEW / 2;
-    static_assert(half == 4, "taken by fours, twos and ones");
-    const int step = (int)(gridDim.x * blockDim.x) * size;
-    int i = (int)(blockIdx.x * blockDim.x + threadIdx.x) * size;
-    pack<T, size> loaded[FOLD_FEW];
-    pack<U, size> more[FOLD_FEW] = {};
+    constexpr int size = 16 / sizeof(T);
+    const int i = ((int)blockIdx.x * FOLD_THREADS + (int)threadIdx.x) * size;
     typename Method::state state = Method::empty();
     follow_stream();
     method.begin(x, w);
-#pragma unroll
-    for (int v = 0; v < FOLD_FEW; v++) {
-        if (i + v * step + size > length) continue;
-        loaded[v] = load_pack<T, size>(x + i + v * step, size, wide);
-        if constexpr (Method::inputs > 1)
-            more[v] = load_pack<U, size>(w + i + v * step, size, wide);
-    }
-    const int whole = length - i < size ? 0 : (length - i - size) / step + 1;
-#pragma unroll
-    for (int first = 0; first < FOLD_FEW; first += half) {
-        int left = whole - first, v = first;
-        if (left >= half) {
-            fold_vectors<half>(method, state, loaded + first, more + first, i + first * step, step);
-            continue;
-        }
-        if (left >= 2) fold_vectors<2>(method, state, loaded + v, more + v, i + v * step, step);
-        if (left == 3)
-            fold_vectors<1>(method, state, loaded + v + 2, more + v + 2, i + (v + 2) * step, step);
-        if (left == 1) fold_vectors<1>(method, state, loaded + v, more + v, i + v * step, step);
-    }
-    i += whole * step;
+    if (i + size <= length) {
+        const pack<T, size> loaded = load_pack<T, size>(x + i, size, wide);
+        pack<U, size> more = {};
+        if constexpr (Method::inputs > 1) more = load_pack<U, size>(w + i, size, wide);
+        method.template take<size, size>(state, loaded.at, more.at, i, 0);
+    } else {
 #pragma unroll 1
-    for (int k = i; k < length && k < i + size; k++)
-        method.template take<1, 1>(state, x + k, Method::inputs > 1 ? w + k : w, k, 0);
-    state = fold_group<Method>(state, (int)blockDim.x);
+        for (int k = i; k < length; k++)
+            method.template take<1, 1>(state, x + k, Method::inputs > 1 ? w + k : w, k, 0);
+    }
+    state = fold_group<Method>(state, FOLD_THREADS);
     const int parts = (int)gridDim.x;
     if (parts > 1 && !fold_meet<Method>(state, (int)blockIdx.x, parts, rooms_of(partials))) return;
     if (threadIdx.x == 0) method.finish(state, length, y, z);
@@ -549,15 +511,10 @@ static fovea_status fold_views(fovea_view (&lines)[2], fovea_view (&rests)[4], b
     auto *second = (typename Method::second *)(has_second ? rests[3].data : NULL);
     constexpr int blocks_at_once = FOLD_DEVICE * fold_resident<Method>();
     fovea_status status;
-    if (contiguous && place.count == 1 && place.length > 0 && place.length <= FOLD_MANY) {
-        const int64_t vectors = blocks_for(place.length, size);
-        int64_t threads = vectors <= 32 * FOLD_FEW ? 32 : FOLD_THREADS, each = FOLD_FEW;
-        if (vectors > threads * FOLD_FEW) /* spread over more than one multiprocessor */
-            for (each = 1; each * threads * FOLD_SPREAD < vectors;) each *= 2;
-        if (each <= FOLD_FEW)
-            return launch(run, fold_few<Method>, blocks_for(vectors, threads * each), threads, from,
-                          other, to, second, partials, (int)place.length, place.wide, method);
-    }
+    const int64_t few = blocks_for(place.length, FOLD_THREADS * size);
+    if (contiguous && place.count == 1 && few > 0 && few <= FOLD_MEETING)
+        return launch(run, fold_few<Method>, few, FOLD_THREADS, from, other, to, second, partials,
+                      (int)place.length, place.wide, method);
     if (contiguous) {
         constexpr int steps = fold_steps(sizeof(T));
         int64_t vectors = blocks_for(place.length, size), blocks;

@@ -18,8 +18,8 @@ enum {
     ROW_GATHERED = 8,      /* of them, what is read beside the row at once */
     ROW_STAGED = 512,      /* columns from which rows that 16 bytes do not divide are staged */
     ROW_SHARED = 72 << 10, /* bytes up to which three such rows find room in a multiprocessor */
-    ROW_FEW = 1 << 17,     /* elements of all rows, which then have a thread for each vector */
-    ROW_FEW_THREADS = 256
+    ROW_FEW =
+        1 << 14 /* elements of all rows, which then have as many lanes of a warp as have a vector */
 };
 
 struct row_place {
@@ -493,19 +493,16 @@ template <class T, class O, class Job, int run>
 static fovea_status rows_launch(const T *x, O *y, row_place &place, fovea_run *state,
                                 const Job &job) {
     constexpr int held = row_packed<T, Job, run>() ? ROW_PACKED : ROW_HELD;
-    const bool few = place.count * place.columns <= ROW_FEW;
-    const int64_t each = few ? run : held, vectors = blocks_for(place.columns, run);
     int64_t blocks = place.count, threads = 256;
-    if (place.columns <= 32 * each) {
-        while ((each << place.members_log2) < place.columns) place.members_log2++;
+    if (place.columns <= 32 * held) {
+        while ((held << place.members_log2) < place.columns) place.members_log2++;
+        if (place.count * place.columns <= ROW_FEW)
+            while (place.members_log2 < 5 && (run << place.members_log2) < place.columns)
+                place.members_log2++;
         place.members = 1 << place.members_log2;
         blocks = blocks_for(place.count * place.members, threads);
     } else {
-        threads = blocks_for(place.columns, 32 * held) * 32;
-        const int64_t wanted = blocks_for(vectors, 32) * 32;
-        if (few && threads < ROW_FEW_THREADS)
-            threads = wanted < ROW_FEW_THREADS ? wanted : ROW_FEW_THREADS;
-        place.members = (int)threads;
+        threads = place.members = (int)blocks_for(place.columns, 32 * held) * 32;
     }
     return launch(state, rows_held<T, O, Job, run>, blocks, threads, x, y, place, job);
 }
@@ -536,7 +533,7 @@ static fovea_status rows_views(fovea_view (&rows)[3], fovea_view (&elements)[2],
     const int64_t room =
         fovea_cuda_shared_bytes(current_device()) - (4 << 10); /* beside what is static */
     if (dense && bytes <= room && place.columns > (even ? most : ROW_STAGED)) {
-        if (bytes <= ROW_SHARED && place.count * place.columns > ROW_FEW)
+        if (bytes <= ROW_SHARED)
             return launch_as(run, true, rows_staged<T, O, Job, 512>, place.count, 512,
                              (size_t)bytes, x, y, place, job);
         return launch_as(run, true, rows_staged<T, O, Job, 1024>, place.count, 1024, (size_t)bytes,
