@@ -18,8 +18,7 @@ enum {
     ROW_GATHERED = 8,      /* of them, what is read beside the row at once */
     ROW_STAGED = 512,      /* columns from which rows that 16 bytes do not divide are staged */
     ROW_SHARED = 72 << 10, /* bytes up to which three such rows find room in a multiprocessor */
-    ROW_FEW =
-        1 << 14 /* elements of all rows, which then have as many lanes of a warp as have a vector */
+    ROW_FEW = 1 << 14      /* elements of all rows that then have a lane for each vector */
 };
 
 struct row_place {
