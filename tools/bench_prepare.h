@@ -29,6 +29,11 @@ bool fovea_bench_prepare_end(fovea_bench_run *run);
  * prepared ahead it waits until one is ready, whichever, so that nobody waits for a slow reference. */
 int fovea_bench_next(const fovea_bench_run *run, int first);
 
+/* Begins no more of it until it is resumed, and waits at most so long for what is begun. Whether nothing is
+ * being prepared: what a call costs the host is not to be measured beside it. */
+bool fovea_bench_prepare_pause(double seconds);
+void fovea_bench_prepare_resume(void);
+
 /* NULL: interrupted, or no memory. */
 fovea_prepared *fovea_bench_prepared(fovea_bench_run *run, fovea_bench_case *c);
 void fovea_bench_release_prepared(fovea_bench_run *run, fovea_prepared *prepared);
