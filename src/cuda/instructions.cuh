@@ -51,6 +51,14 @@ static __device__ __forceinline__ void follow_stream() {
 #endif
 }
 
+/* 16 bytes that the first cache keeps no place for. */
+static __device__ __forceinline__ void load_past_l1(unsigned (&words)[4], const void *from) {
+    asm volatile("ld.global.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+                 : "l"(from)
+                 : "memory");
+}
+
 /* Copies of a thread to shared memory that go on while it does other things: 16 bytes, or one element. */
 static __device__ __forceinline__ void stage_vector(void *to, const void *from) {
     asm volatile(
