@@ -28,6 +28,13 @@ static __device__ __forceinline__ float quick_exp2(float x) {
     return y;
 }
 
+/* 1/sqrt(x) to 2^-22.9, inf of 0. */
+static __device__ __forceinline__ float quick_inverse_root(float x) {
+    float y;
+    asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 /* 1 / (1 + e) of e >= 0: what rounding the sum loses, and what the reciprocal does, are given back in one
  * step. 0 or NaN where e is infinite. */
 static __device__ __forceinline__ float reciprocal_of_one_plus(float e) {
