@@ -16,6 +16,15 @@ static __device__ __forceinline__ float min_or_nan(float a, float b) {
     return y;
 }
 
+/* a where x > limit, else b, which the compiler would branch around. */
+static __device__ __forceinline__ float choose_above(float x, float limit, float a, float b) {
+    float y;
+    asm("{.reg .pred above; setp.gt.f32 above, %1, %2; selp.f32 %0, %3, %4, above;}"
+        : "=f"(y)
+        : "f"(x), "f"(limit), "f"(a), "f"(b));
+    return y;
+}
+
 /* 1/x to 1 ULP and 2^x to 2^-22, subnormal results as 0. */
 static __device__ __forceinline__ float quick_reciprocal(float x) {
     float y;
@@ -27,7 +36,6 @@ static __device__ __forceinline__ float quick_exp2(float x) {
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
-
 /* 1/sqrt(x) to 2^-22.9, inf of 0. */
 static __device__ __forceinline__ float quick_inverse_root(float x) {
     float y;
