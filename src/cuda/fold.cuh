@@ -102,8 +102,12 @@ static __device__ __forceinline__ int64_t fold_walk(const Method &method,
         pack<U, size> more[others] = {};
 #pragma unroll
         for (int s = 0; s < ahead; s++) {
-            loaded[s] = load_once<wide, T, size>(x + i + s * step);
-            if constexpr (Method::inputs > 1) more[s] = load_once<wide, U, size>(w + i + s * step);
+            if constexpr (Method::inputs > 1) {
+                loaded[s] = load_pack<T, size>(x + i + s * step, size, wide);
+                more[s] = load_pack<U, size>(w + i + s * step, size, wide);
+            } else {
+                loaded[s] = load_once<wide, T, size>(x + i + s * step);
+            }
         }
 #pragma unroll
         for (int s = 0; s < ahead; s += steps) {
