@@ -77,7 +77,8 @@ def test_attention_multiplies_on_the_tensor_cores(stem, product):
 
 
 @built
-@pytest.mark.parametrize("stem, least", [("hopper", 16), ("hopper_varied", 6), ("hopper_f32", 4)])
+@pytest.mark.parametrize("stem, least", [("hopper", 16), ("hopper_varied", 6), ("hopper_f32", 4),
+                                         ("hopper_modified", 8)])
 def test_hopper_attention_multiplies_by_warpgroups(stem, least):
     report = (BUILD / f"cuda/{stem}.o.report").read_text()
     # The assembler says so where it waits for each product before it begins the next.
