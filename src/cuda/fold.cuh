@@ -13,7 +13,8 @@
 enum {
     FOLD_THREADS = 256,
     FOLD_STEPS = 4,    /* 16 bytes each, of halves half as many */
-    FOLD_RESIDENT = 4, /* blocks, so that loads in flight find registers */
+    FOLD_AHEAD = 8,    /* of one tensor, where there are so many */
+    FOLD_RESIDENT = 4, /* blocks at most, so that loads in flight find registers */
     FOLD_DEVICE = 132, /* multiprocessors; a constant, so that bits stay */
     FOLD_STATE = 64,   /* bytes of a state at most */
     FOLD_PARTS = FOLD_DEVICE * FOLD_RESIDENT * 128, /* states in the workspace */
@@ -187,33 +188,65 @@ static constexpr int fold_steps(size_t element) {
     return element < 4 ? FOLD_STEPS / 2 : FOLD_STEPS;
 }
 
-/* Some vectors at a time, as long as there are so many. Aligned or not, the same elements come
- * together. */
-template <class Method, bool wide>
+/* Whether a method first remembers where several elements came from alone, glance(state, elements, their place), and
+ * looks at them again after all, settle(state, tensor, the first place, whether any came, the step, whether a warp
+ * has one slice). */
+template <class Method>
+static constexpr auto has_glance(int) -> decltype(&Method::template glance<2>, true) {
+    return true;
+}
+template <class Method>
+static constexpr bool has_glance(...) {
+    return false;
+}
+
+/* `ahead` vectors at a time, as long as there are so many: all are on their way before the first are taken, as many
+ * together as fold_steps says. Aligned or not, the same elements come together. whole: a warp has one slice. */
+template <class Method, bool wide, int ahead>
 static __device__ __forceinline__ int64_t fold_walk(const Method &method,
                                                     typename Method::state &state,
                                                     const typename Method::element *x,
                                                     const typename Method::other *w, int64_t i,
-                                                    int64_t step, int64_t end) {
+                                                    int64_t step, int64_t end, bool whole) {
     using T = typename Method::element;
     using U = typename Method::other;
     constexpr int size = 16 / sizeof(T), steps = fold_steps(sizeof(T));
+    constexpr int others = Method::inputs > 1 ? ahead : 1;
+    const int64_t first = i;
+    typename Method::state seen = Method::empty();
 #pragma unroll 1
-    for (; i + (steps - 1) * step + size <= end; i += steps * step) {
-        T values[steps * size];
-        U others[Method::inputs > 1 ? steps * size : 1] = {};
+    for (; i + (ahead - 1) * step + size <= end; i += ahead * step) {
+        pack<T, size> loaded[ahead];
+        pack<U, size> more[others] = {};
 #pragma unroll
-        for (int s = 0; s < steps; s++) {
-            auto loaded = load_pack<T, size>(x + i + s * step, size, wide);
-#pragma unroll
-            for (int j = 0; j < size; j++) values[s * size + j] = loaded.at[j];
+        for (int s = 0; s < ahead; s++) {
             if constexpr (Method::inputs > 1) {
-                auto more = load_pack<U, size>(w + i + s * step, size, wide);
-#pragma unroll
-                for (int j = 0; j < size; j++) others[s * size + j] = more.at[j];
+                loaded[s] = load_pack<T, size>(x + i + s * step, size, wide);
+                more[s] = load_pack<U, size>(w + i + s * step, size, wide);
+            } else {
+                loaded[s] = load_once<wide, T, size>(x + i + s * step);
             }
         }
-        method.template take<steps * size, size>(state, values, others, i, step);
+#pragma unroll
+        for (int s = 0; s < ahead; s += steps) {
+            T values[steps * size];
+            U beside[Method::inputs > 1 ? steps * size : 1] = {};
+#pragma unroll
+            for (int j = 0; j < steps * size; j++) {
+                values[j] = loaded[s + j / size].at[j % size];
+                if (Method::inputs > 1)
+                    beside[Method::inputs > 1 ? j : 0] =
+                        more[Method::inputs > 1 ? s + j / size : 0].at[j % size];
+            }
+            if constexpr (has_glance<Method>(0))
+                method.template glance<steps * size>(seen, values, i + s * step);
+            else
+                method.template take<steps * size, size>(state, values, beside, i + s * step, step);
+        }
+    }
+    if constexpr (has_glance<Method>(0)) {
+        method.template settle<steps, size>(seen, x, first, i > first, step, whole);
+        state = Method::join(state, seen);
     }
     return i;
 }
@@ -254,10 +287,16 @@ static constexpr int fold_resident() {
     return FOLD_RESIDENT - (Method::inputs > 1) -
            (sizeof(typename Method::state) > (wide ? 16 : 32));
 }
+/* The same of slices whose elements follow one another, of which FOLD_AHEAD vectors of a thread are on their way: with
+ * three blocks 96 KiB a multiprocessor. */
+template <class Method>
+static constexpr int fold_beside() {
+    return Method::inputs > 1 && sizeof(typename Method::state) > 32 ? 2 : 3;
+}
 
 /* Slices whose elements follow one another. */
 template <class Method>
-static __global__ __launch_bounds__(FOLD_THREADS, fold_resident<Method>()) void fold_contiguous(
+static __global__ __launch_bounds__(FOLD_THREADS, fold_beside<Method>()) void fold_contiguous(
     const typename Method::element *x, const typename Method::other *w, typename Method::output *y,
     typename Method::second *z, typename Method::state *partials,
     const __grid_constant__ fold_place place, Method method) {
@@ -277,10 +316,15 @@ static __global__ __launch_bounds__(FOLD_THREADS, fold_resident<Method>()) void 
     /* Parts take turns, so that all blocks read near one another. */
     const int64_t step = place.parts * place.group * size;
     int64_t i = (part * place.group + member) * size;
+    constexpr int steps = fold_steps(sizeof(typename Method::element));
+    constexpr int ahead = Method::inputs > 1 ? steps : FOLD_AHEAD;
+    const bool whole = place.group >= 32;
+    if (place.wide && place.group == FOLD_THREADS)
+        i = fold_walk<Method, true, ahead>(method, state, x, w, i, step, end, whole);
     if (place.wide)
-        i = fold_walk<Method, true>(method, state, x, w, i, step, end);
+        i = fold_walk<Method, true, steps>(method, state, x, w, i, step, end, whole);
     else
-        i = fold_walk<Method, false>(method, state, x, w, i, step, end);
+        i = fold_walk<Method, false, steps>(method, state, x, w, i, step, end, whole);
     if (i < end) fold_rest(method, state, x, w, i, step, end, place.wide);
     state = fold_group<Method>(state, place.group);
     if (place.meet && !fold_meet<Method>(state, (int)part, (int)place.parts,
@@ -509,13 +553,13 @@ static fovea_status fold_views(fovea_view (&lines)[2], fovea_view (&rests)[4], b
     const U *other = (const U *)rests[1].data;
     auto *to = (typename Method::output *)rests[2].data;
     auto *second = (typename Method::second *)(has_second ? rests[3].data : NULL);
-    constexpr int blocks_at_once = FOLD_DEVICE * fold_resident<Method>();
     fovea_status status;
     const int64_t few = blocks_for(place.length, FOLD_THREADS * size);
     if (contiguous && place.count == 1 && few > 0 && few <= FOLD_MEETING)
         return launch(run, fold_few<Method>, few, FOLD_THREADS, from, other, to, second, partials,
                       (int)place.length, place.wide, method);
     if (contiguous) {
+        constexpr int blocks_at_once = FOLD_DEVICE * fold_beside<Method>();
         constexpr int steps = fold_steps(sizeof(T));
         int64_t vectors = blocks_for(place.length, size), blocks;
         place.group = 1;
@@ -531,6 +575,7 @@ static fovea_status fold_views(fovea_view (&lines)[2], fovea_view (&rests)[4], b
         status = launch(run, fold_contiguous<Method>, blocks, FOLD_THREADS, from, other, to, second,
                         partials, place, method);
     } else {
+        constexpr int blocks_at_once = FOLD_DEVICE * fold_resident<Method>();
         constexpr int beside = w ? 1 : size < 4 ? size : 4;
         int inner = rests[0].rank - 1;
         bool adjacent = inner >= 0 && rests[0].stride[inner] == 1, several = beside > 1 && adjacent;
