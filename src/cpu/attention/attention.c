@@ -317,13 +317,6 @@ ALGORITHM(flash, FLASH)
 ALGORITHM(fused, FUSED)
 ALGORITHM(textbook, TEXTBOOK)
 
-static bool serves_split(const fovea_problem *problem, char *reason, size_t size) {
-    fovea_attention_call call;
-    fovea_attention_describe(problem, &call);
-    return serves(problem, reason, size, FOVEA_ATTENTION_ALGORITHM_SPLIT) &&
-           split_serves(&call, reason, size);
-}
-
 #if defined(FOVEA_TIER_AVX512)
     #define TIER FOVEA_TIER_AVX512
     #define NAME(algorithm) "cpu/avx512/" algorithm
@@ -368,7 +361,7 @@ const fovea_implementation FOVEA_TIERED(fovea_cpu_attention)[] = {ROW(flash),
                                                                    .name = NAME("split"),
                                                                    .dtypes = FLOATS,
                                                                    .tier = TIER,
-                                                                   .serves = serves_split,
+                                                                   .serves = split_serves,
                                                                    .workspace = split_workspace,
                                                                    .run = split_run,
                                                                    .cost = split_cost},

@@ -6,7 +6,12 @@
 #include "cpu/attention/attention_micro.h"
 #include "cpu/kernel.h"
 
+#include <math.h>
 #include <stdio.h>
+
+#define LOG2E 1.4426950408889634
+#define LN2 0x1.62e43p-1f
+#define NEGATIVE_INFINITY vf_set1(-INFINITY)
 
 /* Elements [start, start + count) of the row at an address as floats; lanes from count on are 0. */
 static vf load_elements(const char *row, fovea_dtype dtype, int64_t stride, int64_t start,
@@ -109,8 +114,8 @@ VF_INLINE void load_square(const char *const rows[VF_WIDTH], fovea_dtype dtype, 
 
 /* Packs VF_WIDTH rows as one vector a column: packed[d * pitch] holds element d of each, times
  * factor. */
-static void pack_rows(const char *const rows[VF_WIDTH], fovea_dtype dtype, int64_t stride,
-                      int64_t size, float factor, float *packed, int64_t pitch) {
+static inline void pack_rows(const char *const rows[VF_WIDTH], fovea_dtype dtype, int64_t stride,
+                             int64_t size, float factor, float *packed, int64_t pitch) {
     vf square[VF_WIDTH], multiplier = vf_set1(factor);
     for (int64_t d = 0; d < size; d += VF_WIDTH, packed += VF_WIDTH * pitch) {
         int64_t count = smaller(size - d, VF_WIDTH);
@@ -127,9 +132,9 @@ static void pack_rows(const char *const rows[VF_WIDTH], fovea_dtype dtype, int64
 
 /* The way back: one vector a column, times a factor a lane, into `filled` rows. Lanes where `empty`
  * holds are 0 whatever the columns hold. */
-static void unpack_rows(const float *packed, int64_t pitch, int64_t size, vf factor, vm empty,
-                        char *const rows[VF_WIDTH], int64_t filled, fovea_dtype dtype,
-                        int64_t stride) {
+static inline void unpack_rows(const float *packed, int64_t pitch, int64_t size, vf factor,
+                               vm empty, char *const rows[VF_WIDTH], int64_t filled,
+                               fovea_dtype dtype, int64_t stride) {
     vf square[VF_WIDTH];
     const vf zero = vf_set1(0);
     for (int64_t d = 0; d < size; d += VF_WIDTH, packed += VF_WIDTH * pitch) {
@@ -168,8 +173,8 @@ static void load_halves(const char *row, int64_t stride, int64_t start, int64_t 
 }
 
 /* packed[w * pitch]: word w of VF_WIDTH rows; `flip` is added to the bits of each word, as a sign. */
-static void pack_pair_rows(const char *const rows[VF_WIDTH], int64_t stride, int64_t size,
-                           uint32_t flip, float *packed, int64_t pitch) {
+static inline void pack_pair_rows(const char *const rows[VF_WIDTH], int64_t stride, int64_t size,
+                                  uint32_t flip, float *packed, int64_t pitch) {
     enum { ELEMENTS = 2 * VF_WIDTH };
     const vi signs = vi_set1((int32_t)flip);
     vf square[VF_WIDTH];
@@ -201,6 +206,12 @@ static inline void interleave_rows(const char *first, const char *second, int64_
         if (second) high = vf_as_vi(load_elements(second, FOVEA_BF16, stride, d, count));
         vi_store_n(words + d, vi_or(low, high), (size_t)count);
     }
+}
+
+static inline float head_float(const fovea_view *view, int64_t head) {
+    float value;
+    memcpy(&value, view->data + head * view->stride[0] * 4, sizeof value);
+    return value;
 }
 
 /* Positions of queries and keys are compared in 32 bits. */

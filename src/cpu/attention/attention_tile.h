@@ -13,12 +13,6 @@
 #include "cpu/attention/sage_kernels.h"
 #include "cpu/simd/philox.h"
 
-#include <math.h>
-
-#define LOG2E 1.4426950408889634
-#define LN2 0x1.62e43p-1f
-#define NEGATIVE_INFINITY vf_set1(-INFINITY)
-
 /* Query rows that share a key head are numbered together: row r is query r / group of head r %
  * group. Arrays have an entry a lane; lanes past the last row repeat it. */
 typedef struct tile {
@@ -49,12 +43,6 @@ typedef struct tile_context {
     float scale; /* of scores as they come, in units of log 2; floats have it in the queries */
     float unit;  /* what is left of it when the softmax begins */
 } tile_context;
-
-static inline float head_float(const fovea_view *view, int64_t head) {
-    float value;
-    memcpy(&value, view->data + head * view->stride[0] * 4, sizeof value);
-    return value;
-}
 
 /* Addresses of the rows of one vector of the tile. `start` is what the view's rows begin with:
  * query_start, or 0 in a mask or bias. */

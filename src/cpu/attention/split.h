@@ -13,7 +13,7 @@
 #define FOVEA_CPU_ATTENTION_SPLIT_H
 
 #include "cpu/attention/attention_lists.h"
-#include "cpu/attention/attention_tile.h"
+#include "cpu/attention/attention_rows.h"
 #include "cpu/attention/split_micro.h"
 #include "cpu/attention/split_pairs.h"
 
@@ -171,23 +171,6 @@ static void split_set_limits(const split_item *item, split_tile *t) {
     t->high = smaller(t->high, item->end);
 }
 
-/* Runs of eight stay together in both orders. */
-static void split_copy_halves(const char *row, int64_t stride, int64_t size, fovea_dtype keys,
-                              uint16_t *q) {
-    enum { RUN = 8 };
-    int64_t d = 0;
-    for (; stride == 1 && d + RUN <= size; d += RUN) {
-        uint16_t *at = q + split_pair_place(keys, d);
-        memcpy(at, row + 2 * d, RUN * sizeof *at);
-        memcpy(at + SPLIT_PAIR_HALF, row + 2 * d, RUN * sizeof *at);
-    }
-    for (; d < size; d++) {
-        uint16_t *at = q + split_pair_place(keys, d);
-        memcpy(at, row + 2 * d * stride, sizeof *at);
-        at[SPLIT_PAIR_HALF] = *at;
-    }
-}
-
 static void split_begin_tile(const split_item *item, int64_t number, split_tile *t) {
     const fovea_attention_call *call = item->call;
     const split_plan *p = item->plan;
@@ -206,14 +189,15 @@ static void split_begin_tile(const split_item *item, int64_t number, split_tile 
     split_set_limits(item, t);
     t->factor =
         (float)(call->scale * LOG2E) * split_head_scale(item, &call->k_scale, p->convert_keys);
-    for (int64_t r = 0; r < t->width && item->slice->head != item->head; r++) {
+    bool packed = item->slice->head == item->head;
+    if (!packed) memset(t->q, 0, (size_t)(t->width * p->q_pitch) * sizeof *t->q);
+    for (int64_t r = 0; r < t->width && !packed; r++) {
         const char *row = split_query_row(item, &call->q, item->sequence.query_start,
                                           t->row + smaller(r, t->rows - 1));
         float *q = t->q + r * p->q_pitch;
-        memset(q, 0, (size_t)p->q_pitch * sizeof *q);
         if (p->key_pairs) {
-            split_copy_halves(row, call->q.stride[3], call->head_size, call->k.dtype,
-                              (uint16_t *)(void *)q);
+            p->key_pairs[t->kind].pack_query(row, call->q.stride[3], call->head_size, r,
+                                             2 * p->q_pitch, (uint16_t *)(void *)t->q);
             continue;
         }
         convert_row(row, call->q.dtype, call->q.stride[3], call->head_size, q);
@@ -278,6 +262,21 @@ static void split_limit(const split_tile *t, int64_t key, int64_t groups, float 
                            vm_not(vi_lt(number, vi_load(t->end + l))));
             vf_store(s, vf_select(out, NEGATIVE_INFINITY, vf_load(s)));
         }
+}
+
+/* Asks for the scales of `count` keys: nobody else fetches them, and a block would wait for two times a KiB from memory. */
+static void split_ask_scales(const split_item *item, const fovea_view *scale, int64_t key,
+                             int64_t count) {
+    const fovea_attention_call *call = item->call;
+    int64_t step = scale->stride[2], at_once = step == 1 ? SPLIT_LINE / (int64_t)sizeof(float) : 1;
+    while (count > 0) {
+        int64_t run = count;
+        if (call->paged) run = smaller(run, call->page_size - key % call->page_size);
+        const char *from = fovea_key_row(call, scale, &item->sequence, item->key_head, key);
+        for (int64_t j = 0; j < run; j += at_once)
+            __builtin_prefetch(from + j * step * (int64_t)sizeof(float), 0, 3);
+        key += run, count -= run;
+    }
 }
 
 /* The scales of keys [key, key + keys), then zeros up to `padded`. */
@@ -401,7 +400,9 @@ static void split_find_rows(const split_item *item, const fovea_view *view, int6
         int64_t key = first + filled, run = count - filled;
         if (call->paged) run = smaller(run, call->page_size - key % call->page_size);
         const char *row = fovea_key_row(call, view, &item->sequence, item->key_head, key);
-        for (int64_t i = 0; i < run; i++, row += step) rows->at[filled++] = row;
+#pragma omp simd
+        for (int64_t i = 0; i < run; i++) rows->at[filled + i] = row + i * step;
+        filled += run;
     }
     for (; filled < padded; filled++) rows->at[filled] = rows->at[count - 1];
 }
@@ -460,15 +461,22 @@ static void split_attend_block(const split_item *item, split_tile *t, int64_t ke
                                                  next_bytes, s, t->out, p->out_pitch);
 }
 
+/* Keys that come after this block, to be asked for with its values; their scales at once. */
+static void split_find_next(const split_item *item, int64_t first, int64_t count, int64_t padded,
+                            split_rows *rows) {
+    split_find_rows(item, &item->call->k, first, count, padded, rows);
+    if (item->plan->key_scales) split_ask_scales(item, &item->call->k_scale, first, count);
+}
+
 /* The first keys of what this thread is likely to do next: asked for with the last values of this piece. False if none. */
 static bool split_find_following(const split_item *following, int64_t size, int64_t padded,
                                  split_rows *rows) {
     if (!following || following->call->options->window_left >= 0) return false;
     int64_t end = smaller(following->end, following->sequence.key_count);
     int64_t count = smaller(smaller(size, padded), end - following->first);
-    if (count > 0)
-        split_find_rows(following, &following->call->k, following->first, count, padded, rows);
-    return count > 0;
+    if (count <= 0) return false;
+    split_find_next(following, following->first, count, padded, rows);
+    return true;
 }
 
 static void split_attend_piece(const split_item *item, const split_item *following,
@@ -488,9 +496,10 @@ static void split_attend_piece(const split_item *item, const split_item *followi
     for (int64_t start = low; start < high;) {
         int64_t end = smaller(start - start % size + size, high), keys = end - start;
         split_find_rows(item, &call->v, start, keys, padded, v);
+        if (p->value_scales) split_ask_scales(item, &call->v_scale, start, keys);
         bool more = end < high;
         if (more)
-            split_find_rows(item, &call->k, end, smaller(size, high - end), padded, next);
+            split_find_next(item, end, smaller(size, high - end), padded, next);
         else
             more = split_find_following(following, size, padded, next);
         if (p->convert_keys)
@@ -679,18 +688,25 @@ static size_t split_workspace(const fovea_problem *problem, int threads) {
            sizeof(float);
 }
 
-static bool split_serves(const fovea_attention_call *call, char *reason, size_t size) {
+static bool split_serves(const fovea_problem *problem, char *reason, size_t size) {
+    fovea_attention_call call;
+    fovea_attention_describe(problem, &call);
     int64_t rows;
-    if (!fovea_multiply(call->query_length, call->group, &rows) || rows > SPLIT_ROWS_MAX) {
-        snprintf(reason, size, "it serves up to %d query rows of a key head: Sq %lld times %lld",
-                 SPLIT_ROWS_MAX, (long long)call->query_length, (long long)call->group);
+    if (call.options->algorithm != FOVEA_ATTENTION_ALGORITHM_AUTO &&
+        call.options->algorithm != FOVEA_ATTENTION_ALGORITHM_SPLIT) {
+        snprintf(reason, size, "another algorithm is asked for");
         return false;
     }
-    if (call->options->dropout > 0) {
+    if (!fovea_multiply(call.query_length, call.group, &rows) || rows > SPLIT_ROWS_MAX) {
+        snprintf(reason, size, "it serves up to %d query rows of a key head: Sq %lld times %lld",
+                 SPLIT_ROWS_MAX, (long long)call.query_length, (long long)call.group);
+        return false;
+    }
+    if (call.options->dropout > 0) {
         snprintf(reason, size, "it has no dropout");
         return false;
     }
-    return true;
+    return positions_fit(&call, reason, size);
 }
 
 /* Reading k and v; arithmetic only where many rows share a narrow cache. */

@@ -6,8 +6,11 @@
 #include "cpu/attention/split_lanes.h"
 #include "runtime/processor.h"
 
-/* As split_kernels. Queries are as they are stored, not scaled: [rows][pitch] bf16 in the order of split_pair_place. Weights are packed in place, two keys of a row to a word, the even one low: [keys / 2][rows]. */
+/* As split_kernels. Queries are as they are stored, not scaled, and packed row by row (`number`) into zeros; weights are packed in
+ * place. The kernels know how. */
 typedef struct split_pair_kernels {
+    void (*pack_query)(const char *row, int64_t stride, int64_t size, int64_t number, int64_t pitch,
+                       uint16_t *q);
     void (*scores)(int64_t groups, int64_t size, const uint16_t *q, int64_t pitch,
                    const char *const *k, const char *const *ahead, int64_t ahead_bytes, float *s);
     void (*pack_weights)(int64_t groups, float *s);
@@ -15,16 +18,10 @@ typedef struct split_pair_kernels {
                    int64_t ahead_bytes, const float *p, float *out, int64_t pitch);
 } split_pair_kernels;
 
-/* Where element d of a query lies in its packed row, and again SPLIT_PAIR_HALF elements further: half a vector for each of
- * two keys. 32 elements of i8 and e4m3 keys become bf16 eight of sixteen at a time. */
-enum { SPLIT_PAIR_HALF = 16 };
-static inline int64_t split_pair_place(fovea_dtype keys, int64_t d) {
-    if (keys == FOVEA_BF16) return d / 16 * 32 + d % 16;
-    return d / 32 * 64 + d % 16 / 8 * 32 + d % 32 / 16 * 8 + d % 8;
-}
-
 /* By log2 of the rows of a tile; NULL where the processor, the tier or the dtype of the cache has none. */
-#if defined(FOVEA_TIER_AVX512)
+#if defined(FOVEA_TIER_AMX)
+static inline const split_pair_kernels *split_find_pairs(fovea_dtype cache); /* split_tiles.h */
+#elif defined(FOVEA_TIER_AVX512)
 extern const split_pair_kernels fovea_split_pairs_avx512[FOVEA_DTYPE_COUNT][4];
 static inline const split_pair_kernels *split_find_pairs(fovea_dtype cache) {
     const fovea_processor *processor = fovea_processor_get();
