@@ -32,7 +32,7 @@ typedef struct fovea_processor {
 } fovea_processor;
 
 /* Detected on the first call; thread-safe. FOVEA_TIER in the environment caps the tiers;
- * FOVEA_EXTENSIONS=none hides what stands in flags of its own above. */
+ * FOVEA_EXTENSIONS=none hides what stands in flags of its own above; FOVEA_LAST_CACHE is taken for l3_bytes. */
 const fovea_processor *fovea_processor_get(void);
 
 const char *fovea_tier_name(fovea_tier tier); /* "avx512" */
