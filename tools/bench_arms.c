@@ -825,7 +825,8 @@ void fovea_bench_measure(fovea_bench_run *run, fovea_bench_case *c, double secon
         conclude(b);
         c->done = true;
     } else if (!*c->problem) {
-        snprintf(c->problem, sizeof c->problem, "no memory for its tensors");
+        snprintf(c->problem, sizeof c->problem, "%s",
+                 fovea_interrupted() ? "the run was interrupted" : "no memory for its tensors");
     }
     release(b);
     free(b);

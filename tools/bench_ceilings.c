@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { REPEATS = 7, MAXIMUM_BUFFER = 512 << 20 };
 
@@ -147,7 +146,7 @@ static void measure_arithmetic(fovea_ceilings *ceilings, int threads, double sec
  * the free memory. */
 static size_t buffer_size(void) {
     size_t wanted = 16 * fovea_processor_get()->l3_bytes;
-    size_t free_memory = (size_t)sysconf(_SC_AVPHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+    size_t free_memory = (size_t)fovea_available_bytes();
     if (wanted < 64 << 20) wanted = 64 << 20;
     if (wanted > MAXIMUM_BUFFER) wanted = MAXIMUM_BUFFER;
     if (wanted > free_memory / 4) wanted = free_memory / 4;

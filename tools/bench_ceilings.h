@@ -33,6 +33,11 @@ void fovea_ceilings_refresh(fovea_ceilings *ceilings, int threads, bool memory);
 /* One that was measured elsewhere, of a device. */
 void fovea_ceilings_add(fovea_ceilings *ceilings, const char *kind, const char *unit, double value);
 
+/* What can be had of the machine's memory without taking it from others (bench_environment.c): free pages, and
+ * those of files that need not stay. Free pages alone are few where much was read. The share: 1 if unknown. */
+double fovea_available_bytes(void);
+double fovea_available_share(void);
+
 /* The loops of the best tier; NULL where none was built. */
 const struct fovea_ceiling_loops *fovea_ceilings_loops(void);
 

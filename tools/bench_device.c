@@ -75,6 +75,7 @@ static double enqueue_seconds(const fovea_measurement *m, const fovea_bench_arm 
 }
 
 static bool first(fovea_measurement *m, fovea_bench_arm *arm) {
+    const double patience = 0.5; /* seconds */
     fovea_bench_row *row = arm->row;
     fovea_message message;
     fovea_status status = prepare(m, arm, &message);
@@ -84,7 +85,9 @@ static bool first(fovea_measurement *m, fovea_bench_arm *arm) {
     m->c->fetched_seconds = fovea_bench_now() - start;
     if (status == FOVEA_OK) status = estimate(arm, &message);
     if (status != FOVEA_OK) return fail(arm, &message);
-    row->enqueue_seconds = enqueue_seconds(m, arm);
+    /* Beside the threads that prepare cases it took 4.6 to 8.9 us instead of 0.1 to 2.7 above a launch. */
+    if (fovea_bench_prepare_pause(patience)) row->enqueue_seconds = enqueue_seconds(m, arm);
+    fovea_bench_prepare_resume();
     row->scratch_bytes = arm->call->workspace_bytes;
     row->block_rows = arm->call->block_rows, row->block_keys = arm->call->block_keys;
     snprintf(row->arithmetic, sizeof row->arithmetic, "%s",

@@ -26,6 +26,30 @@
     #define FOVEA_BUILD_TYPE "unknown"
 #endif
 
+/* A line of /proc/meminfo, in bytes; 0: unknown. */
+static double memory_of_machine(const char *name) {
+    char line[256];
+    double kilobytes = 0;
+    size_t length = strlen(name);
+    FILE *file = fopen("/proc/meminfo", "r");
+    if (!file) return 0;
+    while (fgets(line, sizeof line, file))
+        if (strncmp(line, name, length) == 0 && line[length] == ':')
+            kilobytes = strtod(line + length + 1, NULL);
+    fclose(file);
+    return 1024 * kilobytes;
+}
+
+double fovea_available_bytes(void) {
+    double bytes = memory_of_machine("MemAvailable");
+    return bytes > 0 ? bytes : (double)sysconf(_SC_AVPHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+}
+
+double fovea_available_share(void) {
+    double all = memory_of_machine("MemTotal");
+    return all > 0 ? fovea_available_bytes() / all : 1;
+}
+
 double fovea_bench_now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);

@@ -91,20 +91,6 @@ static double private_bytes(int process) {
     return (double)(resident - shared) * (double)sysconf(_SC_PAGESIZE);
 }
 
-/* Share of the machine's memory that can be had without taking it from others; 1 if unknown. */
-static double available_share(void) {
-    double total = 0, available = 0;
-    char line[256];
-    FILE *file = fopen("/proc/meminfo", "r");
-    if (!file) return 1;
-    while (fgets(line, sizeof line, file)) {
-        sscanf(line, "MemTotal: %lf", &total);
-        sscanf(line, "MemAvailable: %lf", &available);
-    }
-    fclose(file);
-    return total > 0 ? available / total : 1;
-}
-
 static void restart(fovea_bench_run *run, fovea_bench_peer *peer) {
     give_up(peer);
     if (fovea_interrupted()) return;
@@ -127,7 +113,7 @@ void fovea_bench_relieve_peers(fovea_bench_run *run) {
 /* Whether the machine still has memory for the other arms. Else the peer gives its own back, and is out of this
  * case: what it needs would get some process ended by the system. */
 static bool leaves_memory(fovea_bench_run *run, fovea_bench_peer *peer, fovea_bench_row *row) {
-    double share = available_share();
+    double share = fovea_available_share();
     if (share >= reserved_share || fovea_interrupted()) return true;
     snprintf(row->reason, sizeof row->reason,
              "left out: with the %.1f GiB that it holds, %.0f %% of the memory is left",

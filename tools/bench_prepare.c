@@ -29,8 +29,7 @@ static void *give_out(void *user, size_t bytes, int argument) {
     /* Pages of their own, and off one another's place in the cache's sets. */
     size_t offset = (p->used + 4095) / 4096 * 4096 + 256 * (size_t)(argument % 8);
     size_t end = offset + bytes + 64;
-    double free_pages = (double)sysconf(_SC_AVPHYS_PAGES);
-    if (end > p->room || (double)bytes > free_pages * (double)sysconf(_SC_PAGESIZE)) return NULL;
+    if (end > p->room || (double)bytes > fovea_available_bytes()) return NULL;
     p->used = end;
     return p->run->mapping + p->first + offset;
 }
@@ -156,7 +155,7 @@ static struct {
     slot slots[SLOTS_MAX];
     fovea_bench_run *run;
     int next, wanted; /* cases: the one to prepare next, the one that is waited for */
-    bool ahead, ended;
+    bool ahead, ended, paused;
 } pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
 static void make(slot *s, const fovea_bench_run *run, const fovea_bench_case *c) {
@@ -195,8 +194,7 @@ static slot *find_slot(slot_state state) {
 static bool may_begin(void) {
     if (pool.next >= pool.run->case_count) return false;
     if (pool.next <= pool.wanted) return true;
-    double free_pages = (double)sysconf(_SC_AVPHYS_PAGES);
-    return pool.ahead && free_pages > free_share * (double)sysconf(_SC_PHYS_PAGES);
+    return pool.ahead && fovea_available_share() > free_share;
 }
 
 static void wait_for_a_change(void) {
@@ -232,8 +230,9 @@ static void *work(void *unused) {
     (void)unused;
     pthread_mutex_lock(&pool.lock);
     while (!pool.ended && !fovea_interrupted()) {
-        if (work_once()) continue;
-        bool for_memory = pool.ahead && pool.next < pool.run->case_count && find_slot(FREE);
+        if (!pool.paused && work_once()) continue;
+        bool for_memory =
+            pool.ahead && !pool.paused && pool.next < pool.run->case_count && find_slot(FREE);
         if (for_memory)
             wait_for_a_change();
         else
@@ -280,6 +279,24 @@ bool fovea_bench_prepare_end(fovea_bench_run *run) {
         if (pool.slots[i].state == READY || pool.slots[i].state == SPENT) clear(&pool.slots[i]);
     pool.slot_count = 0;
     return true;
+}
+
+bool fovea_bench_prepare_pause(double seconds) {
+    double until = fovea_bench_now() + seconds;
+    pthread_mutex_lock(&pool.lock);
+    pool.paused = true;
+    while (pool.working > 0 && fovea_bench_now() < until && !fovea_interrupted())
+        wait_for_a_change();
+    bool quiet = pool.working == 0;
+    pthread_mutex_unlock(&pool.lock);
+    return quiet;
+}
+
+void fovea_bench_prepare_resume(void) {
+    pthread_mutex_lock(&pool.lock);
+    pool.paused = false;
+    pthread_cond_broadcast(&pool.changed);
+    pthread_mutex_unlock(&pool.lock);
 }
 
 /* ---- Giving them out ------------------------------------------------------------------------ */

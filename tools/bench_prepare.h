@@ -25,6 +25,11 @@ bool fovea_bench_prepare_ahead(fovea_bench_run *run);
 /* False: the run was interrupted and a thread still reads what it prepares from. */
 bool fovea_bench_prepare_end(fovea_bench_run *run);
 
+/* Begins no more of it until it is resumed, and waits at most so long for what is begun. Whether nothing is
+ * being prepared: what a call costs the host is not to be measured beside it. */
+bool fovea_bench_prepare_pause(double seconds);
+void fovea_bench_prepare_resume(void);
+
 /* NULL: interrupted, or no memory. */
 fovea_prepared *fovea_bench_prepared(fovea_bench_run *run, fovea_bench_case *c);
 void fovea_bench_release_prepared(fovea_bench_run *run, fovea_prepared *prepared);

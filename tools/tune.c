@@ -212,11 +212,11 @@ static int summarise(const tuning *t) {
     return t->problems > 0 || fovea_interrupted();
 }
 
-/* The file of what is measured, unless one was named. */
+/* Where the library looks for what is measured, if it is told the same name. */
 static bool find_output(const tuning *t, fovea_tune_options *a) {
     static char place[4096];
-    if (!a->output) a->output = fovea_routes_place_of(t->device, place, sizeof place);
-    if (a->output && *a->output) return true;
+    a->output = fovea_routes_place_of(a->output, t->device, place, sizeof place);
+    if (a->output) return true;
     fprintf(stderr, "fovea tune: no place for the routes file; name one with --output\n");
     return false;
 }
@@ -296,7 +296,11 @@ int fovea_command_tune(int argc, char **argv) {
     static const struct argp_option options[] = {
         {"seconds", 's', "SECONDS", 0, "How long it may take in all (default 480)", 0},
         {"kernel", 'k', "KERNEL", 0, "Measure this kernel only", 0},
-        {"output", 'o', "FILE", 0, "Where the routes go (default: where the library looks)", 0},
+        {"output", 'o', "FILE", 0,
+         "Where the routes go (default: where the library looks); those of a device beside it, "
+         "with "
+         "its name appended",
+         0},
         {"again", 'a', 0, 0, "Measure anew what the file already has", 0},
         {"verbose", 'v', 0, 0, "Print each measurement", 0},
         {"plan", 'p', 0, 0, "Print what would be measured and how long it should take, and end", 0},

@@ -29,11 +29,6 @@ typedef enum fovea_tune_stage {
     FOVEA_TUNE_STAGES
 } fovea_tune_stage;
 
-/* Foreseen without sampling, and taken so far, of the points that were measured. */
-typedef struct fovea_tune_pace {
-    double foreseen, taken;
-} fovea_tune_pace;
-
 /* Implementations that were right at some problem of a kind. */
 typedef struct fovea_tune_proof {
     fovea_route_key kind; /* kernel, dtype and features */
@@ -52,7 +47,7 @@ typedef struct fovea_tuning {
     int open_crossovers;      /* that were left when the time was up */
     double began, deadline, saved; /* when the time is up; when the file was last written */
     double stages[FOVEA_TUNE_STAGES];
-    fovea_tune_pace all, paces[FOVEA_KERNELS_MAX];
+    fovea_pace all; /* the sum of routes->paces */
     fovea_tune_proof *proofs;
     int proof_count, proof_capacity;
     bool full;                        /* no more routes fit */

@@ -19,10 +19,11 @@ static double first_guess(double bytes, double operations) {
            computed * fmin(operations, 2 * FOVEA_TUNE_TRUSTED_FROM);
 }
 
-/* How far the guess is off: all points together, and of the kernel's own as much as there is. */
+/* How far the guess is off: all points together, and of the kernel's own as much as there is. The file
+ * keeps both, so that a run which continues foresees as well as the one before it. */
 double fovea_tune_foreseen(const fovea_tuning *t, int kernel, double bytes, double operations) {
     const double known = 0.05; /* seconds of a kernel's points weigh as much as all others' */
-    const fovea_tune_pace *own = &t->paces[kernel];
+    const fovea_pace *own = &t->routes->paces[kernel];
     double common = (known + t->all.taken) / (known + t->all.foreseen);
     double ratio = (known * common + own->taken) / (known + own->foreseen);
     return ratio * first_guess(bytes, operations);
@@ -32,7 +33,7 @@ void fovea_tune_note_pace(fovea_tuning *t, int kernel, double bytes, double oper
                           double seconds) {
     double guess = first_guess(bytes, operations);
     t->all.foreseen += guess, t->all.taken += seconds;
-    t->paces[kernel].foreseen += guess, t->paces[kernel].taken += seconds;
+    t->routes->paces[kernel].foreseen += guess, t->routes->paces[kernel].taken += seconds;
 }
 
 double fovea_tune_foreseen_left(const fovea_tuning *t) {
@@ -190,6 +191,10 @@ static void want(fovea_tuning *t, fovea_tune_point *point) {
 bool fovea_tune_plan(fovea_tuning *t) {
     fovea_tune_points *points = &t->points;
     int only = t->options->kernel;
+    for (int k = 0; k < fovea_catalogue_count(); k++) {
+        t->all.foreseen += t->routes->paces[k].foreseen;
+        t->all.taken += t->routes->paces[k].taken;
+    }
     for (int k = 0; k < fovea_catalogue_count(); k++)
         if ((only < 0 || only == k) && has_candidates(t, k))
             add_kernel(points, k, t->options->cuda);

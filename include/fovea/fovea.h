@@ -79,7 +79,7 @@ typedef struct fovea_allocator {
 typedef struct fovea_context_options {
     size_t size;               /* sizeof(fovea_context_options), set by the defaults function */
     int threads;               /* 0: as many as affinity and the cgroup allow */
-    const char *routes;        /* routes file; NULL: the default place; "": none */
+    const char *routes;        /* file; a device's: FILE.NAME; NULL: the default; "": none */
     fovea_allocator allocator; /* all NULL: aligned_alloc and free */
     DLDevice device;           /* where tensors are: {kDLCPU, 0}, or {kDLCUDA, number} */
     void *stream;              /* CUDA: a cudaStream_t of that device; NULL: one is made */

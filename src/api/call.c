@@ -66,15 +66,27 @@ static fovea_status choose_forced(fovea_context *context, const fovea_problem *p
                       forced->name, reason);
 }
 
-static fovea_status choose(fovea_context *context, const fovea_problem *problem,
-                           fovea_online_turn *turn) {
+/* What was chosen when the call came before. Whether it serves may hang on addresses. */
+static bool chosen_before(const fovea_kept_call *call) {
+    char reason[160];
+    return call->implementation &&
+           fovea_implementation_serves(call->implementation, &call->repeat.problem, reason,
+                                       sizeof reason);
+}
+
+static fovea_status choose(fovea_context *context, fovea_kept_call *call, fovea_online_turn *turn) {
+    const fovea_problem *problem = &call->repeat.problem;
     *turn = (fovea_online_turn){.implementation = context->forced[problem->index]};
     if (turn->implementation) return choose_forced(context, problem, turn->implementation);
-    if (context->online)
+    if (context->online) {
         *turn = fovea_online_choose(context->online, problem, context->routes, context->threads);
-    else
+    } else if (chosen_before(call)) {
+        turn->implementation = call->implementation;
+    } else {
         turn->implementation =
             fovea_choose_quickly(&context->choices, problem, context->routes, context->threads);
+        if (!fovea_choice_depends_on_contents(problem)) call->implementation = turn->implementation;
+    }
     return turn->implementation ? FOVEA_OK : none_serves(context, problem);
 }
 
@@ -129,17 +141,23 @@ static fovea_status run(fovea_context *context, const fovea_problem *problem,
     return status;
 }
 
-static void count(fovea_context *context, const fovea_problem *problem,
+static double bytes_of(const fovea_problem *problem) {
+    double bytes = 0;
+    for (uint32_t rest = problem->present; rest; rest &= rest - 1) {
+        const fovea_view *view = &problem->views[__builtin_ctz(rest)];
+        bytes += (double)fovea_view_elements(view) * (double)fovea_dtype_size(view->dtype);
+    }
+    return bytes;
+}
+
+static void count(fovea_context *context, const fovea_kept_call *call,
                   const fovea_implementation *implementation, const fovea_run *state,
                   uint64_t ticks) {
+    const fovea_problem *problem = &call->repeat.problem;
     fovea_statistics *statistics = &context->statistics[problem->index];
     statistics->calls++;
     statistics->seconds += (double)ticks;
-    for (uint32_t rest = problem->present; rest; rest &= rest - 1) {
-        const fovea_view *view = &problem->views[__builtin_ctz(rest)];
-        statistics->bytes +=
-            (double)fovea_view_elements(view) * (double)fovea_dtype_size(view->dtype);
-    }
+    statistics->bytes += call->bytes;
     statistics->implementation = implementation->name;
     context->last = (fovea_call_report){.kernel = problem->kernel->name,
                                         .implementation = implementation->name,
@@ -151,25 +169,48 @@ static void count(fovea_context *context, const fovea_problem *problem,
                                         .arithmetic = state->arithmetic ? state->arithmetic : ""};
 }
 
+/* Where a call of this kernel with such extents is kept, if it came before. */
+static fovea_kept_call *place_of(fovea_context *context, int kernel, const DLTensor *const *tensors,
+                                 size_t count_of_tensors) {
+    uint64_t hash = (uint64_t)kernel;
+    for (size_t t = 0; t < count_of_tensors && t < 2; t++) {
+        const DLTensor *tensor = tensors[t];
+        if (!tensor || !tensor->shape || tensor->ndim > FOVEA_RANK_MAX) continue;
+        for (int i = 0; i < tensor->ndim; i++)
+            hash = hash * UINT64_C(0x9e3779b97f4a7c15) + (uint64_t)tensor->shape[i];
+    }
+    hash *= UINT64_C(0x9e3779b97f4a7c15);
+    return &context->calls[(hash >> 32) % FOVEA_CALLS_KEPT];
+}
+
+static fovea_status check(fovea_context *context, fovea_kept_call *call, int kernel,
+                          const DLTensor *const *tensors, size_t count_of_tensors,
+                          const void *options) {
+    bool repeated;
+    fovea_status status = fovea_problem_repeat(&call->repeat, kernel, tensors, count_of_tensors,
+                                               options, &repeated, &context->message);
+    if (status != FOVEA_OK) return status;
+    if (!repeated) call->implementation = NULL, call->bytes = bytes_of(&call->repeat.problem);
+    return check_device(context, &call->repeat.problem);
+}
+
 fovea_status fovea_call_kernel(fovea_context *context, int kernel, const DLTensor *const *tensors,
                                size_t count_of_tensors, const void *options) {
     if (!context) return FOVEA_INVALID_ARGUMENT;
-    _Alignas(16) char storage[FOVEA_OPTIONS_SIZE_MAX];
-    fovea_problem problem;
     fovea_online_turn turn;
     fovea_run state;
     uint64_t start = fovea_ticks();
-    fovea_status status = fovea_problem_create(kernel, tensors, count_of_tensors, options, storage,
-                                               &problem, &context->message);
-    if (status == FOVEA_OK) status = check_device(context, &problem);
-    if (status == FOVEA_OK) status = choose(context, &problem, &turn);
-    if (status == FOVEA_OK) status = run(context, &problem, turn.implementation, &state);
+    fovea_kept_call *call = place_of(context, kernel, tensors, count_of_tensors);
+    const fovea_problem *problem = &call->repeat.problem;
+    fovea_status status = check(context, call, kernel, tensors, count_of_tensors, options);
+    if (status == FOVEA_OK) status = choose(context, call, &turn);
+    if (status == FOVEA_OK) status = run(context, problem, turn.implementation, &state);
     if (status != FOVEA_OK) {
         context->statistics[kernel].failures++;
         return status;
     }
     uint64_t ticks = fovea_ticks() - start;
-    count(context, &problem, turn.implementation, &state, ticks);
+    count(context, call, turn.implementation, &state, ticks);
     if (context->online) fovea_online_note(context->online, &turn, (double)ticks);
     return status;
 }

@@ -58,8 +58,12 @@ static fovea_status load_routes(fovea_context *context, const char *named) {
     char path[4096], device[FOVEA_ROUTES_DEVICE];
     fovea_message why;
     fovea_device_identity(&context->device, device, sizeof device);
-    const char *place = named ? named : fovea_routes_place_of(device, path, sizeof path);
-    if (!place || !*place) {
+    const char *place = fovea_routes_place_of(named, device, path, sizeof path);
+    if (!place && named && *named)
+        return fovea_fail(&creation_message, FOVEA_INVALID_ARGUMENT,
+                          "options.routes has %zu bytes; a path has at most %zu", strlen(named),
+                          sizeof path - 1);
+    if (!place) {
         fovea_fail(&context->routes_state, FOVEA_OK,
                    "no routes file is named; the cost model chooses");
         return FOVEA_OK;
@@ -110,7 +114,8 @@ fovea_status fovea_context_create(const fovea_context_options *options, fovea_co
     made->kernels = fovea_catalogue_count();
     made->forced = take(made, (size_t)made->kernels * sizeof *made->forced);
     made->statistics = take(made, (size_t)made->kernels * sizeof *made->statistics);
-    if (!made->forced || !made->statistics) {
+    made->calls = take(made, FOVEA_CALLS_KEPT * sizeof *made->calls);
+    if (!made->forced || !made->statistics || !made->calls) {
         fovea_context_destroy(made);
         return fovea_fail(&creation_message, FOVEA_OUT_OF_MEMORY, "no memory for a context");
     }
@@ -140,12 +145,16 @@ void fovea_context_destroy(fovea_context *context) {
     fovea_online_release(context->online);
     give(context, context->forced, (size_t)context->kernels * sizeof *context->forced);
     give(context, context->statistics, (size_t)context->kernels * sizeof *context->statistics);
+    give(context, context->calls, FOVEA_CALLS_KEPT * sizeof *context->calls);
     allocator.release(allocator.user, context, sizeof *context);
 }
 
 void fovea_context_set_threads(fovea_context *context, int threads) {
     int wanted = threads > 0 ? threads : fovea_allowed_threads();
-    if (wanted != context->threads) context->choices = (fovea_choice_cache){0};
+    if (wanted != context->threads) {
+        context->choices = (fovea_choice_cache){0};
+        for (int i = 0; i < FOVEA_CALLS_KEPT; i++) context->calls[i].implementation = NULL;
+    }
     context->threads = wanted;
 }
 

@@ -3,11 +3,20 @@
 #define FOVEA_API_CONTEXT_H
 
 #include "api/device.h"
+#include "catalogue/repeat.h"
 #include "router/online.h"
 #include "runtime/clock.h"
 #include "runtime/memory.h"
 #include "runtime/plans.h"
 #include "runtime/status.h"
+
+/* A call that may come again. */
+typedef struct fovea_kept_call {
+    fovea_repeat repeat;
+    double bytes;                               /* of its tensors */
+    const fovea_implementation *implementation; /* that was chosen; NULL: to be chosen each time */
+} fovea_kept_call;
+enum { FOVEA_CALLS_KEPT = 32 };
 
 struct fovea_context {
     fovea_message message;
@@ -18,7 +27,8 @@ struct fovea_context {
     int threads;
     fovea_routes *routes; /* NULL: none */
     fovea_choice_cache choices;
-    fovea_online *online; /* NULL: calls are not learnt from; its times are ticks */
+    fovea_kept_call *calls; /* FOVEA_CALLS_KEPT, by a hash of kernel and extents */
+    fovea_online *online;   /* NULL: calls are not learnt from; its times are ticks */
     fovea_message routes_state;
     fovea_epoch epoch;      /* of the ticks below */
     fovea_call_report last; /* seconds: in ticks */

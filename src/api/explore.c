@@ -68,6 +68,7 @@ fovea_status fovea_routes_save(fovea_context *context, const char *path) {
         routes->rates = old->rates;
         memcpy(routes->device, old->device, sizeof routes->device);
         memcpy(routes->wrong, old->wrong, sizeof routes->wrong);
+        memcpy(routes->paces, old->paces, sizeof routes->paces);
         memcpy(routes->records, old->records, (size_t)kept * sizeof *old->records);
         routes->count = kept;
     }

@@ -208,10 +208,11 @@ static fovea_status check_scale(const fovea_problem *problem, bool key, fovea_me
     bool fits = scale->rank == 4 && scale->shape[3] > 0 && view->shape[3] % scale->shape[3] == 0;
     for (int i = 0; fits && i < 3; i++)
         fits = scale->shape[i] == view->shape[i] || (!absmax && scale->shape[i] == 1);
+    if (fits) return FOVEA_OK;
     char wanted[160], shape[96];
     snprintf(wanted, sizeof wanted, "of the axes of %s = %s, the last a divisor%s", name,
              fovea_shape_text(view, shape, sizeof shape), absmax ? "" : ", others may be 1");
-    return fits ? FOVEA_OK : wrong_shape(problem, argument, wanted, message);
+    return wrong_shape(problem, argument, wanted, message);
 }
 
 static fovea_status check_rope(const fovea_problem *problem, fovea_message *message) {

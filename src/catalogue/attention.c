@@ -449,10 +449,11 @@ static fovea_status check_broadcast(const fovea_problem *problem, int argument,
         fits = view->shape[i] == full[axis] || view->shape[i] == 1 ||
                (at_most[axis] && view->shape[i] < full[axis]);
     }
+    if (fits) return FOVEA_OK;
     char wanted[128];
     snprintf(wanted, sizeof wanted, "it broadcasts to [B, Hq, Sq, Sk] = [%lld, %lld, %lld, %lld]",
              (long long)full[0], (long long)full[1], (long long)full[2], (long long)full[3]);
-    return fits ? FOVEA_OK : wrong_shape(problem, argument, wanted, message);
+    return wrong_shape(problem, argument, wanted, message);
 }
 
 /* k or v is of the call's dtype, or quantised; only then it may have a scale, of its axes. */
@@ -476,11 +477,12 @@ static fovea_status check_scale(const fovea_problem *problem, int argument, int 
     for (int i = 0; fits && i < last; i++)
         fits = scale->shape[i] == view->shape[i] || scale->shape[i] == 1;
     fits = fits && scale->shape[last] > 0 && view->shape[last] % scale->shape[last] == 0;
+    if (fits) return FOVEA_OK;
     char wanted[160], shape[96];
     snprintf(wanted, sizeof wanted,
              "it has the axes of %s = %s, each as long or 1, the last a divisor", name,
              fovea_shape_text(view, shape, sizeof shape));
-    return fits ? FOVEA_OK : wrong_shape(problem, scale_argument, wanted, message);
+    return wrong_shape(problem, scale_argument, wanted, message);
 }
 
 static fovea_status check_optional_tensors(fovea_problem *problem, fovea_message *message) {

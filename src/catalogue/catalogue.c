@@ -21,7 +21,7 @@ enum { KERNELS_MAX = 160, /* below 255: places */ NAME_MAX_LETTERS = 8 };
 
 typedef struct parsed_row {
     const fovea_kernel *kernel;
-    int letter_count;
+    int letter_count, axis, derived; /* axis: the parameter; derived: the letter; -1: none */
     char letters[FOVEA_LETTERS_MAX][NAME_MAX_LETTERS];
     fovea_shape shapes[FOVEA_ARGUMENTS_MAX];
 } parsed_row;
@@ -96,6 +96,11 @@ static void parse_letters(parsed_row *row, const char *text) {
     }
 }
 
+static int derived_letter(parsed_row *row) {
+    const char *text = row->kernel->derived;
+    return text ? letter_of(row, text, strcspn(text, "=")) : -1;
+}
+
 static void parse_catalogue(void) {
     for (size_t d = 0; d < sizeof domains / sizeof *domains; d++) {
         for (const fovea_kernel *kernel = domains[d]; kernel->name; kernel++) {
@@ -106,6 +111,8 @@ static void parse_catalogue(void) {
             if (kernel->letters) parse_letters(row, kernel->letters);
             for (int a = 0; !kernel->letters && a < fovea_kernel_arguments(kernel); a++)
                 parse_shape(row, kernel->arguments[a].shape, &row->shapes[a]);
+            row->axis = fovea_kernel_parameter(kernel, "axis");
+            row->derived = derived_letter(row);
         }
     }
 }
@@ -141,22 +148,25 @@ int fovea_kernel_parameters(const fovea_kernel *kernel) {
     return count;
 }
 
+/* Most names differ in their first letter, and checks look some up in every call. */
+static inline bool same(const char *a, const char *b) { return *a == *b && strcmp(a, b) == 0; }
+
 int fovea_kernel_argument(const fovea_kernel *kernel, const char *name) {
     for (int i = 0; i < FOVEA_ARGUMENTS_MAX && kernel->arguments[i].name; i++)
-        if (strcmp(kernel->arguments[i].name, name) == 0) return i;
+        if (same(kernel->arguments[i].name, name)) return i;
     return -1;
 }
 
 int fovea_kernel_parameter(const fovea_kernel *kernel, const char *name) {
     for (int i = 0; i < FOVEA_PARAMETERS_MAX && kernel->parameters[i].name; i++)
-        if (strcmp(kernel->parameters[i].name, name) == 0) return i;
+        if (same(kernel->parameters[i].name, name)) return i;
     return -1;
 }
 
 int fovea_kernel_letter(int index, const char *letter) {
     prepare();
     for (int i = 0; i < rows[index].letter_count; i++)
-        if (strcmp(rows[index].letters[i], letter) == 0) return i;
+        if (same(rows[index].letters[i], letter)) return i;
     return -1;
 }
 
@@ -165,14 +175,9 @@ const char *fovea_kernel_letter_name(int index, int letter) {
     return letter < rows[index].letter_count ? rows[index].letters[letter] : NULL;
 }
 
-int fovea_kernel_derived(int index) {
-    prepare();
-    const char *text = rows[index].kernel->derived;
-    char letter[NAME_MAX_LETTERS] = "";
-    if (!text) return -1;
-    memcpy(letter, text, strcspn(text, "="));
-    return fovea_kernel_letter(index, letter);
-}
+int fovea_kernel_axis(int index) { return prepare(), rows[index].axis; }
+
+int fovea_kernel_derived(int index) { return prepare(), rows[index].derived; }
 
 const char *fovea_derived_formula(const fovea_kernel *kernel) {
     return strchr(kernel->derived, '=') + 1;

@@ -217,6 +217,7 @@ int fovea_kernel_parameter(const fovea_kernel *kernel, const char *name);
 int fovea_kernel_letter(int index, const char *letter);      /* -1 if there is none */
 const char *fovea_kernel_letter_name(int index, int letter); /* NULL past the last */
 
+int fovea_kernel_axis(int index);    /* the parameter `axis`, -1 if there is none */
 int fovea_kernel_derived(int index); /* the letter, -1 if there is none */
 const char *fovea_derived_formula(const fovea_kernel *kernel);
 

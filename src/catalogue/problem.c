@@ -135,7 +135,7 @@ typedef struct group {
 } group;
 
 int fovea_problem_axis(const fovea_problem *problem) {
-    int parameter = fovea_kernel_parameter(problem->kernel, "axis");
+    int parameter = fovea_kernel_axis(problem->index);
     if (parameter < 0 && fovea_kernel_shape(problem->index, 0)->count > 0)
         return problem->views[0].rank - 1;
     if (parameter < 0) return -1;
@@ -170,7 +170,7 @@ static fovea_status check_elements(const fovea_problem *problem, fovea_message *
 }
 
 static fovea_status check_axis(const fovea_problem *problem, fovea_message *message) {
-    int parameter = fovea_kernel_parameter(problem->kernel, "axis");
+    int parameter = fovea_kernel_axis(problem->index);
     if (parameter < 0) return FOVEA_OK;
     double value = fovea_parameter_read(problem->index, problem->options, parameter);
     int rank = problem->views[0].rank;
@@ -292,32 +292,41 @@ static fovea_status check_shapes(fovea_problem *problem, int arguments, fovea_me
 
 /* ---- Overlap -------------------------------------------------------------------------------- */
 
-static fovea_status check_overlap(const fovea_problem *problem, int arguments,
-                                  fovea_message *message) {
+bool fovea_problem_clashes(const fovea_problem *problem, const fovea_range ranges[], int *output,
+                           int *other) {
+    const fovea_argument *arguments = problem->kernel->arguments;
+    for (uint32_t rest = problem->present; rest; rest &= rest - 1) {
+        int a = __builtin_ctz(rest);
+        if (arguments[a].role == FOVEA_INPUT) continue;
+        for (uint32_t others = problem->present & ~(1u << a); others; others &= others - 1) {
+            int b = __builtin_ctz(others);
+            if (ranges[a].first >= ranges[b].end || ranges[b].first >= ranges[a].end) continue;
+            if (problem->kernel->elementwise && arguments[b].role == FOVEA_INPUT &&
+                fovea_view_same_elements(&problem->views[a], &problem->views[b]))
+                continue;
+            return *output = a, *other = b, true;
+        }
+    }
+    return false;
+}
+
+static fovea_status check_overlap(const fovea_problem *problem, fovea_message *message) {
     const fovea_kernel *kernel = problem->kernel;
     fovea_range ranges[FOVEA_ARGUMENTS_MAX];
-    for (int a = 0; a < arguments; a++)
-        if (fovea_given(problem, a)) ranges[a] = fovea_view_range(&problem->views[a]);
-    for (int a = 0; a < arguments; a++) {
-        if (!fovea_given(problem, a) || kernel->arguments[a].role == FOVEA_INPUT) continue;
-        const fovea_view *output = &problem->views[a];
-        if (fovea_view_overlaps_itself(output))
+    int output, other;
+    for (uint32_t rest = problem->present; rest; rest &= rest - 1) {
+        int a = __builtin_ctz(rest);
+        const fovea_view *view = &problem->views[a];
+        ranges[a] = fovea_view_range(view);
+        if (kernel->arguments[a].role != FOVEA_INPUT && fovea_view_overlaps_itself(view))
             return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
                               "%s has strides by which its elements overlap one another",
                               kernel->arguments[a].name);
-        for (int b = 0; b < arguments; b++) {
-            const fovea_view *other = &problem->views[b];
-            if (b == a || !fovea_given(problem, b)) continue;
-            if (ranges[a].first >= ranges[b].end || ranges[b].first >= ranges[a].end) continue;
-            if (kernel->elementwise && kernel->arguments[b].role == FOVEA_INPUT &&
-                fovea_view_same_elements(output, other))
-                continue;
-            return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s overlaps %s in memory%s",
-                              kernel->arguments[a].name, kernel->arguments[b].name,
-                              kernel->elementwise ? " without being the same tensor" : "");
-        }
     }
-    return FOVEA_OK;
+    if (!fovea_problem_clashes(problem, ranges, &output, &other)) return FOVEA_OK;
+    return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s overlaps %s in memory%s",
+                      kernel->arguments[output].name, kernel->arguments[other].name,
+                      kernel->elementwise ? " without being the same tensor" : "");
 }
 
 /* ---- The whole ------------------------------------------------------------------------------ */
@@ -380,7 +389,7 @@ fovea_status fovea_problem_create(int kernel, const DLTensor *const *tensors, si
     if (status == FOVEA_OK) status = check_dtypes(problem, arguments, message);
     if (status == FOVEA_OK) status = check_shapes(problem, arguments, message);
     if (status == FOVEA_OK) status = check_elements(problem, message);
-    if (status == FOVEA_OK) status = check_overlap(problem, arguments, message);
+    if (status == FOVEA_OK) status = check_overlap(problem, message);
     if (status == FOVEA_OK && problem->kernel->check)
         status = problem->kernel->check(problem, message);
     return status;

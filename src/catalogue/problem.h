@@ -35,6 +35,10 @@ static inline bool fovea_given(const fovea_problem *problem, int argument) {
 /* Whether the reference gives an output as bits. */
 bool fovea_given_as_bits(const fovea_problem *problem, int output);
 
+/* Whether an output shares memory with another tensor that it may not share with; ranges: by argument. */
+bool fovea_problem_clashes(const fovea_problem *problem, const fovea_range ranges[], int *output,
+                           int *other);
+
 /* For code that is not in a hurry: lookups by name. The argument must exist in the row. */
 const fovea_view *fovea_problem_view(const fovea_problem *problem,
                                      const char *argument); /* or NULL */

@@ -214,19 +214,22 @@ static inline fold fold_tree_total(const fold_plan *plan, const fold_tree *tree)
     return sum;
 }
 
+static inline void fold_store(char *to, fovea_dtype dtype, double value, const fold *f) {
+    if (dtype == FOVEA_I64)
+        *(int64_t *)(void *)to = f->index;
+    else if (dtype == FOVEA_F64)
+        *(double *)(void *)to = value;
+    else if (dtype == FOVEA_F32)
+        *(float *)(void *)to = (float)value;
+    else
+        fovea_write_element(to, dtype, value);
+}
+
 static inline void fold_write(const fold_plan *plan, int64_t number, const fold *f) {
     double value = plan->method.finish(plan->constant, f);
-    for (int k = plan->inputs; k < plan->inputs + plan->outputs; k++) {
-        char *to = fold_address(&plan->kept[k], plan->kept[k].rank, number);
-        if (plan->kept[k].dtype == FOVEA_I64)
-            *(int64_t *)(void *)to = f->index;
-        else if (plan->kept[k].dtype == FOVEA_F64)
-            *(double *)(void *)to = value;
-        else if (plan->kept[k].dtype == FOVEA_F32)
-            *(float *)(void *)to = (float)value;
-        else
-            fovea_write_element(to, plan->kept[k].dtype, value);
-    }
+    for (int k = plan->inputs; k < plan->inputs + plan->outputs; k++)
+        fold_store(fold_address(&plan->kept[k], plan->kept[k].rank, number), plan->kept[k].dtype,
+                   value, f);
 }
 
 /* Where piece number `piece` of a slice begins in it, and its elements. */
@@ -417,10 +420,28 @@ static inline void fold_long_slice(const fold_plan *plan, int64_t slice, int thr
 
 /* ---- The call ------------------------------------------------------------------------------- */
 
+/* One run of dense tensors to one result, as in most small calls: the axes need no planning. */
+static inline bool fold_at_once(const fovea_problem *problem, fovea_run *run, int axis,
+                                const fold_plan *plan) {
+    const fovea_view *x = problem->views;
+    int64_t length = fovea_view_elements(x);
+    if (length == 0 || length > FOLD_PIECE || (axis >= 0 && x->rank > 1)) return false;
+    for (int k = 0; k < plan->inputs; k++)
+        if (!fovea_view_is_contiguous(&x[k])) return false;
+    fold f = plan->method.nothing;
+    plan->method.run(plan->constant, x[0].data, plan->inputs > 1 ? x[1].data : NULL, 0, length, &f);
+    double value = plan->method.finish(plan->constant, &f);
+    for (int a = plan->inputs; problem->kernel->arguments[a].name; a++)
+        if (fovea_given(problem, a)) fold_store(x[a].data, x[a].dtype, value, &f);
+    run->threads = 1;
+    return true;
+}
+
 /* The plan has method, constant, inputs and ordered set. */
 static inline fovea_status fold_call(const fovea_problem *problem, fovea_run *run, int axis,
                                      fold_plan *plan) {
     int allowed = run->threads;
+    if (fold_at_once(problem, run, axis, plan)) return FOVEA_OK;
     fold_make_plan(problem, axis, plan);
     run->threads = 1;
     if (plan->slices == 0) return FOVEA_OK;

@@ -26,6 +26,13 @@ enum { GEMM_VECTORS = 3 };
  * take 42 KiB of the first-level cache on AVX-512. With 192 terms they took 60 of its 48: 88 instead of 97 %
  * of the rate of a tile by itself. */
 enum { GEMM_INNER = VF_WIDTH == 16 ? 128 : 192 };
+/* The lines of the result are fetched so many steps before the end of a tile, 770 cycles on Zen 5. Fetched at
+ * its beginning, those of rows a page apart, which share a few sets of the first-level cache with b, are gone
+ * when they are wanted: 1024^3 on one thread of a Zen 5, by turns, 201 GFLOP/s, so 204 (two: 380 and 384).
+ * What else was tried there changed nothing beyond the noise of 1 %: 256 and 384 terms; 512 terms and twice the
+ * rows gained 1 %, and would make chains of 512; rows of a copied rather than turned into steps. A tile by
+ * itself has 96 % of the peak, 92 to 94 where its result walks through memory. */
+enum { GEMM_LATE = 64 };
 enum { GEMM_PANEL_BYTES = GEMM_INNER * GEMM_VECTORS * (VF_WIDTH > 1 ? VF_BYTES : 8) };
 
 /* One product; strides in elements. b and y may be what the caller called a and y transposed. */

@@ -11,17 +11,17 @@ enum {
 
 /* ---- The register kernel ------------------------------------------------------------------------- */
 
-/* acc[i][v] = sum over l < k of a[i * row + l * inner] b[l * b_row + v * WIDTH ...], one chain each. What is
+/* acc[i][v] += a[i * row + l * inner] b[l * b_row + v * WIDTH ...] for first <= l < end, one chain each. What is
  * wanted next is fetched meanwhile, as many bytes from `ahead` on as the rows take in a. */
 FOVEA_INLINE void OF_TYPE(multiply)(const int rows, const int vectors, const gemm_tile *t,
+                                    int64_t first, int64_t end,
                                     VECTOR acc[GEMM_ROWS][GEMM_VECTORS]) {
     enum { LINES = GEMM_ROWS * sizeof(ELEMENT) / 32 }; /* of two steps */
-    const ELEMENT *a = t->a, *b = t->b;
-    const char *ahead = t->ahead ? t->ahead : t->a;
+    const ELEMENT *a = (const ELEMENT *)t->a + first * t->a_inner;
+    const ELEMENT *b = (const ELEMENT *)t->b + first * t->b_row;
+    const char *ahead = (const char *)(t->ahead ? t->ahead : t->a) + first / 2 * LINES * 64;
     const int64_t row = t->a_row, inner = t->a_inner, b_row = t->b_row;
-    VF_UNROLLED for (int i = 0; i < rows; i++) VF_UNROLLED for (int v = 0; v < vectors; v++)
-        acc[i][v] = V(set1)(0);
-    for (int64_t l = 0; l < t->k; l++, a += inner, b += b_row) {
+    for (int64_t l = first; l < end; l++, a += inner, b += b_row) {
         VECTOR right[GEMM_VECTORS];
         VF_UNROLLED for (int v = 0; v < vectors; v++) right[v] = V(load)(b + v * WIDTH);
         if (VF_WIDTH > 1 && l % 2 == 0) {
@@ -80,11 +80,15 @@ FOVEA_INLINE void OF_TYPE(put_plain)(const int rows, const int vectors, const ge
 FOVEA_INLINE void OF_TYPE(tile)(const int rows, const int vectors, const gemm_tile *from) {
     const gemm_tile t = *from; /* stores of vectors may alias what is behind the pointer */
     gemm_plain way = t.last == WIDTH ? t.way : GEMM_ANY;
+    const int64_t late = larger(t.k - GEMM_LATE, 0);
+    VECTOR acc[GEMM_ROWS][GEMM_VECTORS];
+    VF_UNROLLED for (int i = 0; i < rows; i++) VF_UNROLLED for (int v = 0; v < vectors; v++)
+        acc[i][v] = V(set1)(0);
+    OF_TYPE(multiply)(rows, vectors, &t, 0, late, acc);
     for (int i = 0; i < rows && VF_WIDTH > 1 && way != GEMM_STREAM; i++)
         for (int v = 0; v < vectors; v++)
             __builtin_prefetch((const ELEMENT *)t.y + i * t.y_row + v * WIDTH, 1, 3);
-    VECTOR acc[GEMM_ROWS][GEMM_VECTORS];
-    OF_TYPE(multiply)(rows, vectors, &t, acc);
+    OF_TYPE(multiply)(rows, vectors, &t, late, t.k, acc);
     if (way == GEMM_ADD)
         OF_TYPE(put_plain)(rows, vectors, &t, GEMM_ADD, acc);
     else if (way == GEMM_STORE)

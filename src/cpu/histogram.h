@@ -33,7 +33,7 @@ typedef struct histogram {
         stride;                 /* of counters of one copy, with one for what is outside */
     double lo, hi, scale, near; /* bins a unit; how near to an edge is doubtful */
     bool bisect;
-    const double *edges;
+    const double *edges;     /* NULL: computed where they are asked for */
     int64_t *counts;         /* copies of each thread */
     histogram_range *ranges; /* of each piece */
 } histogram;
@@ -95,6 +95,10 @@ static void histogram_find_ranges(const void *task, int64_t begin, int64_t end, 
 
 /* ---- Counting -------------------------------------------------------------------------------- */
 
+static double edge_of(const histogram *h, int64_t b) {
+    return h->edges ? h->edges[b] : fovea_histogram_edge(h->x.dtype, h->lo, h->hi, h->bins, b);
+}
+
 /* The last bin whose lower edge is not above x, which lies in the range. */
 #define HISTOGRAM_BIN(type)                                                                        \
     static int64_t bin_of_##type(const histogram *h, type x, int64_t guess) {                      \
@@ -108,8 +112,8 @@ static void histogram_find_ranges(const void *task, int64_t begin, int64_t end, 
         }                                                                                          \
         if (h->bisect) return first;                                                               \
         guess = guess < 0 ? 0 : smaller(guess, h->bins - 1);                                       \
-        while (guess > 0 && x < h->edges[guess]) guess--;                                          \
-        while (guess + 1 < h->bins && x >= h->edges[guess + 1]) guess++;                           \
+        while (guess > 0 && x < edge_of(h, guess)) guess--;                                        \
+        while (guess + 1 < h->bins && x >= edge_of(h, guess + 1)) guess++;                         \
         return guess;                                                                              \
     }
 HISTOGRAM_BIN(float)
@@ -177,7 +181,8 @@ static histogram histogram_describe(const fovea_problem *problem) {
     histogram h = {.x = problem->views[0]};
     h.elements = fovea_view_elements(&h.x);
     h.bins = fovea_view_elements(&problem->views[1]);
-    h.copies = h.bins <= HISTOGRAM_FEW ? HISTOGRAM_COPIES : 1;
+    bool many = h.elements >= HISTOGRAM_COPIES * h.bins; /* else adding the copies takes longer */
+    h.copies = h.bins <= HISTOGRAM_FEW && many ? HISTOGRAM_COPIES : 1;
     h.stride = (h.bins + 8) / 8 * 8;
     return h;
 }
@@ -218,28 +223,28 @@ static bool histogram_bounds(histogram *h, double lo, double hi, int64_t pieces,
     return isfinite(h->lo) && isfinite(h->hi);
 }
 
-/* Edges, rounded to the dtype; how much a computed bin may be wrong. */
-static void histogram_edges(histogram *h, double *edges) {
+/* Edges, rounded to the dtype, where they are looked at often; how much a computed bin may be wrong. */
+static void histogram_edges(histogram *h, double *edges, bool given) {
     double epsilon = fovea_epsilon(h->x.dtype), bins = (double)h->bins;
     double width = (h->hi - h->lo) / bins, size = fmax(fabs(h->lo), fabs(h->hi));
-    for (int64_t b = 0; b <= h->bins; b++)
-        edges[b] = fovea_histogram_edge(h->x.dtype, h->lo, h->hi, h->bins, b);
-    h->edges = edges;
     h->scale = 1 / width;
     h->near = 4 * epsilon * bins + epsilon * size / width;
     double most = h->x.dtype == FOVEA_F32 ? 0x1p127 : 0x1p1000;
     h->bisect = !(h->near < 0.25 && h->hi - h->lo < most && h->scale < most && width > 1 / most);
     if (h->bisect) h->scale = 0, h->near = 2; /* every element is doubtful */
+    if (!given && !h->bisect && h->elements < 64 * h->bins) return;
+    for (int64_t b = 0; b <= h->bins; b++) edges[b] = edge_of(h, b);
+    h->edges = edges;
 }
 
 static void histogram_store(const histogram *h, const fovea_view *counts, bool finite,
                             int threads) {
-    for (int64_t b = 0; b < h->bins; b++) {
-        int64_t sum = 0;
-        for (int64_t c = 0; c < threads * h->copies && finite; c++)
-            sum += h->counts[c * h->stride + b];
-        memcpy(fovea_view_address(counts, b), &sum, sizeof sum);
-    }
+    int64_t *total = h->counts, copies = threads * h->copies;
+    if (!finite) memset(total, 0, (size_t)h->bins * sizeof *total);
+    for (int64_t c = 1; c < copies && finite; c++)
+        for (int64_t b = 0; b < h->bins; b++) total[b] += total[c * h->stride + b];
+    for (int64_t b = 0; b < h->bins; b++)
+        memcpy(counts->data + b * counts->stride[0] * 8, &total[b], sizeof *total);
 }
 
 static fovea_status histogram_run(const fovea_problem *problem, fovea_run *run, double lo,
@@ -254,7 +259,7 @@ static fovea_status histogram_run(const fovea_problem *problem, fovea_run *run, 
                                    ((size_t)pieces * sizeof *h.ranges + 63) / 64 * 64);
     run->threads = fovea_useful_threads(pieces, h.elements * (int64_t)size * 2, run->threads);
     bool finite = histogram_bounds(&h, lo, hi, pieces, run->threads);
-    if (finite) histogram_edges(&h, edges);
+    if (finite) histogram_edges(&h, edges, fovea_given(problem, 2));
     if (finite) fovea_share(pieces, run->threads, histogram_count, &h);
     histogram_store(&h, &problem->views[1], finite, run->threads);
     for (int64_t b = 0; b <= h.bins && fovea_given(problem, 2); b++)

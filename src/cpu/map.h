@@ -296,16 +296,36 @@ static inline fovea_status map_start(map_plan *plan, fovea_run *run, int64_t cos
     return FOVEA_OK;
 }
 
+/* One tile of dense tensors, as in most small calls: no plan is needed for it. False: one is. */
+static inline bool map_at_once(const fovea_view *const views[], int operands, fovea_run *run,
+                               map_function *function, const float *constants) {
+    char *at[MAP_OPERANDS];
+    int64_t elements = fovea_view_elements(views[0]);
+    if (elements > MAP_PIECE) return false;
+    for (int k = 0; k < operands; k++) {
+        const fovea_view *view = views[k];
+        bool dense = view->rank == 1 ? view->stride[0] == 1 : fovea_view_is_contiguous(view);
+        if (!dense) return false;
+        at[k] = view->data;
+    }
+    run->threads = 1;
+    if (elements > 0) function(constants, at, elements, false);
+    return true;
+}
+
 /* A call whose row lists the inputs first and then the output. */
 static inline fovea_status map_call(const fovea_problem *problem, fovea_run *run,
                                     map_function *function, int inputs, const float constants[2],
                                     int64_t cost) {
+    const fovea_view *v = problem->views;
+    const fovea_view *const views[] = {&v[inputs], &v[0], &v[1], &v[2]};
+    if (map_at_once(views, inputs + 1, run, function, constants)) return FOVEA_OK;
     map_plan plan = {.function = function,
                      .constants = constants,
                      .operands = inputs + 1,
                      .read = ~1u,
                      .written = 1u};
-    for (int k = 0; k <= inputs; k++) plan.views[k] = problem->views[k ? k - 1 : inputs];
+    for (int k = 0; k <= inputs; k++) plan.views[k] = *views[k];
     return map_start(&plan, run, cost);
 }
 
@@ -313,6 +333,9 @@ static inline fovea_status map_call(const fovea_problem *problem, fovea_run *run
 static inline fovea_status map_update(const fovea_problem *problem, fovea_run *run,
                                       map_function *function, int operands, unsigned written,
                                       const float *constants, int64_t cost) {
+    const fovea_view *v = problem->views;
+    const fovea_view *const views[] = {&v[0], &v[1], &v[2], &v[3]};
+    if (map_at_once(views, operands, run, function, constants)) return FOVEA_OK;
     map_plan plan = {.function = function,
                      .constants = constants,
                      .operands = operands,

@@ -39,10 +39,10 @@ static fold_plan plan_of_sum(const fovea_problem *problem, bool mean) {
 }
 
 static size_t sum_workspace(const fovea_problem *problem, int threads) {
-    fold_plan plan = plan_of_sum(problem, false);
     int axis = fovea_problem_axis(problem);
     (void)threads;
-    if (axis < 0) return 0;
+    if (axis < 0 || problem->views[0].rank == 1) return 0;
+    fold_plan plan = plan_of_sum(problem, false);
     fold_make_plan(problem, axis, &plan);
     if (!runs_by_columns(&plan, axis)) return 0;
     sum_plan columns = plan_columns(&plan, 1);
@@ -50,9 +50,10 @@ static size_t sum_workspace(const fovea_problem *problem, int threads) {
 }
 
 static fovea_status sum_or_mean(const fovea_problem *problem, fovea_run *run, bool mean) {
-    fold_plan plan = plan_of_sum(problem, mean), again = plan;
+    fold_plan plan = plan_of_sum(problem, mean);
     int axis = fovea_problem_axis(problem);
-    if (axis < 0) return fold_call(problem, run, axis, &plan);
+    if (axis < 0 || problem->views[0].rank == 1) return fold_call(problem, run, axis, &plan);
+    fold_plan again = plan;
     fold_make_plan(problem, axis, &plan);
     if (!runs_by_columns(&plan, axis)) return fold_call(problem, run, axis, &again);
     sum_plan columns = plan_columns(&plan, mean ? (double)plan.length : 1);

@@ -268,6 +268,10 @@ bool fovea_depends_on_contents(const fovea_problem *problem) {
     return false;
 }
 
+bool fovea_choice_depends_on_contents(const fovea_problem *problem) {
+    return problem->kernel->traits && fovea_depends_on_contents(problem);
+}
+
 const fovea_implementation *fovea_choose_quickly(fovea_choice_cache *cache,
                                                  const fovea_problem *problem,
                                                  const fovea_routes *routes, int threads) {
@@ -281,7 +285,7 @@ const fovea_implementation *fovea_choose_quickly(fovea_choice_cache *cache,
         if (fovea_implementation_serves(kept, problem, reason, sizeof reason)) return kept;
     }
     fovea_choose(problem, routes, threads, &choice);
-    if (choice.implementation && !fovea_depends_on_contents(problem)) {
+    if (choice.implementation && !fovea_choice_depends_on_contents(problem)) {
         cache->entries[place].signature = wanted;
         cache->entries[place].implementation = choice.implementation;
     }

@@ -40,6 +40,9 @@ uint64_t fovea_problem_signature(const fovea_problem *problem);
 /* Lengths and tables that lie in memory may change the cost without changing the signature. */
 bool fovea_depends_on_contents(const fovea_problem *problem);
 
+/* And these change the choice too, where the kernel's route keys are made of them. */
+bool fovea_choice_depends_on_contents(const fovea_problem *problem);
+
 /* The last choices of a context, so that repeated calls choose in nanoseconds. All zero: empty. */
 enum { FOVEA_CHOICES_KEPT = 64 };
 typedef struct fovea_choice_cache {

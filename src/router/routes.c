@@ -114,17 +114,27 @@ const char *fovea_routes_place(char *path, size_t size) {
     return length > 0 && (size_t)length < size ? path : NULL;
 }
 
-const char *fovea_routes_place_of(const char *device, char *path, size_t size) {
-    if (!fovea_routes_place(path, size)) return NULL;
-    if (!*device) return path;
-    size_t used = strlen(path);
-    for (const char *c = device; *c && *c != ',' && used + 2 < size; c++) {
+/* ".NVIDIA-H200" of "NVIDIA H200, capability 9.0, ..."; "" of none. */
+static void device_suffix(const char *device, char *suffix, size_t size) {
+    size_t used = 0;
+    if (*device) suffix[used++] = '.';
+    for (const char *c = device; *c && *c != ',' && used + 1 < size; c++) {
         bool plain =
             (*c >= '0' && *c <= '9') || (*c >= 'A' && *c <= 'Z') || (*c >= 'a' && *c <= 'z');
-        if (c == device) path[used++] = '.';
-        path[used++] = plain ? *c : '-';
+        suffix[used++] = plain ? *c : '-';
     }
-    path[used] = 0;
+    suffix[used] = 0;
+}
+
+const char *fovea_routes_place_of(const char *named, const char *device, char *path, size_t size) {
+    char suffix[FOVEA_ROUTES_DEVICE];
+    int used = named ? snprintf(path, size, "%s", named) : 0;
+    if (named ? used <= 0 || (size_t)used >= size : !fovea_routes_place(path, size)) return NULL;
+    device_suffix(device, suffix, sizeof suffix);
+    size_t length = strlen(path), more = strlen(suffix);
+    if (length >= more && strcmp(path + length - more, suffix) == 0) return path;
+    if (length + more >= size) return NULL;
+    memcpy(path + length, suffix, more + 1);
     return path;
 }
 

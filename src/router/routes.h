@@ -1,8 +1,8 @@
 /* Measured routes and the file that keeps them.
  *
  * A routes file is text. It begins with the format, the identity of library and machine, and the
- * time of writing; then come rates of the machine (rate), implementations that failed verification (wrong), and
- * measurements (route), one a line:
+ * time of writing; then come rates of the machine (rate), implementations that failed verification (wrong),
+ * what measuring took (pace), and measurements (route), one a line:
  *
  *     fovea-routes 1
  *     library 0.1.0
@@ -13,6 +13,7 @@
  *     written 2026-01-31T12:00:00Z
  *     rate TIER FLOPS BYTES           per second, one thread; 0: not measured
  *     wrong KERNEL IMPLEMENTATION     its results were wrong: it is never chosen
+ *     pace KERNEL FORESEEN TAKEN      microseconds of its points beside their samples: for the next tune
  *     route KERNEL DTYPE THREADS FEATURES SIZES WORK IMPLEMENTATION MEDIAN DEVIATION SAMPLES
  *     end COUNT CHECKSUM              how many routes; FNV-1a of all that stands before CHECKSUM
  *
@@ -48,6 +49,11 @@ typedef struct fovea_rates {
     double flops[FOVEA_TIER_COUNT], bandwidth[FOVEA_TIER_COUNT];
 } fovea_rates;
 
+/* Of a kernel's points: the seconds that they should have taken beside their samples, and that they took. */
+typedef struct fovea_pace {
+    double foreseen, taken;
+} fovea_pace;
+
 typedef struct fovea_routes {
     fovea_allocator allocator;
     int count, capacity;
@@ -55,6 +61,7 @@ typedef struct fovea_routes {
     char written[24];                  /* "2026-01-31T12:00:00Z" */
     char device[FOVEA_ROUTES_DEVICE];  /* "" of the processor; else what its line says */
     uint64_t wrong[FOVEA_KERNELS_MAX]; /* bit i: implementation i of the kernel computes wrongly */
+    fovea_pace paces[FOVEA_KERNELS_MAX];
     fovea_route_record records[];
 } fovea_routes;
 
@@ -92,8 +99,11 @@ fovea_status fovea_routes_write(const char *path, const fovea_routes *routes,
 /* $FOVEA_ROUTES, else $XDG_CONFIG_HOME/fovea/routes, else ~/.config/fovea/routes. NULL if there is
  * no such place: FOVEA_ROUTES is empty, or nothing says where home is, or the path is too long. */
 const char *fovea_routes_place(char *path, size_t size);
-/* Of a device the same with its name appended, "routes.NVIDIA-H200"; device: as in its file, or "". */
-const char *fovea_routes_place_of(const char *device, char *path, size_t size);
+/* The file for a device (as its file says it; "": the processor). named: that of the processor, or NULL for
+ * the place above; a device's ends with its name besides, "routes.NVIDIA-H200", unless it does already. So
+ * one name serves a process that computes on both, whoever is told it: FOVEA_ROUTES, the options of a
+ * context, or `fovea tune --output`. */
+const char *fovea_routes_place_of(const char *named, const char *device, char *path, size_t size);
 
 /* Measurements of one device say nothing of another one, or of the processor. */
 fovea_status fovea_routes_check_device(const fovea_routes *routes, const char *name,

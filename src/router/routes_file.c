@@ -222,6 +222,21 @@ static fovea_status read_wrong(reader *r, fovea_routes *routes) {
     return FOVEA_OK;
 }
 
+static fovea_status read_pace(reader *r, fovea_routes *routes) {
+    const uint64_t longest = UINT64_C(1000000000000); /* 11 days, in microseconds */
+    char *fields[4];
+    uint64_t foreseen, taken;
+    int kernel = -1;
+    if (split(r->text, fields, 4)) kernel = fovea_catalogue_find(fields[1]);
+    if (kernel < 0 || !parse_number(fields[2], longest, &foreseen) || foreseen == 0 ||
+        !parse_number(fields[3], longest, &taken))
+        return refuse(r, "has a malformed pace in line %d", r->line);
+    if (routes->paces[kernel].foreseen > 0)
+        return refuse(r, "has the pace of %s twice (line %d)", fields[1], r->line);
+    routes->paces[kernel] = (fovea_pace){1e-6 * (double)foreseen, 1e-6 * (double)taken};
+    return FOVEA_OK;
+}
+
 static fovea_status read_route(reader *r, const fovea_routes *routes, fovea_route_record *record) {
     enum { KERNEL = 1, DTYPE, THREADS, FEATURES, SIZES, WORK, NAME, MEDIAN, DEVIATION, SAMPLES };
     const uint64_t longest = UINT64_C(1000000000000000000); /* 11 days, in picoseconds */
@@ -291,6 +306,8 @@ static fovea_status read_body(reader *r, fovea_routes *routes) {
             status = read_rate(r, routes);
         else if (routes->count == 0 && strncmp(r->text, "wrong ", 6) == 0)
             status = read_wrong(r, routes);
+        else if (routes->count == 0 && strncmp(r->text, "pace ", 5) == 0)
+            status = read_pace(r, routes);
         else if (strncmp(r->text, "route ", 6) != 0)
             status = refuse(r, "has an unknown line %d: «%.40s»", r->line, r->text);
         else if ((status = read_route(r, routes, &record)) == FOVEA_OK)
@@ -433,6 +450,10 @@ static void print_all(writer *w, const fovea_routes *routes) {
         for (uint64_t rest = routes->wrong[k]; rest; rest &= rest - 1)
             print(w, "wrong %s %s\n", fovea_catalogue_kernel(k)->name,
                   fovea_implementation_at(k, __builtin_ctzll(rest))->name);
+    for (int k = 0; k < fovea_catalogue_count(); k++)
+        if (routes->paces[k].foreseen >= 1e-6)
+            print(w, "pace %s %.0f %.0f\n", fovea_catalogue_kernel(k)->name,
+                  1e6 * routes->paces[k].foreseen, 1e6 * routes->paces[k].taken);
     for (int i = 0; i < routes->count; i++) print_record(w, &routes->records[i]);
     print(w, "end %d ", routes->count);
     print(w, "%016llx\n", (unsigned long long)w->checksum);

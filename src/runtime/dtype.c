@@ -5,7 +5,7 @@
 
 typedef struct facts {
     const char *name;
-    uint8_t size, code, bits;
+    uint8_t code, bits;
     int8_t mantissa;          /* stored fraction bits of a float type */
     int16_t minimum_exponent; /* of the smallest normal number */
 } facts;
@@ -14,24 +14,23 @@ typedef struct facts {
 enum { DLPACK_COMPLEX = 5, DLPACK_BOOL = 6, DLPACK_E4M3 = 10 };
 
 static const facts table[FOVEA_DTYPE_COUNT] = {
-    [FOVEA_F32] = {"f32", 4, kDLFloat, 32, 23, -126},
-    [FOVEA_F16] = {"f16", 2, kDLFloat, 16, 10, -14},
-    [FOVEA_BF16] = {"bf16", 2, kDLBfloat, 16, 7, -126},
-    [FOVEA_F64] = {"f64", 8, kDLFloat, 64, 52, -1022},
-    [FOVEA_I8] = {"i8", 1, kDLInt, 8, 0, 0},
-    [FOVEA_U8] = {"u8", 1, kDLUInt, 8, 0, 0},
-    [FOVEA_I32] = {"i32", 4, kDLInt, 32, 0, 0},
-    [FOVEA_U32] = {"u32", 4, kDLUInt, 32, 0, 0},
-    [FOVEA_I64] = {"i64", 8, kDLInt, 64, 0, 0},
-    [FOVEA_U64] = {"u64", 8, kDLUInt, 64, 0, 0},
-    [FOVEA_BOOL] = {"bool", 1, DLPACK_BOOL, 8, 0, 0},
-    [FOVEA_E4M3] = {"e4m3", 1, DLPACK_E4M3, 8, 3, -6},
-    [FOVEA_C64] = {"c64", 8, DLPACK_COMPLEX, 64, 0, 0},
-    [FOVEA_C128] = {"c128", 16, DLPACK_COMPLEX, 128, 0, 0},
+    [FOVEA_F32] = {"f32", kDLFloat, 32, 23, -126},
+    [FOVEA_F16] = {"f16", kDLFloat, 16, 10, -14},
+    [FOVEA_BF16] = {"bf16", kDLBfloat, 16, 7, -126},
+    [FOVEA_F64] = {"f64", kDLFloat, 64, 52, -1022},
+    [FOVEA_I8] = {"i8", kDLInt, 8, 0, 0},
+    [FOVEA_U8] = {"u8", kDLUInt, 8, 0, 0},
+    [FOVEA_I32] = {"i32", kDLInt, 32, 0, 0},
+    [FOVEA_U32] = {"u32", kDLUInt, 32, 0, 0},
+    [FOVEA_I64] = {"i64", kDLInt, 64, 0, 0},
+    [FOVEA_U64] = {"u64", kDLUInt, 64, 0, 0},
+    [FOVEA_BOOL] = {"bool", DLPACK_BOOL, 8, 0, 0},
+    [FOVEA_E4M3] = {"e4m3", DLPACK_E4M3, 8, 3, -6},
+    [FOVEA_C64] = {"c64", DLPACK_COMPLEX, 64, 0, 0},
+    [FOVEA_C128] = {"c128", DLPACK_COMPLEX, 128, 0, 0},
 };
 
 const char *fovea_dtype_name(fovea_dtype dtype) { return table[dtype].name; }
-size_t fovea_dtype_size(fovea_dtype dtype) { return table[dtype].size; }
 bool fovea_dtype_is_float(fovea_dtype dtype) { return table[dtype].mantissa > 0; }
 
 bool fovea_dtype_is_word(fovea_dtype dtype) {

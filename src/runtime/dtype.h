@@ -30,7 +30,11 @@ typedef enum fovea_dtype {
 #define FOVEA_DTYPE_BIT(dtype) (1u << (dtype))
 
 const char *fovea_dtype_name(fovea_dtype dtype); /* "f32", "bf16", "e4m3", "bool" */
-size_t fovea_dtype_size(fovea_dtype dtype);      /* bytes */
+/* Bytes; asked for many times in every call. */
+static inline size_t fovea_dtype_size(fovea_dtype dtype) {
+    static const uint8_t in_order[FOVEA_DTYPE_COUNT] = {4, 2, 2, 8, 1, 1, 4, 4, 8, 8, 1, 1, 8, 16};
+    return in_order[dtype];
+}
 bool fovea_dtype_parse(const char *name, fovea_dtype *dtype);
 bool fovea_dtype_from_dlpack(DLDataType type, fovea_dtype *dtype);
 DLDataType fovea_dtype_to_dlpack(fovea_dtype dtype);

@@ -109,12 +109,6 @@ fovea_status fovea_view_from_tensor(const DLTensor *tensor, const char *name, fo
     return status != FOVEA_OK ? status : check_addresses(tensor, name, view, message);
 }
 
-int64_t fovea_view_elements(const fovea_view *view) {
-    int64_t elements = 1;
-    for (int i = 0; i < view->rank; i++) elements *= view->shape[i];
-    return elements;
-}
-
 int64_t fovea_view_values(const fovea_view *view) {
     return fovea_view_elements(view) * fovea_dtype_parts(view->dtype);
 }
@@ -220,6 +214,7 @@ static bool mergeable(fovea_view *const views[], int count, int outer, int inner
 }
 
 void fovea_views_collapse(fovea_view *views[], int count) {
+    if (views[0]->rank == 1 && views[0]->shape[0] != 1) return;
     int kept = 0; /* dimensions [0, kept) are done */
     for (int i = 0; i < views[0]->rank; i++) {
         if (views[0]->shape[i] == 1) continue;

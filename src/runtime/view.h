@@ -28,7 +28,12 @@ const char *fovea_device_text(DLDevice device, char *text, size_t size);
 fovea_status fovea_view_from_tensor(const DLTensor *tensor, const char *name, fovea_view *view,
                                     fovea_message *message);
 
-int64_t fovea_view_elements(const fovea_view *view);
+/* 0 where an extent is 0, though the product of the others may be more than 64 bits count. */
+static inline int64_t fovea_view_elements(const fovea_view *view) {
+    uint64_t elements = 1;
+    for (int i = 0; i < view->rank; i++) elements *= (uint64_t)view->shape[i];
+    return (int64_t)elements;
+}
 /* Numbers that it holds: the elements, or their parts, which follow one another, of complex ones. */
 int64_t fovea_view_values(const fovea_view *view);
 bool fovea_view_is_contiguous(const fovea_view *view);

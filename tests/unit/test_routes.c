@@ -273,6 +273,7 @@ static void a_file_comes_back_as_it_was(void **state) {
     fovea_message message;
     fovea_routes *routes = usual_routes(), *back;
     fovea_routes_condemn(routes, kernel, number_wrong);
+    routes->paces[kernel] = (fovea_pace){1.5, 0.25};
     assert_int_equal(fovea_routes_write(path, routes, &message), FOVEA_OK);
     assert_int_equal(fovea_routes_read(path, 3, &allocator, &back, &message), FOVEA_OK);
     assert_int_equal(back->count, routes->count);
@@ -280,6 +281,7 @@ static void a_file_comes_back_as_it_was(void **state) {
                         (size_t)back->count * sizeof *back->records);
     assert_memory_equal(back->wrong, routes->wrong, sizeof back->wrong);
     assert_memory_equal(&back->rates, &routes->rates, sizeof back->rates);
+    assert_true(back->paces[kernel].foreseen == 1.5 && back->paces[kernel].taken == 0.25);
     assert_int_equal(back->capacity, back->count + 3);
     fovea_routes_release(back);
     fovea_routes_release(routes);
@@ -373,6 +375,9 @@ static void a_forged_record_is_refused_with_the_reason(void **state) {
     assert_refused("written 2", "written x", "time of writing");
     assert_refused("route map_add", "wrong map_add test/scalar/quick\nroute map_add", "wrong");
     assert_refused("route map_add", "wrong map_add nobody\nroute map_add", "nobody");
+    assert_refused("route map_add", "pace map_add 0 5\nroute map_add", "malformed pace");
+    assert_refused("route map_add", "pace map_sub 5 5\nroute map_add", "malformed pace");
+    assert_refused("route map_add", "pace map_add 5 5\npace map_add 5 5\nroute map_add", "twice");
     char line[700] = "";
     memset(line, 'x', sizeof line - 1);
     assert_refused("route map_add", line, "bytes in line");
@@ -661,15 +666,25 @@ static void a_file_of_a_device_is_of_no_other(void **state) {
     write_usual_file();
 }
 
+/* Whoever is told a name, the library and `fovea tune --output` mean the same file by it. */
 static void a_device_has_a_place_of_its_own(void **state) {
     (void)state;
-    char place[512];
+    char place[512], small[24];
+    const char *of_device = "/somewhere/routes.NVIDIA-H200";
     setenv("FOVEA_ROUTES", "/somewhere/routes", 1);
-    assert_string_equal(fovea_routes_place_of("", place, sizeof place), "/somewhere/routes");
-    assert_string_equal(fovea_routes_place_of(some_device, place, sizeof place),
-                        "/somewhere/routes.NVIDIA-H200");
+    assert_string_equal(fovea_routes_place_of(NULL, "", place, sizeof place), "/somewhere/routes");
+    assert_string_equal(fovea_routes_place_of(NULL, some_device, place, sizeof place), of_device);
+    setenv("FOVEA_ROUTES", "/elsewhere", 1);
+    assert_string_equal(
+        fovea_routes_place_of("/somewhere/routes", some_device, place, sizeof place), of_device);
+    assert_string_equal(fovea_routes_place_of(of_device, some_device, place, sizeof place),
+                        of_device);
+    assert_string_equal(fovea_routes_place_of("/somewhere/routes", "", place, sizeof place),
+                        "/somewhere/routes");
+    assert_null(fovea_routes_place_of("/somewhere/routes", some_device, small, sizeof small));
+    assert_null(fovea_routes_place_of("", some_device, place, sizeof place));
     setenv("FOVEA_ROUTES", "", 1);
-    assert_null(fovea_routes_place_of(some_device, place, sizeof place));
+    assert_null(fovea_routes_place_of(NULL, some_device, place, sizeof place));
 }
 
 /* ---- Memory --------------------------------------------------------------------------------- */

@@ -7,6 +7,7 @@
 #include "test.h"
 #include "tune.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -207,16 +208,30 @@ static void the_ends_of_a_kind_rank_before_what_is_between(void **state) {
     free(t.order);
 }
 
-/* What a kernel's points take corrects what is foreseen of its others, and a little of other kernels'. */
+/* What a kernel's points take corrects what is foreseen of its others, and a little of other kernels'. The
+ * file keeps it for the run that continues. */
 static void the_foreseen_follows_what_was_taken(void **state) {
     (void)state;
-    fovea_tuning t = {0};
+    fovea_allocator allocator = fovea_default_allocator();
+    fovea_message message;
+    fovea_tuning t = {.routes = fovea_routes_create(&allocator, 1)};
     double own = fovea_tune_foreseen(&t, 1, 1e6, 1e6), other = fovea_tune_foreseen(&t, 2, 1e6, 1e6);
     assert_true(own > 0 && own == other);
     for (int i = 0; i < 100; i++) fovea_tune_note_pace(&t, 1, 1e6, 1e6, 10 * own);
-    assert_true(fovea_tune_foreseen(&t, 1, 1e6, 1e6) > 9 * own);
-    assert_true(fovea_tune_foreseen(&t, 1, 1e6, 1e6) < 11 * own);
+    double corrected = fovea_tune_foreseen(&t, 1, 1e6, 1e6);
+    assert_true(corrected > 9 * own && corrected < 11 * own);
     assert_true(fovea_tune_foreseen(&t, 2, 1e6, 1e6) > 2 * other);
+    assert_int_equal(fovea_routes_write(path, t.routes, &message), FOVEA_OK);
+    fovea_routes_release(t.routes);
+    fovea_tune_options options = {.seconds = 60, .kernel = 1};
+    fovea_tuning next = {.options = &options, .threads = {1}, .thread_counts = 1};
+    assert_int_equal(fovea_routes_read(path, 16, &allocator, &next.routes, &message), FOVEA_OK);
+    assert_true(fovea_tune_plan(&next));
+    assert_true(fabs(fovea_tune_foreseen(&next, 1, 1e6, 1e6) / corrected - 1) < 1e-3);
+    assert_true(fovea_tune_foreseen(&next, 2, 1e6, 1e6) > 2 * other);
+    fovea_tune_points_release(&next.points);
+    fovea_routes_release(next.routes);
+    free(next.order);
 }
 
 int main(void) {

@@ -79,20 +79,24 @@ struct products_work {
         }
     }
 
-    __device__ __forceinline__ void score(int stage) {
+    /* far: a step at a time, for that is rare. */
+    template <bool far>
+    __device__ __forceinline__ void score_terms(int stage) {
+        constexpr int unrolled = far ? 1 : size / 8;
         float small[BLOCK_KEYS / 8][4];
         uint32_t k_at = k_tile + stage * Form::tile_bytes;
 #pragma unroll
         for (int n = 0; n < BLOCK_KEYS / 8; n++)
 #pragma unroll
             for (int e = 0; e < 4; e++) scores[n][e] = small[n][e] = 0;
-#pragma unroll
+#pragma unroll unrolled
         for (int k = 0; k < size / 8; k++) {
             uint32_t a[4], high[4], low[4];
             load_matrices(a, byte_chunk_address<Form::row_bytes>(q_tile, warp * 16 + lane % 16,
                                                                  2 * k + lane / 16));
 #pragma unroll
-            for (int i = 0; i < 4; i++) split(a[i], high[i], low[i]);
+            for (int i = 0; i < 4; i++)
+                far ? split_far(a[i], high[i], low[i]) : split(a[i], high[i], low[i]);
 #pragma unroll
             for (int n = 0; n < BLOCK_KEYS / 16; n++) {
                 uint32_t b[4], b_high[4], b_low[4];
@@ -113,6 +117,11 @@ struct products_work {
         for (int n = 0; n < BLOCK_KEYS / 8; n++)
 #pragma unroll
             for (int e = 0; e < 4; e++) scores[n][e] += small[n][e];
+    }
+
+    __device__ __forceinline__ void score(int stage) {
+        score_terms<false>(stage);
+        if (is_far(scores)) score_terms<true>(stage);
     }
 
     __device__ __forceinline__ void mask(int key) {

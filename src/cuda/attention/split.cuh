@@ -266,9 +266,12 @@ struct split_work {
     }
 
     /* The smaller products have sums of their own. */
-    __device__ __forceinline__ void score_words(uint32_t tile) {
+    template <bool far>
+    __device__ __forceinline__ void score_terms(uint32_t tile) {
+        /* All of them at once would want more registers than there are. */
+        constexpr int unrolled = far ? 1 : 2;
         float sums[3][KEYS / 8][4] = {};
-#pragma unroll 2 /* all of them at once would want more registers than there are */
+#pragma unroll unrolled
         for (int k = 0; k < Form::size / 16; k++) {
             uint32_t high[2][4], low[2][4];
 #pragma unroll
@@ -277,7 +280,9 @@ struct split_work {
                 load_matrices(a, byte_chunk_address<Form::query_row>(query_tile, lane % 16,
                                                                      4 * k + 2 * i + lane / 16));
 #pragma unroll
-                for (int e = 0; e < 4; e++) split(a[e], high[i][e], low[i][e]);
+                for (int e = 0; e < 4; e++)
+                    far ? split_far(a[e], high[i][e], low[i][e])
+                        : split(a[e], high[i][e], low[i][e]);
             }
 #pragma unroll
             for (int n = 0; n < KEYS / 8; n++) {
@@ -299,6 +304,11 @@ struct split_work {
 #pragma unroll
             for (int e = 0; e < 4; e++)
                 scores[n][e] = sums[0][n][e] + (sums[1][n][e] + sums[2][n][e]);
+    }
+
+    __device__ __forceinline__ void score_words(uint32_t tile) {
+        score_terms<false>(tile);
+        if (is_far(scores)) score_terms<true>(tile);
     }
 
     template <bool integers>

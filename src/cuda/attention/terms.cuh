@@ -6,10 +6,27 @@
 #include "cuda/attention/tiles.cuh"
 
 /* x = high + low, both TF32 but for low's last bits, which the product cuts off. Within 2^-12 of the
- * greatest float high is infinite, and the result NaN. */
+ * greatest float high is infinite, low too, and sums of products NaN. */
 static __device__ __forceinline__ void split(uint32_t x, uint32_t &high, uint32_t &low) {
     high = (x + 0x1000) & 0xffffe000;
     low = __float_as_uint(__uint_as_float(x) - __uint_as_float(high));
+}
+
+/* The same of any number of a query: an infinity is all low, so that of a score's products only that with the key's
+ * high is infinite; and high is never rounded to one. */
+static __device__ __forceinline__ void split_far(uint32_t x, uint32_t &high, uint32_t &low) {
+    split(x, high, low);
+    if (isfinite(__uint_as_float(high))) return;
+    high = isinf(__uint_as_float(x)) ? 0 : x & 0xffffe000;
+    low = __float_as_uint(__uint_as_float(x) - __uint_as_float(high));
+}
+
+/* Whether a number of the warp's queries was split into infinite terms: then all scores of its row are NaN, the
+ * first among them. As the scores may well be something else, softcap making a number of what is infinite, they
+ * are to be made again by split_far; at every step it would cost an eighth of all instructions. */
+template <int blocks>
+static __device__ __forceinline__ bool is_far(const float (&scores)[blocks][4]) {
+    return __any_sync(~0u, isnan(scores[0][0] + scores[0][2]));
 }
 
 static __device__ __forceinline__ void multiply_tf32(float (&c)[4], const uint32_t (&a)[4],
