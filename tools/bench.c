@@ -259,30 +259,40 @@ static double budget_of(const fovea_bench_run *run) {
     return seconds;
 }
 
+/* Prints suites as soon as their last case is measured; returns the first case that is not. */
+static int print_ended(fovea_bench_run *run, int first) {
+    for (; first < run->case_count && run->cases[first].begun; first++)
+        if (ends_suite(run, first)) print_suite(run, first);
+    return first;
+}
+
 /* Each case gets its weight's share of the time that is left, and what it saves is for the others. */
 static void measure_all(fovea_bench_run *run) {
     double budget = budget_of(run), start = fovea_bench_now(), weight = 0, all = 0;
-    int unprinted = -1;
+    int first = 0, last = -1; /* not measured yet; measured last */
     for (int i = 0; i < run->case_count; i++) all += run->cases[i].weight;
     weight = all;
-    for (int i = 0; i < run->case_count && !fovea_interrupted(); i++) {
-        fovea_bench_case *c = &run->cases[i];
+    while (first < run->case_count && !fovea_interrupted()) {
+        double asked = fovea_bench_now();
+        fovea_bench_case *c = &run->cases[last = fovea_bench_next(run, first)];
+        double waited = fovea_bench_now() - asked;
+        c->begun = true;
         double left = fmax(budget - (fovea_bench_now() - start), 0);
         /* Slow peers may have spent it all; the rest still gets a third of what was meant for it. */
         double seconds = fmax(left * c->weight / weight, budget * c->weight / all / 3);
         time_left = left;
         time_left_at = fovea_bench_now();
         fovea_bench_measure(run, c, fmin(seconds, 30), progress);
+        c->waited_seconds += waited, c->prepared_seconds += waited, c->seconds += waited;
         weight -= c->weight;
-        if (i + 1 < run->case_count) fovea_bench_relieve_peers(run);
+        fovea_bench_relieve_peers(run);
         if (fovea_bench_on(run, FOVEA_ON_CPU))
             fovea_ceilings_refresh(&run->ceilings, run->threads, false);
-        unprinted = i;
-        if (!ends_suite(run, i)) continue;
-        print_suite(run, i); /* as soon as its last case is measured */
-        unprinted = -1;
+        first = print_ended(run, first);
     }
-    if (unprinted >= 0) print_suite(run, unprinted); /* interrupted */
+    if (last >= 0 && first < run->case_count &&
+        strcmp(run->cases[first].suite, run->cases[last].suite) == 0)
+        print_suite(run, last); /* interrupted */
     clear_progress();
 }
 

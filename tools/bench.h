@@ -95,7 +95,7 @@ typedef struct fovea_bench_case {
     bool cold;              /* its calls rotate over buffers larger than the last-level cache */
     bool every;             /* all of ours that may be chosen, of all tiers, and no peers */
     /* Filled when it runs: */
-    bool done;
+    bool begun, done;
     char problem[520]; /* why it could not run; "" if it did */
     double operations, bytes;
     char ceiling[FOVEA_PLACES][40];

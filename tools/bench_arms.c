@@ -7,10 +7,13 @@
 #include "bench_columns.h"
 #include "catalogue/attention.h"
 #include "router/registry.h"
+#include "runtime/parallel.h"
+#include "runtime/processor.h"
 #include "verify.h"
 
 #include <fnmatch.h>
 #include <math.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -363,15 +366,29 @@ static void list_arms(bench *b) {
 
 /* ---- Verification --------------------------------------------------------------------------- */
 
-/* Whether any eight bytes in place hold the poison alone, as a run of POISON_RUN elements does. */
-static bool has_poisoned_word(const char *data, size_t bytes) {
+typedef struct poison_search {
+    const char *data;
+    atomic_bool found;
+} poison_search;
+
+static void search_words(void *task, int64_t first, int64_t end, int thread) {
+    poison_search *search = task;
     bool found = false;
-    for (size_t i = 0; i + sizeof(uint64_t) <= bytes; i += sizeof(uint64_t)) {
+    (void)thread;
+    for (int64_t i = first; i < end; i++) {
         uint64_t word;
-        memcpy(&word, data + i, sizeof word);
+        memcpy(&word, search->data + (size_t)i * sizeof word, sizeof word);
         found |= word == UINT64_C(0xA5A5A5A5A5A5A5A5);
     }
-    return found;
+    if (found) search->found = true;
+}
+
+/* Whether any eight bytes in place hold the poison alone, as a run of POISON_RUN elements does. */
+static bool has_poisoned_word(const char *data, size_t bytes) {
+    poison_search search = {.data = data};
+    int threads = bytes > MUCH_TO_SEND ? fovea_processor_get()->threads : 1;
+    fovea_parallel((int64_t)(bytes / sizeof(uint64_t)), 1 << 17, threads, search_words, &search);
+    return search.found;
 }
 
 /* The first element of a run that still holds the poison among those that are to be written, or -1: the

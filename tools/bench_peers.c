@@ -219,9 +219,10 @@ static json_t *arguments_json(const char *memory, const fovea_sample *sample) {
             json_array_append_new(shape, json_integer(view->shape[i]));
         json_int_t offset = view->data ? view->data - memory : 0;
         json_object_set_new(object, kernel->arguments[a].name,
-                            json_pack("{s:I,s:o,s:s,s:b}", "offset", offset, "shape", shape,
+                            json_pack("{s:I,s:o,s:s,s:b,s:b}", "offset", offset, "shape", shape,
                                       "dtype", fovea_dtype_name(view->dtype), "written",
-                                      kernel->arguments[a].role != FOVEA_INPUT));
+                                      kernel->arguments[a].role != FOVEA_INPUT, "poison",
+                                      kernel->arguments[a].role == FOVEA_OUTPUT));
     }
     return object;
 }

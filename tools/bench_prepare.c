@@ -309,6 +309,33 @@ static fovea_prepared *prepare_now(fovea_bench_run *run, fovea_bench_case *c) {
     return &pool.slots[0].prepared;
 }
 
+/* With the lock: the least of those that are ready, or the number of cases. */
+static int find_ready(const fovea_bench_run *run, const char *suite) {
+    int found = run->case_count;
+    for (int i = 0; i < pool.slot_count; i++) {
+        const fovea_bench_case *c = pool.slots[i].prepared.c;
+        if (pool.slots[i].state == READY && !c->begun && strcmp(c->suite, suite) == 0 &&
+            c - run->cases < found)
+            found = (int)(c - run->cases);
+    }
+    return found;
+}
+
+int fovea_bench_next(const fovea_bench_run *run, int first) {
+    int found = run->case_count;
+    if (pool.maker_count == 0 || !pool.ahead) return first;
+    pthread_mutex_lock(&pool.lock);
+    pool.wanted = first;
+    pthread_cond_broadcast(&pool.changed);
+    while (!fovea_interrupted()) {
+        found = find_ready(run, run->cases[first].suite);
+        if (found < run->case_count) break;
+        wait_for_a_change();
+    }
+    pthread_mutex_unlock(&pool.lock);
+    return found < run->case_count ? found : first;
+}
+
 fovea_prepared *fovea_bench_prepared(fovea_bench_run *run, fovea_bench_case *c) {
     fovea_prepared *found = NULL;
     if (pool.maker_count == 0) return prepare_now(run, c);

@@ -25,6 +25,10 @@ bool fovea_bench_prepare_ahead(fovea_bench_run *run);
 /* False: the run was interrupted and a thread still reads what it prepares from. */
 bool fovea_bench_prepare_end(fovea_bench_run *run);
 
+/* The number of the case to measure next, of those of its suite from `first` on that were not begun. Where cases are
+ * prepared ahead it waits until one is ready, whichever, so that nobody waits for a slow reference. */
+int fovea_bench_next(const fovea_bench_run *run, int first);
+
 /* Begins no more of it until it is resumed, and waits at most so long for what is begun. Whether nothing is
  * being prepared: what a call costs the host is not to be measured beside it. */
 bool fovea_bench_prepare_pause(double seconds);

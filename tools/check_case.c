@@ -631,6 +631,47 @@ static bool attention_outliers(int kernel, fovea_check_cases *cases) {
     return true;
 }
 
+/* Halves with options, and of lengths in use, over several tiles and blocks, in rows that are whole 16 bytes, which some
+ * kernels take by a way of their own. */
+static bool attention_with_options(int kernel, fovea_check_cases *cases) {
+    static const struct {
+        int size, mask, bias, softcap, slopes, dropout, causal, sequences;
+    } calls[] = {{.size = 64, .mask = 1},
+                 {.size = 64, .bias = 1, .dropout = 1},
+                 {.size = 64, .bias = 2, .causal = 1},
+                 {.size = 64, .softcap = 1, .slopes = 1, .causal = 2},
+                 {.size = 128, .mask = 2, .dropout = 1, .causal = 1},
+                 {.size = 128, .bias = 1},
+                 {.size = 128, .bias = 2, .softcap = 2},
+                 {.size = 128, .slopes = 1, .dropout = 1},
+                 {.size = 256, .bias = 1, .slopes = 1},
+                 {.size = 256, .mask = 1, .causal = 2},
+                 {.size = 256, .dropout = 1, .causal = 1},
+                 {.size = 256, .sequences = 2}};
+    for (int i = 0; i < COUNT(calls); i++) {
+        int choice[FACTORS_MAX] = {[LSE] = 1,
+                                   [BATCH] = 1,
+                                   [DTYPE] = 1 + i % 2,
+                                   [MASK] = calls[i].mask,
+                                   [BIAS] = calls[i].bias,
+                                   [SOFTCAP] = calls[i].softcap,
+                                   [SLOPES] = calls[i].slopes,
+                                   [DROPOUT] = calls[i].dropout,
+                                   [CAUSAL] = calls[i].causal,
+                                   [SEQUENCES] = calls[i].sequences,
+                                   [SEED] = 1};
+        fovea_check_case check;
+        attention_case(kernel, choice, INFINITY, &check);
+        if (is_backward(&check.c)) return true;
+        fovea_case_extent(&check.c, "Sq", 209);
+        fovea_case_extent(&check.c, "Sk", 272);
+        fovea_case_extent(&check.c, "D", calls[i].size);
+        fovea_case_extent(&check.c, "Dv", calls[i].size);
+        if (!append(cases, &check)) return false;
+    }
+    return true;
+}
+
 /* The calls that users make most, over several tiles and blocks, at every effort; the last two with pages of
  * 64 keys, which some kernels take a page at a time. */
 static bool attention_plain(int kernel, fovea_check_cases *cases) {
@@ -652,7 +693,8 @@ static bool attention_plain(int kernel, fovea_check_cases *cases) {
     fovea_check_case
         check; /* heads of no size, of two sequences: what they are in has no address */
     attention_case(kernel, empty, INFINITY, &check);
-    return append(cases, &check) && attention_outliers(kernel, cases);
+    return append(cases, &check) && attention_outliers(kernel, cases) &&
+           attention_with_options(kernel, cases);
 }
 
 /* Every length, head size and option by itself first: what fails here says what is wrong. */

@@ -1,6 +1,8 @@
 /* Images on the device: one block, filled with a pattern, with the parts in it. */
 #include "check_device.h"
 
+#include "cuda/signals.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -19,9 +21,11 @@ void fovea_image_add(fovea_image *image, char *host, size_t bytes, const char *n
 }
 
 void fovea_image_add_scratch(fovea_image *image, size_t bytes) {
-    image->scratch = image->bytes;
+    image->signals = image->bytes;
+    image->signal_bytes = bytes ? FOVEA_CUDA_SIGNALS : 0;
+    image->scratch = image->signals + image->signal_bytes;
     image->scratch_bytes = bytes;
-    image->bytes += rounded(bytes) + ZONE;
+    image->bytes = image->scratch + rounded(bytes) + ZONE;
 }
 
 char *fovea_image_memory(const fovea_image *image) {
@@ -50,6 +54,7 @@ fovea_status fovea_image_send(const fovea_image *image, int scratch_byte, fovea_
     memset(staging, ZONE_PATTERN, image->bytes);
     for (int i = 0; i < image->count; i++)
         memcpy(staging + image->parts[i].offset, image->parts[i].host, image->parts[i].bytes);
+    memset(staging + image->signals, 0, image->signal_bytes);
     memset(staging + image->scratch, scratch_byte, image->scratch_bytes);
     fovea_status status =
         cuda->copy_in(memory, staging, image->bytes, fovea_tool_stream(), message);
@@ -67,6 +72,15 @@ static fovea_status check_zone(size_t offset, size_t bytes, size_t end, const ch
     return FOVEA_OK;
 }
 
+/* Another call would take what is left there for its own. */
+static fovea_status check_signals(const fovea_image *image, fovea_message *message) {
+    for (size_t i = 0; i < image->signal_bytes; i++)
+        if (staging[image->signals + i])
+            return fovea_fail(message, FOVEA_DEVICE_ERROR,
+                              "leaves byte %zu of the signals before its scratch set", i);
+    return FOVEA_OK;
+}
+
 fovea_status fovea_image_fetch(const fovea_image *image, fovea_message *message) {
     const fovea_cuda_backend *cuda = fovea_tool_cuda();
     fovea_status status =
@@ -75,10 +89,11 @@ fovea_status fovea_image_fetch(const fovea_image *image, fovea_message *message)
     if (status == FOVEA_OK) status = check_zone(0, 0, ZONE, "the first argument", message);
     for (int i = 0; i < image->count && status == FOVEA_OK; i++) {
         const fovea_image_part *part = &image->parts[i];
-        size_t end = i + 1 < image->count ? image->parts[i + 1].offset : image->scratch;
+        size_t end = i + 1 < image->count ? image->parts[i + 1].offset : image->signals;
         memcpy(part->host, staging + part->offset, part->bytes);
         status = check_zone(part->offset, part->bytes, end, part->name, message);
     }
+    if (status == FOVEA_OK) status = check_signals(image, message);
     if (status == FOVEA_OK)
         status =
             check_zone(image->scratch, image->scratch_bytes, image->bytes, "its scratch", message);

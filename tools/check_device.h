@@ -19,7 +19,8 @@ typedef struct fovea_image {
     fovea_image_part parts[FOVEA_PARTS_MAX];
     int count;
     size_t bytes;
-    size_t scratch, scratch_bytes; /* offset and size of the implementation's scratch memory */
+    size_t signals, signal_bytes;  /* offset and size of what is before its scratch memory */
+    size_t scratch, scratch_bytes; /* and of that */
 } fovea_image;
 
 /* Parts are added first, and the scratch last; then the image can be on the device. */

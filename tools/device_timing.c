@@ -3,6 +3,7 @@
 #include "device_timing.h"
 
 #include "bench_interrupt.h"
+#include "cuda/signals.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -69,7 +70,8 @@ fovea_status fovea_device_call_create(const fovea_implementation *implementation
     if (status == FOVEA_OK && implementation->workspace)
         call->workspace_bytes = implementation->workspace(&call->moved->problem, 1);
     if (status == FOVEA_OK && call->workspace_bytes) {
-        call->workspace = fovea_tool_cuda()->allocate(call->workspace_bytes);
+        call->workspace = fovea_cuda_workspace_create(fovea_tool_cuda(), call->workspace_bytes,
+                                                      fovea_tool_stream());
         if (!call->workspace)
             status = fovea_fail(message, FOVEA_OUT_OF_MEMORY,
                                 "the device has no %zu bytes for the scratch of %s",
@@ -87,7 +89,7 @@ static void drop_graph(fovea_device_call *call) {
 
 void fovea_device_call_destroy(fovea_device_call *call) {
     drop_graph(call);
-    if (call->workspace) fovea_tool_cuda()->release(call->workspace);
+    fovea_cuda_workspace_destroy(fovea_tool_cuda(), call->workspace);
     free(call->moved);
     *call = (fovea_device_call){0};
 }

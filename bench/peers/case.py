@@ -55,6 +55,11 @@ class Case:
         """The arrays that a call writes."""
         return [self.tensors[name] for name, place in self.places.items() if place.get("written")]
 
+    def poisoned(self):
+        """Where arrays begin that hold the byte 0xA5 alone, until a call writes them."""
+        return {self.tensors[name].__array_interface__["data"][0]
+                for name, place in self.places.items() if place.get("poison")}
+
     def arrays(self, *names):
         return [self.tensors[name] for name in names]
 

@@ -12,6 +12,7 @@ class Device:
     """What the worker needs of a library. An event is whatever `seconds` can tell apart."""
 
     least_sample = 0.0  # seconds below which its clock says little
+    poisoned = frozenset()  # addresses of arrays that hold the byte 0xA5 alone, which need not travel
 
     def forget(self):
         """Lets go of the tensors of the last case."""

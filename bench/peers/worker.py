@@ -5,7 +5,8 @@ Reads one JSON message a line and answers each with one line:
                                           "ways": {kernel: [names]}: where there are several}
   {"do": "prepare", "kernel", "dtype", "threads", "memory_first", "memory_bytes": the part of the
    memory that offsets count in, "parameters": {name: value},
-   "sets": [{name: {"offset", "shape", "dtype", "written"}}], "case": number, "way": name or null}
+   "sets": [{name: {"offset", "shape", "dtype", "written", "poison": it holds the byte 0xA5 alone}}],
+   "case": number, "way": name or null}
                                        -> {"ok": true, "arithmetic", "first": seconds of one call}
                                           or {"ok": false, "unserved": reason}. What was prepared
                                           for the other ways of the same case stays.
@@ -93,6 +94,7 @@ class Worker:
         self.name = name
         self.memory_fd = memory_fd
         self.memory = None
+        self.mappings = {}  # by where they begin
         self.module = importlib.import_module(MODULES[name])
         self.device = self.module.device() if ON_DEVICE else None
         self.case = None
@@ -110,16 +112,23 @@ class Worker:
         if self.device:
             self.device.forget()
 
+    def mapped(self, first, size):
+        """That part of the memory, all pages at once: the first calls are not to pay for them. For a device, which
+        copies from it once, what was mapped for a case before will do."""
+        if self.device and len(self.mappings.get(first, b"")) >= size:
+            return self.mappings[first]
+        flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
+        memory = mmap.mmap(self.memory_fd, size, flags, offset=first) if size else bytearray()
+        if self.device:
+            self.mappings[first] = memory
+        return memory
+
     def prepare(self, message):
         from case import Case, Unserved
         self.forget(message.get("case"))
         way = message.get("way")
         self.prepared.pop(way, None)
-        size = message["memory_bytes"]
-        # All pages at once: the first calls are not to pay for them.
-        flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
-        first = message.get("memory_first", 0)
-        self.memory = mmap.mmap(self.memory_fd, size, flags, offset=first) if size else bytearray()
+        self.memory = self.mapped(message.get("memory_first", 0), message["memory_bytes"])
         line = getattr(self.module, message["kernel"], None)
         if line is None:
             return {"ok": False, "unserved": f"no adapter for {message['kernel']}"}
@@ -127,6 +136,8 @@ class Worker:
             choice = {}
             cases = [Case({**message, "arguments": arguments}, self.memory, choice)
                      for arguments in message["sets"]]
+            if self.device:
+                self.device.poisoned = cases[0].poisoned()
             prepared = Prepared(cases, [line(case) for case in cases], self.device)
             first = prepared.first()
         except Unserved as reason:

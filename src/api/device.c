@@ -2,6 +2,7 @@
 #include "api/device.h"
 
 #include "cuda/load.h"
+#include "cuda/signals.h"
 
 #include <stdio.h>
 
@@ -48,7 +49,8 @@ void fovea_device_close(fovea_device *device) {
     fovea_message ignored;
     if (!device->cuda || device->cuda->enter(device->number, &previous, &ignored) != FOVEA_OK)
         return;
-    for (int i = 0; i < device->count; i++) device->cuda->release(device->blocks[i]);
+    for (int i = 0; i < device->count; i++)
+        fovea_cuda_workspace_destroy(device->cuda, device->blocks[i]);
     if (device->own_stream) device->cuda->stream_destroy(device->stream);
     device->cuda->leave(device->number, previous);
     *device = (fovea_device){0};
@@ -61,8 +63,9 @@ static void *take(void *user, size_t bytes, size_t alignment) {
     if (device->count == FOVEA_DEVICE_BLOCKS || device->cuda->capturing(device->stream))
         return NULL;
     size_t wanted = 2 * device->last_bytes > bytes ? 2 * device->last_bytes : bytes;
-    void *memory = device->cuda->allocate(wanted);
-    if (!memory && wanted > bytes) memory = device->cuda->allocate(wanted = bytes);
+    void *memory = fovea_cuda_workspace_create(device->cuda, wanted, device->stream);
+    if (!memory && wanted > bytes)
+        memory = fovea_cuda_workspace_create(device->cuda, wanted = bytes, device->stream);
     if (!memory) return NULL;
     device->last_bytes = wanted;
     return device->blocks[device->count++] = memory;

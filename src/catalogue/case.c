@@ -367,7 +367,7 @@ static uint64_t check_word(const fovea_case *c, uint64_t word, int64_t i, int64_
 }
 
 /* Numbers of a dense tensor repeat after so many: a cache of 10^9 would be minutes in the making. */
-enum { PERIOD = 1 << 24 };
+enum { PERIOD = 1 << 24, RESTORED_AT_ONCE = 1 << 20 };
 
 typedef struct filling {
     const fovea_case *c;
@@ -431,16 +431,27 @@ static void fill_groups(void *task, int64_t first, int64_t end, int thread) {
     }
 }
 
-/* Scales each row of the last axis to the sum 1. */
-static void make_shares(const fovea_view *view) {
+/* Scales rows of the last axis to the sum 1. */
+static void scale_rows(void *task, int64_t row, int64_t end, int thread) {
+    const fovea_view *view = task;
     int64_t columns = view->rank ? view->shape[view->rank - 1] : 1;
-    int64_t count = fovea_view_elements(view);
-    for (int64_t first = 0; first < count; first += columns) {
+    (void)thread;
+    for (; row < end; row++) {
         double sum = 0;
+        int64_t first = row * columns;
         for (int64_t i = first; i < first + columns; i++) sum += fovea_view_read(view, i);
         for (int64_t i = first; i < first + columns && sum > 0; i++)
             fovea_view_write(view, i, fovea_view_read(view, i) / sum);
     }
+}
+
+static void make_shares(const fovea_view *view) {
+    int64_t columns = view->rank ? view->shape[view->rank - 1] : 1;
+    int64_t count = fovea_view_elements(view);
+    fovea_view rows = *view;
+    int threads = count > PERIOD / 4 ? fovea_processor_get()->threads : 1;
+    if (count > 0)
+        fovea_parallel(count / columns, (1 << 16) / columns + 1, threads, scale_rows, &rows);
 }
 
 static void fill_numbers(const fovea_case *c, int position, const fovea_argument *argument,
@@ -660,12 +671,31 @@ fovea_status fovea_sample_copy(const fovea_sample *from, const fovea_case_memory
     return create(from->c, memory, from, sample, message);
 }
 
+typedef struct restoring {
+    char *to;
+    const char *from; /* NULL: the poison */
+    size_t bytes;
+} restoring;
+
+static void restore_pieces(void *task, int64_t piece, int64_t end, int thread) {
+    const restoring *r = task;
+    size_t first = (size_t)piece * RESTORED_AT_ONCE, limit = (size_t)end * RESTORED_AT_ONCE;
+    size_t bytes = (limit < r->bytes ? limit : r->bytes) - first;
+    (void)thread;
+    if (r->from)
+        memcpy(r->to + first, r->from + first, bytes);
+    else
+        memset(r->to + first, 0xA5, bytes);
+}
+
 void fovea_sample_restore(fovea_sample *sample) {
     for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++) {
+        restoring r = {sample->storage[a], sample->first[a], sample->bytes[a]};
         if (!(sample->present >> a & 1)) continue;
-        if (case_kernel(sample->c)->arguments[a].role == FOVEA_OUTPUT)
-            memset(sample->storage[a], 0xA5, sample->bytes[a]);
-        if (sample->first[a]) memcpy(sample->storage[a], sample->first[a], sample->bytes[a]);
+        if (case_kernel(sample->c)->arguments[a].role != FOVEA_OUTPUT && !r.from) continue;
+        int64_t pieces = (int64_t)((r.bytes + RESTORED_AT_ONCE - 1) / RESTORED_AT_ONCE);
+        int threads = pieces > 16 ? fovea_processor_get()->threads : 1;
+        fovea_parallel(pieces, 1, threads, restore_pieces, &r);
     }
 }
 

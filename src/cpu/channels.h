@@ -7,7 +7,7 @@
 #define FOVEA_CPU_CHANNELS_H
 
 #include "catalogue/network.h"
-#include "cpu/rows.h"
+#include "cpu/rows_moments.h"
 
 #include <math.h>
 
@@ -47,9 +47,6 @@ static const float *affine_row(const fovea_problem *problem, const char *name, i
     for (int64_t i = 0; i < count; i++) to[i] = otherwise;
     return to;
 }
-
-/* 0 where the difference to it would be NaN. */
-static inline float finite_centre(float x) { return isfinite(x) ? x : 0; }
 
 /* ---- Sets ----------------------------------------------------------------------------------- */
 
@@ -212,8 +209,9 @@ static void normalise_sets(const void *task, int64_t begin, int64_t end, int thr
 
 /* Sets of a few hundred contiguous elements go through each pass together, so that one's sums do not wait for the
  * roots and divisions of another; and their results stand side by side, so that only the lines at both ends
- * are not whole. One by one, 32,768 sets of 305 floats took 920 cycles each, of 300 that memory needs. */
-enum { SHORT_SET = 1024, SHORT_BLOCK = 2048, SHORT_SETS = 8, LINE_FLOATS = 16 };
+ * are not whole. One by one, 32,768 sets of 305 floats took 920 cycles each, of 300 that memory needs. One pass
+ * of sums instead of two gained nothing by itself, with the writing in both passes 7 % of the rate of memory. */
+enum { SHORT_SET = 64 * VF_WIDTH, SHORT_BLOCK = 2048, SHORT_SETS = 8, LINE_FLOATS = 16 };
 
 static bool short_sets(const channels_plan *plan) {
     bool dense = plan->segments == 1 && plan->step[0] == 1 && plan->step[1] == 1;
@@ -225,57 +223,132 @@ static bool short_sets(const channels_plan *plan) {
            plan->length <= SHORT_SET;
 }
 
-/* Whole lines past the caches. */
-static void put_results(const float *from, int64_t count, float *to) {
-    int64_t i = smaller((int64_t)(-(uintptr_t)to / sizeof *to % LINE_FLOATS), count);
-    memcpy(to, from, (size_t)i * sizeof *to);
-    for (; i + VF_WIDTH <= count; i += VF_WIDTH) vf_stream(to + i, vf_load(from + i));
-    memcpy(to + i, from + i, (size_t)(count - i) * sizeof *to);
-}
+/* What both passes over a block do for memory: lines of the block before are written past the caches, and lines
+ * of the next fetched, one of them for each vector. In bursts, each waits for the other. */
+typedef struct block_traffic {
+    const float *from; /* results of the block before, */
+    float *to, *end;   /* and where they belong: whole lines first */
+    const char *next;
+} block_traffic;
 
-/* Of the block that comes next, where set k will be: a third by each pass, so that memory is read by all of
- * them. */
-FOVEA_INLINE void fetch_third(const float *next, int64_t n, int pass) {
+FOVEA_INLINE void move_line(block_traffic *t, bool write) {
     if (VF_WIDTH == 1) return;
-    for (int64_t i = n * pass / 3; i < n * (pass + 1) / 3; i += LINE_FLOATS)
-        __builtin_prefetch(next + i, 0, 3);
+    if (!write) {
+        __builtin_prefetch(t->next, 0, 3);
+        t->next += VF_BYTES;
+    } else if (t->to + VF_WIDTH <= t->end) {
+        vf_stream(t->to, vf_load(t->from));
+        t->from += VF_WIDTH, t->to += VF_WIDTH;
+    }
 }
 
-static void normalise_block(const channels_plan *plan, int64_t set, int64_t sets, float *results) {
+/* Begins with the elements before the first whole line, and ends with those after the last. */
+static block_traffic begin_traffic(const float *results, int64_t count, float *to,
+                                   const char *next) {
+    int64_t head = smaller((int64_t)(-(uintptr_t)to / sizeof *to % LINE_FLOATS), count);
+    memcpy(to, results, (size_t)head * sizeof *to);
+    return (block_traffic){results + head, to + head, to + count, next};
+}
+static void end_traffic(block_traffic *t) {
+    while (t->to + VF_WIDTH <= t->end) move_line(t, true);
+    memcpy(t->to, t->from, (size_t)(t->end - t->to) * sizeof *t->to);
+}
+
+/* Sums over at most SHORT_SET elements: two chains of each, of at most 32 vectors, and no tree, which would take
+ * as long as the sums. */
+FOVEA_INLINE rows_moments sum_short_set(const float *x, int64_t n, block_traffic *traffic) {
+    enum { W = VF_WIDTH };
+    block_traffic moving = *traffic; /* in registers */
+    float centre = rows_centre(x, n);
+    const vf c = vf_set1(centre);
+    vf s[2], q[2];
+    int64_t i = 0;
+    VF_UNROLLED for (int k = 0; k < 2; k++) s[k] = q[k] = vf_set1(0);
+    for (; i + 2 * W <= n; i += 2 * W) {
+        VF_UNROLLED for (int k = 0; k < 2; k++) {
+            vf d = vf_sub(vf_load(x + i + k * W), c);
+            s[k] = vf_add(s[k], d), q[k] = vf_fma(d, d, q[k]);
+            move_line(&moving, k);
+        }
+    }
+    *traffic = moving;
+    for (; i < n; i += W) {
+        size_t count = (size_t)smaller(W, n - i);
+        vf d = vf_select(vm_first(count), vf_sub(vf_load_n(x + i, count), c), vf_set1(0));
+        s[0] = vf_add(s[0], d), q[0] = vf_fma(d, d, q[0]);
+    }
+    return (rows_moments){centre, (double)vf_reduce_add(vf_add(s[0], s[1])),
+                          (double)vf_reduce_add(vf_add(q[0], q[1]))};
+}
+
+static affine find_short_set(const channels_plan *plan, const float *x, const rows_moments *m) {
+    affine s = {.next = (const char *)x};
+    double variance;
+    if (!rows_moments_hold(m, plan->length, &s.mean, &variance))
+        variance = (double)rows_sum(squared_distance, x, &s, plan->length) / (double)plan->length;
+    s.factor = (float)(1 / sqrt(variance + plan->eps));
+    return s;
+}
+
+static void write_short_set(const float *x, int64_t n, const affine *state, float *to,
+                            block_traffic *traffic) {
+    enum { W = VF_WIDTH };
+    block_traffic moving = *traffic;
+    const vf mean = vf_set1(state->mean), factor = vf_set1(state->factor);
+    const float *gamma = state->gamma, *beta = state->beta;
+    int64_t i = 0;
+#define ITEM(i, n)                                                                                 \
+    vf_fma(vf_mul(vf_sub(rows_take(x, i, n), mean), factor), rows_take(gamma, i, n),               \
+           rows_take(beta, i, n))
+    for (; i + 2 * W <= n; i += 2 * W) {
+        VF_UNROLLED for (int k = 0; k < 2; k++) {
+            vf_store(to + i + k * W, ITEM(i + k * W, W));
+            move_line(&moving, k);
+        }
+    }
+    *traffic = moving;
+    for (; i < n; i += W) {
+        int64_t count = smaller(W, n - i);
+        vf_store_n(to + i, ITEM(i, count), (size_t)count);
+    }
+#undef ITEM
+}
+
+/* `sets` sets from number `set` on, to `to`. */
+static void normalise_block(const channels_plan *plan, int64_t set, int64_t sets, float *to,
+                            block_traffic *traffic) {
     const float *x = (const float *)(const void *)set_address(plan, 0, set);
-    float *y = (float *)(void *)(uintptr_t)set_address(plan, 1, set), *to = results ? results : y;
-    affine states[SHORT_SETS];
+    rows_moments moments[SHORT_SETS];
     int64_t n = plan->length;
-    double size = (double)plan->sets.size;
-    const float *next = x + sets * n;
-    for (int64_t k = 0; k < sets; k++) {
-        affine *s = &states[k];
-        fetch_third(next + k * n, n, 0);
-        *s = (affine){.mean = finite_centre(x[k * n]), .next = (const char *)(x + k * n)};
-        s->mean = (float)((double)s->mean + (double)rows_sum(from_centre, x + k * n, s, n) / size);
-    }
-    for (int64_t k = 0; k < sets; k++) {
-        affine *s = &states[k];
-        fetch_third(next + k * n, n, 1);
-        double variance = (double)rows_sum(squared_distance, x + k * n, s, n) / size;
-        s->factor = (float)(1 / sqrt(variance + plan->eps));
-    }
+    for (int64_t k = 0; k < sets; k++) moments[k] = sum_short_set(x + k * n, n, traffic);
+    affine states[SHORT_SETS];
+    for (int64_t k = 0; k < sets; k++) states[k] = find_short_set(plan, x + k * n, &moments[k]);
     for (int64_t k = 0; k < sets; k++) {
         int64_t first = (set + k) % plan->groups * plan->sets.group;
-        fetch_third(next + k * n, n, 2);
         states[k].gamma = plan->gamma + first, states[k].beta = plan->beta + first;
-        rows_write(FOVEA_F32, (char *)(to + k * n), transformed, x + k * n, &states[k], n, false);
+        write_short_set(x + k * n, n, &states[k], to + k * n, traffic);
     }
-    if (results) put_results(results, sets * n, y);
 }
 
 static void normalise_short_sets(const void *task, int64_t begin, int64_t end, int thread) {
     const channels_plan *plan = task;
-    _Alignas(64) float results[SHORT_BLOCK];
-    int64_t most = smaller(SHORT_SETS, SHORT_BLOCK / plan->length);
+    _Alignas(64) float results[2][SHORT_BLOCK];
+    int64_t most = smaller(SHORT_SETS, SHORT_BLOCK / plan->length), n = plan->length, number = 0;
+    int64_t written = 0;
+    float *y = results[1];
     (void)thread;
-    for (int64_t set = begin; set < end; set += most)
-        normalise_block(plan, set, smaller(most, end - set), plan->stream ? results : NULL);
+    for (int64_t set = begin; set < end; set += most, number++) {
+        int64_t sets = smaller(most, end - set);
+        const float *x = (const float *)(const void *)set_address(plan, 0, set);
+        float *to = (float *)(void *)(uintptr_t)set_address(plan, 1, set);
+        block_traffic traffic =
+            begin_traffic(results[(number + 1) % 2], written, y, (const char *)(x + sets * n));
+        normalise_block(plan, set, sets, plan->stream ? results[number % 2] : to, &traffic);
+        end_traffic(&traffic);
+        y = to, written = plan->stream ? sets * n : 0;
+    }
+    block_traffic last = begin_traffic(results[(number + 1) % 2], written, y, NULL);
+    end_traffic(&last);
     if (plan->stream) vf_stream_fence();
 }
 
@@ -346,7 +419,9 @@ typedef struct side_lines {
 /* Whole lines of y, whatever its rows' addresses: what a tile leaves of a line waits for the next. Meanwhile
  * the next tile is fetched. 1024 rows of 9765 floats, two cores of a Zen 5, each pair in one run: 3.4 and 2.7 ms
  * with ordinary stores and so; 3.0 and 2.7 with passes of sums that fetch too; 3.8 and 3.4 with the hint for
- * the second level and for the first, though a tile is larger than that. */
+ * the second level and for the first, though a tile is larger than that. Sums and squares in one pass beside
+ * the writing of the tile before were no faster, with 4, 6 or 8 vectors (2.1, 2.4, 2.4 ms against 2.1 where
+ * copying takes 1.0): pieces of 256 bytes from rows of 39 KB are what memory is slow with. */
 static void write_lines_down(const channels_plan *plan, const float *x, float *y, int64_t channels,
                              const side_lines *s) {
     const float *mean = s->mean + LINE_FLOATS, *factor = s->factor + LINE_FLOATS;

@@ -17,6 +17,14 @@ FOVEA_INLINE VECTOR OF_TYPE(take)(fovea_dtype dtype, const void *p, int64_t i, i
 /* s with the elements a and b added in; p and q are constants of the pass. */
 typedef VECTOR OF_TYPE(step)(VECTOR s, VECTOR a, VECTOR b, VECTOR p, VECTOR q);
 
+/* What comes 4 KiB later is fetched: two streams, or eight lines in flight of one, do not keep memory busy. On
+ * two cores of a Zen 5, 10^7 floats with a mask of bytes: 1.69 and 0.98 ms, of 0.90 that reading takes. */
+FOVEA_INLINE void OF_TYPE(fetch)(fovea_dtype dtype, const void *p, int64_t i) {
+    int64_t size = dtype == FOVEA_F16 || dtype == FOVEA_BF16 ? 2 : (int64_t)sizeof(ELEMENT);
+    if (dtype == FOVEA_U8) size = 1;
+    if (VF_WIDTH > 1) __builtin_prefetch((const char *)p + i * size + 4096, 0, 3);
+}
+
 /* Eight accumulators in chains of at most 32 under a tree: whole chains need 256 WIDTH elements, so
  * that R(n) holds for any data. y may be NULL. */
 FOVEA_INLINE double OF_TYPE(sum)(OF_TYPE(step) * step, fovea_dtype a, fovea_dtype b, const void *x,
@@ -32,8 +40,11 @@ FOVEA_INLINE double OF_TYPE(sum)(OF_TYPE(step) * step, fovea_dtype a, fovea_dtyp
         int64_t end = smaller(n - STEP, i + (CHAIN - 1) * STEP);
         VECTOR s[8];
         VF_UNROLLED for (int k = 0; k < 8; k++) s[k] = TERM(zero, i + k * W, W);
-        for (i += STEP; i <= end; i += STEP)
-            VF_UNROLLED for (int k = 0; k < 8; k++) s[k] = TERM(s[k], i + k * W, W);
+        for (i += STEP; i <= end; i += STEP) VF_UNROLLED for (int k = 0; k < 8; k++) {
+                OF_TYPE(fetch)(a, x, i + k * W);
+                if (y && (b != FOVEA_U8 || k % 4 == 0)) OF_TYPE(fetch)(b, y, i + k * W);
+                s[k] = TERM(s[k], i + k * W, W);
+            }
         VF_UNROLLED for (int k = 0; k < 4; k++) s[k] = V(add)(s[k], s[k + 4]);
         VECTOR chain = V(add)(V(add)(s[0], s[1]), V(add)(s[2], s[3]));
         if (i == n && tree.count == 0) return (double)V(reduce_add)(chain);
@@ -130,6 +141,52 @@ FOVEA_INLINE double OF_TYPE(squares)(const ELEMENT *x, double rest, int64_t n) {
     double sum = OF_TYPE(sum)(OF_TYPE(add_squared_distance), FOLD_DTYPE, 0, x, NULL, p, 0, n);
     sum -= (double)n * moved * moved;
     return sum < 0 ? 0 : sum;
+}
+
+/* Sums of distances from p and of their squares: chains of at most 32 under a tree. */
+FOVEA_INLINE void OF_TYPE(sum_distances)(const ELEMENT *x, ELEMENT centre, int64_t n, double *sum,
+                                         double *squares) {
+    enum { W = WIDTH, STEP = 4 * W, CHAIN = 32 };
+    const VECTOR p = V(set1)(centre), zero = V(set1)(0);
+    V(tree) sums, products;
+    int64_t i = 0;
+    sums.count = products.count = 0;
+    while (i + STEP <= n) {
+        int64_t end = smaller(n - STEP, i + (CHAIN - 1) * STEP);
+        VECTOR s[4], q[4];
+        VF_UNROLLED for (int k = 0; k < 4; k++) s[k] = q[k] = zero;
+        for (; i <= end; i += STEP) VF_UNROLLED for (int k = 0; k < 4; k++) {
+                OF_TYPE(fetch)(FOLD_DTYPE, x, i + k * W);
+                VECTOR d = V(sub)(V(load)(x + i + k * W), p);
+                s[k] = V(add)(s[k], d), q[k] = V(fma)(d, d, q[k]);
+            }
+        V(tree_push)(&sums, V(add)(V(add)(s[0], s[1]), V(add)(s[2], s[3])));
+        V(tree_push)(&products, V(add)(V(add)(q[0], q[1]), V(add)(q[2], q[3])));
+    }
+    VECTOR s = zero, q = zero;
+    for (; i < n; i += W) {
+        size_t count = (size_t)smaller(W, n - i);
+        VECTOR d = V(select)(M(first)(count), V(sub)(V(load_n)(x + i, count), p), zero);
+        s = V(add)(s, d), q = V(fma)(d, d, q);
+    }
+    V(tree_push)(&sums, s), V(tree_push)(&products, q);
+    *sum = (double)V(reduce_add)(V(tree_total)(&sums));
+    *squares = (double)V(reduce_add)(V(tree_total)(&products));
+}
+
+/* rest_of_mean and squares in one pass, about the mean of the first elements. Where that is further from the mean
+ * than a standard deviation it would cost more than a bit, and there are two. */
+FOVEA_INLINE void OF_TYPE(mean_and_squares)(const ELEMENT *x, int64_t n, double *rest,
+                                            double *squares) {
+    double moved, sum, first = OF_TYPE(rest_of_mean)(x, smaller(n, 64));
+    ELEMENT p = OF_TYPE(centre)(x[0], first, &moved);
+    OF_TYPE(sum_distances)(x, p, n, &sum, squares);
+    double apart = sum / (double)n;
+    *rest = (first - moved) + apart;
+    *squares -= sum * apart;
+    if (sum * apart <= *squares) return;
+    *rest = OF_TYPE(rest_of_mean)(x, n);
+    *squares = OF_TYPE(squares)(x, *rest, n);
 }
 
 /* The sum of (x - mean x) (y - mean y). */

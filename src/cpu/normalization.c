@@ -6,7 +6,6 @@
 
 typedef struct range {
     vf low, high;
-    const rows_ahead *ahead;
 } range;
 
 /* The element, for the mean; the range on the way. */
@@ -17,40 +16,66 @@ FOVEA_INLINE vf element(const float *x, void *state, int64_t i, int64_t n) {
     r->low = vf_min(inside, r->low), r->high = vf_max(inside, r->high);
     return value;
 }
-FOVEA_INLINE vf fetching_element(const float *x, void *state, int64_t i, int64_t n) {
-    rows_fetch(((const range *)state)->ahead, 0, 1, i);
-    return element(x, state, i, n);
-}
-FOVEA_INLINE vf fetching_distance(const float *x, void *state, int64_t i, int64_t n) {
-    const affine *a = state;
-    vf d = vf_sub(rows_take(x, i, n), vf_set1(a->mean));
-    rows_fetch(&a->ahead, 2, 2, i);
-    if (n != VF_WIDTH) d = vf_select(vm_first((size_t)n), d, vf_set1(0));
-    return vf_mul(d, d);
-}
 
 typedef struct layer_norm_constants {
     double eps;
     const float *gamma, *beta; /* NULL both or neither */
 } layer_norm_constants;
 
-/* Mean and factor of a row, by two passes over it. */
-FOVEA_INLINE void find_moments(rows_item *first, rows_item *second, const float *x, int64_t n,
-                               double eps, affine *state) {
-    range r = {vf_set1(INFINITY), vf_set1(-INFINITY), &state->ahead};
-    float mean = rows_sum(first, x, &r, n) / (float)n;
+/* Mean and factor of a row: by two passes over it where one did not tell. */
+static void find_moments_again(const float *x, int64_t n, double eps, affine *state) {
+    range r = {vf_set1(INFINITY), vf_set1(-INFINITY)};
+    float mean = rows_sum(element, x, &r, n) / (float)n;
     float low = vf_reduce_min(r.low), high = vf_reduce_max(r.high);
+    state->next = (const char *)x;
     state->mean = mean < low ? low : mean > high ? high : mean; /* NaN stays */
-    double variance = (double)rows_sum(second, x, state, n) / (double)n;
+    double variance = (double)rows_sum(squared_distance, x, state, n) / (double)n;
     state->factor = (float)(1 / sqrt(variance + eps));
+}
+FOVEA_INLINE void find_moments(const rows_moments *moments, const float *x, int64_t n, double eps,
+                               affine *state) {
+    double variance;
+    if (rows_moments_hold(moments, n, &state->mean, &variance))
+        state->factor = (float)(1 / sqrt(variance + eps));
+    else
+        find_moments_again(x, n, eps, state);
+}
+
+/* ---- Rows past the caches -------------------------------------------------------------------- */
+
+/* Whether a row's results are written while the next is read: both stay in the second-level cache. */
+static bool rows_overlap(const rows_plan *plan) {
+    return VF_WIDTH > 1 && plan->stream && plan->dtype == FOVEA_F32 && plan->x_step == 1 &&
+           plan->y_step == 1 && plan->columns >= 128 && plan->columns <= 1 << 16 &&
+           (uintptr_t)plan->y.data % sizeof(float) == 0;
+}
+
+/* layer_norm and rms_norm (not centred) of rows that overlap. */
+FOVEA_INLINE void normalise_overlapping(const rows_plan *plan, int64_t begin, int64_t end,
+                                        rows_item *item, bool centred) {
+    const layer_norm_constants *constants = plan->constants;
+    int64_t n = plan->columns;
+    affine state = {.gamma = constants->gamma, .beta = constants->beta};
+    rows_beside before = {.state = &state, .n = n};
+    for (int64_t row = begin; row < end; row++) {
+        const float *x = (const float *)(const void *)rows_address(&plan->x, row);
+        rows_moments moments =
+            rows_sum_moments(x, n, centred ? rows_centre(x, n) : 0, centred, &before, item, true);
+        if (centred)
+            find_moments(&moments, x, n, constants->eps, &state);
+        else
+            state.factor = (float)(1 / sqrt(moments.squares / (double)n + constants->eps));
+        before.x = x, before.to = (float *)(void *)rows_address(&plan->y, row);
+    }
+    rows_finish(&before, item, true);
 }
 
 FOVEA_INLINE vf fetching_normalized(const float *x, void *state, int64_t i, int64_t n) {
-    rows_fetch(&((const affine *)state)->ahead, 3, 2, i);
+    rows_fetch(&((const affine *)state)->ahead, i);
     return normalized(x, state, i, n);
 }
 FOVEA_INLINE vf fetching_transformed(const float *x, void *state, int64_t i, int64_t n) {
-    rows_fetch(&((const affine *)state)->ahead, 3, 2, i);
+    rows_fetch(&((const affine *)state)->ahead, i);
     return transformed(x, state, i, n);
 }
 
@@ -60,12 +85,18 @@ static void layer_norm_rows(const void *task, int64_t begin, int64_t end, int th
     int64_t n = plan->columns;
     float *scratch = (float *)(void *)(plan->scratch + thread * plan->scratch_step);
     affine state = {.gamma = constants->gamma, .beta = constants->beta};
-    for (int64_t row = begin; row < end; row++) {
+    const rows_beside nothing = {0};
+    bool overlap = rows_overlap(plan);
+    if (overlap && state.gamma) normalise_overlapping(plan, begin, end, transformed, true);
+    if (overlap && !state.gamma) normalise_overlapping(plan, begin, end, normalized, true);
+    for (int64_t row = overlap ? end : begin; row < end; row++) {
         char *y = rows_address(&plan->y, row);
         const float *x =
             rows_load(plan->dtype, rows_address(&plan->x, row), plan->x_step, n, scratch);
+        rows_moments moments =
+            rows_sum_moments(x, n, rows_centre(x, n), true, &nothing, normalized, false);
+        find_moments(&moments, x, n, constants->eps, &state);
         state.ahead = rows_look_ahead(plan, row, end);
-        find_moments(fetching_element, fetching_distance, x, n, constants->eps, &state);
         if (state.gamma)
             rows_store(plan, y, fetching_transformed, x, &state, scratch);
         else
@@ -96,18 +127,19 @@ static fovea_status layer_norm(const fovea_problem *problem, fovea_run *run) {
 
 /* ---- Root mean square ----------------------------------------------------------------------- */
 
-FOVEA_INLINE vf squared(const float *x, void *state, int64_t i, int64_t n) {
-    rows_fetch(&((const affine *)state)->ahead, 0, 1, i);
-    vf value = rows_take(x, i, n);
-    return vf_mul(value, value);
-}
 FOVEA_INLINE vf scaled(const float *x, void *state, int64_t i, int64_t n) {
-    const affine *a = state;
-    rows_fetch(&a->ahead, 2, 1, i);
-    return vf_mul(rows_take(x, i, n), vf_set1(a->factor));
+    return vf_mul(rows_take(x, i, n), vf_set1(((const affine *)state)->factor));
 }
 FOVEA_INLINE vf weighted(const float *x, void *state, int64_t i, int64_t n) {
     return vf_mul(scaled(x, state, i, n), rows_take(((const affine *)state)->gamma, i, n));
+}
+FOVEA_INLINE vf fetching_scaled(const float *x, void *state, int64_t i, int64_t n) {
+    rows_fetch(&((const affine *)state)->ahead, i);
+    return scaled(x, state, i, n);
+}
+FOVEA_INLINE vf fetching_weighted(const float *x, void *state, int64_t i, int64_t n) {
+    rows_fetch(&((const affine *)state)->ahead, i);
+    return weighted(x, state, i, n);
 }
 
 static void rms_norm_rows(const void *task, int64_t begin, int64_t end, int thread) {
@@ -116,17 +148,21 @@ static void rms_norm_rows(const void *task, int64_t begin, int64_t end, int thre
     int64_t n = plan->columns;
     float *scratch = (float *)(void *)(plan->scratch + thread * plan->scratch_step);
     affine state = {.gamma = constants->gamma};
-    for (int64_t row = begin; row < end; row++) {
+    const rows_beside nothing = {0};
+    bool overlap = rows_overlap(plan);
+    if (overlap && state.gamma) normalise_overlapping(plan, begin, end, weighted, false);
+    if (overlap && !state.gamma) normalise_overlapping(plan, begin, end, scaled, false);
+    for (int64_t row = overlap ? end : begin; row < end; row++) {
         char *y = rows_address(&plan->y, row);
         const float *x =
             rows_load(plan->dtype, rows_address(&plan->x, row), plan->x_step, n, scratch);
+        rows_moments moments = rows_sum_moments(x, n, 0, false, &nothing, scaled, false);
+        state.factor = (float)(1 / sqrt(moments.squares / (double)n + constants->eps));
         state.ahead = rows_look_ahead(plan, row, end);
-        double square = (double)rows_sum(squared, x, &state, n) / (double)n;
-        state.factor = (float)(1 / sqrt(square + constants->eps));
         if (state.gamma)
-            rows_store(plan, y, weighted, x, &state, scratch);
+            rows_store(plan, y, fetching_weighted, x, &state, scratch);
         else
-            rows_store(plan, y, scaled, x, &state, scratch);
+            rows_store(plan, y, fetching_scaled, x, &state, scratch);
     }
     if (plan->stream) vf_stream_fence();
 }
@@ -208,11 +244,13 @@ static void dropout_rows(const void *task, int64_t begin, int64_t end, int threa
                                   .beta = dropout->norm.beta,
                                   .size = (int64_t)fovea_dtype_size(plan->dtype)},
                          .factor = dropout->factor};
+    const rows_beside nothing = {0};
     for (int64_t row = begin; row < end; row++) {
         const float *x =
             rows_load(plan->dtype, rows_address(&plan->x, row), plan->x_step, n, first);
-        state.norm.next = rows_address(&dropout->residual.rows, row);
-        find_moments(element, squared_distance, x, n, dropout->norm.eps, &state.norm);
+        rows_moments moments =
+            rows_sum_moments(x, n, rows_centre(x, n), true, &nothing, normalized, false);
+        find_moments(&moments, x, n, dropout->norm.eps, &state.norm);
         state.residual = rows_load(plan->dtype, rows_address(&dropout->residual.rows, row),
                                    dropout->residual.step, n, second);
         state.mask = mask_row(dropout, row, n, third);

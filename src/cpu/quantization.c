@@ -33,7 +33,10 @@ FOVEA_INLINE float largest_of(fovea_dtype dtype, const void *x, int64_t n) {
     VF_UNROLLED for (int k = 0; k < 4; k++) largest[k] = vf_set1(0);
     for (; i + 4 * W <= n; i += 4 * W) {
         vf a[4];
-        VF_UNROLLED for (int k = 0; k < 4; k++) a[k] = vf_abs(vf_load_as(dtype, x, i + k * W));
+        VF_UNROLLED for (int k = 0; k < 4; k++) {
+            fetch_float(dtype, x, i + k * W);
+            a[k] = vf_abs(vf_load_as(dtype, x, i + k * W));
+        }
         VF_UNROLLED for (int k = 0; k < 4; k++) largest[k] = vf_max(a[k], largest[k]);
         nan = vm_or(nan, vm_or(vf_unordered(a[0], a[1]), vf_unordered(a[2], a[3])));
     }
@@ -60,18 +63,51 @@ FOVEA_INLINE vi code_of(vf x, vf factor) {
     return vi_from_vf(vf_select(vf_eq(factor, vf_set1(0)), vf_set1(0), code));
 }
 
+enum { CODE_LINE = 64, CODE_BLOCK = 1024 };
+
 FOVEA_INLINE void store_codes(fovea_dtype dtype, const float *c, char *const at[], int64_t n) {
     enum { W = VF_WIDTH };
     const vf factor = vf_set1(c[0]);
     uint8_t *to = (uint8_t *)at[0];
     int64_t i = 0;
-    for (; i + W <= n; i += W)
+    for (; i + W <= n; i += W) {
+        fetch_float(dtype, at[1], i);
         vi_store_u8_n(to + i, code_of(vf_load_as(dtype, at[1], i), factor), W);
+    }
     if (i == n) return;
     vf rest = vf_load_n_as(dtype, at[1], i, n - i);
     vi_store_u8_n(to + i, code_of(rest, factor), (size_t)(n - i));
 }
+
+/* The same past the caches: codes are gathered in a block and written by whole lines, as floats. Written as they
+ * arise, each line was read first. */
+static void put_codes(const uint8_t *from, int64_t lines, char *to) {
+    const float *words = (const float *)(const void *)from;
+    float *y = (float *)(void *)to;
+    for (int64_t i = 0; i < lines * CODE_LINE / 4; i += VF_WIDTH)
+        vf_stream(y + i, vf_load(words + i));
+}
+FOVEA_INLINE void stream_codes(fovea_dtype dtype, const float *c, char *const at[], int64_t n) {
+    _Alignas(CODE_LINE) uint8_t block[CODE_BLOCK];
+    const int64_t size = (int64_t)fovea_dtype_size(dtype);
+    int64_t head = smaller((int64_t)(-(uintptr_t)at[0] % CODE_LINE), n), i = 0;
+    while (i < n) {
+        int64_t count = i < head ? head : smaller(CODE_BLOCK, n - i), lines = count / CODE_LINE;
+        bool whole = i >= head && lines > 0;
+        if (whole) count = lines * CODE_LINE;
+        char *const to[] = {whole ? (char *)block : at[0] + i, at[1] + i * size};
+        store_codes(dtype, c, to, count);
+        if (whole) put_codes(block, lines, at[0] + i);
+        i += count;
+    }
+    vf_stream_fence();
+}
+
 #define CODES(type, dtype)                                                                         \
+    static void codes_past_##type(const float *c, char *const at[], int64_t n, bool stream) {      \
+        (void)stream;                                                                              \
+        stream_codes(dtype, c, at, n);                                                             \
+    }                                                                                              \
     static void codes_##type(const float *c, char *const at[], int64_t n, bool stream) {           \
         (void)stream;                                                                              \
         store_codes(dtype, c, at, n);                                                              \
@@ -86,6 +122,8 @@ CODES(f16, FOVEA_F16)
 CODES(bf16, FOVEA_BF16)
 static map_function *const codes[] = {
     [FOVEA_F32] = codes_f32, [FOVEA_F16] = codes_f16, [FOVEA_BF16] = codes_bf16};
+static map_function *const codes_past[] = {
+    [FOVEA_F32] = codes_past_f32, [FOVEA_F16] = codes_past_f16, [FOVEA_BF16] = codes_past_bf16};
 static fold_run *const largest[] = {
     [FOVEA_F32] = largest_f32, [FOVEA_F16] = largest_f16, [FOVEA_BF16] = largest_bf16};
 
@@ -109,7 +147,10 @@ static fovea_status quantise_tensor(const fovea_problem *problem, fovea_run *run
     fovea_status status = fold_call(&reduction, run, -1, &plan);
     float scale = *(const float *)(const void *)problem->views[2].data;
     const float constants[2] = {factor_of(scale), 0};
-    map_plan pass = {.function = codes[problem->dtype],
+    int64_t bytes = fovea_view_elements(&problem->views[0]) *
+                    (int64_t)(fovea_dtype_size(problem->dtype) + fovea_dtype_size(FOVEA_I8));
+    bool past = VF_WIDTH > 1 && fovea_worth_streaming(bytes, allowed);
+    map_plan pass = {.function = (past ? codes_past : codes)[problem->dtype],
                      .constants = constants,
                      .operands = 2,
                      .read = ~1u,

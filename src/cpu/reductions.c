@@ -156,8 +156,7 @@ static void join_moments(fold *left, const fold *right) {
         (void)p, (void)w, (void)at;                                                                \
         for (int64_t i = 0; i < n; i += block) {                                                   \
             fold next = {.count = smaller(block, n - i), .value = {(double)x[i]}};                 \
-            next.value[1] = rest_of_mean_##type(x + i, next.count);                                \
-            next.value[2] = squares_##type(x + i, next.value[1], next.count);                      \
+            mean_and_squares_##type(x + i, next.count, &next.value[1], &next.value[2]);            \
             if (i == 0)                                                                            \
                 *f = next;                                                                         \
             else                                                                                   \

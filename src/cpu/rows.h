@@ -124,24 +124,20 @@ FOVEA_INLINE void rows_prefetch(const char *row, int64_t byte) {
     if (VF_WIDTH > 1) __builtin_prefetch(row + byte, 0, 3);
 }
 
-/* The next row, fetched by all passes over the one before, each a part of it, so that memory is read while
- * sums are made and not only while results are written: to the first level where two rows fit it, else to the
- * second. A vector of layer_norm takes 6 cycles in its two passes of sums, and reading and writing it 17:
- * where the pass that wrote fetched as well, that was 23. */
+/* The next row, fetched by the pass that writes the one before: to the first level where two rows fit it, else
+ * to the second. */
 typedef struct rows_ahead {
     const char *row;
-    int64_t bytes, size; /* of the row; of an element */
+    int64_t size; /* of an element */
     bool near;
 } rows_ahead;
 static inline rows_ahead rows_look_ahead(const rows_plan *plan, int64_t row, int64_t end) {
     int64_t size = (int64_t)fovea_dtype_size(plan->dtype), bytes = plan->columns * size;
     const char *next = rows_address(&plan->x, row + 1 < end ? row + 1 : row);
-    return (rows_ahead){next, bytes, size, bytes <= 16384};
+    return (rows_ahead){next, size, bytes <= 16384};
 }
-/* At element i of a pass: of its part of the row, which begins at so many quarters of it and is one half or one
- * quarter (shift 1 or 2). */
-FOVEA_INLINE void rows_fetch(const rows_ahead *next, int quarters, int shift, int64_t i) {
-    const char *at = next->row + next->bytes / 4 * quarters + (i * next->size >> shift);
+FOVEA_INLINE void rows_fetch(const rows_ahead *next, int64_t i) {
+    const char *at = next->row + i * next->size;
     if (VF_WIDTH == 1) return;
     if (next->near)
         __builtin_prefetch(at, 0, 3);

@@ -25,17 +25,20 @@ static float *row_of(const fovea_view *view, int64_t row) {
 /* Vectors of outputs that are held; taps that a chain adds before it joins the sum: a chain of 64 equal
  * terms errs by 8 eps, and of more by more than M(K) allows. */
 #if defined(FOVEA_TIER_AVX2) || defined(FOVEA_TIER_SCALAR)
-enum { HELD = 4 };
+    #define HELD 4
 #else
-enum { HELD = 8 };
+    #define HELD 8
 #endif
 enum { CHAIN = 64, TILE = 2048, FETCHED = 1024, OVERHANG = (HELD + 1) * VF_WIDTH };
+
+/* At the end of a row half as many vectors are held, or a quarter, where they suffice: a row of 62 outputs
+ * took eight vectors of 16, and AVX2 was ahead. */
 
 /* Taps k and k + W of those of a group, which use the same vectors of x. */
 #define PAIR_OF_TAPS(k)                                                                            \
     if (k < W) {                                                                                   \
         vf near = vf_set1(h[k]), far = vf_set1(h[(k) + W]), last = vf_along(v[0], v[1], k);        \
-        VF_UNROLLED for (int u = 0; u < HELD; u++) {                                               \
+        VF_UNROLLED for (int u = 0; u < held; u++) {                                               \
             vf next =                                                                              \
                 u % 3 == 1 ? vf_load(x + (u + 1) * W + (k)) : vf_along(v[u + 1], v[u + 2], k);     \
             acc[u] = vf_fma(far, next, vf_fma(near, last, acc[u]));                                \
@@ -47,10 +50,10 @@ enum { CHAIN = 64, TILE = 2048, FETCHED = 1024, OVERHANG = (HELD + 1) * VF_WIDTH
  * lines takes two cycles on Zen 5, so that loads took 19 cycles for the 8 of their multiply-adds. One
  * thread, 10^6 elements, 32 taps, of 245 GFLOP/s: all by loads 104, none 186, every third 195, every second
  * 144. */
-FOVEA_INLINE void add_group(vf acc[HELD], const float *x, const float *h) {
+FOVEA_INLINE void add_group(const int held, vf acc[HELD], const float *x, const float *h) {
     enum { W = VF_WIDTH };
     vf v[HELD + 2];
-    VF_UNROLLED for (int u = 0; u < HELD + 2; u++) v[u] = vf_load(x + u * W);
+    VF_UNROLLED for (int u = 0; u < held + 2; u++) v[u] = vf_load(x + u * W);
     PAIR_OF_TAPS(0)
     PAIR_OF_TAPS(1)
     PAIR_OF_TAPS(2)
@@ -73,14 +76,15 @@ FOVEA_INLINE void add_group(vf acc[HELD], const float *x, const float *h) {
 /* acc_u += sum over k of h_k x[u width + k], k < taps. Taps that are a vector apart use the same
  * vector of x, so that pairs of them take HELD + 1 loads for 2 HELD multiply-adds: with one load each,
  * loads across cache lines would take twice as long as the multiply-adds. */
-FOVEA_INLINE void add_taps(vf acc[HELD], const float *x, const float *h, int64_t taps) {
+FOVEA_INLINE void add_taps(const int held, vf acc[HELD], const float *x, const float *h,
+                           int64_t taps) {
     enum { W = VF_WIDTH };
     int64_t k = 0;
-    for (; W == 16 && k + 2 * W <= taps; k += 2 * W) add_group(acc, x + k, h + k);
+    for (; W == 16 && k + 2 * W <= taps; k += 2 * W) add_group(held, acc, x + k, h + k);
     for (; k + 2 * W <= taps; k += 2 * W)
         for (int64_t j = k; j < k + W; j++) {
             vf near = vf_set1(h[j]), far = vf_set1(h[j + W]), last = vf_load(x + j);
-            VF_UNROLLED for (int u = 0; u < HELD; u++) {
+            VF_UNROLLED for (int u = 0; u < held; u++) {
                 vf next = vf_load(x + j + (u + 1) * W);
                 acc[u] = vf_fma(far, next, vf_fma(near, last, acc[u]));
                 last = next;
@@ -88,33 +92,76 @@ FOVEA_INLINE void add_taps(vf acc[HELD], const float *x, const float *h, int64_t
         }
     for (; k < taps; k++) {
         vf tap = vf_set1(h[k]);
-        VF_UNROLLED for (int u = 0; u < HELD; u++) acc[u] =
+        VF_UNROLLED for (int u = 0; u < held; u++) acc[u] =
             vf_fma(tap, vf_load(x + k + u * W), acc[u]);
     }
 }
 
-/* y[i] = sum of h[k] x[i + k], i < n rounded up to HELD vectors; both have that much room. */
+/* `held` vectors of outputs from y on. */
+FOVEA_INLINE void convolve_block(const int held, const float *x, const float *h, int64_t taps,
+                                 float *y, bool stream) {
+    vf sum[HELD];
+    VF_UNROLLED for (int u = 0; u < held; u++) sum[u] = vf_set1(0);
+    add_taps(held, sum, x, h, smaller(taps, CHAIN));
+    for (int64_t k = CHAIN; k < taps; k += CHAIN) {
+        vf acc[HELD];
+        VF_UNROLLED for (int u = 0; u < held; u++) acc[u] = vf_set1(0);
+        add_taps(held, acc, x + k, h + k, smaller(taps - k, CHAIN));
+        VF_UNROLLED for (int u = 0; u < held; u++) sum[u] = vf_add(sum[u], acc[u]);
+    }
+    VF_UNROLLED for (int u = 0; u < held; u++) {
+        if (stream)
+            vf_stream(y + u * VF_WIDTH, sum[u]);
+        else
+            vf_store(y + u * VF_WIDTH, sum[u]);
+    }
+}
+
+/* Each a function of its own: all in one, accumulators went through memory. */
+#define CONVOLVE(held)                                                                             \
+    static __attribute__((noinline)) void convolve_##held(                                         \
+        const float *x, const float *h, int64_t taps, float *y, int64_t n, bool stream) {          \
+        for (int64_t i = 0; i < n; i += held * VF_WIDTH) {                                         \
+            convolve_block(held, x + i, h, taps, y + i, stream);                                   \
+            for (int u = 0; u < held && VF_WIDTH > 1; u++)                                         \
+                __builtin_prefetch(x + i + FETCHED + u * VF_WIDTH, 0, 3);                          \
+        }                                                                                          \
+    }
+CONVOLVE(1)
+CONVOLVE(2)
+CONVOLVE(4)
+#if HELD == 8
+CONVOLVE(8)
+#endif
+
+typedef void convolve_function(const float *x, const float *h, int64_t taps, float *y, int64_t n,
+                               bool stream);
+/* By log2 of what is held. */
+static convolve_function *const convolutions[] = {convolve_1, convolve_2, convolve_4,
+#if HELD == 8
+                                                  convolve_8
+#endif
+};
+enum { MOST_HELD = sizeof convolutions / sizeof *convolutions - 1 };
+
+/* For the last outputs of a tile, fewer than HELD vectors of them. */
+static int last_held(int64_t outputs) {
+    int held = 0;
+    while (held < MOST_HELD && outputs > (VF_WIDTH << held)) held++;
+    return held;
+}
+/* The outputs that a tile of n computes. */
+static int64_t covered(int64_t n) {
+    int64_t rest = n % (HELD * VF_WIDTH);
+    return n - rest + (rest ? VF_WIDTH << last_held(rest) : 0);
+}
+
+/* y[i] = sum of h[k] x[i + k], i < covered(n). */
 static void convolve_tile(const float *x, const float *h, int64_t taps, float *y, int64_t n,
                           bool stream) {
-    for (int64_t i = 0; i < n; i += HELD * VF_WIDTH) {
-        vf sum[HELD];
-        VF_UNROLLED for (int u = 0; u < HELD; u++) sum[u] = vf_set1(0);
-        add_taps(sum, x + i, h, smaller(taps, CHAIN));
-        for (int64_t k = CHAIN; k < taps; k += CHAIN) {
-            vf acc[HELD];
-            VF_UNROLLED for (int u = 0; u < HELD; u++) acc[u] = vf_set1(0);
-            add_taps(acc, x + i + k, h + k, smaller(taps - k, CHAIN));
-            VF_UNROLLED for (int u = 0; u < HELD; u++) sum[u] = vf_add(sum[u], acc[u]);
-        }
-        for (int u = 0; u < HELD && VF_WIDTH > 1; u++)
-            __builtin_prefetch(x + i + FETCHED + u * VF_WIDTH, 0, 3);
-        VF_UNROLLED for (int u = 0; u < HELD; u++) {
-            if (stream)
-                vf_stream(y + i + u * VF_WIDTH, sum[u]);
-            else
-                vf_store(y + i + u * VF_WIDTH, sum[u]);
-        }
-    }
+    int64_t rest = n % (HELD * VF_WIDTH), whole = n - rest;
+    convolutions[MOST_HELD](x, h, taps, y, whole, stream);
+    convolutions[last_held(rest)](x + whole, h, taps, y + whole, rest, stream);
 }
 
 typedef struct direct_task {
@@ -133,10 +180,13 @@ static const float *take_input(const direct_task *t, const float *x, int64_t fir
                                float *copy) {
     int64_t n = length_of(t->x), stride = stride_of(t->x);
     if (stride == 1 && first >= 0 && first + count <= n) return x + first;
-    for (int64_t i = 0; i < count; i++) {
-        bool inside = first + i >= 0 && first + i < n;
-        copy[i] = inside ? x[(first + i) * stride] : 0;
-    }
+    int64_t begin = smaller(count, larger(0, -first)),
+            end = larger(begin, smaller(count, n - first));
+    memset(copy, 0, (size_t)begin * sizeof *copy);
+    if (stride == 1 && end > begin)
+        memcpy(copy + begin, x + first + begin, (size_t)(end - begin) * sizeof *copy);
+    for (int64_t i = begin; stride != 1 && i < end; i++) copy[i] = x[(first + i) * stride];
+    memset(copy + end, 0, (size_t)(count - end) * sizeof *copy);
     return copy;
 }
 
@@ -149,15 +199,15 @@ static void convolve_tiles(const void *task, int64_t begin, int64_t end, int thr
         int64_t count = smaller(TILE, m - first);
         float *y = row_of(t->y, row) + first * stride;
         const float *x =
-            take_input(t, row_of(t->x, row), first - t->padding,
-                       divide_up(count, HELD * VF_WIDTH) * HELD * VF_WIDTH + t->taps, copy);
-        bool whole = stride == 1 && count % (HELD * VF_WIDTH) == 0;
+            take_input(t, row_of(t->x, row), first - t->padding, covered(count) + t->taps, copy);
+        bool whole = stride == 1 && count == covered(count);
         bool stream = t->stream && whole && (uintptr_t)y % VF_BYTES == 0;
         if (stream)
             convolve_tile(x, t->h, t->taps, y, count, true);
         else
             convolve_tile(x, t->h, t->taps, whole ? y : out, count, false);
-        for (int64_t i = 0; !whole && i < count; i++) y[i * stride] = out[i];
+        if (!whole && stride == 1) memcpy(y, out, (size_t)count * sizeof *y);
+        for (int64_t i = 0; stride != 1 && i < count; i++) y[i * stride] = out[i];
     }
     if (t->stream) vf_stream_fence();
 }

@@ -78,11 +78,12 @@ static __device__ __forceinline__ float gelu_erf_of_halves(float x) {
 /* tanh(ln(1 + e^x)) = n / d, n = e^x (e^x + 2), d = n + 2. What rounding n, d and the quotient loses is given
  * back in one step: with it 10^7 numbers had one of 5 ULP. */
 static __device__ __forceinline__ float mish(float x) {
-    const float e = expf(x), twice = 2 * e, n = fmaf(e, e, twice), n_lost = fmaf(e, e, twice - n);
+    const float a = max_or_nan(x, -120); /* e is 0 there, and -inf has a product */
+    const float e = expf(a), twice = 2 * e, n = fmaf(e, e, twice), n_lost = fmaf(e, e, twice - n);
     const float d = n + 2, d_lost = (n - (d - 2)) + n_lost;
     const float y = quick_reciprocal(d), quotient = n * y;
     const float rest = fmaf(-quotient, d_lost, fmaf(-quotient, d, n) + n_lost);
-    return x > 20 ? x : e == 0 ? -0.0f : fmaf(x * rest, y, x * quotient);
+    return choose_above(x, 20, x, fmaf(a * rest, y, a * quotient));
 }
 
 static __device__ __forceinline__ float mish_of_halves(float x) {

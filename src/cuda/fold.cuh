@@ -1,22 +1,28 @@
 /* Reductions of one or two tensors, over all elements or along an axis, in an order that the shape alone
  * decides. A method says what a thread keeps (state), how elements come into it (take), how two states
  * become one (join), and what is made of the last (finish). Threads in groups share a slice of the
- * tensor; where there are fewer slices than the device has room for, a slice is cut into parts, whose
- * states a second kernel joins. */
+ * tensor; where there are fewer slices than the device has room for, a slice is cut into parts. Their states
+ * are shown to the block of the last part, which joins them; where they are too many for that, a second kernel
+ * does. */
 #ifndef FOVEA_CUDA_FOLD_CUH
 #define FOVEA_CUDA_FOLD_CUH
 
 #include "cuda/kernel.cuh"
+#include "cuda/signals.h"
 
 enum {
     FOLD_THREADS = 256,
     FOLD_STEPS = 4,    /* 16 bytes each, of halves half as many */
-    FOLD_RESIDENT = 4, /* blocks, so that loads in flight find registers */
+    FOLD_AHEAD = 8,    /* of one tensor, where there are so many */
+    FOLD_RESIDENT = 4, /* blocks at most, so that loads in flight find registers */
     FOLD_DEVICE = 132, /* multiprocessors; a constant, so that bits stay */
     FOLD_STATE = 64,   /* bytes of a state at most */
     FOLD_PARTS = FOLD_DEVICE * FOLD_RESIDENT * 128, /* states in the workspace */
     FOLD_WORKSPACE = FOLD_PARTS * FOLD_STATE,
-    FOLD_WARP_PARTS = 64 /* that a warp joins */
+    FOLD_WARP_PARTS = 64, /* that a warp joins */
+    FOLD_MEETING = 128,   /* parts that a warp joins of those it is shown, FOLD_AT_ONCE a lane */
+    FOLD_AT_ONCE = 4,
+    FOLD_MANY = 1 << 20 /* elements from which slices go several to a thread */
 };
 
 /* Slices in tensors x and w and their results in y and z: slice `o` begins at outputs.offsets(o), element
@@ -28,7 +34,7 @@ struct fold_place {
     int64_t parts, part;   /* parts of a slice; elements of one */
     /* Powers of 2: threads to a part; adjacent slices that a warp reads side by side. */
     int group, group_log2, across, across_log2;
-    bool wide;
+    bool wide, meet; /* vectors are aligned; parts meet in one launch */
 };
 
 /* Parts are counted within slices. There are few where a slice has more than one. */
@@ -45,7 +51,7 @@ static __device__ __forceinline__ void
 fold_end(const Method &method, const fold_place &place, const typename Method::state &state,
          int64_t slice, int64_t part, typename Method::state *partials, typename Method::output *y,
          typename Method::second *z) {
-    if (place.parts > 1) {
+    if (place.parts > 1 && !place.meet) {
         partials[slice * place.parts + part] = state;
         return;
     }
@@ -54,48 +60,193 @@ fold_end(const Method &method, const fold_place &place, const typename Method::s
     method.finish(state, place.length, y + at[2], z ? z + at[3] : z);
 }
 
-/* Over the threads of a group, one of 1 ... 32 or the block. */
+/* ---- Parts that meet ------------------------------------------------------------------------ */
+
+/* Room for a state that is shown: its words, each with a flag beside it that it is there, two at a time. A trip
+ * to memory and back brings both, so that nobody waits for a fence: a second kernel took 0.7 to 1.2 µs. Who joins
+ * is the last part, whose block comes last to the device: those it waits for are there or done. */
+template <class State>
+struct shown {
+    static constexpr int count = sizeof(State) / 4, pairs = (count + 1) / 2;
+    uint64_t words[2 * pairs];
+};
+
+template <class State>
+static __device__ __forceinline__ void show(shown<State> *room, const State &state) {
+    constexpr int count = shown<State>::count;
+    const uint64_t there = (uint64_t)1 << 32;
+    unsigned words[count + 1] = {};
+    memcpy(words, &state, sizeof state);
+#pragma unroll
+    for (int w = 0; w < count; w += 2)
+        store_shown(room->words + w, there | words[w], there | words[w + 1]);
+}
+
+/* Whether all of it is there by now. */
+template <class State>
+static __device__ __forceinline__ bool look(const shown<State> *room, State &state) {
+    constexpr int count = shown<State>::count;
+    unsigned words[count + 1];
+    bool there = true;
+#pragma unroll
+    for (int w = 0; w < count; w += 2) {
+        uint64_t a, b;
+        load_shown(room->words + w, a, b);
+        there = there && a >> 32 && b >> 32;
+        words[w] = (unsigned)a, words[w + 1] = (unsigned)b;
+    }
+    memcpy(&state, words, sizeof state);
+    return there;
+}
+
+template <class State>
+static __device__ __forceinline__ void clear(shown<State> *room) {
+#pragma unroll
+    for (int w = 0; w < shown<State>::count; w += 2)
+        *(ulonglong2 *)(room->words + w) = make_ulonglong2(0, 0);
+}
+
+/* Joins parts p, p + members, ... of a slice to what there is of it, each once it is shown; `limit`: the parts that
+ * are. */
+template <class Method, int at_once>
+static __device__ __forceinline__ void fold_await(typename Method::state &state,
+                                                  shown<typename Method::state> *rooms, int p,
+                                                  int limit, int members) {
+#pragma unroll 1
+    for (; p < limit; p += at_once * members) {
+        typename Method::state seen[at_once];
+        bool all = false;
+#pragma unroll 1
+        while (!all) {
+            all = true;
+#pragma unroll
+            for (int i = 0; i < at_once; i++)
+                if (p + i * members < limit) all &= look(rooms + p + i * members, seen[i]);
+        }
+#pragma unroll
+        for (int i = 0; i < at_once; i++)
+            if (p + i * members < limit) {
+                clear(rooms + p + i * members);
+                state = Method::join(state, seen[i]);
+            }
+    }
+}
+
+/* They stand before the workspace; parts of a slice are neighbours. */
+template <class State>
+static __device__ __forceinline__ shown<State> *rooms_of(State *workspace) {
+    return (shown<State> *)((char *)workspace - FOVEA_CUDA_SIGNALS);
+}
+
+template <class State>
+static bool fold_rooms_suffice(const fold_place &place) {
+    return place.count * place.parts <= FOVEA_CUDA_SIGNALS / (int64_t)sizeof(shown<State>);
+}
+
+/* Over the threads of a group, one of 1 ... 32 or the block, to the first of them. Once a kernel, or with barriers
+ * between. */
 template <class Method>
 static __device__ __forceinline__ typename Method::state fold_group(typename Method::state state,
                                                                     int group) {
+    constexpr int warps = FOLD_THREADS / 32;
+    __shared__ typename Method::state partial[warps];
     auto join = [](const typename Method::state &a, const typename Method::state &b) {
         return Method::join(a, b);
     };
-    if (group > 32) return reduce_block(state, FOLD_THREADS / 32, join);
-    return reduce_lanes(state, group, join);
+    if (group <= 32) return reduce_lanes(state, group, join);
+    state = reduce_warp(state, join);
+    if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32] = state;
+    __syncthreads();
+    if (threadIdx.x < 32) state = reduce_lanes(partial[threadIdx.x % warps], warps, join);
+    return state;
+}
+
+/* The block of the last part has the state of the whole slice in its first thread then; false for the others. */
+template <class Method>
+static __device__ __forceinline__ bool fold_meet(typename Method::state &state, int part, int parts,
+                                                 shown<typename Method::state> *rooms) {
+    constexpr int at_once = sizeof state > 8 ? 1 : FOLD_AT_ONCE;
+    const int last = parts - 1;
+    if (part < last) {
+        if (threadIdx.x == 0) show(rooms + part, state);
+        return false;
+    }
+    if (threadIdx.x > 0) state = Method::empty();
+    if (at_once > 1 && last <= FOLD_MEETING) {
+        if (threadIdx.x >= 32) return false;
+        fold_await<Method, at_once>(state, rooms, threadIdx.x, last, 32);
+        state = fold_group<Method>(state, 32);
+    } else {
+        fold_await<Method, 1>(state, rooms, threadIdx.x, last, FOLD_THREADS);
+        __syncthreads(); /* fold_group was here before */
+        state = fold_group<Method>(state, FOLD_THREADS);
+    }
+    return true;
 }
 
 static constexpr int fold_steps(size_t element) {
     return element < 4 ? FOLD_STEPS / 2 : FOLD_STEPS;
 }
 
-/* Some vectors at a time, as long as there are so many. Aligned or not, the same elements come
- * together. */
-template <class Method, bool wide>
+/* Whether a method first remembers where several elements came from alone, glance(state, elements, their place), and
+ * looks at them again after all, settle(state, tensor, the first place, whether any came, the step, whether a warp
+ * has one slice). */
+template <class Method>
+static constexpr auto has_glance(int) -> decltype(&Method::template glance<2>, true) {
+    return true;
+}
+template <class Method>
+static constexpr bool has_glance(...) {
+    return false;
+}
+
+/* `ahead` vectors at a time, as long as there are so many: all are on their way before the first are taken, as many
+ * together as fold_steps says. Aligned or not, the same elements come together. whole: a warp has one slice. */
+template <class Method, bool wide, int ahead>
 static __device__ __forceinline__ int64_t fold_walk(const Method &method,
                                                     typename Method::state &state,
                                                     const typename Method::element *x,
                                                     const typename Method::other *w, int64_t i,
-                                                    int64_t step, int64_t end) {
+                                                    int64_t step, int64_t end, bool whole) {
     using T = typename Method::element;
     using U = typename Method::other;
     constexpr int size = 16 / sizeof(T), steps = fold_steps(sizeof(T));
+    constexpr int others = Method::inputs > 1 ? ahead : 1;
+    const int64_t first = i;
+    typename Method::state seen = Method::empty();
 #pragma unroll 1
-    for (; i + (steps - 1) * step + size <= end; i += steps * step) {
-        T values[steps * size];
-        U others[Method::inputs > 1 ? steps * size : 1] = {};
+    for (; i + (ahead - 1) * step + size <= end; i += ahead * step) {
+        pack<T, size> loaded[ahead];
+        pack<U, size> more[others] = {};
 #pragma unroll
-        for (int s = 0; s < steps; s++) {
-            auto loaded = load_pack<T, size>(x + i + s * step, size, wide);
-#pragma unroll
-            for (int j = 0; j < size; j++) values[s * size + j] = loaded.at[j];
+        for (int s = 0; s < ahead; s++) {
             if constexpr (Method::inputs > 1) {
-                auto more = load_pack<U, size>(w + i + s * step, size, wide);
-#pragma unroll
-                for (int j = 0; j < size; j++) others[s * size + j] = more.at[j];
+                loaded[s] = load_pack<T, size>(x + i + s * step, size, wide);
+                more[s] = load_pack<U, size>(w + i + s * step, size, wide);
+            } else {
+                loaded[s] = load_once<wide, T, size>(x + i + s * step);
             }
         }
-        method.template take<steps * size, size>(state, values, others, i, step);
+#pragma unroll
+        for (int s = 0; s < ahead; s += steps) {
+            T values[steps * size];
+            U beside[Method::inputs > 1 ? steps * size : 1] = {};
+#pragma unroll
+            for (int j = 0; j < steps * size; j++) {
+                values[j] = loaded[s + j / size].at[j % size];
+                if (Method::inputs > 1)
+                    beside[Method::inputs > 1 ? j : 0] =
+                        more[Method::inputs > 1 ? s + j / size : 0].at[j % size];
+            }
+            if constexpr (has_glance<Method>(0))
+                method.template glance<steps * size>(seen, values, i + s * step);
+            else
+                method.template take<steps * size, size>(state, values, beside, i + s * step, step);
+        }
+    }
+    if constexpr (has_glance<Method>(0)) {
+        method.template settle<steps, size>(seen, x, first, i > first, step, whole);
+        state = Method::join(state, seen);
     }
     return i;
 }
@@ -132,12 +283,20 @@ fold_rest(const Method &method, typename Method::state &state, const typename Me
  * multiprocessor. */
 template <class Method>
 static constexpr int fold_resident() {
-    return FOLD_RESIDENT - (Method::inputs > 1) - (sizeof(typename Method::state) > 32);
+    constexpr bool wide = sizeof(typename Method::element) == 8;
+    return FOLD_RESIDENT - (Method::inputs > 1) -
+           (sizeof(typename Method::state) > (wide ? 16 : 32));
+}
+/* The same of slices whose elements follow one another, of which FOLD_AHEAD vectors of a thread are on their way: with
+ * three blocks 96 KiB a multiprocessor. */
+template <class Method>
+static constexpr int fold_beside() {
+    return Method::inputs > 1 && sizeof(typename Method::state) > 32 ? 2 : 3;
 }
 
 /* Slices whose elements follow one another. */
 template <class Method>
-static __global__ __launch_bounds__(FOLD_THREADS, fold_resident<Method>()) void fold_contiguous(
+static __global__ __launch_bounds__(FOLD_THREADS, fold_beside<Method>()) void fold_contiguous(
     const typename Method::element *x, const typename Method::other *w, typename Method::output *y,
     typename Method::second *z, typename Method::state *partials,
     const __grid_constant__ fold_place place, Method method) {
@@ -157,13 +316,51 @@ static __global__ __launch_bounds__(FOLD_THREADS, fold_resident<Method>()) void 
     /* Parts take turns, so that all blocks read near one another. */
     const int64_t step = place.parts * place.group * size;
     int64_t i = (part * place.group + member) * size;
+    constexpr int steps = fold_steps(sizeof(typename Method::element));
+    constexpr int ahead = Method::inputs > 1 ? steps : FOLD_AHEAD;
+    const bool whole = place.group >= 32;
+    if (place.wide && place.group == FOLD_THREADS)
+        i = fold_walk<Method, true, ahead>(method, state, x, w, i, step, end, whole);
     if (place.wide)
-        i = fold_walk<Method, true>(method, state, x, w, i, step, end);
+        i = fold_walk<Method, true, steps>(method, state, x, w, i, step, end, whole);
     else
-        i = fold_walk<Method, false>(method, state, x, w, i, step, end);
+        i = fold_walk<Method, false, steps>(method, state, x, w, i, step, end, whole);
     if (i < end) fold_rest(method, state, x, w, i, step, end, place.wide);
     state = fold_group<Method>(state, place.group);
+    if (place.meet && !fold_meet<Method>(state, (int)part, (int)place.parts,
+                                         rooms_of(partials) + slice * place.parts))
+        return;
     if (member == 0 && !idle) fold_end(method, place, state, slice, part, partials, y, z);
+}
+
+/* All of a tensor that is so small that each thread has one vector: what counts is how long the code is, and how
+ * many trips to memory there are one after another. */
+template <class Method>
+static __global__ __launch_bounds__(FOLD_THREADS) void fold_few(
+    const typename Method::element *x, const typename Method::other *w, typename Method::output *y,
+    typename Method::second *z, typename Method::state *partials, int length, bool wide,
+    Method method) {
+    using T = typename Method::element;
+    using U = typename Method::other;
+    constexpr int size = 16 / sizeof(T);
+    const int i = ((int)blockIdx.x * FOLD_THREADS + (int)threadIdx.x) * size;
+    typename Method::state state = Method::empty();
+    follow_stream();
+    method.begin(x, w);
+    if (i + size <= length) {
+        const pack<T, size> loaded = load_pack<T, size>(x + i, size, wide);
+        pack<U, size> more = {};
+        if constexpr (Method::inputs > 1) more = load_pack<U, size>(w + i, size, wide);
+        method.template take<size, size>(state, loaded.at, more.at, i, 0);
+    } else {
+#pragma unroll 1
+        for (int k = i; k < length; k++)
+            method.template take<1, 1>(state, x + k, Method::inputs > 1 ? w + k : w, k, 0);
+    }
+    state = fold_group<Method>(state, FOLD_THREADS);
+    const int parts = (int)gridDim.x;
+    if (parts > 1 && !fold_meet<Method>(state, (int)blockIdx.x, parts, rooms_of(partials))) return;
+    if (threadIdx.x == 0) method.finish(state, length, y, z);
 }
 
 /* Elements k, k + members, ... below `end` of `size` slices side by side; in lines with one stride. */
@@ -206,6 +403,19 @@ fold_strides(const Method (&methods)[size], typename Method::state (&states)[siz
     }
 }
 
+/* Over the threads that have one lane of `across`: the first of them has it all in shared[threadIdx.x] then. */
+template <class Method>
+static __device__ __forceinline__ void
+fold_members(typename Method::state *shared, const typename Method::state &state, int across) {
+    shared[threadIdx.x] = state;
+    __syncthreads();
+    for (int half = FOLD_THREADS / 2; half >= across; half /= 2) {
+        if ((int)threadIdx.x < half)
+            shared[threadIdx.x] = Method::join(shared[threadIdx.x], shared[threadIdx.x + half]);
+        __syncthreads();
+    }
+}
+
 /* Any strides: `across` times `size` slices beside one another, the rest of a block along each. */
 template <class Method, int size>
 static __global__
@@ -238,13 +448,17 @@ __launch_bounds__(FOLD_THREADS, size > 1 ? 3 : fold_resident<Method>()) void fol
         fold_strides<Method, false>(methods, states, x, w, k, end, members, place);
 #pragma unroll
     for (int v = 0; v < size; v++) {
-        shared[threadIdx.x] = states[v];
-        __syncthreads();
-        for (int half = members / 2; half > 0; half /= 2) {
-            if (member < half)
-                shared[threadIdx.x] =
-                    Method::join(shared[threadIdx.x], shared[threadIdx.x + half * place.across]);
+        fold_members<Method>(shared, states[v], place.across);
+        if (size == 1 && place.meet) {
+            auto *rooms = rooms_of(partials) + slice * place.parts;
+            states[v] = member == 0 ? shared[threadIdx.x] : Method::empty();
+            if (part + 1 < place.parts) {
+                if (member == 0 && !idle) show(rooms + part, states[v]);
+                return;
+            }
+            if (!idle) fold_await<Method, 1>(states[v], rooms, member, place.parts - 1, members);
             __syncthreads();
+            fold_members<Method>(shared, states[v], place.across);
         }
         if (member == 0 && !idle)
             fold_end(methods[v], place, shared[threadIdx.x], slice + v, part, partials, y, z);
@@ -339,9 +553,13 @@ static fovea_status fold_views(fovea_view (&lines)[2], fovea_view (&rests)[4], b
     const U *other = (const U *)rests[1].data;
     auto *to = (typename Method::output *)rests[2].data;
     auto *second = (typename Method::second *)(has_second ? rests[3].data : NULL);
-    constexpr int blocks_at_once = FOLD_DEVICE * fold_resident<Method>();
     fovea_status status;
+    const int64_t few = blocks_for(place.length, FOLD_THREADS * size);
+    if (contiguous && place.count == 1 && few > 0 && few <= FOLD_MEETING)
+        return launch(run, fold_few<Method>, few, FOLD_THREADS, from, other, to, second, partials,
+                      (int)place.length, place.wide, method);
     if (contiguous) {
+        constexpr int blocks_at_once = FOLD_DEVICE * fold_beside<Method>();
         constexpr int steps = fold_steps(sizeof(T));
         int64_t vectors = blocks_for(place.length, size), blocks;
         place.group = 1;
@@ -352,16 +570,19 @@ static fovea_status fold_views(fovea_view (&lines)[2], fovea_view (&rests)[4], b
         if (place.group == FOLD_THREADS)
             fold_cut(&place, blocks_at_once, place.count, FOLD_THREADS * size);
         while (1 << place.group_log2 < place.group) place.group_log2++;
+        place.meet = place.parts > 1 && fold_rooms_suffice<typename Method::state>(place);
         blocks = blocks_for(place.count * place.parts * place.group, FOLD_THREADS);
         status = launch(run, fold_contiguous<Method>, blocks, FOLD_THREADS, from, other, to, second,
                         partials, place, method);
     } else {
+        constexpr int blocks_at_once = FOLD_DEVICE * fold_resident<Method>();
         constexpr int beside = w ? 1 : size < 4 ? size : 4;
         int inner = rests[0].rank - 1;
         bool adjacent = inner >= 0 && rests[0].stride[inner] == 1, several = beside > 1 && adjacent;
         int64_t shape = adjacent ? rests[0].shape[inner] : 1;
-        several = several && shape % beside == 0 && lines[0].rank == 1 &&
-                  lines[0].stride[0] % beside == 0 && is_aligned(from, beside * sizeof(T));
+        several = several && place.count * place.length >= FOLD_MANY && shape % beside == 0 &&
+                  lines[0].rank == 1 && lines[0].stride[0] % beside == 0 &&
+                  is_aligned(from, beside * sizeof(T));
         for (int i = 0; i < inner; i++) several = several && rests[0].stride[i] % beside == 0;
         int each = several ? beside : 1;
         place.across = 1;
@@ -370,11 +591,13 @@ static fovea_status fold_views(fovea_view (&lines)[2], fovea_view (&rests)[4], b
         int64_t sets = blocks_for(place.count, (int64_t)place.across * each);
         /* Blocks of unlike lengths even out where there are several for each place. */
         fold_cut(&place, 3 * blocks_at_once, sets, 2 * FOLD_STEPS * FOLD_THREADS / place.across);
+        place.meet =
+            place.parts > 1 && !several && fold_rooms_suffice<typename Method::state>(place);
         status = launch(run, several ? fold_strided<Method, beside> : fold_strided<Method, 1>,
                         sets * place.parts, FOLD_THREADS, from, other, to, second, partials, place,
                         method);
     }
-    if (status != FOVEA_OK || place.parts == 1) return status;
+    if (status != FOVEA_OK || place.parts == 1 || place.meet) return status;
     int64_t threads = place.count * (place.parts <= FOLD_WARP_PARTS ? 32 : FOLD_THREADS);
     return launch(run, fold_parts<Method>, blocks_for(threads, FOLD_THREADS), FOLD_THREADS, from,
                   other, to, second, partials, place, method);
@@ -498,7 +721,9 @@ struct sum_method {
     }
     __device__ __forceinline__ void finish(const state &sum, int64_t count, Out *y, Out *) const {
         double total = value_of(sum);
-        if (result == FOLD_MEAN) total /= (double)count;
+        /* What divides is known before the sum is. */
+        if (result == FOLD_MEAN)
+            total = sizeof(Out) < 8 ? total * (1 / (double)count) : total / (double)count;
         if (result == FOLD_ROOT) total = sqrt(total);
         *y = (Out)total;
     }
@@ -604,6 +829,34 @@ static __device__ __forceinline__ joint_moments join_moments(const joint_moments
             a.xy + (b.xy + dx * dy * weight)};
 }
 
+/* What a thread keeps of them: how many only where pieces are joined, y only where there is one. */
+template <bool by_pieces, bool two>
+struct moment_sums {
+    double x, xx, y, yy, xy, count;
+    __device__ __forceinline__ joint_moments all() const { return {count, x, y, xx, yy, xy}; }
+    __device__ __forceinline__ void set(const joint_moments &m) {
+        x = m.mean_x, y = m.mean_y, xx = m.xx, yy = m.yy, xy = m.xy, count = m.count;
+    }
+};
+template <>
+struct moment_sums<true, false> {
+    double x, xx, count;
+    __device__ __forceinline__ joint_moments all() const { return {count, x, 0, xx, 0, 0}; }
+    __device__ __forceinline__ void set(const joint_moments &m) {
+        x = m.mean_x, xx = m.xx, count = m.count;
+    }
+};
+template <>
+struct moment_sums<false, true> {
+    double x, xx, y, yy, xy;
+    __device__ __forceinline__ joint_moments all() const { return {0, x, y, xx, yy, xy}; }
+};
+template <>
+struct moment_sums<false, false> {
+    double x, xx;
+    __device__ __forceinline__ joint_moments all() const { return {0, x, 0, xx, 0, 0}; }
+};
+
 /* Moments of f32 come from sums in f64 of differences from the first element of the slice, which are 0
  * for equal elements; those of f64 from pieces that are centred by themselves. `two`: there is a y. */
 template <class T, bool two, class Finish>
@@ -612,9 +865,8 @@ struct moments_method {
     using other = T;
     using output = typename Finish::output;
     using second = typename Finish::output;
-    struct state {
-        double count, x, y, xx, yy, xy;
-    };
+    static constexpr bool by_pieces = sizeof(T) == 8;
+    using state = moment_sums<by_pieces, two>;
     static constexpr int inputs = two ? 2 : 1;
     Finish result;
     double first_x, first_y;
@@ -626,14 +878,13 @@ struct moments_method {
     }
     template <int n, int run>
     __device__ __forceinline__ void take(state &s, const T *x, const T *y, int64_t, int64_t) const {
-        if constexpr (sizeof(T) < 8) {
-            s.count += n;
+        if constexpr (!by_pieces) {
 #pragma unroll
             for (int i = 0; i < n; i++) {
                 double dx = (double)widen(x[i]) - first_x;
                 double dy = two ? (double)widen(y[two ? i : 0]) - first_y : 0;
                 s.x += dx, s.xx = fma(dx, dx, s.xx);
-                if (two) s.y += dy, s.yy = fma(dy, dy, s.yy), s.xy = fma(dx, dy, s.xy);
+                if constexpr (two) s.y += dy, s.yy = fma(dy, dy, s.yy), s.xy = fma(dx, dy, s.xy);
             }
         } else {
             take_piece<n>(s, x, y);
@@ -658,22 +909,29 @@ struct moments_method {
         s = joined(s, piece);
     }
     static __device__ __forceinline__ state joined(const state &a, const joint_moments &b) {
-        joint_moments m = join_moments({a.count, a.x, a.y, a.xx, a.yy, a.xy}, b);
-        return {m.count, m.mean_x, m.mean_y, m.xx, m.yy, m.xy};
+        state sums = {};
+        sums.set(join_moments(a.all(), b));
+        return sums;
     }
     static __device__ __forceinline__ state join(const state &a, const state &b) {
-        if (sizeof(T) < 8)
-            return {a.count + b.count, a.x + b.x, a.y + b.y, a.xx + b.xx, a.yy + b.yy, a.xy + b.xy};
-        return joined(a, {b.count, b.x, b.y, b.xx, b.yy, b.xy});
+        if constexpr (by_pieces) return joined(a, b.all());
+        state sums = a;
+        sums.x += b.x, sums.xx += b.xx;
+        if constexpr (two) sums.y += b.y, sums.yy += b.yy, sums.xy += b.xy;
+        return sums;
     }
     __device__ __forceinline__ void finish(const state &s, int64_t count, output *y,
                                            output *z) const {
-        joint_moments m = {(double)count, s.x, s.y, s.xx, s.yy, s.xy};
-        if (sizeof(T) < 8) {
-            m.mean_x /= m.count, m.mean_y /= m.count;
-            m.xx = positive(m.xx - s.x * m.mean_x);
-            m.yy = positive(m.yy - s.y * m.mean_y);
-            m.xy -= s.x * m.mean_y;
+        joint_moments m = s.all();
+        m.count = (double)count;
+        if constexpr (!by_pieces) {
+            const double x = m.mean_x, part = 1 / m.count;
+            m.mean_x *= part, m.xx = positive(m.xx - x * m.mean_x);
+            if constexpr (two) {
+                const double sum = m.mean_y;
+                m.mean_y *= part, m.yy = positive(m.yy - sum * m.mean_y);
+                m.xy -= x * m.mean_y;
+            }
         }
         m.mean_x += first_x, m.mean_y += first_y;
         result(m, y, z);

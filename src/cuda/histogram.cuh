@@ -1,6 +1,6 @@
 /* Counts of elements by equal bins. The bin of an element is computed by a subtraction and a product; where
  * that comes so near to an edge that rounding may have moved it across, the edges themselves decide. Blocks
- * count in shared memory, several times over, and add to the tensor's counts at the end: integers, so any
+ * count in shared memory, for each lane apart, and add to the tensor's counts at the end: integers, so any
  * order gives the same. */
 #ifndef FOVEA_CUDA_HISTOGRAM_CUH
 #define FOVEA_CUDA_HISTOGRAM_CUH
@@ -12,9 +12,10 @@
 #include <stdio.h>
 
 enum {
-    HISTOGRAM_THREADS = 256,
-    HISTOGRAM_RESIDENT = 4,
-    HISTOGRAM_STEPS = 4,
+    HISTOGRAM_THREADS = 512,
+    HISTOGRAM_RESIDENT = 2,
+    HISTOGRAM_STEPS = 4,     /* 16 bytes each, half as many of f64 */
+    HISTOGRAM_COPIES = 32,   /* one for each lane: no two of a warp meet */
     HISTOGRAM_SHARED = 8192, /* counters that a block has room for */
     HISTOGRAM_EDGES = 2048   /* edges that it has room for; others are looked up in memory */
 };
@@ -124,13 +125,64 @@ static __device__ int histogram_decide(const histogram<T> &h, const T *edges, bo
     return guess;
 }
 
-/* Contiguous elements go in vectors where they are aligned. `copies`: of the counters in shared memory; 0:
- * there is no room, and the tensor's own are added to. */
+/* The whole part of a number from 0 up to 2^22 or 2^51 in the last bits, and what is left of it. */
+static __device__ __forceinline__ unsigned whole_part(float x, float *part) {
+    const float whole = __fadd_rd(x, 0x1p23f);
+    *part = x - (whole - 0x1p23f);
+    return __float_as_uint(whole) & 0x7fffff;
+}
+static __device__ __forceinline__ unsigned whole_part(double x, double *part) {
+    const double whole = __dadd_rd(x, 0x1p52);
+    *part = x - (whole - 0x1p52);
+    return (unsigned)__double2loint(whole);
+}
+static __device__ __forceinline__ float magnitude(float x) { return fabsf(x); }
+static __device__ __forceinline__ double magnitude(double x) { return fabs(x); }
+
+/* The counters of a thread in shared memory: a bin's stand beside one another. */
+template <class T>
+struct histogram_counters {
+    unsigned *mine;
+    int copies_log2;
+    T lo, scale, middle, inside; /* of the bins; of one, what is surely inside, from its middle */
+
+    __device__ __forceinline__ void add(unsigned bin) const {
+        atomicAdd(mine + (bin << copies_log2), 1u);
+    }
+    /* Whether the bin of a value is beyond doubt; then it is counted. */
+    __device__ __forceinline__ bool count(T value) const {
+        T part;
+        const T place = (value - lo) * scale;
+        const unsigned bin = whole_part(place, &part);
+        const bool sure = magnitude(part - (T)0.5) < inside && magnitude(place - middle) < middle;
+        if (sure) add(bin);
+        return sure;
+    }
+    /* Several at once; those in doubt are decided one by one afterwards. */
+    template <int n, class Decide>
+    __device__ __forceinline__ void count(const T (&values)[n], Decide decide) const {
+        unsigned doubtful = 0;
+#pragma unroll
+        for (int i = 0; i < n; i++) doubtful |= count(values[i]) ? 0 : 1u << i;
+#pragma unroll 1
+        for (; doubtful; doubtful &= doubtful - 1) {
+            const int which = __ffs((int)doubtful) - 1;
+            T value = values[0];
+#pragma unroll
+            for (int i = 1; i < n; i++) value = which == i ? values[i] : value;
+            decide(value);
+        }
+    }
+};
+
+/* Contiguous elements go in vectors where they are aligned, from the end on, of which the cache still holds what
+ * looking for the range has read; the next are on their way while some are counted. `copies`: of the counters in
+ * shared memory, a power of 2; 0: there is no room, and the tensor's own are added to. */
 template <class T>
 static __global__ __launch_bounds__(HISTOGRAM_THREADS, HISTOGRAM_RESIDENT) void histogram_count(
     const T *x, const __grid_constant__ strided<1> where, int64_t elements, bool wide,
     const histogram<T> h, int64_t *counts, int64_t step_counts, int copies) {
-    constexpr int size = 16 / sizeof(T), steps = HISTOGRAM_STEPS;
+    constexpr int size = 16 / sizeof(T), steps = HISTOGRAM_STEPS * 4 / sizeof(T);
     __shared__ unsigned counters[HISTOGRAM_SHARED];
     __shared__ T near_edges[HISTOGRAM_EDGES];
     const bool edges_fit = h.bins < HISTOGRAM_EDGES;
@@ -141,49 +193,61 @@ static __global__ __launch_bounds__(HISTOGRAM_THREADS, HISTOGRAM_RESIDENT) void 
     for (int i = threadIdx.x; edges_fit && i <= h.bins; i += HISTOGRAM_THREADS)
         near_edges[i] = h.edges[i];
     const T *edges = edges_fit ? near_edges : h.edges;
-    unsigned *mine = counters + (copies > 0 ? threadIdx.x / 32 % copies * h.bins : 0);
+    const histogram_counters<T> mine = {counters + (copies > 0 ? threadIdx.x & (copies - 1) : 0),
+                                        copies > 0 ? 31 - __clz(copies) : 0,
+                                        bins.lo,
+                                        bins.scale,
+                                        (T)h.bins / 2,
+                                        (T)0.5 - bins.near_edge};
     __syncthreads();
-    auto count = [&](T value) {
+    auto decide = [&](T value) {
         if (!(value >= bins.lo && value <= bins.hi)) return;
-        const T place = bins.bisect ? 0 : (value - bins.lo) * bins.scale;
-        int bin = (int)place;
-        const T part = place - (T)bin;
-        if (!(part > bins.near_edge && part < 1 - bins.near_edge))
-            bin = histogram_decide(h, edges, bins.bisect, value, bin);
+        const int guess = bins.bisect ? 0 : (int)((value - bins.lo) * bins.scale);
+        const int bin = histogram_decide(h, edges, bins.bisect, value, guess);
         if (copies > 0)
-            atomicAdd(&mine[bin], 1u);
+            mine.add((unsigned)bin);
         else
             atomicAdd((unsigned long long *)&counts[bin * step_counts], 1ull);
     };
     const int64_t threads = (int64_t)gridDim.x * HISTOGRAM_THREADS;
     const int64_t thread = (int64_t)blockIdx.x * HISTOGRAM_THREADS + threadIdx.x;
     int64_t done = 0;
-    if (wide) {
+    if (wide && copies > 0) {
         const int64_t vectors = elements / size;
-        const auto *packs = (const pack<T, size> *)x;
+        const T *last = x + (vectors - 1) * size;
         int64_t v = thread;
-        for (; v + (steps - 1) * threads < vectors; v += steps * threads) {
-            pack<T, size> loaded[steps];
-#pragma unroll
-            for (int s = 0; s < steps; s++) loaded[s] = packs[v + s * threads];
+        pack<T, size> next[steps];
+        auto load = [&]() {
 #pragma unroll
             for (int s = 0; s < steps; s++)
+                next[s] = load_once<true, T, size>(last - (v + s * threads) * size);
+        };
+        bool more = v + (steps - 1) * threads < vectors;
+        if (more) load();
+#pragma unroll 1
+        while (more) {
+            T values[steps * size];
 #pragma unroll
-                for (int j = 0; j < size; j++) count(loaded[s].at[j]);
+            for (int i = 0; i < steps * size; i++) values[i] = next[i / size].at[i % size];
+            v += steps * threads;
+            more = v + (steps - 1) * threads < vectors;
+            if (more) load();
+            mine.count(values, decide);
         }
         for (; v < vectors; v += threads)
-            for (int j = 0; j < size; j++) count(x[v * size + j]);
+            mine.count(load_once<true, T, size>(last - v * size).at, decide);
         done = vectors * size;
     }
     for (int64_t i = done + thread; i < elements; i += threads) {
         int64_t at[1];
         where.offsets(i, at);
-        count(x[at[0]]);
+        decide(x[at[0]]);
     }
     __syncthreads();
     for (int i = threadIdx.x; i < h.bins && copies > 0; i += HISTOGRAM_THREADS) {
         unsigned long long sum = 0;
-        for (int c = 0; c < copies; c++) sum += counters[c * h.bins + i];
+        for (int c = 0; c < copies; c++) /* each thread begins with another bank */
+            sum += counters[i * copies + ((c + (int)threadIdx.x) & (copies - 1))];
         if (sum > 0) atomicAdd((unsigned long long *)&counts[i * step_counts], sum);
     }
 }
@@ -229,10 +293,11 @@ static fovea_status histogram_as(const fovea_problem *problem, fovea_run *run, d
     bool dense = x.rank <= 1 && (x.rank == 0 || x.stride[0] == 1);
     int64_t blocks = blocks_for(elements, HISTOGRAM_THREADS * (16 / (int64_t)sizeof(T)));
     int64_t most = (int64_t)HISTOGRAM_RESIDENT * fovea_cuda_multiprocessors(current_device());
-    int copies = HISTOGRAM_SHARED / h.bins;
+    int copies = HISTOGRAM_COPIES;
+    while (copies > 0 && copies > HISTOGRAM_SHARED / h.bins) copies /= 2;
     return launch(run, histogram_count<T>, blocks < most ? blocks : most, HISTOGRAM_THREADS,
                   (const T *)x.data, strided_of<1>({&x}), elements, dense && is_aligned(x.data, 16),
-                  h, (int64_t *)counts.data, counts.stride[0], copies < 8 ? copies : 8);
+                  h, (int64_t *)counts.data, counts.stride[0], copies);
 }
 
 #endif

@@ -16,6 +16,15 @@ static __device__ __forceinline__ float min_or_nan(float a, float b) {
     return y;
 }
 
+/* a where x > limit, else b, which the compiler would branch around. */
+static __device__ __forceinline__ float choose_above(float x, float limit, float a, float b) {
+    float y;
+    asm("{.reg .pred above; setp.gt.f32 above, %1, %2; selp.f32 %0, %3, %4, above;}"
+        : "=f"(y)
+        : "f"(x), "f"(limit), "f"(a), "f"(b));
+    return y;
+}
+
 /* 1/x to 1 ULP and 2^x to 2^-22, subnormal results as 0. */
 static __device__ __forceinline__ float quick_reciprocal(float x) {
     float y;
@@ -25,6 +34,12 @@ static __device__ __forceinline__ float quick_reciprocal(float x) {
 static __device__ __forceinline__ float quick_exp2(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+/* 1/sqrt(x) to 2^-22.9, inf of 0. */
+static __device__ __forceinline__ float quick_inverse_root(float x) {
+    float y;
+    asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
 
@@ -49,6 +64,14 @@ static __device__ __forceinline__ void follow_stream() {
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;\n\tgriddepcontrol.wait;" ::: "memory");
 #endif
+}
+
+/* 16 bytes that the first cache keeps no place for. */
+static __device__ __forceinline__ void load_past_l1(unsigned (&words)[4], const void *from) {
+    asm volatile("ld.global.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+                 : "l"(from)
+                 : "memory");
 }
 
 /* Copies of a thread to shared memory that go on while it does other things: 16 bytes, or one element. */

@@ -104,6 +104,19 @@ static __device__ __forceinline__ void store_pack(T *to, const pack<T, size> &va
         if (i < valid) to[i] = values.at[i];
 }
 
+/* `size` elements that nobody looks at again, past the first cache where they are a vector of 16 bytes. */
+template <bool wide, class T, int size>
+static __device__ __forceinline__ pack<T, size> load_once(const T *from) {
+    if constexpr (wide && sizeof(pack<T, size>) == 16) {
+        pack<T, size> values;
+        unsigned words[4];
+        load_past_l1(words, from);
+        memcpy(&values, words, sizeof values);
+        return values;
+    }
+    return load_pack<T, size>(from, size, wide);
+}
+
 /* Dimensions of one shape with the strides of several tensors. */
 template <int tensors>
 struct strided {

@@ -3,7 +3,11 @@
  * memory takes them. */
 #include "cuda/philox.cuh"
 
-enum { PRNG_THREADS = 256, PRNG_EARLY = 1 << 21 /* elements below which a kernel is short */ };
+enum {
+    PRNG_THREADS = 256,
+    PRNG_TURNS = 2,      /* of vectors that are a block of the generator; others are long enough */
+    PRNG_EARLY = 1 << 21 /* elements below which a kernel is short */
+};
 
 struct words_maker {
     using output = unsigned;
@@ -39,66 +43,111 @@ struct wide_uniform_maker {
     }
 };
 
-/* Box and Muller, A note on the generation of random normal deviates, 1958. Turns are exact in f32, and
- * half turns too. */
+/* Box and Muller, A note on the generation of random normal deviates, 1958: in one stream without a branch, since
+ * arguments are known. -2 ln of m 2^-24 is that of a number in [2/3, 4/3) and a multiple of ln 2, by a minimax fit to
+ * 2.6e-8; it errs by 1.5 2^-24, of which its root keeps half. */
+static __device__ __forceinline__ float normal_radius(unsigned word) {
+    const unsigned bits = __float_as_uint((float)((word >> 8) + 1));
+    const unsigned power = (bits - 0x3f2aaaabu) & 0xff800000u;
+    const float f = __uint_as_float(bits - power) - 1;
+    float p = -0x1.1f42a6p-2f;
+    p = fmaf(p, f, 0x1.3b2866p-2f);
+    p = fmaf(p, f, -0x1.1ea25p-2f);
+    p = fmaf(p, f, 0x1.5032e4p-2f);
+    p = fmaf(p, f, -0x1.99d428p-2f);
+    p = fmaf(p, f, 0x1.00148p-1f);
+    p = fmaf(p, f, -0x1.5554fap-1f);
+    p = fmaf(p, f, 0x1.ffffd6p-1f);
+    p = fmaf(f, f * p, -2 * f);
+    const float square = fmaf(fmaf((float)(int)power, 0x1p-23f, -24), -0x1.62e43p+0f, p);
+    const float inverse = fminf(quick_inverse_root(square), 0x1p60f); /* a square of 0 has a root */
+    const float root = square * inverse;
+    return fmaf(fmaf(-root, root, square), 0.5f * inverse, root);
+}
+
+/* Sine and cosine of word >> 8 of 2^24 turns: of what is left of quarter turns, in [-1/2, 1/2), exact in f32, by
+ * minimax fits, then exchanged and with the signs of the quarter. */
+static __device__ __forceinline__ void turn(unsigned word, float &sine, float &cosine) {
+    const float x = (float)(int)(word << 2 & 0xfffffc00u) * 0x1p-32f, z = x * x;
+    float s = -0x1.2d9302p-8f, c = 0x1.d9d57ep-11f;
+    s = fmaf(s, z, 0x1.465e92p-4f);
+    c = fmaf(c, z, -0x1.55c5ep-6f);
+    s = fmaf(s, z, -0x1.4abbbap-1f);
+    c = fmaf(c, z, 0x1.03c1dep-2f);
+    s = fmaf(s, z, 0x1.921fb6p+0f) * x;
+    c = fmaf(c, z, -0x1.3bd3ccp+0f);
+    c = fmaf(c, z, 1);
+    const unsigned quarter = word + 0x20000000u; /* in its two highest bits */
+    const bool odd = quarter & 0x40000000u;
+    sine = __uint_as_float(__float_as_uint(odd ? c : s) ^ (quarter & 0x80000000u));
+    cosine = __uint_as_float(__float_as_uint(odd ? s : c) ^ (quarter + 0x40000000u & 0x80000000u));
+}
+
 struct normal_maker {
     using output = float;
     static constexpr int outputs = 4;
     __device__ __forceinline__ void operator()(const philox_words &w, float (&y)[4]) const {
 #pragma unroll
         for (int i = 0; i < 4; i += 2) {
-            float u = (float)((w.word[i] >> 8) + 1) * 0x1p-24f, sine, cosine;
-            float radius = sqrtf(-2 * logf(u));
-            sincospif((float)(w.word[i + 1] >> 8) * 0x1p-23f, &sine, &cosine);
+            float sine, cosine;
+            const float radius = normal_radius(w.word[i]);
+            turn(w.word[i + 1], sine, cosine);
             y[i] = radius * cosine, y[i + 1] = radius * sine;
         }
     }
 };
 
+/* word >> 8 < limit, as one comparison of the whole word. */
 struct mask_maker {
     using output = uint8_t;
     static constexpr int outputs = 4;
-    unsigned limit;
+    unsigned last; /* word that is kept */
+    bool any;
     __device__ __forceinline__ void operator()(const philox_words &w, uint8_t (&y)[4]) const {
+        unsigned bytes = 0;
 #pragma unroll
-        for (int i = 0; i < 4; i++) y[i] = w.word[i] >> 8 < limit;
+        for (int i = 0; i < 4; i++) bytes |= any && w.word[i] <= last ? 1u << 8 * i : 0;
+        memcpy(y, &bytes, sizeof bytes);
     }
 };
 
-/* `blocks` of the generator a thread, side by side. */
-template <class Maker, int blocks>
+/* `side` blocks of the generator make a vector, of which a thread stores `turns`, a block of threads apart. */
+template <class Maker, int side, int turns>
 static __global__ __launch_bounds__(PRNG_THREADS) void draw_kernel(
     typename Maker::output *y, const __grid_constant__ strided<1> where, int64_t count, bool dense,
     bool wide, bool early, philox_key key, Maker maker) {
-    constexpr int each = Maker::outputs, size = each * blocks;
+    constexpr int each = Maker::outputs, size = each * side;
     using T = typename Maker::output;
-    int64_t thread = (int64_t)blockIdx.x * PRNG_THREADS + threadIdx.x, first = thread * size;
-    pack<T, size> values;
+    const int64_t vector = (int64_t)blockIdx.x * (PRNG_THREADS * turns) + threadIdx.x;
     if (early) follow_stream();
-    if (first >= count) return;
 #pragma unroll
-    for (int b = 0; b < blocks; b++) {
-        T made[each];
-        maker(philox(key, thread * blocks + b), made);
+    for (int t = 0; t < turns; t++) {
+        const int64_t number = vector + t * PRNG_THREADS, first = number * size;
+        pack<T, size> values;
+        if (first >= count) return;
 #pragma unroll
-        for (int i = 0; i < each; i++) values.at[b * each + i] = made[i];
-    }
-    if (dense) {
-        store_pack<T, size>(y + first, values, count - first, wide);
-        return;
-    }
+        for (int b = 0; b < side; b++) {
+            T made[each];
+            maker(philox(key, number * side + b), made);
+            memcpy(&values.at[b * each], made, sizeof made);
+        }
+        if (dense) {
+            store_pack<T, size>(y + first, values, count - first, wide);
+            continue;
+        }
 #pragma unroll
-    for (int i = 0; i < size; i++) {
-        int64_t at[1];
-        where.offsets(first + i, at);
-        if (first + i < count) y[at[0]] = values.at[i];
+        for (int i = 0; i < size; i++) {
+            int64_t at[1];
+            where.offsets(first + i, at);
+            if (first + i < count) y[at[0]] = values.at[i];
+        }
     }
 }
 
-template <int blocks, class Maker>
+template <int side, class Maker>
 static fovea_status draw(const fovea_problem *problem, fovea_run *run, int64_t seed, int64_t stream,
                          Maker maker) {
-    constexpr int size = Maker::outputs * blocks;
+    constexpr int size = Maker::outputs * side;
     using T = typename Maker::output;
     fovea_view y = problem->views[0], *all[] = {&y};
     int64_t count = fovea_view_elements(&y);
@@ -107,9 +156,12 @@ static fovea_status draw(const fovea_problem *problem, fovea_run *run, int64_t s
     bool dense = y.rank == 1 && (y.stride[0] == 1 || count == 1);
     /* What a block spends on following the stream is an eighth of its time where there are many. */
     const bool early = count < PRNG_EARLY;
-    return launch_as(run, early, draw_kernel<Maker, blocks>, blocks_for(count, PRNG_THREADS * size),
-                     PRNG_THREADS, 0, (T *)y.data, strided_of<1>({&y}), count, dense,
-                     is_aligned(y.data, sizeof(T) * size), early,
+    constexpr int many = side > 1 ? 1 : PRNG_TURNS;
+    const int turns = early ? 1 : many;
+    return launch_as(run, early,
+                     early ? draw_kernel<Maker, side, 1> : draw_kernel<Maker, side, many>,
+                     blocks_for(count, PRNG_THREADS * size * turns), PRNG_THREADS, 0, (T *)y.data,
+                     strided_of<1>({&y}), count, dense, is_aligned(y.data, sizeof(T) * size), early,
                      philox_key_of((uint64_t)seed, (uint64_t)stream), maker);
 }
 
@@ -132,7 +184,8 @@ static fovea_status prng_normal(const fovea_problem *problem, fovea_run *run) {
 
 static fovea_status prng_dropout_mask(const fovea_problem *problem, fovea_run *run) {
     const auto *o = (const fovea_prng_dropout_mask_options *)problem->options;
-    return draw<4>(problem, run, o->seed, o->stream, mask_maker{philox_limit((float)o->keep)});
+    const unsigned limit = philox_limit((float)o->keep);
+    return draw<4>(problem, run, o->seed, o->stream, mask_maker{(limit << 8) - 1, limit > 0});
 }
 
 extern "C" const fovea_implementation fovea_cuda_table_prng[] = {

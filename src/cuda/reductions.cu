@@ -50,20 +50,48 @@ struct place_method {
         if (a.value != b.value) return largest ? a.value > b.value : a.value < b.value;
         return a.index < b.index;
     }
-    /* Places are looked for only where the extreme of several elements is a new one. */
     template <int n, int run>
     __device__ __forceinline__ void take(state &best, const T *x, const T *, int64_t first,
                                          int64_t step) const {
-        T most = x[0];
-#pragma unroll
-        for (int i = 1; i < n; i++) most = extreme<largest>(most, x[i]);
-        bool known = largest ? most < best.value : most > best.value;
-        if (known || isnan(best.value) || (most == best.value && best.index <= first)) return;
 #pragma unroll
         for (int i = 0; i < n; i++) {
             state here = {x[i], first + i / run * step + i % run};
             if (beats(here, best)) best = here;
         }
+    }
+    /* Of elements that come together only the extreme is looked at, and where the first of the best of these was is
+     * found at the end. */
+    template <int n>
+    __device__ __forceinline__ void glance(state &best, const T (&x)[n], int64_t first) const {
+        T most[n];
+#pragma unroll
+        for (int i = 0; i < n; i++) most[i] = x[i];
+#pragma unroll
+        for (int span = 1; span < n; span *= 2)
+#pragma unroll
+            for (int i = 0; i + span < n; i += 2 * span)
+                most[i] = extreme<largest>(most[i], most[i + span]);
+        const bool known = largest ? most[0] <= best.value : most[0] >= best.value;
+        if (!known && !isnan(best.value)) best = {most[0], first};
+    }
+    /* By the lanes alone that have the best of their warp. Where all are infinite the wrong way none was new: the
+     * first are then as good as all. */
+    template <int steps, int size>
+    __device__ __forceinline__ void settle(state &best, const T *x, int64_t first, bool any,
+                                           int64_t step, bool whole) const {
+        T most = best.value, seen[steps * size];
+        if (whole) most = reduce_warp(most, [](T a, T b) { return extreme<largest>(a, b); });
+        if (!any || !(best.value == most || isnan(best.value))) {
+            best = empty();
+            return;
+        }
+        const int64_t from = best.index == INT64_MAX ? first : best.index;
+#pragma unroll
+        for (int i = 0; i < steps * size; i++) seen[i] = x[from + i / size * step + i % size];
+#pragma unroll
+        for (int i = steps * size - 1; i >= 0; i--)
+            if (seen[i] == best.value || isnan(seen[i]))
+                best.index = from + i / size * step + i % size;
     }
     static __device__ __forceinline__ state join(const state &a, const state &b) {
         return beats(b, a) ? b : a;

@@ -1,7 +1,7 @@
 /* Kernels that work along rows. Short rows are held in registers, by some lanes of a warp, a warp or a
  * block; long ones, and those that 16 bytes do not divide, in shared memory; both are read once. What is
  * longer still, or has a stride, is read again for every pass. A job is written once for all. Which thread
- * has which element follows from the number of columns alone, so that bits do not depend on addresses. */
+ * has which element follows from the numbers of rows and columns alone, so that bits do not depend on addresses. */
 #ifndef FOVEA_CUDA_ROWS_CUH
 #define FOVEA_CUDA_ROWS_CUH
 
@@ -13,11 +13,12 @@ enum {
     ROW_THREADS = 768,
     ROW_PACKED_THREADS = 512,
     ROW_DISTANT = 512,
-    ROW_HELD = 16,        /* values of a thread, */
-    ROW_PACKED = 32,      /* or halves that stay as they are */
-    ROW_GATHERED = 8,     /* of them, what is read beside the row at once */
-    ROW_STAGED = 512,     /* columns from which rows that 16 bytes do not divide are staged */
-    ROW_SHARED = 72 << 10 /* bytes up to which three such rows find room in a multiprocessor */
+    ROW_HELD = 16,         /* values of a thread, */
+    ROW_PACKED = 32,       /* or halves that stay as they are */
+    ROW_GATHERED = 8,      /* of them, what is read beside the row at once */
+    ROW_STAGED = 512,      /* columns from which rows that 16 bytes do not divide are staged */
+    ROW_SHARED = 72 << 10, /* bytes up to which three such rows find room in a multiprocessor */
+    ROW_FEW = 1 << 14      /* elements of all rows that then have a lane for each vector */
 };
 
 struct row_place {
@@ -486,7 +487,7 @@ static __global__ __launch_bounds__(ROW_DISTANT) void rows_distant(
     job(row, y + at[1], at[2], blockIdx.x);
 }
 
-/* As many threads as hold a row. */
+/* As many threads as hold a row; more where there are few. */
 template <class T, class O, class Job, int run>
 static fovea_status rows_launch(const T *x, O *y, row_place &place, fovea_run *state,
                                 const Job &job) {
@@ -494,6 +495,9 @@ static fovea_status rows_launch(const T *x, O *y, row_place &place, fovea_run *s
     int64_t blocks = place.count, threads = 256;
     if (place.columns <= 32 * held) {
         while ((held << place.members_log2) < place.columns) place.members_log2++;
+        if (place.count * place.columns <= ROW_FEW)
+            while (place.members_log2 < 5 && (run << place.members_log2) < place.columns)
+                place.members_log2++;
         place.members = 1 << place.members_log2;
         blocks = blocks_for(place.count * place.members, threads);
     } else {

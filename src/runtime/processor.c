@@ -86,7 +86,7 @@ static void detect_features(fovea_processor *processor) {
     #else
     bool tiles = (state & tile_state) == tile_state && all_bits(seven.d, amx) && amx_permitted();
     #endif
-    if (processor->avx512_bf16 && processor->avx512_vnni && tiles)
+    if (processor->avx512_bf16 && processor->avx512_vnni && processor->avx512_vbmi && tiles)
         processor->tiers |= 1u << FOVEA_TIER_AMX;
 }
 

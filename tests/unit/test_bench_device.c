@@ -349,7 +349,7 @@ static void cold_calls_are_flushed_before(void **unused) {
     assert_true(fills >= row->timings.count);
 }
 
-/* More cases than there are slots: each is given out once, in its turn, with its own tensors. */
+/* More cases than there are slots: each is given out once, with its own tensors, and none waits for another. */
 static void cases_are_prepared_ahead(void **unused) {
     (void)unused;
     fovea_message message;
@@ -359,7 +359,12 @@ static void cases_are_prepared_ahead(void **unused) {
     many.threads = 4;
     assert_true(fovea_suites_expand(&many, &message) && many.case_count > 16);
     assert_true(fovea_bench_prepare_ahead(&many));
-    for (int i = 0; i < many.case_count; i++) {
+    for (int n = 0, first = 0; n < many.case_count; n++) {
+        int i = fovea_bench_next(&many, first);
+        assert_in_range(i, first, many.case_count - 1);
+        assert_false(many.cases[i].begun);
+        many.cases[i].begun = true;
+        while (first < many.case_count && many.cases[first].begun) first++;
         fovea_prepared *p = fovea_bench_prepared(&many, &many.cases[i]);
         assert_non_null(p);
         assert_string_equal(p->problem, "");

@@ -3,6 +3,7 @@
  * context serves the next call. */
 #include "cuda/device.h"
 #include "cuda/load.h"
+#include "cuda/signals.h"
 #include "cuda_context.h"
 #include "test.h"
 
@@ -218,7 +219,9 @@ static fovea_status copy(const fovea_problem *problem, fovea_run *run) {
     cudaError_t error = runtime.launched;
     assert_int_equal(problem->device.device_id, runtime.current);
     assert_int_equal(((handle *)run->stream)->device, runtime.current);
-    memset(run->workspace, 0, run->workspace_bytes);
+    memset(run->workspace, 0xFF, run->workspace_bytes);
+    for (int i = 1; i <= FOVEA_CUDA_SIGNALS; i++)
+        assert_int_equal(((const char *)run->workspace)[-i], 0);
     runtime.launched = cudaSuccess;
     leave(error);
     if (!error && !runtime.broken)

@@ -130,7 +130,7 @@ static void changed_tensors_are_found(void **state) {
     fovea_sample_destroy(&c.sample);
 }
 
-static void a_tensor_may_lie_elsewhere(void **state) {
+static void a_tensor_may_lie_elsewhere_or_otherwise(void **state) {
     (void)state;
     static fovea_repeat repeat;
     call c;
@@ -142,6 +142,10 @@ static void a_tensor_may_lie_elsewhere(void **state) {
     assert_true(agrees(&repeat, &c, FOVEA_OK));
     begins(&repeat, &c), c.tensors[2].data = (char *)c.tensors[0].data + 4;
     agrees(&repeat, &c, FOVEA_INVALID_ARGUMENT);
+    fovea_sample_destroy(&c.sample);
+    make(&c, "map_add", "n=24,memory=stepped");
+    begins(&repeat, &c), c.tensors[1].strides = NULL; /* dense now */
+    assert_false(agrees(&repeat, &c, FOVEA_OK));
     fovea_sample_destroy(&c.sample);
     make(&c, "reduce_sum", "n=24");
     begins(&repeat, &c), c.tensors[1].data = c.tensors[0].data;
@@ -206,9 +210,10 @@ static void another_kernel_is_another_call(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(changed_tensors_are_found), cmocka_unit_test(a_tensor_may_lie_elsewhere),
-        cmocka_unit_test(changed_options_are_found), cmocka_unit_test(changed_contents_are_found),
-        cmocka_unit_test(another_kernel_is_another_call)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(changed_tensors_are_found),
+                                       cmocka_unit_test(a_tensor_may_lie_elsewhere_or_otherwise),
+                                       cmocka_unit_test(changed_options_are_found),
+                                       cmocka_unit_test(changed_contents_are_found),
+                                       cmocka_unit_test(another_kernel_is_another_call)};
     return cmocka_run_group_tests_name("repeat", tests, NULL, NULL);
 }

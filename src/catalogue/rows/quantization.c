@@ -36,7 +36,8 @@ const fovea_kernel fovea_rows_quantization[] = {
          {{.name = "x", .shape = "R..., C"},
           {.name = "q", .shape = "R..., C", .role = FOVEA_OUTPUT, .dtypes = 1u << FOVEA_I8},
           {.name = "scale", .shape = SCALE_SHAPE, .role = FOVEA_OUTPUT, .dtypes = 1u << FOVEA_F32}},
-     .operations = "6*R*C", .bytes = "(s+1)*R*C", .bench = "dtype=f16,R=1,C=N",
+     /* The scale of a tensor has to be known before its first code: x is read twice. */
+     .operations = "6*R*C", .bytes = "(s*max(1,2-granularity)+1)*R*C", .bench = "dtype=f16,R=1,C=N",
      .bound_text = "scale 1 ULP; q exact, or off by one where x/scale is within 2^-14 of a "
                    "half-integer and scale no power of two",
      .bound = FOVEA_HOOK(fovea_bound_quantize)},

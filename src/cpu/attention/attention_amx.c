@@ -11,6 +11,7 @@
  *
  * What a row's bits depend on: its tile and the blocks of keys, neither on threads nor on superblocks.
  */
+#include "cpu/attention/attention_ahead.h"
 #include "cpu/attention/attention_products.h"
 #include "cpu/attention/sage_amx.h"
 
@@ -28,8 +29,8 @@ typedef struct plan {
     shapes shapes;
     int64_t block_keys, block_rows, superblocks, items;
     int64_t chunk_keys; /* packed at a time: whole blocks */
-    /* Bytes of a thread's slice: a chunk of k and v, scores and p of two blocks, then for the tiles of
-     * a superblock queries, outputs, row data. */
+    /* Bytes of a thread's slice: a chunk of k and v, scores of a block and p of two, then for the tiles
+     * of a superblock queries, outputs, row data. */
     size_t keys_bytes, values_bytes, facts_bytes, scores_bytes, p_bytes;
     size_t query_bytes, out_bytes, slice_bytes;
 } plan;
@@ -40,8 +41,11 @@ static int terms_of(fovea_dtype dtype) {
     return dtype == FOVEA_BF16 ? 1 : dtype == FOVEA_F16 ? 2 : 3;
 }
 
+/* Of bf16 up to 64 elements 128 keys' scores and p stay in L1; beyond that, loading and storing out once a block costs more
+ * than scores out of L2. */
 static int64_t keys_of_a_block(const fovea_attention_call *call) {
-    int64_t keys = call->head_size > 64 ? 384 : 256;
+    bool narrow = call->head_size <= 64 && call->value_size <= 64;
+    int64_t keys = narrow ? call->q.dtype == FOVEA_BF16 ? 128 : 256 : 384;
     if (call->options->block_keys > 0) keys = call->options->block_keys;
     return round_up(larger(smaller(keys, call->key_length), 1), STEP);
 }
@@ -110,9 +114,8 @@ static plan make_plan(const fovea_attention_call *call, int threads) {
     p.p_bytes = (size_t)(p.shapes.p_term * p.terms) * 2;
     p.query_bytes = (size_t)(p.block_rows * query_row);
     p.out_bytes = (size_t)(p.block_rows * out_row);
-    p.slice_bytes = p.keys_bytes + p.values_bytes + p.facts_bytes +
-                    2 * (p.scores_bytes + p.p_bytes) + p.query_bytes + p.out_bytes +
-                    (size_t)(TILE_ARRAYS * p.block_rows) * 4;
+    p.slice_bytes = p.keys_bytes + p.values_bytes + p.facts_bytes + p.scores_bytes + 2 * p.p_bytes +
+                    p.query_bytes + p.out_bytes + (size_t)(TILE_ARRAYS * p.block_rows) * 4;
     return p;
 }
 
@@ -123,6 +126,7 @@ typedef struct query_tile {
     uint16_t *queries;
     float length; /* at least that of its longest query */
     bool has_reference, zero_reference;
+    bool far; /* its references may be beyond REFERENCE_LIMIT */
 } query_tile;
 
 /* A chunk of keys in packed form. */
@@ -142,17 +146,19 @@ typedef struct attend_job {
 /* A superblock on its way, and the jobs in hand. */
 typedef struct superblock {
     const plan *p;
+    int64_t item;
     tile_context at;
     multiply_function *multiply;
     bool general;
     query_tile tiles[TILES_MAX];
     int64_t count;
     key_chunk chunk;
-    float *scores[2];
+    float *scores;
     uint16_t *weights[2];
     int64_t jobs;
     attend_job previous, current;
     bool has_previous, has_current;
+    ahead next; /* what is packed next */
 } superblock;
 
 /* ---- What happens to scores before their exponentials ----------------------------------------------- */
@@ -185,14 +191,26 @@ static void retire_previous(superblock *b) {
 }
 
 /* Whether move_references will rescale. */
-static bool references_move(const tile *t, const float *maximum, float unit) {
+static bool references_move(const tile *t, const float *maximum) {
     bool any = false;
     for (int v = 0; v < TILE_VECTORS; v++) {
         vf limit = vf_add(vf_load(t->reference + v * VF_WIDTH), vf_set1(8));
-        vf block = vf_mul(vf_load(maximum + v * VF_WIDTH), vf_set1(unit));
-        any |= vm_any(vf_gt(block, limit)) != 0;
+        any |= vm_any(vf_gt(vf_load(maximum + v * VF_WIDTH), limit)) != 0;
     }
     return any;
+}
+
+/* Moves the references of a tile, where CLAMPED takes them to whole numbers. */
+static void follow_maxima(superblock *b, query_tile *q, bool whole, float *maximum, float factor,
+                          float *shift) {
+    for (int v = 0; v < TILE_VECTORS; v++) {
+        vf largest = vf_mul(vf_load(maximum + v * VF_WIDTH), vf_set1(factor));
+        vf_store(maximum + v * VF_WIDTH, whole ? vf_ceil(largest) : largest);
+    }
+    /* What is rescaled must not be waiting for the previous job. */
+    if (q->has_reference && references_move(&q->t, maximum)) retire_previous(b);
+    move_references(&q->t, maximum, 1, b->at.call->value_size, shift);
+    q->zero_reference = false;
 }
 
 /* The exponentials at once, because what is dropped still counts in the sum. */
@@ -208,53 +226,60 @@ static void drop_from_softmax(const superblock *b, const attend_job *j, const fl
     drop_elements(&b->at, t, s, j->first, keys);
 }
 
+/* Scores as the options want them. Returns whether some may be -inf; a general call's become the scores of log 2. */
+static bool change_job(const superblock *b, const attend_job *j, bool finite, float *maximum) {
+    const tile *t = &j->q->t;
+    float *s = j->products.scores;
+    int64_t keys = j->groups * STEP, present = smaller(keys, b->at.sequence.key_count - j->first);
+    if (b->p->terms > 1 && !finite) score_plainly(&b->at, t, j->first, present, 1, s);
+    if (!b->general) return limit_edges(t, s, j->first, keys);
+    scale_scores(&b->at, s, keys, TILE_VECTORS);
+    change_scores(&b->at, t, s, j->first, present);
+    limit_scores(t, s, j->first, keys, maximum);
+    return true;
+}
+
 static softmax_kind begin_softmax(superblock *b, attend_job *j, softmax_work *work) {
     const fovea_attention_call *call = b->at.call;
     query_tile *q = j->q;
     tile *t = &q->t;
     int64_t keys = j->groups * STEP;
-    float *s = j->products.scores, factor = b->at.scale, maximum[TILE_ROWS], shift[TILE_ROWS] = {0};
-    bool edge = true, tame;
-    float bound = factor * q->length * length_of_keys(j, &tame);
-    if (b->p->terms > 1 && !isfinite(bound))
-        score_plainly(&b->at, t, j->first, smaller(keys, b->at.sequence.key_count - j->first), 1,
-                      s);
-    if (b->general) {
-        scale_scores(&b->at, s, keys, TILE_VECTORS);
-        change_scores(&b->at, t, s, j->first, smaller(keys, b->at.sequence.key_count - j->first));
-        limit_scores(t, s, j->first, keys, maximum);
-        factor = 1;
-    } else
-        edge = limit_edges(t, s, j->first, keys);
-    /* p of one term is rounded, and where lse is wanted its sum is not: the largest must be 1, or equal scores all err alike. */
-    bool largest_is_1 = b->p->terms == 1 && call->has_lse;
-    if (!b->general && !call->has_sinks && !largest_is_1 && bound <= SCORE_LIMIT && tame &&
-        (q->zero_reference || !q->has_reference)) {
-        for (int v = 0; v < TILE_VECTORS; v++) vf_store(t->reference + v * VF_WIDTH, vf_set1(0));
+    float *s = j->products.scores, maximum[TILE_ROWS], shift[TILE_ROWS] = {0};
+    float factor = b->general ? 1 : b->at.scale;
+    bool tame;
+    float bound = b->at.scale * q->length * length_of_keys(j, &tame);
+    bool finite = isfinite(bound), edge = change_job(b, j, finite, maximum);
+    q->far |= !(bound <= REFERENCE_LIMIT);
+    bool exact = b->p->terms > 1 || b->general || call->has_lse || !finite;
+    /* p of one term is rounded, and where it is exact its sum is not: the largest must be 1, or equal scores all err alike. */
+    bool fixed = !b->general && !call->has_sinks && (b->p->terms > 1 || !exact);
+    if (fixed && bound <= SCORE_LIMIT && tame && (q->zero_reference || !q->has_reference)) {
+        if (!q->has_reference)
+            for (int v = 0; v < TILE_VECTORS; v++)
+                vf_store(t->reference + v * VF_WIDTH, vf_set1(0));
         q->zero_reference = true;
     } else {
         if (!b->general) find_maxima(t, s, keys, maximum);
-        /* What is rescaled must not be waiting for the previous job. */
-        if (references_move(t, maximum, factor)) retire_previous(b);
-        move_references(t, maximum, factor, call->value_size, shift);
-        q->zero_reference = false;
+        follow_maxima(b, q, !exact && !q->far, maximum, factor, shift);
     }
     q->has_reference = true;
+    bool halves = !exact && (q->zero_reference || !q->far);
     *work = (softmax_work){.scores = s,
                            .p = j->products.p,
                            .p_term = b->p->shapes.p_term,
                            .pairs = keys / 2,
-                           .factor = factor};
+                           .factor = halves ? 256 * factor : factor};
     for (int v = 0; v < TILE_VECTORS; v++) {
-        work->shift[v] = vf_load(shift + v * VF_WIDTH);
+        vf from = vf_load(shift + v * VF_WIDTH);
+        work->shift[v] =
+            halves ? vf_fma(from, vf_set1(-256), vf_set1(HALVES_BIAS)) : vf_sub(vf_set1(0), from);
         work->sum[v] = vf_set1(0);
     }
     if (call->options->dropout > 0) {
         drop_from_softmax(b, j, shift);
         return READY;
     }
-    if (b->p->terms > 1 || b->general || call->has_lse || !isfinite(bound)) return EXACT;
-    return q->zero_reference && !edge ? QUICK : CLAMPED;
+    return !halves ? EXACT : q->zero_reference && !edge ? QUICK : CLAMPED;
 }
 
 /* ---- The jobs in hand -------------------------------------------------------------------------------- */
@@ -295,9 +320,10 @@ static void attend_tile(superblock *b, query_tile *q) {
                   .keys = chunk->keys + group * p->shapes.head_steps * p->terms * 2 * HALF_TILE,
                   .values = chunk->values + group * 2 * p->terms * HALF_TILE,
                   .groups = next.groups,
-                  .scores = b->scores[turn],
+                  .scores = b->scores,
                   .p = b->weights[turn]};
         advance(b, &next);
+        ahead_fetch(&b->next);
         first = next_block;
     }
 }
@@ -369,13 +395,61 @@ static char *lay_out_buffers(superblock *b, char *memory) {
     memory += p->values_bytes;
     b->chunk.facts = (group_facts *)(void *)memory;
     memory += p->facts_bytes;
+    b->scores = (float *)(void *)memory;
+    memory += p->scores_bytes;
     for (int i = 0; i < 2; i++) {
-        b->scores[i] = (float *)(void *)memory;
-        memory += p->scores_bytes;
         b->weights[i] = (uint16_t *)(void *)memory;
         memory += p->p_bytes;
     }
     return memory;
+}
+
+static int64_t head_of_item(const plan *p, const fovea_attention_call *call, int64_t item) {
+    int64_t heads = call->batch * call->key_heads;
+    /* With a causal mask the last rows attend most keys: all heads' last superblocks come first. */
+    return call->options->causal != FOVEA_ATTENTION_CAUSAL_NONE ? item % heads
+                                                                : item / p->superblocks;
+}
+
+/* Asks for rows of a view, as many as a quarter of L2 holds of keys, values and queries together. */
+static void ask_for_rows(ahead *next, const fovea_attention_call *call, const fovea_view *view,
+                         int64_t batch, int64_t head, int64_t first, int64_t end) {
+    int64_t size = (int64_t)fovea_dtype_size(view->dtype);
+    int64_t most = (int64_t)fovea_processor_get()->l2_bytes / 4 /
+                   larger((2 * call->head_size + call->value_size) * size, 1);
+    if (view->stride[3] == 1 && end > first)
+        ahead_add(next, fovea_row(view, batch, head, first), view->stride[2] * size,
+                  view->shape[3] * size, smaller(end - first, most));
+}
+
+/* What is packed after this chunk: the keys and values of the next, or the first ones and the queries of the item that this
+ * thread probably takes next. Reading them when they are packed took a quarter of the time of a head of 1024 keys. */
+static void look_ahead(superblock *b, int64_t high) {
+    const fovea_attention_call *call = b->at.call;
+    const plan *p = b->p;
+    const fovea_sequence *sequence = &b->at.sequence;
+    int64_t next = b->item + p->threads, portions = 0;
+    b->next.count = 0;
+    if (call->paged) return;
+    if (b->chunk.end < high) {
+        int64_t first = sequence->key_start + b->chunk.end;
+        high += sequence->key_start;
+        ask_for_rows(&b->next, call, &call->k, sequence->batch, b->at.key_head, first, high);
+        ask_for_rows(&b->next, call, &call->v, sequence->batch, b->at.key_head, first, high);
+    } else if (next < p->items && call->group == 1) {
+        int64_t head = head_of_item(p, call, next), row = head % call->key_heads;
+        fovea_sequence s = fovea_attention_sequence(call, head / call->key_heads);
+        int64_t end = s.key_start + s.key_count;
+        ask_for_rows(&b->next, call, &call->q, s.batch, row, s.query_start,
+                     s.query_start + smaller(s.query_count, p->block_rows));
+        ask_for_rows(&b->next, call, &call->k, s.batch, row, s.key_start, end);
+        ask_for_rows(&b->next, call, &call->v, s.batch, row, s.key_start, end);
+    }
+    for (int64_t i = 0; i < b->count; i++) {
+        const tile *t = &b->tiles[i].t;
+        portions += larger(smaller(t->high, b->chunk.end) - larger(t->low, b->chunk.first), 0);
+    }
+    ahead_share(&b->next, larger(portions / p->block_keys, 1));
 }
 
 static void attend_superblock(superblock *b) {
@@ -389,6 +463,7 @@ static void attend_superblock(superblock *b) {
         b->chunk.first = larger(first, low / STEP * STEP);
         b->chunk.end = smaller(first + p->chunk_keys, high);
         pack(b, &b->chunk);
+        look_ahead(b, high);
         for (int64_t i = 0; i < b->count; i++) attend_tile(b, &b->tiles[i]);
         if (b->has_current) advance(b, NULL);
         retire_previous(b);
@@ -402,10 +477,10 @@ static void attend_item(const plan *p, const fovea_attention_call *call, int64_t
         NULL, multiply_bf16, call->has_lse ? multiply_f16_exactly : multiply_f16, multiply_f32};
     int64_t heads = call->batch * call->key_heads;
     bool causal = call->options->causal != FOVEA_ATTENTION_CAUSAL_NONE;
-    /* With a causal mask the last rows attend most keys: all heads' last superblocks come first. */
-    int64_t head = causal ? item % heads : item / p->superblocks;
+    int64_t head = head_of_item(p, call, item);
     int64_t number = causal ? p->superblocks - 1 - item / heads : item % p->superblocks;
     superblock b = {.p = p,
+                    .item = item,
                     .at = {.call = call,
                            .sequence = fovea_attention_sequence(call, head / call->key_heads),
                            .key_head = head % call->key_heads,

@@ -139,18 +139,8 @@ static bool served_general(const fovea_problem *problem, char *reason, size_t si
     return served_flash(problem, &p, reason, size);
 }
 
-/* Work by the roofline, at the share of the device that its tiles of 64 query rows keep busy. */
-static double busy_seconds(const fovea_problem *problem, double flops, double bandwidth) {
-    fovea_attention_call call;
-    fovea_attention_describe(problem, &call);
-    double tiles = ceil((double)call.query_length / 64) * (double)(call.batch * call.query_heads);
-    double idle = fovea_cuda_multiprocessors(problem->device.device_id) / fmax(tiles, 1);
-    return fmax(idle, 1) * fmax(fovea_problem_operations(problem) / flops,
-                                fovea_problem_bytes(problem) / bandwidth);
-}
-
-/* Of heads as f32 kernels pad them. */
-static double f32_width(const fovea_attention_call &call) {
+/* Of heads as kernels pad them. */
+static double padded_width(const fovea_attention_call &call) {
     int64_t larger = call.head_size > call.value_size ? call.head_size : call.value_size;
     return larger > 128 ? 256 : larger > 64 ? 128 : 64;
 }
@@ -163,16 +153,42 @@ static double products_cost(const fovea_problem *problem, double bandwidth) {
     double rows = ceil((double)(call.query_length * call.group) / 64);
     double share = rows * (double)(call.batch * call.key_heads) /
                    (1.15 * fovea_cuda_multiprocessors(problem->device.device_id));
-    double element = f32_width(call) > 128 ? 3.5e-9 : 0.7e-9;
-    double block = element * (double)call.key_length * f32_width(call);
+    double element = padded_width(call) > 128 ? 3.5e-9 : 0.7e-9;
+    double block = element * (double)call.key_length * padded_width(call);
     return 5e-6 + fmax(fovea_problem_bytes(problem) / bandwidth, block * fmax(1, share));
 }
 
+/* Whether scores go through more than edges. */
+static bool has_options(const fovea_problem *problem, const fovea_attention_call &call) {
+    const auto *options = (const fovea_attention_options *)problem->options;
+    return call.has_mask || call.has_bias || call.has_slopes || call.softcap < INFINITY ||
+           options->dropout > 0;
+}
+
+/* Seconds that tiles of a kernel take for halves: a tile alone `alone` for 64 keys of heads of 64, and `busy` of a
+ * multiprocessor that has enough of them; `tiles` of them on the device. */
+static double tiled_seconds(const fovea_problem *problem, const fovea_attention_call &call,
+                            double tiles, double alone, double busy, double bandwidth) {
+    double pairs = (double)(call.batch * call.query_heads) * (double)call.query_length *
+                   (double)(call.head_size + call.value_size);
+    double blocks = fovea_problem_operations(problem) / (2 * 64 * fmax(pairs, 1)); /* of a row */
+    double share = tiles / fovea_cuda_multiprocessors(problem->device.device_id);
+    return fmax(fovea_problem_bytes(problem) / bandwidth, blocks * fmax(alone, busy * share));
+}
+
+/* Measured on an H200. Options: 16 rows a warp instead of 32, and what they cost themselves. */
 static double general_cost(const fovea_problem *problem, int threads, double flops,
                            double bandwidth) {
-    (void)threads;
+    (void)threads, (void)flops;
     if (problem->dtype == FOVEA_F32) return products_cost(problem, bandwidth);
-    return 4e-6 + busy_seconds(problem, flops, bandwidth);
+    fovea_attention_call call;
+    fovea_attention_describe(problem, &call);
+    double width = padded_width(call) / 64;
+    double rows = ceil((double)(call.query_length * call.group) / 64);
+    double tiles = rows * (double)(call.batch * call.key_heads);
+    double more = has_options(problem, call) ? 2.5 : 1;
+    return 5e-6 + more * tiled_seconds(problem, call, tiles, (0.9 + 0.4 * width) * 1e-6,
+                                       0.43e-6 * width, bandwidth);
 }
 
 static fovea_status run_f32(const fovea_cuda_attention *p, fovea_run *run) {
@@ -219,16 +235,27 @@ static size_t hopper_workspace(const fovea_problem *problem, int threads) {
     return describe(problem, &p, &reason) ? fovea_cuda_attention_hopper_f32_workspace(&p) : 0;
 }
 
-/* Heads of a group are not packed into one: few rows a head are wasted on it. f32 is three products, and two
- * grids more. */
+/* f32: work by the roofline, at the share of the device that its tiles of 64 query rows keep busy; three products, and
+ * two grids more. */
+static double hopper_f32_cost(const fovea_problem *problem, const fovea_attention_call &call,
+                              double tiles, double flops, double bandwidth) {
+    double idle = fovea_cuda_multiprocessors(problem->device.device_id) / fmax(tiles, 1);
+    double seconds = fmax(idle, 1) * fmax(fovea_problem_operations(problem) / flops,
+                                          fovea_problem_bytes(problem) / bandwidth);
+    return call.query_length < 64 ? 1e-3 + seconds : 6.5e-6 + seconds;
+}
+
+/* Measured on an H200. Heads of a group are not packed into one: few rows a head are wasted on it. */
 static double hopper_cost(const fovea_problem *problem, int threads, double flops,
                           double bandwidth) {
+    (void)threads;
     fovea_attention_call call;
     fovea_attention_describe(problem, &call);
-    double seconds = busy_seconds(problem, flops, bandwidth);
-    (void)threads;
-    double own = problem->dtype == FOVEA_F32 ? 6.5e-6 + seconds : 3e-6 + seconds / 2;
-    return call.query_length < 64 ? 1e-3 + seconds : own;
+    double tiles = ceil((double)call.query_length / 64) * (double)(call.batch * call.query_heads);
+    if (problem->dtype == FOVEA_F32) return hopper_f32_cost(problem, call, tiles, flops, bandwidth);
+    double width = padded_width(call) / 64, more = has_options(problem, call) ? 2 : 1;
+    return 2.7e-6 + more * tiled_seconds(problem, call, tiles, (0.4 + 0.13 * width) * 1e-6,
+                                         (0.08 + 0.16 * width) * 1e-6, bandwidth);
 }
 
 static fovea_status run_hopper(const fovea_problem *problem, fovea_run *run) {
@@ -278,32 +305,28 @@ static size_t split_workspace(const fovea_problem *problem, int threads) {
         &p, fovea_cuda_multiprocessors(problem->device.device_id));
 }
 
-/* f32, measured on an H200: for 16 rows and 4096 elements of keys a block takes 1.45 us alone, a multiprocessor
- * with several 1.2, or 0.95 where each has many keys. Cutting the keys costs a second grid. Values of more than
- * 128 columns are two launches, each of which reads all of the keys. */
-static double split_f32_cost(const fovea_problem *problem, const fovea_attention_call &call,
-                             double bandwidth) {
+/* Measured on an H200: for 16 rows and 4096 elements of keys a block of f32 takes 1.45 us alone, a multiprocessor
+ * with several 1.2, or 0.95 where each has many keys; of halves 0.45 and 0.3. Cutting the keys costs a second grid. f32
+ * values of more than 128 columns are two launches, each of which reads all of the keys. */
+static double split_cost(const fovea_problem *problem, int threads, double flops,
+                         double bandwidth) {
+    (void)threads, (void)flops;
+    fovea_attention_call call;
+    fovea_attention_describe(problem, &call);
+    bool is_f32 = problem->dtype == FOVEA_F32;
     double tiles = ceil((double)(call.query_length * call.group) / 16);
-    double steps = (double)call.key_length * f32_width(call) / 4096;
+    double steps = (double)call.key_length * padded_width(call) / 4096;
     double share = tiles * (double)(call.batch * call.key_heads) /
                    fovea_cuda_multiprocessors(problem->device.device_id);
     double most = fmin((double)call.key_length / 128, 2 / share); /* two blocks a multiprocessor */
     double pieces = share > 0.5 ? 1 : fmax(1, floor(most));
-    double busy = fmax(1.45e-6 * steps / pieces, (tiles > 1 ? 1.2e-6 : 0.95e-6) * steps * share);
+    double alone = is_f32 ? 1.45e-6 : 0.45e-6;
+    double several = !is_f32 ? 0.3e-6 : tiles > 1 ? 1.2e-6 : 0.95e-6;
+    double busy = fmax(alone * steps / pieces, several * steps * share);
+    double first = is_f32 ? 4.3e-6 : 4e-6, second = is_f32 ? 2.7e-6 : 1.5e-6;
     double seconds =
-        (pieces > 1 ? 7e-6 : 4.3e-6) + fmax(fovea_problem_bytes(problem) / bandwidth, busy);
-    return call.value_size > 128 ? 1.5 * seconds : seconds;
-}
-
-/* Reads k and v at the memory's rate for each 16 rows, from the L2 after the first. */
-static double split_cost(const fovea_problem *problem, int threads, double flops,
-                         double bandwidth) {
-    fovea_attention_call call;
-    fovea_attention_describe(problem, &call);
-    double tiles = ceil((double)(call.query_length * call.group) / 16);
-    (void)threads, (void)flops;
-    if (problem->dtype == FOVEA_F32) return split_f32_cost(problem, call, bandwidth);
-    return (1 + tiles) * (1e-6 + fovea_problem_bytes(problem) / (4 * bandwidth));
+        first + (pieces > 1 ? second : 0) + fmax(fovea_problem_bytes(problem) / bandwidth, busy);
+    return is_f32 && call.value_size > 128 ? 1.5 * seconds : seconds;
 }
 
 static fovea_status run_split(const fovea_problem *problem, fovea_run *run) {

@@ -3,6 +3,7 @@
 
 #include "cuda/attention/attention.h"
 #include "cuda/attention/hopper_launch.cuh"
+#include "cuda/attention/hopper_modified.h"
 #include "cuda/attention/hopper_varied.h"
 
 #include <cstdio>
@@ -21,10 +22,24 @@ bool aligned(const fovea_cuda_tensor &tensor, const int64_t extents[3]) {
     return true;
 }
 
+/* Options that the modified shapes are for. */
+bool is_modified(const fovea_cuda_attention *a) {
+    return a->mask.data || a->bias.data || a->slopes || a->softcap < INFINITY || a->keep < 1.0f;
+}
+
 /* Sequences of their own lengths, pages and sinks are what the varied shapes are for. */
 bool is_varied(const fovea_cuda_attention *a) {
     return a->cu_seqlens_q.data || a->cu_seqlens_k.data || a->seqused_k.data ||
            a->block_table.data || a->sinks;
+}
+
+/* A mask or bias of all rows and keys that a copy engine takes: no copy of 16 bytes would straddle a row. */
+bool comes_in_boxes(const fovea_cuda_attention *a, const fovea_cuda_tensor &t, int element) {
+    if (reinterpret_cast<uintptr_t>(t.data) % 16 || t.stride[3] != 1) return false;
+    for (int i = 0; i < 3; i++)
+        if (t.stride[i] < 0 || t.stride[i] >= int64_t{1} << 37 || t.stride[i] * element % 16)
+            return false;
+    return t.rows >= a->query_length && t.keys >= a->key_length;
 }
 
 const char *refusal(const fovea_cuda_attention *a) {
@@ -42,8 +57,20 @@ const char *refusal(const fovea_cuda_attention *a) {
     if (a->head_size % 8 || a->head_size > 256 || a->value_size % 8 || a->value_size > 256)
         return "head sizes that are multiples of 8 up to 256 only";
     if (a->head_size == 0 || a->value_size == 0) return "head sizes above 0 only";
-    if (a->mask.data || a->bias.data || a->slopes) return "no mask or bias tensor, no ALiBi";
-    if (a->softcap < INFINITY || a->keep < 1.0f) return "no softcap, no dropout";
+    if (is_modified(a) && is_varied(a))
+        return "no mask, bias, ALiBi, softcap or dropout where sequences have lengths of their "
+               "own, pages or sinks";
+    if (a->mask.data && a->bias.data) return "a mask or a bias, not both";
+    if (a->mask.data && !comes_in_boxes(a, a->mask, 1))
+        return "masks whose rows are whole, contiguous and stand at multiples of 16 bytes only";
+    if (a->bias.data && !comes_in_boxes(a, a->bias, int(fovea_dtype_size(a->bias.dtype))))
+        return "biases whose rows are whole, contiguous and stand at multiples of 16 bytes only";
+    if (a->bias.data && a->bias.dtype != FOVEA_F32 && a->bias.dtype != type)
+        return "biases of the type of q or of f32 only";
+    bool large = std::max(a->head_size, a->value_size) > 128;
+    if (large && a->bias.data && a->bias.dtype == FOVEA_F32)
+        return "biases of f32 with heads of up to 128 only";
+    if (large && a->keep < 1.0f) return "dropout with heads of up to 128 only";
     if (!(a->scale > 0.0f)) return "a scale above 0 only";
     if (a->key_length == 0) return "at least one key";
     if (paged && (a->pages == 0 || a->page_size % varied_keys))
@@ -141,6 +168,7 @@ int fovea_cuda_attention_hopper(const fovea_cuda_attention *a, void *workspace,
     if (error != cudaSuccess) return error;
     bool half = a->q.dtype == FOVEA_F16;
     if (varied) return launch_varied(call, half, processors, stream);
+    if (is_modified(a)) return launch_modified(call, half, processors, stream);
     return half ? launch<__half>(call, processors, stream)
                 : launch<__nv_bfloat16>(call, processors, stream);
 }

@@ -83,8 +83,8 @@ bool describe_planes(CUtensorMap *map, const split_tensor &t, int batch, int row
 }
 
 template <typename Shape>
-cudaError_t launch(const fovea_cuda_attention *a, void *workspace, int processors,
-                   cudaStream_t stream) {
+cudaError_t launch_shape(const fovea_cuda_attention *a, void *workspace, int processors,
+                         cudaStream_t stream) {
     split_parameters split;
     f32_parameters p = {};
     plan(a, static_cast<char *>(workspace), Shape::N, &split);
@@ -133,8 +133,8 @@ int fovea_cuda_attention_hopper_f32(const fovea_cuda_attention *a, void *workspa
     cudaError_t error = count_processors(&processors);
     if (error != cudaSuccess) return error;
     bool few = is_few(a, processors);
-    auto run = columns_of(a) == 64 ? few ? launch<d64_few> : launch<d64>
-               : few ? launch<d128_few>
-                                   : launch<d128>;
+    auto run = columns_of(a) == 64 ? few ? launch_shape<d64_few> : launch_shape<d64>
+               : few ? launch_shape<d128_few>
+                                   : launch_shape<d128>;
     return run(a, workspace, processors, stream);
 }

@@ -6,6 +6,7 @@
  * products; what differs from it stands in NOTES.md. */
 
 #include "cuda/attention/grids.cuh"
+#include "cuda/attention/hopper_options.cuh"
 #include "cuda/attention/quads.cuh"
 #include "cuda/hopper/barrier.cuh"
 #include "cuda/hopper/copy.cuh"
@@ -48,8 +49,12 @@ struct attention_parameters : attention_band {
     attention_sequences sequences; /* of varied shapes */
 };
 
+struct modified_parameters : attention_parameters {
+    attention_options options;
+};
+
 template <typename Element_, int D_, int N_, int groups_, int stages_, int query_stages_,
-          bool turns_, bool trusting_, bool varied_ = false, int planes_ = 1>
+          bool turns_, bool trusting_, bool varied_ = false, int planes_ = 1, int option_ = 0>
 struct attention_shape {
     using Element = Element_;
     static constexpr int D = D_;                       /* head size, a multiple of 64 */
@@ -63,23 +68,38 @@ struct attention_shape {
     static constexpr bool varied = varied_; /* sequences have lengths of their own, or pages */
     /* Terms that a number of q, k or v is the sum of; a tile is that many, one behind the other. */
     static constexpr int planes = planes_;
+    /* Scores may be modified, and of so many bytes may an element of a bias be. */
+    static constexpr int option = option_;
+    static constexpr bool modified = option > 0;
+    static constexpr bool draws =
+        modified && D <= 128; /* there may be dropout: it wants registers */
+    static_assert(!modified || (!trusting && !varied), "not both");
     static constexpr int rows = 64 * groups, threads = 128 * (groups + 1), panels = D / 64;
     static constexpr int query_bytes = planes * 64 * D * 2, block_bytes = planes * N * D * 2;
+    static constexpr int option_bytes = rows * N * option;
     /* A varied shape's dealer needs more, and its consumers of 64 columns have some to spare. */
     static constexpr bool spares = varied && D == 64;
-    static constexpr int producer_registers = groups == 3 ? (spares ? 56 : 32) : varied ? 32 : 24;
-    static constexpr int consumer_registers = groups <= 2   ? 240
+    static constexpr int producer_registers = groups == 3 ? (spares ? 56 : 32) : varied ? 40 : 24;
+    static constexpr int consumer_registers = groups <= 2   ? (varied ? 232 : 240)
                                               : groups == 3 ? (spares ? 152 : 160)
                                                             : 112;
+    /* A block has what it was launched with, in eights a thread: more would be waited for without end. */
+    static_assert(producer_registers + groups * consumer_registers <=
+                  65536 / threads / 8 * 8 * (groups + 1));
     static constexpr int tile_slots = 2, slot_bytes = varied ? 48 : 16;
     static constexpr int barriers = 4 * stages + 2 * query_stages * groups + 2 * tile_slots + 1;
     static constexpr int query_offset = 0, key_offset = query_stages * groups * query_bytes,
                          value_offset = key_offset + stages * block_bytes,
-                         slot_offset = value_offset + stages * block_bytes,
+                         option_offset = value_offset + stages * block_bytes,
+                         slot_offset = option_offset + stages * option_bytes,
                          barrier_offset = slot_offset + tile_slots * slot_bytes,
                          shared_bytes = barrier_offset + barriers * 8 + 1024;
     static_assert(D % 64 == 0 && N % 16 == 0 && shared_bytes <= 232448);
 };
+
+template <typename Shape>
+using parameters_of =
+    std::conditional_t<Shape::modified, modified_parameters, attention_parameters>;
 
 /* Addresses of a block's shared memory. */
 template <typename Shape>
@@ -90,6 +110,9 @@ struct attention_memory {
     }
     __device__ uint32_t key() const { return base + Shape::key_offset; }
     __device__ uint32_t value() const { return base + Shape::value_offset; }
+    __device__ uint32_t option(int stage) const {
+        return base + Shape::option_offset + stage * Shape::option_bytes;
+    }
     __device__ uint32_t slot(int i) const {
         return base + Shape::slot_offset + Shape::slot_bytes * i;
     }
@@ -378,9 +401,21 @@ __device__ __forceinline__ void place_block(const attention_parameters &p,
     }
 }
 
-/* Keys or values: `ring`, `full` and `empty` are those of one of them. */
+/* The bias or mask of a tile and block n of keys. */
 template <typename Shape>
-__device__ void load_blocks(const attention_parameters &p, const attention_memory<Shape> &memory,
+__device__ __forceinline__ void copy_options(const attention_options &o, uint32_t to, uint32_t full,
+                                             const attention_tile &tile, int n, uint64_t policy) {
+    int copies = o.element == 4 ? 2 : 1;
+#pragma unroll 1
+    for (int i = 0; i < copies; i++)
+        copy_box(to + i * Shape::rows * 128, &o.map, full, n * Shape::N + i * 32,
+                 tile.row * o.row_step, tile.head * o.head_step, tile.batch * o.batch_step, policy);
+}
+
+/* Keys or values: `ring`, `full` and `empty` are those of one of them. `deals`: keys, with what belongs to their
+ * scores, and the dealer is told when to go on. */
+template <typename Shape>
+__device__ void load_blocks(const parameters_of<Shape> &p, const attention_memory<Shape> &memory,
                             const CUtensorMap *map, uint32_t ring, uint32_t full, uint32_t empty,
                             bool deals) {
     tile_reader<Shape> reader;
@@ -395,11 +430,19 @@ __device__ void load_blocks(const attention_parameters &p, const attention_memor
             uint32_t arrived = full + 8 * place.stage;
             if (deals && n == blocks.first) barrier_arrive(memory.tile_wanted());
             barrier_wait(empty + 8 * place.stage, place.parity ^ 1);
-            barrier_expect(arrived, Shape::block_bytes);
+            uint32_t bytes = Shape::block_bytes;
+            if constexpr (Shape::modified)
+                if (deals)
+                    bytes += p.options.element == 4 ? 2 * p.options.box_bytes : p.options.box_bytes;
+            barrier_expect(arrived, bytes);
             int row, batch;
             place_block<Shape>(p, tile, n, row, batch);
             copy_tile<Shape>(ring + place.stage * Shape::block_bytes, Shape::N * 128, map, arrived,
                              row, head, p.query_heads / p.group, batch, policy);
+            if constexpr (Shape::modified)
+                if (deals && p.options.element)
+                    copy_options<Shape>(p.options, memory.option(place.stage), arrived, tile, n,
+                                        policy);
             place.advance();
         }
     }
@@ -531,13 +574,24 @@ __device__ __forceinline__ void join_sink(const attention_parameters &p, int hea
     }
 }
 
+/* What scores are multiplied by to be in units of log 2, which some modified ones are. */
+template <typename Shape>
+__device__ __forceinline__ float unit_of(const parameters_of<Shape> &p) {
+    if constexpr (Shape::modified)
+        return p.options.unit;
+    else
+        return p.scale_log2;
+}
+
 /* Divides by the sums, rounds and writes a warp's 16 rows, 64 contiguous bytes a row and
  * instruction. */
 template <typename Shape>
-__device__ __forceinline__ void write_rows(const attention_parameters &p,
+__device__ __forceinline__ void write_rows(const parameters_of<Shape> &p,
                                            const tile_of<Shape> &tile, int row,
                                            const float (&o)[Shape::D / 2], softmax_state &state) {
     int t = threadIdx.x % 4;
+    float unit = unit_of<Shape>(p), kept = 1.0f;
+    if constexpr (Shape::modified) kept = p.options.problem.keep;
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         float sum = state.sum[r];
@@ -545,14 +599,13 @@ __device__ __forceinline__ void write_rows(const attention_parameters &p,
         sum += __shfl_xor_sync(~0u, sum, 2);
         if constexpr (Shape::varied)
             if (p.sinks) join_sink(p, tile.head, state.maximum[r], sum);
-        float inverse = sum == 0.0f ? 0.0f : __fdividef(1.0f, sum);
+        float inverse = sum == 0.0f ? 0.0f : __fdividef(1.0f, sum * kept);
         int i = row + 8 * r;
         bool inside = i < band_of(p, tile).query_length;
         if constexpr (Shape::varied) i += tile.query_start;
         if (p.lse && t == 0 && inside) {
-            float lse = sum == 0.0f
-                            ? -INFINITY
-                            : (state.maximum[r] * p.scale_log2 + __log2f(sum)) * 0.69314718f;
+            float lse =
+                sum == 0.0f ? -INFINITY : (state.maximum[r] * unit + __log2f(sum)) * 0.69314718f;
             p.lse[tile.batch * p.lse_batch + tile.head * p.lse_head + i * p.lse_row] = lse;
         }
         char *out = p.out +
@@ -634,7 +687,7 @@ template <typename Shape, typename Work>
 struct consumer_course {
     static constexpr int N = Shape::N, D = Shape::D;
 
-    const attention_parameters &p;
+    const parameters_of<Shape> &p;
     const attention_memory<Shape> &memory;
     const int group, lane, thread_row; /* thread_row: of the warpgroup's 64, a thread's first */
     tile_reader<Shape> reader;
@@ -644,7 +697,7 @@ struct consumer_course {
     int first_row, last; /* of the warpgroup: its first row, the last block that it needs */
     tile_of<Shape> tile;
 
-    __device__ __forceinline__ consumer_course(const attention_parameters &p,
+    __device__ __forceinline__ consumer_course(const parameters_of<Shape> &p,
                                                const attention_memory<Shape> &memory, int group)
         : p(p), memory(memory), group(group), lane(threadIdx.x % 32),
           thread_row(threadIdx.x / 32 % 4 * 16 + lane / 4) {}
@@ -758,13 +811,14 @@ struct consumer : consumer_course<Shape, consumer<Shape>> {
     using Element = typename Shape::Element;
     using course = consumer_course<Shape, consumer<Shape>>;
     using course::blocks, course::first_row, course::group, course::last, course::memory, course::p;
-    using course::thread_row, course::tile, course::value;
+    using course::key, course::lane, course::thread_row, course::tile, course::value;
     static constexpr int N = Shape::N, D = Shape::D;
     static constexpr bool loads_queries = false; /* a producer's warp does */
 
     float s[N / 2], o[D / 2], correction[2];
     uint32_t probabilities[N / 4];
     softmax_state state;
+    uint32_t drawn; /* what dropout leaves of a block, a bit a key */
 
     using course::course;
 
@@ -792,15 +846,58 @@ struct consumer : consumer_course<Shape, consumer<Shape>> {
         write_rows<Shape>(p, tile, first_row + thread_row, o, state);
     }
 
+    /* The same number, from which nothing is worked out ahead of the loop: registers are short. */
+    static __device__ __forceinline__ int anew(int value) {
+        asm volatile("" : "+r"(value));
+        return value;
+    }
+
+    /* Even lanes draw for the first of their rows, odd ones for the second. */
+    __device__ __forceinline__ void draw(int n) {
+        if constexpr (Shape::draws) {
+            const fovea_cuda_attention &a = p.options.problem;
+            if (a.keep == 1.0f) return;
+            sequence s = {};
+            s.batch = tile.batch;
+            int row = anew(first_row + thread_row + lane % 2 * 8);
+            const draw_row rows[1] = {::begin_row(a, s, tile.head, row)};
+            uint32_t words[1];
+            draw_fragments<N / 8>(a, rows, n * N, words);
+            drawn = words[0];
+        }
+    }
+    __device__ __forceinline__ void drop() {
+        if constexpr (Shape::draws)
+            if (p.options.problem.keep < 1.0f)
+                drop_fragment(drawn, reinterpret_cast<float(&)[N / 8][4]>(s));
+    }
+
+    /* The scores of block n, whose products are there, and the end of what they came from. */
+    __device__ __forceinline__ void finish_scores(int n) {
+        if constexpr (Shape::modified) {
+            const attention_options &o = p.options;
+            int row = anew(group * 64 + thread_row);
+            scale_scores(o, s);
+            if (o.problem.slopes)
+                add_distances(o, tile.head, tile.row + row, n * N + lane % 4 * 2, s);
+            if (o.element)
+                apply_tile<Element, (Shape::option == 4)>(o, memory.option(key.stage),
+                                                          Shape::rows * 128, row, s);
+        }
+        this->release_key();
+        if (n == blocks.first) this->release_query();
+        this->mask(s, n);
+    }
+
     /* The last block's scores, which are there, become the first probabilities. */
     __device__ __forceinline__ void first_block() {
         state = {{-INFINITY, -INFINITY}, {0.0f, 0.0f}};
 #pragma unroll
         for (int i = 0; i < D / 2; i++) o[i] = 0.0f;
-        this->release_key();
-        if (blocks.first == last) this->release_query();
-        this->mask(s, last);
-        softmax_block(s, state, p.scale_log2, correction);
+        draw(last);
+        finish_scores(last);
+        softmax_block(s, state, unit_of<Shape>(p), correction);
+        drop();
         round_probabilities();
         if constexpr (Shape::varied)
             if ((last + 1) * N > tile.band.key_length)
@@ -832,10 +929,9 @@ struct consumer : consumer_course<Shape, consumer<Shape>> {
     }
 
     __device__ __forceinline__ void block_by_maximum(int n) {
-        this->release_key();
-        if (n == blocks.first) this->release_query();
-        this->mask(s, n);
-        bool moved = softmax_block(s, state, p.scale_log2, correction);
+        finish_scores(n);
+        bool moved = softmax_block(s, state, unit_of<Shape>(p), correction);
+        drop();
         hold_registers(s);
         finish_block(n, moved, state.sum[0] + state.sum[1] < 0.0f);
     }
@@ -866,7 +962,7 @@ struct consumer : consumer_course<Shape, consumer<Shape>> {
     }
 
     /* The products of a block in the middle of a tile; its scores are there afterwards. */
-    __device__ __forceinline__ void middle_products() {
+    __device__ __forceinline__ void middle_products(int n) {
         turn<Shape>::take(group);
         hold_registers(o);
         product_fence();
@@ -875,6 +971,7 @@ struct consumer : consumer_course<Shape, consumer<Shape>> {
         product_fence();
         output();
         turn<Shape>::pass(group);
+        draw(n);
         product_wait<1>();
         hold_registers(s);
     }
@@ -882,7 +979,7 @@ struct consumer : consumer_course<Shape, consumer<Shape>> {
     __device__ __forceinline__ void middle_blocks() {
 #pragma unroll 1
         for (int n = last - 1; n >= blocks.first; n--) {
-            middle_products();
+            middle_products(n);
             if constexpr (Shape::trusting)
                 block_trusting(n);
             else
@@ -973,7 +1070,7 @@ __device__ __forceinline__ void attend(const Parameters &p) {
 
 template <typename Shape>
 __global__ void __launch_bounds__(Shape::threads, 1)
-    attention_kernel(const __grid_constant__ attention_parameters p) {
+    attention_kernel(const __grid_constant__ parameters_of<Shape> p) {
     attend<Shape, consumer<Shape>>(p);
 }
 

@@ -29,6 +29,7 @@ struct attention_call {
     const float *sinks;              /* of varied shapes, as the following */
     int64_t sinks_step;
     attention_sequences sequences;
+    const fovea_cuda_attention *problem; /* of modified shapes: the options */
 };
 
 /* Strides of a dimension of one element are arbitrary: nothing is added for it. */
@@ -44,7 +45,7 @@ inline attention_call call_of(const fovea_cuda_attention *a) {
     call.batch = a->batch, call.query_heads = a->query_heads, call.key_heads = a->key_heads;
     call.query_length = a->query_length, call.key_length = a->key_length;
     call.head_size = a->head_size, call.value_size = a->value_size;
-    call.scale_log2 = a->scale_log2;
+    call.scale_log2 = a->scale_log2, call.problem = a;
     int64_t offset = int64_t{a->query_offset}, far = int64_t{1} << 29;
     if (a->causal == FOVEA_ATTENTION_CAUSAL_BOTTOM_RIGHT) offset += a->key_length - a->query_length;
     int64_t left = a->window_left < 0 ? -far : offset - a->window_left;
@@ -86,23 +87,58 @@ inline encode_function encoder() {
     return function;
 }
 
-/* Boxes of 64 columns and `rows` rows; what is beyond the tensor arrives as zeros. */
-template <typename Element>
-bool describe(CUtensorMap *map, const attention_tensor &tensor, int columns, int length, int heads,
-              int batch, int rows) {
+/* Boxes of `width` columns, of so many bytes an element, and `rows` rows, swizzled by a line's bytes, 64 or 128; what
+ * is beyond the tensor arrives as zeros. */
+inline bool describe(CUtensorMap *map, CUtensorMapDataType type, int element,
+                     const attention_tensor &tensor, int columns, int length, int heads, int batch,
+                     int width, int rows) {
     /* A dimension of one element needs no stride, and the copy engine wants a plausible one. */
-    auto bytes = [](int64_t stride, int extent) {
-        return cuuint64_t(extent > 1 ? 2 * stride : 16);
+    auto bytes = [=](int64_t stride, int extent) {
+        return cuuint64_t(extent > 1 ? element * stride : 16);
     };
     cuuint64_t extents[4] = {cuuint64_t(columns), cuuint64_t(length), cuuint64_t(heads),
                              cuuint64_t(batch)};
     cuuint64_t strides[3] = {bytes(tensor.row, length), bytes(tensor.head, heads),
                              bytes(tensor.batch, batch)};
-    cuuint32_t box[4] = {64, cuuint32_t(rows), 1, 1}, steps[4] = {1, 1, 1, 1};
-    return encoder() && encoder()(map, map_type<Element>, 4, tensor.data, extents, strides, box,
-                                  steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                                  CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-                                  CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+    cuuint32_t box[4] = {cuuint32_t(width), cuuint32_t(rows), 1, 1}, steps[4] = {1, 1, 1, 1};
+    return encoder() &&
+           encoder()(map, type, 4, tensor.data, extents, strides, box, steps,
+                     CU_TENSOR_MAP_INTERLEAVE_NONE,
+                     width * element == 64 ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_128B,
+                     CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                     CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+}
+
+template <typename Element>
+bool describe(CUtensorMap *map, const attention_tensor &tensor, int columns, int length, int heads,
+              int batch, int rows) {
+    return describe(map, map_type<Element>, 2, tensor, columns, length, heads, batch, 64, rows);
+}
+
+/* The options of a modified shape whose tiles have so many rows. What the mask or bias is the same for has an extent
+ * of one. */
+inline bool describe_options(attention_options *o, const fovea_cuda_attention *a, int rows) {
+    const fovea_cuda_tensor &t = a->mask.data ? a->mask : a->bias;
+    *o = {};
+    o->problem = *a;
+    bool anew = a->bias.data || a->slopes || a->softcap < INFINITY;
+    o->unit = anew ? 1 : a->scale_log2;
+    o->position = a->query_offset;
+    if (a->causal == FOVEA_ATTENTION_CAUSAL_BOTTOM_RIGHT)
+        o->position += a->key_length - a->query_length;
+    if (!t.data) return true;
+    o->element = a->mask.data ? 1 : int32_t(fovea_dtype_size(t.dtype));
+    o->row_step = t.stride[2] != 0, o->head_step = t.stride[1] != 0;
+    o->batch_step = t.stride[0] != 0;
+    int width = o->element == 4 ? 32 : 64, box_rows = o->row_step ? rows : 1;
+    o->box_bytes = o->element * width * box_rows;
+    CUtensorMapDataType type = o->element == 1        ? CU_TENSOR_MAP_DATA_TYPE_UINT8
+                               : o->element == 4      ? CU_TENSOR_MAP_DATA_TYPE_FLOAT32
+                               : t.dtype == FOVEA_F16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
+                                                      : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
+    return describe(&o->map, type, o->element, place(t), a->key_length,
+                    o->row_step ? a->query_length : 1, o->head_step ? a->query_heads : 1,
+                    o->batch_step ? a->batch : 1, width, box_rows);
 }
 
 /* What a kernel is told but for the maps: the problem, and how its tiles are numbered. */
@@ -141,7 +177,7 @@ void parametrize(attention_parameters *parameters, const attention_call &call, i
 template <typename Shape>
 cudaError_t launch_attention(const attention_call &call, int processors, cudaStream_t stream) {
     using Element = typename Shape::Element;
-    attention_parameters p;
+    parameters_of<Shape> p;
     const attention_sequences &all = call.sequences;
     int query_batch = call.batch, key_batch = call.batch, key_rows = call.key_length;
     if constexpr (Shape::varied) {
@@ -156,6 +192,8 @@ cudaError_t launch_attention(const attention_call &call, int processors, cudaStr
         !describe<Element>(&p.v, call.v, call.value_size, key_rows, call.key_heads, key_batch,
                            Shape::N))
         return cudaErrorInvalidValue;
+    if constexpr (Shape::modified)
+        if (!describe_options(&p.options, call.problem, Shape::rows)) return cudaErrorInvalidValue;
     parametrize<Shape>(&p, call, processors);
     if (p.counter) {
         cudaError_t error = cudaMemsetAsync(p.counter, 0, 4, stream);

@@ -1,0 +1,113 @@
+#pragma once
+
+/* What scores go through besides edges in the modified shapes of attention_kernel: softcap, ALiBi, a bias or a
+ * mask, and dropout of probabilities. A thread's scores are of two rows of 64, as a warpgroup's product leaves
+ * them; the meaning is that of scores.cuh.
+ *
+ * A bias or a mask comes with the keys it belongs to, by their barrier: a box of the tile's rows in lines of
+ * 128 bytes, a mask's of 64, swizzled by as much; of f32 two boxes side by side. */
+
+#include "cuda/attention/options.cuh"
+
+#include <cuda.h>
+
+namespace fovea::hopper {
+
+struct attention_options {
+    CUtensorMap map;                         /* of the bias or mask */
+    int32_t element;                         /* its bytes; 1: a mask, 0: there is neither */
+    int32_t box_bytes;                       /* that one copy brings */
+    int32_t row_step, head_step, batch_step; /* 0: the same for all, else 1 */
+    int32_t position;                        /* of query 0 */
+    float unit;                              /* of scores that were modified, in those of log 2 */
+    fovea_cuda_attention problem;
+};
+
+/* Products to scores; in units of log 2 where something is added to them or softcap makes them anew. */
+template <int count>
+__device__ __forceinline__ void scale_scores(const attention_options &o, float (&s)[count]) {
+    const fovea_cuda_attention &a = o.problem;
+    if (a.softcap < INFINITY) {
+        float inverse = a.scale / a.softcap, top = a.softcap * score_unit;
+#pragma unroll
+        for (int i = 0; i < count; i++) s[i] = top * soft_limit<false>(s[i] * inverse);
+    } else if (o.unit == 1) {
+#pragma unroll
+        for (int i = 0; i < count; i++) s[i] *= a.scale_log2;
+    }
+}
+
+/* ALiBi: of query rows i and i + 8, from key j on. */
+template <int count>
+__device__ __forceinline__ void add_distances(const attention_options &o, int head, int i, int j,
+                                              float (&s)[count]) {
+    float slope = o.problem.slopes[head * o.problem.slopes_stride] * score_unit;
+    int first = j - (o.position + i);
+    float distance[2] = {(float)first, (float)(first - 8)};
+#pragma unroll
+    for (int n = 0; n < count; n++)
+        s[n] = fmaf(slope, distance[n / 2 % 2] + (float)(n / 4 * 8 + n % 2), s[n]);
+}
+
+/* Two neighbouring elements of a tile. */
+template <class Element>
+__device__ __forceinline__ pack<Element, 2> load_two(uint32_t at) {
+    pack<Element, 2> two;
+    if constexpr (sizeof(Element) == 4) {
+        asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];"
+                     : "=f"(two.at[0]), "=f"(two.at[1])
+                     : "r"(at));
+    } else if constexpr (sizeof(Element) == 2) {
+        uint32_t bits;
+        asm volatile("ld.shared.b32 %0, [%1];" : "=r"(bits) : "r"(at));
+        memcpy(&two, &bits, sizeof two);
+    } else {
+        uint16_t bits;
+        asm volatile("ld.shared.u16 %0, [%1];" : "=h"(bits) : "r"(at));
+        memcpy(&two, &bits, sizeof two);
+    }
+    return two;
+}
+
+/* change(score, element) for all of a thread's scores of 64 keys, whose elements are in rows row and row + 8 of a tile;
+ * box: bytes from one box to the next; together: pairs of a row that are on their way at once. */
+template <class Element, int together, class Change>
+__device__ __forceinline__ void with_tile(uint32_t tile, int box, int row, int row_step,
+                                          float (&s)[32], Change change) {
+    constexpr uint32_t bytes = sizeof(Element), line = bytes == 1 ? 64 : 128;
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        uint32_t begin = (row + 8 * h) * row_step * line;
+        begin ^= (begin >> 3 & (line - 16)) ^ threadIdx.x % 4 * 2 * bytes;
+#pragma unroll
+        for (int first = 0; first < 8; first += together) {
+            pack<Element, 2> two[together];
+#pragma unroll
+            for (int i = 0; i < together; i++) {
+                int at = 8 * (first + i) * bytes;
+                two[i] = load_two<Element>(tile + at / line * box + (begin ^ at % line));
+            }
+#pragma unroll
+            for (int i = 0; i < 2 * together; i++)
+                change(s[4 * (first + i / 2) + 2 * h + i % 2], two[i / 2].at[i % 2]);
+        }
+    }
+}
+
+/* Element: of the queries, and of a bias of 2 bytes; wide: there may be one of 4. */
+template <class Element, bool wide>
+__device__ __forceinline__ void apply_tile(const attention_options &o, uint32_t tile, int box,
+                                           int row, float (&s)[32]) {
+    constexpr int together = wide ? 8 : 4;
+    auto add = [](float &score, auto bias) { score = fmaf(widen(bias), score_unit, score); };
+    if (o.element == 1)
+        with_tile<uint8_t, together>(tile, box, row, o.row_step, s, [](float &score, uint8_t may) {
+            if (!may) score = -INFINITY;
+        });
+    else if (wide && o.element == 4)
+        with_tile<float, together>(tile, box, row, o.row_step, s, add);
+    else
+        with_tile<Element, together>(tile, box, row, o.row_step, s, add);
+}
+
+} /* namespace fovea::hopper */
