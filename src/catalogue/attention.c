@@ -198,8 +198,11 @@ static double clamped_sum(double rows, double offset, double keys) {
 double fovea_attention_pairs(const fovea_attention_call *attention) {
     const fovea_attention_options *options = attention->options;
     bool causal = options->causal != FOVEA_ATTENTION_CAUSAL_NONE;
+    const uint32_t lengths = 1u << FOVEA_ATTENTION_CU_SEQLENS_Q |
+                             1u << FOVEA_ATTENTION_CU_SEQLENS_K | 1u << FOVEA_ATTENTION_SEQUSED_K;
+    bool alike = !(attention->problem->present & lengths) || !fovea_readable(attention->problem);
     double pairs = 0;
-    for (int64_t b = 0; b < attention->batch; b++) {
+    for (int64_t b = 0; b < (alike ? attention->batch > 0 : attention->batch); b++) {
         fovea_sequence sequence = fovea_attention_sequence(attention, b);
         double rows = (double)sequence.query_count, keys = (double)sequence.key_count;
         double position = (double)fovea_query_position(attention, &sequence, 0), after = INFINITY;
@@ -209,7 +212,7 @@ double fovea_attention_pairs(const fovea_attention_call *attention) {
         if (options->window_left >= 0)
             pairs -= clamped_sum(rows, position - (double)options->window_left, keys);
     }
-    return pairs * (double)attention->query_heads;
+    return pairs * (double)attention->query_heads * (alike ? (double)attention->batch : 1);
 }
 
 /* ---- Validation ----------------------------------------------------------------------------- */
@@ -240,26 +243,9 @@ static fovea_status check_extent(const fovea_problem *problem, int argument, con
                       (long long)wanted);
 }
 
-/* Beyond any memory: sums of two of these, of an offset, and of some bytes of each cannot overflow. Without
- * elements tensors may have any extents. */
+/* Of a cache in pages, which a table may name again and again, and of offsets: sums of two of these, and of some bytes
+ * of each cannot overflow. */
 static const int64_t extent_limit = INT64_C(1) << 48;
-
-static fovea_status check_limits(const fovea_problem *problem, fovea_message *message) {
-    static const struct {
-        int letter, argument;
-        const char *what;
-    } checks[] = {{LETTER_SQ, FOVEA_ATTENTION_Q, "length"},
-                  {LETTER_SK, FOVEA_ATTENTION_K, "length"},
-                  {LETTER_D, FOVEA_ATTENTION_Q, "head size"},
-                  {LETTER_DV, FOVEA_ATTENTION_V, "head size"}};
-    for (size_t i = 0; i < sizeof checks / sizeof *checks; i++)
-        if (problem->extents[checks[i].letter] > extent_limit)
-            return fovea_fail(
-                message, FOVEA_INVALID_ARGUMENT, "%s has a %s of %lld; at most %lld is served",
-                problem->kernel->arguments[checks[i].argument].name, checks[i].what,
-                (long long)problem->extents[checks[i].letter], (long long)extent_limit);
-    return FOVEA_OK;
-}
 
 static fovea_status check_main_tensors(fovea_problem *problem, fovea_message *message) {
     const fovea_attention_options *options = problem->options;
@@ -401,7 +387,8 @@ static fovea_status check_pages(fovea_problem *problem, fovea_message *message) 
     int64_t pages = problem->views[FOVEA_ATTENTION_K].shape[0], size = extents[LETTER_PAGE];
     if (size < 1)
         return wrong_shape(problem, FOVEA_ATTENTION_K, "its page size is at least 1", message);
-    if (!fovea_multiply(table->shape[1], size, &extents[LETTER_SK]))
+    if (!fovea_multiply(table->shape[1], size, &extents[LETTER_SK]) ||
+        extents[LETTER_SK] > extent_limit)
         return wrong_shape(problem, FOVEA_ATTENTION_BLOCK_TABLE, "it counts too many keys",
                            message);
     for (int64_t b = 0; fovea_readable(problem) && b < batch; b++) {
@@ -535,7 +522,6 @@ fovea_status fovea_attention_shape(fovea_problem *problem, fovea_message *messag
         status = check_used(problem, message);
     if (status == FOVEA_OK && fovea_given(problem, FOVEA_ATTENTION_BLOCK_TABLE))
         status = check_pages(problem, message);
-    if (status == FOVEA_OK) status = check_limits(problem, message);
     if (status == FOVEA_OK) status = check_optional_tensors(problem, message);
     return status;
 }

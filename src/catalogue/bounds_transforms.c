@@ -69,10 +69,6 @@ fovea_status fovea_check_fft(const fovea_problem *problem, fovea_message *messag
     int64_t n = fovea_problem_extent(problem, "N");
     const char *name = problem->kernel->arguments[0].name;
     if (n == 0) return no_length(problem, name, message);
-    if (n > INT64_MAX / 1024)
-        return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
-                          "%s: %s has extent %lld, which is too much", problem->kernel->name, name,
-                          (long long)n);
     double radix = fovea_problem_parameter(problem, "radix");
     if (!(radix > 0)) return FOVEA_OK;
     bool power = (n & (n - 1)) == 0;
@@ -90,10 +86,6 @@ fovea_status fovea_check_signal(const fovea_problem *problem, fovea_message *mes
         const fovea_view *view = &problem->views[a];
         int64_t n = view->shape[view->rank - 1];
         if (n == 0) return no_length(problem, problem->kernel->arguments[a].name, message);
-        if (n > INT64_MAX / 1024)
-            return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
-                              "%s: %s has extent %lld, which is too much", problem->kernel->name,
-                              problem->kernel->arguments[a].name, (long long)n);
     }
     return FOVEA_OK;
 }

@@ -52,7 +52,9 @@ void fovea_norm_case_defaults(fovea_case *c) {
     if (fovea_case_parameter(c, "statistics") > 0)
         fovea_case_give(c, "mean"), fovea_case_give(c, "var");
     if (fovea_case_parameter(c, "eps") == 0) fovea_case_set(c, "eps", 0.01);
-    double groups = fmin(fovea_case_parameter(c, "groups"), (double)(channels > 0 ? channels : 1));
+    double most =
+        fmin((double)(channels > 0 ? channels : 1), 0x1p20); /* they are tried one by one */
+    double groups = fmin(fovea_case_parameter(c, "groups"), most);
     while (groups > 1 && channels % (int64_t)groups != 0) groups--;
     fovea_case_set(c, "groups", groups);
 }

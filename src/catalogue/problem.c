@@ -211,14 +211,9 @@ static fovea_status shape_error(const fovea_problem *problem, int argument, cons
                       fovea_shape_text(&view, wanted, sizeof wanted));
 }
 
-/* Where another dimension is empty, the product may be more than 64 bits count; then it is the
- * largest that they do. */
 static int64_t group_elements(const int64_t *shape, int rank) {
     int64_t elements = 1;
-    for (int i = 0; i < rank; i++)
-        if (shape[i] == 0) return 0;
-    for (int i = 0; i < rank; i++)
-        if (!fovea_multiply(elements, shape[i], &elements)) return INT64_MAX;
+    for (int i = 0; i < rank; i++) elements *= shape[i];
     return elements;
 }
 

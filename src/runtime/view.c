@@ -16,9 +16,14 @@ const char *fovea_device_text(DLDevice device, char *text, size_t size) {
     return text;
 }
 
-/* The byte offsets of the lowest and one past the highest element, or false on overflow. */
+/* Of the product of the extents that are not 0. Strides of 0 and tensors without elements would reach any other
+ * without memory for it; scratch takes up to some hundreds of bytes times this times 4096 threads. */
+static const int64_t elements_limit = INT64_C(1) << 42;
+
+/* The byte offsets of the lowest and one past the highest element, or false if they or what lies between
+ * them overflow. */
 static bool byte_range(const fovea_view *view, int64_t *low, int64_t *high) {
-    int64_t size = (int64_t)fovea_dtype_size(view->dtype);
+    int64_t size = (int64_t)fovea_dtype_size(view->dtype), span;
     *low = 0, *high = 0;
     for (int i = 0; i < view->rank; i++) {
         int64_t reach;
@@ -29,33 +34,30 @@ static bool byte_range(const fovea_view *view, int64_t *low, int64_t *high) {
         int64_t *end = reach < 0 ? low : high;
         if (__builtin_add_overflow(*end, reach, end)) return false;
     }
-    return !__builtin_add_overflow(*high, size, high);
+    return !__builtin_add_overflow(*high, size, high) &&
+           !__builtin_sub_overflow(*high, *low, &span);
 }
 
 static fovea_status check_extents(const DLTensor *tensor, const char *name, fovea_view *view,
                                   fovea_message *message) {
     int64_t elements = 1;
-    bool empty = false;
     for (int i = 0; i < tensor->ndim; i++) {
         int64_t extent = tensor->shape[i];
         if (extent < 0)
             return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
                               "%s has extent %lld in dimension %d; extents are at least 0", name,
                               (long long)extent, i);
-        empty |= extent == 0;
         view->shape[i] = extent;
     }
     for (int i = tensor->ndim - 1; i >= 0; i--) {
         view->stride[i] = tensor->strides ? tensor->strides[i] : elements;
-        if (!empty && !fovea_multiply(elements, view->shape[i], &elements))
+        int64_t extent = view->shape[i] > 0 ? view->shape[i] : 1;
+        if (!fovea_multiply(elements, extent, &elements) || elements > elements_limit)
             return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
-                              "%s has too many elements: its extents overflow 64 bits", name);
+                              "the extents of %s, without those that are 0, multiply to more than "
+                              "%lld; no more is served",
+                              name, (long long)elements_limit);
     }
-    int64_t bytes;
-    if (!empty && !fovea_multiply(elements, (int64_t)fovea_dtype_size(view->dtype), &bytes))
-        return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
-                          "%s has %lld elements of %s, more bytes than 64 bits count", name,
-                          (long long)elements, fovea_dtype_name(view->dtype));
     return FOVEA_OK;
 }
 
@@ -113,7 +115,7 @@ int64_t fovea_view_values(const fovea_view *view) {
 
 bool fovea_view_is_contiguous(const fovea_view *view) {
     int64_t expected = 1;
-    if (fovea_view_elements(view) == 0) return true; /* its extents may overflow */
+    if (fovea_view_elements(view) == 0) return true;
     for (int i = view->rank - 1; i >= 0; i--) {
         if (view->shape[i] != 1 && view->stride[i] != expected) return false;
         expected *= view->shape[i];

@@ -1,10 +1,13 @@
-/* The fuzzer's bytes, taken one after another; past their end come zeros. */
+/* The fuzzer's bytes, taken one after another; past their end come zeros. And what must hold. */
 #ifndef FOVEA_TESTS_FUZZ_BYTES_H
 #define FOVEA_TESTS_FUZZ_BYTES_H
 
 #include <math.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct bytes {
@@ -39,6 +42,12 @@ static inline int64_t next_integer(bytes *b) {
                                     INT64_MIN, INT32_MAX, 1LL << 32, 1LL << 40, -(1 << 20)};
     int which = next_choice(b, 16);
     return which < 10 ? edges[which] : which < 14 ? next_byte(b) : (int64_t)next_word(b);
+}
+
+static inline void must(bool condition, const char *what) {
+    if (condition) return;
+    fprintf(stderr, "%s\n", what);
+    abort();
 }
 
 #endif

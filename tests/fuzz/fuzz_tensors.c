@@ -6,9 +6,6 @@
 #include "catalogue/problem.h"
 #include "router/choose.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 typedef struct tensor {
@@ -74,12 +71,6 @@ static void set_tensors(bytes *b, int kernel, char *options, tensor tensors[]) {
         describe(b, &tensors[a]);
         memcpy(options + layout->argument[a], &given, sizeof given);
     }
-}
-
-static void must(bool condition, const char *what) {
-    if (condition) return;
-    fprintf(stderr, "%s\n", what);
-    abort();
 }
 
 static void examine(const fovea_problem *problem) {

@@ -75,21 +75,20 @@ static void attention_refuses_wrong_shapes(void **state) {
     REFUSED(run(&f), "k has batch size 2, q has 1");
 }
 
-/* Which need no memory, and whose sums would overflow. */
-static void attention_refuses_empty_tensors_beyond_any_memory(void **state) {
+/* Which need no memory, or that of a single element, and whose scratch would overflow. */
+static void tensors_beyond_any_memory_are_refused(void **state) {
     (void)state;
     ATTENTION(c);
     c.q = TENSOR(NULL, FOVEA_F32, 0, 4, 3, INT64_MAX);
-    c.k = TENSOR(NULL, FOVEA_F32, 0, 2, 5, INT64_MAX);
-    c.v = TENSOR(NULL, FOVEA_F32, 0, 2, 5, 8);
-    c.out = TENSOR(NULL, FOVEA_F32, 0, 4, 3, 8);
-    REFUSED(run(&c), "q has a head size of 9223372036854775807; at most 281474976710656 is served");
-    ATTENTION(d);
-    d.q = TENSOR(NULL, FOVEA_F32, 0, 4, INT64_MAX, 8);
-    d.k = TENSOR(NULL, FOVEA_F32, 0, 2, 5, 8);
-    d.v = d.k;
-    d.out = d.q;
-    REFUSED(run(&d), "q has a length of 9223372036854775807; at most 281474976710656 is served");
+    REFUSED(run(&c), "the extents of q, without those that are 0, multiply to more than "
+                     "4398046511104; no more is served");
+    int64_t class = 0;
+    DLTensor logits = TENSOR(memory[0], FOVEA_F16, 1, INT64_C(1) << 61);
+    logits.strides = STRIDES(0, 0);
+    DLTensor target = TENSOR(&class, FOVEA_I64, 1), loss = SCALAR(memory[1], FOVEA_F32);
+    REFUSED(fovea_loss_cross_entropy(context, &logits, &target, &loss, NULL),
+            "the extents of z, without those that are 0, multiply to more than 4398046511104; no "
+            "more is served");
 }
 
 static void attention_refuses_wrong_dtypes(void **state) {
@@ -428,7 +427,7 @@ static void null_contexts_are_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(attention_refuses_wrong_shapes),
-        cmocka_unit_test(attention_refuses_empty_tensors_beyond_any_memory),
+        cmocka_unit_test(tensors_beyond_any_memory_are_refused),
         cmocka_unit_test(attention_refuses_wrong_dtypes),
         cmocka_unit_test(attention_refuses_wrong_memory),
         cmocka_unit_test(attention_refuses_unknown_options),
