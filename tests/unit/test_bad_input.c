@@ -91,6 +91,21 @@ static void tensors_beyond_any_memory_are_refused(void **state) {
             "more is served");
 }
 
+/* No element is computed; what it would cost is asked all the same. */
+static void attention_counts_scores_beyond_any_memory(void **state) {
+    (void)state;
+    ATTENTION(c);
+    fovea_route route;
+    c.q = TENSOR(NULL, FOVEA_F32, 1, 4096, 1 << 30, 0), c.out = c.q;
+    c.k = TENSOR(NULL, FOVEA_F32, 1, 2, 1 << 30, 0), c.v = c.k;
+    DLTensor *tensors[] = {&c.q, &c.k, &c.v, &c.out};
+    assert_int_equal(fovea_use(context, "attention", "cpu/scalar/textbook"), FOVEA_OK);
+    assert_int_equal(run(&c), FOVEA_OUT_OF_MEMORY);
+    assert_int_equal(fovea_use(context, "attention", NULL), FOVEA_OK);
+    assert_int_equal(fovea_explain(context, "attention", tensors, 4, &c.options, &route), FOVEA_OK);
+    assert_true(route.seconds > 0);
+}
+
 static void attention_refuses_wrong_dtypes(void **state) {
     (void)state;
     ATTENTION(c);
@@ -434,6 +449,7 @@ int main(void) {
         cmocka_unit_test(attention_refuses_optional_tensors_that_do_not_fit),
         cmocka_unit_test(attention_refuses_ragged_offsets_that_lie),
         cmocka_unit_test(attention_refuses_pages_that_do_not_exist),
+        cmocka_unit_test(attention_counts_scores_beyond_any_memory),
         cmocka_unit_test(attention_refuses_scales_that_do_not_fit),
         cmocka_unit_test(append_refuses_places_that_do_not_exist),
         cmocka_unit_test(append_refuses_caches_that_do_not_fit),

@@ -290,11 +290,6 @@ static fovea_status run_attention(const fovea_problem *problem, fovea_run *run,
 static size_t workspace_bytes(const fovea_problem *problem, int threads, algorithm algorithm) {
     fovea_attention_call call;
     fovea_attention_describe(problem, &call);
-    double scores = algorithm != TEXTBOOK ? 0
-                                          : (double)(call.batch * call.query_heads) *
-                                                (double)(call.query_length + TILE_ROWS) *
-                                                (double)(call.key_length + 2) * 4;
-    if (scores > 0x1p62) return SIZE_MAX;
     plan p = make_plan(&call, algorithm, threads);
     return ((size_t)p.threads * p.slice_floats + p.score_matrix_floats) * 4;
 }

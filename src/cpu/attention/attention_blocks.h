@@ -161,8 +161,9 @@ static plan make_plan(const fovea_attention_call *call, algorithm algorithm, int
     p.slice_floats = (p.keys_floats + p.values_floats + p.scores_floats + p.query_floats +
                       p.out_floats + (size_t)(TILE_ARRAYS * p.block_rows) + 31) /
                      16 * 16;
-    if (algorithm == TEXTBOOK)
-        p.score_matrix_floats = (size_t)(p.items * (call->key_length + 2) * TILE_ROWS);
+    /* Of more than 2^60 no memory is to be had, and products would overflow. */
+    double scores = (double)p.items * (double)(call->key_length + 2) * TILE_ROWS;
+    if (algorithm == TEXTBOOK) p.score_matrix_floats = (size_t)fmin(scores, 0x1p60);
     return p;
 }
 
