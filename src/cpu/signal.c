@@ -34,16 +34,26 @@ enum { CHAIN = 64, TILE = 2048, FETCHED = 1024, OVERHANG = (HELD + 1) * VF_WIDTH
 /* At the end of a row half as many vectors are held, or a quarter, where they suffice: a row of 62 outputs
  * took eight vectors of 16, and AVX2 was ahead. */
 
-/* Taps k and k + W of those of a group, which use the same vectors of x. */
+/* Taps k and k + W of those of a group, which use the same vectors of x. Written out: clang 14 does not unroll a
+ * loop of these once `held` is known. */
+#define TAPS_OF(k, u)                                                                              \
+    if ((u) < HELD && (u) < held) {                                                                \
+        enum { U = (u) < HELD ? (u) : 0 };                                                         \
+        vf next = U % 3 == 1 ? vf_load(x + (U + 1) * W + (k)) : vf_along(v[U + 1], v[U + 2], k);   \
+        acc[U] = vf_fma(far, next, vf_fma(near, last, acc[U]));                                    \
+        last = next;                                                                               \
+    }
 #define PAIR_OF_TAPS(k)                                                                            \
     if (k < W) {                                                                                   \
         vf near = vf_set1(h[k]), far = vf_set1(h[(k) + W]), last = vf_along(v[0], v[1], k);        \
-        VF_UNROLLED for (int u = 0; u < held; u++) {                                               \
-            vf next =                                                                              \
-                u % 3 == 1 ? vf_load(x + (u + 1) * W + (k)) : vf_along(v[u + 1], v[u + 2], k);     \
-            acc[u] = vf_fma(far, next, vf_fma(near, last, acc[u]));                                \
-            last = next;                                                                           \
-        }                                                                                          \
+        TAPS_OF(k, 0)                                                                              \
+        TAPS_OF(k, 1)                                                                              \
+        TAPS_OF(k, 2)                                                                              \
+        TAPS_OF(k, 3)                                                                              \
+        TAPS_OF(k, 4)                                                                              \
+        TAPS_OF(k, 5)                                                                              \
+        TAPS_OF(k, 6)                                                                              \
+        TAPS_OF(k, 7)                                                                              \
     }
 
 /* 2 VF_WIDTH taps with vectors of x of which two in three are put together in registers. A load across cache
@@ -72,6 +82,7 @@ FOVEA_INLINE void add_group(const int held, vf acc[HELD], const float *x, const 
     PAIR_OF_TAPS(15)
 }
 #undef PAIR_OF_TAPS
+#undef TAPS_OF
 
 /* acc_u += sum over k of h_k x[u width + k], k < taps. Taps that are a vector apart use the same
  * vector of x, so that pairs of them take HELD + 1 loads for 2 HELD multiply-adds: with one load each,
