@@ -421,8 +421,9 @@ static void entropy_rows_together(const rows_plan *plan, int64_t row, int64_t co
     }
 }
 
-static void write_losses(const entropy_plan *entropy, const entropy_rows *block, int64_t row,
-                         int64_t count) {
+/* Of `count` rows from lane `lane` on. */
+static void write_losses(const entropy_plan *entropy, const entropy_rows *block, int64_t lane,
+                         int64_t row, int64_t count) {
     vf maximum = vf_load(block->maximum), loss = vf_log(vf_load(block->sum));
     float lanes[VF_WIDTH];
     /* A weight of 0 counts nothing, whatever it weighs. */
@@ -431,20 +432,68 @@ static void write_losses(const entropy_plan *entropy, const entropy_rows *block,
     if (entropy->off > 0) loss = vf_fnma(vf_set1((float)entropy->off), vf_load(block->all), loss);
     vf_store(lanes, loss);
     for (int64_t l = 0; l < count; l++)
-        *(float *)(void *)rows_address(&entropy->loss, row + l) = lanes[l];
+        *(float *)(void *)rows_address(&entropy->loss, row + l) = lanes[lane + l];
+}
+
+/* A row whose exponentials stand in `kept`: what multiplies them, and what makes them gradients. */
+static float entropy_overlapped_row(const entropy_plan *entropy, int64_t row, int64_t n,
+                                    const float *x, float maximum, float sum, float *kept,
+                                    entropy_rows *block) {
+    int64_t target = read_target(&entropy->target, row), l = row % VF_WIDTH;
+    bool ignored = target == entropy->ignored;
+    float factor = (float)(entropy->scale / (double)sum);
+    if (ignored || target < 0 || target >= n) {
+        block->maximum[l] = 0, block->sum[l] = 1, block->target[l] = ignored ? 0 : NAN;
+        for (int64_t i = 0; i < n; i++) kept[i] = 1;
+        return block->target[l];
+    }
+    block->maximum[l] = maximum, block->sum[l] = sum, block->target[l] = x[target];
+    double of_target = ((double)kept[target] / (double)sum - entropy->on) * entropy->scale;
+    kept[target] = (float)(of_target / (double)factor);
+    return factor;
+}
+
+static void entropy_overlapping(const rows_plan *plan, int64_t begin, int64_t end, float *scratch) {
+    const entropy_plan *entropy = plan->constants;
+    int64_t n = plan->columns, step = plan->scratch_step / (int64_t)sizeof *scratch, first = begin;
+    overlapped o = {.now = {.size = sizeof(float)}};
+    gradient_state last = {0, 0};
+    entropy_rows block = {{0}, {0}, {0}, {0}};
+    for (int64_t row = begin; row < end; row++) {
+        const float *x = (const float *)(const void *)rows_address(&plan->x, row);
+        float sum;
+        overlap_begin(plan, row, end, &o);
+        o.now.to = scratch + row % 2 * step;
+        if (row == begin) {
+            o.now.maximum = row_maximum(x, n);
+            sum = rows_sum(exponential_before, x, &o, n);
+        } else {
+            sum = rows_sum(exponential_after_scaled, x, &o, n);
+        }
+        o.factor = entropy_overlapped_row(entropy, row, n, x, o.now.maximum, sum, o.now.to, &block);
+        o.kept = o.now.to, o.y = (float *)(void *)rows_address(&plan->y, row);
+        o.now.maximum = vf_reduce_max(o.most);
+        if (row % VF_WIDTH != VF_WIDTH - 1 && row + 1 < end) continue;
+        write_losses(entropy, &block, first % VF_WIDTH, first, row + 1 - first);
+        first = row + 1;
+    }
+    last.factor = o.factor;
+    if (begin < end) rows_store(plan, (char *)o.y, gradient_item, o.kept, &last, scratch);
 }
 
 static void entropy_pieces(const void *task, int64_t begin, int64_t end, int thread) {
     const rows_plan *plan = task;
     const entropy_plan *entropy = plan->constants;
-    float *scratch = (float *)(void *)(plan->scratch + thread * plan->scratch_step);
-    for (int64_t row = begin; row < end; row += VF_WIDTH) {
+    float *scratch = (float *)(void *)(plan->scratch + 2 * thread * plan->scratch_step);
+    bool overlap = entropy->gradient && entropy->off == 0 && rows_overlap(plan);
+    if (overlap) entropy_overlapping(plan, begin, end, scratch);
+    for (int64_t row = overlap ? end : begin; row < end; row += VF_WIDTH) {
         int64_t count = smaller(VF_WIDTH, end - row);
         entropy_rows block = {{0}, {0}, {0}, {0}};
         if (entropy->together) entropy_rows_together(plan, row, count, &block);
         for (int64_t l = 0; l < count && !entropy->together; l++)
             entropy_row(plan, row + l, end, scratch, &block, (int)l);
-        write_losses(entropy, &block, row, count);
+        write_losses(entropy, &block, 0, row, count);
     }
     if (plan->stream) vf_stream_fence();
 }
@@ -456,7 +505,8 @@ static size_t losses_bytes(const fovea_problem *problem) {
 }
 static size_t entropy_workspace(const fovea_problem *problem, int threads) {
     const fovea_view *z = &problem->views[FOVEA_LOSS_FIRST];
-    return (size_t)(rows_scratch_bytes(z->shape[z->rank - 1]) * threads) + losses_bytes(problem);
+    return (size_t)(2 * rows_scratch_bytes(z->shape[z->rank - 1]) * threads) +
+           losses_bytes(problem);
 }
 
 static int64_t count_rows(const fovea_view *target, int64_t ignored) {
