@@ -448,8 +448,7 @@ static float entropy_overlapped_row(const entropy_plan *entropy, int64_t row, in
         return block->target[l];
     }
     block->maximum[l] = maximum, block->sum[l] = sum, block->target[l] = x[target];
-    double of_target = ((double)kept[target] / (double)sum - entropy->on) * entropy->scale;
-    kept[target] = (float)(of_target / (double)factor);
+    kept[target] = (float)((double)kept[target] - (double)sum * entropy->on);
     return factor;
 }
 

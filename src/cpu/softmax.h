@@ -32,11 +32,21 @@ typedef struct exponentials {
     int64_t size;     /* of its elements */
 } exponentials;
 
+/* e^d for d <= 0. AVX-512: as a power of two, 1.2 ns a vector instead of 2.0; it is off by |d| half units more, which
+ * the differences are already. */
+FOVEA_INLINE vf exponential_of(vf d) {
+#ifdef FOVEA_TIER_AVX512
+    return vf_exp2_softmax(vf_mul(d, vf_set1(VF_LOG2E)));
+#else
+    return vf_exp(d);
+#endif
+}
+
 /* e^(x - m), kept for the last pass. */
 FOVEA_INLINE vf exponential(const float *x, void *state, int64_t i, int64_t n) {
     const exponentials *e = state;
     rows_prefetch(e->next, i * e->size);
-    vf y = vf_exp(vf_sub(rows_take(x, i, n), vf_set1(e->maximum)));
+    vf y = exponential_of(vf_sub(rows_take(x, i, n), vf_set1(e->maximum)));
     if (n == VF_WIDTH) {
         vf_store(e->to + i, y);
         return y;
@@ -49,7 +59,7 @@ FOVEA_INLINE vf exponential(const float *x, void *state, int64_t i, int64_t n) {
 FOVEA_INLINE vf passing(const float *x, void *state, int64_t i, int64_t n) {
     const exponentials *e = state;
     rows_prefetch(e->next, i * e->size);
-    vf y = vf_exp(vf_sub(rows_take(x, i, n), vf_set1(e->maximum)));
+    vf y = exponential_of(vf_sub(rows_take(x, i, n), vf_set1(e->maximum)));
     return n == VF_WIDTH ? y : vf_select(vm_first((size_t)n), y, vf_set1(0));
 }
 
