@@ -155,8 +155,13 @@ def test_set_threads_holds_for_all_threads():
         thread = threading.Thread(target=lambda: seen.append(fovea.threads()))
         thread.start(), thread.join()
         assert fovea.threads() == 3 and seen == [3]
-        with pytest.raises(ValueError, match="threads is -1"):
-            fovea.set_threads(-1)
+        for wrong in (-1, 4097, 2**70):
+            with pytest.raises(ValueError, match=f"threads is {wrong}; it is at least 0 and at most 4096"):
+                fovea.set_threads(wrong)
+            with pytest.raises(ValueError, match=f"threads is {wrong}; it is at least 0 and at most 4096"):
+                with fovea.use(threads=wrong):
+                    pass
+        assert fovea.threads() == 3
     finally:
         fovea.set_threads(0)
     assert fovea.threads() == before
