@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -489,9 +490,11 @@ static void sync_directory(const char *path) {
 
 fovea_status fovea_routes_write(const char *path, const fovea_routes *routes,
                                 fovea_message *message) {
+    static atomic_uint writes; /* threads of a process may write to one path at once */
     char temporary[PATH_MAX];
     struct stat facts;
-    int length = snprintf(temporary, sizeof temporary, "%s.%ld.new", path, (long)getpid());
+    int length = snprintf(temporary, sizeof temporary, "%s.%ld.%u.new", path, (long)getpid(),
+                          atomic_fetch_add(&writes, 1));
     if (length < 0 || (size_t)length >= sizeof temporary)
         return cannot_write(path, ENAMETOOLONG, message);
     if (stat(path, &facts) == 0 && !S_ISREG(facts.st_mode))

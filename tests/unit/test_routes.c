@@ -7,6 +7,7 @@
 #include "test.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -422,6 +423,36 @@ static void a_write_that_fails_leaves_the_old_file(void **state) {
     fovea_routes_release(routes);
 }
 
+static void *write_often(void *failures) {
+    fovea_message message;
+    fovea_routes *routes = usual_routes();
+    for (int i = 0; i < 10; i++)
+        *(int *)failures += fovea_routes_write(path, routes, &message) != FOVEA_OK;
+    fovea_routes_release(routes);
+    return NULL;
+}
+
+static void threads_write_to_one_path_at_once(void **state) {
+    (void)state;
+    enum { WRITERS = 4 };
+    pthread_t writers[WRITERS];
+    int failures[WRITERS] = {0};
+    size_t length;
+    fovea_message message;
+    write_usual_file();
+    for (int i = 0; i < WRITERS; i++)
+        assert_int_equal(pthread_create(&writers[i], NULL, write_often, &failures[i]), 0);
+    for (int i = 0; i < 50; i++) {
+        char *text = file_text(&length);
+        assert_int_equal(parse(text, length, &message), FOVEA_OK);
+        free(text);
+    }
+    for (int i = 0; i < WRITERS; i++) {
+        pthread_join(writers[i], NULL);
+        assert_int_equal(failures[i], 0);
+    }
+}
+
 /* ---- Choosing ------------------------------------------------------------------------------- */
 
 static fovea_choice choose(const char *text, const fovea_routes *routes) {
@@ -744,6 +775,7 @@ int main(void) {
         cmocka_unit_test(a_forged_record_is_refused_with_the_reason),
         cmocka_unit_test(what_is_no_regular_file_is_refused),
         cmocka_unit_test(a_write_that_fails_leaves_the_old_file),
+        cmocka_unit_test(threads_write_to_one_path_at_once),
         cmocka_unit_test(without_a_file_the_model_chooses),
         cmocka_unit_test(a_measurement_overrules_the_model),
         cmocka_unit_test(the_nearest_measurement_is_scaled_by_work),
