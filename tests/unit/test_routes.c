@@ -591,6 +591,23 @@ static void the_cache_tells_problems_apart(void **state) {
     fovea_routes_release(routes);
 }
 
+/* Strides of extents of 1 may be any numbers, and so a signature may be made to be another's. */
+static void a_choice_kept_for_another_kernel_is_not_taken(void **state) {
+    (void)state;
+    fovea_choice_cache cache = {0};
+    makings added, multiplied;
+    fovea_problem *a = make(&added, "map_add", "n=1024"),
+                  *b = make(&multiplied, "map_mul", "n=1024");
+    uint64_t forged = fovea_problem_signature(b);
+    size_t place = (fovea_problem_signature(a) >> 32) % FOVEA_CHOICES_KEPT;
+    assert_ptr_equal(fovea_choose_quickly(&cache, a, NULL, 1), &quick);
+    cache.entries[(forged >> 32) % FOVEA_CHOICES_KEPT] = cache.entries[place];
+    cache.entries[(forged >> 32) % FOVEA_CHOICES_KEPT].signature = forged;
+    assert_string_equal(fovea_choose_quickly(&cache, b, NULL, 1)->kernel, "map_mul");
+    fovea_sample_destroy(&added.sample);
+    fovea_sample_destroy(&multiplied.sample);
+}
+
 /* ---- Contexts ------------------------------------------------------------------------------- */
 
 static fovea_status open_with(const char *routes, fovea_context **context) {
@@ -785,6 +802,7 @@ int main(void) {
         cmocka_unit_test(what_was_wrong_is_never_chosen),
         cmocka_unit_test(what_is_by_name_only_is_never_chosen),
         cmocka_unit_test(the_cache_tells_problems_apart),
+        cmocka_unit_test(a_choice_kept_for_another_kernel_is_not_taken),
         cmocka_unit_test(a_context_uses_the_file_that_is_named),
         cmocka_unit_test(a_named_file_that_is_refused_is_an_error),
         cmocka_unit_test(a_refused_file_at_the_default_place_is_only_not_used),
