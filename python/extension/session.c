@@ -43,6 +43,7 @@ static void add_statistics(fovea_statistics *total, const fovea_context *context
 
 static void end_session(void *ended) {
     session *s = ended;
+    own = NULL; /* what else ends with the thread may still call */
     pthread_mutex_lock(&list_lock);
     for (session **place = &sessions; *place; place = &(*place)->next) {
         if (*place != s) continue;
@@ -104,7 +105,10 @@ static open_context *open_for(session *s, DLDevice device, void *stream) {
                (size_t)made->context->kernels * sizeof *made->context->forced);
     fovea_context_set_threads(made->context, s->threads ? s->threads : all_threads);
     made->next = s->contexts;
-    return s->contexts = made;
+    pthread_mutex_lock(&s->busy); /* reports of other threads go through the list */
+    s->contexts = made;
+    pthread_mutex_unlock(&s->busy);
+    return made;
 }
 
 static void apply_threads(session *s) {
@@ -153,6 +157,7 @@ static int read_threads(PyObject *count, int *threads) {
 static PyObject *set_use(PyObject *self, PyObject *arguments) {
     (void)self;
     int threads;
+    PyObject *count;
     const char *forced;
     Py_ssize_t size;
     const fovea_context *context = host_context();
