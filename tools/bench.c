@@ -10,6 +10,7 @@
 #include "router/registry.h"
 #include "runtime/output.h"
 #include "runtime/processor.h"
+#include "runtime/threads.h"
 
 #include <argp.h>
 #include <math.h>
@@ -98,7 +99,7 @@ static error_t parse(int key, char *value, struct argp_state *state) {
         o->arms = value;
         break;
     case 't':
-        o->threads = (int)whole_number(value, 1, 4096, state, "threads");
+        o->threads = (int)whole_number(value, 1, FOVEA_THREADS_MAX, state, "threads");
         break;
     case 'S':
         o->seconds = strtod(value, &end);

@@ -4,6 +4,7 @@
 #include "router/identity.h"
 #include "router/routes.h"
 #include "runtime/output.h"
+#include "runtime/threads.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -262,7 +263,7 @@ static fovea_status read_route(reader *r, const fovea_routes *routes, fovea_rout
                       fields[NAME], r->line);
     if (fovea_routes_condemned(routes, key->kernel, record->number))
         return refuse(r, "routes to %.40s in line %d, which it calls wrong", fields[NAME], r->line);
-    if (!parse_number(fields[THREADS], 4096, &threads) || threads < 1 ||
+    if (!parse_number(fields[THREADS], FOVEA_THREADS_MAX, &threads) || threads < 1 ||
         !parse_hexadecimal(fields[FEATURES], 8, &features) ||
         !parse_sizes(fields[SIZES], key->sizes) ||
         !parse_number(fields[WORK], INT64_MAX, &record->work))

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -14,10 +15,11 @@ static fovea_status cannot_write(const char *path, int error, fovea_message *mes
 }
 
 fovea_status fovea_output_open(const char *path, fovea_output *output, fovea_message *message) {
+    static atomic_uint outputs; /* threads of a process may write to one path at once */
     struct stat facts;
     output->path = path;
-    int length =
-        snprintf(output->temporary, sizeof output->temporary, "%s.%ld.new", path, (long)getpid());
+    int length = snprintf(output->temporary, sizeof output->temporary, "%s.%ld.%u.new", path,
+                          (long)getpid(), atomic_fetch_add(&outputs, 1));
     if (length < 0 || (size_t)length >= sizeof output->temporary)
         return cannot_write(path, ENAMETOOLONG, message);
     if (stat(path, &facts) == 0 && !S_ISREG(facts.st_mode))
