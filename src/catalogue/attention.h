@@ -138,6 +138,10 @@ static inline char *fovea_row(const fovea_view *view, int64_t batch, int64_t hea
     if (!view->data) return NULL; /* no elements, so that nobody reads there */
     return view->data + offset * (int64_t)fovea_dtype_size(view->dtype);
 }
+/* Elements from one row to the next. Rows without elements are all at the same place, which is nowhere. */
+static inline int64_t fovea_row_stride(const fovea_view *view) {
+    return view->data ? view->stride[2] : 0;
+}
 /* Row j of a sequence's keys or values (view is k or v), through the block table if there is one.
  */
 char *fovea_key_row(const fovea_attention_call *attention, const fovea_view *view,

@@ -270,13 +270,15 @@ const fovea_implementation *fovea_choose_quickly(fovea_choice_cache *cache,
     uint64_t wanted = fovea_problem_signature(problem);
     size_t place = (wanted >> 32) % FOVEA_CHOICES_KEPT;
     /* Whether it serves may hang on addresses, so it is asked every time. */
-    if (cache->entries[place].signature == wanted) {
+    if (cache->entries[place].signature == wanted &&
+        cache->entries[place].kernel == problem->index) {
         const fovea_implementation *kept = cache->entries[place].implementation;
         if (fovea_implementation_serves(kept, problem, reason, sizeof reason)) return kept;
     }
     fovea_choose(problem, routes, threads, &choice);
     if (choice.implementation && !fovea_choice_depends_on_contents(problem)) {
         cache->entries[place].signature = wanted;
+        cache->entries[place].kernel = problem->index;
         cache->entries[place].implementation = choice.implementation;
     }
     return choice.implementation;

@@ -46,6 +46,7 @@ enum { FOVEA_CHOICES_KEPT = 64 };
 typedef struct fovea_choice_cache {
     struct {
         uint64_t signature; /* of everything in a problem but addresses and contents */
+        int kernel; /* that it is of, whatever the signature: another's would run on other tensors */
         const fovea_implementation *implementation;
     } entries[FOVEA_CHOICES_KEPT];
 } fovea_choice_cache;

@@ -435,7 +435,7 @@ static gradient_rows open_rows(const backward_item *item, const fovea_view *view
                                float *scratch) {
     if (!in_place) return (gradient_rows){scratch, view->shape[3]};
     char *first = fovea_key_row(item->at.call, view, &item->at.sequence, item->at.key_head, 0);
-    return (gradient_rows){(float *)(void *)first, view->stride[2]};
+    return (gradient_rows){(float *)(void *)first, fovea_row_stride(view)};
 }
 
 static void close_rows(const backward_item *item, const fovea_view *view, bool in_place,

@@ -394,8 +394,7 @@ typedef struct split_rows {
 static void split_find_rows(const split_item *item, const fovea_view *view, int64_t first,
                             int64_t count, int64_t padded, split_rows *rows) {
     const fovea_attention_call *call = item->call;
-    /* Rows of no elements may be nowhere. */
-    int64_t step = view->data ? view->stride[2] * (int64_t)fovea_dtype_size(view->dtype) : 0;
+    int64_t step = fovea_row_stride(view) * (int64_t)fovea_dtype_size(view->dtype);
     int64_t filled = 0;
     while (filled < count) {
         int64_t key = first + filled, run = count - filled;
