@@ -90,8 +90,10 @@ void fovea_attention_describe_part(const fovea_problem *problem, uint32_t presen
     fovea_attention_canonical(&views[FOVEA_ATTENTION_V], ragged_k, inside || paged, &attention->v);
     fovea_attention_canonical(&views[FOVEA_ATTENTION_OUT], ragged_q, inside, &attention->out);
     attention->quantised = is_quantised(attention->k.dtype) || is_quantised(attention->v.dtype);
-    take_scale(views, present, FOVEA_ATTENTION_K_SCALE, ragged_k, inside || paged, &attention->k_scale);
-    take_scale(views, present, FOVEA_ATTENTION_V_SCALE, ragged_k, inside || paged, &attention->v_scale);
+    take_scale(views, present, FOVEA_ATTENTION_K_SCALE, ragged_k, inside || paged,
+               &attention->k_scale);
+    take_scale(views, present, FOVEA_ATTENTION_V_SCALE, ragged_k, inside || paged,
+               &attention->v_scale);
     attention->k_group = elements_of_a_scale(&attention->k, &attention->k_scale);
     attention->v_group = elements_of_a_scale(&attention->v, &attention->v_scale);
     double root = sqrt((double)attention->head_size);
