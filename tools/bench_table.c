@@ -488,8 +488,9 @@ static void print_ratios(const fovea_screen *screen, const char *against, ratios
     if (!r->count) return;
     double median = fovea_median(r->values, r->count);
     say(screen, median > 1 ? FOVEA_GOOD : FOVEA_BAD,
-        "Against %s: median %.2f×, mean %.2f×, geometric mean %.2f×, from %.2f× to %.2f× over %d "
-        "cases; ahead in %d (%.0f %%), behind in %d, the rest within the noise.",
+        "The library's choice against %s: median %.2f×, mean %.2f×, geometric mean %.2f×, from "
+        "%.2f× to %.2f× over %d cases; ahead in %d (%.0f %%), behind in %d, the rest within the "
+        "noise.",
         against, median, mean_of(r), fovea_geometric_mean(r->values, r->count), r->values[0],
         r->values[r->count - 1], r->count, r->wins, 100.0 * r->wins / r->count, r->losses);
 }
@@ -926,9 +927,8 @@ void fovea_bench_print_foot(const fovea_bench_run *run) {
     if (noise.pairs)
         say(&screen, FOVEA_PLAIN,
             "Noise floor %.1f %%: equal work under two names differed by no more in nine of ten of "
-            "%d pairs; the worst, %s, by %.1f %%.",
-            100 * (noise.ratio - 1), noise.pairs, noise.worst->name,
-            100 * fabs(noise.worst->noise_ratio - 1));
+            "%d pairs, in the worst, %s, by %.1f %%.",
+            100 * (noise.ratio - 1), noise.pairs, noise.worst->name, 100 * (noise.worst_ratio - 1));
     say(&screen, FOVEA_FAINT,
         "Times are medians, ± is the median absolute deviation. Every arm was compared with a "
         "double-precision reference before it was timed; a wrong one is not ranked.");

@@ -5,6 +5,7 @@
 #include "bench_interrupt.h"
 #include "catalogue/case.h"
 #include "commands.h"
+#include "runtime/threads.h"
 
 #include <argp.h>
 #include <math.h>
@@ -307,7 +308,7 @@ static error_t parse(int key, char *value, struct argp_state *state) {
     else if (key == 'r')
         a->routes = value;
     else if (key == 't')
-        a->threads = (int)number(state, "threads", value, 1, 4096, true);
+        a->threads = (int)number(state, "threads", value, 1, FOVEA_THREADS_MAX, true);
     else if (key == 'b')
         a->cuda = fovea_backend_is_cuda(value, state);
     else if (key == 'D')
@@ -322,6 +323,8 @@ static error_t parse(int key, char *value, struct argp_state *state) {
         argp_error(state, "there is no kernel «%s»", value);
     else if (key == ARGP_KEY_ARG)
         argp_error(state, "«%s» is not expected; the kernel is %s", value, kernel->name);
+    else if (key == ARGP_KEY_END)
+        fovea_device_expect(a->cuda, a->device, state);
     else if (key == ARGP_KEY_NO_ARGS)
         argp_error(state, "no kernel is named");
     else

@@ -57,7 +57,7 @@ typedef struct type_entry {
 
 enum { TYPES_KEPT = 16 };
 static type_entry types[TYPES_KEPT];
-static int types_seen;
+static unsigned types_seen;
 
 static bool is_instance(PyObject *object, const char *module_name, const char *class_name) {
     PyObject *module = imported(module_name);
@@ -96,18 +96,25 @@ static const exchange_table *find_exchange(PyObject *type) {
     return table && table->borrow && table->stream ? table : NULL;
 }
 
-static type_entry *entry_of(PyObject *object) {
+/* A copy, because places in the table are taken again by whatever code of a type calls us meanwhile: that
+ * of an attribute `__class__`, or of what watches the type go that was there before. */
+static type_entry entry_of(PyObject *object) {
     PyObject *type = (PyObject *)Py_TYPE(object);
     for (int i = 0; i < TYPES_KEPT; i++)
-        if (types[i].type == type) return &types[i];
-    type_entry *entry = &types[types_seen++ % TYPES_KEPT], made = {.type = type};
-    PyObject *before = entry->type;
-    made.kind = find_kind(object);
-    made.exchange = made.kind == KIND_NUMPY ? NULL : find_exchange(type);
+        if (types[i].type == type) return types[i];
     Py_INCREF(type);
-    *entry = made;
+    type_entry made = {.type = type, .kind = find_kind(object)};
+    made.exchange = made.kind == KIND_NUMPY ? NULL : find_exchange(type);
+    type_entry *place = &types[types_seen++ % TYPES_KEPT];
+    PyObject *before = place->type;
+    *place = made;
     Py_XDECREF(before);
-    return entry;
+    return made;
+}
+
+static void note_old_protocol(PyObject *object) {
+    for (int i = 0; i < TYPES_KEPT; i++)
+        if (types[i].type == (PyObject *)Py_TYPE(object)) types[i].old_protocol = true;
 }
 
 /* ---- NumPy ------------------------------------------------------------------------------------ */
@@ -231,13 +238,13 @@ static int take_exchange(PyObject *object, const char *name, array *taken) {
     return taken->exchange->borrow(object, &taken->tensor) ? raise_from_producer(name) : 0;
 }
 
-static PyObject *call_dlpack(PyObject *object, type_entry *entry) {
+static PyObject *call_dlpack(PyObject *object, bool old_protocol) {
     PyObject *method = PyObject_GetAttr(object, name_dlpack), *capsule = NULL;
-    if (method && !entry->old_protocol) {
+    if (method && !old_protocol) {
         capsule = PyObject_Call(method, no_arguments, with_version);
         if (!capsule && PyErr_ExceptionMatches(PyExc_TypeError)) {
             PyErr_Clear();
-            entry->old_protocol = true;
+            note_old_protocol(object);
         }
     }
     if (method && !capsule && !PyErr_Occurred()) capsule = PyObject_CallObject(method, NULL);
@@ -246,8 +253,8 @@ static PyObject *call_dlpack(PyObject *object, type_entry *entry) {
 }
 
 /* The capsule is not consumed: it keeps the tensor until it goes, and then lets it go. */
-static int take_dlpack(PyObject *object, const char *name, type_entry *entry, array *taken) {
-    taken->holder = call_dlpack(object, entry);
+static int take_dlpack(PyObject *object, const char *name, bool old_protocol, array *taken) {
+    taken->holder = call_dlpack(object, old_protocol);
     if (!taken->holder) return raise_from_producer(name);
     if (PyCapsule_IsValid(taken->holder, "dltensor_versioned")) {
         const exchange_tensor *managed = PyCapsule_GetPointer(taken->holder, "dltensor_versioned");
@@ -279,23 +286,23 @@ static int refuse_type(PyObject *object, const char *name) {
 }
 
 int array_take(PyObject *object, const char *name, array *taken) {
-    type_entry *entry = entry_of(object);
-    taken->kind = entry->kind;
-    taken->exchange = entry->exchange;
+    const type_entry entry = entry_of(object);
+    taken->kind = entry.kind;
+    taken->exchange = entry.exchange;
     taken->holder = NULL;
     taken->read_only = taken->copied = false;
     Py_INCREF(object);
     taken->object = object;
     int result;
-    if (entry->kind == KIND_NUMPY)
+    if (entry.kind == KIND_NUMPY)
         result = take_numpy(object, name, taken);
-    else if (entry->exchange)
+    else if (entry.exchange)
         result = take_exchange(object, name, taken);
     else if (is_instance(object, "numpy.ma", "MaskedArray") ||
              !PyObject_HasAttrString(object, "__dlpack__"))
         result = refuse_type(object, name);
     else
-        result = take_dlpack(object, name, entry, taken);
+        result = take_dlpack(object, name, entry.old_protocol, taken);
     /* What JAX has computed may be shared with anything. */
     taken->read_only |= taken->kind == KIND_JAX;
     if (result < 0) array_release(taken);

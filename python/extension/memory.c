@@ -26,9 +26,14 @@ static void give_back(block *b) {
 }
 
 PyObject *memory_new(const fovea_view *wanted, DLTensor **tensor) {
-    int64_t bytes = (int64_t)fovea_dtype_size(wanted->dtype);
-    for (int i = 0; i < wanted->rank; i++)
-        if (!fovea_multiply(bytes, wanted->shape[i], &bytes)) return PyErr_NoMemory();
+    int64_t bytes = (int64_t)fovea_dtype_size(wanted->dtype), strides[FOVEA_RANK_MAX], stride = 1;
+    for (int i = wanted->rank - 1; i >= 0; i--) {
+        int64_t extent = wanted->shape[i] > 0 ? wanted->shape[i] : 1;
+        strides[i] = stride;
+        if (!fovea_multiply(bytes, wanted->shape[i], &bytes) ||
+            !fovea_multiply(stride, extent, &stride))
+            return PyErr_NoMemory();
+    }
     block *b = calloc(1, sizeof *b);
     /* JAX and MLX copy what is not aligned to 64 bytes. */
     void *data =
@@ -40,12 +45,8 @@ PyObject *memory_new(const fovea_view *wanted, DLTensor **tensor) {
         return PyErr_Occurred() ? NULL : PyErr_NoMemory();
     }
     b->owners = 1;
-    int64_t stride = 1;
-    for (int i = wanted->rank - 1; i >= 0; i--) {
-        b->shape[i] = wanted->shape[i];
-        b->strides[i] = stride;
-        stride *= wanted->shape[i];
-    }
+    for (int i = 0; i < wanted->rank; i++)
+        b->shape[i] = wanted->shape[i], b->strides[i] = strides[i];
     b->tensor = (DLTensor){.data = data,
                            .device = {kDLCPU, 0},
                            .ndim = wanted->rank,
@@ -215,7 +216,9 @@ static PyObject *new_integers(PyObject *self, PyObject *arguments) {
         PyObject *item = PySequence_GetItem(values, i);
         long value = item ? PyLong_AsLong(item) : -1;
         Py_XDECREF(item);
-        if (value == -1 && PyErr_Occurred())
+        if (value != (int32_t)value && !PyErr_Occurred())
+            PyErr_Format(invalid_value, "%ld does not fit into 32 bits", value);
+        if (PyErr_Occurred())
             Py_CLEAR(made);
         else
             ((int32_t *)tensor->data)[i] = (int32_t)value;

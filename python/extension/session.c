@@ -1,5 +1,6 @@
 #include "session.h"
 #include "errors.h"
+#include "runtime/threads.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -42,6 +43,7 @@ static void add_statistics(fovea_statistics *total, const fovea_context *context
 
 static void end_session(void *ended) {
     session *s = ended;
+    own = NULL; /* what else ends with the thread may still call */
     pthread_mutex_lock(&list_lock);
     for (session **place = &sessions; *place; place = &(*place)->next) {
         if (*place != s) continue;
@@ -103,7 +105,10 @@ static open_context *open_for(session *s, DLDevice device, void *stream) {
                (size_t)made->context->kernels * sizeof *made->context->forced);
     fovea_context_set_threads(made->context, s->threads ? s->threads : all_threads);
     made->next = s->contexts;
-    return s->contexts = made;
+    pthread_mutex_lock(&s->busy); /* reports of other threads go through the list */
+    s->contexts = made;
+    pthread_mutex_unlock(&s->busy);
+    return made;
 }
 
 static void apply_threads(session *s) {
@@ -139,13 +144,26 @@ static PyObject *get_use(PyObject *self, PyObject *unused) {
                          (Py_ssize_t)((size_t)context->kernels * sizeof *context->forced));
 }
 
+static int read_threads(PyObject *count, int *threads) {
+    int beyond;
+    long long wanted = PyLong_AsLongLongAndOverflow(count, &beyond);
+    if (wanted == -1 && PyErr_Occurred()) return -1;
+    if (!beyond && wanted >= 0 && wanted <= FOVEA_THREADS_MAX) return *threads = (int)wanted, 0;
+    PyErr_Format(invalid_value, "threads is %R; it is at least 0 and at most %d", count,
+                 FOVEA_THREADS_MAX);
+    return -1;
+}
+
 static PyObject *set_use(PyObject *self, PyObject *arguments) {
     (void)self;
     int threads;
+    PyObject *count;
     const char *forced;
     Py_ssize_t size;
     const fovea_context *context = host_context();
-    if (!context || !PyArg_ParseTuple(arguments, "iy#", &threads, &forced, &size)) return NULL;
+    if (!context || !PyArg_ParseTuple(arguments, "Oy#", &count, &forced, &size) ||
+        read_threads(count, &threads) < 0)
+        return NULL;
     if (size != (Py_ssize_t)((size_t)context->kernels * sizeof *context->forced))
         return raise_status(FOVEA_INVALID_ARGUMENT, "this is no state of use()");
     for (open_context *c = own->contexts; c; c = c->next)
@@ -177,13 +195,7 @@ static PyObject *threads(PyObject *self, PyObject *unused) {
 
 static PyObject *set_threads(PyObject *self, PyObject *count) {
     (void)self;
-    long wanted = PyLong_AsLong(count);
-    if (wanted == -1 && PyErr_Occurred()) return NULL;
-    if (wanted < 0 || wanted > 1 << 16) {
-        PyErr_Format(invalid_value, "threads is %ld; it is at least 0 and at most 65536", wanted);
-        return NULL;
-    }
-    all_threads = (int)wanted;
+    if (read_threads(count, &all_threads) < 0) return NULL;
     generation++;
     Py_RETURN_NONE;
 }

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from . import _fovea
 from ._fovea import *
-from ._fovea import InvalidValue, version
+from ._fovea import version
 from .cache import KVCache as KVCache
 
 __version__ = version()
@@ -86,14 +86,14 @@ class use:
 
     def __init__(self, implementation: str | None = None, *, kernel: str | None = None,
                  threads: int | None = None) -> None:
+        if kernel is not None and implementation is None:
+            raise _fovea.InvalidValue(f"kernel is {kernel!r}, but no implementation is named")
         self.implementation, self.kernel, self.threads = implementation, kernel, threads
         self._before: list[tuple[int, bytes]] = []
 
     def __enter__(self) -> use:
         before = _fovea._get_use()
         if self.threads is not None:
-            if not 0 <= self.threads <= 65536:
-                raise InvalidValue(f"threads is {self.threads}; it is at least 0 and at most 65536")
             _fovea._set_use(self.threads, before[1])
         if self.implementation is not None:
             try:

@@ -1,6 +1,7 @@
 /* Contexts: creation, options, forcing of implementations, reports. */
 #include "api/context.h"
 #include "runtime/fork.h"
+#include "runtime/threads.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,10 +19,10 @@ static fovea_status check_options(const fovea_context_options *options) {
         return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
                           "options.size is %zu; this version's struct has %zu bytes", options->size,
                           sizeof *options);
-    if (options->threads < 0 || options->threads > 4096)
+    if (options->threads < 0 || options->threads > FOVEA_THREADS_MAX)
         return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
-                          "options.threads is %d; it lies between 0 (automatic) and 4096",
-                          options->threads);
+                          "options.threads is %d; it lies between 0 (automatic) and %d",
+                          options->threads, FOVEA_THREADS_MAX);
     if (options->device.device_type != kDLCPU && options->device.device_type != kDLCUDA)
         return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
                           "options.device has type %d; the CPU (1) and CUDA (2) are served",

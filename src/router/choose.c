@@ -258,16 +258,6 @@ uint64_t fovea_problem_signature(const fovea_problem *problem) {
     return d.sum | 1; /* 0 is an empty entry */
 }
 
-bool fovea_depends_on_contents(const fovea_problem *problem) {
-    const fovea_argument *arguments = problem->kernel->arguments;
-    for (uint32_t rest = problem->present; rest; rest &= rest - 1) {
-        int a = __builtin_ctz(rest);
-        if (arguments[a].fill == FOVEA_FILL_BY_ROW && problem->views[a].dtype == FOVEA_I32)
-            return true;
-    }
-    return false;
-}
-
 bool fovea_choice_depends_on_contents(const fovea_problem *problem) {
     return problem->kernel->traits && fovea_depends_on_contents(problem);
 }
@@ -280,13 +270,15 @@ const fovea_implementation *fovea_choose_quickly(fovea_choice_cache *cache,
     uint64_t wanted = fovea_problem_signature(problem);
     size_t place = (wanted >> 32) % FOVEA_CHOICES_KEPT;
     /* Whether it serves may hang on addresses, so it is asked every time. */
-    if (cache->entries[place].signature == wanted) {
+    if (cache->entries[place].signature == wanted &&
+        cache->entries[place].kernel == problem->index) {
         const fovea_implementation *kept = cache->entries[place].implementation;
         if (fovea_implementation_serves(kept, problem, reason, sizeof reason)) return kept;
     }
     fovea_choose(problem, routes, threads, &choice);
     if (choice.implementation && !fovea_choice_depends_on_contents(problem)) {
         cache->entries[place].signature = wanted;
+        cache->entries[place].kernel = problem->index;
         cache->entries[place].implementation = choice.implementation;
     }
     return choice.implementation;

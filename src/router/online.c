@@ -19,21 +19,22 @@ void fovea_online_release(fovea_online *online) {
     allocator.release(allocator.user, online, sizeof *online);
 }
 
-/* The place of a signature, or the free one where it would go; -1 if all places that it may have are
- * taken by others. */
-static int place_of(const fovea_online *online, uint64_t signature) {
+/* The place of a kernel's signature, or the free one where it would go; -1 if all places that it may have
+ * are taken by others. */
+static int place_of(const fovea_online *online, int kernel, uint64_t signature) {
     enum { PROBES = 16 };
     for (int i = 0; i < PROBES; i++) {
         int place = (int)(((signature >> 32) + (uint64_t)i) % FOVEA_ONLINE_PROBLEMS);
-        uint64_t there = online->problems[place].signature;
-        if (there == signature || there == 0) return place;
+        const fovea_online_problem *there = &online->problems[place];
+        if (there->signature == 0 || (there->signature == signature && there->key.kernel == kernel))
+            return place;
     }
     return -1;
 }
 
 const fovea_online_problem *fovea_online_find(const fovea_online *online,
                                               const fovea_problem *problem) {
-    int place = place_of(online, fovea_problem_signature(problem));
+    int place = place_of(online, problem->index, fovea_problem_signature(problem));
     return place >= 0 && online->problems[place].signature ? &online->problems[place] : NULL;
 }
 
@@ -123,7 +124,8 @@ fovea_online_turn fovea_online_choose(fovea_online *online, const fovea_problem 
     fovea_choice choice;
     char reason[160];
     uint64_t signature = fovea_problem_signature(problem);
-    int place = fovea_depends_on_contents(problem) ? -1 : place_of(online, signature);
+    int place =
+        fovea_depends_on_contents(problem) ? -1 : place_of(online, problem->index, signature);
     fovea_online_problem *p = place >= 0 ? &online->problems[place] : NULL;
     if (p && (p->signature || begin(p, signature, problem, routes, threads))) {
         int candidate = pick(online, p);

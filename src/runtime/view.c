@@ -17,7 +17,7 @@ const char *fovea_device_text(DLDevice device, char *text, size_t size) {
 }
 
 /* Of the product of the extents that are not 0. Strides of 0 and tensors without elements would reach any other
- * without memory for it; scratch takes up to some hundreds of bytes times this times 4096 threads. */
+ * without memory for it; scratch takes up to some hundreds of bytes times this times FOVEA_THREADS_MAX. */
 static const int64_t elements_limit = INT64_C(1) << 42;
 
 /* The byte offsets of the lowest and one past the highest element, or false if they or what lies between
@@ -49,8 +49,10 @@ static fovea_status check_extents(const DLTensor *tensor, const char *name, fove
                               (long long)extent, i);
         view->shape[i] = extent;
     }
+    /* Strides of a tensor without elements may be any numbers, and nobody needs them. */
+    const int64_t *strides = fovea_view_elements(view) > 0 ? tensor->strides : NULL;
     for (int i = tensor->ndim - 1; i >= 0; i--) {
-        view->stride[i] = tensor->strides ? tensor->strides[i] : elements;
+        view->stride[i] = strides ? strides[i] : elements;
         int64_t extent = view->shape[i] > 0 ? view->shape[i] : 1;
         if (!fovea_multiply(elements, extent, &elements) || elements > elements_limit)
             return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
@@ -205,7 +207,7 @@ void fovea_view_write_all(const fovea_view *view, const double *values) {
 }
 
 static bool mergeable(fovea_view *const views[], int count, int outer, int inner) {
-    int64_t span; /* overflows where there are no elements, or over half of all addresses */
+    int64_t span; /* overflows over half of all addresses */
     for (int v = 0; v < count; v++)
         if (!fovea_multiply(views[v]->stride[inner], views[v]->shape[inner], &span) ||
             views[v]->stride[outer] != span)

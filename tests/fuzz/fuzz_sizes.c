@@ -5,10 +5,11 @@
 #include "catalogue/outcome.h"
 #include "options.h"
 #include "router/choose.h"
+#include "runtime/threads.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { LOOKED_AT_MAX = 2048, THREADS_MAX = 4096 };
+enum { LOOKED_AT_MAX = 2048 };
 
 static bool looked_at(const fovea_case *c, int argument) {
     return fovea_catalogue_kernel(c->index)->arguments[argument].fill == FOVEA_FILL_BY_ROW;
@@ -76,7 +77,7 @@ static void ask(const fovea_sample *sample, int threads) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static fovea_sample sample;
-    static const int threads[] = {1, 2, 16, THREADS_MAX};
+    static const int threads[] = {1, 2, 16, FOVEA_THREADS_MAX};
     bytes b = {data, data + size};
     fovea_case c;
     fovea_message message;

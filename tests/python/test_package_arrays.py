@@ -144,6 +144,40 @@ def test_arrays_that_no_kernel_takes(array, sentence):
         fovea.map_exp(array)
 
 
+def test_types_that_call_while_they_are_looked_at():
+    """The table of types has 16 places, which the calls within take."""
+
+    def refused(array):
+        with pytest.raises(TypeError, match="x is a "):
+            fovea.map_exp(array)
+
+    def refuse_others(count):
+        for i in range(count):
+            refused(type(f"Other{i}", (), {})())
+
+    class Nested:
+        @property
+        def __class__(self):
+            refuse_others(16)
+            return int
+
+    kept = [type(f"Kept{i}", (), {}) for i in range(16)]
+    before = [sys.getrefcount(a_type) for a_type in kept]
+    [refused(a_type()) for a_type in kept]
+    refused(Nested())
+    refuse_others(16)
+    gc.collect()
+    assert [sys.getrefcount(a_type) for a_type in kept] == before
+
+
+def test_memory_of_extents_beyond_64_bits_is_refused():
+    for shape in ((2**32, 2**32), (0, 2**40, 2**40), (2**40, 2**40, 0)):
+        with pytest.raises(MemoryError):
+            fovea._fovea._memory(shape, "f32")
+    with pytest.raises(ValueError, match="4294967296 does not fit into 32 bits"):
+        fovea._fovea._integers([1, 2**32], (2,))
+
+
 def test_a_tensor_that_requires_grad_is_refused_unless_no_grad():
     torch = needs("torch")
     x = torch.ones(3, requires_grad=True)

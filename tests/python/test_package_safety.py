@@ -139,6 +139,8 @@ def test_use_nests_and_is_undone_after_errors():
         with pytest.raises(ValueError, match="no such|has no implementation"):
             with fovea.use("cpu/no/such", kernel="map_exp", threads=1):
                 pass
+    with pytest.raises(ValueError, match="kernel is 'map_exp', but no implementation"):
+        fovea.use(kernel="map_exp", threads=1)
     with pytest.raises(ZeroDivisionError):
         with fovea.use(threads=1):
             assert fovea.threads() == 1
@@ -155,11 +157,38 @@ def test_set_threads_holds_for_all_threads():
         thread = threading.Thread(target=lambda: seen.append(fovea.threads()))
         thread.start(), thread.join()
         assert fovea.threads() == 3 and seen == [3]
-        with pytest.raises(ValueError, match="threads is -1"):
-            fovea.set_threads(-1)
+        for wrong in (-1, 4097, 2**70):
+            with pytest.raises(ValueError, match=f"threads is {wrong}; it is at least 0 and at most 4096"):
+                fovea.set_threads(wrong)
+            with pytest.raises(ValueError, match=f"threads is {wrong}; it is at least 0 and at most 4096"):
+                with fovea.use(threads=wrong):
+                    pass
+        assert fovea.threads() == 3
     finally:
         fovea.set_threads(0)
     assert fovea.threads() == before
+
+
+def test_what_ends_with_a_thread_may_still_call():
+    code = '''
+import ctypes, fovea, numpy as np, threading
+x, seen = np.ones(8, np.float32), []
+@ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+def at_end(value):
+    seen.append(float(fovea.map_relu(x)[0]))
+libc, key = ctypes.CDLL(None), ctypes.c_uint()
+def work():
+    fovea.map_relu(x)
+    libc.pthread_setspecific(key, ctypes.c_void_p(1))
+assert libc.pthread_key_create(ctypes.byref(key), at_end) == 0
+for i in range(1, 9):
+    thread = threading.Thread(target=work)
+    thread.start(); thread.join()
+    while len(seen) < i: pass
+assert seen == [1] * 8 and fovea.statistics()["map_relu"].calls == 16
+'''
+    done = run(code)
+    assert done.returncode == 0, done.stderr
 
 
 # ---- Interrupts, exit, leaks ---------------------------------------------------------------------

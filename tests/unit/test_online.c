@@ -169,6 +169,21 @@ static void shapes_beyond_the_table_are_served_all_the_same(void **state) {
     fovea_online_release(online);
 }
 
+static void what_is_learnt_of_another_kernel_is_not_taken(void **state) {
+    fovea_case c;
+    fovea_sample sample;
+    (void)state;
+    set_costs();
+    open_sample(&c, &sample);
+    fovea_online *online = start(0.1);
+    call(online, &sample.problem, 1, NULL);
+    assert_non_null(fovea_online_find(online, &sample.problem));
+    for (int i = 0; i < FOVEA_ONLINE_PROBLEMS; i++) online->problems[i].key.kernel++;
+    assert_null(fovea_online_find(online, &sample.problem));
+    fovea_online_release(online);
+    fovea_sample_destroy(&sample);
+}
+
 /* ---- Through the public functions ----------------------------------------------------------- */
 
 static void it_is_reported_explained_and_saved(void **state) {
@@ -223,6 +238,7 @@ int main(void) {
         cmocka_unit_test(it_keeps_to_its_budget),
         cmocka_unit_test(what_is_hopeless_is_never_tried),
         cmocka_unit_test(shapes_beyond_the_table_are_served_all_the_same),
+        cmocka_unit_test(what_is_learnt_of_another_kernel_is_not_taken),
         cmocka_unit_test(it_is_reported_explained_and_saved),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);

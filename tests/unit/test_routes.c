@@ -7,6 +7,7 @@
 #include "test.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -391,7 +392,7 @@ static void what_is_no_regular_file_is_refused(void **state) {
     fovea_routes *routes;
     unlink(path);
     assert_int_equal(fovea_routes_read(path, 0, &allocator, &routes, &message), FOVEA_FILE_ERROR);
-    assert_non_null(strstr(message.text, "No such file"));
+    assert_non_null(strstr(message.text, "does not exist"));
     assert_int_equal(mkfifo(path, 0600), 0); /* must not wait for a writer either */
     assert_int_equal(fovea_routes_read(path, 0, &allocator, &routes, &message), FOVEA_FILE_ERROR);
     assert_non_null(strstr(message.text, "regular file"));
@@ -420,6 +421,36 @@ static void a_write_that_fails_leaves_the_old_file(void **state) {
     assert_memory_equal(old, now, before);
     free(old), free(now);
     fovea_routes_release(routes);
+}
+
+static void *write_often(void *failures) {
+    fovea_message message;
+    fovea_routes *routes = usual_routes();
+    for (int i = 0; i < 10; i++)
+        *(int *)failures += fovea_routes_write(path, routes, &message) != FOVEA_OK;
+    fovea_routes_release(routes);
+    return NULL;
+}
+
+static void threads_write_to_one_path_at_once(void **state) {
+    (void)state;
+    enum { WRITERS = 4 };
+    pthread_t writers[WRITERS];
+    int failures[WRITERS] = {0};
+    size_t length;
+    fovea_message message;
+    write_usual_file();
+    for (int i = 0; i < WRITERS; i++)
+        assert_int_equal(pthread_create(&writers[i], NULL, write_often, &failures[i]), 0);
+    for (int i = 0; i < 50; i++) {
+        char *text = file_text(&length);
+        assert_int_equal(parse(text, length, &message), FOVEA_OK);
+        free(text);
+    }
+    for (int i = 0; i < WRITERS; i++) {
+        pthread_join(writers[i], NULL);
+        assert_int_equal(failures[i], 0);
+    }
 }
 
 /* ---- Choosing ------------------------------------------------------------------------------- */
@@ -558,6 +589,23 @@ static void the_cache_tells_problems_apart(void **state) {
     fovea_sample_destroy(&small.sample);
     fovea_sample_destroy(&large.sample);
     fovea_routes_release(routes);
+}
+
+/* Strides of extents of 1 may be any numbers, and so a signature may be made to be another's. */
+static void a_choice_kept_for_another_kernel_is_not_taken(void **state) {
+    (void)state;
+    fovea_choice_cache cache = {0};
+    makings added, multiplied;
+    fovea_problem *a = make(&added, "map_add", "n=1024"),
+                  *b = make(&multiplied, "map_mul", "n=1024");
+    uint64_t forged = fovea_problem_signature(b);
+    size_t place = (fovea_problem_signature(a) >> 32) % FOVEA_CHOICES_KEPT;
+    assert_ptr_equal(fovea_choose_quickly(&cache, a, NULL, 1), &quick);
+    cache.entries[(forged >> 32) % FOVEA_CHOICES_KEPT] = cache.entries[place];
+    cache.entries[(forged >> 32) % FOVEA_CHOICES_KEPT].signature = forged;
+    assert_string_equal(fovea_choose_quickly(&cache, b, NULL, 1)->kernel, "map_mul");
+    fovea_sample_destroy(&added.sample);
+    fovea_sample_destroy(&multiplied.sample);
 }
 
 /* ---- Contexts ------------------------------------------------------------------------------- */
@@ -744,6 +792,7 @@ int main(void) {
         cmocka_unit_test(a_forged_record_is_refused_with_the_reason),
         cmocka_unit_test(what_is_no_regular_file_is_refused),
         cmocka_unit_test(a_write_that_fails_leaves_the_old_file),
+        cmocka_unit_test(threads_write_to_one_path_at_once),
         cmocka_unit_test(without_a_file_the_model_chooses),
         cmocka_unit_test(a_measurement_overrules_the_model),
         cmocka_unit_test(the_nearest_measurement_is_scaled_by_work),
@@ -753,6 +802,7 @@ int main(void) {
         cmocka_unit_test(what_was_wrong_is_never_chosen),
         cmocka_unit_test(what_is_by_name_only_is_never_chosen),
         cmocka_unit_test(the_cache_tells_problems_apart),
+        cmocka_unit_test(a_choice_kept_for_another_kernel_is_not_taken),
         cmocka_unit_test(a_context_uses_the_file_that_is_named),
         cmocka_unit_test(a_named_file_that_is_refused_is_an_error),
         cmocka_unit_test(a_refused_file_at_the_default_place_is_only_not_used),

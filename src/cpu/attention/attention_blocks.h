@@ -219,7 +219,7 @@ static rows_of_block fetch_rows(const tile_context *at, const fovea_view *view, 
                                 int64_t first, int64_t count, float *buffer) {
     int64_t size = view->shape[3];
     if (!convert)
-        return (rows_of_block){.data = key_row(at, view, first), .stride = view->stride[2]};
+        return (rows_of_block){.data = key_row(at, view, first), .stride = fovea_row_stride(view)};
     for (int64_t j = 0; j < count; j++) {
         convert_row(key_row(at, view, first + j), view->dtype, view->stride[3], size,
                     buffer + j * size);
@@ -233,7 +233,8 @@ static inline rows_of_block fetch_pair_keys(const tile_context *at, bool convert
                                             int64_t count, void *buffer) {
     const fovea_view *k = &at->call->k;
     int64_t size = 2 * words_of(k->shape[3]);
-    if (!convert) return (rows_of_block){.data = key_row(at, k, first), .stride = k->stride[2]};
+    if (!convert)
+        return (rows_of_block){.data = key_row(at, k, first), .stride = fovea_row_stride(k)};
     for (int64_t j = 0; j < count; j++)
         load_halves(key_row(at, k, first + j), k->stride[3], 0, k->shape[3],
                     (uint16_t *)buffer + j * size, size);
