@@ -8,6 +8,7 @@
 #include "bench_prepare.h"
 #include "commands.h"
 #include "router/registry.h"
+#include "runtime/output.h"
 #include "runtime/processor.h"
 #include "runtime/threads.h"
 
@@ -139,6 +140,11 @@ static error_t parse(int key, char *value, struct argp_state *state) {
         break;
     case ARGP_KEY_ARG:
         argp_error(state, "«%s» is not an option", value);
+        break;
+    case ARGP_KEY_END:
+        fovea_device_expect(o->places >> FOVEA_ON_CUDA & 1, o->device, state);
+        if (o->peers && o->no_peers)
+            argp_error(state, "--peers=%s and --no-peers contradict each other", o->peers);
         break;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -335,19 +341,6 @@ static void list(const fovea_bench_run *run) {
                fovea_case_text(&run->cases[i].definition, text, sizeof text));
 }
 
-/* An hour of measuring is not to end in a directory that does not exist. */
-static bool check_json_path(const char *path, fovea_message *message) {
-    char directory[4096];
-    const char *slash = strrchr(path, '/');
-    snprintf(directory, sizeof directory, "%.*s", slash ? (int)(slash - path) : 1,
-             slash ? path : ".");
-    if (slash == path) snprintf(directory, sizeof directory, "/");
-    if (access(directory, W_OK | X_OK) == 0) return true;
-    fovea_fail(message, FOVEA_FILE_ERROR, "--json=%.200s: the directory %.200s cannot be written",
-               path, directory);
-    return false;
-}
-
 /* Patterns that nothing matches would measure nothing, and look like a success. */
 static bool check_arms(const fovea_bench_run *run, fovea_message *message) {
     const char *patterns = run->options.arms;
@@ -382,7 +375,7 @@ int fovea_command_bench(int argc, char **argv) {
     bool good = fovea_suites_expand(&run, &message);
     if (good && run.options.list) return list(&run), release(&run), 0;
     if (good) good = check_arms(&run, &message);
-    if (good && run.options.json) good = check_json_path(run.options.json, &message);
+    if (good && run.options.json) good = fovea_output_check(run.options.json, &message) == FOVEA_OK;
     if (!good || !begin(&run, &message)) {
         fprintf(stderr, "fovea bench: %s\n", message.text);
         return release(&run), 2;

@@ -85,7 +85,7 @@ typedef struct fovea_monitor {
 
 typedef struct fovea_bench_case {
     char suite[16], name[FOVEA_CASE_NAME];
-    const char *kernel; /* what CATALOGUE.md calls it: the row's name or that of a preset */
+    const char *kernel; /* what the catalogue calls it: the row's name or that of a preset */
     fovea_case definition;
     double weight;          /* of its share in the time */
     const char *algorithms; /* only these of ours, unless --arms says otherwise; NULL: all */
@@ -247,9 +247,10 @@ const fovea_ceiling *fovea_bench_ceiling(const fovea_bench_run *run, const fovea
 void fovea_bench_update_shares(fovea_bench_run *run);
 /* The noise floor: a ratio of medians that equal work reaches in nine of ten cases. */
 typedef struct fovea_noise {
-    double ratio; /* NaN: not measured */
+    double ratio; /* at least 1; NaN: not measured */
     int pairs;
     const fovea_bench_case *worst;
+    double worst_ratio;
 } fovea_noise;
 fovea_noise fovea_bench_noise(const fovea_bench_run *run);
 /* Rows of a case for comparison; NULL if there is none that is verified and measured. */

@@ -1,17 +1,14 @@
-/* The file of a run: format 1 of BENCHMARKING's "The file", every sample in it. It is written beside
- * its place and renamed, so that a reader sees all of it or none. */
+/* The file of a run, format 1: every sample, and what is needed to judge it. */
 #define _GNU_SOURCE
 #include "bench.h"
+#include "runtime/output.h"
 
 #include <ctype.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #ifndef FOVEA_BUILD_COMMIT
     #define FOVEA_BUILD_COMMIT "unknown"
@@ -323,42 +320,11 @@ json_t *fovea_bench_to_json(const fovea_bench_run *run) {
 
 /* ---- Writing -------------------------------------------------------------------------------- */
 
-static bool write_all(int file, const char *text, size_t length) {
-    while (length > 0) {
-        ssize_t written = write(file, text, length);
-        if (written < 0 && errno == EINTR) continue;
-        if (written <= 0) return false;
-        text += written;
-        length -= (size_t)written;
-    }
-    return fsync(file) == 0;
-}
-
 bool fovea_bench_write_json(const fovea_bench_run *run, const char *path, fovea_message *message) {
-    char temporary[4096];
-    struct stat existing;
-    if (stat(path, &existing) == 0 && !S_ISREG(existing.st_mode)) {
-        fovea_fail(message, FOVEA_FILE_ERROR, "%.200s: is not a regular file", path);
-        return false;
-    }
+    fovea_output output;
+    if (fovea_output_open(path, &output, message) != FOVEA_OK) return false;
     json_t *document = fovea_bench_to_json(run);
-    char *text = json_dumps(document, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
+    bool good = json_dumpf(document, output.stream, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) == 0;
     json_decref(document);
-    if (!text ||
-        snprintf(temporary, sizeof temporary, "%s.XXXXXX", path) >= (int)sizeof temporary) {
-        fovea_fail(message, FOVEA_FILE_ERROR, "%.200s: %s", path,
-                   text ? "the name is too long" : "no memory for the file");
-        return free(text), false;
-    }
-    int file = mkostemp(temporary, O_CLOEXEC);
-    bool good = file >= 0 && write_all(file, text, strlen(text)) && fchmod(file, 0644) == 0;
-    int problem = errno;
-    if (file >= 0 && close(file) != 0 && good) good = false, problem = errno;
-    if (good && rename(temporary, path) != 0) good = false, problem = errno;
-    if (!good && file >= 0) unlink(temporary);
-    if (!good)
-        fovea_fail(message, FOVEA_FILE_ERROR, "%.200s: cannot be written: %s", path,
-                   strerror(problem));
-    free(text);
-    return good;
+    return fovea_output_close(&output, good ? 0 : ENOMEM, message) == FOVEA_OK;
 }

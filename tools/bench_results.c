@@ -129,13 +129,13 @@ static double distance_from_one(double ratio) { return ratio < 1 ? 1 / ratio : r
 
 fovea_noise fovea_bench_noise(const fovea_bench_run *run) {
     fovea_noise noise = {.ratio = NAN};
-    double *ratios = malloc(((size_t)run->case_count + 1) * sizeof *ratios), worst = 0;
+    double *ratios = malloc(((size_t)run->case_count + 1) * sizeof *ratios);
     if (!ratios) return noise;
     for (int i = 0; i < run->case_count; i++) {
         const fovea_bench_case *c = &run->cases[i];
         if (!c->done || isnan(c->noise_ratio)) continue;
         double ratio = distance_from_one(c->noise_ratio);
-        if (ratio > worst) worst = ratio, noise.worst = c;
+        if (ratio > noise.worst_ratio) noise.worst_ratio = ratio, noise.worst = c;
         ratios[noise.pairs++] = ratio;
     }
     (void)fovea_median(ratios, noise.pairs); /* sorts */

@@ -6,7 +6,7 @@
 
 typedef struct fovea_steps fovea_steps;
 
-/* Room for what lies between the steps of such a problem of a kernel of CATALOGUE.md. NULL with why empty:
+/* Room for what lies between the steps of such a problem of a kernel of the catalogue. NULL with why empty:
  * it is not fused; NULL with a reason in why: the steps do not serve the problem, or memory is short. */
 fovea_steps *fovea_steps_create(const char *kernel, const fovea_problem *problem, char *why,
                                 size_t size);

@@ -398,7 +398,7 @@ static bool expand_kernel(fovea_bench_run *run, const suite *s, int kernel, cons
     return true;
 }
 
-/* What CATALOGUE.md numbers, each once, and what has several sizes without being numbered. A row may be
+/* What the catalogue numbers, each once, and what has several sizes without being numbered. A row may be
  * numbered by one of its presets. */
 static bool is_measured(const fovea_kernel *kernel) {
     for (int p = 0; p < FOVEA_PRESETS_MAX && kernel->presets[p].name; p++)

@@ -926,9 +926,8 @@ void fovea_bench_print_foot(const fovea_bench_run *run) {
     if (noise.pairs)
         say(&screen, FOVEA_PLAIN,
             "Noise floor %.1f %%: equal work under two names differed by no more in nine of ten of "
-            "%d pairs; the worst, %s, by %.1f %%.",
-            100 * (noise.ratio - 1), noise.pairs, noise.worst->name,
-            100 * fabs(noise.worst->noise_ratio - 1));
+            "%d pairs, in the worst, %s, by %.1f %%.",
+            100 * (noise.ratio - 1), noise.pairs, noise.worst->name, 100 * (noise.worst_ratio - 1));
     say(&screen, FOVEA_FAINT,
         "Times are medians, ± is the median absolute deviation. Every arm was compared with a "
         "double-precision reference before it was timed; a wrong one is not ranked.");

@@ -617,6 +617,7 @@ static error_t parse(int key, char *value, struct argp_state *state) {
             argp_error(state, "--every, --scalar-every, --table and --json belong to --exhaustive");
         if (a->exhaustive && (a->list || a->options.text || a->options.cuda))
             argp_error(state, "--exhaustive takes no cases and no other backend");
+        fovea_device_expect(a->options.cuda, a->options.device, state);
         return 0;
     case OPTION_TIMEOUT:
         return a->options.seconds = (unsigned)number(value, "--timeout", 86400, state), 0;

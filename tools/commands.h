@@ -6,9 +6,11 @@
 #include <argp.h>
 #include <stdbool.h>
 
-/* Values of --backend and --device; anything else ends the command with a sentence. */
+/* Values of --backend and --device; anything else ends the command with a sentence, and so does a device
+ * that would not be used. */
 bool fovea_backend_is_cuda(const char *value, const struct argp_state *state);
 int fovea_device_number(const char *value, const struct argp_state *state);
+void fovea_device_expect(bool cuda, int device, const struct argp_state *state);
 
 int fovea_command_check(int argc, char **argv);
 int fovea_command_info(int argc, char **argv);

@@ -91,6 +91,10 @@ int fovea_device_number(const char *value, const struct argp_state *state) {
     return (int)number;
 }
 
+void fovea_device_expect(bool cuda, int device, const struct argp_state *state) {
+    if (device > 0 && !cuda) argp_error(state, "--device=%d goes with --backend=cuda", device);
+}
+
 /* ---- The tensors of a sample ---------------------------------------------------------------- */
 
 static bool present(const fovea_sample *sample, int a) { return sample->present >> a & 1; }

@@ -7,9 +7,9 @@
 #include "exhaustive_loops.h"
 #include "reference/reference.h"
 #include "router/registry.h"
+#include "runtime/output.h"
 #include "verify.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <time.h>
@@ -177,7 +177,7 @@ static bool expect(bench *b) {
     memset(b->bound, 0, sizeof b->bound);
     if (!problem->kernel->bound) return true;
     problem->kernel->bound(problem, 1, b->expected, b->bound);
-    for (int64_t i = 0; i < RUN; i++) b->bound[i] += 0x1p-126; /* CATALOGUE.md, rule 10 */
+    for (int64_t i = 0; i < RUN; i++) b->bound[i] += 0x1p-126; /* docs/rules.md, 10 */
     return true;
 }
 
@@ -404,14 +404,12 @@ static void print_json(const sweep *s, FILE *file) {
 
 static fovea_status write_file(const sweep *s, const char *path,
                                void (*print)(const sweep *s, FILE *file), fovea_message *message) {
-    FILE *file = path ? fopen(path, "w") : NULL;
+    fovea_output output;
     if (!path) return FOVEA_OK;
-    if (file) print(s, file);
-    bool good = file && !ferror(file);
-    if (file && fclose(file) != 0) good = false;
-    return good ? FOVEA_OK
-                : fovea_fail(message, FOVEA_FILE_ERROR, "%s cannot be written: %s", path,
-                             strerror(errno));
+    fovea_status status = fovea_output_open(path, &output, message);
+    if (status != FOVEA_OK) return status;
+    print(s, output.stream);
+    return fovea_output_close(&output, 0, message);
 }
 
 fovea_status fovea_exhaustive_run(const fovea_exhaustive_options *options, int64_t *wrong,
@@ -421,7 +419,9 @@ fovea_status fovea_exhaustive_run(const fovea_exhaustive_options *options, int64
     *wrong = 0;
     s.lines = calloc(LINES_MAX, sizeof *s.lines);
     if (!s.lines) return fovea_fail(message, FOVEA_OUT_OF_MEMORY, "no memory for the functions");
-    fovea_status status = gather(&s, message);
+    fovea_status status = options->table ? fovea_output_check(options->table, message) : FOVEA_OK;
+    if (status == FOVEA_OK && options->json) status = fovea_output_check(options->json, message);
+    if (status == FOVEA_OK) status = gather(&s, message);
     for (int n = 0; n < s.count && status == FOVEA_OK; n++) {
         status = measure(&s, &s.lines[n], message);
         if (status != FOVEA_OK) break;

@@ -22,15 +22,15 @@ static const struct {
     const char *summary;
 } commands[] = {
     {"check", fovea_command_check, "verify every implementation against the reference"},
-    {"info", fovea_command_info, "this machine, the kernels, and what implements them"},
-    {"tune", fovea_command_tune, "measures which implementation is fastest for which call"},
-    {"route", fovea_command_route, "explains which implementation a call gets, and why"},
+    {"info", fovea_command_info, "show this machine, the kernels, and what implements them"},
+    {"tune", fovea_command_tune, "measure which implementation is fastest for which call"},
+    {"route", fovea_command_route, "explain which implementation a call gets, and why"},
 #if FOVEA_HAS_JANSSON
-    {"bench", fovea_command_bench, "how fast this machine runs them, beside what else there is"},
+    {"bench", fovea_command_bench, "measure kernels beside what else there is on this machine"},
 #else
     {"bench", without_json, "not in this build, which lacks libjansson"},
 #endif
-    {"report", fovea_command_report, "an HTML page from the samples of fovea bench"},
+    {"report", fovea_command_report, "make an HTML page from the samples of fovea bench"},
 };
 
 static int usage(FILE *file, int code) {

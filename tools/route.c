@@ -323,6 +323,8 @@ static error_t parse(int key, char *value, struct argp_state *state) {
         argp_error(state, "there is no kernel «%s»", value);
     else if (key == ARGP_KEY_ARG)
         argp_error(state, "«%s» is not expected; the kernel is %s", value, kernel->name);
+    else if (key == ARGP_KEY_END)
+        fovea_device_expect(a->cuda, a->device, state);
     else if (key == ARGP_KEY_NO_ARGS)
         argp_error(state, "no kernel is named");
     else

@@ -287,6 +287,9 @@ static error_t parse(int key, char *value, struct argp_state *state) {
     case 'd':
         a->device = fovea_device_number(value, state);
         return 0;
+    case ARGP_KEY_END:
+        fovea_device_expect(a->cuda, a->device, state);
+        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }

@@ -1,4 +1,4 @@
-/* Expected values and bounds of a problem, and the comparison by rule 10 of CATALOGUE.md: an
+/* Expected values and bounds of a problem, and the comparison by rule 10 of docs/rules.md: an
  * element passes if it is the reference's value rounded to the dtype, or within the bound. NaN
  * matches NaN, an infinity only itself, and a value at the overflow threshold may be infinite. */
 #include "verify.h"
@@ -206,7 +206,7 @@ static bool row_is_finite(const fovea_view *view, const char *data) {
 }
 
 /* Whether a key or value row of this sequence and key head holds NaN or an infinity: then rows that
- * mask it may be NaN (ATTENTION.md). */
+ * mask it may be NaN (docs/rules.md). */
 static bool keys_are_finite(const fovea_attention_call *call, const fovea_sequence *sequence,
                             int64_t key_head) {
     for (int64_t j = 0; j < sequence->key_count; j++)

@@ -28,7 +28,7 @@ int64_t fovea_verification_written(const fovea_verification *verification, int a
 
 typedef struct fovea_verdict {
     bool verified;                 /* all compared elements are within the catalogue's bound */
-    bool verified_as_peer;         /* within the bound of peers (BENCHMARKING.md, rule 15) */
+    bool verified_as_peer;         /* within the bound of peers (docs/rules.md) */
     double share;                  /* largest error / bound; INFINITY where no bound excuses it */
     double peer_share;             /* the same for the bound of peers */
     double error, bound;           /* absolute, at the element where share is largest */

@@ -20,16 +20,16 @@ extern "C" {
  * was learnt stays in use); a single call may take several times as long. A problem is settled after
  * a few calls of each candidate, and from then on served by the fastest. Every trial gives a right
  * result, but while trials last two equal calls may be served by two implementations, whose
- * results differ in the last bits. CUDA contexts, whose calls return before the work is done, are
- * refused. */
+ * results differ in the last bits. A share outside 0 to 1 is refused, and so are CUDA contexts, whose
+ * calls return before the work is done. */
 FOVEA_API fovea_status fovea_explore(fovea_context *context, double share);
 
 typedef struct fovea_exploration {
     uint64_t calls, trials;       /* since fovea_explore was first called */
     double seconds, lost_seconds; /* of all these calls; what trials took longer than the best */
-    int problems,
-        settled; /* that differ in shape, strides, dtype or options; with nothing to try */
-    int changed; /* served by another implementation than at first */
+    int problems;                 /* calls that differ in shape, strides, dtype or options */
+    int settled;                  /* of these: nothing is left to try */
+    int changed;                  /* of these: served by another implementation than at first */
 } fovea_exploration;
 FOVEA_API fovea_status fovea_exploration_report(const fovea_context *context,
                                                 fovea_exploration *report);

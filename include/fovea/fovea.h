@@ -30,7 +30,7 @@
  * calls of it). Lengths and tables in tensors of a device are not checked, only kept from leading out
  * of the tensors.
  *
- * The functions of the kernels are declared in fovea/kernels.h, included at the end.
+ * The kernels' functions are in fovea/kernels.h, included below; docs/rules.md has their rules.
  */
 #ifndef FOVEA_FOVEA_H
 #define FOVEA_FOVEA_H
@@ -55,8 +55,8 @@ typedef enum fovea_status {
     FOVEA_INVALID_ARGUMENT = -1, /* a tensor, an option or a name is wrong */
     FOVEA_UNSUPPORTED = -2,      /* the call is valid, but no implementation here serves it */
     FOVEA_OUT_OF_MEMORY = -3,
-    FOVEA_FILE_ERROR = -4, /* a file could not be read or written, or its content is refused */
-    FOVEA_DEVICE_ERROR = -5
+    FOVEA_FILE_ERROR = -4,  /* a file could not be read or written, or its content is refused */
+    FOVEA_DEVICE_ERROR = -5 /* the CUDA device or its driver reports one */
 } fovea_status;
 
 /* The status in words, such as "invalid argument". Never NULL. */
@@ -69,7 +69,7 @@ FOVEA_API const char *fovea_version(void);
 
 typedef struct fovea_context fovea_context;
 
-/* Where the library takes its memory from. allocate returns NULL when there is none. */
+/* Where the library takes its memory from. allocate: NULL if there is none; alignment: 2^k. */
 typedef struct fovea_allocator {
     void *(*allocate)(void *user, size_t bytes, size_t alignment);
     void (*release)(void *user, void *memory, size_t bytes);
@@ -143,7 +143,7 @@ FOVEA_API fovea_status fovea_explain(fovea_context *context, const char *kernel,
                                      DLTensor *const *tensors, size_t count, const void *options,
                                      fovea_route *route);
 
-/* The last successful call of the context, and totals of a kernel since its creation. */
+/* The last successful call (an error before it), and totals of a kernel since the context began. */
 typedef struct fovea_call_report {
     const char *kernel;
     const char *implementation;

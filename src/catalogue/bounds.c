@@ -1,5 +1,5 @@
 /* Bounds on the difference from the reference, for each element of an output. They are total: the
- * rounding of a half output is included (CATALOGUE.md, rule 10). */
+ * rounding of a half output is included (docs/rules.md, 10). */
 #include "catalogue/bounds.h"
 
 #include "catalogue/attention.h"

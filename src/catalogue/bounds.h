@@ -1,4 +1,4 @@
-/* What a result may differ from the reference: the rules of CATALOGUE.md, domain by domain. */
+/* What a result may differ from the reference: docs/rules.md, 10, and domain by domain. */
 #ifndef FOVEA_CATALOGUE_BOUNDS_H
 #define FOVEA_CATALOGUE_BOUNDS_H
 
@@ -29,7 +29,7 @@ fovea_bound_function fovea_bound_softmax, fovea_bound_log_softmax; /* domain 4 *
 fovea_bound_function fovea_bound_layer_norm, fovea_bound_rms_norm; /* domain 5 */
 fovea_bound_function fovea_bound_prefix;                           /* domain 16 */
 fovea_bound_function fovea_bound_quantile;                         /* domain 13 */
-fovea_bound_function fovea_bound_attention;                        /* ATTENTION.md */
+fovea_bound_function fovea_bound_attention;                        /* domain 6 */
 fovea_bound_function fovea_bound_backward;
 fovea_bound_function fovea_bound_merge;
 fovea_bound_function fovea_bound_append;

@@ -1,4 +1,4 @@
-/* Cases: parsing, data (CATALOGUE.md rules 9 and 11), memory layouts, and real tensors. */
+/* Cases: parsing, data (docs/rules.md, 9 and 11), memory layouts, and real tensors. */
 #include "catalogue/case.h"
 
 #include "runtime/parallel.h"

@@ -15,7 +15,7 @@ typedef enum fovea_layout {
     FOVEA_LAYOUT_COUNT
 } fovea_layout;
 
-/* Distributions of rule 11 of CATALOGUE.md; ROW keeps what the row says of each argument. */
+/* Distributions of docs/rules.md, 11; ROW keeps what the row says of each argument. */
 typedef enum fovea_distribution {
     FOVEA_DATA_ROW,
     FOVEA_DATA_OFFSET,     /* normal + 100 */
@@ -102,7 +102,7 @@ void fovea_sample_destroy(fovea_sample *sample);
 void fovea_case_draw(const fovea_case *c, int argument, int64_t group, double normals[4]);
 void fovea_case_words(const fovea_case *c, int argument, int64_t group, uint32_t words[4]);
 
-/* Philox4x32-10: one block of four words (CATALOGUE.md, domain 14). */
+/* Philox4x32-10: one block of four words. */
 void fovea_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t words[4]);
 
 #endif

@@ -28,7 +28,7 @@ typedef struct fovea_case fovea_case;
 
 typedef enum fovea_role { FOVEA_INPUT, FOVEA_OUTPUT, FOVEA_IN_PLACE } fovea_role;
 
-/* What benchmark and check inputs of an argument are drawn from (CATALOGUE.md, rules 9 and 11). */
+/* What benchmark and check inputs of an argument are drawn from (docs/rules.md, 9 and 11). */
 typedef enum fovea_fill {
     FOVEA_FILL_NORMAL,    /* standard normal */
     FOVEA_FILL_MAGNITUDE, /* absolute values of normals */
@@ -111,7 +111,7 @@ typedef void fovea_residual_function(const fovea_problem *problem, int output,
                                      const fovea_view *actual, const double *expected,
                                      double *error, double *bound);
 
-/* A numbered entry of CATALOGUE.md that is another kernel with some parameters fixed. It gets a C
+/* A numbered entry of the catalogue that is another kernel with some parameters fixed. It gets a C
  * function and a benchmark case of its own. */
 typedef struct fovea_preset {
     int number;
@@ -139,7 +139,7 @@ typedef struct fovea_traits {
 #define FOVEA_COUNTED_BY_STEP "of a step of the definition, times its steps"
 
 typedef struct fovea_kernel {
-    int number; /* in CATALOGUE.md; 0 for entries that it does not number */
+    int number; /* its place in the catalogue, and the seed of its inputs; 0 for what was added */
     const char *name;
     const char *domain;
     const char *definition; /* one line of mathematics */
@@ -165,7 +165,7 @@ typedef struct fovea_kernel {
     fovea_preset presets[FOVEA_PRESETS_MAX];
     bool elementwise;  /* outputs may be exactly an input tensor */
     bool of_something; /* reducing no elements is an error */
-    bool exact_sums;   /* of -1, 0 and 1, however they are added (CATALOGUE.md, rule 10) */
+    bool exact_sums;   /* of -1, 0 and 1, however they are added (docs/rules.md, 10) */
     const char *bound_text;
     fovea_bound_function *bound; /* NULL: exact */
     double bound_factor;

@@ -3,13 +3,13 @@
 #define _GNU_SOURCE
 #include "router/identity.h"
 #include "router/routes.h"
+#include "runtime/output.h"
 #include "runtime/threads.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -389,36 +389,23 @@ fovea_status fovea_routes_read(const char *path, int spare, const fovea_allocato
 /* ---- Writing -------------------------------------------------------------------------------- */
 
 typedef struct writer {
-    int file, error; /* the errno of the first failure */
+    FILE *stream;
+    int error; /* of a line that is too long */
     uint64_t checksum;
-    size_t used;
-    char text[8192];
 } writer;
 
-static void flush(writer *w) {
-    size_t done = 0;
-    while (done < w->used && !w->error) {
-        ssize_t wrote = write(w->file, w->text + done, w->used - done);
-        if (wrote >= 0)
-            done += (size_t)wrote;
-        else if (errno != EINTR)
-            w->error = errno;
-    }
-    w->used = 0;
-}
-
 __attribute__((format(printf, 2, 3))) static void print(writer *w, const char *format, ...) {
+    char text[LINE_MAX_BYTES];
     va_list values;
-    if (sizeof w->text - w->used < LINE_MAX_BYTES) flush(w);
     va_start(values, format);
-    int length = vsnprintf(w->text + w->used, LINE_MAX_BYTES, format, values);
+    int length = vsnprintf(text, sizeof text, format, values);
     va_end(values);
     if (length < 0 || length >= LINE_MAX_BYTES) {
-        w->error = w->error ? w->error : EMSGSIZE;
+        w->error = EMSGSIZE;
         return;
     }
-    w->checksum = fovea_hash(w->checksum, w->text + w->used, (size_t)length);
-    w->used += (size_t)length;
+    w->checksum = fovea_hash(w->checksum, text, (size_t)length);
+    fwrite(text, 1, (size_t)length, w->stream);
 }
 
 static void print_record(writer *w, const fovea_route_record *record) {
@@ -459,12 +446,6 @@ static void print_all(writer *w, const fovea_routes *routes) {
     for (int i = 0; i < routes->count; i++) print_record(w, &routes->records[i]);
     print(w, "end %d ", routes->count);
     print(w, "%016llx\n", (unsigned long long)w->checksum);
-    flush(w);
-}
-
-static fovea_status cannot_write(const char *path, int error, fovea_message *message) {
-    return fovea_fail(message, FOVEA_FILE_ERROR, "the routes file %.300s cannot be written: %s",
-                      path, strerror(error));
 }
 
 /* Makes the directories above a path; an error shows when the file is opened. */
@@ -476,39 +457,15 @@ static void make_directories(char *path) {
     }
 }
 
-/* So that the new name survives a power cut; file systems that cannot do it are as they are. */
-static void sync_directory(const char *path) {
-    char directory[PATH_MAX];
-    snprintf(directory, sizeof directory, "%s", path);
-    char *slash = strrchr(directory, '/');
-    if (slash) slash[slash == directory] = 0;
-    int file = open(slash ? directory : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (file < 0) return;
-    fsync(file);
-    close(file);
-}
-
 fovea_status fovea_routes_write(const char *path, const fovea_routes *routes,
                                 fovea_message *message) {
-    static atomic_uint writes; /* threads of a process may write to one path at once */
-    char temporary[PATH_MAX];
-    struct stat facts;
-    int length = snprintf(temporary, sizeof temporary, "%s.%ld.%u.new", path, (long)getpid(),
-                          atomic_fetch_add(&writes, 1));
-    if (length < 0 || (size_t)length >= sizeof temporary)
-        return cannot_write(path, ENAMETOOLONG, message);
-    if (stat(path, &facts) == 0 && !S_ISREG(facts.st_mode))
-        return fovea_fail(message, FOVEA_FILE_ERROR, "%.300s is not a regular file", path);
-    make_directories(temporary);
-    unlink(temporary); /* of a process of that number that was stopped */
-    writer w = {.checksum = FOVEA_HASH_START};
-    w.file = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (w.file < 0) return cannot_write(path, errno, message);
+    char directories[PATH_MAX];
+    fovea_output output;
+    if (snprintf(directories, sizeof directories, "%s", path) < (int)sizeof directories)
+        make_directories(directories);
+    fovea_status status = fovea_output_open(path, &output, message);
+    if (status != FOVEA_OK) return status;
+    writer w = {.stream = output.stream, .checksum = FOVEA_HASH_START};
     print_all(&w, routes);
-    if (!w.error && fsync(w.file) != 0) w.error = errno;
-    if (close(w.file) != 0 && !w.error) w.error = errno;
-    if (!w.error && rename(temporary, path) != 0) w.error = errno;
-    if (!w.error) return sync_directory(path), FOVEA_OK;
-    unlink(temporary);
-    return cannot_write(path, w.error, message);
+    return fovea_output_close(&output, w.error, message);
 }

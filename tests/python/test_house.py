@@ -73,7 +73,7 @@ def test_installation_is_complete(prefix):
                    "include/fovea/kernels.h",
                    "share/fovea/bench/peers/worker.py", "share/fovea/tools/report/__main__.py"]:
         assert wanted in files
-    for name in ["kernels.md", "design.md", "README.md", "LICENSE", "fovea.pc",
+    for name in ["kernels.md", "design.md", "rules.md", "README.md", "LICENSE", "fovea.pc",
                  "fovea-config.cmake", "libfovea.a", "libfovea.so"]:
         assert any(f.endswith("/" + name) for f in files), name
     assert not [f for f in files if "__pycache__" in f]
@@ -141,7 +141,8 @@ def test_header_is_valid_alone_and_in_cxx(prefix, tmp_path):
 
 # ---- Documents -----------------------------------------------------------------------------------
 
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/design.md", "docs/drop-ins.md", "docs/python.md"]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/design.md", "docs/drop-ins.md", "docs/python.md",
+             "docs/rules.md"]
 
 
 def test_readme_shows_the_example():
