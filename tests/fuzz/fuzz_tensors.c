@@ -99,8 +99,18 @@ static void examine(const fovea_problem *problem) {
     }
 }
 
-/* What is foreseen of results, of which the Python package makes them, before anything but each tensor by
- * itself is checked. */
+static bool choices_exist(int kernel, const char *options) {
+    const fovea_kernel *row = fovea_catalogue_kernel(kernel);
+    for (int p = 0; p < fovea_kernel_parameters(row); p++) {
+        double value = fovea_parameter_read(kernel, options, p), names = 1;
+        for (const char *at = row->parameters[p].choices; at && *at; at++) names += *at == ',';
+        if (row->parameters[p].kind == FOVEA_CHOICE && !(value >= 0 && value < names)) return false;
+    }
+    return true;
+}
+
+/* What is foreseen of results, of which the Python package makes them, before anything is checked but each
+ * tensor and each choice by itself. */
 static void foresee(int kernel, const DLTensor *const *required, const char *options) {
     const fovea_kernel *row = fovea_catalogue_kernel(kernel);
     fovea_problem given = {.kernel = row, .index = kernel, .options = options};
@@ -148,7 +158,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         size_t wrong = (size_t)next_integer(&b);
         memcpy(options, &wrong, sizeof wrong);
     }
-    foresee(kernel, required, options);
+    if (choices_exist(kernel, options)) foresee(kernel, required, options);
     message.text[0] = 0;
     fovea_status status =
         fovea_problem_create(kernel, required, flaws % 32 == 3 ? count - 1 : count,
