@@ -47,6 +47,7 @@ wheel-test: packages
 
 install: all
 	DESTDIR="$(DESTDIR)" cmake --install $(BUILD) --prefix "$(PREFIX)"
+	@[ -n "$(DESTDIR)" ] || [ "$$(id -u)" != 0 ] || ldconfig || echo "Run ldconfig, so that programs find the library."
 
 clean:
 	cmake -E rm -rf $(BUILD) build/fovea

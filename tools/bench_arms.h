@@ -106,6 +106,5 @@ bool fovea_peer_known(const char *name);
 void fovea_peer_note_pace(const fovea_measurement *m, const fovea_bench_arm *arm);
 /* Of a kernel's ways the one of that number; NULL past the last. */
 const char *fovea_peer_way(const fovea_bench_peer *peer, const char *kernel, size_t number);
-json_t *fovea_case_parameters_json(const fovea_case *c);
 
 #endif

@@ -16,9 +16,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#ifndef FOVEA_BUILD_COMMIT
-    #define FOVEA_BUILD_COMMIT "unknown"
-#endif
 #ifndef FOVEA_BUILD_FLAGS
     #define FOVEA_BUILD_FLAGS "unknown"
 #endif

@@ -1,6 +1,7 @@
 /* The file of a run, format 1: every sample, and what is needed to judge it. */
 #define _GNU_SOURCE
 #include "bench.h"
+#include "commit.h"
 #include "runtime/output.h"
 
 #include <ctype.h>
@@ -10,9 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#ifndef FOVEA_BUILD_COMMIT
-    #define FOVEA_BUILD_COMMIT "unknown"
-#endif
 #ifndef FOVEA_BUILD_TYPE
     #define FOVEA_BUILD_TYPE "unknown"
 #endif

@@ -37,7 +37,6 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-const char *fovea_peer_name(const fovea_peer *peer) { return peer->name; }
 int fovea_peer_process(const fovea_peer *peer) { return (int)peer->process; }
 
 /* ---- Starting and ending -------------------------------------------------------------------- */

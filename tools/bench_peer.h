@@ -28,7 +28,6 @@ fovea_peer *fovea_peer_start(const char *name, const char *const *command, int t
 /* Ends the process, waits for it, releases everything. NULL is allowed. */
 void fovea_peer_end(fovea_peer *peer);
 
-const char *fovea_peer_name(const fovea_peer *peer);
 int fovea_peer_process(const fovea_peer *peer); /* -1 once it is gone */
 
 /* Sends without waiting for the answer, so that several may think at once: used for the first

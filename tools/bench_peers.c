@@ -199,7 +199,7 @@ static json_t *parameter_value(const fovea_parameter *parameter, double value) {
     return json_stringn(choice, strcspn(choice, ","));
 }
 
-json_t *fovea_case_parameters_json(const fovea_case *c) {
+static json_t *parameters_json(const fovea_case *c) {
     const fovea_kernel *kernel = fovea_catalogue_kernel(c->index);
     json_t *object = json_object();
     for (int p = 0; p < fovea_kernel_parameters(kernel); p++)
@@ -239,8 +239,8 @@ static json_t *prepare_message(const fovea_measurement *m, const fovea_bench_arm
                      fovea_catalogue_kernel(c->index)->name, "dtype", fovea_dtype_name(c->dtype),
                      "threads", run->threads, "memory_first", (json_int_t)m->prepared->first,
                      "memory_bytes", (json_int_t)m->prepared->used, "case",
-                     (int)(m->c - run->cases), "way", arm->way, "parameters",
-                     fovea_case_parameters_json(c), "sets", all);
+                     (int)(m->c - run->cases), "way", arm->way, "parameters", parameters_json(c),
+                     "sets", all);
 }
 
 /* ---- Preparing and running ------------------------------------------------------------------ */

@@ -67,10 +67,10 @@ static bool fail(fovea_prepared *p, const char *why) {
 static bool give_forward_results(fovea_prepared *p, fovea_sample *sample) {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of the context */
     fovea_context *context = p->run->context;
-    fovea_backward_call backward;
+    fovea_attention_options forward_options, *options = &forward_options;
+    fovea_problem forward;
     if (!fovea_is_backward(sample->problem.kernel)) return true;
-    fovea_backward_describe(&sample->problem, &backward);
-    fovea_attention_options *options = &backward.options;
+    fovea_backward_forward(&sample->problem, &forward, options);
     struct {
         int argument;
         const DLTensor **field;

@@ -488,8 +488,9 @@ static void print_ratios(const fovea_screen *screen, const char *against, ratios
     if (!r->count) return;
     double median = fovea_median(r->values, r->count);
     say(screen, median > 1 ? FOVEA_GOOD : FOVEA_BAD,
-        "Against %s: median %.2f×, mean %.2f×, geometric mean %.2f×, from %.2f× to %.2f× over %d "
-        "cases; ahead in %d (%.0f %%), behind in %d, the rest within the noise.",
+        "The library's choice against %s: median %.2f×, mean %.2f×, geometric mean %.2f×, from "
+        "%.2f× to %.2f× over %d cases; ahead in %d (%.0f %%), behind in %d, the rest within the "
+        "noise.",
         against, median, mean_of(r), fovea_geometric_mean(r->values, r->count), r->values[0],
         r->values[r->count - 1], r->count, r->wins, 100.0 * r->wins / r->count, r->losses);
 }

@@ -127,10 +127,11 @@ static void touch_outliers(const fovea_view *q, const fovea_view *k) {
 
 /* NaN into every row of k, v or a scale of theirs that belongs to no sequence. */
 static bool touch_beyond(const fovea_problem *problem, int argument, char *data, size_t bytes) {
-    fovea_backward_call backward;
+    fovea_attention_options options;
+    fovea_problem forward;
     fovea_attention_call call;
-    if (is_backward(problem)) fovea_backward_describe(problem, &backward);
-    fovea_attention_describe(is_backward(problem) ? &backward.forward : problem, &call);
+    if (is_backward(problem)) fovea_backward_forward(problem, &forward, &options);
+    fovea_attention_describe(is_backward(problem) ? &forward : problem, &call);
     const fovea_view *view = argument == FOVEA_ATTENTION_K         ? &call.k
                              : argument == FOVEA_ATTENTION_V       ? &call.v
                              : argument == FOVEA_ATTENTION_K_SCALE ? &call.k_scale
@@ -203,10 +204,11 @@ static bool touch(fovea_trial *trial) {
 
 /* A gradient's out and lse are those of its other inputs. */
 static bool give_forward_results(const fovea_problem *problem) {
-    fovea_backward_call backward;
+    fovea_attention_options options;
+    fovea_problem forward;
     double *outputs[FOVEA_ARGUMENTS_MAX];
-    fovea_backward_describe(problem, &backward);
-    if (!fovea_reference_run(&backward.forward, outputs)) return false;
+    fovea_backward_forward(problem, &forward, &options);
+    if (!fovea_reference_run(&forward, outputs)) return false;
     for (int a = FOVEA_ATTENTION_OUT; a <= FOVEA_ATTENTION_LSE; a++)
         fovea_view_write_all(&problem->views[a], outputs[a]);
     for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++) free(outputs[a]);

@@ -29,11 +29,27 @@ static void print_machine(void) {
            processor->l2_bytes >> 10, processor->l3_bytes >> 10);
     for (int t = 0; t < FOVEA_TIER_COUNT; t++)
         if (fovea_has_tier((fovea_tier)t)) printf(" %s", fovea_tier_name((fovea_tier)t));
-    printf("%s%s%s%s\n", processor->avx512_bf16 ? "; avx512-bf16" : "",
-           processor->avx512_vnni ? ", avx512-vnni" : "",
-           processor->avx512_vbmi ? ", avx512-vbmi" : "",
-           processor->avx512_fp16 ? ", avx512-fp16" : "");
-    printf("CUDA: %s\n", fovea_cuda_state());
+    const struct {
+        bool here;
+        const char *name;
+    } extensions[] = {{processor->avx512_bf16, "avx512-bf16"},
+                      {processor->avx512_vnni, "avx512-vnni"},
+                      {processor->avx512_vbmi, "avx512-vbmi"},
+                      {processor->avx512_fp16, "avx512-fp16"}};
+    const char *separator = "; ";
+    for (size_t i = 0; i < sizeof extensions / sizeof *extensions; i++) {
+        if (!extensions[i].here) continue;
+        printf("%s%s", separator, extensions[i].name);
+        separator = ", ";
+    }
+    printf("\nCUDA: %s\n", fovea_cuda_state());
+}
+
+static void print_routes(void) {
+    fovea_context *context;
+    bool good = fovea_context_create(NULL, &context) == FOVEA_OK;
+    printf("routes: %s\n", good ? fovea_routes_state(context) : fovea_last_message(NULL));
+    fovea_context_destroy(context);
 }
 
 static void print_kernel(int index) {
@@ -44,12 +60,12 @@ static void print_kernel(int index) {
     printf("\n");
     for (int i = 0; i < fovea_implementation_count(index); i++) {
         const fovea_implementation *implementation = fovea_implementation_at(index, i);
-        printf("        %-28s %s\n", implementation->name,
-               fovea_implementation_is_cuda(implementation) ? "tensors on a CUDA device"
-               : !fovea_has_tier(implementation->tier)      ? "not on this machine"
-               : implementation->only_by_name               ? "by name only"
-               : implementation->note                       ? implementation->note
-                                                            : "");
+        const char *note = fovea_implementation_is_cuda(implementation) ? "tensors on a CUDA device"
+                           : !fovea_has_tier(implementation->tier)      ? "not on this machine"
+                           : implementation->only_by_name               ? "by name only"
+                                                                        : implementation->note;
+        printf("        %-*s%s%s\n", note ? 28 : 0, implementation->name, note ? " " : "",
+               note ? note : "");
     }
 }
 
@@ -59,7 +75,7 @@ int fovea_command_info(int argc, char **argv) {
     const struct argp parser = {.options = options,
                                 .parser = parse,
                                 .args_doc = "[KERNEL]",
-                                .doc = "Shows this machine and the kernels."};
+                                .doc = "Shows this machine, its routes file and the kernels."};
     arguments a = {0};
     argp_program_version = NULL;
     if (argp_parse(&parser, argc, argv, 0, NULL, &a)) return 2;
@@ -72,6 +88,7 @@ int fovea_command_info(int argc, char **argv) {
         return 0;
     }
     print_machine();
+    print_routes();
     for (int i = 0; a.kernels && i < fovea_catalogue_count(); i++) print_kernel(i);
     return 0;
 }

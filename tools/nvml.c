@@ -104,8 +104,6 @@ void fovea_nvml_close(void) {
     nvml.library = NULL;
 }
 
-bool fovea_nvml_is_open(void) { return nvml.library != NULL; }
-
 double fovea_nvml_power_limit(void) {
     unsigned milliwatts;
     return nvml.library && nvml.limit(device, &milliwatts) == 0 ? 1e-3 * milliwatts : NAN;

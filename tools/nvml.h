@@ -18,7 +18,6 @@ typedef struct fovea_nvml_span {
 /* bus: the device's PCI address. False: why it is not to be had stands in `reason`. */
 bool fovea_nvml_open(const char *bus, char *reason, size_t size);
 void fovea_nvml_close(void);
-bool fovea_nvml_is_open(void);
 
 double fovea_nvml_power_limit(void); /* watts; NaN */
 double fovea_nvml_used_memory(void); /* bytes of the device, everybody's; NaN */

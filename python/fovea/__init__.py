@@ -86,6 +86,8 @@ class use:
 
     def __init__(self, implementation: str | None = None, *, kernel: str | None = None,
                  threads: int | None = None) -> None:
+        if kernel is not None and implementation is None:
+            raise _fovea.InvalidValue(f"kernel is {kernel!r}, but no implementation is named")
         self.implementation, self.kernel, self.threads = implementation, kernel, threads
         self._before: list[tuple[int, bytes]] = []
 

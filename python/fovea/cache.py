@@ -26,6 +26,8 @@ class KVCache:
         for name, extent in extents.items():
             if extent < 1:
                 raise _fovea.InvalidValue(f"{name} is {extent}; it is at least 1")
+        if dtype not in ("f32", "f16", "bf16", "i8", "e4m3"):
+            raise _fovea.InvalidValue(f"dtype is {dtype!r}; it is f32, f16, bf16, i8 or e4m3")
         self.page_size = page_size
         rows = (pages, page_size, heads)
         self.k = _fovea._memory((*rows, head_size), dtype)

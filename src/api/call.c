@@ -66,17 +66,20 @@ static fovea_status choose_forced(fovea_context *context, const fovea_problem *p
                       forced->name, reason);
 }
 
-/* What was chosen when the call came before. Whether it serves may hang on addresses. */
+/* What was chosen when the call came before. Whether it serves may hang on contents, on a device on
+ * addresses. */
 static bool chosen_before(const fovea_kept_call *call) {
     char reason[160];
     return call->implementation &&
-           fovea_implementation_serves(call->implementation, &call->repeat.problem, reason,
-                                       sizeof reason);
+           (call->implementation == call->known ||
+            fovea_implementation_serves(call->implementation, &call->repeat.problem, reason,
+                                        sizeof reason));
 }
 
 static fovea_status choose(fovea_context *context, fovea_kept_call *call, fovea_online_turn *turn) {
     const fovea_problem *problem = &call->repeat.problem;
     *turn = (fovea_online_turn){.implementation = context->forced[problem->index]};
+    if (turn->implementation && turn->implementation == call->known) return FOVEA_OK;
     if (turn->implementation) return choose_forced(context, problem, turn->implementation);
     if (context->online) {
         *turn = fovea_online_choose(context->online, problem, context->routes, context->threads);
@@ -111,12 +114,28 @@ static fovea_status no_scratch(fovea_context *context, const char *name, size_t 
                       "%s needs %zu bytes of scratch memory, which could not be had", name, bytes);
 }
 
-static fovea_status run_here(fovea_context *context, const fovea_problem *problem,
+/* What calls alike share: asked for once. Contents may change it, on a device addresses. */
+static void learn(const fovea_context *context, fovea_kept_call *call,
+                  const fovea_implementation *implementation) {
+    const fovea_problem *problem = &call->repeat.problem;
+    if (call->known == implementation && call->threads == context->threads) return;
+    bool same = !call->repeat.contents && !context->device.cuda;
+    call->known = same ? implementation : NULL;
+    call->threads = context->threads;
+    call->workspace_bytes =
+        implementation->workspace ? implementation->workspace(problem, context->threads) : 0;
+    call->work.made = false;
+}
+
+static fovea_status run_here(fovea_context *context, fovea_kept_call *call,
                              const fovea_implementation *implementation, fovea_run *state) {
-    *state = (fovea_run){
-        .threads = context->threads, .plans = &context->plans, .stream = context->device.stream};
-    if (implementation->workspace)
-        state->workspace_bytes = implementation->workspace(problem, context->threads);
+    const fovea_problem *problem = &call->repeat.problem;
+    learn(context, call, implementation);
+    *state = (fovea_run){.threads = context->threads,
+                         .workspace_bytes = call->workspace_bytes,
+                         .plans = &context->plans,
+                         .kept = call->known ? &call->work : NULL,
+                         .stream = context->device.stream};
     if (state->workspace_bytes) {
         state->workspace = fovea_workspace_reserve(&context->workspace, state->workspace_bytes);
         if (!state->workspace)
@@ -129,14 +148,14 @@ static fovea_status run_here(fovea_context *context, const fovea_problem *proble
     return status;
 }
 
-static fovea_status run(fovea_context *context, const fovea_problem *problem,
+static fovea_status run(fovea_context *context, fovea_kept_call *call,
                         const fovea_implementation *implementation, fovea_run *state) {
     const fovea_device *device = &context->device;
     int previous;
-    if (!device->cuda) return run_here(context, problem, implementation, state);
+    if (!device->cuda) return run_here(context, call, implementation, state);
     fovea_status status = device->cuda->enter(device->number, &previous, &context->message);
     if (status != FOVEA_OK) return status;
-    status = run_here(context, problem, implementation, state);
+    status = run_here(context, call, implementation, state);
     device->cuda->leave(device->number, previous);
     return status;
 }
@@ -190,7 +209,10 @@ static fovea_status check(fovea_context *context, fovea_kept_call *call, int ker
     fovea_status status = fovea_problem_repeat(&call->repeat, kernel, tensors, count_of_tensors,
                                                options, &repeated, &context->message);
     if (status != FOVEA_OK) return status;
-    if (!repeated) call->implementation = NULL, call->bytes = bytes_of(&call->repeat.problem);
+    if (!repeated) {
+        call->implementation = call->known = NULL;
+        call->bytes = bytes_of(&call->repeat.problem);
+    }
     return check_device(context, &call->repeat.problem);
 }
 
@@ -201,10 +223,9 @@ fovea_status fovea_call_kernel(fovea_context *context, int kernel, const DLTenso
     fovea_run state;
     uint64_t start = fovea_ticks();
     fovea_kept_call *call = place_of(context, kernel, tensors, count_of_tensors);
-    const fovea_problem *problem = &call->repeat.problem;
     fovea_status status = check(context, call, kernel, tensors, count_of_tensors, options);
     if (status == FOVEA_OK) status = choose(context, call, &turn);
-    if (status == FOVEA_OK) status = run(context, problem, turn.implementation, &state);
+    if (status == FOVEA_OK) status = run(context, call, turn.implementation, &state);
     if (status != FOVEA_OK) {
         context->statistics[kernel].failures++;
         return status;

@@ -15,6 +15,11 @@ typedef struct fovea_kept_call {
     fovea_repeat repeat;
     double bytes;                               /* of its tensors */
     const fovea_implementation *implementation; /* that was chosen; NULL: to be chosen each time */
+    /* The one that ran it, and so serves it, with so many threads; NULL: nothing is known of it. */
+    const fovea_implementation *known;
+    int threads;
+    size_t workspace_bytes;
+    fovea_kept_work work;
 } fovea_kept_call;
 enum { FOVEA_CALLS_KEPT = 32 };
 

@@ -2,6 +2,7 @@
  * arguments; its check and benchmark cases. */
 #include "catalogue/append.h"
 
+#include "catalogue/attention.h"
 #include "catalogue/case.h"
 
 #include <math.h>
@@ -12,55 +13,57 @@ enum { LETTER_B, LETTER_HKV, LETTER_T, LETTER_S, LETTER_D, LETTER_DV, LETTER_PAG
 /* ---- Canonical form ------------------------------------------------------------------------- */
 
 /* [B, H, S, D], of axes in that order or with the heads inside. */
-static fovea_view canonical(fovea_view view, bool heads_inside) {
-    if (!heads_inside) return view;
-    int64_t shape = view.shape[1], stride = view.stride[1];
-    view.shape[1] = view.shape[2], view.stride[1] = view.stride[2];
-    view.shape[2] = shape, view.stride[2] = stride;
-    return view;
+static void canonical(const fovea_view *given, bool heads_inside, fovea_view *view) {
+    fovea_attention_canonical(given, false, heads_inside, view);
 }
 
-static fovea_view canonical_scale(const fovea_problem *problem, int argument, bool heads_inside) {
-    if (!fovea_given(problem, argument)) return (fovea_view){.data = NULL, .dtype = FOVEA_F32};
-    fovea_view view = canonical(problem->views[argument], heads_inside);
+static void describe_scale(const fovea_problem *problem, int argument, bool heads_inside,
+                           fovea_view *scale) {
+    if (!fovea_given(problem, argument)) {
+        scale->data = NULL, scale->dtype = FOVEA_F32, scale->rank = 0;
+        memset(scale->stride, 0, sizeof scale->stride);
+        return;
+    }
+    canonical(&problem->views[argument], heads_inside, scale);
     for (int i = 0; i < 4; i++)
-        if (view.shape[i] == 1) view.stride[i] = 0;
-    return view;
+        if (scale->shape[i] == 1) scale->stride[i] = 0;
 }
 
-static fovea_append_side describe_side(const fovea_problem *problem, bool key, bool new_inside,
-                                       bool inside) {
+static void describe_side(const fovea_problem *problem, bool key, bool new_inside, bool inside,
+                          fovea_append_side *side) {
     const fovea_kv_append_options *options = problem->options;
-    int cache = key ? FOVEA_APPEND_K_CACHE : FOVEA_APPEND_V_CACHE;
-    int scale = key ? FOVEA_APPEND_K_SCALE : FOVEA_APPEND_V_SCALE;
     int from = key ? FOVEA_APPEND_K : FOVEA_APPEND_V;
-    fovea_append_side side = {.from = canonical(problem->views[from], new_inside),
-                              .cache = canonical(problem->views[cache], inside),
-                              .scale = canonical_scale(problem, scale, inside),
-                              .rotated = key && options->rope != FOVEA_KV_APPEND_ROPE_NONE,
-                              .cache_argument = cache,
-                              .scale_argument = scale};
-    side.size = side.group = side.cache.shape[3];
-    if (side.scale.data && side.scale.shape[3] > 0) side.group = side.size / side.scale.shape[3];
-    return side;
+    side->cache_argument = key ? FOVEA_APPEND_K_CACHE : FOVEA_APPEND_V_CACHE;
+    side->scale_argument = key ? FOVEA_APPEND_K_SCALE : FOVEA_APPEND_V_SCALE;
+    side->rotated = key && options->rope != FOVEA_KV_APPEND_ROPE_NONE;
+    canonical(&problem->views[from], new_inside, &side->from);
+    canonical(&problem->views[side->cache_argument], inside, &side->cache);
+    describe_scale(problem, side->scale_argument, inside, &side->scale);
+    side->size = side->group = side->cache.shape[3];
+    if (side->scale.data && side->scale.shape[3] > 0)
+        side->group = side->size / side->scale.shape[3];
 }
 
+static void describe_table(const fovea_problem *problem, int argument, fovea_view *table) {
+    table->data = NULL;
+    if (fovea_given(problem, argument)) *table = problem->views[argument];
+}
+
+/* Every call comes here several times: views are made where they stay, and those of optional arguments are
+ * not cleared, which took half of its time. */
 void fovea_append_describe(const fovea_problem *problem, fovea_append_call *append) {
     const fovea_kv_append_options *options = problem->options;
     bool inside = options->layout == FOVEA_KV_APPEND_LAYOUT_BSHD;
     bool paged = fovea_given(problem, FOVEA_APPEND_BLOCK_TABLE);
-    *append = (fovea_append_call){.options = options,
-                                  .problem = problem,
-                                  .batch = problem->extents[LETTER_B],
-                                  .heads = problem->extents[LETTER_HKV],
-                                  .tokens = problem->extents[LETTER_T],
-                                  .page_size = problem->extents[LETTER_PAGE],
-                                  .heads_inside = inside || paged,
-                                  .paged = paged,
-                                  .k = describe_side(problem, true, inside, inside || paged),
-                                  .v = describe_side(problem, false, inside, inside || paged)};
-    if (fovea_given(problem, FOVEA_APPEND_COS)) append->cos = problem->views[FOVEA_APPEND_COS];
-    if (fovea_given(problem, FOVEA_APPEND_SIN)) append->sin = problem->views[FOVEA_APPEND_SIN];
+    append->options = options, append->problem = problem;
+    append->batch = problem->extents[LETTER_B], append->heads = problem->extents[LETTER_HKV];
+    append->tokens = problem->extents[LETTER_T];
+    append->page_size = problem->extents[LETTER_PAGE];
+    append->heads_inside = inside || paged, append->paged = paged;
+    describe_side(problem, true, inside, inside || paged, &append->k);
+    describe_side(problem, false, inside, inside || paged, &append->v);
+    describe_table(problem, FOVEA_APPEND_COS, &append->cos);
+    describe_table(problem, FOVEA_APPEND_SIN, &append->sin);
 }
 
 static int32_t read_index(const fovea_view *view, int64_t i, int64_t j) {
@@ -97,11 +100,11 @@ static fovea_status wrong_shape(const fovea_problem *problem, int argument, cons
 static fovea_status check_shape(const fovea_problem *problem, int argument, int rank,
                                 const int64_t *shape, fovea_message *message) {
     const fovea_view *view = &problem->views[argument];
+    bool fits = view->rank == rank && memcmp(view->shape, shape, (size_t)rank * sizeof *shape) == 0;
+    if (fits) return FOVEA_OK;
     fovea_view wanted = {.rank = rank};
     char text[128];
     memcpy(wanted.shape, shape, (size_t)rank * sizeof *shape);
-    bool fits = view->rank == rank && memcmp(view->shape, shape, (size_t)rank * sizeof *shape) == 0;
-    if (fits) return FOVEA_OK;
     return wrong_shape(problem, argument, fovea_shape_text(&wanted, text, sizeof text), message);
 }
 
@@ -124,8 +127,9 @@ static fovea_status check_tensors(fovea_problem *problem, fovea_message *message
     const fovea_kv_append_options *options = problem->options;
     bool inside = options->layout == FOVEA_KV_APPEND_LAYOUT_BSHD;
     bool paged = fovea_given(problem, FOVEA_APPEND_BLOCK_TABLE);
-    fovea_view k = canonical(problem->views[FOVEA_APPEND_K], inside);
-    fovea_view cache = canonical(problem->views[FOVEA_APPEND_K_CACHE], inside || paged);
+    fovea_view k, cache;
+    canonical(&problem->views[FOVEA_APPEND_K], inside, &k);
+    canonical(&problem->views[FOVEA_APPEND_K_CACHE], inside || paged, &cache);
     const int64_t *raw = problem->views[FOVEA_APPEND_K].shape;
     const int64_t *raw_cache = problem->views[FOVEA_APPEND_K_CACHE].shape;
     int64_t *e = problem->extents, dv = problem->views[FOVEA_APPEND_V].shape[3];

@@ -27,36 +27,35 @@ static void prepend_dimension(fovea_view *view) {
     view->rank++;
 }
 
-/* [total, H, D] or [B, S, H, D] or [B, H, S, D] to [B, H, S, D]. */
-static void canonical(const fovea_view *given, bool ragged, bool heads_inside, fovea_view *view) {
+void fovea_attention_canonical(const fovea_view *given, bool ragged, bool heads_inside,
+                               fovea_view *view) {
     *view = *given;
     if (ragged) prepend_dimension(view);
     if (ragged || heads_inside) swap_dimensions(view, 1, 2);
 }
 
-/* NumPy broadcasting to four dimensions: missing ones and extents of 1 get stride 0. */
-static void broadcast(fovea_view *view) {
+void fovea_attention_broadcast(fovea_view *view) {
     while (view->rank < 4) prepend_dimension(view);
     for (int i = 0; i < 4; i++)
         if (view->shape[i] == 1) view->stride[i] = 0;
 }
 
 /* Whether an optional tensor is there; of its view otherwise only what says that it is not. */
-static bool take(const fovea_problem *problem, int argument, fovea_view *view) {
-    bool given = fovea_given(problem, argument);
+static bool take(const fovea_view *views, uint32_t present, int argument, fovea_view *view) {
+    bool given = present >> argument & 1;
     if (given)
-        *view = problem->views[argument];
+        *view = views[argument];
     else
         view->data = NULL, view->dtype = FOVEA_F32, view->rank = 0;
     return given;
 }
 
 /* A scale of k or v, canonical, with zero strides where it broadcasts. */
-static void take_scale(const fovea_problem *problem, int argument, bool ragged, bool heads_inside,
-                       fovea_view *view) {
-    if (!take(problem, argument, view)) return;
-    canonical(&problem->views[argument], ragged, heads_inside, view);
-    broadcast(view);
+static void take_scale(const fovea_view *views, uint32_t present, int argument, bool ragged,
+                       bool heads_inside, fovea_view *view) {
+    if (!take(views, present, argument, view)) return;
+    fovea_attention_canonical(&views[argument], ragged, heads_inside, view);
+    fovea_attention_broadcast(view);
 }
 
 static int64_t elements_of_a_scale(const fovea_view *row, const fovea_view *scale) {
@@ -67,13 +66,14 @@ static bool is_quantised(fovea_dtype dtype) { return dtype == FOVEA_I8 || dtype 
 
 /* Every call comes here several times: views are made where they stay, and the
  * seven optional ones are not cleared, which took half of its time. */
-void fovea_attention_describe(const fovea_problem *problem, fovea_attention_call *attention) {
-    const fovea_attention_options *options = problem->options;
+void fovea_attention_describe_part(const fovea_problem *problem, uint32_t present,
+                                   const fovea_attention_options *options,
+                                   fovea_attention_call *attention) {
     const fovea_view *views = problem->views;
     bool inside = options->layout == FOVEA_ATTENTION_LAYOUT_BSHD;
-    bool ragged_q = fovea_given(problem, FOVEA_ATTENTION_CU_SEQLENS_Q);
-    bool ragged_k = fovea_given(problem, FOVEA_ATTENTION_CU_SEQLENS_K);
-    bool paged = fovea_given(problem, FOVEA_ATTENTION_BLOCK_TABLE);
+    bool ragged_q = present >> FOVEA_ATTENTION_CU_SEQLENS_Q & 1;
+    bool ragged_k = present >> FOVEA_ATTENTION_CU_SEQLENS_K & 1;
+    bool paged = present >> FOVEA_ATTENTION_BLOCK_TABLE & 1;
     attention->options = options, attention->problem = problem;
     attention->batch = problem->extents[LETTER_B];
     attention->query_heads = problem->extents[LETTER_HQ];
@@ -85,25 +85,31 @@ void fovea_attention_describe(const fovea_problem *problem, fovea_attention_call
     attention->key_length = problem->extents[LETTER_SK];
     attention->softcap = options->softcap;
     attention->paged = paged, attention->page_size = problem->extents[LETTER_PAGE];
-    canonical(&views[FOVEA_ATTENTION_Q], ragged_q, inside, &attention->q);
-    canonical(&views[FOVEA_ATTENTION_K], ragged_k, inside || paged, &attention->k);
-    canonical(&views[FOVEA_ATTENTION_V], ragged_k, inside || paged, &attention->v);
-    canonical(&views[FOVEA_ATTENTION_OUT], ragged_q, inside, &attention->out);
+    fovea_attention_canonical(&views[FOVEA_ATTENTION_Q], ragged_q, inside, &attention->q);
+    fovea_attention_canonical(&views[FOVEA_ATTENTION_K], ragged_k, inside || paged, &attention->k);
+    fovea_attention_canonical(&views[FOVEA_ATTENTION_V], ragged_k, inside || paged, &attention->v);
+    fovea_attention_canonical(&views[FOVEA_ATTENTION_OUT], ragged_q, inside, &attention->out);
     attention->quantised = is_quantised(attention->k.dtype) || is_quantised(attention->v.dtype);
-    take_scale(problem, FOVEA_ATTENTION_K_SCALE, ragged_k, inside || paged, &attention->k_scale);
-    take_scale(problem, FOVEA_ATTENTION_V_SCALE, ragged_k, inside || paged, &attention->v_scale);
+    take_scale(views, present, FOVEA_ATTENTION_K_SCALE, ragged_k, inside || paged,
+               &attention->k_scale);
+    take_scale(views, present, FOVEA_ATTENTION_V_SCALE, ragged_k, inside || paged,
+               &attention->v_scale);
     attention->k_group = elements_of_a_scale(&attention->k, &attention->k_scale);
     attention->v_group = elements_of_a_scale(&attention->v, &attention->v_scale);
     double root = sqrt((double)attention->head_size);
     attention->scale = !isnan(options->scale) ? options->scale : root > 0 ? 1 / root : 1;
-    attention->has_lse = take(problem, FOVEA_ATTENTION_LSE, &attention->lse);
+    attention->has_lse = take(views, present, FOVEA_ATTENTION_LSE, &attention->lse);
     if (attention->has_lse && ragged_q) prepend_dimension(&attention->lse);
-    attention->has_mask = take(problem, FOVEA_ATTENTION_MASK, &attention->mask);
-    if (attention->has_mask) broadcast(&attention->mask);
-    attention->has_bias = take(problem, FOVEA_ATTENTION_BIAS, &attention->bias);
-    if (attention->has_bias) broadcast(&attention->bias);
-    attention->has_slopes = take(problem, FOVEA_ATTENTION_SLOPES, &attention->slopes);
-    attention->has_sinks = take(problem, FOVEA_ATTENTION_SINKS, &attention->sinks);
+    attention->has_mask = take(views, present, FOVEA_ATTENTION_MASK, &attention->mask);
+    if (attention->has_mask) fovea_attention_broadcast(&attention->mask);
+    attention->has_bias = take(views, present, FOVEA_ATTENTION_BIAS, &attention->bias);
+    if (attention->has_bias) fovea_attention_broadcast(&attention->bias);
+    attention->has_slopes = take(views, present, FOVEA_ATTENTION_SLOPES, &attention->slopes);
+    attention->has_sinks = take(views, present, FOVEA_ATTENTION_SINKS, &attention->sinks);
+}
+
+void fovea_attention_describe(const fovea_problem *problem, fovea_attention_call *attention) {
+    fovea_attention_describe_part(problem, problem->present, problem->options, attention);
 }
 
 bool fovea_attention_outcome(const fovea_problem *given, int argument, fovea_view *outcome) {
@@ -275,10 +281,10 @@ static fovea_status check_main_tensors(fovea_problem *problem, fovea_message *me
         return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
                           "block_table is given without seqused_k, the length of each sequence");
     fovea_view q, k, v, out;
-    canonical(&problem->views[FOVEA_ATTENTION_Q], ragged_q, inside, &q);
-    canonical(&problem->views[FOVEA_ATTENTION_K], ragged_k, inside || paged, &k);
-    canonical(&problem->views[FOVEA_ATTENTION_V], ragged_k, inside || paged, &v);
-    canonical(&problem->views[FOVEA_ATTENTION_OUT], ragged_q, inside, &out);
+    fovea_attention_canonical(&problem->views[FOVEA_ATTENTION_Q], ragged_q, inside, &q);
+    fovea_attention_canonical(&problem->views[FOVEA_ATTENTION_K], ragged_k, inside || paged, &k);
+    fovea_attention_canonical(&problem->views[FOVEA_ATTENTION_V], ragged_k, inside || paged, &v);
+    fovea_attention_canonical(&problem->views[FOVEA_ATTENTION_OUT], ragged_q, inside, &out);
     int64_t *extents = problem->extents;
     extents[LETTER_B] = q.shape[0], extents[LETTER_HQ] = q.shape[1];
     extents[LETTER_SQ] = q.shape[2], extents[LETTER_D] = q.shape[3];
@@ -526,8 +532,8 @@ fovea_status fovea_attention_shape(fovea_problem *problem, fovea_message *messag
     return status;
 }
 
-fovea_status fovea_attention_check(const fovea_problem *problem, fovea_message *message) {
-    const fovea_attention_options *options = problem->options;
+fovea_status fovea_attention_check_options(const fovea_attention_options *options,
+                                           fovea_message *message) {
     if (isinf(options->scale))
         return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "options.scale is %g; it is finite",
                           options->scale);
@@ -554,6 +560,10 @@ fovea_status fovea_attention_check(const fovea_problem *problem, fovea_message *
                               (long long)checks[i].value, (long long)checks[i].lowest,
                               (long long)limit);
     return FOVEA_OK;
+}
+
+fovea_status fovea_attention_check(const fovea_problem *problem, fovea_message *message) {
+    return fovea_attention_check_options(problem->options, message);
 }
 
 double fovea_attention_operations(const fovea_problem *problem) {

@@ -67,6 +67,18 @@ typedef struct fovea_sequence {
 /* The problem must have passed its checks. Of tensors on a device the contents are not known: there
  * every sequence counts as having all rows, which bounds what it can be. */
 void fovea_attention_describe(const fovea_problem *problem, fovea_attention_call *attention);
+/* The same of a problem whose first arguments are those of attention: of these only the ones in `present`
+ * count, and the options are given beside it. */
+void fovea_attention_describe_part(const fovea_problem *problem, uint32_t present,
+                                   const fovea_attention_options *options,
+                                   fovea_attention_call *attention);
+/* [total, H, D] or [B, S, H, D] or [B, H, S, D] to [B, H, S, D]. */
+void fovea_attention_canonical(const fovea_view *given, bool ragged, bool heads_inside,
+                               fovea_view *view);
+/* NumPy broadcasting to four dimensions: missing ones and extents of 1 get stride 0. */
+void fovea_attention_broadcast(fovea_view *view);
+fovea_status fovea_attention_check_options(const fovea_attention_options *options,
+                                           fovea_message *message);
 fovea_sequence fovea_attention_sequence(const fovea_attention_call *attention, int64_t batch);
 
 /* Position of query row i of a sequence on the axis of its keys. */
@@ -110,12 +122,14 @@ typedef struct fovea_backward_call {
     fovea_view dbias;            /* as attention's bias, zero strides where it was broadcast */
     fovea_view dsinks;           /* [Hq] */
     bool has_dbias, has_dsinks;
-    fovea_problem forward;
     fovea_attention_options options;
 } fovea_backward_call;
 
 /* The problem must have passed its checks. */
 void fovea_backward_describe(const fovea_problem *problem, fovea_backward_call *backward);
+/* The forward problem: the same arguments at the same positions, and its own options. */
+void fovea_backward_forward(const fovea_problem *problem, fovea_problem *forward,
+                            fovea_attention_options *options);
 #endif
 
 /* Byte addresses of rows: element d is at + d * stride[3] elements. */

@@ -5,9 +5,7 @@
 #include "catalogue/case.h"
 #include "catalogue/outcome.h"
 
-/* The forward problem: the same arguments at the same positions, and its own options. */
-static void make_forward(const fovea_problem *problem, fovea_problem *forward,
-                         fovea_attention_options *options) {
+static void make_options(const fovea_problem *problem, fovea_attention_options *options) {
     const fovea_attention_backward_options *given = problem->options;
     fovea_attention_options_default(options);
     options->scale = given->scale, options->softcap = given->softcap;
@@ -16,36 +14,45 @@ static void make_forward(const fovea_problem *problem, fovea_problem *forward,
     options->window_left = given->window_left, options->window_right = given->window_right;
     options->block_rows = given->block_rows, options->block_keys = given->block_keys;
     options->layout = given->layout, options->causal = given->causal;
+}
+
+/* Of the arguments those of attention. */
+static uint32_t forward_arguments(const fovea_problem *problem) {
+    return problem->present & ((1u << FOVEA_BACKWARD_DOUT) - 1);
+}
+
+void fovea_backward_forward(const fovea_problem *problem, fovea_problem *forward,
+                            fovea_attention_options *options) {
+    make_options(problem, options);
     *forward = (fovea_problem){.index = fovea_catalogue_find("attention"),
                                .dtype = problem->dtype,
                                .device = problem->device,
-                               .present = problem->present & ((1u << FOVEA_BACKWARD_DOUT) - 1),
+                               .present = forward_arguments(problem),
                                .options = options};
     forward->kernel = fovea_catalogue_kernel(forward->index);
     memcpy(forward->extents, problem->extents, sizeof forward->extents);
     memcpy(forward->views, problem->views, FOVEA_BACKWARD_DOUT * sizeof *forward->views);
 }
 
-/* The gradients stand in the places of what they are gradients of. */
+/* The axes of a gradient are those of what it is a gradient of. */
 void fovea_backward_describe(const fovea_problem *problem, fovea_backward_call *backward) {
-    static const int places[][2] = {{FOVEA_ATTENTION_Q, FOVEA_BACKWARD_DQ},
-                                    {FOVEA_ATTENTION_K, FOVEA_BACKWARD_DK},
-                                    {FOVEA_ATTENTION_V, FOVEA_BACKWARD_DV},
-                                    {FOVEA_ATTENTION_OUT, FOVEA_BACKWARD_DOUT},
-                                    {FOVEA_ATTENTION_BIAS, FOVEA_BACKWARD_DBIAS}};
     const fovea_view *views = problem->views;
-    make_forward(problem, &backward->forward, &backward->options);
+    make_options(problem, &backward->options);
+    bool inside = backward->options.layout == FOVEA_ATTENTION_LAYOUT_BSHD;
+    bool ragged_q = fovea_given(problem, FOVEA_ATTENTION_CU_SEQLENS_Q);
+    bool ragged_k = fovea_given(problem, FOVEA_ATTENTION_CU_SEQLENS_K);
+    fovea_attention_describe_part(problem, forward_arguments(problem), &backward->options,
+                                  &backward->attention);
+    fovea_attention_canonical(&views[FOVEA_BACKWARD_DOUT], ragged_q, inside, &backward->dout);
+    fovea_attention_canonical(&views[FOVEA_BACKWARD_DQ], ragged_q, inside, &backward->dq);
+    fovea_attention_canonical(&views[FOVEA_BACKWARD_DK], ragged_k, inside, &backward->dk);
+    fovea_attention_canonical(&views[FOVEA_BACKWARD_DV], ragged_k, inside, &backward->dv);
     backward->has_dbias = fovea_given(problem, FOVEA_BACKWARD_DBIAS);
     backward->has_dsinks = fovea_given(problem, FOVEA_BACKWARD_DSINKS);
     if (backward->has_dsinks) backward->dsinks = views[FOVEA_BACKWARD_DSINKS];
-    fovea_problem gradients = backward->forward;
-    fovea_attention_call call;
-    for (size_t i = 0; i < sizeof places / sizeof *places; i++)
-        if (fovea_given(problem, places[i][1])) gradients.views[places[i][0]] = views[places[i][1]];
-    fovea_attention_describe(&gradients, &call);
-    backward->dq = call.q, backward->dk = call.k, backward->dv = call.v, backward->dout = call.out;
-    if (backward->has_dbias) backward->dbias = call.bias;
-    fovea_attention_describe(&backward->forward, &backward->attention);
+    if (!backward->has_dbias) return;
+    backward->dbias = views[FOVEA_BACKWARD_DBIAS];
+    fovea_attention_broadcast(&backward->dbias);
 }
 
 /* A gradient has the shape and the dtype of what it is a gradient of. */
@@ -86,7 +93,7 @@ fovea_status fovea_backward_shape(fovea_problem *problem, fovea_message *message
         return fovea_fail(message, FOVEA_INVALID_ARGUMENT,
                           "block_table is given: a paged cache is for inference and has no "
                           "gradient; gather keys and values and call without it");
-    make_forward(problem, &forward, &options);
+    fovea_backward_forward(problem, &forward, &options);
     fovea_status status = fovea_attention_shape(&forward, message);
     memcpy(problem->extents, forward.extents, sizeof problem->extents);
     for (size_t i = 0; i < sizeof models / sizeof *models && status == FOVEA_OK; i++) {
@@ -102,9 +109,8 @@ fovea_status fovea_backward_shape(fovea_problem *problem, fovea_message *message
 
 fovea_status fovea_backward_check(const fovea_problem *problem, fovea_message *message) {
     fovea_attention_options options;
-    fovea_problem forward;
-    make_forward(problem, &forward, &options);
-    return fovea_attention_check(&forward, message);
+    make_options(problem, &options);
+    return fovea_attention_check_options(&options, message);
 }
 
 /* ---- Counts --------------------------------------------------------------------------------- */
@@ -131,7 +137,7 @@ double fovea_backward_bytes(const fovea_problem *problem) {
 void fovea_backward_traits(const fovea_problem *problem, fovea_traits *traits) {
     fovea_attention_options options;
     fovea_problem forward;
-    make_forward(problem, &forward, &options);
+    fovea_backward_forward(problem, &forward, &options);
     fovea_attention_traits(&forward, traits);
 }
 

@@ -397,6 +397,16 @@ fovea_status fovea_problem_create(int kernel, const DLTensor *const *tensors, si
     return status;
 }
 
+bool fovea_depends_on_contents(const fovea_problem *problem) {
+    const fovea_argument *arguments = problem->kernel->arguments;
+    for (uint32_t rest = problem->present; rest; rest &= rest - 1) {
+        int a = __builtin_ctz(rest);
+        if (arguments[a].fill == FOVEA_FILL_BY_ROW && problem->views[a].dtype == FOVEA_I32)
+            return true;
+    }
+    return false;
+}
+
 bool fovea_given_as_bits(const fovea_problem *problem, int output) {
     fovea_given_as way = problem->kernel->arguments[output].given_as;
     return way == FOVEA_AS_BITS ||

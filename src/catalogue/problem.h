@@ -28,6 +28,9 @@ static inline bool fovea_readable(const fovea_problem *problem) {
     return problem->device.device_type == kDLCPU;
 }
 
+/* Lengths and tables that lie in memory are checked in every call, and may change what it costs. */
+bool fovea_depends_on_contents(const fovea_problem *problem);
+
 static inline bool fovea_given(const fovea_problem *problem, int argument) {
     return problem->present >> argument & 1;
 }

@@ -29,6 +29,7 @@ static void keep(fovea_repeat *repeat, const DLTensor *const *tensors, const voi
     /* Structs of an older version are completed in every call. */
     if (options && *(const size_t *)options != layout->size) return;
     repeat->standard = !options;
+    repeat->contents = fovea_depends_on_contents(problem);
     repeat->dense = 0;
     for (uint32_t rest = problem->present; rest; rest &= rest - 1) {
         int a = __builtin_ctz(rest);
@@ -109,10 +110,11 @@ static bool same_tensors(fovea_repeat *repeat, const DLTensor *const *tensors, s
     return taken == count && !fovea_problem_clashes(problem, ranges, &output, &other);
 }
 
-/* What a row checks by itself may hang on contents. */
-static bool still_right(fovea_problem *problem, fovea_message *message) {
+/* What a row checks by itself may hang on contents. Shapes do so by lengths and tables alone. */
+static bool still_right(fovea_repeat *repeat, fovea_message *message) {
+    fovea_problem *problem = &repeat->problem;
     const fovea_kernel *kernel = problem->kernel;
-    if (kernel->shape) {
+    if (kernel->shape && repeat->contents) {
         for (int i = 0; i < FOVEA_LETTERS_MAX; i++) problem->extents[i] = -1;
         if (kernel->shape(problem, message) != FOVEA_OK) return false;
     }
@@ -126,7 +128,7 @@ fovea_status fovea_problem_repeat(fovea_repeat *repeat, int kernel, const DLTens
     *repeated = repeat->kept && problem->index == kernel && same_parameters(repeat, options);
     if (*repeated) {
         problem->options = options ? options : repeat->options;
-        *repeated = same_tensors(repeat, tensors, count, options) && still_right(problem, message);
+        *repeated = same_tensors(repeat, tensors, count, options) && still_right(repeat, message);
         if (*repeated) return FOVEA_OK;
     }
     /* Another call, or one that is wrong: then this finds the sentence. */

@@ -10,6 +10,7 @@
 typedef struct fovea_repeat {
     bool kept;
     bool standard;         /* the options were NULL */
+    bool contents;         /* fovea_depends_on_contents */
     uint32_t dense;        /* bit a: the strides of argument a are those of no strides */
     fovea_problem problem; /* of the last call */
     DLDataType types[FOVEA_ARGUMENTS_MAX];

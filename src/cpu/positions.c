@@ -57,31 +57,39 @@ static void make_rows(const void *argument, int64_t begin, int64_t end, int thre
     }
 }
 
-static bool tables_in_place(const fovea_problem *problem) {
-    const fovea_view *c = fovea_problem_view(problem, "cos"),
-                     *s = fovea_problem_view(problem, "sin");
-    bool half = fovea_problem_parameter(problem, "pairing") == 0;
+/* What a call says of them, looked up by name once. */
+typedef struct rope_facts {
+    const fovea_view *cosines, *sines; /* as given; NULL: by base and offset */
+    int64_t rows, size;
+    bool interleaved, in_place;
+} rope_facts;
+
+static rope_facts find_facts(const fovea_problem *problem) {
+    rope_facts facts = {.cosines = fovea_problem_view(problem, "cos"),
+                        .sines = fovea_problem_view(problem, "sin"),
+                        .rows = fovea_problem_extent(problem, "S"),
+                        .size = fovea_problem_extent(problem, "D"),
+                        .interleaved = fovea_problem_parameter(problem, "pairing") != 0};
+    const fovea_view *c = facts.cosines, *s = facts.sines;
     bool dense = c && (c->shape[1] == 1 || (c->stride[1] == 1 && s->stride[1] == 1));
-    return half && dense && c->stride[0] == s->stride[0];
+    facts.in_place = !facts.interleaved && dense && c->stride[0] == s->stride[0];
+    return facts;
 }
 
 static int64_t turns_bytes(int64_t pairs) { return divide_up(pairs * 8, 64) * 64; }
 
-static size_t tables_bytes(const fovea_problem *problem) {
-    int64_t rows = fovea_problem_extent(problem, "S"), size = fovea_problem_extent(problem, "D");
-    bool spread_out = fovea_problem_parameter(problem, "pairing") != 0;
-    if (tables_in_place(problem)) return 0;
-    return (size_t)(turns_bytes(size / 2) +
-                    2 * rows_scratch_bytes(rows * size / (spread_out ? 1 : 2)));
+static size_t tables_bytes(const rope_facts *facts) {
+    if (facts->in_place) return 0;
+    int64_t of_row = facts->interleaved ? facts->size : facts->size / 2;
+    return (size_t)(turns_bytes(facts->size / 2) + 2 * rows_scratch_bytes(facts->rows * of_row));
 }
 
-static rope_tables make_tables(const fovea_problem *problem, char *workspace, int threads) {
-    int64_t rows = fovea_problem_extent(problem, "S"), size = fovea_problem_extent(problem, "D");
-    const fovea_view *c = fovea_problem_view(problem, "cos"),
-                     *s = fovea_problem_view(problem, "sin");
-    rope_tables tables = {.pairs = size / 2,
-                          .interleaved = fovea_problem_parameter(problem, "pairing") != 0};
-    if (tables_in_place(problem)) {
+static rope_tables make_tables(const fovea_problem *problem, const rope_facts *facts,
+                               char *workspace, int threads) {
+    int64_t rows = facts->rows, size = facts->size;
+    const fovea_view *c = facts->cosines, *s = facts->sines;
+    rope_tables tables = {.pairs = size / 2, .interleaved = facts->interleaved};
+    if (facts->in_place) {
         tables.cosines = (const float *)(const void *)c->data;
         tables.sines = (const float *)(const void *)s->data;
         tables.step = c->stride[0];
@@ -173,17 +181,18 @@ static void rope_rows(const void *task, int64_t begin, int64_t end, int thread) 
 }
 
 static size_t rope_workspace(const fovea_problem *problem, int threads) {
-    int64_t size = fovea_problem_extent(problem, "D");
-    return tables_bytes(problem) + (size_t)(rows_scratch_bytes(size) * threads);
+    rope_facts facts = find_facts(problem);
+    return tables_bytes(&facts) + (size_t)(rows_scratch_bytes(facts.size) * threads);
 }
 
 static fovea_status rope_apply(const fovea_problem *problem, fovea_run *run) {
     rows_plan plan = rows_make_plan(&problem->views[0], &problem->views[1]);
-    rope_plan rope = {.positions = fovea_problem_extent(problem, "S")};
+    rope_facts facts = find_facts(problem);
+    rope_plan rope = {.positions = facts.rows};
     if (plan.rows == 0) return run->threads = 1, FOVEA_OK;
-    rope.tables = make_tables(problem, run->workspace, run->threads);
+    rope.tables = make_tables(problem, &facts, run->workspace, run->threads);
     plan.constants = &rope;
-    plan.scratch = (char *)run->workspace + tables_bytes(problem);
+    plan.scratch = (char *)run->workspace + tables_bytes(&facts);
     return rows_call(&plan, run, rope_rows, 8);
 }
 
@@ -307,7 +316,8 @@ static fovea_status alibi_bias(const fovea_problem *problem, fovea_run *run) {
 enum { SCORE_ROWS = 6, SCORE_VECTORS = 2, PANEL = SCORE_VECTORS * VF_WIDTH, SCORE_CHAIN = 128 };
 
 typedef struct scores_plan {
-    rows_plan q, k, out; /* rows of [batch, S] */
+    rows_side q, k; /* rows of [batch, S] */
+    rows_plan out;
     rope_tables tables;
     int64_t rows, size, blocks; /* blocks: of queries, in a batch */
     float scale;
@@ -338,11 +348,11 @@ static scores_room room_of(const scores_plan *plan, int thread) {
 }
 
 /* Row p of a batch as floats, rotated. */
-static void rotated_row(const scores_plan *plan, const rows_plan *rows, int64_t batch, int64_t p,
+static void rotated_row(const scores_plan *plan, const rows_side *side, int64_t batch, int64_t p,
                         float *to) {
     if (plan->size == 0) return;
-    const char *from = rows_address(&rows->x, batch * plan->rows + p);
-    const float *x = rows_load(rows->dtype, from, rows->x_step, plan->size, to);
+    const char *from = rows_address(&side->rows, batch * plan->rows + p);
+    const float *x = rows_load(side->rows.dtype, from, side->step, plan->size, to);
     rotate(&plan->tables, FOVEA_F32, x, p, to);
 }
 
@@ -430,25 +440,25 @@ static void score_blocks(const void *task, int64_t begin, int64_t end, int threa
 }
 
 static size_t scores_workspace(const fovea_problem *problem, int threads) {
-    int64_t rows = fovea_problem_extent(problem, "S"), size = fovea_problem_extent(problem, "D");
-    return tables_bytes(problem) + (size_t)(scores_room_bytes(rows, size) * threads);
+    rope_facts facts = find_facts(problem);
+    return tables_bytes(&facts) + (size_t)(scores_room_bytes(facts.rows, facts.size) * threads);
 }
 
 static fovea_status fused_rope_attention_mask(const fovea_problem *problem, fovea_run *run) {
     const fovea_view *out = &problem->views[2];
-    scores_plan plan = {.q = rows_make_plan(&problem->views[0], &problem->views[0]),
-                        .k = rows_make_plan(&problem->views[1], &problem->views[1]),
-                        .out = rows_make_plan(out, out),
-                        .rows = fovea_problem_extent(problem, "S"),
-                        .size = fovea_problem_extent(problem, "D")};
+    rope_facts facts = find_facts(problem);
+    scores_plan plan;
     int allowed = run->threads;
     run->threads = 1;
     if (fovea_view_elements(out) == 0) return FOVEA_OK;
+    plan.q = rows_make_side(&problem->views[0]), plan.k = rows_make_side(&problem->views[1]);
+    plan.out = rows_make_plan(out, out);
+    plan.rows = facts.rows, plan.size = facts.size;
     int64_t batches = plan.out.rows / plan.rows;
     plan.blocks = divide_up(plan.rows, SCORE_ROWS);
     plan.scale = plan.size > 0 ? (float)(1 / sqrt((double)plan.size)) : 0;
-    plan.tables = make_tables(problem, run->workspace, allowed);
-    plan.scratch = (char *)run->workspace + tables_bytes(problem);
+    plan.tables = make_tables(problem, &facts, run->workspace, allowed);
+    plan.scratch = (char *)run->workspace + tables_bytes(&facts);
     plan.scratch_step = scores_room_bytes(plan.rows, plan.size);
     int64_t pieces = batches * plan.blocks;
     double work = (double)batches * (double)plan.rows * (double)plan.rows * (double)plan.size / 8;

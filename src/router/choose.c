@@ -258,16 +258,6 @@ uint64_t fovea_problem_signature(const fovea_problem *problem) {
     return d.sum | 1; /* 0 is an empty entry */
 }
 
-bool fovea_depends_on_contents(const fovea_problem *problem) {
-    const fovea_argument *arguments = problem->kernel->arguments;
-    for (uint32_t rest = problem->present; rest; rest &= rest - 1) {
-        int a = __builtin_ctz(rest);
-        if (arguments[a].fill == FOVEA_FILL_BY_ROW && problem->views[a].dtype == FOVEA_I32)
-            return true;
-    }
-    return false;
-}
-
 bool fovea_choice_depends_on_contents(const fovea_problem *problem) {
     return problem->kernel->traits && fovea_depends_on_contents(problem);
 }

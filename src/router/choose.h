@@ -37,10 +37,8 @@ double fovea_expected_seconds(const fovea_implementation *implementation,
 
 /* Of everything in a problem but addresses and contents; never 0. */
 uint64_t fovea_problem_signature(const fovea_problem *problem);
-/* Lengths and tables that lie in memory may change the cost without changing the signature. */
-bool fovea_depends_on_contents(const fovea_problem *problem);
-
-/* And these change the choice too, where the kernel's route keys are made of them. */
+/* Whether the contents that a problem depends on change the choice too: where the kernel's route keys are
+ * made of them. */
 bool fovea_choice_depends_on_contents(const fovea_problem *problem);
 
 /* The last choices of a context, so that repeated calls choose in nanoseconds. All zero: empty. */

@@ -363,6 +363,7 @@ fovea_status fovea_routes_read(const char *path, int spare, const fovea_allocato
     *routes = NULL;
     /* Without waiting: a pipe at that path must not stop the program. */
     int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (file < 0 && errno == ENOENT) return refuse(&r, "does not exist; `fovea tune` makes it");
     if (file < 0) return refuse(&r, "cannot be opened: %s", strerror(errno));
     fovea_status status = FOVEA_OK;
     if (fstat(file, &facts) != 0)

@@ -17,6 +17,7 @@ static fovea_status cannot_write(const char *path, int error, fovea_message *mes
 fovea_status fovea_output_open(const char *path, fovea_output *output, fovea_message *message) {
     static atomic_uint outputs; /* threads of a process may write to one path at once */
     struct stat facts;
+    if (!*path) return fovea_fail(message, FOVEA_FILE_ERROR, "the name of a file is empty");
     output->path = path;
     int length = snprintf(output->temporary, sizeof output->temporary, "%s.%ld.%u.new", path,
                           (long)getpid(), atomic_fetch_add(&outputs, 1));

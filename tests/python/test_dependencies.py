@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 LEVELS = {"include": 0, "src/runtime": 1, "src/catalogue": 2, "src/reference": 3, "src/cpu": 3, "src/cuda": 3,
           "src/router": 4, "src/api": 5, "tools": 6, "python/extension": 6, "examples": 6, "tests": 7}
 SEARCHED = ["src", "include", "tools", "tests/unit"]
-GENERATED = {"fovea/kernels.h"}  # public
+GENERATED = {"fovea/kernels.h", "commit.h"}
 INCLUDE = re.compile(r"^\s*#\s*include\s+(\S+)", re.M)
 
 

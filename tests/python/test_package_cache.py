@@ -76,6 +76,8 @@ def test_what_is_wrong_changes_nothing():
         assert cache.length(s) == 0 and cache.free_pages == 32
     with pytest.raises(ValueError, match="pages is 0"):
         make(pages=0)
+    with pytest.raises(ValueError, match="dtype is 'f64'; it is"):
+        make(dtype="f64")
 
 
 def test_a_tensor_of_torch_gets_one_back():

@@ -139,6 +139,8 @@ def test_use_nests_and_is_undone_after_errors():
         with pytest.raises(ValueError, match="no such|has no implementation"):
             with fovea.use("cpu/no/such", kernel="map_exp", threads=1):
                 pass
+    with pytest.raises(ValueError, match="kernel is 'map_exp', but no implementation"):
+        fovea.use(kernel="map_exp", threads=1)
     with pytest.raises(ZeroDivisionError):
         with fovea.use(threads=1):
             assert fovea.threads() == 1

@@ -172,6 +172,21 @@ def test_a_tie_is_worded_as_one(tmp_path):
     assert "faster than the best peer in 0 of 1 case" in words
 
 
+def test_the_lead_says_what_the_library_chose(tmp_path):
+    fastest, peer = row("cpu/avx2/flash", 1e-3), row("peer/torch", 2e-3)
+    words = words_of(page_of(tmp_path, document(fastest, peer, row("cpu/avx2/fused", 4e-3, flags=["routed"]))))
+    assert "The fastest of ours is faster than the best peer in 1 of 1 case" in words
+    assert "chose by itself is faster in 0, slower in 1, and in the median 0.50× the best peer" in words
+    words = words_of(page_of(tmp_path, document(row("cpu/avx2/flash", 1e-3, flags=["routed"]), peer)))
+    assert "chose by itself" not in words
+
+
+def test_one_sample_has_no_spread(tmp_path):
+    words = words_of(page_of(tmp_path, document(row("cpu/avx2/flash", 1e-3, samples=[1e-3], mad=0.0,
+                                                    p10=1e-3, p90=1e-3, minimum=1e-3))))
+    assert "1 ms– – 1 ms 1 200" in words  # time, no deviation, no quantiles, minimum
+
+
 def test_a_wrong_arm_is_shown_and_never_ranked(tmp_path):
     rows = [row("cpu/avx2/flash", 1e-3), row("cpu/avx2/broken", 1e-4, error=0.5, verified=False),
             row("peer/openvino", 2e-4, error=4e-3, verified=False, reason="it computes in bf16"),
@@ -378,6 +393,13 @@ def test_a_bad_file_leaves_the_old_page(tmp_path):
     (tmp_path / "bad.json").write_text("{")
     assert run(tmp_path / "bad.json", "--output", tmp_path / "report.html").returncode == 2
     assert (tmp_path / "report.html").read_text() == "old"
+
+
+def test_the_page_does_not_replace_what_it_is_made_of(tmp_path):
+    (tmp_path / "good.json").write_bytes(GOOD_BYTES)
+    outcome = run(tmp_path / "good.json", "--output", tmp_path / "." / "good.json")
+    assert outcome.returncode == 2 and "good.json is one of the files" in outcome.stderr
+    assert (tmp_path / "good.json").read_bytes() == GOOD_BYTES
 
 
 def test_an_unwritable_place_is_told(tmp_path):

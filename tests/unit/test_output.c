@@ -79,6 +79,7 @@ static void test_a_check_leaves_nothing(void **unused) {
     expect_content("aaa");
     assert_int_equal(fovea_output_check("/dev/null", &message), FOVEA_FILE_ERROR);
     assert_non_null(strstr(message.text, "/dev/null is not a regular file"));
+    assert_int_equal(fovea_output_check("", &message), FOVEA_FILE_ERROR);
     assert_int_equal(fovea_output_check("/no/such/file", &message), FOVEA_FILE_ERROR);
     assert_non_null(strstr(message.text, "/no/such/file cannot be written: No such file"));
 }

@@ -1,11 +1,14 @@
 /* Calls that repeat: whatever changes between two calls, the second is taken or refused as if it were the
  * first one. */
+#include "api/context.h"
 #include "catalogue/case.h"
 #include "catalogue/repeat.h"
+#include "router/registry.h"
 #include "test.h"
 
 #include <fovea/fovea.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 typedef struct call {
     int kernel;
@@ -209,11 +212,203 @@ static void another_kernel_is_another_call(void **state) {
     fovea_sample_destroy(&nothing.sample);
 }
 
+/* ---- What a context keeps ------------------------------------------------------------------- */
+
+/* Calls that meet in the same place of a context, and the result of each by itself. */
+typedef struct wanted {
+    const char *text, *implementation;
+    int threads;
+} wanted;
+typedef struct variant {
+    const char *kernel;
+    wanted wanted;
+    fovea_case definition;
+    fovea_sample sample;
+    fovea_call_report report;
+    void *results[FOVEA_ARGUMENTS_MAX];
+} variant;
+
+static fovea_context *make_context(void) {
+    fovea_context *context = NULL;
+    fovea_context_options options;
+    fovea_context_options_default(&options);
+    options.routes = "";
+    assert_int_equal(fovea_context_create(&options, &context), FOVEA_OK);
+    return context;
+}
+
+static bool is_result(const variant *v, int argument) {
+    return v->sample.present >> argument & 1 &&
+           v->sample.problem.kernel->arguments[argument].role != FOVEA_INPUT;
+}
+
+static void run_variant(fovea_context *context, variant *v, fovea_call_report *report) {
+    fovea_sample_restore(&v->sample);
+    fovea_context_set_threads(context, v->wanted.threads);
+    assert_int_equal(fovea_use(context, v->kernel, v->wanted.implementation), FOVEA_OK);
+    assert_int_equal(
+        fovea_call(context, v->kernel, v->sample.required, v->sample.count, v->sample.options),
+        FOVEA_OK);
+    assert_int_equal(fovea_last_call(context, report), FOVEA_OK);
+}
+
+/* What it gives in a context of its own. */
+static void run_alone(variant *v) {
+    fovea_context *context = make_context();
+    run_variant(context, v, &v->report);
+    for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++) {
+        if (!is_result(v, a)) continue;
+        v->results[a] = realloc(v->results[a], v->sample.bytes[a]);
+        assert_non_null(v->results[a]);
+        memcpy(v->results[a], v->sample.storage[a], v->sample.bytes[a]);
+    }
+    fovea_context_destroy(context);
+}
+
+static void begin_variant(variant *v) {
+    fovea_message message;
+    fovea_case_begin(&v->definition, fovea_catalogue_find(v->kernel));
+    assert_int_equal(fovea_case_parse(&v->definition, v->wanted.text, 0, &message), FOVEA_OK);
+    assert_int_equal(fovea_case_complete(&v->definition, &message), FOVEA_OK);
+    assert_int_equal(fovea_sample_create(&v->definition, NULL, &v->sample, &message), FOVEA_OK);
+    run_alone(v);
+}
+
+static void end_variant(variant *v) {
+    for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++) free(v->results[a]);
+    fovea_sample_destroy(&v->sample);
+}
+
+static void runs_as_by_itself(fovea_context *context, variant *v) {
+    fovea_call_report report;
+    run_variant(context, v, &report);
+    assert_string_equal(report.implementation, v->report.implementation);
+    assert_int_equal(report.scratch_bytes, v->report.scratch_bytes);
+    assert_int_equal(report.threads, v->report.threads);
+    assert_int_equal(report.block_rows, v->report.block_rows);
+    assert_int_equal(report.block_keys, v->report.block_keys);
+    assert_string_equal(report.arithmetic, v->report.arithmetic);
+    for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++)
+        if (is_result(v, a))
+            assert_memory_equal(v->sample.storage[a], v->results[a], v->sample.bytes[a]);
+}
+
+/* Each after each other one, and once more. */
+static void run_in_all_orders(const char *kernel, const wanted list[], int count) {
+    fovea_context *context = make_context();
+    variant *variants = calloc((size_t)count, sizeof *variants);
+    assert_non_null(variants);
+    for (int i = 0; i < count; i++) {
+        variants[i].kernel = kernel, variants[i].wanted = list[i];
+        begin_variant(&variants[i]);
+    }
+    for (int i = 0; i < count; i++)
+        for (int j = 0; j < count; j++) {
+            runs_as_by_itself(context, &variants[i]);
+            runs_as_by_itself(context, &variants[j]);
+            runs_as_by_itself(context, &variants[j]);
+        }
+    for (int i = 0; i < count; i++) end_variant(&variants[i]);
+    free(variants);
+    fovea_context_destroy(context);
+}
+
+#define EXTENTS "b=1,hq=4,sq=32,d=64"
+static void a_plan_is_not_used_for_another_call(void **state) {
+    (void)state;
+    static const wanted forward[] = {
+        {EXTENTS, NULL, 1},
+        {EXTENTS, NULL, 2},
+        {EXTENTS, "cpu/scalar/flash", 1},
+        {EXTENTS, "cpu/scalar/split", 2},
+        {EXTENTS ",memory=outer", NULL, 1},
+        {EXTENTS ",memory=stepped", "cpu/scalar/flash", 1},
+        {EXTENTS ",causal=top_left", NULL, 1},
+        {EXTENTS ",algorithm=fused", NULL, 2},
+        {EXTENTS ",block_rows=16,block_keys=24", "cpu/scalar/flash", 1},
+        {EXTENTS ",scale=0,dtype=bf16", NULL, 1},
+        {EXTENTS ",dtype=bf16", NULL, 1},
+        {EXTENTS ",softcap=3,lse=1", NULL, 1},
+        {EXTENTS ",seqused_k=1", NULL, 1},
+        {EXTENTS ",seqused_k=1,seed=77", NULL, 1}};
+    static const wanted backward[] = {{EXTENTS, NULL, 1},
+                                      {EXTENTS, NULL, 2},
+                                      {EXTENTS ",memory=stepped", NULL, 1},
+                                      {EXTENTS ",block_rows=16,block_keys=24", NULL, 1},
+                                      {EXTENTS ",softcap=3,dropout=0.25", NULL, 1},
+                                      {EXTENTS, "cpu/scalar/flash", 1}};
+    run_in_all_orders("attention", forward, sizeof forward / sizeof *forward);
+    run_in_all_orders("attention_backward", backward, sizeof backward / sizeof *backward);
+}
+
+static void set_offsets(variant *v, const char *name, int32_t first, int32_t second) {
+    int argument = fovea_kernel_argument(v->sample.problem.kernel, name);
+    int32_t *offsets = v->sample.tensors[argument].data;
+    assert_int_equal(v->sample.shapes[argument][0], 4);
+    offsets[1] = first, offsets[2] = second;
+}
+
+/* The lengths of packed sequences change the plan and the scratch memory, and no shape. */
+static void a_plan_is_not_used_for_other_contents(void **state) {
+    (void)state;
+    static const int32_t offsets[][2] = {{20, 40}, {0, 0}, {1, 2}, {0, 300}, {150, 300}};
+    variant v = {.kernel = "attention",
+                 .wanted = {"b=3,hq=2,sq=100,sk=100,d=8,cu_seqlens_q=1,cu_seqlens_k=1", NULL, 1}};
+    fovea_context *context = make_context();
+    begin_variant(&v);
+    for (size_t i = 0; i < sizeof offsets / sizeof *offsets; i++) {
+        for (int a = 0; a < 2; a++) { /* q and k */
+            int32_t rows = (int32_t)v.sample.shapes[a][0];
+            int32_t first = offsets[i][0] < rows ? offsets[i][0] : rows;
+            int32_t second = offsets[i][1] < rows ? offsets[i][1] : rows;
+            set_offsets(&v, a ? "cu_seqlens_k" : "cu_seqlens_q", first, second);
+        }
+        run_alone(&v);
+        for (int times = 0; times < 2; times++) runs_as_by_itself(context, &v);
+    }
+    end_variant(&v);
+    fovea_context_destroy(context);
+}
+
+/* Calls alike are not asked again whether an implementation serves them and what it needs. */
+static void what_is_kept_does_not_hang_on_addresses(void **state) {
+    (void)state;
+    for (int k = 0; k < fovea_catalogue_count(); k++) {
+        const fovea_kernel *kernel = fovea_catalogue_kernel(k);
+        fovea_case c;
+        fovea_sample sample;
+        fovea_message message;
+        char before[160], after[160];
+        if (!kernel->bench) continue;
+        fovea_case_begin(&c, k);
+        assert_int_equal(fovea_case_parse(&c, kernel->bench, 1024, &message), FOVEA_OK);
+        for (int l = 0; l < FOVEA_LETTERS_MAX && fovea_kernel_letter_name(k, l); l++)
+            if (c.extents[l] > 64) c.extents[l] = l == fovea_kernel_derived(k) ? -1 : 64;
+        assert_int_equal(fovea_case_complete(&c, &message), FOVEA_OK);
+        assert_int_equal(fovea_sample_create(&c, NULL, &sample, &message), FOVEA_OK);
+        fovea_problem moved = sample.problem;
+        for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++)
+            if (fovea_given(&moved, a)) moved.views[a].data += 8 * (a + 1);
+        for (int i = 0; i < fovea_implementation_count(k); i++) {
+            const fovea_implementation *one = fovea_implementation_at(k, i);
+            if (fovea_implementation_is_cuda(one) || fovea_depends_on_contents(&moved)) continue;
+            bool serves = fovea_implementation_serves(one, &sample.problem, before, sizeof before);
+            assert_int_equal(fovea_implementation_serves(one, &moved, after, sizeof after), serves);
+            if (serves && one->workspace)
+                assert_int_equal(one->workspace(&moved, 2), one->workspace(&sample.problem, 2));
+        }
+        fovea_sample_destroy(&sample);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(changed_tensors_are_found),
                                        cmocka_unit_test(a_tensor_may_lie_elsewhere_or_otherwise),
                                        cmocka_unit_test(changed_options_are_found),
                                        cmocka_unit_test(changed_contents_are_found),
-                                       cmocka_unit_test(another_kernel_is_another_call)};
+                                       cmocka_unit_test(another_kernel_is_another_call),
+                                       cmocka_unit_test(a_plan_is_not_used_for_another_call),
+                                       cmocka_unit_test(a_plan_is_not_used_for_other_contents),
+                                       cmocka_unit_test(what_is_kept_does_not_hang_on_addresses)};
     return cmocka_run_group_tests_name("repeat", tests, NULL, NULL);
 }

@@ -36,6 +36,10 @@ def main(arguments=None):
         print(f"fovea report: no JSON file in {DEFAULT_FOLDER}; `fovea bench` makes them",
               file=sys.stderr)
         return 2
+    if options.output.resolve() in {path.resolve() for path in files}:
+        print(f"fovea report: --output={printable(options.output)} is one of the files to be read",
+              file=sys.stderr)
+        return 2
     try:
         found = [sorted_out(load(path), printable(path)) for path in files]
     except DocumentError as error:
@@ -46,7 +50,7 @@ def main(arguments=None):
     try:
         page.write(options.output, page.render(measurements, accuracies))
     except OSError as error:
-        print(f"fovea report: {options.output}: cannot be written: {error.strerror}",
+        print(f"fovea report: {printable(options.output)}: cannot be written: {error.strerror}",
               file=sys.stderr)
         return 1
     print(printable(options.output))

@@ -251,6 +251,10 @@ class Suite:
             self.groups.append(group.conclude())
         speedups = [ratio for group in self.groups for ratio in group.speedups]
         against_numpy = [ratio for group in self.groups for ratio in group.numpy_speedups]
+        chosen = [(group, case.ratio(case.chosen, case.peer))
+                  for group in self.groups for case in group.cases if case.speedup is not None]
+        self.chosen_outcomes = Counter(group.outcome(ratio) for group, ratio in chosen)
+        self.chosen_speedup = statistics.median(ratio for _, ratio in chosen) if chosen else None
         self.cases = sum(len(group.cases) for group in self.groups)
         self.compared = len(speedups)
         self.outcomes = sum((group.outcomes for group in self.groups), Counter())

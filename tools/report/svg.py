@@ -41,10 +41,6 @@ class Drawing:
         self.add('<path class="{kind} stroke" d="M{steps}"{dashes}/>', kind=kind, steps=steps,
                  dashes=dashes)
 
-    def box(self, x, y, width, height, kind):
-        self.add('<rect class="{kind}" x="{x}" y="{y}" width="{width}" height="{height}"/>',
-                 kind=kind, x=number(x), y=number(y), width=number(width), height=number(height))
-
     def marker(self, x, y, shape, kind, title=None):
         told = Markup("<title>{}</title>").format(title) if title else ""
         self.add('<path class="{kind} {shape}" transform="translate({x} {y})" d="{d}">{told}</path>',

@@ -94,7 +94,8 @@ static void attend_keys(const plan *p, const tile_context *at, tile *tiles, int 
         tile_k.data = (const char *)k.data + (a - start) * k.stride * k_size;
         tile_v.data = (const float *)v.data + (a - start) / v_rows * v.stride;
         if (k.scale) tile_k.scale += a - start;
-        ahead panels = {.count = 0};
+        ahead panels;
+        ahead_begin(&panels);
         if (p->ahead_panels && i + 1 < count)
             plan_panels_ahead(at, &tiles[i + 1], start, end, &panels);
         else if (p->ahead_panels)
@@ -131,18 +132,18 @@ static void plan_item_ahead(const plan *p, const fovea_attention_call *call, int
 }
 
 /* What to ask for while keys [start, end) are attended, shared among the tiles that attend some of them. */
-static ahead plan_ahead(const plan *p, const tile_context *at, int64_t item, const tile *tiles,
-                        int count, int64_t start, int64_t end, int64_t high) {
-    ahead next = {.count = 0};
+static void plan_ahead(const plan *p, const tile_context *at, int64_t item, const tile *tiles,
+                       int count, int64_t start, int64_t end, int64_t high, ahead *next) {
     int64_t portions = 0;
+    ahead_begin(next);
+    if (!p->ahead) return;
     for (int i = 0; i < count; i++)
         if (tiles[i].low < end && tiles[i].high > start) portions += 3;
-    if (!p->ahead || !portions) return next;
+    if (!portions) return;
     bool last = end >= high, halfway = 2 * start < high && 2 * end >= high;
-    if (!last) plan_keys_ahead(at, end, smaller(end + p->block_keys, high), &next);
-    if (last || halfway) plan_item_ahead(p, at->call, item, halfway, last, &next);
-    ahead_share(&next, portions);
-    return next;
+    if (!last) plan_keys_ahead(at, end, smaller(end + p->block_keys, high), next);
+    if (last || halfway) plan_item_ahead(p, at->call, item, halfway, last, next);
+    ahead_share(next, portions);
 }
 
 static void attend_superblock(const plan *p, const fovea_attention_call *call, int64_t item,
@@ -161,7 +162,8 @@ static void attend_superblock(const plan *p, const fovea_attention_call *call, i
     for (int64_t block = low / p->block_keys * p->block_keys; block < high;
          block += p->block_keys) {
         int64_t end = smaller(block + p->block_keys, high);
-        ahead next = plan_ahead(p, &at, item, tiles, count, block, end, high);
+        ahead next;
+        plan_ahead(p, &at, item, tiles, count, block, end, high, &next);
         attend_keys(p, &at, tiles, count, block, larger(block, low), end, s, &next);
     }
     for (int i = 0; i < count; i++) tile_finish(&at, &tiles[i]);
@@ -274,16 +276,19 @@ static int run_phase(const plan *p, const fovea_attention_call *call, void *work
 static fovea_status run_attention(const fovea_problem *problem, fovea_run *run,
                                   algorithm algorithm) {
     fovea_attention_call call;
+    plan own;
+    bool made;
     fovea_attention_describe(problem, &call);
-    plan p = make_plan(&call, algorithm, run->threads);
-    run->block_rows = p.block_rows, run->block_keys = p.block_keys;
-    run->arithmetic = p.pairs ? "bf16 pairs" : p.shorts ? "16-bit integer scores" : NULL;
+    plan *p = fovea_kept(run, sizeof own, &own, &made);
+    if (!made) *p = make_plan(&call, algorithm, run->threads);
+    run->block_rows = p->block_rows, run->block_keys = p->block_keys;
+    run->arithmetic = p->pairs ? "bf16 pairs" : p->shorts ? "16-bit integer scores" : NULL;
     if (algorithm == TEXTBOOK) {
-        run_phase(&p, &call, run->workspace, textbook_scores);
-        run_phase(&p, &call, run->workspace, textbook_softmax);
-        run->threads = run_phase(&p, &call, run->workspace, textbook_values);
+        run_phase(p, &call, run->workspace, textbook_scores);
+        run_phase(p, &call, run->workspace, textbook_softmax);
+        run->threads = run_phase(p, &call, run->workspace, textbook_values);
     } else
-        run->threads = run_phase(&p, &call, run->workspace, flash_phase);
+        run->threads = run_phase(p, &call, run->workspace, flash_phase);
     return FOVEA_OK;
 }
 

@@ -199,14 +199,14 @@ static float lse_in_log2(const char *at) {
     return lse == -INFINITY ? INFINITY : (float)((double)lse * LOG2E);
 }
 
-/* Reads the rows of one vector of a tile. */
+/* Reads the rows of one vector of a tile. Lanes past the last row are not added to keys. */
 static void read_rows(const backward_item *item, backward_tile *b, int vector) {
     const fovea_attention_call *call = item->at.call;
     const fovea_view *dout = &item->backward->dout;
     const int64_t start = item->at.sequence.query_start;
     const float keep = (float)(1 / (1 - call->options->dropout));
     char *q[VF_WIDTH], *gradient[VF_WIDTH], *out[VF_WIDTH], *lse[VF_WIDTH];
-    int64_t lane = vector * VF_WIDTH;
+    int64_t lane = vector * VF_WIDTH, filled = smaller(b->t.rows - lane, VF_WIDTH);
     vector_rows(&item->at, &b->t, &call->q, start, vector, q);
     vector_rows(&item->at, &b->t, dout, start, vector, gradient);
     vector_rows(&item->at, &b->t, &call->out, start, vector, out);
@@ -215,7 +215,7 @@ static void read_rows(const backward_item *item, backward_tile *b, int vector) {
               (float)(call->scale * LOG2E), b->t.q + lane, TILE_ROWS);
     pack_rows((const char *const *)gradient, dout->dtype, dout->stride[3], call->value_size, keep,
               b->dout + lane, TILE_ROWS);
-    for (int i = 0; i < VF_WIDTH; i++) {
+    for (int64_t i = 0; i < filled; i++) {
         float *q_row = b->q_rows + (lane + i) * item->plan->head_pitch;
         float *dout_row = b->dout_rows + (lane + i) * item->plan->value_pitch;
         copy_row(q[i], &call->q, item->plan->head_pitch, q_row);
@@ -224,6 +224,10 @@ static void read_rows(const backward_item *item, backward_tile *b, int vector) {
         b->t.sum[lane + i] = row_product(dout_row, out[i], &call->out);
         if (keep != 1) multiply_row(dout_row, item->plan->value_pitch, keep);
         b->t.reference[lane + i] = lse_in_log2(lse[i]);
+    }
+    for (int64_t i = filled; i < VF_WIDTH; i++) {
+        b->t.sum[lane + i] = b->t.sum[lane + filled - 1];
+        b->t.reference[lane + i] = b->t.reference[lane + filled - 1];
     }
 }
 
@@ -474,8 +478,9 @@ static void clear_gathered(const backward_item *item, const backward_progress *a
 static void run_superblock(backward_item *all, int64_t number) {
     const backward_plan *p = all->plan;
     const fovea_backward_call *backward = all->backward;
-    backward_item item = *all;
+    backward_item item;
     int64_t head, superblock;
+    item.plan = p, item.backward = backward, item.slice = all->slice, item.gathered = all->gathered;
     find_item(p, number, &head, &superblock);
     item.at = backward_context(&backward->attention, head / backward->attention.key_heads,
                                head % backward->attention.key_heads);
@@ -655,10 +660,10 @@ static void run_bias(backward_item *item, int64_t number) {
 static void drain_backward(const backward_plan *p, const fovea_backward_call *backward,
                            void *workspace, const backward_phase *phase, atomic_llong *next,
                            int thread) {
-    backward_item item = {.plan = p,
-                          .backward = backward,
-                          .progress = progress_of_items(p, workspace),
-                          .gathered = gathered_rows(p, workspace)};
+    backward_item item;
+    item.plan = p, item.backward = backward;
+    item.progress = progress_of_items(p, workspace);
+    item.gathered = gathered_rows(p, workspace);
     item.slice = backward_thread_slice(p, &backward->attention, workspace, thread);
     for (;;) {
         int64_t number = atomic_fetch_add_explicit(next, 1, memory_order_relaxed);
@@ -686,21 +691,25 @@ static int run_backward_phase(const backward_plan *p, const fovea_backward_call 
 
 static fovea_status run_backward(const fovea_problem *problem, fovea_run *run) {
     fovea_backward_call backward;
+    backward_plan own;
+    bool made;
     fovea_backward_describe(problem, &backward);
     const fovea_attention_call *call = &backward.attention;
-    backward_plan p = make_backward_plan(&backward, run->threads);
+    backward_plan *p = fovea_kept(run, sizeof own, &own, &made);
+    if (!made) *p = make_backward_plan(&backward, run->threads);
     const backward_phase phases[] = {{backward.dk.shape[0] * backward.dk.shape[1], clear_keys},
-                                     {p.heads * p.superblocks, run_superblock},
+                                     {p->heads * p->superblocks, run_superblock},
                                      {backward.has_dbias ? bias_items(&backward) : 0, run_bias},
                                      {backward.has_dsinks ? call->query_heads : 0, run_sink}};
-    backward_progress *progress = progress_of_items(&p, run->workspace);
-    for (int64_t i = 0; i < p.heads * p.superblocks; i++) atomic_init(&progress[i].keys, 0);
+    backward_progress *progress = progress_of_items(p, run->workspace);
+    for (int64_t i = 0; i < p->heads * p->superblocks; i++) atomic_init(&progress[i].keys, 0);
     run->threads = 1;
     for (size_t i = 0; i < sizeof phases / sizeof *phases; i++) {
-        int used = run_backward_phase(&p, &backward, run->workspace, &phases[i]);
+        if (phases[i].items == 0) continue;
+        int used = run_backward_phase(p, &backward, run->workspace, &phases[i]);
         if (used > run->threads) run->threads = used;
     }
-    run->block_rows = p.block_rows, run->block_keys = p.block_keys;
+    run->block_rows = p->block_rows, run->block_keys = p->block_keys;
     return FOVEA_OK;
 }
 
@@ -716,7 +725,7 @@ static size_t workspace_backward(const fovea_problem *problem, int threads) {
 static bool serves_backward(const fovea_problem *problem, char *reason, size_t size) {
     fovea_backward_call backward;
     fovea_backward_describe(problem, &backward);
-    return serves(&backward.forward, reason, size, FOVEA_ATTENTION_ALGORITHM_AUTO);
+    return positions_fit(&backward.attention, reason, size);
 }
 
 static double cost_backward(const fovea_problem *problem, int threads, double flops,
