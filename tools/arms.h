@@ -7,6 +7,7 @@
 #include "bench_statistics.h"
 #include "device_timing.h"
 #include "router/registry.h"
+#include "seconds.h"
 #include "verify.h"
 
 typedef struct fovea_arm {
@@ -49,7 +50,6 @@ bool fovea_arms_time(fovea_arms *arms, const fovea_problem *problem, double seco
 /* The verified arm with the smallest median; NULL if there is none. */
 const fovea_arm *fovea_arms_fastest(const fovea_arms *arms);
 
-double fovea_seconds_now(void);
 /* "± 0.4 %, median of 12" */
 const char *fovea_samples_text(double median, double deviation, int64_t count, char *text,
                                size_t size);

@@ -4,6 +4,7 @@
 #include "bench.h"
 
 #include "runtime/processor.h"
+#include "seconds.h"
 
 #include <glob.h>
 #include <math.h>
@@ -13,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
-#include <time.h>
 #include <unistd.h>
 
 #ifndef FOVEA_BUILD_FLAGS
@@ -47,11 +47,7 @@ double fovea_available_share(void) {
     return all > 0 ? fovea_available_bytes() / all : 1;
 }
 
-double fovea_bench_now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
+double fovea_bench_now(void) { return fovea_seconds_now(); }
 
 void fovea_bench_warn(fovea_bench_run *run, const char *format, ...) {
     char text[400];

@@ -4,6 +4,7 @@
 #include "bench_peer.h"
 
 #include "bench_interrupt.h"
+#include "seconds.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -17,7 +18,6 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { REPLY_MAX = 64 << 20, COMMAND_MAX = 16, FIRST_DESCRIPTOR = 3 };
@@ -30,12 +30,6 @@ struct fovea_peer {
     char *text; /* bytes received and not yet used */
     size_t length, capacity;
 };
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 int fovea_peer_process(const fovea_peer *peer) { return (int)peer->process; }
 
@@ -212,7 +206,7 @@ static void stop(fovea_peer *peer) {
 
 static bool wait_for(int descriptor, short events, double deadline) {
     for (;;) {
-        double left = deadline - now();
+        double left = deadline - fovea_seconds_now();
         if (left <= 0 || fovea_interrupted()) return false;
         struct pollfd entry = {.fd = descriptor, .events = events};
         /* Short waits, so that a signal between the test and the poll is noticed. */
@@ -228,7 +222,7 @@ bool fovea_peer_send(fovea_peer *peer, json_t *message, double timeout) {
     if (!text || peer->process <= 0) return free(text), false;
     size_t length = strlen(text), sent = 0;
     text[length++] = '\n';
-    double deadline = now() + timeout;
+    double deadline = fovea_seconds_now() + timeout;
     kill(peer->process, SIGCONT);
     while (sent < length && wait_for(peer->requests, POLLOUT, deadline)) {
         ssize_t written = write(peer->requests, text + sent, length - sent);
@@ -283,7 +277,7 @@ static fovea_peer_answer judge(fovea_peer *peer, json_t *answer, json_t **reply,
 
 fovea_peer_answer fovea_peer_receive(fovea_peer *peer, double timeout, json_t **reply,
                                      char reason[FOVEA_PEER_REASON]) {
-    double deadline = now() + timeout;
+    double deadline = fovea_seconds_now() + timeout;
     char *end, silence[64];
     int got = 1;
     if (reply) *reply = NULL;

@@ -4,6 +4,7 @@
 
 #include "bench_interrupt.h"
 #include "cuda/signals.h"
+#include "seconds.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -17,12 +18,6 @@ static void *events[EVENTS_MAX];
 static int event_count;
 static void *flushed;
 static size_t flushed_bytes;
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static void rest(double seconds) {
     struct timespec t = {.tv_sec = (time_t)seconds,
@@ -166,9 +161,9 @@ static fovea_status launch_many(fovea_device_call *call, const fovea_turn *turn,
 static fovea_status heat(fovea_device_call *call, const fovea_turn *turn, fovea_message *message) {
     double each = fmax(turn->estimate * (turn->flush ? 1 : turn->inner), 1e-6);
     int batch = (int)fmin(fmax(heat_batch_seconds / each, 1), 4096);
-    double end = now() + turn->heat;
+    double end = fovea_seconds_now() + turn->heat;
     fovea_status status = FOVEA_OK;
-    while (now() < end && status == FOVEA_OK && !fovea_interrupted()) {
+    while (fovea_seconds_now() < end && status == FOVEA_OK && !fovea_interrupted()) {
         status = launch_many(call, turn, batch, message);
         if (status == FOVEA_OK)
             status = fovea_tool_cuda()->synchronize(fovea_tool_stream(), message);
@@ -200,7 +195,7 @@ fovea_status fovea_device_call_time(fovea_device_call *call, const fovea_turn *t
     if (status == FOVEA_OK && turn->rest > 0) rest(turn->rest);
     if (status == FOVEA_OK && turn->heat > 0) status = heat(call, turn, message);
     if (status == FOVEA_OK) status = launch_many(call, turn, turn->warm, message);
-    call->began = now();
+    call->began = fovea_seconds_now();
     if (status == FOVEA_OK) status = take(call, turn, message);
     for (int i = 0; i < turn->count && status == FOVEA_OK; i++) {
         double seconds;
@@ -208,7 +203,7 @@ fovea_status fovea_device_call_time(fovea_device_call *call, const fovea_turn *t
         if (status == FOVEA_OK && !fovea_timings_add(samples, seconds / inner))
             status = fovea_fail(message, FOVEA_OUT_OF_MEMORY, "no memory for samples");
     }
-    call->ended = now();
+    call->ended = fovea_seconds_now();
     return status;
 }
 
@@ -270,10 +265,10 @@ fovea_status fovea_device_enqueue(double *seconds, fovea_message *message) {
     double work, best = INFINITY;
     for (int b = 0; b < BATCHES && status == FOVEA_OK; b++) {
         status = cuda->synchronize(stream, message);
-        double start = now();
+        double start = fovea_seconds_now();
         for (int i = 0; i < LAUNCHES && status == FOVEA_OK; i++)
             status = cuda->probe(FOVEA_CUDA_PROBE_EMPTY, NULL, 0, stream, &work, message);
-        best = fmin(best, (now() - start) / LAUNCHES);
+        best = fmin(best, (fovea_seconds_now() - start) / LAUNCHES);
     }
     if (status == FOVEA_OK) status = cuda->synchronize(stream, message);
     *seconds = status == FOVEA_OK ? best : 0;

@@ -8,11 +8,11 @@
 #include "reference/reference.h"
 #include "router/registry.h"
 #include "runtime/output.h"
+#include "seconds.h"
 #include "verify.h"
 
 #include <math.h>
 #include <stdlib.h>
-#include <time.h>
 
 enum { RUN = 16384, LINES_MAX = 1024 };
 
@@ -39,12 +39,6 @@ typedef struct sweep {
     int count;
     double started;
 } sweep;
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* ---- Which functions ------------------------------------------------------------------------ */
 
@@ -236,7 +230,7 @@ static bool take_run(const sweep *s, bench *b, line *l, int64_t first, int64_t t
 static void show_progress(const sweep *s, const line *l, double share) {
     if (!s->options->progress) return;
     fprintf(stderr, "\r\033[K%d of %d  %s %s  %.0f %%  %.0f s", (int)(l - s->lines) + 1, s->count,
-            l->name, fovea_dtype_name(l->c.dtype), 100 * share, now() - s->started);
+            l->name, fovea_dtype_name(l->c.dtype), 100 * share, fovea_seconds_now() - s->started);
 }
 
 static void work(const sweep *s, line *l, int64_t runs, int64_t step, bool *good) {
@@ -414,7 +408,7 @@ static fovea_status write_file(const sweep *s, const char *path,
 
 fovea_status fovea_exhaustive_run(const fovea_exhaustive_options *options, int64_t *wrong,
                                   fovea_message *message) {
-    sweep s = {.options = options, .started = now()};
+    sweep s = {.options = options, .started = fovea_seconds_now()};
     int64_t inputs = 0;
     *wrong = 0;
     s.lines = calloc(LINES_MAX, sizeof *s.lines);
@@ -432,7 +426,7 @@ fovea_status fovea_exhaustive_run(const fovea_exhaustive_options *options, int64
     }
     if (status == FOVEA_OK) {
         fprintf(options->stream, "%d functions, %lld inputs, %lld wrong, %.0f s\n", s.count,
-                (long long)inputs, (long long)*wrong, now() - s.started);
+                (long long)inputs, (long long)*wrong, fovea_seconds_now() - s.started);
         status = write_file(&s, options->table, print_table, message);
         if (status == FOVEA_OK) status = write_file(&s, options->json, print_json, message);
     }

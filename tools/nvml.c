@@ -1,5 +1,6 @@
 /* NVML by its C interface, whose functions and numbers are those of its public manual. */
 #include "nvml.h"
+#include "seconds.h"
 
 #include <dlfcn.h>
 #include <math.h>
@@ -7,7 +8,6 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 typedef struct nvml_device *handle;
 typedef int status; /* 0: success */
@@ -115,11 +115,12 @@ double fovea_nvml_used_memory(void) {
 }
 
 static sight look(void) {
-    struct timespec t;
     unsigned value;
-    sight s = {.sm_clock = NAN, .memory_clock = NAN, .power = NAN, .temperature = NAN};
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    s.at = (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    sight s = {.at = fovea_seconds_now(),
+               .sm_clock = NAN,
+               .memory_clock = NAN,
+               .power = NAN,
+               .temperature = NAN};
     if (nvml.reasons(device, &s.reasons) != 0) s.reasons = 0;
     if (nvml.clock(device, CLOCK_SM, &value) == 0) s.sm_clock = 1e6 * value;
     if (nvml.clock(device, CLOCK_MEMORY, &value) == 0) s.memory_clock = 1e6 * value;

@@ -142,7 +142,9 @@ int fovea_problem_axis(const fovea_problem *problem) {
     double value = fovea_parameter_read(problem->index, problem->options, parameter);
     if (value == FOVEA_ALL_AXES_VALUE) return -1;
     int rank = problem->views[0].rank;
-    return (int)(value < 0 ? value + rank : value);
+    bool exists =
+        value >= -rank && value < rank; /* outcomes are asked for before this is checked */
+    return exists ? (int)(value < 0 ? value + rank : value) : -1;
 }
 
 fovea_slice fovea_problem_slice(const fovea_problem *problem, int64_t number) {

@@ -23,7 +23,7 @@ fovea_quantization fovea_quantization_describe(const fovea_problem *problem) {
 /* The shape of the scales of a tensor of the shape x. */
 static int scale_shape(double granularity, double group, int rank, const int64_t *x,
                        int64_t *shape) {
-    int64_t columns = x[rank - 1], block = (int64_t)group;
+    int64_t columns = x[rank - 1], block = group >= 1 && group < 0x1p63 ? (int64_t)group : 0;
     if (granularity == TENSOR) return shape[0] = 1, 1;
     for (int i = 0; i < rank - 1; i++) shape[i] = x[i];
     if (granularity == ROW) return rank - 1;

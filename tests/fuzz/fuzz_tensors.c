@@ -3,6 +3,7 @@
  * can be asked everything that a call asks before it touches memory. The tensors are said to be on a
  * device, whose memory nobody reads here. */
 #include "bytes.h"
+#include "catalogue/outcome.h"
 #include "catalogue/problem.h"
 #include "router/choose.h"
 
@@ -98,6 +99,41 @@ static void examine(const fovea_problem *problem) {
     }
 }
 
+static bool choices_exist(int kernel, const char *options) {
+    const fovea_kernel *row = fovea_catalogue_kernel(kernel);
+    for (int p = 0; p < fovea_kernel_parameters(row); p++) {
+        double value = fovea_parameter_read(kernel, options, p), names = 1;
+        for (const char *at = row->parameters[p].choices; at && *at; at++) names += *at == ',';
+        if (row->parameters[p].kind == FOVEA_CHOICE && !(value >= 0 && value < names)) return false;
+    }
+    return true;
+}
+
+/* What is foreseen of results, of which the Python package makes them, before anything is checked but each
+ * tensor and each choice by itself. */
+static void foresee(int kernel, const DLTensor *const *required, const char *options) {
+    const fovea_kernel *row = fovea_catalogue_kernel(kernel);
+    fovea_problem given = {.kernel = row, .index = kernel, .options = options};
+    fovea_message message;
+    for (int a = 0; a < fovea_kernel_arguments(row); a++) {
+        const DLTensor *tensor;
+        if (row->arguments[a].optional)
+            memcpy(&tensor, options + fovea_options_layouts[kernel].argument[a], sizeof tensor);
+        else
+            tensor = *required++;
+        if (row->arguments[a].role != FOVEA_OUTPUT && tensor &&
+            fovea_view_from_tensor(tensor, "x", &given.views[a], &message) == FOVEA_OK)
+            given.present |= 1u << a;
+    }
+    for (int a = 0; a < fovea_kernel_arguments(row); a++) {
+        fovea_view outcome;
+        if (row->arguments[a].role != FOVEA_OUTPUT || !fovea_outcome(&given, a, &outcome)) continue;
+        must(outcome.rank >= 0 && outcome.rank <= FOVEA_RANK_MAX, "a result has a rank of its own");
+        for (int i = 0; i < outcome.rank; i++)
+            must(outcome.shape[i] >= 0, "a result has fewer than no elements");
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static tensor tensors[FOVEA_ARGUMENTS_MAX];
     static _Alignas(16) char options[FOVEA_OPTIONS_SIZE_MAX], storage[FOVEA_OPTIONS_SIZE_MAX];
@@ -122,6 +158,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         size_t wrong = (size_t)next_integer(&b);
         memcpy(options, &wrong, sizeof wrong);
     }
+    if (choices_exist(kernel, options)) foresee(kernel, required, options);
     message.text[0] = 0;
     fovea_status status =
         fovea_problem_create(kernel, required, flaws % 32 == 3 ? count - 1 : count,

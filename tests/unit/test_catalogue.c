@@ -1,6 +1,7 @@
 /* The catalogue: formulas, rows that agree with themselves, cases in words. */
 #include "catalogue/attention.h"
 #include "catalogue/case.h"
+#include "catalogue/outcome.h"
 #include "reference/reference.h"
 #include "router/registry.h"
 #include "test.h"
@@ -288,6 +289,33 @@ static void unmasked_pairs_are_counted_in_closed_form(void **state) {
                     }
 }
 
+/* The Python package foresees results before anything but tensors is checked. What overflows then a sanitizer
+ * sees. */
+static void results_are_foreseen_whatever_integers_say(void **state) {
+    (void)state;
+    static const int64_t odd[] = {INT64_MAX, INT64_MIN + 1, INT64_C(1) << 40, 2, -3};
+    static char data[64];
+    fovea_reduce_sum_options sum;
+    fovea_quantize_f16_to_i8_options quantize;
+    fovea_reduce_sum_options_default(&sum);
+    fovea_quantize_f16_to_i8_options_default(&quantize);
+    quantize.granularity = FOVEA_QUANTIZE_F16_TO_I8_GRANULARITY_GROUP;
+    for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
+        fovea_view outcome;
+        fovea_problem given = {.index = fovea_catalogue_find("reduce_sum"), .present = 1};
+        given.kernel = fovea_catalogue_kernel(given.index), given.options = &sum;
+        given.views[0] = (fovea_view){data, FOVEA_F32, 2, {2, 3}, {3, 1}};
+        sum.axis = odd[i];
+        assert_true(fovea_outcome(&given, 1, &outcome));
+        assert_int_equal(outcome.rank, 0);
+        given.index = fovea_catalogue_find("quantize_f16_to_i8");
+        given.kernel = fovea_catalogue_kernel(given.index), given.options = &quantize;
+        quantize.group = odd[i];
+        int scale = fovea_kernel_argument(given.kernel, "scale");
+        if (fovea_outcome(&given, scale, &outcome)) assert_in_range(outcome.shape[1], 0, 3);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(formulas_follow_the_rules_of_arithmetic),
@@ -305,6 +333,7 @@ int main(void) {
         cmocka_unit_test(layouts_hold_the_same_values),
         cmocka_unit_test(philox_gives_the_known_answers),
         cmocka_unit_test(unmasked_pairs_are_counted_in_closed_form),
+        cmocka_unit_test(results_are_foreseen_whatever_integers_say),
     };
     return cmocka_run_group_tests_name("catalogue", tests, NULL, NULL);
 }
