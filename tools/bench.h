@@ -186,10 +186,14 @@ typedef enum fovea_bench_view {
     FOVEA_VIEW_ATTENTION, /* a line a case, with tokens/s and speed-ups */
     FOVEA_VIEW_KERNELS,   /* a line a case, by kernel */
     FOVEA_VIEW_ROUTING,   /* the regrets of the library's choices, as a distribution */
+    FOVEA_VIEW_CALLS,     /* what calls that compute next to nothing take, as a distribution */
     FOVEA_VIEW_BLOCKS     /* a line a case: the block plan of the formula and the best one */
 } fovea_bench_view;
 fovea_bench_view fovea_suite_view(const char *suite);
 double fovea_suite_seconds(const char *suite);
+/* The cases of the suite of calls end so. */
+#define FOVEA_CALL_OF_ONES "-ones"
+#define FOVEA_CALL_AT_ONE "-n1"
 /* Arms that a suite adds: the best implementation that serves its cases with these options. */
 typedef struct fovea_suite_arm {
     const char *name, *options; /* "int8-bf16", "algorithm=sage,pv=bf16" */

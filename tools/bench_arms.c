@@ -430,6 +430,8 @@ static void judge(bench *b, arm *a) {
     row->error = a->peer ? verdict.peer_error : verdict.share == 0 ? 0 : verdict.error;
     row->bound = a->peer ? verdict.peer_bound : verdict.bound;
     if (!a->peer && row->verified && row->error > row->bound) row->error = row->bound;
+    /* NaN where NaN is right, such as the covariance of one observation: nothing else would do. */
+    if (row->verified && row->error == 0 && !isfinite(row->bound)) row->bound = 0;
     if (!row->verified && a->peer)
         snprintf(row->reason, sizeof row->reason, "error %.2g, beyond the %.2g that peers may have",
                  row->error, row->bound);

@@ -171,6 +171,12 @@ static const suite suites[] = {
      .summary = "the library's choices at random shapes that `fovea tune` does not measure",
      .view = FOVEA_VIEW_ROUTING,
      .seconds = 180,
+     .by_name = true},
+    {.name = "calls",
+     .summary =
+         "what a call costs (with --threads 1): every kernel with all extents 1, and at N = 1",
+     .view = FOVEA_VIEW_CALLS,
+     .seconds = 90,
      .by_name = true}};
 
 static const suite *find_suite(const char *name) {
@@ -445,8 +451,40 @@ static bool expand_routing(fovea_bench_run *run, const suite *s, fovea_message *
     return true;
 }
 
+/* The benchmark case of a row at N = 1, whose other extents stay as they are, or with all of them 1. */
+static bool add_call(fovea_bench_run *run, const suite *s, int kernel, bool ones,
+                     fovea_message *message) {
+    fovea_bench_case *c = new_case(run);
+    if (!c) return fovea_fail(message, FOVEA_OUT_OF_MEMORY, "no memory for cases"), false;
+    c->kernel = fovea_catalogue_kernel(kernel)->name;
+    snprintf(c->suite, sizeof c->suite, "%s", s->name);
+    snprintf(c->name, sizeof c->name, "%s%s", c->kernel,
+             ones ? FOVEA_CALL_OF_ONES : FOVEA_CALL_AT_ONE);
+    fovea_case *definition = &c->definition;
+    fovea_case_begin(definition, kernel);
+    if (run->options.seed) definition->seed = run->options.seed;
+    if (fovea_case_parse(definition, fovea_catalogue_kernel(kernel)->bench, 1, message) != FOVEA_OK)
+        return false;
+    for (int l = 0; ones && l < FOVEA_LETTERS_MAX && fovea_kernel_letter_name(kernel, l); l++)
+        definition->extents[l] = l == fovea_kernel_derived(kernel) ? -1 : 1;
+    if (fovea_case_complete(definition, message) != FOVEA_OK) return false;
+    run->case_count += matches(run->options.filter, c);
+    return true;
+}
+
+static bool expand_calls(fovea_bench_run *run, const suite *s, fovea_message *message) {
+    for (int ones = 1; ones >= 0; ones--)
+        for (int k = 0; k < fovea_catalogue_count(); k++) {
+            const char *bench = fovea_catalogue_kernel(k)->bench;
+            if (!bench || (!ones && !uses_n(bench))) continue;
+            if (!add_call(run, s, k, ones, message)) return false;
+        }
+    return true;
+}
+
 static bool expand(fovea_bench_run *run, const suite *s, fovea_message *message) {
     if (s->view == FOVEA_VIEW_ROUTING) return expand_routing(run, s, message);
+    if (s->view == FOVEA_VIEW_CALLS) return expand_calls(run, s, message);
     if (!s->kernel) return expand_catalogue(run, s, message);
     const char *const phases[] = {s->kernel, s->backward};
     unsigned wanted = run->options.phases;

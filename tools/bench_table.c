@@ -748,6 +748,67 @@ static void print_routing(const fovea_bench_run *run, const fovea_screen *screen
     free(shares);
 }
 
+/* ---- Calls ---------------------------------------------------------------------------------- */
+
+static bool is_call_of(const fovea_bench_case *c, const char *suite, const char *ending) {
+    size_t length = strlen(c->name), part = strlen(ending);
+    return strcmp(c->suite, suite) == 0 && c->done && length > part &&
+           strcmp(c->name + length - part, ending) == 0;
+}
+
+/* Nanoseconds of the library's own choice, or of a peer; NaN: it has none there. */
+static double call_cost(const fovea_bench_case *c, const char *peer) {
+    const fovea_bench_row *row = peer ? fovea_find_row(c, peer) : fovea_routed_row(c);
+    return row && row->verified && row->summary.count ? 1e9 * row->summary.median : NAN;
+}
+
+static bool call_line(const fovea_bench_run *run, const char *suite, const char *ending,
+                      const char *peer, fovea_line *line) {
+    static const double shares[] = {0, 0.25, 0.5, 0.75, 0.9, 1};
+    double *costs = calloc((size_t)run->case_count + 1, sizeof *costs);
+    int count = 0, within[2] = {0, 0};
+    for (int i = 0; costs && i < run->case_count; i++) {
+        double cost = call_cost(&run->cases[i], peer);
+        if (!is_call_of(&run->cases[i], suite, ending) || isnan(cost)) continue;
+        costs[count++] = cost, within[0] += cost <= 100, within[1] += cost <= 300;
+    }
+    if (count > 0) {
+        fovea_median(costs, count); /* sorts them */
+        *line = (fovea_line){.style = peer ? FOVEA_PLAIN : FOVEA_BOLD};
+        cell(line, 0, "%s, %s", strcmp(ending, FOVEA_CALL_AT_ONE) == 0 ? "N = 1" : "ones",
+             peer ? peer + strlen("peer/") : "ours");
+        for (int s = 0; s < 6; s++)
+            cell(line, 1 + s, "%.0f", fovea_quantile(costs, count, shares[s]));
+        cell(line, 7, "%d", within[0]), cell(line, 8, "%d", within[1]), cell(line, 9, "%d", count);
+    }
+    free(costs);
+    return count > 0;
+}
+
+static void print_calls(const fovea_bench_run *run, const fovea_screen *screen, const char *suite) {
+    static const fovea_column columns[] = {{"calls, ns", 0, true},   {"least", 6, false},
+                                           {"quarter", 5, false},    {"median", 7, false},
+                                           {"3 quarters", 5, false}, {"9 tenths", 4, false},
+                                           {"most", 3, false},       {"<= 100", 6, false},
+                                           {"<= 300", 6, false},     {"of", 6, false}};
+    static const char *const endings[] = {FOVEA_CALL_OF_ONES, FOVEA_CALL_AT_ONE};
+    static const char *const peers[] = {NULL, "peer/numpy", "peer/torch"};
+    fovea_line lines[6];
+    int count = 0;
+    for (int e = 0; e < 2; e++)
+        for (int p = 0; p < 3; p++)
+            count += call_line(run, suite, endings[e], peers[p], &lines[count]);
+    fovea_columns_print(screen, columns, 10, lines, count);
+    for (int e = 0; e < 2; e++)
+        for (int i = 0; i < run->case_count; i++) {
+            double cost = call_cost(&run->cases[i], NULL);
+            if (is_call_of(&run->cases[i], suite, endings[e]) && cost > 300)
+                say(screen, FOVEA_PLAIN, "above 300 ns: %s, %.0f ns", run->cases[i].name, cost);
+        }
+    say(screen, FOVEA_FAINT,
+        "Each through its own door: ours by the functions of C, peers by those of Python.");
+}
+
 /* What a call takes the host: the median and the longest of a suite's rows. */
 static void print_enqueuing(const fovea_bench_run *run, const fovea_screen *screen,
                             const char *suite) {
@@ -805,8 +866,14 @@ void fovea_bench_print_suite(const fovea_bench_run *run, const char *suite) {
     if (view == FOVEA_VIEW_ARMS || view == FOVEA_VIEW_ACCURACY) {
         for (int i = 0; i < run->case_count; i++)
             if (strcmp(run->cases[i].suite, suite) == 0) print_case(&screen, &run->cases[i]);
-    } else if (view != FOVEA_VIEW_BLOCKS && view != FOVEA_VIEW_ROUTING) {
+    } else if (view != FOVEA_VIEW_BLOCKS && view != FOVEA_VIEW_ROUTING &&
+               view != FOVEA_VIEW_CALLS) {
         print_lines(run, &screen, suite, view == FOVEA_VIEW_ATTENTION);
+    }
+    if (fovea_suite_view(suite) == FOVEA_VIEW_CALLS) {
+        print_calls(run, &screen, suite);
+        fflush(stdout);
+        return;
     }
     if (fovea_suite_view(suite) == FOVEA_VIEW_BLOCKS ||
         fovea_suite_view(suite) == FOVEA_VIEW_ROUTING) {

@@ -211,7 +211,7 @@ static void normalise_sets(const void *task, int64_t begin, int64_t end, int thr
  * roots and divisions of another; and their results stand side by side, so that only the lines at both ends
  * are not whole. One by one, 32,768 sets of 305 floats took 920 cycles each, of 300 that memory needs. One pass
  * of sums instead of two gained nothing by itself, with the writing in both passes 7 % of the rate of memory. */
-enum { SHORT_SET = 64 * VF_WIDTH, SHORT_BLOCK = 2048, SHORT_SETS = 8, LINE_FLOATS = 16 };
+enum { SHORT_SET = 64 * VF_WIDTH, SHORT_BLOCK = 1536, SHORT_SETS = 8, LINE_FLOATS = 16 };
 
 static bool short_sets(const channels_plan *plan) {
     bool dense = plan->segments == 1 && plan->step[0] == 1 && plan->step[1] == 1;

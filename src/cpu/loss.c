@@ -347,9 +347,10 @@ static void entropy_row(const rows_plan *plan, int64_t row, int64_t end, float *
     rows_store(plan, y, gradient_item, scratch, &g, scratch);
 }
 
-/* Rows of a hundred classes are as long as the way from their maximum to their sum: of each lane's row maximum, sum
- * and logarithm are found at once, by transposing, and exponentials of one row do not wait for the maximum of
- * another. With gradients, whose results wait for memory, that gained nothing. */
+/* Rows of a hundred classes are as long as the way from their maximum to their sum: those of a group, as many as a
+ * vector has lanes, are summed about one maximum, which the pass over the group before has found, and their sums
+ * and logarithms are brought together by transposing. With gradients, whose results wait for memory, rows of a lane
+ * each gained nothing. */
 enum { ENTROPY_BLOCK_BYTES = 24 << 10 }; /* two blocks fit the first-level cache */
 
 static bool entropy_in_blocks(const fovea_problem *problem) {
@@ -360,69 +361,82 @@ static bool entropy_in_blocks(const fovea_problem *problem) {
            fovea_cross_entropy_read(problem).off == 0 && !fovea_given(problem, FOVEA_LOSS_GRADIENT);
 }
 
-FOVEA_INLINE vf lane_maxima(const float *x, int64_t n) {
+/* The sums of e^(x - maximum) in each lane; the largest of `following`, a row of the next group, to `most`, and what
+ * is a group later is fetched. Powers of two, half the operations: the terms are off by 3 ULP and, where they are
+ * small beside the sum, by some more. */
+FOVEA_INLINE vf lane_sums(const float *x, float maximum, int64_t n, const float *following,
+                          vf *most) {
     enum { W = VF_WIDTH };
-    vf s = vf_set1(-INFINITY), t = s;
-    int64_t i = 0;
-    for (; i + 2 * W <= n; i += 2 * W)
-        s = vf_max(vf_load(x + i), s), t = vf_max(vf_load(x + i + W), t);
-    if (i + W <= n) s = vf_max(vf_load(x + i), s);
-    return vf_max(vf_load(x + n - W), vf_max(s, t)); /* some of them again */
-}
-
-/* The sums of e^(x - maximum) in each lane; `later` is fetched. Powers of two, half the operations: the terms are
- * off by 3 ULP and, where they are small beside the sum, by some more. */
-FOVEA_INLINE vf lane_sums(const float *x, float maximum, int64_t n, const float *later) {
-    enum { W = VF_WIDTH };
-    const vf m = vf_set1(maximum), base = vf_set1(VF_LOG2E);
-    vf s[2] = {vf_set1(0), vf_set1(0)};
+    const vf m = vf_set1(maximum), base = vf_set1(VF_LOG2E), lowest = vf_set1(-INFINITY);
+    vf s[2] = {vf_set1(0), vf_set1(0)}, largest = *most;
     int64_t i = 0;
 #define TERM(x) vf_exp2_softmax(vf_mul(vf_sub(x, m), base))
     for (; i + 2 * W <= n; i += 2 * W) {
         VF_UNROLLED for (int k = 0; k < 2; k++) {
-            __builtin_prefetch(later + i + k * W, 0, 3);
+            __builtin_prefetch(following + W * n + i + k * W, 0, 3);
+            largest = vf_max(vf_load(following + i + k * W), largest);
             s[k] = vf_add(s[k], TERM(vf_load(x + i + k * W)));
         }
     }
     for (; i < n; i += W) {
         size_t count = (size_t)smaller(W, n - i);
-        __builtin_prefetch(later + i, 0, 3);
-        vf e = TERM(vf_load_n(x + i, count));
-        s[0] = vf_add(s[0], vf_select(vm_first(count), e, vf_set1(0)));
+        vm first = vm_first(count);
+        __builtin_prefetch(following + W * n + i, 0, 3);
+        largest = vf_max(vf_select(first, vf_load_n(following + i, count), lowest), largest);
+        s[0] = vf_add(s[0], vf_select(first, TERM(vf_load_n(x + i, count)), vf_set1(0)));
     }
 #undef TERM
+    *most = largest;
     return vf_add(s[0], s[1]);
 }
 
-/* `count` rows, one a lane. */
-static void entropy_rows_together(const rows_plan *plan, int64_t row, int64_t count,
-                                  entropy_rows *block) {
-    enum { W = VF_WIDTH };
-    const entropy_plan *entropy = plan->constants;
-    int64_t n = plan->columns;
-    const float *x[W];
-    vf lanes[W];
-    for (int l = 0; l < W; l++) {
-        x[l] = (const float *)(const void *)rows_address(&plan->x, row + smaller(l, count - 1));
-        lanes[l] = lane_maxima(x[l], n);
+static const float *entropy_logits(const rows_plan *plan, int64_t row) {
+    return (const float *)(const void *)rows_address(&plan->x, smaller(row, plan->rows - 1));
+}
+
+/* Of a group, whichever threads have its rows. */
+static float group_maximum(const rows_plan *plan, int64_t first) {
+    float most = -INFINITY;
+    for (int64_t l = 0; l < VF_WIDTH; l++) {
+        float maximum = row_maximum(entropy_logits(plan, first + l), plan->columns);
+        if (maximum > most) most = maximum;
     }
-    vf_transpose(lanes);
-    for (int half = W / 2; half > 0; half /= 2)
-        for (int l = 0; l < half; l++) lanes[l] = vf_max(lanes[l], lanes[l + half]);
-    vf_store(block->maximum, lanes[0]);
-    for (int l = 0; l < W; l++)
-        lanes[l] = lane_sums(x[l], block->maximum[l], n, x[l] + (x[W - 1] - x[0]) + n);
+    return most;
+}
+
+/* `count` rows of a group, one a lane, about the maximum of the group; returns that of the next. A row whose own is so
+ * far below that its sum is small, or no number, is summed again about its own. */
+static float entropy_rows_together(const rows_plan *plan, int64_t row, int64_t count, float maximum,
+                                   entropy_rows *block) {
+    enum { W = VF_WIDTH };
+    const float least = 1.0f / 16;
+    const entropy_plan *entropy = plan->constants;
+    int64_t n = plan->columns, next = row / W * W + W;
+    const float *x[W];
+    vf lanes[W], most = vf_set1(-INFINITY), unused = most;
+    for (int l = 0; l < W; l++) {
+        x[l] = entropy_logits(plan, row + smaller(l, count - 1));
+        lanes[l] = lane_sums(x[l], maximum, n, entropy_logits(plan, next + l), &most);
+    }
+    vf_store(block->maximum, vf_set1(maximum));
     vf_store(block->sum, vf_reduce_each(lanes));
     for (int l = 0; l < count; l++) {
         int64_t target = read_target(&entropy->target, row + l);
         bool ignored = target == entropy->ignored, known = target >= 0 && target < n;
         block->target[l] = known && !ignored ? x[l][target] : ignored ? 0 : NAN;
-        if (ignored || !known) block->maximum[l] = 0, block->sum[l] = 1;
+        if (ignored || !known) {
+            block->maximum[l] = 0, block->sum[l] = 1;
+        } else if (!(block->sum[l] >= least)) {
+            block->maximum[l] = row_maximum(x[l], n);
+            block->sum[l] = vf_reduce_add(lane_sums(x[l], block->maximum[l], n, x[l], &unused));
+        }
     }
+    return vf_reduce_max(most);
 }
 
-static void write_losses(const entropy_plan *entropy, const entropy_rows *block, int64_t row,
-                         int64_t count) {
+/* Of `count` rows from lane `lane` on. */
+static void write_losses(const entropy_plan *entropy, const entropy_rows *block, int64_t lane,
+                         int64_t row, int64_t count) {
     vf maximum = vf_load(block->maximum), loss = vf_log(vf_load(block->sum));
     float lanes[VF_WIDTH];
     /* A weight of 0 counts nothing, whatever it weighs. */
@@ -431,20 +445,69 @@ static void write_losses(const entropy_plan *entropy, const entropy_rows *block,
     if (entropy->off > 0) loss = vf_fnma(vf_set1((float)entropy->off), vf_load(block->all), loss);
     vf_store(lanes, loss);
     for (int64_t l = 0; l < count; l++)
-        *(float *)(void *)rows_address(&entropy->loss, row + l) = lanes[l];
+        *(float *)(void *)rows_address(&entropy->loss, row + l) = lanes[lane + l];
+}
+
+/* A row whose exponentials stand in `kept`: what multiplies them, and what makes them gradients. */
+static float entropy_overlapped_row(const entropy_plan *entropy, int64_t row, int64_t n,
+                                    const float *x, float maximum, float sum, float *kept,
+                                    entropy_rows *block) {
+    int64_t target = read_target(&entropy->target, row), l = row % VF_WIDTH;
+    bool ignored = target == entropy->ignored;
+    float factor = (float)(entropy->scale / (double)sum);
+    if (ignored || target < 0 || target >= n) {
+        block->maximum[l] = 0, block->sum[l] = 1, block->target[l] = ignored ? 0 : NAN;
+        for (int64_t i = 0; i < n; i++) kept[i] = 1;
+        return block->target[l];
+    }
+    block->maximum[l] = maximum, block->sum[l] = sum, block->target[l] = x[target];
+    kept[target] = (float)((double)kept[target] - (double)sum * entropy->on);
+    return factor;
+}
+
+static void entropy_overlapping(const rows_plan *plan, int64_t begin, int64_t end, float *scratch) {
+    const entropy_plan *entropy = plan->constants;
+    int64_t n = plan->columns, step = plan->scratch_step / (int64_t)sizeof *scratch, first = begin;
+    overlapped o = {.now = {.size = sizeof(float)}};
+    gradient_state last = {0, 0};
+    entropy_rows block = {{0}, {0}, {0}, {0}};
+    for (int64_t row = begin; row < end; row++) {
+        const float *x = (const float *)(const void *)rows_address(&plan->x, row);
+        float sum;
+        overlap_begin(plan, row, end, &o);
+        o.now.to = scratch + row % 2 * step;
+        if (row == begin) {
+            o.now.maximum = row_maximum(x, n);
+            sum = rows_sum(exponential_before, x, &o, n);
+        } else {
+            sum = rows_sum(exponential_after_scaled, x, &o, n);
+        }
+        o.factor = entropy_overlapped_row(entropy, row, n, x, o.now.maximum, sum, o.now.to, &block);
+        o.kept = o.now.to, o.y = (float *)(void *)rows_address(&plan->y, row);
+        o.now.maximum = vf_reduce_max(o.most);
+        if (row % VF_WIDTH != VF_WIDTH - 1 && row + 1 < end) continue;
+        write_losses(entropy, &block, first % VF_WIDTH, first, row + 1 - first);
+        first = row + 1;
+    }
+    last.factor = o.factor;
+    if (begin < end) rows_store(plan, (char *)o.y, gradient_item, o.kept, &last, scratch);
 }
 
 static void entropy_pieces(const void *task, int64_t begin, int64_t end, int thread) {
     const rows_plan *plan = task;
     const entropy_plan *entropy = plan->constants;
-    float *scratch = (float *)(void *)(plan->scratch + thread * plan->scratch_step);
-    for (int64_t row = begin; row < end; row += VF_WIDTH) {
-        int64_t count = smaller(VF_WIDTH, end - row);
+    float *scratch = (float *)(void *)(plan->scratch + 2 * thread * plan->scratch_step);
+    bool overlap = entropy->gradient && entropy->off == 0 && rows_overlap(plan);
+    if (overlap) entropy_overlapping(plan, begin, end, scratch);
+    float maximum =
+        entropy->together && begin < end ? group_maximum(plan, begin / VF_WIDTH * VF_WIDTH) : 0;
+    for (int64_t row = overlap ? end : begin, count; row < end; row += count) {
+        count = smaller(VF_WIDTH - row % VF_WIDTH, end - row);
         entropy_rows block = {{0}, {0}, {0}, {0}};
-        if (entropy->together) entropy_rows_together(plan, row, count, &block);
+        if (entropy->together) maximum = entropy_rows_together(plan, row, count, maximum, &block);
         for (int64_t l = 0; l < count && !entropy->together; l++)
             entropy_row(plan, row + l, end, scratch, &block, (int)l);
-        write_losses(entropy, &block, row, count);
+        write_losses(entropy, &block, 0, row, count);
     }
     if (plan->stream) vf_stream_fence();
 }
@@ -456,7 +519,8 @@ static size_t losses_bytes(const fovea_problem *problem) {
 }
 static size_t entropy_workspace(const fovea_problem *problem, int threads) {
     const fovea_view *z = &problem->views[FOVEA_LOSS_FIRST];
-    return (size_t)(rows_scratch_bytes(z->shape[z->rank - 1]) * threads) + losses_bytes(problem);
+    return (size_t)(2 * rows_scratch_bytes(z->shape[z->rank - 1]) * threads) +
+           losses_bytes(problem);
 }
 
 static int64_t count_rows(const fovea_view *target, int64_t ignored) {

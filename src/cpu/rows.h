@@ -182,7 +182,8 @@ FOVEA_INLINE void rows_write(fovea_dtype dtype, char *y, rows_item *item, const 
                              void *state, int64_t n, bool stream) {
     enum { W = VF_WIDTH };
     int64_t i = 0;
-    if (stream && n >= 8 * W) {
+    bool whole = (uintptr_t)y % 64 == 0 && n * (dtype == FOVEA_F32 ? 4 : 2) % 64 == 0; /* lines */
+    if (stream && (n >= 8 * W || whole)) {
         for (int64_t head = elements_to_alignment(dtype, y); i < head; i += smaller(W, head - i)) {
             int64_t count = smaller(W, head - i);
             vf_store_n_as(dtype, y, i, item(x, state, i, count), count);

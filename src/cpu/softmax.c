@@ -7,47 +7,23 @@ FOVEA_INLINE vf scaled(const float *x, void *state, int64_t i, int64_t n) {
     return vf_mul(rows_take(x, i, n), vf_set1(*(const float *)state));
 }
 
-/* ---- Results past the caches ---------------------------------------------------------------- */
-
-/* Exponentials wait for the processor, results past the caches for memory: one after the other they took
- * 11 and 8 cycles a vector of the 17 that reading and writing it need. So a row's results are written while the
- * exponentials of the next are computed. Two cores of a Zen 5, 9765 rows of 1024 floats: see the table of shares
- * in docs/measurements. */
-static bool rows_overlap(const rows_plan *plan) {
-    bool aligned = (uintptr_t)plan->y.data % VF_BYTES == 0 && plan->columns % VF_WIDTH == 0;
-    for (int i = 0; i < plan->y.rank; i++)
-        aligned = aligned && (plan->y.shape[i] == 1 || plan->y.stride[i] % VF_WIDTH == 0);
-    return aligned && VF_WIDTH > 1 && plan->stream && plan->dtype == FOVEA_F32 &&
-           plan->x_step == 1 && plan->y_step == 1 && plan->columns <= 4096;
-}
-
-typedef struct overlapped {
-    exponentials now;
-    float *y;          /* of the row before */
-    const float *kept; /* its exponentials, or the row itself */
-    float maximum, factor;
-} overlapped;
-
-FOVEA_INLINE vf exponential_after_scaled(const float *x, void *state, int64_t i, int64_t n) {
-    overlapped *o = state;
-    vf_stream(o->y + i, vf_mul(vf_load(o->kept + i), vf_set1(o->factor)));
-    return exponential(x, &o->now, i, n);
-}
-
 static void softmax_overlapping(const rows_plan *plan, int64_t begin, int64_t end, float *scratch) {
     int64_t n = plan->columns, step = plan->scratch_step / (int64_t)sizeof *scratch;
     overlapped o = {.now = {.size = sizeof(float)}};
     for (int64_t row = begin; row < end; row++) {
         const float *x = (const float *)(const void *)rows_address(&plan->x, row);
-        o.now.maximum = row_maximum(x, n);
+        float sum;
+        overlap_begin(plan, row, end, &o);
         o.now.to = scratch + row % 2 * step;
-        o.now.next = rows_next(plan, row, end);
-        if (row == begin)
-            o.factor = 1 / rows_sum(exponential, x, &o.now, n);
-        else
-            o.factor = 1 / rows_sum(exponential_after_scaled, x, &o, n);
-        o.kept = o.now.to;
+        if (row == begin) {
+            o.now.maximum = row_maximum(x, n);
+            sum = rows_sum(exponential_before, x, &o, n);
+        } else {
+            sum = rows_sum(exponential_after_scaled, x, &o, n);
+        }
+        o.factor = 1 / sum, o.kept = o.now.to;
         o.y = (float *)(void *)rows_address(&plan->y, row);
+        o.now.maximum = vf_reduce_max(o.most);
     }
     if (begin < end) rows_store(plan, (char *)o.y, scaled, o.kept, &o.factor, scratch);
 }
@@ -82,6 +58,13 @@ FOVEA_INLINE vf passing_after_shifted(const float *x, void *state, int64_t i, in
     overlapped *o = state;
     shift s = {o->maximum, o->factor};
     vf_stream(o->y + i, shifted(o->kept, &s, i, n));
+    overlap_follow(o, i);
+    return passing(x, &o->now, i, n);
+}
+
+FOVEA_INLINE vf passing_before(const float *x, void *state, int64_t i, int64_t n) {
+    overlapped *o = state;
+    overlap_follow(o, i);
     return passing(x, &o->now, i, n);
 }
 
@@ -91,16 +74,17 @@ static void log_softmax_overlapping(const rows_plan *plan, int64_t begin, int64_
     for (int64_t row = begin; row < end; row++) {
         const float *x = (const float *)(const void *)rows_address(&plan->x, row);
         float sum;
-        o.now.maximum = row_maximum(x, n);
-        o.now.next = rows_next(plan, row, end);
-        if (row == begin)
-            sum = rows_sum(passing, x, &o.now, n);
-        else
+        overlap_begin(plan, row, end, &o);
+        if (row == begin) {
+            o.now.maximum = row_maximum(x, n);
+            sum = rows_sum(passing_before, x, &o, n);
+        } else {
             sum = rows_sum(passing_after_shifted, x, &o, n);
+        }
         o.factor = (float)log((double)sum);
-        o.maximum = o.now.maximum;
-        o.kept = x;
+        o.maximum = o.now.maximum, o.kept = x;
         o.y = (float *)(void *)rows_address(&plan->y, row);
+        o.now.maximum = vf_reduce_max(o.most);
     }
     shift last = {o.maximum, o.factor};
     if (begin < end) rows_store(plan, (char *)o.y, shifted, o.kept, &last, NULL);

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -145,6 +146,20 @@ def test_an_output_that_is_not_filled_is_no_error(tmp_path):
                    "0.1", "--no-peers", "--json", str(path))
     assert result.returncode == 0, result.stdout
     assert all(row["verified"] for row in json.loads(path.read_text())["rows"])
+
+
+def test_calls_of_every_kernel_are_measured(tmp_path):
+    listed = bench("--list", "--suite", "calls").stdout.splitlines()
+    names = {line.split()[0].removeprefix("calls/") for line in listed if line.startswith("calls/")}
+    assert {"map_add-ones", "map_add-n1", "attention-ones", "layer_norm-n1"} <= names
+    assert "attention-n1" not in names  # its benchmark case does not hang on N
+    path = tmp_path / "calls.json"
+    result = bench("--suite", "calls", "--filter", "map_add,covariance-", "--threads", "1", "--seconds",
+                   "0.1", "--no-peers", "--json", str(path))
+    assert result.returncode == 0, result.stdout
+    assert re.search(r"ones, ours( +\d+){9}", result.stdout) and "N = 1, ours" in result.stdout
+    rows = json.loads(path.read_text())["rows"]
+    assert rows and all(row["verified"] and row["bound"] is not None for row in rows)
 
 
 def test_training_has_two_phases():

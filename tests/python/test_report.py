@@ -627,6 +627,25 @@ def test_the_regret_of_the_choices_is_shown(tmp_path):
     assert "The worst choices" in words and "noise of one arm" in words
 
 
+def test_what_calls_cost_is_shown(tmp_path):
+    rows = []
+    for index, cost in enumerate((40e-9, 90e-9, 250e-9, 400e-9)):
+        for ending in ("ones", "n1"):
+            case = {"suite": "calls", "kernel": "map_exp", "case": f"map_{index}-{ending}"}
+            rows += [row("cpu/avx512/direct", cost, flags=["routed"], **case),
+                     row("cpu/avx512/other", 1e-9, **case), row("peer/numpy", 600e-9, **case)]
+    content = document(*rows, suite="calls")
+    calls = study.Calls(findings.Measurement(content, "calls.json").suites[0])
+    assert [(title, name) for title, name, _ in calls.lines] == [
+        ("every extent 1", "ours"), ("every extent 1", "NumPy"), ("N = 1", "ours"), ("N = 1", "NumPy")]
+    values = calls.lines[0][2]
+    assert (calls.within(values, 100), calls.within(values, 300), len(values)) == (2, 3, 4)
+    assert calls.slowest[0][0] == 400e-9
+    words = words_of(page_of(tmp_path, content))
+    assert "170 ns in the median over 4 kernels, at most 300 ns in 3 of them" in words
+    assert "map_3-ones" in words
+
+
 def test_small_regrets_have_room_on_their_axis():
     across = axes.ShareAxis(1.0, 0, 700)
     assert [words for _, words in across.ticks(6)] == ["0 %", "1 %", "3 %", "10 %", "30 %", "100 %"]

@@ -127,7 +127,7 @@ def render(measurements, accuracies=()):
         plots_of=plots.plots_of, domain_plot=plots.domain_plot, crossover_plot=plots.crossover_plot,
         regret_plot=plots.regret_plot, arm_name=findings.arm_name, ranked=findings.ranked,
         error_share=findings.error_share, wrong=findings.wrong, size_text=study.size_text, sample=svg.sample,
-        is_routing=study.is_routing, anchor=Anchors(), suite_title=suite_title,
+        is_routing=study.is_routing, is_calls=study.is_calls, calls_of=study.Calls, anchor=Anchors(), suite_title=suite_title,
         regrets_of=lambda measurement, suite: study.Regrets(
             suite, measurement.document["noise_floor"]["pairs"]),
     )

@@ -277,11 +277,15 @@ class Study:
 def is_study(suite):
     """Whether the suite is one of the catalogue: several kernels, each of a domain."""
     kernels = {group.kernel for group in suite.groups if group.domain}
-    return len(kernels) >= KERNELS_OF_A_STUDY and not is_routing(suite)
+    return len(kernels) >= KERNELS_OF_A_STUDY and not is_routing(suite) and not is_calls(suite)
 
 
 def is_routing(suite):
     return suite.name == "routing"
+
+
+def is_calls(suite):
+    return suite.name == "calls"
 
 
 def studies_of(measurements):
@@ -337,3 +341,36 @@ class Regrets:
 
     def within(self, share):
         return sum(value <= share for value in self.values) / len(self.values)
+
+
+class Calls:
+    """What calls cost that compute next to nothing: of each arm the distribution over the kernels."""
+
+    ENDINGS = {"-ones": "every extent 1", "-n1": "N = 1"}
+    ARMS = {None: "ours", "peer/numpy": "NumPy", "peer/torch": "PyTorch"}
+
+    def __init__(self, suite):
+        self.lines, self.slowest = [], []
+        cases = [case for group in suite.groups for case in group.cases]
+        for ending, title in self.ENDINGS.items():
+            for arm, name in self.ARMS.items():
+                found = [(row["median"], case, row) for case in cases if case.name.endswith(ending)
+                         for row in case.rows if ranked(row) and self.is_of(row, arm)]
+                values = sorted(each[0] for each in found)
+                if values:
+                    self.lines.append((title, name, values))
+                if arm is None:
+                    self.slowest += found
+        self.slowest.sort(key=lambda each: -each[0])
+
+    @staticmethod
+    def is_of(row, arm):
+        return row["arm"] == arm if arm else "routed" in row["flags"] and not row["peer"]
+
+    @staticmethod
+    def quantile(values, share):
+        return Regrets.quantile(values, share)
+
+    @staticmethod
+    def within(values, nanoseconds):
+        return sum(value <= 1e-9 * nanoseconds for value in values)

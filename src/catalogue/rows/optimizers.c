@@ -68,7 +68,8 @@ const fovea_kernel fovea_rows_optimizers[] = {
      .arguments = {{.name = "g", .shape = "N...", .role = FOVEA_IN_PLACE, .meaning = "gradient"},
                    {.name = "norm", .shape = "", .role = FOVEA_OUTPUT}},
      .parameters = {{"max_norm", FOVEA_REAL, 1, NULL, "the largest norm that stays"}},
-     .operations = "3*N", .bytes = "8*N", .bench = "N=N",
+     .operations = "3*N", .bytes = "12*N",
+     .bench = "N=N", /* g is read for the norm and again for the product */
      .bound_text = "(8 + ceil(log2 N)) eps, relative", .bound = FOVEA_HOOK(fovea_bound_clip_norm)},
     {54, "grad_clip_value", COMMON, .definition = "g = min(max(g, -c), c)",
      .arguments = {{.name = "g", .shape = "N...", .role = FOVEA_IN_PLACE, .meaning = "gradient"}},

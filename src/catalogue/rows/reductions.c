@@ -94,7 +94,7 @@ const fovea_kernel fovea_rows_reductions[] = {
      .parameters = {{"lo", FOVEA_REAL, NAN, NULL, "the least x, rounded to the dtype of x"},
                     {"hi", FOVEA_REAL, NAN, NULL, "the largest x, rounded to the dtype of x"}},
      .operations = "6*N",
-     .bytes = "s*N+8*Bins",
+     .bytes = "2*s*N+8*Bins", /* twice: for the range, where it is not given, and for the bins */
      .bench = "N=N,Bins=256",
      .bound_text = "exact",
      .check = FOVEA_HOOK(fovea_check_histogram),

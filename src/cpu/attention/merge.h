@@ -22,18 +22,24 @@ typedef struct merge_row {
     const char *later; /* the first part of a row that comes soon */
 } merge_row;
 
-/* Eight parts a group, as pairs of products under a tree. Two rows ahead are fetched: parts are as many streams
+FOVEA_INLINE vf merge_take(fovea_dtype dtype, const merge_row *row, const void *x, int64_t at,
+                           int64_t n) {
+    if (VF_WIDTH > 1) __builtin_prefetch(row->later + at * (dtype == FOVEA_F32 ? 4 : 2), 0, 3);
+    return n == VF_WIDTH ? vf_load_as(dtype, x, at) : vf_load_n_as(dtype, x, at, n);
+}
+
+/* Eight parts a group, as pairs of products under a tree. Rows ahead are fetched: parts are as many streams
  * read by one instruction, of which a processor's prefetcher sees none. */
 FOVEA_INLINE vf merge_group(fovea_dtype dtype, const merge_row *row, const void *x, int64_t first,
                             int64_t end, int64_t i, int64_t n) {
-    vf sums[2] = {vf_set1(0), vf_set1(0)};
-    for (int64_t p = first; p < end; p++) {
-        int64_t at = row->offsets[p] + i;
-        vf value = n == VF_WIDTH ? vf_load_as(dtype, x, at) : vf_load_n_as(dtype, x, at, n);
-        if (VF_WIDTH > 1) __builtin_prefetch(row->later + at * (dtype == FOVEA_F32 ? 4 : 2), 0, 3);
-        sums[p & 1] = vf_fma(vf_set1(row->weights[p]), value, sums[p & 1]);
-    }
-    return vf_add(sums[0], sums[1]);
+    vf even = vf_set1(0), odd = even;
+    int64_t p = first;
+#define TERM(p, sum)                                                                               \
+    vf_fma(vf_set1(row->weights[p]), merge_take(dtype, row, x, row->offsets[p] + i, n), sum)
+    for (; p + 2 <= end; p += 2) even = TERM(p, even), odd = TERM(p + 1, odd);
+    if (p < end) even = TERM(p, even);
+#undef TERM
+    return vf_add(even, odd);
 }
 
 FOVEA_INLINE vf merge_item(fovea_dtype dtype, const void *x, const void *state, int64_t i,
@@ -56,33 +62,64 @@ MERGE(merged_f32, FOVEA_F32)
 MERGE(merged_f16, FOVEA_F16)
 MERGE(merged_bf16, FOVEA_BF16)
 
-/* Weights of the parts of a row; those with lse -inf are left out. Returns the row's lse; -inf if no
- * part counts. */
-static inline double merge_weights(const merge_plan *plan, int64_t number, merge_row *row) {
-    const float *lses = (const float *)(const void *)rows_address(&plan->lses, number);
-    float maximum = -INFINITY;
+/* The weights of as many rows as a vector has lanes, part by part; those with lse -inf are left out. */
+enum { MERGE_LEFT_OUT = -1 };
+typedef struct merge_block {
+    float *weights;
+    float maximum[VF_WIDTH], sum[VF_WIDTH];
+} merge_block;
+
+static inline vf merge_lses(const merge_plan *plan, int64_t row, int64_t count, int64_t part) {
+    float lanes[VF_WIDTH] = {0};
+    int64_t at = part * plan->lse_step;
+    if (plan->lses.rank == 1 && plan->lses.stride[0] == 1)
+        return vf_load_n((const float *)(const void *)rows_address(&plan->lses, row) + at,
+                         (size_t)count);
+    for (int64_t l = 0; l < count; l++)
+        lanes[l] = ((const float *)(const void *)rows_address(&plan->lses, row + l))[at];
+    return vf_load(lanes);
+}
+
+static inline void merge_weights(const merge_plan *plan, int64_t row, int64_t count,
+                                 merge_block *block) {
+    enum { W = VF_WIDTH };
+    const vf lowest = vf_set1(-INFINITY), left_out = vf_set1(MERGE_LEFT_OUT);
+    vf maximum = lowest, nothing = vf_set1(0);
+    vm nan = vf_unordered(lowest, lowest);
+    vf_tree sums;
+    sums.count = 0;
+    for (int64_t p = 0; p < plan->parts; p++) {
+        vf lse = merge_lses(plan, row, count, p);
+        nan = vm_or(nan, vf_unordered(lse, lse));
+        maximum = vf_max(lse, maximum);
+        vf_store(block->weights + p * W, lse);
+    }
+    maximum = vf_select(nan, vf_set1(NAN), maximum);
+    for (int64_t p = 0; p < plan->parts; p++) {
+        vf lse = vf_load(block->weights + p * W);
+        vm out = vf_eq(lse, lowest);
+        vf weight = vf_select(out, nothing, vf_exp(vf_sub(lse, maximum)));
+        vf_tree_push(&sums, weight);
+        vf_store(block->weights + p * W, vf_select(out, left_out, weight));
+    }
+    vf sum = sums.count ? vf_tree_total(&sums) : nothing;
+    for (int64_t p = 0; p < plan->parts; p++) {
+        vf weight = vf_load(block->weights + p * W);
+        weight = vf_select(vf_eq(weight, left_out), left_out, vf_div(weight, sum));
+        vf_store(block->weights + p * W, weight);
+    }
+    vf_store(block->maximum, maximum), vf_store(block->sum, sum);
+}
+
+/* The parts of one of these rows. */
+static inline void merge_choose(const merge_plan *plan, const merge_block *block, int64_t lane,
+                                merge_row *row) {
     row->count = 0;
     for (int64_t p = 0; p < plan->parts; p++) {
-        float lse = lses[p * plan->lse_step];
-        if (isnan(lse) || lse > maximum) maximum = lse;
-        if (isnan(maximum)) break;
+        float weight = block->weights[p * VF_WIDTH + lane];
+        row->offsets[row->count] = p * plan->part_step, row->weights[row->count] = weight;
+        row->count += weight != (float)MERGE_LEFT_OUT;
     }
-    for (int64_t p = 0; p < plan->parts && maximum != -INFINITY; p++) {
-        float lse = lses[p * plan->lse_step];
-        if (lse == -INFINITY) continue;
-        row->offsets[row->count] = p * plan->part_step;
-        row->weights[row->count++] = lse - maximum;
-    }
-    double sum = 0;
-    for (int64_t p = 0; p < row->count; p += VF_WIDTH) {
-        size_t n = (size_t)smaller(VF_WIDTH, row->count - p);
-        vf_store_n(row->weights + p, vf_exp(vf_load_n(row->weights + p, n)), n);
-    }
-    for (int64_t p = 0; p < row->count; p++) sum += (double)row->weights[p];
-    for (int64_t p = 0; p < row->count; p++)
-        row->weights[p] = (float)((double)row->weights[p] / sum);
-    if (row->count == 0 || !plan->has_lse) return (double)maximum;
-    return (double)maximum + log(sum);
 }
 
 /* Parts whose elements are not contiguous are gathered first. */
@@ -105,19 +142,32 @@ static inline int64_t merge_floats(const merge_plan *plan) {
     return plan->rows.x_step == 1 ? 0 : plan->parts * plan->rows.columns;
 }
 
+/* How many rows ahead are fetched: 8 KiB of the parts, as memory is 200 ns away. */
+static inline int64_t merge_ahead(const merge_plan *plan) {
+    int64_t bytes = plan->parts * plan->rows.columns * (int64_t)fovea_dtype_size(plan->rows.dtype);
+    return bytes > 0 ? larger(1, smaller(16, 8192 / bytes)) : 1;
+}
+
 static inline void merge_rows(const void *task, int64_t begin, int64_t end, int thread) {
     const merge_plan *plan = (const merge_plan *)((const rows_plan *)task)->constants;
     const rows_plan *rows = task;
     char *scratch = rows->scratch + thread * rows->scratch_step;
     merge_row row = {.offsets = (int64_t *)(void *)scratch};
-    row.weights = (float *)(row.offsets + plan->parts);
+    merge_block block = {.weights = (float *)(row.offsets + plan->parts)};
+    row.weights = block.weights + plan->parts * VF_WIDTH;
     float *gathered = row.weights + plan->parts, *line = gathered + merge_floats(plan);
+    int64_t ahead = merge_ahead(plan);
     for (int64_t i = begin; i < end; i++) {
-        char *x = rows->columns > 0 ? rows_address(&rows->x, i) : NULL; /* lse has no columns */
-        char *y = rows->columns > 0 ? rows_address(&rows->y, i) : NULL;
-        double lse = merge_weights(plan, i, &row);
+        int64_t lane = (i - begin) % VF_WIDTH;
+        if (lane == 0) merge_weights(plan, i, smaller(VF_WIDTH, end - i), &block);
+        if (plan->has_lse)
+            *(float *)(void *)rows_address(&plan->lse, i) =
+                (float)((double)block.maximum[lane] + log((double)block.sum[lane]));
+        if (rows->columns == 0) continue; /* lse has no columns */
+        merge_choose(plan, &block, lane, &row);
+        char *x = rows_address(&rows->x, i), *y = rows_address(&rows->y, i);
         const float *values = (const float *)(const void *)x;
-        row.later = x && i + 2 < end ? rows_address(&rows->x, i + 2) : x;
+        row.later = i + ahead < end ? rows_address(&rows->x, i + ahead) : x;
         if (rows->x_step != 1)
             merge_gathered(plan, x, y, &row, gathered, line);
         else if (rows->dtype == FOVEA_F16)
@@ -126,7 +176,6 @@ static inline void merge_rows(const void *task, int64_t begin, int64_t end, int 
             rows_store(rows, y, merged_bf16, values, &row, line);
         else
             rows_store(rows, y, merged_f32, values, &row, line);
-        if (plan->has_lse) *(float *)(void *)rows_address(&plan->lse, i) = (float)lse;
     }
     if (rows->stream) vf_stream_fence();
 }
@@ -160,7 +209,9 @@ static inline merge_plan merge_make_plan(const fovea_problem *problem) {
         fovea_views_collapse((fovea_view *[]){&plan.rows.x, &plan.rows.y, &plan.lses, &plan.lse},
                              4);
     plan.rows.scratch_step =
-        divide_up(plan.parts * 12 + (merge_floats(&plan) + plan.rows.columns) * 4, 64) * 64;
+        divide_up(plan.parts * (12 + 4 * VF_WIDTH) + (merge_floats(&plan) + plan.rows.columns) * 4,
+                  64) *
+        64;
     return plan;
 }
 
