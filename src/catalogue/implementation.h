@@ -6,12 +6,14 @@
 #include "runtime/plans.h"
 #include "runtime/processor.h"
 
+#include <stdalign.h>
+
 /* What an implementation may leave for calls alike: what it worked out from dtypes, extents, strides,
  * parameters and threads alone, such as a block plan. Addresses and contents are others the next time. */
 enum { FOVEA_KEPT_BYTES = 256 };
 typedef struct fovea_kept_work {
     bool made; /* `memory` holds it */
-    _Alignas(64) char memory[FOVEA_KEPT_BYTES];
+    alignas(64) char memory[FOVEA_KEPT_BYTES];
 } fovea_kept_work;
 
 /* What an implementation gets besides the problem, and what it reports back. */
