@@ -12,24 +12,24 @@ static inline double next_name(bytes *b, const fovea_parameter *parameter) {
     return parameter->kind == FOVEA_CHOICE && which > 250 ? names : which % names;
 }
 
-/* True if anything is not as by default. Integers are mostly small: some are extents of outputs. Of many
- * parameters as few are changed as of few: together they would hardly ever be right. */
+/* Integers are mostly small: some are extents of outputs. */
+static inline double next_value(bytes *b, const fovea_parameter *parameter) {
+    if (parameter->kind == FOVEA_REAL) return next_real(b);
+    if (parameter->kind != FOVEA_INTEGER) return next_name(b, parameter);
+    if (next_choice(b, 8) == 1) return (double)(next_integer(b) / 2);
+    return next_choice(b, 70) - 4;
+}
+
+/* True if anything is not as by default. Of many parameters as few are changed as of few: together they
+ * would hardly ever be right. */
 static inline bool set_parameters(bytes *b, fovea_case *c) {
     const fovea_kernel *row = fovea_catalogue_kernel(c->index);
     int count = fovea_kernel_parameters(row), one_in = count > 6 ? count / 2 : 3;
     bool changed = false;
     for (int p = 0; p < count; p++) {
-        const fovea_parameter *parameter = &row->parameters[p];
         if (next_choice(b, one_in) != 1) continue;
         changed = true;
-        if (parameter->kind == FOVEA_REAL)
-            c->parameters[p] = next_real(b);
-        else if (parameter->kind == FOVEA_INTEGER && next_choice(b, 8) == 1)
-            c->parameters[p] = (double)(next_integer(b) / 2);
-        else if (parameter->kind == FOVEA_INTEGER)
-            c->parameters[p] = next_choice(b, 70) - 4;
-        else
-            c->parameters[p] = next_name(b, parameter);
+        c->parameters[p] = next_value(b, &row->parameters[p]);
     }
     return changed;
 }

@@ -128,6 +128,28 @@ static void attention_takes_rows_without_elements(void **state) {
     assert_int_equal(fovea_use(context, "attention", NULL), FOVEA_OK);
 }
 
+/* The same in pages, whose rows are copied by pairs of bf16. */
+static void attention_takes_pages_without_elements(void **state) {
+    (void)state;
+    enum { PAGES = 3, ONE = 0x3F80 };
+    ATTENTION(c);
+    const char *name;
+    uint16_t v[PAGES * 4 * 2 * 8], out[4 * 3 * 8];
+    int32_t pages[2] = {2, 0}, used[1] = {5};
+    DLTensor table = TENSOR(pages, FOVEA_I32, 1, 2), lengths = TENSOR(used, FOVEA_I32, 1);
+    for (size_t i = 0; i < sizeof v / sizeof *v; i++) v[i] = ONE;
+    c.q = TENSOR(NULL, FOVEA_BF16, 1, 4, 3, 0), c.k = TENSOR(NULL, FOVEA_BF16, PAGES, 4, 2, 0);
+    c.v = TENSOR(v, FOVEA_BF16, PAGES, 4, 2, 8), c.out = TENSOR(out, FOVEA_BF16, 1, 4, 3, 8);
+    c.options.block_table = &table, c.options.seqused_k = &lengths;
+    for (int i = 0; (name = fovea_implementation_name("attention", i)); i++) {
+        memset(out, 0, sizeof out);
+        assert_int_equal(fovea_use(context, "attention", name), FOVEA_OK);
+        if (run(&c) == FOVEA_UNSUPPORTED) continue;
+        for (size_t j = 0; j < sizeof out / sizeof *out; j++) assert_int_equal(out[j], ONE);
+    }
+    assert_int_equal(fovea_use(context, "attention", NULL), FOVEA_OK);
+}
+
 static void attention_refuses_wrong_dtypes(void **state) {
     (void)state;
     ATTENTION(c);
@@ -473,6 +495,7 @@ int main(void) {
         cmocka_unit_test(attention_refuses_pages_that_do_not_exist),
         cmocka_unit_test(attention_counts_scores_beyond_any_memory),
         cmocka_unit_test(attention_takes_rows_without_elements),
+        cmocka_unit_test(attention_takes_pages_without_elements),
         cmocka_unit_test(attention_refuses_scales_that_do_not_fit),
         cmocka_unit_test(append_refuses_places_that_do_not_exist),
         cmocka_unit_test(append_refuses_caches_that_do_not_fit),

@@ -235,7 +235,7 @@ static inline rows_of_block fetch_pair_keys(const tile_context *at, bool convert
     int64_t size = 2 * words_of(k->shape[3]);
     if (!convert)
         return (rows_of_block){.data = key_row(at, k, first), .stride = fovea_row_stride(k)};
-    for (int64_t j = 0; j < count; j++)
+    for (int64_t j = 0; j < count && size > 0; j++) /* rows of no elements have no address */
         load_halves(key_row(at, k, first + j), k->stride[3], 0, k->shape[3],
                     (uint16_t *)buffer + j * size, size);
     return (rows_of_block){.data = buffer, .stride = size};
