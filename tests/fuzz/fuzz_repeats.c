@@ -182,7 +182,7 @@ static void change_case(bytes *b, change what, fovea_case *c) {
 static void change_strides(bytes *b, fovea_sample *sample) {
     int a = next_choice(b, fovea_kernel_arguments(sample->problem.kernel)), how = next_choice(b, 5);
     DLTensor *tensor = &sample->tensors[a];
-    if (!(sample->present >> a & 1) || tensor->ndim == 0) return;
+    if (!(sample->present >> a & 1) || tensor->ndim == 0 || !tensor->strides) return;
     int dimension = next_choice(b, tensor->ndim);
     int64_t extent = tensor->shape[dimension], *stride = &tensor->strides[dimension];
     if (how == 0) {
