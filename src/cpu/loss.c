@@ -467,24 +467,16 @@ static float entropy_overlapped_row(const entropy_plan *entropy, int64_t row, in
 
 static void entropy_overlapping(const rows_plan *plan, int64_t begin, int64_t end, float *scratch) {
     const entropy_plan *entropy = plan->constants;
-    int64_t n = plan->columns, step = plan->scratch_step / (int64_t)sizeof *scratch, first = begin;
+    int64_t first = begin;
     overlapped o = {.now = {.size = sizeof(float)}};
     gradient_state last = {0, 0};
     entropy_rows block = {{0}, {0}, {0}, {0}};
     for (int64_t row = begin; row < end; row++) {
         const float *x = (const float *)(const void *)rows_address(&plan->x, row);
-        float sum;
-        overlap_begin(plan, row, end, &o);
-        o.now.to = scratch + row % 2 * step;
-        if (row == begin) {
-            o.now.maximum = row_maximum(x, n);
-            sum = rows_sum(exponential_before, x, &o, n);
-        } else {
-            sum = rows_sum(exponential_after_scaled, x, &o, n);
-        }
-        o.factor = entropy_overlapped_row(entropy, row, n, x, o.now.maximum, sum, o.now.to, &block);
-        o.kept = o.now.to, o.y = (float *)(void *)rows_address(&plan->y, row);
-        o.now.maximum = vf_reduce_max(o.most);
+        float sum = overlap_exponentials(plan, row, begin, end, scratch, &o);
+        o.factor = entropy_overlapped_row(entropy, row, plan->columns, x, o.now.maximum, sum,
+                                          o.now.to, &block);
+        overlap_end(plan, row, o.now.to, &o);
         if (row % VF_WIDTH != VF_WIDTH - 1 && row + 1 < end) continue;
         write_losses(entropy, &block, first % VF_WIDTH, first, row + 1 - first);
         first = row + 1;

@@ -8,22 +8,10 @@ FOVEA_INLINE vf scaled(const float *x, void *state, int64_t i, int64_t n) {
 }
 
 static void softmax_overlapping(const rows_plan *plan, int64_t begin, int64_t end, float *scratch) {
-    int64_t n = plan->columns, step = plan->scratch_step / (int64_t)sizeof *scratch;
     overlapped o = {.now = {.size = sizeof(float)}};
     for (int64_t row = begin; row < end; row++) {
-        const float *x = (const float *)(const void *)rows_address(&plan->x, row);
-        float sum;
-        overlap_begin(plan, row, end, &o);
-        o.now.to = scratch + row % 2 * step;
-        if (row == begin) {
-            o.now.maximum = row_maximum(x, n);
-            sum = rows_sum(exponential_before, x, &o, n);
-        } else {
-            sum = rows_sum(exponential_after_scaled, x, &o, n);
-        }
-        o.factor = 1 / sum, o.kept = o.now.to;
-        o.y = (float *)(void *)rows_address(&plan->y, row);
-        o.now.maximum = vf_reduce_max(o.most);
+        o.factor = 1 / overlap_exponentials(plan, row, begin, end, scratch, &o);
+        overlap_end(plan, row, o.now.to, &o);
     }
     if (begin < end) rows_store(plan, (char *)o.y, scaled, o.kept, &o.factor, scratch);
 }
@@ -82,9 +70,8 @@ static void log_softmax_overlapping(const rows_plan *plan, int64_t begin, int64_
             sum = rows_sum(passing_after_shifted, x, &o, n);
         }
         o.factor = (float)log((double)sum);
-        o.maximum = o.now.maximum, o.kept = x;
-        o.y = (float *)(void *)rows_address(&plan->y, row);
-        o.now.maximum = vf_reduce_max(o.most);
+        o.maximum = o.now.maximum;
+        overlap_end(plan, row, x, &o);
     }
     shift last = {o.maximum, o.factor};
     if (begin < end) rows_store(plan, (char *)o.y, shifted, o.kept, &last, NULL);

@@ -111,4 +111,22 @@ FOVEA_INLINE vf exponential_before(const float *x, void *state, int64_t i, int64
     return exponential(x, &o->now, i, n);
 }
 
+/* The sum of a row's exponentials, which one of two rows of scratch keeps; the row before is written meanwhile. */
+FOVEA_INLINE float overlap_exponentials(const rows_plan *plan, int64_t row, int64_t begin,
+                                        int64_t end, float *scratch, overlapped *o) {
+    const float *x = (const float *)(const void *)rows_address(&plan->x, row);
+    overlap_begin(plan, row, end, o);
+    o->now.to = scratch + row % 2 * (plan->scratch_step / (int64_t)sizeof *scratch);
+    if (row > begin) return rows_sum(exponential_after_scaled, x, o, plan->columns);
+    o->now.maximum = row_maximum(x, plan->columns);
+    return rows_sum(exponential_before, x, o, plan->columns);
+}
+
+/* The results of a row are made of `kept` while the next is read, whose maximum is known now. */
+static inline void overlap_end(const rows_plan *plan, int64_t row, const float *kept,
+                               overlapped *o) {
+    o->kept = kept, o->y = (float *)(void *)rows_address(&plan->y, row);
+    o->now.maximum = vf_reduce_max(o->most);
+}
+
 #endif
