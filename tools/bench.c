@@ -160,7 +160,7 @@ static double time_left_at;
 /* One line on a terminal, rewritten at most ten times a second. */
 static void progress(const fovea_bench_run *run, const fovea_bench_case *c, const char *arm) {
     static double last;
-    double now = fovea_bench_now();
+    double now = fovea_seconds_now();
     if (!isatty(STDERR_FILENO) || now - last < 0.1) return;
     last = now;
     int left = (int)fmax(0, time_left - (now - time_left_at));
@@ -183,7 +183,7 @@ static bool begin(fovea_bench_run *run, fovea_message *message) {
     time_t clock = time(NULL);
     struct tm local;
     fovea_context_options_default(&options);
-    run->started = fovea_bench_now();
+    run->started = fovea_seconds_now();
     localtime_r(&clock, &local);
     strftime(run->started_text, sizeof run->started_text, "%Y-%m-%dT%H:%M:%S%z", &local);
     run->threads = run->options.threads ? run->options.threads : fovea_allowed_threads();
@@ -275,20 +275,20 @@ static int print_ended(fovea_bench_run *run, int first) {
 
 /* Each case gets its weight's share of the time that is left, and what it saves is for the others. */
 static void measure_all(fovea_bench_run *run) {
-    double budget = budget_of(run), start = fovea_bench_now(), weight = 0, all = 0;
+    double budget = budget_of(run), start = fovea_seconds_now(), weight = 0, all = 0;
     int first = 0, last = -1; /* not measured yet; measured last */
     for (int i = 0; i < run->case_count; i++) all += run->cases[i].weight;
     weight = all;
     while (first < run->case_count && !fovea_interrupted()) {
-        double asked = fovea_bench_now();
+        double asked = fovea_seconds_now();
         fovea_bench_case *c = &run->cases[last = fovea_bench_next(run, first)];
-        double waited = fovea_bench_now() - asked;
+        double waited = fovea_seconds_now() - asked;
         c->begun = true;
-        double left = fmax(budget - (fovea_bench_now() - start), 0);
+        double left = fmax(budget - (fovea_seconds_now() - start), 0);
         /* Slow peers may have spent it all; the rest still gets a third of what was meant for it. */
         double seconds = fmax(left * c->weight / weight, budget * c->weight / all / 3);
         time_left = left;
-        time_left_at = fovea_bench_now();
+        time_left_at = fovea_seconds_now();
         fovea_bench_measure(run, c, fmin(seconds, 30), progress);
         c->waited_seconds += waited, c->prepared_seconds += waited, c->seconds += waited;
         weight -= c->weight;
@@ -321,7 +321,7 @@ static int finish(fovea_bench_run *run) {
     run->interrupted = fovea_interrupted();
     fovea_environment_finish(run);
     fovea_bench_update_shares(run);
-    run->seconds = fovea_bench_now() - run->started;
+    run->seconds = fovea_seconds_now() - run->started;
     fovea_bench_print_foot(run);
     if (run->options.json && !fovea_bench_write_json(run, run->options.json, &message)) {
         fprintf(stderr, "fovea bench: %s\n", message.text);

@@ -11,6 +11,7 @@
 #include "nvml.h"
 #include "python.h"
 #include "quality.h"
+#include "seconds.h"
 
 enum { FOVEA_ARM_NAME = 64, FOVEA_CASE_NAME = 96, FOVEA_PEERS_MAX = 12, FOVEA_ARMS_MAX = 48 };
 
@@ -176,8 +177,6 @@ typedef struct fovea_bench_run {
     double whole_bytes; /* what moves more is verified by slices, where the kernel allows it */
     bool interrupted;
 } fovea_bench_run;
-
-double fovea_bench_now(void); /* CLOCK_MONOTONIC, seconds */
 
 /* Suites (bench_suites.c) */
 typedef enum fovea_bench_view {

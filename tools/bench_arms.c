@@ -56,9 +56,9 @@ typedef void progress_function(const fovea_bench_run *run, const fovea_bench_cas
 /* ---- Tensors and reference ------------------------------------------------------------------ */
 
 static bool take_prepared(bench *b) {
-    double start = fovea_bench_now();
+    double start = fovea_seconds_now();
     fovea_prepared *p = b->prepared = fovea_bench_prepared(b->run, b->c);
-    b->c->waited_seconds = fovea_bench_now() - start;
+    b->c->waited_seconds = fovea_seconds_now() - start;
     if (!p) return false;
     b->samples = p->samples, b->sets = p->sets;
     b->expected = p->expected, b->slices = p->slices;
@@ -77,10 +77,10 @@ static bool make_device_tensors(bench *b) {
     /* What takes the driver some microseconds the first time is no matter where much is sent. */
     bool twice = b->device.sent_bytes < MUCH_TO_SEND;
     if (status == FOVEA_OK && twice) status = fovea_device_tensors_send(&b->device, &message);
-    double start = fovea_bench_now();
+    double start = fovea_seconds_now();
     if (status == FOVEA_OK) status = fovea_device_tensors_send(&b->device, &message);
     c->sent_bytes = b->device.sent_bytes;
-    c->sent_seconds = fovea_bench_now() - start;
+    c->sent_seconds = fovea_seconds_now() - start;
     c->fetched_bytes = b->device.fetched_bytes;
     if (status == FOVEA_OK) status = fovea_device_problem(&b->device, b->moved, &message);
     if (status != FOVEA_OK) snprintf(c->problem, sizeof c->problem, "%s", message.text);
@@ -462,7 +462,7 @@ static void verify(bench *b, progress_function *progress) {
         fovea_sample_restore(&b->samples[0]);
         if (a->definition) fovea_measurement_set_options(b, a->definition);
         if (a->provider->first(b, a)) judge(b, a);
-        if (a->place == FOVEA_ON_CUDA) b->busy_until = fovea_bench_now();
+        if (a->place == FOVEA_ON_CUDA) b->busy_until = fovea_seconds_now();
         fovea_measurement_set_options(b, &b->c->definition);
         if (a->row->verified) b->arms[kept++] = *a;
     }
@@ -537,7 +537,7 @@ static fovea_turn plan_turn_on_device(const bench *b, const arm *a) {
     if (turn.count < DEVICE_COUNT) turn.warm = 1;
     /* While inputs were made and references computed it rested too. */
     turn.rest = b->brief ? brief_rest : device_rest;
-    turn.rest = fmax(0, turn.rest - (fovea_bench_now() - b->busy_until));
+    turn.rest = fmax(0, turn.rest - (fovea_seconds_now() - b->busy_until));
     return turn;
 }
 
@@ -588,16 +588,16 @@ static double median_since(const fovea_timings *samples, int before) {
 static void take_turn(bench *b, arm *a, const fovea_turn *turn, bool hot) {
     fovea_timings *samples = hot ? a->hot : a->timings;
     int before = samples->count;
-    double start = fovea_bench_now();
+    double start = fovea_seconds_now();
     a->inner[hot] = turn->inner;
     bool good = a->provider->take(b, a, turn, samples);
     if (a->place == FOVEA_ON_CUDA) note_burst(b, a, samples, samples->count - before, hot);
     if (!good && !a->again && !fovea_interrupted()) a->row->verified = false;
     a->lost = !good;
-    if (a->place == FOVEA_ON_CUDA) b->busy_until = fovea_bench_now();
+    if (a->place == FOVEA_ON_CUDA) b->busy_until = fovea_seconds_now();
     for (int i = before; i < samples->count && !hot; i++)
         if (i == before || samples->values[i] < a->estimate) a->estimate = samples->values[i];
-    a->used += fovea_bench_now() - start;
+    a->used += fovea_seconds_now() - start;
     if (!a->again && !hot) a->round_median = median_since(samples, before);
 }
 
@@ -631,7 +631,7 @@ static bool settled(const bench *b) {
 /* The counters of the system move a hundred times a second: between closer looks they say nothing. */
 static void monitor(bench *b, bool now) {
     fovea_bench_case *c = b->c;
-    double since = fovea_bench_now() - b->run->started;
+    double since = fovea_seconds_now() - b->run->started;
     if (!now && since - c->monitors[c->monitor_count - 1].at < 0.1) return;
     size_t size = (size_t)(c->monitor_count + 1) * sizeof *c->monitors;
     fovea_monitor *monitors = realloc(c->monitors, size);
@@ -671,13 +671,13 @@ static void run_round(bench *b, int round, double *deadline, progress_function *
         }
         arm *a = &b->arms[order[i]];
         bool over =
-            round && (rests(b, a) || fovea_bench_now() > *deadline); /* all are taken once */
+            round && (rests(b, a) || fovea_seconds_now() > *deadline); /* all are taken once */
         if (over || a->lost) continue;
         progress(b->run, b->c, a->again ? "the noise floor" : a->row->arm);
-        double begun = fovea_bench_now();
+        double begun = fovea_seconds_now();
         take_cool_turn(b, a, after_ours);
         /* One call that takes most of the time is not at the others' expense. */
-        if (a->estimate > 0.4 * b->seconds) *deadline += fovea_bench_now() - begun;
+        if (a->estimate > 0.4 * b->seconds) *deadline += fovea_seconds_now() - begun;
         after_ours = !a->peer;
     }
     for (int i = 0; i < b->arm_count; i++)
@@ -712,11 +712,11 @@ static void take_slices(bench *b, int rivals[], int count, bool kept, fovea_timi
 static void run_hot(bench *b, progress_function *progress) {
     int rivals[FOVEA_ARMS_MAX], count = list_rivals(b, rivals);
     fovea_timings unkept = {0};
-    double begun = fovea_bench_now();
+    double begun = fovea_seconds_now();
     if (!count) return;
     progress(b->run, b->c, "all of them, hot");
     fovea_nvml_begin();
-    while (fovea_bench_now() - begun < hot_before && !fovea_interrupted())
+    while (fovea_seconds_now() - begun < hot_before && !fovea_interrupted())
         take_slices(b, rivals, count, false, &unkept);
     for (int s = 0; s < SLICES; s++) take_slices(b, rivals, count, true, &unkept);
     fovea_nvml_end();
@@ -724,15 +724,15 @@ static void run_hot(bench *b, progress_function *progress) {
 }
 
 static void run_rounds(bench *b, progress_function *progress) {
-    double deadline = fovea_bench_now() + b->seconds;
+    double deadline = fovea_seconds_now() + b->seconds;
     b->brief = is_brief(b);
     fovea_memory_begin(b);
     monitor(b, true);
     for (int round = 0; b->arm_count && !fovea_interrupted(); round++) {
         run_round(b, round, &deadline, progress);
-        if (!b->brief && (!round || fovea_bench_now() < deadline)) run_hot(b, progress);
+        if (!b->brief && (!round || fovea_seconds_now() < deadline)) run_hot(b, progress);
         monitor(b, b->c->monitor_count == 0);
-        if (fovea_bench_now() > deadline) break;
+        if (fovea_seconds_now() > deadline) break;
         if (round + 1 >= ROUNDS_MIN && (settled(b) || all_on_device(b))) break;
     }
 }
@@ -823,7 +823,7 @@ static void release(bench *b) {
 void fovea_bench_measure(fovea_bench_run *run, fovea_bench_case *c, double seconds,
                          progress_function *progress) {
     bench *b = calloc(1, sizeof *b);
-    double start = fovea_bench_now();
+    double start = fovea_seconds_now();
     c->rows = calloc(FOVEA_ARMS_MAX, sizeof *c->rows);
     if (!b || !c->rows) {
         snprintf(c->problem, sizeof c->problem, "no memory to measure it");
@@ -834,12 +834,12 @@ void fovea_bench_measure(fovea_bench_run *run, fovea_bench_case *c, double secon
     progress(run, c, "the reference");
     if (take_prepared(b) && make_device_tensors(b)) {
         find_ceilings(b);
-        c->prepared_seconds = fovea_bench_now() - start;
+        c->prepared_seconds = fovea_seconds_now() - start;
         list_arms(b);
         verify(b, progress);
-        c->verified_seconds = fovea_bench_now() - start - c->prepared_seconds;
+        c->verified_seconds = fovea_seconds_now() - start - c->prepared_seconds;
         if (!c->alone || c->sweep) add_noise_pair(b);
-        b->seconds = fmax(seconds - (fovea_bench_now() - start), 0.4 * seconds);
+        b->seconds = fmax(seconds - (fovea_seconds_now() - start), 0.4 * seconds);
         run_rounds(b, progress);
         conclude(b);
         c->done = true;
@@ -849,7 +849,7 @@ void fovea_bench_measure(fovea_bench_run *run, fovea_bench_case *c, double secon
     }
     release(b);
     free(b);
-    c->seconds = fovea_bench_now() - start;
+    c->seconds = fovea_seconds_now() - start;
 }
 
 void fovea_bench_forget(fovea_bench_case *c) {

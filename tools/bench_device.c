@@ -64,10 +64,10 @@ static double enqueue_seconds(const fovea_measurement *m, const fovea_bench_arm 
     }
     for (int b = 0; b < BATCHES && status == FOVEA_OK; b++) {
         status = fovea_synchronize(context);
-        double start = fovea_bench_now();
+        double start = fovea_seconds_now();
         for (int i = 0; i < calls && status == FOVEA_OK; i++)
             status = fovea_call_kernel(context, kernel, tensors, moved->count, moved->options);
-        best = fmin(best, (fovea_bench_now() - start) / calls);
+        best = fmin(best, (fovea_seconds_now() - start) / calls);
     }
     if (fovea_synchronize(context) != FOVEA_OK || status != FOVEA_OK) best = 0;
     fovea_use(context, arm->implementation->kernel, NULL);
@@ -80,9 +80,9 @@ static bool first(fovea_measurement *m, fovea_bench_arm *arm) {
     fovea_message message;
     fovea_status status = prepare(m, arm, &message);
     if (status == FOVEA_OK) status = fovea_device_call_run(arm->call, &message);
-    double start = fovea_bench_now();
+    double start = fovea_seconds_now();
     if (status == FOVEA_OK) status = fovea_device_tensors_fetch(&m->device, &message);
-    m->c->fetched_seconds = fovea_bench_now() - start;
+    m->c->fetched_seconds = fovea_seconds_now() - start;
     if (status == FOVEA_OK) status = estimate(arm, &message);
     if (status != FOVEA_OK) return fail(arm, &message);
     /* Beside the threads that prepare cases it took 4.6 to 8.9 us instead of 0.1 to 2.7 above a launch. */

@@ -4,7 +4,6 @@
 #include "bench.h"
 
 #include "runtime/processor.h"
-#include "seconds.h"
 
 #include <glob.h>
 #include <math.h>
@@ -46,8 +45,6 @@ double fovea_available_share(void) {
     double all = memory_of_machine("MemTotal");
     return all > 0 ? fovea_available_bytes() / all : 1;
 }
-
-double fovea_bench_now(void) { return fovea_seconds_now(); }
 
 void fovea_bench_warn(fovea_bench_run *run, const char *format, ...) {
     char text[400];
@@ -145,7 +142,7 @@ static bool have_counters;
 
 void fovea_monitor_take(const fovea_bench_run *run, fovea_monitor *monitor) {
     counters now;
-    *monitor = (fovea_monitor){.at = fovea_bench_now() - run->started,
+    *monitor = (fovea_monitor){.at = fovea_seconds_now() - run->started,
                                .temperature = temperature(),
                                .frequency = frequency()};
     read_counters(run, &now, &monitor->resident_bytes);

@@ -24,9 +24,9 @@ static bool fail(fovea_measurement *m, fovea_bench_arm *arm) {
 static bool first(fovea_measurement *m, fovea_bench_arm *arm) {
     fovea_bench_row *row = arm->row;
     fovea_call_report report;
-    double start = fovea_bench_now();
+    double start = fovea_seconds_now();
     if (!use(m, arm) || !call(m, arm, &m->samples[0])) return fail(m, arm);
-    arm->estimate = fovea_bench_now() - start;
+    arm->estimate = fovea_seconds_now() - start;
     if (arm->steps || fovea_last_call(m->run->context, &report) != FOVEA_OK) return true;
     row->scratch_bytes = report.scratch_bytes;
     row->block_rows = report.block_rows, row->block_keys = report.block_keys;
@@ -40,10 +40,10 @@ static bool take(fovea_measurement *m, fovea_bench_arm *arm, const fovea_turn *t
     fovea_measurement_set_options(m, arm->definition);
     for (int i = 0; i < turn->warm; i++) good = good && call(m, arm, &m->samples[0]);
     for (int s = 0; good && s < turn->count; s++) {
-        double start = fovea_bench_now();
+        double start = fovea_seconds_now();
         for (int i = 0; i < turn->inner; i++)
             good = call(m, arm, &m->samples[m->turn_of_set++ % m->sets]) && good;
-        double seconds = (fovea_bench_now() - start) / turn->inner;
+        double seconds = (fovea_seconds_now() - start) / turn->inner;
         good = good && fovea_timings_add(samples, seconds);
     }
     fovea_measurement_set_options(m, &m->c->definition);

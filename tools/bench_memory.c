@@ -108,11 +108,11 @@ static double take(fovea_measurement *m, fovea_memory_way *way, double seconds) 
         count = (int)fmin(SAMPLES_MAX, fmax(1, seconds / (way->best * inner)));
     }
     for (int s = 0; s < count; s++) {
-        double start = fovea_bench_now();
+        double start = fovea_seconds_now();
         for (int i = 0; i < inner; i++)
             fovea_memory_move(m->memory.loops, way,
                               &m->samples[m->turn_of_set++ % m->sets].problem);
-        samples[s] = (fovea_bench_now() - start) / inner;
+        samples[s] = (fovea_seconds_now() - start) / inner;
         if (way->best <= 0 || samples[s] < way->best) way->best = samples[s];
     }
     return fovea_median(samples, count);

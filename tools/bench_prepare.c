@@ -282,10 +282,10 @@ bool fovea_bench_prepare_end(fovea_bench_run *run) {
 }
 
 bool fovea_bench_prepare_pause(double seconds) {
-    double until = fovea_bench_now() + seconds;
+    double until = fovea_seconds_now() + seconds;
     pthread_mutex_lock(&pool.lock);
     pool.paused = true;
-    while (pool.working > 0 && fovea_bench_now() < until && !fovea_interrupted())
+    while (pool.working > 0 && fovea_seconds_now() < until && !fovea_interrupted())
         wait_for_a_change();
     bool quiet = pool.working == 0;
     pthread_mutex_unlock(&pool.lock);

@@ -33,7 +33,7 @@ static double heat_seen; /* the longest time that it was kept busy */
 
 /* The work of the device begins when it is enqueued, or when what was before it ends. */
 static void spend(double seconds) {
-    double now = fovea_bench_now();
+    double now = fovea_seconds_now();
     if (now > busy_until + 10e-3) busy_since = now;
     if (now > busy_until) busy_until = now;
     busy_until += seconds;
@@ -88,7 +88,7 @@ static fovea_status fake_stream_create(void **stream, fovea_message *message) {
 static void fake_stream_destroy(void *stream) { (void)stream; }
 static fovea_status fake_synchronize(void *stream, fovea_message *message) {
     (void)stream, (void)message;
-    while (fovea_bench_now() < busy_until) usleep(50);
+    while (fovea_seconds_now() < busy_until) usleep(50);
     return FOVEA_OK;
 }
 static bool fake_capturing(void *stream) { return (void)stream, captured != NULL; }
@@ -247,7 +247,7 @@ static int begin(void **unused) {
     if (fovea_tool_device_use(&fake, 0, &message) != FOVEA_OK) return 1;
     if (fake.describe(0, &run.device, &message) != FOVEA_OK) return 1;
     run.memory = memfd_create("test", MFD_CLOEXEC);
-    run.started = fovea_bench_now();
+    run.started = fovea_seconds_now();
     fovea_environment_describe(&run);
     return 0;
 }
