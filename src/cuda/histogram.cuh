@@ -17,7 +17,7 @@ enum {
     HISTOGRAM_STEPS = 4,     /* 16 bytes each, half as many of f64 */
     HISTOGRAM_COPIES = 32,   /* one for each lane: no two of a warp meet */
     HISTOGRAM_SHARED = 8192, /* counters that a block has room for */
-    HISTOGRAM_EDGES = 2048   /* edges that it has room for; others are looked up in memory */
+    HISTOGRAM_EDGES = 2000   /* edges that it has room for; others are looked up in memory */
 };
 
 /* The least and the largest element, NaN if one is; 0 and 1 of nothing. */
@@ -79,7 +79,8 @@ static __device__ histogram_bins<T> histogram_plan(const histogram<T> &h) {
         lo = hi;
     if (lo == hi) lo = (double)(T)(lo - 0.5), hi = (double)(T)(hi + 0.5);
     const double width = (hi - lo) / bins, size = fmax(fabs(lo), fabs(hi)), scale = 1 / width;
-    const double near_edge = 4 * epsilon * bins + epsilon * size / width;
+    /* Three roundings of a place and one of an edge, with an eighth to spare. */
+    const double near_edge = 2.25 * epsilon * bins + 0.625 * epsilon * size / width;
     const bool bisect = !(near_edge < 0.25 && hi - lo < most && scale < most && width > 1 / most);
     return {(T)lo,
             (T)hi,
@@ -125,45 +126,53 @@ static __device__ int histogram_decide(const histogram<T> &h, const T *edges, bo
     return guess;
 }
 
-/* The whole part of a number from 0 up to 2^22 or 2^51 in the last bits, and what is left of it. */
-static __device__ __forceinline__ unsigned whole_part(float x, float *part) {
-    const float whole = __fadd_rd(x, 0x1p23f);
-    *part = x - (whole - 0x1p23f);
-    return __float_as_uint(whole) & 0x7fffff;
+/* The whole number nearest to one below 2^22 or 2^51 in the last bits of a word, and what is left of it. */
+static __device__ __forceinline__ unsigned nearest_whole(float x, float *rest) {
+    const float whole = x + 0x1.8p23f;
+    *rest = x - (whole - 0x1.8p23f);
+    return __float_as_uint(whole);
 }
-static __device__ __forceinline__ unsigned whole_part(double x, double *part) {
-    const double whole = __dadd_rd(x, 0x1p52);
-    *part = x - (whole - 0x1p52);
+static __device__ __forceinline__ unsigned nearest_whole(double x, double *rest) {
+    const double whole = x + 0x1.8p52;
+    *rest = x - (whole - 0x1.8p52);
     return (unsigned)__double2loint(whole);
 }
-static __device__ __forceinline__ float magnitude(float x) { return fabsf(x); }
-static __device__ __forceinline__ double magnitude(double x) { return fabs(x); }
+static __device__ __forceinline__ float multiply_add(float a, float b, float c) {
+    return fmaf(a, b, c);
+}
+static __device__ __forceinline__ double multiply_add(double a, double b, double c) {
+    return fma(a, b, c);
+}
 
-/* The counters of a thread in shared memory: a bin's stand beside one another. */
+/* The counters of a thread in shared memory: a bin's stand beside one another, and one more bin before the first and
+ * after the last, whose counts nobody reads. */
 template <class T>
 struct histogram_counters {
-    unsigned *mine;
-    int copies_log2;
-    T lo, scale, middle, inside; /* of the bins; of one, what is surely inside, from its middle */
+    unsigned nobody, first,
+        stride; /* addresses: of no bin, of what the bits of place 0 name, between bins */
+    T lo, scale, middle, inside, half; /* inside: what is surely of a bin, from its middle */
 
-    __device__ __forceinline__ void add(unsigned bin) const {
-        atomicAdd(mine + (bin << copies_log2), 1u);
+    __device__ __forceinline__ histogram_counters(const histogram_bins<T> &bins, int count,
+                                                  const unsigned *counters, int copies)
+        : stride((unsigned)copies * 4), lo(bins.lo), scale(bins.scale), middle((T)(count - 1) / 2),
+          inside((T)0.5 - bins.near_edge), half((T)count / 2 + (T)0.75) {
+        T rest;
+        nobody = (unsigned)__cvta_generic_to_shared(counters) + (threadIdx.x * 4 & (stride - 1));
+        first = nobody + stride - nearest_whole((T)0, &rest) * stride;
     }
-    /* Whether the bin of a value is beyond doubt; then it is counted. */
-    __device__ __forceinline__ bool count(T value) const {
-        T part;
-        const T place = (value - lo) * scale;
-        const unsigned bin = whole_part(place, &part);
-        const bool sure = magnitude(part - (T)0.5) < inside && magnitude(place - middle) < middle;
-        if (sure) add(bin);
-        return sure;
-    }
-    /* Several at once; those in doubt are decided one by one afterwards. */
+    /* Counts those of `values` whose bin is beyond doubt, without a branch; the others in the range are decided one
+     * by one afterwards. */
     template <int n, class Decide>
     __device__ __forceinline__ void count(const T (&values)[n], Decide decide) const {
         unsigned doubtful = 0;
 #pragma unroll
-        for (int i = 0; i < n; i++) doubtful |= count(values[i]) ? 0 : 1u << i;
+        for (int i = 0; i < n; i++) {
+            T rest;
+            const T place = multiply_add(values[i] - lo, scale, (T)-0.5);
+            const unsigned bits = nearest_whole(place, &rest);
+            count_where_less(rest, inside, place - middle, half, first + bits * stride, nobody,
+                             1u << i, doubtful);
+        }
 #pragma unroll 1
         for (; doubtful; doubtful &= doubtful - 1) {
             const int which = __ffs((int)doubtful) - 1;
@@ -183,29 +192,25 @@ static __global__ __launch_bounds__(HISTOGRAM_THREADS, HISTOGRAM_RESIDENT) void 
     const T *x, const __grid_constant__ strided<1> where, int64_t elements, bool wide,
     const histogram<T> h, int64_t *counts, int64_t step_counts, int copies) {
     constexpr int size = 16 / sizeof(T), steps = HISTOGRAM_STEPS * 4 / sizeof(T);
-    __shared__ unsigned counters[HISTOGRAM_SHARED];
+    __shared__ unsigned counters[HISTOGRAM_SHARED + 2 * HISTOGRAM_COPIES];
     __shared__ T near_edges[HISTOGRAM_EDGES];
     const bool edges_fit = h.bins < HISTOGRAM_EDGES;
     follow_stream();
     const histogram_bins<T> bins = histogram_plan(h);
     if (!bins.finite) return;
-    for (int i = threadIdx.x; i < copies * h.bins; i += HISTOGRAM_THREADS) counters[i] = 0;
+    for (int i = threadIdx.x; i < copies * (h.bins + 2); i += HISTOGRAM_THREADS) counters[i] = 0;
     for (int i = threadIdx.x; edges_fit && i <= h.bins; i += HISTOGRAM_THREADS)
         near_edges[i] = h.edges[i];
     const T *edges = edges_fit ? near_edges : h.edges;
-    const histogram_counters<T> mine = {counters + (copies > 0 ? threadIdx.x & (copies - 1) : 0),
-                                        copies > 0 ? 31 - __clz(copies) : 0,
-                                        bins.lo,
-                                        bins.scale,
-                                        (T)h.bins / 2,
-                                        (T)0.5 - bins.near_edge};
+    const histogram_counters<T> mine(bins, h.bins, counters, copies);
+    const int own = (int)threadIdx.x & (copies - 1);
     __syncthreads();
     auto decide = [&](T value) {
         if (!(value >= bins.lo && value <= bins.hi)) return;
         const int guess = bins.bisect ? 0 : (int)((value - bins.lo) * bins.scale);
         const int bin = histogram_decide(h, edges, bins.bisect, value, guess);
         if (copies > 0)
-            mine.add((unsigned)bin);
+            atomicAdd(&counters[(bin + 1) * copies + own], 1u);
         else
             atomicAdd((unsigned long long *)&counts[bin * step_counts], 1ull);
     };
@@ -247,7 +252,7 @@ static __global__ __launch_bounds__(HISTOGRAM_THREADS, HISTOGRAM_RESIDENT) void 
     for (int i = threadIdx.x; i < h.bins && copies > 0; i += HISTOGRAM_THREADS) {
         unsigned long long sum = 0;
         for (int c = 0; c < copies; c++) /* each thread begins with another bank */
-            sum += counters[i * copies + ((c + (int)threadIdx.x) & (copies - 1))];
+            sum += counters[(i + 1) * copies + ((c + (int)threadIdx.x) & (copies - 1))];
         if (sum > 0) atomicAdd((unsigned long long *)&counts[i * step_counts], sum);
     }
 }

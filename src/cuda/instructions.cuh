@@ -25,6 +25,19 @@ static __device__ __forceinline__ float choose_above(float x, float limit, float
     return y;
 }
 
+/* a where the sign of `chooser` is set, else b: one comparison, where a test of another bit takes three. */
+static __device__ __forceinline__ float choose_negative(unsigned chooser, float a, float b) {
+    float y;
+    asm("{.reg .pred negative; setp.lt.s32 negative, %1, 0; selp.f32 %0, %2, %3, negative;}"
+        : "=f"(y)
+        : "r"(chooser), "f"(a), "f"(b));
+    return y;
+}
+/* x with its sign turned where that of `sign` is set. */
+static __device__ __forceinline__ float with_sign_of(float x, unsigned sign) {
+    return __uint_as_float(__float_as_uint(x) ^ (sign & 0x80000000u));
+}
+
 /* 1/x to 1 ULP and 2^x to 2^-22, subnormal results as 0. */
 static __device__ __forceinline__ float quick_reciprocal(float x) {
     float y;
@@ -58,6 +71,15 @@ static __device__ __forceinline__ float quick_log2(float x) {
     return y;
 }
 
+/* Bytes that are 0 or 255, by the signs of words. */
+static __device__ __forceinline__ unsigned signs_as_bytes(const unsigned (&x)[4]) {
+    unsigned low, high, y;
+    asm("prmt.b32 %0, %1, %2, 0x00fb;" : "=r"(low) : "r"(x[0]), "r"(x[1]));
+    asm("prmt.b32 %0, %1, %2, 0x00fb;" : "=r"(high) : "r"(x[2]), "r"(x[3]));
+    asm("prmt.b32 %0, %1, %2, 0x5410;" : "=r"(y) : "r"(low), "r"(high));
+    return y;
+}
+
 /* What a kernel does first: lets the next one be brought in, and waits for all that stands before it on the
  * stream. */
 static __device__ __forceinline__ void follow_stream() {
@@ -71,6 +93,35 @@ static __device__ __forceinline__ void load_past_l1(unsigned (&words)[4], const 
     asm volatile("ld.global.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"
                  : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
                  : "l"(from)
+                 : "memory");
+}
+
+/* Adds 1 to the word at `address` of shared memory where |x| < x_limit and |y| < y_limit, to the one at `elsewhere`
+ * where not, so that there is no branch; and `bit` to `others` where only |y| is below its limit. */
+static __device__ __forceinline__ void count_where_less(float x, float x_limit, float y,
+                                                        float y_limit, unsigned address,
+                                                        unsigned elsewhere, unsigned bit,
+                                                        unsigned &others) {
+    asm volatile("{.reg .pred in, yes, no; .reg .f32 x, y; .reg .u32 to;\n\t"
+                 "abs.f32 x, %1; abs.f32 y, %3; setp.lt.f32 in, y, %4;\n\t"
+                 "setp.lt.and.f32 yes|no, x, %2, in; selp.u32 to, %5, %6, yes;\n\t"
+                 "red.shared.add.u32 [to], 1; @no or.b32 %0, %0, %7;}"
+                 : "+r"(others)
+                 : "f"(x), "f"(x_limit), "f"(y), "f"(y_limit), "r"(address), "r"(elsewhere),
+                   "r"(bit)
+                 : "memory");
+}
+static __device__ __forceinline__ void count_where_less(double x, double x_limit, double y,
+                                                        double y_limit, unsigned address,
+                                                        unsigned elsewhere, unsigned bit,
+                                                        unsigned &others) {
+    asm volatile("{.reg .pred in, yes, no; .reg .f64 x, y; .reg .u32 to;\n\t"
+                 "abs.f64 x, %1; abs.f64 y, %3; setp.lt.f64 in, y, %4;\n\t"
+                 "setp.lt.and.f64 yes|no, x, %2, in; selp.u32 to, %5, %6, yes;\n\t"
+                 "red.shared.add.u32 [to], 1; @no or.b32 %0, %0, %7;}"
+                 : "+r"(others)
+                 : "d"(x), "d"(x_limit), "d"(y), "d"(y_limit), "r"(address), "r"(elsewhere),
+                   "r"(bit)
                  : "memory");
 }
 

@@ -7,12 +7,21 @@
 
 #include <math.h>
 
+enum { PHILOX_ROUNDS = 10 };
+
+/* Keys of all rounds: operands from constant memory, for which no thread adds anything. */
 struct philox_key {
-    unsigned seed[2], stream[2];
+    unsigned rounds[PHILOX_ROUNDS][2], stream[2];
 };
 
 static inline philox_key philox_key_of(uint64_t seed, uint64_t stream) {
-    return {{(unsigned)seed, (unsigned)(seed >> 32)}, {(unsigned)stream, (unsigned)(stream >> 32)}};
+    philox_key key = {{}, {(unsigned)stream, (unsigned)(stream >> 32)}};
+    unsigned low = (unsigned)seed, high = (unsigned)(seed >> 32);
+    for (int round = 0; round < PHILOX_ROUNDS; round++) {
+        key.rounds[round][0] = low, key.rounds[round][1] = high;
+        low += 0x9E3779B9u, high += 0xBB67AE85u;
+    }
+    return key;
 }
 
 struct philox_words {
@@ -25,18 +34,16 @@ struct philox_words {
 };
 
 /* Block number `block` of the stream; `unrolled` rounds at a time. */
-template <int unrolled = 10>
+template <int unrolled = PHILOX_ROUNDS>
 static __device__ __forceinline__ philox_words philox(const philox_key &key, int64_t block) {
     unsigned c[4] = {(unsigned)block, (unsigned)((uint64_t)block >> 32), key.stream[0],
                      key.stream[1]};
-    unsigned low = key.seed[0], high = key.seed[1];
 #pragma unroll unrolled
-    for (int round = 0; round < 10; round++) {
+    for (int round = 0; round < PHILOX_ROUNDS; round++) {
         uint64_t a = (uint64_t)0xD2511F53u * c[0], b = (uint64_t)0xCD9E8D57u * c[2];
-        c[0] = (unsigned)(b >> 32) ^ c[1] ^ low;
-        c[2] = (unsigned)(a >> 32) ^ c[3] ^ high;
+        c[0] = (unsigned)(b >> 32) ^ c[1] ^ key.rounds[round][0];
+        c[2] = (unsigned)(a >> 32) ^ c[3] ^ key.rounds[round][1];
         c[1] = (unsigned)b, c[3] = (unsigned)a;
-        low += 0x9E3779B9u, high += 0xBB67AE85u;
     }
     return {{c[0], c[1], c[2], c[3]}};
 }

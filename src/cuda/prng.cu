@@ -60,7 +60,7 @@ static __device__ __forceinline__ float normal_radius(unsigned word) {
     p = fmaf(p, f, 0x1.ffffd6p-1f);
     p = fmaf(f, f * p, -2 * f);
     const float square = fmaf(fmaf((float)(int)power, 0x1p-23f, -24), -0x1.62e43p+0f, p);
-    const float inverse = fminf(quick_inverse_root(square), 0x1p60f); /* a square of 0 has a root */
+    const float inverse = quick_inverse_root(square + 0x1p-100f); /* a square of 0 has a root */
     const float root = square * inverse;
     return fmaf(fmaf(-root, root, square), 0.5f * inverse, root);
 }
@@ -78,9 +78,9 @@ static __device__ __forceinline__ void turn(unsigned word, float &sine, float &c
     c = fmaf(c, z, -0x1.3bd3ccp+0f);
     c = fmaf(c, z, 1);
     const unsigned quarter = word + 0x20000000u; /* in its two highest bits */
-    const bool odd = quarter & 0x40000000u;
-    sine = __uint_as_float(__float_as_uint(odd ? c : s) ^ (quarter & 0x80000000u));
-    cosine = __uint_as_float(__float_as_uint(odd ? s : c) ^ (quarter + 0x40000000u & 0x80000000u));
+    const unsigned odd = quarter << 1;           /* in its sign */
+    sine = with_sign_of(choose_negative(odd, c, s), quarter);
+    cosine = with_sign_of(choose_negative(odd, s, c), quarter + 0x40000000u);
 }
 
 struct normal_maker {
@@ -97,16 +97,16 @@ struct normal_maker {
     }
 };
 
-/* word >> 8 < limit, as one comparison of the whole word. */
+/* word >> 8 < limit, as the sign of a difference; four signs make a word of bytes. */
 struct mask_maker {
     using output = uint8_t;
     static constexpr int outputs = 4;
-    unsigned last; /* word that is kept */
-    bool any;
+    unsigned limit; /* 2^7 times it, 2^31 if all are kept */
     __device__ __forceinline__ void operator()(const philox_words &w, uint8_t (&y)[4]) const {
-        unsigned bytes = 0;
+        unsigned less[4];
 #pragma unroll
-        for (int i = 0; i < 4; i++) bytes |= any && w.word[i] <= last ? 1u << 8 * i : 0;
+        for (int i = 0; i < 4; i++) less[i] = (w.word[i] >> 1) - limit;
+        const unsigned bytes = signs_as_bytes(less) & 0x01010101u;
         memcpy(y, &bytes, sizeof bytes);
     }
 };
@@ -185,7 +185,7 @@ static fovea_status prng_normal(const fovea_problem *problem, fovea_run *run) {
 static fovea_status prng_dropout_mask(const fovea_problem *problem, fovea_run *run) {
     const auto *o = (const fovea_prng_dropout_mask_options *)problem->options;
     const unsigned limit = philox_limit((float)o->keep);
-    return draw<4>(problem, run, o->seed, o->stream, mask_maker{(limit << 8) - 1, limit > 0});
+    return draw<4>(problem, run, o->seed, o->stream, mask_maker{limit << 7});
 }
 
 extern "C" const fovea_implementation fovea_cuda_table_prng[] = {
