@@ -103,7 +103,7 @@ static __device__ __forceinline__ void count_where_less(float x, float x_limit, 
                                                         unsigned elsewhere, unsigned bit,
                                                         unsigned &others) {
     asm volatile("{.reg .pred in, yes, no; .reg .f32 x, y; .reg .u32 to;\n\t"
-                 "abs.f32 x, %1; abs.f32 y, %3; setp.lt.f32 in, y, %4;\n\t"
+                 "abs.f32 x, %1; abs.f32 y, %3; setp.ltu.f32 in, y, %4;\n\t"
                  "setp.lt.and.f32 yes|no, x, %2, in; selp.u32 to, %5, %6, yes;\n\t"
                  "red.shared.add.u32 [to], 1; @no or.b32 %0, %0, %7;}"
                  : "+r"(others)
@@ -116,7 +116,7 @@ static __device__ __forceinline__ void count_where_less(double x, double x_limit
                                                         unsigned elsewhere, unsigned bit,
                                                         unsigned &others) {
     asm volatile("{.reg .pred in, yes, no; .reg .f64 x, y; .reg .u32 to;\n\t"
-                 "abs.f64 x, %1; abs.f64 y, %3; setp.lt.f64 in, y, %4;\n\t"
+                 "abs.f64 x, %1; abs.f64 y, %3; setp.ltu.f64 in, y, %4;\n\t"
                  "setp.lt.and.f64 yes|no, x, %2, in; selp.u32 to, %5, %6, yes;\n\t"
                  "red.shared.add.u32 [to], 1; @no or.b32 %0, %0, %7;}"
                  : "+r"(others)
