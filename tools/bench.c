@@ -228,7 +228,7 @@ static void note_peers(fovea_bench_run *run) {
             json_object_update(present, peer->versions);
         else
             json_object_set_new(missing, fovea_peer_label(peer, label, sizeof label),
-                                json_string(peer->reason));
+                                fovea_json_text(peer->reason));
     }
     json_object_set_new(run->environment, "peers", present);
     json_object_set_new(run->environment, "missing_peers", missing);
@@ -237,7 +237,7 @@ static void note_peers(fovea_bench_run *run) {
                         run->options.seed ? json_integer((json_int_t)run->options.seed)
                                           : json_string("the number of each kernel"));
     const fovea_context *routed = run->device_context ? run->device_context : run->context;
-    json_object_set_new(run->environment, "routes", json_string(fovea_routes_state(routed)));
+    json_object_set_new(run->environment, "routes", fovea_json_text(fovea_routes_state(routed)));
 }
 
 static bool ends_suite(const fovea_bench_run *run, int i) {
