@@ -13,6 +13,7 @@
 #include "runtime/threads.h"
 
 #include <argp.h>
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,19 +54,26 @@ static const struct argp_option option_table[] = {
 static long whole_number(const char *text, long low, long high, struct argp_state *state,
                          const char *name) {
     char *end;
+    errno = 0;
     long value = strtol(text, &end, 10);
-    if (end == text || *end || value < low || value > high)
+    if (errno || end == text || *end || value < low || value > high)
         argp_error(state, "--%s=%s: a whole number from %ld to %ld is wanted", name, text, low,
                    high);
     return value;
 }
 
-static void check_peers(const char *list, struct argp_state *state) {
+static void check_peers(const char *list, unsigned places, struct argp_state *state) {
     char name[32];
-    for (const char *at = list; *at; at += strcspn(at, ","), at += *at == ',') {
+    const char *at = list;
+    do {
+        at += *at == ',';
         snprintf(name, sizeof name, "%.*s", (int)strcspn(at, ","), at);
-        if (!fovea_peer_known(name)) argp_error(state, "--peers: there is no peer «%s»", name);
-    }
+        unsigned theirs = fovea_peer_places(name);
+        if (!theirs) argp_error(state, "--peers=%s: there is no peer «%s»", list, name);
+        if (!(theirs & places))
+            argp_error(state, "--peers: %s does not compute at this --backend", name);
+        at += strcspn(at, ",");
+    } while (*at);
 }
 
 static unsigned parse_places(const char *list, struct argp_state *state) {
@@ -110,7 +118,7 @@ static error_t parse(int key, char *value, struct argp_state *state) {
         o->json = value;
         break;
     case PEERS:
-        check_peers(o->peers = value, state);
+        o->peers = value;
         break;
     case NO_PEERS:
         o->no_peers = true;
@@ -145,6 +153,7 @@ static error_t parse(int key, char *value, struct argp_state *state) {
         fovea_device_expect(o->places >> FOVEA_ON_CUDA & 1, o->device, state);
         if (o->peers && o->no_peers)
             argp_error(state, "--peers=%s and --no-peers contradict each other", o->peers);
+        if (o->peers) check_peers(o->peers, o->places, state);
         break;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -228,7 +237,7 @@ static void note_peers(fovea_bench_run *run) {
             json_object_update(present, peer->versions);
         else
             json_object_set_new(missing, fovea_peer_label(peer, label, sizeof label),
-                                json_string(peer->reason));
+                                fovea_json_text(peer->reason));
     }
     json_object_set_new(run->environment, "peers", present);
     json_object_set_new(run->environment, "missing_peers", missing);
@@ -237,7 +246,7 @@ static void note_peers(fovea_bench_run *run) {
                         run->options.seed ? json_integer((json_int_t)run->options.seed)
                                           : json_string("the number of each kernel"));
     const fovea_context *routed = run->device_context ? run->device_context : run->context;
-    json_object_set_new(run->environment, "routes", json_string(fovea_routes_state(routed)));
+    json_object_set_new(run->environment, "routes", fovea_json_text(fovea_routes_state(routed)));
 }
 
 static bool ends_suite(const fovea_bench_run *run, int i) {

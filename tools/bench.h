@@ -238,6 +238,9 @@ void fovea_bench_forget(fovea_bench_case *c);
 void fovea_bench_print_head(const fovea_bench_run *run);
 void fovea_bench_print_suite(const fovea_bench_run *run, const char *suite);
 void fovea_bench_print_foot(const fovea_bench_run *run);
+/* Text of any origin, such as a path or a sentence that was cut within a character: bytes that are not UTF-8
+ * become question marks. NULL: no memory. */
+json_t *fovea_json_text(const char *text);
 json_t *fovea_bench_to_json(const fovea_bench_run *run);
 /* Writes atomically; false with a sentence. */
 bool fovea_bench_write_json(const fovea_bench_run *run, const char *path, fovea_message *message);

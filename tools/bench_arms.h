@@ -101,7 +101,8 @@ void fovea_memory_move(const struct fovea_ceiling_loops *loops, const fovea_memo
                        const fovea_problem *problem);
 void fovea_memory_judge(fovea_measurement *m, fovea_bench_arm *arm);
 
-bool fovea_peer_known(const char *name);
+/* Bit fovea_place: the peer computes there; 0: there is none of that name. */
+unsigned fovea_peer_places(const char *name);
 /* After the rounds: how long a call of it took. */
 void fovea_peer_note_pace(const fovea_measurement *m, const fovea_bench_arm *arm);
 /* Of a kernel's ways the one of that number; NULL past the last. */

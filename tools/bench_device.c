@@ -151,7 +151,8 @@ static void describe(const fovea_bench_run *run) {
                                                      : json_null());
     json_object_set_new(object, "enqueue_seconds",
                         run->enqueue_seconds > 0 ? json_real(run->enqueue_seconds) : json_null());
-    json_object_set_new(object, "no_nvml", *run->no_nvml ? json_string(run->no_nvml) : json_null());
+    json_object_set_new(object, "no_nvml",
+                        *run->no_nvml ? fovea_json_text(run->no_nvml) : json_null());
     json_object_set_new(run->environment, "device", object);
 }
 

@@ -52,7 +52,7 @@ void fovea_bench_warn(fovea_bench_run *run, const char *format, ...) {
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    json_array_append_new(run->warnings, json_string(text));
+    json_array_append_new(run->warnings, fovea_json_text(text));
 }
 
 /* ---- Small files of the system -------------------------------------------------------------- */
@@ -161,7 +161,7 @@ void fovea_monitor_take(const fovea_bench_run *run, fovea_monitor *monitor) {
 /* ---- Description ---------------------------------------------------------------------------- */
 
 static void set_text(json_t *object, const char *key, const char *text) {
-    json_object_set_new(object, key, json_string(text));
+    json_object_set_new(object, key, fovea_json_text(text));
 }
 
 /* "0-3,6" */

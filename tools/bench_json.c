@@ -17,6 +17,30 @@
 
 enum { FORMAT = 1 };
 
+/* Bytes of the character there; 0: none. The JSON library judges it. */
+static size_t character_at(const char *at, size_t left) {
+    for (size_t length = 1; length <= 4 && length <= left; length++) {
+        json_t *one = json_stringn(at, length);
+        json_decref(one);
+        if (one) return length;
+    }
+    return 0;
+}
+
+json_t *fovea_json_text(const char *text) {
+    size_t size = strlen(text);
+    json_t *string = json_stringn(text, size);
+    char *repaired = string ? NULL : strdup(text);
+    for (size_t i = 0; repaired && i < size;) {
+        size_t length = character_at(repaired + i, size - i);
+        if (!length) repaired[i] = '?';
+        i += length ? length : 1;
+    }
+    if (repaired) string = json_stringn(repaired, size);
+    free(repaired);
+    return string;
+}
+
 /* JSON has no infinity and no NaN. */
 static json_t *real(double value) { return isfinite(value) ? json_real(value) : json_null(); }
 
@@ -155,7 +179,8 @@ static json_t *row_json(const fovea_bench_run *run, const fovea_bench_case *c,
     json_object_set_new(object, "backend", json_string(fovea_place_name(row->place)));
     json_object_set_new(object, "peer", json_boolean(row->peer));
     json_object_set_new(object, "verified", json_boolean(row->verified));
-    json_object_set_new(object, "reason", *row->reason ? json_string(row->reason) : json_null());
+    json_object_set_new(object, "reason",
+                        *row->reason ? fovea_json_text(row->reason) : json_null());
     bool compared = row->verified || row->bound > 0 || row->error > 0;
     json_object_set_new(object, "error", compared ? real(row->error) : json_null());
     json_object_set_new(object, "bound", compared ? real(row->bound) : json_null());
@@ -176,7 +201,7 @@ static json_t *row_json(const fovea_bench_run *run, const fovea_bench_case *c,
     json_object_set_new(object, "block", block);
     json_object_set_new(
         object, "arithmetic",
-        json_string(*row->arithmetic ? row->arithmetic : fovea_dtype_name(d->dtype)));
+        fovea_json_text(*row->arithmetic ? row->arithmetic : fovea_dtype_name(d->dtype)));
     json_object_set_new(object, "flags", flags(row->flags));
     if (row->place == FOVEA_ON_CUDA) json_object_set_new(object, "transfers", transfers(c));
     add_device(object, run, row);
@@ -287,7 +312,7 @@ static json_t *problems_json(const fovea_bench_run *run) {
     json_t *object = json_object();
     for (int i = 0; i < run->case_count; i++)
         if (*run->cases[i].problem)
-            json_object_set_new(object, run->cases[i].name, json_string(run->cases[i].problem));
+            json_object_set_new(object, run->cases[i].name, fovea_json_text(run->cases[i].problem));
     return object;
 }
 
@@ -318,11 +343,24 @@ json_t *fovea_bench_to_json(const fovea_bench_run *run) {
 
 /* ---- Writing -------------------------------------------------------------------------------- */
 
+static bool memory_was_short;
+
+static void *allocate(size_t bytes) {
+    void *memory = malloc(bytes);
+    memory_was_short |= !memory;
+    return memory;
+}
+
 bool fovea_bench_write_json(const fovea_bench_run *run, const char *path, fovea_message *message) {
     fovea_output output;
     if (fovea_output_open(path, &output, message) != FOVEA_OK) return false;
+    /* A member for which there is no memory would only be missing. */
+    memory_was_short = false;
+    json_set_alloc_funcs(allocate, free);
     json_t *document = fovea_bench_to_json(run);
     bool good = json_dumpf(document, output.stream, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) == 0;
     json_decref(document);
+    json_set_alloc_funcs(malloc, free);
+    good = good && !memory_was_short;
     return fovea_output_close(&output, good ? 0 : ENOMEM, message) == FOVEA_OK;
 }

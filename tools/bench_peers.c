@@ -181,10 +181,10 @@ void fovea_bench_end_peers(fovea_bench_run *run) {
     }
 }
 
-bool fovea_peer_known(const char *name) {
+unsigned fovea_peer_places(const char *name) {
     for (int i = 0; i < KNOWN_PEERS; i++)
-        if (strcmp(known_peers[i].name, name) == 0) return true;
-    return false;
+        if (strcmp(known_peers[i].name, name) == 0) return known_peers[i].places;
+    return 0;
 }
 
 /* ---- A case in JSON ------------------------------------------------------------------------- */

@@ -165,11 +165,12 @@ static void make(slot *s, const fovea_bench_run *run, const fovea_bench_case *c)
 }
 
 /* Pages of the shared memory are kept for the next case of the slot, where all slots together take little of the
- * machine: at 10^8 elements getting new ones took as long as drawing the numbers. Else they go back. */
+ * machine: at 10^8 elements getting new ones took as long as drawing the numbers, and where calls are cold on a processor
+ * with a large last cache half of the time. Else they go back. */
 static bool keeps_pages(const fovea_prepared *p) {
     const double kept_share = 0.3;
     double all = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
-    return pool.ahead && (double)p->used * pool.slot_count < kept_share * all;
+    return (double)p->used * pool.slot_count < kept_share * all;
 }
 
 static void clear(slot *s) {

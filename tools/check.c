@@ -10,6 +10,7 @@
 #include "router/registry.h"
 
 #include <argp.h>
+#include <ctype.h>
 #include <errno.h>
 #include <limits.h>
 #include <math.h>
@@ -495,6 +496,16 @@ static void print_report(const check *all) {
             (long long)all->report->failed);
 }
 
+/* Of what was asked for by name, though nothing is wrong. */
+static bool nothing_ran(const fovea_check_report *report) {
+    int64_t all = report->failed;
+    for (int i = 0; i < report->count; i++) {
+        const fovea_check_line *line = &report->lines[i];
+        all += line->passed + line->failed + line->declined + line->skipped;
+    }
+    return all == 0;
+}
+
 fovea_status fovea_check_run(const fovea_check_options *options, fovea_check_report *report,
                              fovea_message *message) {
     check *all = calloc(1, sizeof *all);
@@ -509,6 +520,12 @@ fovea_status fovea_check_run(const fovea_check_options *options, fovea_check_rep
     fovea_status status = prepare(all, message);
     if (status == FOVEA_OK) status = run_workers(all, message);
     if (status == FOVEA_OK && options->stream) print_report(all);
+    if (status == FOVEA_OK && options->implementation && nothing_ran(report))
+        status = fovea_fail(message, FOVEA_UNSUPPORTED, "nothing was run of %s%s",
+                            options->implementation,
+                            strncmp(options->implementation, "cuda/", 5) == 0 && !options->cuda
+                                ? "; it asks for --backend=cuda"
+                                : "");
     if (status != FOVEA_OK) fovea_check_report_destroy(report);
     release(all);
     free(all);
@@ -565,9 +582,22 @@ static unsigned long long number(const char *value, const char *option, unsigned
     char *end;
     errno = 0;
     unsigned long long result = strtoull(value, &end, 10);
-    if (errno || end == value || *end || *value == '-' || result > highest)
+    if (errno || end == value || *end || !isdigit((unsigned char)*value) || result > highest)
         argp_error(state, "%s=%s: a whole number up to %llu is wanted", option, value, highest);
     return result;
+}
+
+static unsigned long long positive(const char *value, const char *option,
+                                   unsigned long long highest, struct argp_state *state) {
+    unsigned long long result = number(value, option, highest, state);
+    if (result == 0) argp_error(state, "%s=%s: at least 1 is wanted", option, value);
+    return result;
+}
+
+/* By an option that is about cases. */
+static bool draws_cases(const arguments *a) {
+    const fovea_check_options *o = &a->options;
+    return o->effort != FOVEA_NORMAL || o->seed || o->largest || o->seconds || o->verbose;
 }
 
 static error_t parse(int key, char *value, struct argp_state *state) {
@@ -582,11 +612,11 @@ static error_t parse(int key, char *value, struct argp_state *state) {
     case 'v':
         return a->options.verbose = true, 0;
     case 'j':
-        return a->options.jobs = (int)number(value, "--jobs", JOBS_MAX, state), 0;
+        return a->options.jobs = (int)positive(value, "--jobs", JOBS_MAX, state), 0;
     case OPTION_QUICK:
         return a->options.effort = FOVEA_QUICK, 0;
     case OPTION_LARGEST:
-        return a->options.largest = (int64_t)number(value, "--largest", INT64_MAX, state), 0;
+        return a->options.largest = (int64_t)positive(value, "--largest", INT64_MAX, state), 0;
     case OPTION_THOROUGH:
         return a->options.effort = FOVEA_THOROUGH, 0;
     case OPTION_CASE:
@@ -600,14 +630,9 @@ static error_t parse(int key, char *value, struct argp_state *state) {
     case OPTION_EXHAUSTIVE:
         return a->exhaustive = true, 0;
     case OPTION_EVERY:
-        a->every = (int64_t)number(value, "--every", 1 << 18, state);
-        if (a->every < 1) argp_error(state, "--every=%s: at least 1 is wanted", value);
-        return 0;
+        return a->every = (int64_t)positive(value, "--every", 1 << 18, state), 0;
     case OPTION_SCALAR_EVERY:
-        a->scalar_every = (int64_t)number(value, "--scalar-every", 1 << 18, state);
-        if (a->scalar_every < 1)
-            argp_error(state, "--scalar-every=%s: at least 1 is wanted", value);
-        return 0;
+        return a->scalar_every = (int64_t)positive(value, "--scalar-every", 1 << 18, state), 0;
     case OPTION_TABLE:
         return a->table = value, 0;
     case OPTION_JSON:
@@ -615,12 +640,15 @@ static error_t parse(int key, char *value, struct argp_state *state) {
     case ARGP_KEY_END:
         if (!a->exhaustive && (a->table || a->json || a->every > 1 || a->scalar_every > 1))
             argp_error(state, "--every, --scalar-every, --table and --json belong to --exhaustive");
-        if (a->exhaustive && (a->list || a->options.text || a->options.cuda))
-            argp_error(state, "--exhaustive takes no cases and no other backend");
+        if (a->list && a->options.text)
+            argp_error(state, "--list and --case contradict each other");
+        if (a->exhaustive && (a->list || a->options.text || a->options.cuda || draws_cases(a)))
+            argp_error(state, "--exhaustive draws no cases, and of options takes --kernel, "
+                              "--implementation, --jobs and its own");
         fovea_device_expect(a->options.cuda, a->options.device, state);
         return 0;
     case OPTION_TIMEOUT:
-        return a->options.seconds = (unsigned)number(value, "--timeout", 86400, state), 0;
+        return a->options.seconds = (unsigned)positive(value, "--timeout", 86400, state), 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }

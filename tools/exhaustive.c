@@ -31,6 +31,7 @@ typedef struct line {
     int count; /* implementations */
     const fovea_implementation *implementations[FOVEA_IMPLEMENTATIONS_MAX];
     findings found[FOVEA_IMPLEMENTATIONS_MAX];
+    int64_t inputs; /* that were taken */
 } line;
 
 typedef struct sweep {
@@ -51,8 +52,9 @@ static bool is_unary(const fovea_kernel *kernel) {
 }
 
 static bool chosen(const fovea_exhaustive_options *options, const fovea_implementation *i) {
+    if (fovea_implementation_is_cuda(i) || !fovea_has_tier(i->tier)) return false;
     if (options->implementation) return strcmp(options->implementation, i->name) == 0;
-    return !i->only_by_name && !fovea_implementation_is_cuda(i) && fovea_has_tier(i->tier);
+    return !i->only_by_name;
 }
 
 /* Keeps the line if an implementation serves it. */
@@ -239,17 +241,22 @@ static void work(const sweep *s, line *l, int64_t runs, int64_t step, bool *good
     bench *b = malloc(sizeof *b);
     bool ready = b && fovea_sample_create(&l->c, NULL, &b->sample, &message) == FOVEA_OK;
     bool fine = ready;
+    int64_t inputs = 0;
 #pragma omp for schedule(dynamic, 16)
     for (int64_t r = 0; r < runs; r += step) {
         /* The runs that are taken shift, so that they do not all begin where mantissas do. */
         int64_t chosen_run = r + (step > 1 ? r / step * 7919 % step : 0);
-        if (fine && chosen_run < runs) fine = take_run(s, b, l, chosen_run * RUN, r / step, found);
+        if (fine && chosen_run < runs) {
+            fine = take_run(s, b, l, chosen_run * RUN, r / step, found);
+            inputs += RUN;
+        }
         if (r / step % 1024 == 0) show_progress(s, l, (double)r / (double)runs);
     }
 #pragma omp critical
     {
         for (int i = 0; i < l->count; i++) merge(&l->found[i], &found[i]);
         *good &= fine;
+        l->inputs += inputs;
     }
     if (ready) fovea_sample_destroy(&b->sample);
     free(b);
@@ -422,7 +429,7 @@ fovea_status fovea_exhaustive_run(const fovea_exhaustive_options *options, int64
         print_line(&s.lines[n], options->stream);
         fflush(options->stream);
         for (int i = 0; i < s.lines[n].count; i++) *wrong += s.lines[n].found[i].wrong;
-        inputs += s.lines[n].c.dtype == FOVEA_F32 ? (INT64_C(1) << 32) / options->every : 65536;
+        inputs += s.lines[n].inputs;
     }
     if (status == FOVEA_OK) {
         fprintf(options->stream, "%d functions, %lld inputs, %lld wrong, %.0f s\n", s.count,

@@ -42,23 +42,28 @@ static int usage(FILE *file, int code) {
     return code;
 }
 
-/* The subcommand calls itself «fovea check» in what it says. Output that could not be written, to a
- * full disk say, is a failure. */
-static int run(int (*command)(int argc, char **argv), int argc, char **argv) {
-    char name[32];
-    snprintf(name, sizeof name, "fovea %s", argv[1]);
-    argv[1] = name;
-    argp_err_exit_status = 2;
-    int code = command(argc - 1, argv + 1);
+/* Output that could not be written, to a full disk say, is a failure. */
+static int written(const char *name, int code) {
     if (fflush(stdout) == 0 && !ferror(stdout)) return code;
     fprintf(stderr, "%s: standard output cannot be written: %s\n", name, strerror(errno));
     return code ? code : 1;
 }
 
+/* The subcommand calls itself «fovea check» in what it says. */
+static int run(int (*command)(int argc, char **argv), int argc, char **argv) {
+    char name[32];
+    snprintf(name, sizeof name, "fovea %s", argv[1]);
+    argv[1] = name;
+    argp_err_exit_status = 2;
+    return written(name, command(argc - 1, argv + 1));
+}
+
 int main(int argc, char **argv) {
     if (argc < 2) return usage(stderr, 2);
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) return usage(stdout, 0);
-    if (strcmp(argv[1], "--version") == 0) return printf("fovea %s\n", fovea_version()), 0;
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0)
+        return written("fovea", usage(stdout, 0));
+    if (strcmp(argv[1], "--version") == 0)
+        return written("fovea", printf("fovea %s\n", fovea_version()) < 0);
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
         if (strcmp(argv[1], commands[i].name) == 0) return run(commands[i].run, argc, argv);
     fprintf(stderr, "fovea: there is no command «%s»\n", argv[1]);

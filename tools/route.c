@@ -17,6 +17,7 @@ enum { KEY_PARAMETER = 1000, KEY_ARGUMENT = 2000, OPTIONS_MAX = 96 };
 
 typedef struct arguments {
     int kernel;
+    const char *name; /* by which it is asked for */
     fovea_case c;
     const char *routes;
     int threads;
@@ -206,7 +207,7 @@ static int measure(const arguments *a, int threads, const fovea_implementation *
     } else if (expected &&
                fovea_arms_collect(&arms, &sample.problem, a->cuda ? &tensors : NULL, threads, 0)) {
         fovea_arms_verify(&arms, &sample.problem, expected);
-        fovea_arms_time(&arms, &sample.problem, a->seconds);
+        fovea_arms_time(&arms, &sample.problem, a->seconds > 0 ? a->seconds : 1);
         code = print_measured(&arms, chosen);
         fovea_arms_release(&arms);
     } else {
@@ -317,12 +318,16 @@ static error_t parse(int key, char *value, struct argp_state *state) {
         a->measure = true;
     else if (key == 'S')
         a->seconds = number(state, "seconds", value, 1e-3, 86400, false);
+    else if (key == ARGP_KEY_ARG && state->arg_num == 0 && strcmp(value, a->name) == 0)
+        return 0; /* not so if the value of an option is called like a kernel, too */
     else if (key == ARGP_KEY_ARG && state->arg_num == 0 && kernel)
-        return 0;
+        argp_error(state, "is «%s» the kernel, or «%s»? Name the kernel first", value, a->name);
     else if (key == ARGP_KEY_ARG && state->arg_num == 0)
         argp_error(state, "there is no kernel «%s»", value);
     else if (key == ARGP_KEY_ARG)
         argp_error(state, "«%s» is not expected; the kernel is %s", value, kernel->name);
+    else if (key == ARGP_KEY_END && a->seconds > 0 && !a->measure)
+        argp_error(state, "--seconds belongs to --measure");
     else if (key == ARGP_KEY_END)
         fovea_device_expect(a->cuda, a->device, state);
     else if (key == ARGP_KEY_NO_ARGS)
@@ -365,11 +370,12 @@ static int find_kernel(const char *name, const char **fixed) {
 }
 
 /* Which kernel is meant must be known before its options can be parsed. */
-static int named_kernel(int argc, char **argv, const char **fixed) {
+static int named_kernel(int argc, char **argv, const char **fixed, const char **name) {
     for (int i = 1; i < argc; i++) {
-        int kernel = find_kernel(argv[i], fixed);
+        int kernel = find_kernel(*name = argv[i], fixed);
         if (kernel >= 0) return kernel;
     }
+    *name = "";
     return -1;
 }
 
@@ -386,10 +392,11 @@ int fovea_command_route(int argc, char **argv) {
     struct argp_option options[OPTIONS_MAX] = {0};
     char name[] = "fovea route";
     const char *fixed;
-    arguments a = {.kernel = named_kernel(argc, argv, &fixed), .seconds = 1};
+    arguments a = {0};
     fovea_message message;
     const int count = (int)(sizeof general / sizeof *general);
     memcpy(options, general, sizeof general);
+    a.kernel = named_kernel(argc, argv, &fixed, &a.name);
     if (a.kernel >= 0) {
         add_kernel_options(options, count, fovea_catalogue_kernel(a.kernel));
         fovea_case_begin(&a.c, a.kernel);

@@ -9,6 +9,7 @@
 #include "commands.h"
 
 #include <argp.h>
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -121,14 +122,15 @@ static bool measure_all(tuning *t) {
 
 /* ---- The file, the summary ------------------------------------------------------------------ */
 
-/* A file that is there and is no routes file is not ours to replace. */
+/* A file that is there and is no routes file, or cannot be read, is not ours to replace. */
 static bool is_foreign(const char *path) {
     char start[14] = "";
     FILE *file = fopen(path, "r");
-    if (!file) return false;
+    if (!file) return errno != ENOENT;
     size_t count = fread(start, 1, sizeof start - 1, file);
+    bool unread = ferror(file);
     fclose(file);
-    return count > 0 && strncmp(start, "fovea-routes ", sizeof start - 1) != 0;
+    return unread || (count > 0 && strncmp(start, "fovea-routes ", sizeof start - 1) != 0);
 }
 
 static bool open_routes(tuning *t, int room) {
@@ -145,6 +147,8 @@ static bool open_routes(tuning *t, int room) {
         if (status == FOVEA_OK)
             status = fovea_routes_check_device(t->routes, path, t->device, &message);
     }
+    if (status == FOVEA_OUT_OF_MEMORY)
+        return fprintf(stderr, "fovea tune: %s\n", message.text), false;
     if (status != FOVEA_OK) {
         fprintf(stderr, "%s; it is replaced\n", message.text);
         fovea_routes_release(t->routes);

@@ -142,6 +142,7 @@ static fovea_status run_here(fovea_context *context, fovea_kept_call *call,
             return no_scratch(context, implementation->name, state->workspace_bytes);
     }
     fovea_status status = implementation->run(problem, state);
+    fovea_leave_tier(implementation->tier);
     if (status != FOVEA_OK)
         fovea_fail(&context->message, status, "%s failed: %s", implementation->name,
                    state->reason ? state->reason : fovea_status_text(status));

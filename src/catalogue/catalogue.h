@@ -187,8 +187,10 @@ typedef struct fovea_kernel {
     /* Rows whose shapes depend on options. letters: their extents, in order. */
     const char *letters;
     fovea_status (*shape)(fovea_problem *problem, fovea_message *message);
-    /* Checks what shapes cannot say: parameter values, dtypes together. May be NULL. */
+    /* Checks what shapes cannot say: parameter values, dtypes together. May be NULL. Calls that repeat are
+     * checked again only where it looks at contents. */
     fovea_status (*check)(const fovea_problem *problem, fovea_message *message);
+    bool checks_contents;
     /* Shapes and memory order of an argument in a case, of rows with a shape function or shapes in
      * parentheses; content of FOVEA_FILL_BY_ROW arguments. */
     void (*case_shape)(const fovea_case *c, int argument, int *rank, int64_t *shape);

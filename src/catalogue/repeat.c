@@ -11,38 +11,63 @@ static bool is_dense(const fovea_view *view) {
     return true;
 }
 
-static const DLTensor *optional_tensor(const fovea_problem *problem, const void *options,
-                                       int argument) {
+static const DLTensor *tensor_at(const fovea_repeat_tensor *kept, const DLTensor *const *tensors,
+                                 const void *options) {
     const DLTensor *tensor;
-    memcpy(&tensor,
-           (const char *)options + fovea_options_layouts[problem->index].argument[argument],
-           sizeof tensor);
+    if (!kept->optional) return tensors[kept->place];
+    memcpy(&tensor, (const char *)options + kept->place, sizeof tensor);
     return tensor;
+}
+
+/* Which tensors of the options are given, in the order that they have there. */
+static uint32_t optional_tensors(const fovea_options_layout *layout, const void *options) {
+    const char *fields = (const char *)options + layout->parameters_end;
+    int count = (int)((layout->size - layout->parameters_end) / sizeof(DLTensor *));
+    uint32_t given = 0;
+    for (int i = 0; options && i < count; i++) {
+        const DLTensor *tensor;
+        memcpy(&tensor, fields + (size_t)i * sizeof tensor, sizeof tensor);
+        given |= (uint32_t)(tensor != NULL) << i;
+    }
+    return given;
 }
 
 /* ---- Keeping -------------------------------------------------------------------------------- */
 
+static void keep_tensor(fovea_repeat *repeat, int argument, const DLTensor *const *tensors,
+                        const void *options) {
+    const fovea_problem *problem = &repeat->problem;
+    const fovea_argument *row = &problem->kernel->arguments[argument];
+    const fovea_view *view = &problem->views[argument];
+    fovea_repeat_tensor *kept = &repeat->tensors[repeat->count++];
+    fovea_range range = fovea_view_range(view);
+    uint16_t field = fovea_options_layouts[problem->index].argument[argument];
+    kept->argument = argument;
+    kept->optional = row->optional;
+    kept->place = row->optional ? field : (uint16_t)repeat->required++;
+    kept->written = row->role != FOVEA_INPUT;
+    kept->dense = is_dense(view);
+    const DLTensor *tensor = tensor_at(kept, tensors, options);
+    kept->head.device = tensor->device;
+    kept->head.ndim = tensor->ndim;
+    kept->head.dtype = tensor->dtype;
+    kept->unaligned = fovea_dtype_size(fovea_dtype_of_part(view->dtype)) - 1;
+    kept->low = view->data ? range.first - view->data : 0;
+    kept->high = view->data ? range.end - view->data : 0;
+}
+
 static void keep(fovea_repeat *repeat, const DLTensor *const *tensors, const void *options) {
     const fovea_problem *problem = &repeat->problem;
     const fovea_options_layout *layout = &fovea_options_layouts[problem->index];
-    size_t taken = 0;
     /* Structs of an older version are completed in every call. */
     if (options && *(const size_t *)options != layout->size) return;
     repeat->standard = !options;
     repeat->contents = fovea_depends_on_contents(problem);
-    repeat->dense = 0;
-    for (uint32_t rest = problem->present; rest; rest &= rest - 1) {
-        int a = __builtin_ctz(rest);
-        const fovea_view *view = &problem->views[a];
-        const DLTensor *tensor = problem->kernel->arguments[a].optional
-                                     ? optional_tensor(problem, options, a)
-                                     : tensors[taken++];
-        fovea_range range = fovea_view_range(view);
-        repeat->types[a] = tensor->dtype;
-        repeat->dense |= (uint32_t)is_dense(view) << a;
-        repeat->low[a] = view->data ? range.first - view->data : 0;
-        repeat->high[a] = view->data ? range.end - view->data : 0;
-    }
+    repeat->count = 0;
+    repeat->required = 0;
+    repeat->optional = optional_tensors(layout, options);
+    for (uint32_t rest = problem->present; rest; rest &= rest - 1)
+        keep_tensor(repeat, __builtin_ctz(rest), tensors, options);
     if (options) memcpy(repeat->options, options, layout->parameters_end);
     repeat->kept = true;
 }
@@ -56,61 +81,78 @@ static bool same_parameters(const fovea_repeat *repeat, const void *options) {
            memcmp(options, repeat->options, layout->parameters_end) == 0;
 }
 
-static bool same_tensor(const fovea_repeat *repeat, int argument, const DLTensor *tensor) {
-    const fovea_view *view = &repeat->problem.views[argument];
-    DLDevice device = repeat->problem.device;
-    if (tensor->ndim != view->rank || (!tensor->shape && view->rank > 0) ||
-        memcmp(&tensor->dtype, &repeat->types[argument], sizeof tensor->dtype) != 0 ||
-        tensor->device.device_type != device.device_type ||
-        (device.device_type != kDLCPU && tensor->device.device_id != device.device_id))
-        return false;
+_Static_assert(offsetof(DLTensor, ndim) == offsetof(DLTensor, device) + 8 &&
+                   offsetof(DLTensor, dtype) == offsetof(DLTensor, device) + 12 &&
+                   sizeof((fovea_repeat_tensor){0}.head) == 16,
+               "the head of a tensor is compared at once");
+
+static bool same_tensor(const fovea_repeat *repeat, const fovea_repeat_tensor *kept,
+                        const DLTensor *tensor) {
+    const fovea_view *view = &repeat->problem.views[kept->argument];
+    uint64_t differences = 0;
+    const char *head = (const char *)tensor + offsetof(DLTensor, device);
+    if (memcmp(head, &kept->head, sizeof kept->head) != 0) return false;
+    if (!tensor->shape && view->rank > 0) return false;
     for (int i = 0; i < view->rank; i++)
-        if (tensor->shape[i] != view->shape[i]) return false;
-    if (!tensor->strides) return repeat->dense >> argument & 1;
+        differences |= (uint64_t)(tensor->shape[i] ^ view->shape[i]);
+    if (!tensor->strides) return differences == 0 && kept->dense;
     for (int i = 0; i < view->rank; i++)
-        if (tensor->strides[i] != view->stride[i]) return false;
-    return true;
+        differences |= (uint64_t)(tensor->strides[i] ^ view->stride[i]);
+    return differences == 0;
 }
 
 /* Where the tensor is now. False: not where it can be. */
-static bool take_address(fovea_repeat *repeat, int argument, const DLTensor *tensor,
-                         fovea_range *range) {
-    fovea_view *view = &repeat->problem.views[argument];
-    size_t unit = fovea_dtype_size(fovea_dtype_of_part(view->dtype));
+static bool take_address(fovea_repeat *repeat, const fovea_repeat_tensor *kept,
+                         const DLTensor *tensor, fovea_range *range) {
     uintptr_t base = (uintptr_t)tensor->data, first, end;
     *range = (fovea_range){NULL, NULL};
-    if (repeat->high[argument] == 0) return true; /* it has no elements */
+    if (kept->high == 0) return true; /* it has no elements */
     if (!base || __builtin_add_overflow(base, tensor->byte_offset, &base) ||
-        __builtin_sub_overflow(base, -(uint64_t)repeat->low[argument], &first) ||
-        __builtin_add_overflow(base, (uint64_t)repeat->high[argument], &end) || base % unit != 0)
+        __builtin_sub_overflow(base, -(uint64_t)kept->low, &first) ||
+        __builtin_add_overflow(base, (uint64_t)kept->high, &end) || base & kept->unaligned)
         return false;
-    view->data = (char *)base;
+    repeat->problem.views[kept->argument].data = (char *)base;
     *range = (fovea_range){(const char *)first, (const char *)end};
     return true;
 }
 
-static bool same_tensors(fovea_repeat *repeat, const DLTensor *const *tensors, size_t count,
-                         const void *options) {
-    fovea_problem *problem = &repeat->problem;
-    const fovea_argument *arguments = problem->kernel->arguments;
-    fovea_range ranges[FOVEA_ARGUMENTS_MAX];
-    size_t taken = 0;
-    for (int a = 0; a < FOVEA_ARGUMENTS_MAX && arguments[a].name; a++) {
-        const DLTensor *tensor = NULL;
-        if (!arguments[a].optional)
-            tensor = taken < count ? tensors[taken++] : NULL;
-        else if (options)
-            tensor = optional_tensor(problem, options, a);
-        if (!tensor != !fovea_given(problem, a)) return false;
-        if (tensor &&
-            !(same_tensor(repeat, a, tensor) && take_address(repeat, a, tensor, &ranges[a])))
-            return false;
+/* Whether memory that is written meets that of another tensor. ranges: in the order of what is kept. */
+static bool any_meet(const fovea_repeat *repeat, const fovea_range ranges[]) {
+    bool meet = false;
+    for (int n = 0; n < repeat->count; n++) {
+        if (!repeat->tensors[n].written) continue;
+        for (int m = 0; m < repeat->count; m++)
+            meet |=
+                (m != n) & (ranges[n].first < ranges[m].end) & (ranges[m].first < ranges[n].end);
     }
-    int output, other;
-    return taken == count && !fovea_problem_clashes(problem, ranges, &output, &other);
+    return meet;
 }
 
-/* What a row checks by itself may hang on contents. Shapes do so by lengths and tables alone. */
+/* Some may meet. */
+static bool clash(const fovea_repeat *repeat, const fovea_range ranges[]) {
+    fovea_range by_argument[FOVEA_ARGUMENTS_MAX];
+    int output, other;
+    for (int n = 0; n < repeat->count; n++) by_argument[repeat->tensors[n].argument] = ranges[n];
+    return fovea_problem_clashes(&repeat->problem, by_argument, &output, &other);
+}
+
+static bool same_tensors(fovea_repeat *repeat, const DLTensor *const *tensors, size_t count,
+                         const void *options) {
+    fovea_range ranges[FOVEA_ARGUMENTS_MAX];
+    const fovea_options_layout *layout = &fovea_options_layouts[repeat->problem.index];
+    if (count != repeat->required || optional_tensors(layout, options) != repeat->optional)
+        return false;
+    for (int n = 0; n < repeat->count; n++) {
+        const fovea_repeat_tensor *kept = &repeat->tensors[n];
+        const DLTensor *tensor = tensor_at(kept, tensors, options);
+        if (!tensor || !same_tensor(repeat, kept, tensor) ||
+            !take_address(repeat, kept, tensor, &ranges[n]))
+            return false;
+    }
+    return !any_meet(repeat, ranges) || !clash(repeat, ranges);
+}
+
+/* What hangs on contents: shapes by lengths and tables alone, and few checks. */
 static bool still_right(fovea_repeat *repeat, fovea_message *message) {
     fovea_problem *problem = &repeat->problem;
     const fovea_kernel *kernel = problem->kernel;
@@ -118,7 +160,7 @@ static bool still_right(fovea_repeat *repeat, fovea_message *message) {
         for (int i = 0; i < FOVEA_LETTERS_MAX; i++) problem->extents[i] = -1;
         if (kernel->shape(problem, message) != FOVEA_OK) return false;
     }
-    return !kernel->check || kernel->check(problem, message) == FOVEA_OK;
+    return !kernel->checks_contents || kernel->check(problem, message) == FOVEA_OK;
 }
 
 fovea_status fovea_problem_repeat(fovea_repeat *repeat, int kernel, const DLTensor *const *tensors,

@@ -7,15 +7,31 @@
 
 #include "catalogue/problem.h"
 
+/* A tensor that is given, as it is compared. */
+typedef struct fovea_repeat_tensor {
+    int argument;
+    uint16_t place; /* among the required tensors, or where the options have it */
+    bool optional, written;
+    bool dense; /* its strides are those of no strides */
+    struct {    /* as a DLTensor has them */
+        DLDevice device;
+        int32_t ndim;
+        DLDataType dtype;
+    } head;
+    uintptr_t unaligned; /* bits that its address may not have */
+    int64_t low, high;   /* bytes from the first element; both 0: it has no elements */
+} fovea_repeat_tensor;
+
 typedef struct fovea_repeat {
     bool kept;
     bool standard;         /* the options were NULL */
     bool contents;         /* fovea_depends_on_contents */
-    uint32_t dense;        /* bit a: the strides of argument a are those of no strides */
     fovea_problem problem; /* of the last call */
-    DLDataType types[FOVEA_ARGUMENTS_MAX];
-    int64_t low[FOVEA_ARGUMENTS_MAX], high[FOVEA_ARGUMENTS_MAX]; /* bytes from the first element */
-    _Alignas(16) char options[FOVEA_OPTIONS_SIZE_MAX];           /* defaults, or the parameters */
+    size_t required;       /* tensors */
+    uint32_t optional;     /* bit i: the i-th tensor of the options is given */
+    int count;
+    fovea_repeat_tensor tensors[FOVEA_ARGUMENTS_MAX];
+    _Alignas(16) char options[FOVEA_OPTIONS_SIZE_MAX]; /* defaults, or the parameters */
 } fovea_repeat;
 
 /* fovea_problem_create, into repeat->problem, quickly if the call is like the last that was kept.

@@ -39,8 +39,8 @@ FOVEA_INLINE double OF_TYPE(sum)(OF_TYPE(step) * step, fovea_dtype a, fovea_dtyp
     while (i + STEP <= n) {
         int64_t end = smaller(n - STEP, i + (CHAIN - 1) * STEP);
         VECTOR s[8];
-        VF_UNROLLED for (int k = 0; k < 8; k++) s[k] = TERM(zero, i + k * W, W);
-        for (i += STEP; i <= end; i += STEP) VF_UNROLLED for (int k = 0; k < 8; k++) {
+        VF_UNROLLED for (int k = 0; k < 8; k++) s[k] = zero;
+        for (; i <= end; i += STEP) VF_UNROLLED for (int k = 0; k < 8; k++) {
                 OF_TYPE(fetch)(a, x, i + k * W);
                 if (y && (b != FOVEA_U8 || k % 4 == 0)) OF_TYPE(fetch)(b, y, i + k * W);
                 s[k] = TERM(s[k], i + k * W, W);

@@ -171,25 +171,38 @@ FOVEA_INLINE void count_places(const int32_t *places, int64_t n, bool copies, in
     }
 }
 
-/* Sixteen at a time, so that the places of some are computed while others are counted, and with what is needed
- * 2 KiB later: by blocks of 2048, first the ones and then the others, half of the time went by waiting for memory. */
+/* The places of some elements are computed while those before are counted, with what is needed 2 KiB later: by blocks
+ * of 2048, first the ones and then the others, half of the time went by waiting for memory; and places that are read
+ * back at once wait for their store, 0.90 ns an element on a Xeon where so it takes 0.53. */
+enum { HISTOGRAM_STEP = 64 };
+
+FOVEA_INLINE void places_of_step(const histogram *h, const histogram_lanes *lanes, const float *x,
+                                 int32_t *places) {
+    enum { AHEAD = 2048 };
+    for (int v = 0; v < HISTOGRAM_STEP; v += VF_WIDTH) {
+        if (VF_WIDTH > 1 && v % 16 == 0) __builtin_prefetch((const char *)(x + v) + AHEAD, 0, 3);
+        places_of_vector(h, lanes, x + v, VF_WIDTH, HISTOGRAM_SHIFT, places + v);
+    }
+}
+
 static void count_floats(const histogram *h, const float *x, int64_t n, int64_t *counts) {
-    enum { W = VF_WIDTH, STEP = 16, AHEAD = 2048 };
+    enum { W = VF_WIDTH, STEP = HISTOGRAM_STEP };
     const histogram_lanes lanes = histogram_spread(h);
-    int32_t places[STEP];
+    int32_t places[2][STEP];
     bool copies = h->copies > 1;
-    int64_t i = 0;
-    for (; i + STEP <= n && copies; i += STEP) {
-        if (W > 1) __builtin_prefetch((const char *)(x + i) + AHEAD, 0, 3);
-        VF_UNROLLED for (int v = 0; v < STEP; v += W)
-            places_of_vector(h, &lanes, x + i + v, W, HISTOGRAM_SHIFT, places + v);
-        VF_UNROLLED for (int k = 0; k < STEP; k++)
-            counts[(int64_t)places[k] + k % HISTOGRAM_COPIES]++;
+    int64_t i = 0, whole = copies ? n / STEP * STEP : 0;
+    if (whole > 0) places_of_step(h, &lanes, x, places[0]);
+    for (; i < whole; i += STEP) {
+        const int32_t *now = places[i / STEP % 2];
+        if (i + STEP < whole) places_of_step(h, &lanes, x + i + STEP, places[(i / STEP + 1) % 2]);
+        for (int first = 0; first < STEP; first += 16)
+            VF_UNROLLED for (int k = 0; k < 16; k++)
+                counts[(int64_t)now[first + k] + k % HISTOGRAM_COPIES]++;
     }
     for (; i < n; i += W) {
         int64_t count = smaller(W, n - i);
-        places_of_vector(h, &lanes, x + i, count, 0, places);
-        count_places(places, count, copies, counts);
+        places_of_vector(h, &lanes, x + i, count, 0, places[0]);
+        count_places(places[0], count, copies, counts);
     }
 }
 

@@ -72,10 +72,11 @@ FOVEA_INLINE void vf_stream_as(fovea_dtype dtype, void *p, int64_t i, vf x) {
         vf_stream((float *)p + i, x);
 }
 
-/* How many elements lie before the first address to which a vector can be streamed. */
+/* How many elements lie before the first whole line: a line that is written partly past the caches and partly not
+ * costs hundreds of cycles. */
+enum { LINE_BYTES = 64 };
 FOVEA_INLINE int64_t elements_to_alignment(fovea_dtype dtype, const void *p) {
-    int64_t size = dtype == FOVEA_F32 ? 4 : 2, bytes = VF_WIDTH * size;
-    return (int64_t)(-(uintptr_t)p & (uintptr_t)(bytes - 1)) / size;
+    return (int64_t)(-(uintptr_t)p & (LINE_BYTES - 1)) / (dtype == FOVEA_F32 ? 4 : 2);
 }
 
 static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }

@@ -253,8 +253,7 @@ BCE_SUM(FOVEA_F16, f16)
 BCE_SUM(FOVEA_BF16, bf16)
 FUNCTIONS(bce)
 
-OF_TWO(bce_logits_term,
-       vf_add(vf_fnma(a, b, vf_max(vf_set1(0), a)), vf_log1p(vf_exp(vf_neg(vf_abs(a))))))
+OF_TWO(bce_logits_term, vf_add(vf_fnma(a, b, vf_max(vf_set1(0), a)), vf_log1p_exp(a)))
 OF_TWO(bce_logits_slope, vf_sub(vf_sigmoid(a), b))
 LOSS(bce_logits)
 

@@ -1,12 +1,17 @@
-/* Words of a Philox stream in groups of VF_WIDTH blocks of four. Lanes are blocks, dealt so that
- * transposing quads of lanes brings the words into their order. */
+/* Words of a Philox stream in groups of sets of VF_WIDTH blocks of four. Lanes are blocks, dealt so that
+ * transposing quads of lanes brings the words of a set into their order. A round waits 7 cycles for its operands, so
+ * that one set at a time, which is two chains, leaves half of the arithmetic idle; two need 16 registers. */
 #ifndef FOVEA_CPU_PHILOX_GROUPS_H
 #define FOVEA_CPU_PHILOX_GROUPS_H
 
 #include "cpu/kernel.h"
 #include "cpu/simd/philox.h"
 
-enum { PHILOX_GROUP = 4 * VF_WIDTH };
+enum {
+    PHILOX_SETS = VF_WIDTH == 16 ? 2 : 1,
+    PHILOX_SET = 4 * VF_WIDTH, /* words */
+    PHILOX_GROUP = PHILOX_SETS * PHILOX_SET
+};
 
 typedef struct philox_stream {
     vi_philox_keys keys;
@@ -22,7 +27,7 @@ static inline philox_stream philox_begin(uint64_t seed, uint64_t number) {
     return stream;
 }
 
-/* Low and high words of the numbers of the blocks of a group. */
+/* Low and high words of the numbers of the blocks of a set. */
 VF_INLINE void philox_count_blocks(const philox_stream *s, uint64_t first, vi *low, vi *high) {
     *low = vi_add(vi_set1((int32_t)first), s->lanes);
     *high = vi_set1((int32_t)(first >> 32));
@@ -32,20 +37,23 @@ VF_INLINE void philox_count_blocks(const philox_stream *s, uint64_t first, vi *l
     *high = vi_select(carry, vi_add(*high, vi_set1(1)), *high);
 }
 
-/* The words of a group, first words of the blocks in words[0] and so on, not yet in order. */
-VF_INLINE void philox_group(const philox_stream *s, int64_t group, vi words[4]) {
-    vi counter[4];
-    philox_count_blocks(s, (uint64_t)group * VF_WIDTH, &counter[0], &counter[1]);
-    counter[2] = vi_set1((int32_t)s->number), counter[3] = vi_set1((int32_t)(s->number >> 32));
-    vi_philox(counter, &s->keys, words);
+/* The words of a group, by sets the first words of the blocks and so on, not yet in order. */
+VF_INLINE void philox_group(const philox_stream *s, int64_t group, vi words[PHILOX_SETS][4]) {
+    VF_UNROLLED for (int i = 0; i < PHILOX_SETS; i++) {
+        uint64_t first = ((uint64_t)group * PHILOX_SETS + (uint64_t)i) * VF_WIDTH;
+        philox_count_blocks(s, first, &words[i][0], &words[i][1]);
+        words[i][2] = vi_set1((int32_t)s->number);
+        words[i][3] = vi_set1((int32_t)(s->number >> 32));
+    }
+    vi_philox_sets(PHILOX_SETS, words, &s->keys);
 }
 
-/* Words in their order as a dropout mask: 1 where the uniform is below the limit. */
+/* The words of a set in their order as a dropout mask: 1 where the uniform is below the limit. */
 VF_INLINE void philox_store_mask(const vf words[4], vi limit, uint8_t *y) {
-    VF_UNROLLED for (int i = 0; i < 4; i++) {
-        vm dropped = vi_philox_at_least(vf_as_vi(words[i]), limit);
-        vi_store_u8_n(y + i * VF_WIDTH, vi_select(dropped, vi_set1(0), vi_set1(1)), VF_WIDTH);
-    }
+    vm kept[4];
+    VF_UNROLLED for (int i = 0; i < 4; i++) kept[i] =
+        vm_not(vi_philox_at_least(vf_as_vi(words[i]), limit));
+    vm_store_u8_quads(y, kept);
 }
 
 #endif

@@ -1,9 +1,8 @@
-/* Domain 14, prng: words of Philox4x32-10, and what is made of them, a group of VF_WIDTH blocks of four
- * words at a time.
+/* Domain 14, prng: words of Philox4x32-10, and what is made of them, a group at a time.
  *
- * A group is 10 rounds of 14 operations on AVX-512 and eight shuffles for 64 words: 2.3 operations a
- * word. At two a cycle this is 3.5 bytes a cycle, so that one thread stays below the bandwidth of
- * memory and two come near it. */
+ * Of a set of 64 words 10 rounds are 12 operations each on AVX-512, with eight shuffles 2.3 operations a word.
+ * At two a cycle this is 3.5 bytes a cycle, so that one thread stays below the bandwidth of memory and two come
+ * near it. */
 #include "cpu/philox_groups.h"
 #include "cpu/simd/simd_math.h"
 #include "cpu/simd/simd_turns.h"
@@ -44,16 +43,14 @@ VF_INLINE void normal_pair(vi first, vi second, vf *a, vf *b) {
 
 /* Pairs of words as doubles. */
 static void store_doubles(const vf words[4], double *y) {
-    uint64_t pairs[GROUP / 2];
+    uint64_t pairs[PHILOX_SET / 2];
     VF_UNROLLED for (int i = 0; i < 4; i++)
         vf_store((float *)(void *)pairs + i * VF_WIDTH, words[i]);
-    for (int i = 0; i < GROUP / 2; i++) y[i] = (double)(int64_t)(pairs[i] >> 11) * 0x1p-53;
+    for (int i = 0; i < PHILOX_SET / 2; i++) y[i] = (double)(int64_t)(pairs[i] >> 11) * 0x1p-53;
 }
 
-FOVEA_INLINE void group_run(kind kind, const plan *p, int64_t group, void *y, bool stream) {
-    vi words[4];
+FOVEA_INLINE void set_run(kind kind, const plan *p, const vi words[4], void *y, bool stream) {
     vf x[4];
-    philox_group(&p->words, group, words);
     VF_UNROLLED for (int i = 0; i < 4; i++) x[i] =
         kind == UNIFORM ? vi_philox_uniform(words[i]) : vi_as_vf(words[i]);
     if (kind == NORMAL)
@@ -75,6 +72,13 @@ FOVEA_INLINE void group_run(kind kind, const plan *p, int64_t group, void *y, bo
         else
             vf_store(to, x[i]);
     }
+}
+
+FOVEA_INLINE void group_run(kind kind, const plan *p, int64_t group, char *y, bool stream) {
+    vi words[PHILOX_SETS][4];
+    philox_group(&p->words, group, words);
+    VF_UNROLLED for (int i = 0; i < PHILOX_SETS; i++)
+        set_run(kind, p, words[i], y + i * (kind == DROPOUT_MASK ? 1 : 4) * PHILOX_SET, stream);
 }
 
 #define GROUPS(name, kind)                                                                         \

@@ -182,13 +182,15 @@ FOVEA_INLINE void rows_write(fovea_dtype dtype, char *y, rows_item *item, const 
                              void *state, int64_t n, bool stream) {
     enum { W = VF_WIDTH };
     int64_t i = 0;
-    bool whole = (uintptr_t)y % 64 == 0 && n * (dtype == FOVEA_F32 ? 4 : 2) % 64 == 0; /* lines */
-    if (stream && (n >= 8 * W || whole)) {
-        for (int64_t head = elements_to_alignment(dtype, y); i < head; i += smaller(W, head - i)) {
-            int64_t count = smaller(W, head - i);
+    int64_t line = LINE_BYTES / (dtype == FOVEA_F32 ? 4 : 2),
+            head = elements_to_alignment(dtype, y);
+    if (stream && (n >= 8 * W || (head == 0 && n % line == 0))) {
+        for (int64_t count; i < head; i += count) {
+            count = smaller(W, head - i);
             vf_store_n_as(dtype, y, i, item(x, state, i, count), count);
         }
-        for (; i + W <= n; i += W) vf_stream_as(dtype, y, i, item(x, state, i, W));
+        for (int64_t end = n - (n - head) % line; i < end; i += W)
+            vf_stream_as(dtype, y, i, item(x, state, i, W));
     }
     for (; i + W <= n; i += W) vf_store_as(dtype, y, i, item(x, state, i, W));
     if (i < n) vf_store_n_as(dtype, y, i, item(x, state, i, n - i), n - i);

@@ -63,10 +63,15 @@ FOVEA_INLINE void rows_put_rest(const rows_beside *b, rows_item *item, int64_t h
     }
 }
 
+/* What else is done for each step of four vectors of the sums: arithmetic that memory leaves time for. */
+typedef void rows_meanwhile(void *state, int64_t step);
+FOVEA_INLINE void rows_idle(void *state, int64_t step) { (void)state, (void)step; }
+
 /* Sums over a row, chains of 16 in four accumulators under a tree; `centred`: the centre is not 0 and the sum
  * is wanted too. past: what is written beside goes past the caches. */
 FOVEA_INLINE rows_moments rows_sum_moments(const float *x, int64_t n, float centre, bool centred,
-                                           const rows_beside *beside, rows_item *item, bool past) {
+                                           const rows_beside *beside, rows_item *item, bool past,
+                                           rows_meanwhile *meanwhile, void *state) {
     enum { W = VF_WIDTH, STEP = 4 * W, CHAIN = 16, LINE = 16, AHEAD = 2048 };
     const vf c = vf_set1(centre), zero = vf_set1(0);
     vf_tree sums, squares;
@@ -85,6 +90,7 @@ FOVEA_INLINE rows_moments rows_sum_moments(const float *x, int64_t n, float cent
                 if (centred) s[k] = vf_add(s[k], d);
                 q[k] = vf_fma(d, d, q[k]);
             }
+            meanwhile(state, i / STEP);
             if (at > last) continue;
             VF_UNROLLED for (int k = 0; k < 4; k++) rows_put(beside, item, at + k * W, past);
             at += STEP;

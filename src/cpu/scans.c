@@ -9,8 +9,9 @@
  *
  * Kept elements are brought to the front of a vector in a register and stored whole: the store of a
  * compressed vector to memory is microcode on Zen 4 and 5. Their count comes first, so that no store goes
- * beyond the place of the piece. Larger than the caches they are gathered in lines that bypass them. Elements of 64 bits go one by one, two cycles each: with two threads that
- * is what memory delivers. */
+ * beyond the place of the piece. Larger than the caches they are gathered in lines that bypass them, and while that is
+ * done those of the thread's next piece are counted: a pass that only counts, or sums up integers, leaves memory idle.
+ * Elements of 64 bits go one by one, two cycles each: with two threads that is what memory delivers. */
 #include "cpu/chain.h"
 #include "cpu/dense.h"
 #include "cpu/simd/simd_order.h"
@@ -52,22 +53,33 @@ FOVEA_INLINE vi spread_word(const chain_value *before, const chain_value *c) {
 }
 FOVEA_INLINE void vi_stream(int32_t *p, vi x) { vf_stream((float *)(void *)p, vi_as_vf(x)); }
 
-/* The sum of n elements, and their prefix sums to y if that is not NULL; then as many from `ahead` on are
- * fetched. */
+/* What a thread does next: it is fetched while results are written, and of integers summed up too. */
+typedef struct following {
+    const void *x;
+    int64_t n;       /* 0: it is only fetched */
+    chain_value sum; /* found */
+} following;
+enum { FETCHED_FURTHER = 2048 }; /* bytes */
+
+/* The sum of n elements, and their prefix sums to y if that is not NULL. */
 typedef enum form { INCLUSIVE, EXCLUSIVE } form;
 typedef chain_value sums_function(form form, const void *x, void *y, int64_t n, bool stream,
-                                  const chain_value *before, const void *ahead);
+                                  const chain_value *before, following *next);
 
-#define SUMS(name, type, v, width, carry, spread, total)                                           \
+#define SUMS(name, type, v, width, carry, spread, total, follow)                                   \
     FOVEA_INLINE chain_value name##_run(form form, const type *x, type *y, int64_t n, bool write,  \
-                                        bool stream, const chain_value *before,                    \
-                                        const type *ahead) {                                       \
+                                        bool stream, const chain_value *before, following *next) { \
         chain_value c = {0};                                                                       \
-        int64_t i = 0;                                                                             \
+        v totals = v##_set1(0);                                                                    \
+        const type *ahead = write ? next->x : NULL;                                                \
+        int64_t i = 0, summed = write && follow ? next->n / width * width : 0;                     \
         for (; i + width <= n; i += width) {                                                       \
             v sums = v##_prefix(v##_load(x + i));                                                  \
             v result = v##_add(form == EXCLUSIVE ? v##_up(sums) : sums, spread(before, &c));       \
-            if (write && VF_WIDTH > 1) __builtin_prefetch(ahead + i, 0, 3);                        \
+            if (write && VF_WIDTH > 1)                                                             \
+                __builtin_prefetch((const char *)(ahead + i) + (follow ? FETCHED_FURTHER : 0), 0,  \
+                                   3);                                                             \
+            if (follow && i < summed) totals = v##_add(totals, v##_load(ahead + i));               \
             if (write && stream)                                                                   \
                 v##_stream(y + i, result);                                                         \
             else if (write)                                                                        \
@@ -80,16 +92,23 @@ typedef chain_value sums_function(form form, const void *x, void *y, int64_t n, 
             if (write) v##_store_n(y + i, result, (size_t)(n - i));                                \
             carry(&c, v##_last(sums));                                                             \
         }                                                                                          \
+        if (write && follow) {                                                                     \
+            int64_t k = smaller(i, summed); /* a last piece is shorter than the next */            \
+            for (; k < summed; k += width) totals = v##_add(totals, v##_load(ahead + k));          \
+            next->sum = (chain_value){0};                                                          \
+            carry(&next->sum, v##_last(v##_prefix(totals)));                                       \
+            for (; k < next->n; k++) carry(&next->sum, ahead[k]);                                  \
+        }                                                                                          \
         return c;                                                                                  \
     }                                                                                              \
     static chain_value name(form form, const void *x, void *y, int64_t n, bool stream,             \
-                            const chain_value *before, const void *ahead) {                        \
+                            const chain_value *before, following *next) {                          \
         if (!y) return total;                                                                      \
         if (form == INCLUSIVE)                                                                     \
-            return stream ? name##_run(INCLUSIVE, x, y, n, true, true, before, ahead)              \
-                          : name##_run(INCLUSIVE, x, y, n, true, false, before, ahead);            \
-        return stream ? name##_run(EXCLUSIVE, x, y, n, true, true, before, ahead)                  \
-                      : name##_run(EXCLUSIVE, x, y, n, true, false, before, ahead);                \
+            return stream ? name##_run(INCLUSIVE, x, y, n, true, true, before, next)               \
+                          : name##_run(INCLUSIVE, x, y, n, true, false, before, next);             \
+        return stream ? name##_run(EXCLUSIVE, x, y, n, true, true, before, next)                   \
+                      : name##_run(EXCLUSIVE, x, y, n, true, false, before, next);                 \
     }
 /* Integers may be added up in any order. */
 static chain_value total_of_words(const void *from, int64_t n) {
@@ -109,14 +128,14 @@ static chain_value total_of_words(const void *from, int64_t n) {
 
 /* Floats are added up as where their results are formed. */
 #define IN_ORDER(name) name##_run(INCLUSIVE, x, NULL, n, false, false, before, NULL)
-SUMS(sums_f32, float, vf, VF_WIDTH, carry_float, spread_float, IN_ORDER(sums_f32))
-SUMS(sums_f64, double, vd, VD_WIDTH, carry_double, spread_double, IN_ORDER(sums_f64))
-SUMS(sums_word, int32_t, vi, VF_WIDTH, carry_word, spread_word, total_of_words(x, n))
+SUMS(sums_f32, float, vf, VF_WIDTH, carry_float, spread_float, IN_ORDER(sums_f32), false)
+SUMS(sums_f64, double, vd, VD_WIDTH, carry_double, spread_double, IN_ORDER(sums_f64), false)
+SUMS(sums_word, int32_t, vi, VF_WIDTH, carry_word, spread_word, total_of_words(x, n), true)
 
 /* One addition a cycle, 8 bytes: as fast as vectors, which wait for memory. */
 static chain_value sums_long(form form, const void *x, void *y, int64_t n, bool stream,
-                             const chain_value *before, const void *ahead) {
-    const uint64_t *from = x, *later = ahead;
+                             const chain_value *before, following *ahead) {
+    const uint64_t *from = x, *later = y ? ahead->x : NULL;
     uint64_t *to = y, first = before->word, sum = first;
     (void)stream;
     for (int64_t i = 0; i < n; i++) {
@@ -136,19 +155,20 @@ typedef struct scan_plan {
     int64_t piece, row_pieces,
         several;        /* elements in a piece; pieces of a row, or rows of a piece */
     bool stream, ahead; /* sums are wanted before results */
+    bool summed;        /* and found while those of the piece before are written */
     chain *chain;
 } scan_plan;
 
 /* Elements [first, first + n), all of one row; those from number `later` on are wanted next. */
 static chain_value scan_elements(const scan_plan *p, int64_t first, int64_t n, bool write,
-                                 const chain_value *before, int64_t later) {
+                                 const chain_value *before, int64_t later, following *next) {
     _Alignas(64) char x_block[STRIDED_BYTES], y_block[STRIDED_BYTES];
     const void *x = dense_place(&p->x, first, n);
-    const char *ahead = x ? (const char *)x + (later - first) * p->size : x_block;
+    next->x = x ? (const char *)x + (later - first) * p->size : x_block;
     void *y = write ? dense_place(&p->y, first, n) : NULL, *to = write && !y ? y_block : y;
     if (!x) dense_read(&p->x, first, n, x_block);
     bool stream = p->stream && (uintptr_t)to % VF_BYTES == 0;
-    chain_value sum = p->sums(p->form, x ? x : x_block, to, n, stream, before, ahead);
+    chain_value sum = p->sums(p->form, x ? x : x_block, to, n, stream, before, next);
     if (write && !y) dense_write(&p->y, first, n, y_block);
     return sum;
 }
@@ -156,29 +176,38 @@ static chain_value scan_elements(const scan_plan *p, int64_t first, int64_t n, b
 static int64_t first_of_piece(const scan_plan *p, int64_t piece) {
     return piece / p->row_pieces * p->length + piece % p->row_pieces * p->piece;
 }
+static int64_t elements_of_piece(const scan_plan *p, int64_t piece) {
+    return smaller(p->piece, p->length - piece % p->row_pieces * p->piece);
+}
 
-/* A piece that is summed ahead of its results stands in a cache for them; then the next one is fetched. */
-static void scan_piece(const scan_plan *p, int64_t piece, int64_t next) {
-    int64_t start = piece % p->row_pieces * p->piece, n = smaller(p->piece, p->length - start);
-    int64_t first = first_of_piece(p, piece);
-    chain_value before = {0}, sum = {0};
+/* A piece that is summed ahead of its results stands in a cache for them; then the next one is fetched. `sum`: of
+ * this piece if it is known, then of the next; returns whether that is. */
+static bool scan_piece(const scan_plan *p, int64_t piece, int64_t next, bool known,
+                       chain_value *sum) {
+    int64_t first = first_of_piece(p, piece), n = elements_of_piece(p, piece);
     int64_t later = p->ahead ? first_of_piece(p, next) : first + FETCHED_BYTES / p->size;
-    if (p->ahead) sum = scan_elements(p, first, n, false, &before, first);
+    following follows = {.n = p->summed && next != piece ? elements_of_piece(p, next) : 0};
+    chain_value before = {0}, own;
+    if (p->ahead && !known) *sum = scan_elements(p, first, n, false, &before, first, &follows);
     before = chain_wait(p->chain, piece);
-    if (start == 0) before = (chain_value){0};
-    if (p->ahead) chain_pass(p->chain, piece, joined(before, sum));
-    sum = scan_elements(p, first, n, true, &before, later);
-    if (!p->ahead) chain_pass(p->chain, piece, joined(before, sum));
+    if (piece % p->row_pieces == 0) before = (chain_value){0};
+    if (p->ahead) chain_pass(p->chain, piece, joined(before, *sum));
+    own = scan_elements(p, first, n, true, &before, later, &follows);
+    if (!p->ahead) chain_pass(p->chain, piece, joined(before, own));
+    *sum = follows.sum;
+    return follows.n > 0;
 }
 
 /* A thread takes a piece before it is done with the one before: pieces are finished in order by each. */
 static void scan_chain(const void *task, int64_t begin, int64_t end, int thread) {
     const scan_plan *p = task;
     int64_t piece, next;
+    bool known = false;
+    chain_value sum = {0};
     (void)begin, (void)end, (void)thread;
     for (bool more = chain_take(p->chain, &piece); more; piece = next) {
         more = chain_take(p->chain, &next);
-        scan_piece(p, piece, more ? next : piece);
+        known = scan_piece(p, piece, more ? next : piece, known, &sum);
     }
     if (p->stream) vf_stream_fence();
 }
@@ -186,10 +215,11 @@ static void scan_chain(const void *task, int64_t begin, int64_t end, int thread)
 static void scan_rows(const void *task, int64_t begin, int64_t end, int thread) {
     const scan_plan *p = task;
     const chain_value nothing = {0};
+    following next = {0};
     (void)thread;
     for (int64_t r = begin * p->several; r < smaller(end * p->several, p->rows); r++) {
         int64_t first = r * p->length;
-        scan_elements(p, first, p->length, true, &nothing, first + FETCHED_BYTES / p->size);
+        scan_elements(p, first, p->length, true, &nothing, first + FETCHED_BYTES / p->size, &next);
     }
     if (p->stream) vf_stream_fence();
 }
@@ -218,6 +248,7 @@ static fovea_status scan(const fovea_problem *problem, fovea_run *run, form form
     run->threads = fovea_useful_threads(pieces, 2 * elements * p.size, allowed);
     p.stream = fovea_worth_streaming(2 * elements * p.size, run->threads);
     p.ahead = run->threads > 1;
+    p.summed = p.ahead && dense && p.sums == sums_word;
     chain.pieces = pieces;
     fovea_share(chained ? run->threads : pieces, run->threads, chained ? scan_chain : scan_rows,
                 &p);
@@ -256,37 +287,50 @@ typedef struct compact_plan {
     chain *chain;
 } compact_plan;
 
-FOVEA_INLINE uint32_t kept_lanes(const compact_plan *p, const char *x, const uint8_t *mask,
-                                 int64_t i, int64_t n) {
-    if (mask) return u8_bits(mask + i, (size_t)n);
+typedef enum choice { BY_MASK, FLOATS_ABOVE, WORDS_ABOVE } choice;
+
+/* A piece of x and of the mask. */
+typedef struct piece {
+    const char *x;
+    const uint8_t *mask;
+    int64_t n;
+} piece;
+
+FOVEA_INLINE uint32_t kept_lanes(choice choice, const compact_plan *p, const piece *from, int64_t i,
+                                 int64_t n) {
+    if (choice == BY_MASK) return u8_bits(from->mask + i, (size_t)n);
     uint32_t first = (uint32_t)((UINT64_C(1) << n) - 1);
-    if (p->x.dtype == FOVEA_F32)
-        return first & vm_bits(vf_gt(vf_load_n((const float *)(const void *)x + i, (size_t)n),
-                                     vf_set1(p->float_limit)));
-    vi words = vi_load_n((const int32_t *)(const void *)x + i, (size_t)n);
+    if (choice == FLOATS_ABOVE) {
+        vf x = vf_load_n((const float *)(const void *)from->x + i, (size_t)n);
+        return first & vm_bits(vf_gt(x, vf_set1(p->float_limit)));
+    }
+    vi words = vi_load_n((const int32_t *)(const void *)from->x + i, (size_t)n);
     return first & vm_bits(vi_gt(vi_xor(words, vi_set1(p->word_sign)), vi_set1(p->word_limit)));
 }
 
-static void flag_words(const compact_plan *p, const char *x, const uint8_t *mask, int64_t n,
-                       flags *f) {
-    int64_t i = 0, v = 0, count = 0;
-    for (; i + VF_WIDTH <= n; i += VF_WIDTH, v++) {
-        f->vectors[v] = (uint16_t)kept_lanes(p, x, mask, i, VF_WIDTH);
-        count += __builtin_popcount(f->vectors[v]);
+/* Those of a piece from element i on, a whole number of vectors. */
+FOVEA_INLINE void flag_rest(choice choice, const compact_plan *p, const piece *from, int64_t i,
+                            flags *f) {
+    for (int64_t lanes; i < from->n; i += lanes) {
+        lanes = smaller(VF_WIDTH, from->n - i);
+        f->vectors[i / VF_WIDTH] = (uint16_t)kept_lanes(choice, p, from, i, lanes);
+        f->count += __builtin_popcount(f->vectors[i / VF_WIDTH]);
     }
-    if (i < n) {
-        f->vectors[v] = (uint16_t)kept_lanes(p, x, mask, i, n - i);
-        count += __builtin_popcount(f->vectors[v]);
-    }
-    f->count = count;
+}
+static void flag_words(const compact_plan *p, const piece *from, flags *f) {
+    if (from->mask)
+        flag_rest(BY_MASK, p, from, 0, f);
+    else if (p->x.dtype == FOVEA_F32)
+        flag_rest(FLOATS_ABOVE, p, from, 0, f);
+    else
+        flag_rest(WORDS_ABOVE, p, from, 0, f);
 }
 
-static void flag_longs(const compact_plan *p, const char *x, const uint8_t *mask, int64_t n,
-                       flags *f) {
-    const double *doubles = (const double *)(const void *)x;
-    const int64_t *longs = (const int64_t *)(const void *)x;
-    for (int64_t i = 0; i < n; i++) {
-        f->elements[i] = mask                      ? mask[i] != 0
+static void flag_longs(const compact_plan *p, const piece *from, flags *f) {
+    const double *doubles = (const double *)(const void *)from->x;
+    const int64_t *longs = (const int64_t *)(const void *)from->x;
+    for (int64_t i = 0; i < from->n; i++) {
+        f->elements[i] = from->mask                ? from->mask[i] != 0
                          : p->x.dtype == FOVEA_F64 ? doubles[i] > p->double_limit
                                                    : longs[i] > p->long_limit;
         f->count += f->elements[i];
@@ -325,18 +369,25 @@ static void put_lines(const float *lines, int64_t first, int64_t end, float *bas
     if (i < end) memcpy(base + i, lines + i, (size_t)(end - i) * sizeof *base);
 }
 
-/* The same past the caches; what is wanted next is fetched. */
-static void keep_words_past(const char *x, char *y, int64_t n, const flags *f, const char *later,
-                            const uint8_t *later_mask) {
+/* The same past the caches; the piece that is wanted next is fetched, and flagged. */
+FOVEA_INLINE void keep_past(choice choice, const compact_plan *p, const piece *from, char *y,
+                            const flags *f, const piece *next, flags *following) {
     _Alignas(64) float lines[RUN_WORDS + 2 * LINE_WORDS];
-    const float *from = (const float *)(const void *)x;
-    int64_t first = (int64_t)((uintptr_t)y / sizeof *from % LINE_WORDS), at = first, v = 0;
+    const float *x = (const float *)(const void *)from->x;
+    int64_t first = (int64_t)((uintptr_t)y / sizeof *x % LINE_WORDS), at = first, v = 0;
+    int64_t flagged = next->n / VF_WIDTH * VF_WIDTH;
     float *base = (float *)(void *)y - first;
-    for (int64_t i = 0; i < n; i += VF_WIDTH, v++) {
-        int64_t lanes = smaller(VF_WIDTH, n - i);
-        vf whole = lanes == VF_WIDTH ? vf_load(from + i) : vf_load_n(from + i, (size_t)lanes);
-        __builtin_prefetch(later + i * (int64_t)sizeof *from, 0, 3);
-        if (later_mask) __builtin_prefetch(later_mask + i, 0, 3);
+    following->count = 0;
+    for (int64_t i = 0; i < from->n; i += VF_WIDTH, v++) {
+        int64_t lanes = smaller(VF_WIDTH, from->n - i);
+        vf whole = lanes == VF_WIDTH ? vf_load(x + i) : vf_load_n(x + i, (size_t)lanes);
+        if (i < flagged) {
+            __builtin_prefetch(next->x + i * (int64_t)sizeof *x + FETCHED_FURTHER, 0, 3);
+            if (choice == BY_MASK && i % 64 == 0)
+                __builtin_prefetch(next->mask + i + FETCHED_FURTHER / 4, 0, 3);
+            following->vectors[v] = (uint16_t)kept_lanes(choice, p, next, i, VF_WIDTH);
+            following->count += __builtin_popcount(following->vectors[v]);
+        }
         vf_store(lines + at, vf_compress(whole, f->vectors[v]));
         at += __builtin_popcount(f->vectors[v]);
         if (at < RUN_WORDS) continue;
@@ -344,7 +395,17 @@ static void keep_words_past(const char *x, char *y, int64_t n, const flags *f, c
         base += RUN_WORDS, at -= RUN_WORDS, first = 0;
         memcpy(lines, lines + RUN_WORDS, LINE_WORDS * sizeof *lines);
     }
+    flag_rest(choice, p, next, flagged, following);
     if (at > first) put_lines(lines, first, at, base);
+}
+static void keep_words_past(const compact_plan *p, const piece *from, char *y, const flags *f,
+                            const piece *next, flags *following) {
+    if (p->masked)
+        keep_past(BY_MASK, p, from, y, f, next, following);
+    else if (p->x.dtype == FOVEA_F32)
+        keep_past(FLOATS_ABOVE, p, from, y, f, next, following);
+    else
+        keep_past(WORDS_ABOVE, p, from, y, f, next, following);
 }
 
 static void keep_longs(const char *x, char *y, const flags *f) {
@@ -353,39 +414,52 @@ static void keep_longs(const char *x, char *y, const flags *f) {
     for (int64_t i = 0, kept = 0; kept < f->count; i++) to[kept] = from[i], kept += f->elements[i];
 }
 
-static void compact_piece(const compact_plan *p, int64_t piece, int64_t next) {
+/* Where a piece is; x NULL: its elements stand apart. No piece has number -1, and no elements. */
+static piece find_piece(const compact_plan *p, int64_t number) {
+    int64_t first = number * p->piece;
+    if (number < 0) return (piece){0};
+    piece found = {.n = smaller(p->piece, p->elements - first)};
+    found.x = dense_place(&p->x, first, found.n);
+    if (p->masked) found.mask = dense_place(&p->mask, first, found.n);
+    return found;
+}
+
+/* f: what is kept of the piece if that is known already; following: of the next, found if the results go past the
+ * caches. */
+static void compact_piece(const compact_plan *p, int64_t number, int64_t next, bool known, flags *f,
+                          flags *following) {
     _Alignas(64) char x_block[STRIDED_BYTES], y_block[STRIDED_BYTES];
     uint8_t mask_block[STRIDED_BYTES / 4];
-    flags f;
-    int64_t first = piece * p->piece, n = smaller(p->piece, p->elements - first);
-    const char *x = dense_place(&p->x, first, n);
-    const uint8_t *mask = p->masked ? dense_place(&p->mask, first, n) : NULL;
-    if (!x) dense_read(&p->x, first, n, x_block), x = x_block;
-    if (p->masked && !mask) dense_read(&p->mask, first, n, mask_block), mask = mask_block;
-    f.count = 0;
-    (p->size == 4 ? flag_words : flag_longs)(p, x, mask, n, &f);
-    chain_value before = chain_wait(p->chain, piece);
+    piece from = find_piece(p, number);
+    int64_t first = number * p->piece;
+    if (!from.x) dense_read(&p->x, first, from.n, x_block), from.x = x_block;
+    if (p->masked && !from.mask)
+        dense_read(&p->mask, first, from.n, mask_block), from.mask = mask_block;
+    if (!known) f->count = 0, (p->size == 4 ? flag_words : flag_longs)(p, &from, f);
+    chain_value before = chain_wait(p->chain, number);
     int64_t place = (int64_t)before.word;
-    before.word += (uint64_t)f.count;
-    chain_pass(p->chain, piece, before);
+    before.word += (uint64_t)f->count;
+    chain_pass(p->chain, number, before);
     char *y = p->y.stride[0] == 1 ? p->y.data + place * p->size : y_block;
-    int64_t later = (next - piece) * p->piece;
+    piece later = find_piece(p, p->stream ? next : -1);
     if (p->stream)
-        keep_words_past(x, y, n, &f, x + later * p->size, mask ? mask + later : NULL);
+        keep_words_past(p, &from, y, f, &later, following);
     else if (p->size == 4)
-        keep_words(x, y, n, &f);
+        keep_words(from.x, y, from.n, f);
     else
-        keep_longs(x, y, &f);
-    if (y == y_block) dense_write(&p->y, place, f.count, y_block);
+        keep_longs(from.x, y, f);
+    if (y == y_block) dense_write(&p->y, place, f->count, y_block);
 }
 
 static void compact_chain(const void *task, int64_t begin, int64_t end, int thread) {
     const compact_plan *p = task;
+    flags kept[2];
     (void)begin, (void)end, (void)thread;
-    int64_t piece, next;
-    for (bool more = chain_take(p->chain, &piece); more; piece = next) {
+    int64_t piece, next, turn = 0;
+    for (bool more = chain_take(p->chain, &piece); more; piece = next, turn++) {
         more = chain_take(p->chain, &next);
-        compact_piece(p, piece, more ? next : piece);
+        compact_piece(p, piece, more ? next : -1, p->stream && turn > 0, &kept[turn % 2],
+                      &kept[(turn + 1) % 2]);
     }
     if (p->stream) vf_stream_fence();
 }

@@ -92,11 +92,27 @@ static __device__ __forceinline__ float mish_of_halves(float x) {
     return x > 20 ? x : x * (n * quick_reciprocal(n + 2));
 }
 
+/* x > 0 ? x : alpha (e^x - 1), without a branch. e^x - 1 = 2^n (e^r - 1) + (2^n - 1), x = n ln 2 + r, by a
+ * minimax polynomial to 2^-26. */
+static __device__ __forceinline__ float elu(float x, float alpha) {
+    const float a = max_or_nan(x, -25), shifted = fmaf(a, 1.44269504f, 12582912.0f);
+    const float n = shifted - 12582912.0f;
+    const float r = fmaf(n, -1.42860677e-6f, fmaf(n, -0.693145752f, a));
+    const float power = __int_as_float((__float_as_int(shifted) << 23) + 0x3f800000);
+    float p = 0x1.6bed8cp-10f;
+    p = fmaf(p, r, 0x1.1227fep-7f);
+    p = fmaf(p, r, 0x1.555672p-5f);
+    p = fmaf(p, r, 0x1.5554bp-3f);
+    p = fmaf(p, r, 0x1.fffffep-2f);
+    p = fmaf(p, r * r, r);
+    return choose_above(x, 0, x, alpha * fmaf(power, p, power - 1));
+}
+
 MAP_KERNEL(map_relu, 1, a < 0 ? 0.0f : a)
 MAP_KERNEL_AND_HALVES(map_silu, 1, over_one_plus_exp(a, -a), silu_of_halves(a))
 MAP_KERNEL_AND_HALVES(map_mish, 1, mish(a), mish_of_halves(a))
 MAP_FUNCTION(leaky_relu, a > 0 ? a : p * a)
-MAP_FUNCTION(elu, a > 0 ? a : p * expm1f(a))
+MAP_FUNCTION(elu, elu(a, p))
 MAP_FUNCTION(gelu_tanh, gelu_tanh(a))
 MAP_FUNCTION(gelu_erf, gelu_erf(a))
 MAP_FUNCTION(gelu_tanh_halves, gelu_tanh_of_halves(a))

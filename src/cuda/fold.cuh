@@ -201,31 +201,26 @@ static constexpr bool has_glance(...) {
 }
 
 /* `ahead` vectors at a time, as long as there are so many: all are on their way before the first are taken, as many
- * together as fold_steps says. Aligned or not, the same elements come together. whole: a warp has one slice. */
+ * together as fold_steps says. Aligned or not, the same elements come together. seen: of a method that glances. */
 template <class Method, bool wide, int ahead>
 static __device__ __forceinline__ int64_t fold_walk(const Method &method,
                                                     typename Method::state &state,
                                                     const typename Method::element *x,
                                                     const typename Method::other *w, int64_t i,
-                                                    int64_t step, int64_t end, bool whole) {
+                                                    int64_t step, int64_t end,
+                                                    typename Method::state &seen) {
     using T = typename Method::element;
     using U = typename Method::other;
     constexpr int size = 16 / sizeof(T), steps = fold_steps(sizeof(T));
     constexpr int others = Method::inputs > 1 ? ahead : 1;
-    const int64_t first = i;
-    typename Method::state seen = Method::empty();
 #pragma unroll 1
     for (; i + (ahead - 1) * step + size <= end; i += ahead * step) {
         pack<T, size> loaded[ahead];
         pack<U, size> more[others] = {};
 #pragma unroll
         for (int s = 0; s < ahead; s++) {
-            if constexpr (Method::inputs > 1) {
-                loaded[s] = load_pack<T, size>(x + i + s * step, size, wide);
-                more[s] = load_pack<U, size>(w + i + s * step, size, wide);
-            } else {
-                loaded[s] = load_once<wide, T, size>(x + i + s * step);
-            }
+            loaded[s] = load_once<wide, T, size>(x + i + s * step);
+            if constexpr (Method::inputs > 1) more[s] = load_once<wide, U, size>(w + i + s * step);
         }
 #pragma unroll
         for (int s = 0; s < ahead; s += steps) {
@@ -243,10 +238,6 @@ static __device__ __forceinline__ int64_t fold_walk(const Method &method,
             else
                 method.template take<steps * size, size>(state, values, beside, i + s * step, step);
         }
-    }
-    if constexpr (has_glance<Method>(0)) {
-        method.template settle<steps, size>(seen, x, first, i > first, step, whole);
-        state = Method::join(state, seen);
     }
     return i;
 }
@@ -318,13 +309,18 @@ static __global__ __launch_bounds__(FOLD_THREADS, fold_beside<Method>()) void fo
     int64_t i = (part * place.group + member) * size;
     constexpr int steps = fold_steps(sizeof(typename Method::element));
     constexpr int ahead = Method::inputs > 1 ? steps : FOLD_AHEAD;
-    const bool whole = place.group >= 32;
+    const int64_t first = i;
+    typename Method::state seen = Method::empty();
     if (place.wide && place.group == FOLD_THREADS)
-        i = fold_walk<Method, true, ahead>(method, state, x, w, i, step, end, whole);
+        i = fold_walk<Method, true, ahead>(method, state, x, w, i, step, end, seen);
     if (place.wide)
-        i = fold_walk<Method, true, steps>(method, state, x, w, i, step, end, whole);
+        i = fold_walk<Method, true, steps>(method, state, x, w, i, step, end, seen);
     else
-        i = fold_walk<Method, false, steps>(method, state, x, w, i, step, end, whole);
+        i = fold_walk<Method, false, steps>(method, state, x, w, i, step, end, seen);
+    if constexpr (has_glance<Method>(0)) {
+        method.template settle<steps, size>(seen, x, first, i > first, step, place.group >= 32);
+        state = Method::join(state, seen);
+    }
     if (i < end) fold_rest(method, state, x, w, i, step, end, place.wide);
     state = fold_group<Method>(state, place.group);
     if (place.meet && !fold_meet<Method>(state, (int)part, (int)place.parts,

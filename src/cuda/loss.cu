@@ -155,7 +155,7 @@ struct targets {
 template <bool gradient>
 struct entropy_job {
     static constexpr float pad = -INFINITY;
-    static constexpr int registers = 64;
+    static constexpr int registers = gradient ? 64 : 40;
     static constexpr bool packed = false;
     targets target;
     int64_t ignored;
@@ -170,8 +170,9 @@ struct entropy_job {
         const float maximum = row.maximum();
         float all = 0, mine = counts && known ? row.value(chosen) - maximum : 0;
         if (off > 0) all = row.sum_inside([=](float x) { return x - maximum; });
-        auto power = [=](float x) { return expf(x - maximum); };
-        const float sum = sum_replaced(row, power, [](float e) { return e; });
+        auto power = [=](float x) { return quick_exp2(1.44269504f * (x - maximum)); };
+        const float sum =
+            gradient ? sum_replaced(row, power, [](float e) { return e; }) : row.sum(power);
         if (row.leads()) {
             float result = logf(sum);
             if (on > 0) result = fmaf(-on, mine, result);

@@ -71,8 +71,15 @@ struct place_method {
 #pragma unroll
             for (int i = 0; i + span < n; i += 2 * span)
                 most[i] = extreme<largest>(most[i], most[i + span]);
-        const bool known = largest ? most[0] <= best.value : most[0] >= best.value;
-        if (!known && !isnan(best.value)) best = {most[0], first};
+        if constexpr (sizeof(T) == 4) {
+            /* The first NaN stays, as all that come from comparisons have the same bits; -0 becomes 0. */
+            const T both = extreme<largest>(best.value, most[0] + 0.0f);
+            best.index = __float_as_int(both) == __float_as_int(best.value) ? best.index : first;
+            best.value = both;
+        } else {
+            const bool known = largest ? most[0] <= best.value : most[0] >= best.value;
+            if (!known && !isnan(best.value)) best = {most[0], first};
+        }
     }
     /* By the lanes alone that have the best of their warp. Where all are infinite the wrong way none was new: the
      * first are then as good as all. */

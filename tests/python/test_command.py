@@ -22,7 +22,14 @@ def fovea(text):
     ("check --seed abc", "abc"),
     ("check --no-such-option", "no-such-option"),
     ("info no_such", "no_such"),
+    ("check --kernel map_add --jobs 0", "--jobs=0"),
+    ("check --kernel map_add --list --case n=3", "--case"),
+    ("check --exhaustive --quick --kernel map_relu", "--exhaustive"),
+    ("check --exhaustive --every 262144 --kernel map_relu --implementation cuda/streams",
+     "cuda/streams"),
     ("route no_such", "no_such"),
+    ("route --routes map_add map_exp --shape n=4", "map_exp"),
+    ("route map_exp --shape n=4 --seconds 2", "--measure"),
     ("route attention --dtype f99", "f99"),
     ("route attention --shape b=-1", "b=-1"),
     ("route attention --shape zz=1", "zz=1"),
@@ -36,6 +43,10 @@ def fovea(text):
     ("bench --threads abc", "abc"),
     ("bench --seconds -1", "-1"),
     ("bench --peers no_such", "no_such"),
+    ("bench --peers=", "--peers="),
+    ("bench --peers numpy,", "numpy,"),
+    ("bench --backend cuda --peers numpy", "numpy"),
+    ("bench --seed 99999999999999999999", "99999999999999999999"),
     ("bench --device 3", "--device=3"),
     ("route map_exp --shape n=1 --device 3", "--device=3"),
     ("check --exhaustive --every 1024 --kernel map_relu --json /no/such/file", "/no/such/file"),
@@ -68,8 +79,27 @@ def test_routes_of_random_bytes_are_refused_when_named(tmp_path):
     assert done.returncode != 0 and str(file) in done.stderr
 
 
-def test_a_full_disk_is_reported():
+@pytest.mark.parametrize("arguments", ["info --kernels", "--version", "--help"])
+def test_a_full_disk_is_reported(arguments):
     with open("/dev/full", "w") as full:
-        done = subprocess.run([BUILD / "bin/fovea", "info", "--kernels"], stdout=full,
+        done = subprocess.run([BUILD / "bin/fovea", *arguments.split()], stdout=full,
                               stderr=subprocess.PIPE, text=True)
     assert done.returncode != 0 and "No space left" in done.stderr
+
+
+def test_an_implementation_that_was_not_run_is_no_success():
+    done = subprocess.run([BUILD / "bin/fovea", "check", "--quick", "--kernel", "map_add",
+                           "--implementation", "cpu/avx512/direct"], capture_output=True, text=True,
+                          env=os.environ | {"FOVEA_TIER": "scalar"})
+    assert done.returncode == 2 and "nothing was run of cpu/avx512/direct" in done.stderr
+
+
+def test_exhaustive_counts_what_it_took():
+    """Two of the 262144 runs of f32, of 16384 inputs each, and all of two halves."""
+    done = fovea("check --exhaustive --every 200000 --kernel map_relu")
+    assert done.returncode == 0 and f" {2 * 16384 + 2 * 65536} inputs" in done.stdout
+
+
+def test_a_routes_file_that_cannot_be_read_is_not_replaced(tmp_path):
+    done = fovea(f"tune --seconds 1 --kernel map_add --output {tmp_path}")
+    assert done.returncode == 1 and "it is not replaced" in done.stderr

@@ -6,12 +6,14 @@
 
 #include "router/registry.h"
 
+#include <errno.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 static bool interrupt_soon;
@@ -163,6 +165,63 @@ static void test_the_file_says_so(void **unused) {
     assert_non_null(strstr(message.text, "regular"));
 }
 
+static void test_text_of_any_origin_is_kept(void **unused) {
+    (void)unused;
+    static const char *const texts[][2] = {{"", ""},
+                                           {"«a»", "«a»"},
+                                           {"cut: \xc2", "cut: ?"},
+                                           {"\xff\xc2\xab\xe2\x82", "?«??"},
+                                           {"\xed\xa0\x80", "???"}};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        json_t *text = fovea_json_text(texts[i][0]);
+        assert_string_equal(json_string_value(text), texts[i][1]);
+        json_decref(text);
+    }
+    fovea_bench_row *row = &run.cases[0].rows[0];
+    char before[sizeof row->reason];
+    memcpy(before, row->reason, sizeof before);
+    snprintf(row->reason, sizeof row->reason, "cut within \xc2");
+    json_t *document = fovea_bench_to_json(&run);
+    const json_t *first = json_array_get(json_object_get(document, "rows"), 0);
+    assert_string_equal(json_string_value(json_object_get(first, "reason")), "cut within ?");
+    json_decref(document);
+    memcpy(row->reason, before, sizeof before);
+}
+
+/* Rather than with members missing. */
+static void test_a_document_without_memory_is_not_written(void **unused) {
+    (void)unused;
+    enum { MANY = 2000000 };
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    skip(); /* their allocators end the process */
+#endif
+    fovea_message message;
+    char path[] = "/tmp/fovea-bench-XXXXXX", text[64] = "";
+    fovea_bench_row *row = &run.cases[0].rows[0];
+    fovea_timings before = row->timings;
+    struct rlimit all, few;
+    int file = mkstemp(path);
+    double *values = calloc(MANY, sizeof *values);
+    long pages = 0;
+    FILE *statm = fopen("/proc/self/statm", "r");
+    assert_int_equal(fscanf(statm, "%ld", &pages), 1);
+    fclose(statm);
+    assert_int_equal(write(file, "old", 3), 3);
+    row->timings = (fovea_timings){.values = values, .count = MANY};
+    getrlimit(RLIMIT_AS, &all);
+    few = all, few.rlim_cur = (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE) + (24 << 20);
+    setrlimit(RLIMIT_AS, &few);
+    bool written = fovea_bench_write_json(&run, path, &message);
+    setrlimit(RLIMIT_AS, &all);
+    row->timings = before;
+    free(values);
+    assert_false(written);
+    assert_non_null(strstr(message.text, strerror(ENOMEM)));
+    assert_int_equal(pread(file, text, sizeof text, 0), 3);
+    close(file);
+    unlink(path);
+}
+
 static void test_slices_find_the_same(void **unused) {
     (void)unused;
     fovea_bench_forget(&run.cases[0]);
@@ -225,6 +284,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_only_the_right_one_is_timed),
         cmocka_unit_test(test_the_file_says_so),
+        cmocka_unit_test(test_text_of_any_origin_is_kept),
+        cmocka_unit_test(test_a_document_without_memory_is_not_written),
         cmocka_unit_test(test_slices_find_the_same),
         cmocka_unit_test(test_a_share_of_memory_is_of_turns),
         cmocka_unit_test(test_an_interrupt_keeps_what_there_is),

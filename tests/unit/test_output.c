@@ -70,6 +70,28 @@ static void test_what_cannot_be_written_leaves_the_old(void **unused) {
     expect_content("aaa");
 }
 
+/* Whatever its writer and later writes say. */
+static void test_the_first_error_is_the_reason(void **unused) {
+    (void)unused;
+    fovea_message message;
+    fovea_output output;
+    struct rlimit before, small = {100, 100};
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    signal(SIGXFSZ, SIG_IGN);
+    small.rlim_max = before.rlim_max;
+    for (int error = 0; error <= ENOMEM; error += ENOMEM) {
+        assert_int_equal(write_bytes('a', 3, 0, &message), FOVEA_OK);
+        assert_int_equal(fovea_output_open(path, &output, &message), FOVEA_OK);
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+        for (int i = 0; i < 100000; i++) putc('b', output.stream);
+        fflush(output.stream);
+        setrlimit(RLIMIT_FSIZE, &before);
+        assert_int_equal(fovea_output_close(&output, error, &message), FOVEA_FILE_ERROR);
+        assert_non_null(strstr(message.text, strerror(EFBIG)));
+        expect_content("aaa");
+    }
+}
+
 static void test_a_check_leaves_nothing(void **unused) {
     (void)unused;
     fovea_message message;
@@ -88,6 +110,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_a_file_is_replaced, make_directory, remove_directory),
         cmocka_unit_test_setup_teardown(test_what_cannot_be_written_leaves_the_old, make_directory,
+                                        remove_directory),
+        cmocka_unit_test_setup_teardown(test_the_first_error_is_the_reason, make_directory,
                                         remove_directory),
         cmocka_unit_test_setup_teardown(test_a_check_leaves_nothing, make_directory,
                                         remove_directory)};

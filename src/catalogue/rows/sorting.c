@@ -93,6 +93,6 @@ const fovea_kernel fovea_rows_sorting[] = {
                    SELECTED("N...-axis, M")},
      .parameters = {AXIS}, .operations = "N", .bytes = "s*N", .bench = "N=1000000,M=5",
      .bound_text = "2 ULP of max(|a|, |b|)", .bound = FOVEA_HOOK(fovea_bound_quantile),
-     .bound_factor = 2, .check = FOVEA_HOOK(fovea_check_percentiles),
+     .bound_factor = 2, .check = FOVEA_HOOK(fovea_check_percentiles), .checks_contents = true,
      .case_fill = FOVEA_HOOK(fovea_fill_percentiles)},
     {0}};

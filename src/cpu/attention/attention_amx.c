@@ -186,8 +186,7 @@ static float length_of_keys(const attend_job *j, bool *values_tame) {
 
 /* Finishes the values of the previous job by themselves, where the way is not free otherwise. */
 static void retire_previous(superblock *b) {
-    softmax_work none = {0};
-    if (b->has_previous) b->multiply(NONE, &b->previous.products, NULL, &b->p->shapes, &none);
+    if (b->has_previous) b->multiply(NONE, &b->previous.products, NULL, &b->p->shapes, NULL);
     b->has_previous = false;
 }
 
@@ -265,11 +264,9 @@ static softmax_kind begin_softmax(superblock *b, attend_job *j, softmax_work *wo
     }
     q->has_reference = true;
     bool halves = !exact && (q->zero_reference || !q->far);
-    *work = (softmax_work){.scores = s,
-                           .p = j->products.p,
-                           .p_term = b->p->shapes.p_term,
-                           .pairs = keys / 2,
-                           .factor = halves ? 256 * factor : factor};
+    work->scores = s, work->p = j->products.p, work->p_term = b->p->shapes.p_term;
+    work->pairs = keys / 2, work->pair = 0;
+    work->factor = halves ? 256 * factor : factor;
     for (int v = 0; v < TILE_VECTORS; v++) {
         vf from = vf_load(shift + v * VF_WIDTH);
         work->shift[v] =
@@ -287,7 +284,7 @@ static softmax_kind begin_softmax(superblock *b, attend_job *j, softmax_work *wo
 
 /* One step of all jobs; next may be NULL. */
 static void advance(superblock *b, const attend_job *next) {
-    softmax_work work = {0};
+    softmax_work work;
     softmax_kind kind = NONE;
     if (b->has_current) kind = begin_softmax(b, &b->current, &work);
     b->multiply(kind, b->has_previous ? &b->previous.products : NULL, next ? &next->products : NULL,

@@ -45,16 +45,6 @@ typedef enum softmax_kind {
     READY    /* they are p already */
 } softmax_kind;
 
-/* The exponentials of a job, taken a pair of keys at a time. */
-typedef struct softmax_work {
-    const float *scores;
-    uint16_t *p;
-    int64_t p_term, pairs, pair;
-    int64_t budget, slots; /* pairs are spread evenly over so many products */
-    float factor;          /* of the scores, to units of log 2 */
-    vf shift[TILE_VECTORS], sum[TILE_VECTORS];
-} softmax_work;
-
 /* ---- Exponentials ------------------------------------------------------------------------------------ */
 
 /* QUICK and CLAMPED work on a pair of keys in the halves of words. With y = 256 (127 + x), rounded by adding 1.5 2^23, the
@@ -72,14 +62,43 @@ static const _Alignas(64) uint8_t power_corrections[64] = {
     10, 10, 10, 10, 10, 10, 10, 10, 10, 11, 11, 11, 12, 12, 12, 13, 14, 14, 15, 16, 16, 17,
     18, 19, 20, 21, 22, 23, 24, 25, 27, 28, 30, 31, 32, 30, 29, 28, 27, 26, 25, 24};
 
-VF_INLINE vi bf16_powers_of_two(vf even, vf odd) {
-    const vi upper = _mm512_broadcast_i32x4(_mm_set_epi32(
-        0x0d0c8080, 0x09088080, 0x05048080, 0x01008080)); /* low halves to high ones */
-    vi y = _mm512_mask_shuffle_epi8(vf_as_vi(even), 0xcccccccccccccccc, vf_as_vi(odd), upper);
-    vi correction = _mm512_maskz_permutexvar_epi8(0x5555555555555555, _mm512_srli_epi16(y, 2),
-                                                  _mm512_load_si512(power_corrections));
+typedef struct halves_constants {
+    vi upper, corrections, ones;
+    vf least;
+    __mmask64 odd, low; /* bytes of the odd keys; low bytes of halves */
+} halves_constants;
+
+/* Hidden from gcc, which would make them anew for every pair: 3 operations of the shuffle unit. */
+VF_INLINE halves_constants halves_begin(void) {
+    halves_constants c = {
+        .upper = _mm512_broadcast_i32x4(_mm_set_epi32(0x0d0c8080, 0x09088080, 0x05048080,
+                                                      0x01008080)), /* low halves to high ones */
+        .corrections = _mm512_load_si512(power_corrections),
+        .ones = _mm512_set1_epi16(0x3f80),
+        .least = vf_set1(HALVES_LEAST),
+        .odd = 0xcccccccccccccccc,
+        .low = 0x5555555555555555};
+    __asm__("" : "+v"(c.upper), "+v"(c.corrections), "+v"(c.ones), "+v"(c.least));
+    __asm__("" : "+Yk"(c.odd), "+Yk"(c.low));
+    return c;
+}
+
+VF_INLINE vi bf16_powers_of_two(const halves_constants *c, vf even, vf odd) {
+    vi y = _mm512_mask_shuffle_epi8(vf_as_vi(even), c->odd, vf_as_vi(odd), c->upper);
+    vi correction = _mm512_maskz_permutexvar_epi8(c->low, _mm512_srli_epi16(y, 2), c->corrections);
     return _mm512_avg_epu16(y, correction);
 }
+
+/* The exponentials of a job, taken a pair of keys at a time. */
+typedef struct softmax_work {
+    const float *scores;
+    uint16_t *p;
+    int64_t p_term, pairs, pair;
+    int64_t budget, slots; /* pairs are spread evenly over so many products */
+    float factor;          /* of the scores, to units of log 2 */
+    vf shift[TILE_VECTORS], sum[TILE_VECTORS];
+    halves_constants halves; /* of QUICK and CLAMPED, while products are made */
+} softmax_work;
 
 /* The high halves. */
 VF_INLINE vi pair_high_halves(vi even, vi odd) {
@@ -99,7 +118,7 @@ VF_INLINE void store_pair(const int terms, vf even, vf odd, uint16_t *p, int64_t
 }
 
 VF_INLINE void take_pair(const int terms, const softmax_kind kind, softmax_work *w) {
-    const vf factor = vf_set1(w->factor), least = vf_set1(HALVES_LEAST);
+    const vf factor = vf_set1(w->factor), least = w->halves.least;
     VF_UNROLLED for (int v = 0; v < TILE_VECTORS; v++) {
         const float *place = w->scores + v * VF_WIDTH;
         uint16_t *to = w->p + v * STEP;
@@ -116,10 +135,9 @@ VF_INLINE void take_pair(const int terms, const softmax_kind kind, softmax_work 
             continue;
         }
         if (kind == CLAMPED) even = vf_max(even, least), odd = vf_max(odd, least);
-        vi pair = bf16_powers_of_two(even, odd);
+        vi pair = bf16_powers_of_two(&w->halves, even, odd);
         _mm512_storeu_si512(to, pair);
-        w->sum[v] =
-            _mm512_dpbf16_ps(w->sum[v], (__m512bh)pair, (__m512bh)_mm512_set1_epi16(0x3f80));
+        w->sum[v] = _mm512_dpbf16_ps(w->sum[v], (__m512bh)pair, (__m512bh)w->halves.ones);
         /* Here, not after all products, where gcc would move it. */
         __asm__ volatile("" : "+v"(w->sum[v]));
     }
@@ -319,19 +337,22 @@ VF_INLINE void multiply_values(const int terms, const softmax_kind kind, const j
 VF_INLINE void multiply_meanwhile(const int terms, const int order, const softmax_kind kind,
                                   const job *previous, const job *next, const shapes *at,
                                   softmax_work *work) {
-    softmax_work w = *work;
+    softmax_work w;
+    if (kind != NONE) w = *work;
     int64_t of_values = previous ? previous->groups * at->value_tiles * TILE_VECTORS : 0;
     int64_t of_keys = next ? next->groups * at->head_steps * 2 * TILE_VECTORS : 0;
     int64_t key_products = order < terms ? term_products(terms) : terms * terms;
     w.slots = larger(of_values * term_products(terms) + of_keys * key_products, 1);
     w.budget = 0;
+    if (kind == QUICK || kind == CLAMPED) w.halves = halves_begin();
     if (previous) multiply_values(terms, kind, previous, at, &w);
     if (next && terms == 1 && at->head_steps == 2)
         multiply_keys_of_64(kind, next, &w);
     else if (next)
         multiply_keys(terms, order, kind, next, at, &w);
     while (kind != NONE && w.pair < w.pairs) take_pair(terms, kind, &w);
-    *work = w;
+    if (kind == NONE) return;
+    VF_UNROLLED for (int v = 0; v < TILE_VECTORS; v++) work->sum[v] = w.sum[v];
 }
 
 typedef void multiply_function(softmax_kind kind, const job *previous, const job *next,

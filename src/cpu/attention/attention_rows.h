@@ -130,6 +130,33 @@ static inline void pack_rows(const char *const rows[VF_WIDTH], fovea_dtype dtype
     }
 }
 
+/* Bits of a bf16 in the high halves, rounded to nearest even. */
+VF_INLINE vi bf16_in_high_half(vf x) {
+    vi bits = vf_as_vi(x), last = vi_and(vi_shr(bits, 16), vi_set1(1));
+    vi rounded = vi_add(bits, vi_add(last, vi_set1(0x7fff)));
+    return vi_select(vf_eq(x, x), rounded, vi_or(bits, vi_set1(0x400000)));
+}
+
+/* Of whole rows of bf16: two columns are a word, so half as many words are transposed. */
+static inline void unpack_bf16_rows(const float *packed, int64_t pitch, int64_t size, vf factor,
+                                    vm empty, char *const rows[VF_WIDTH]) {
+    const vf zero = vf_set1(0);
+    vf square[VF_WIDTH];
+    for (int64_t d = 0; d < size; d += 2 * VF_WIDTH, packed += 2 * VF_WIDTH * pitch) {
+        VF_UNROLLED for (int i = 0; i < VF_WIDTH; i++) {
+            const float *even = packed + 2 * i * pitch;
+            vi low = bf16_in_high_half(vf_select(empty, zero, vf_mul(vf_load(even), factor)));
+            vi high =
+                bf16_in_high_half(vf_select(empty, zero, vf_mul(vf_load(even + pitch), factor)));
+            vi upper = vi_and(high, vi_set1((int32_t)0xffff0000));
+            square[i] = vi_as_vf(vi_or(vi_shr(low, 16), upper));
+        }
+        vf_transpose(square);
+        VF_UNROLLED for (int i = 0; i < VF_WIDTH; i++)
+            vf_store((float *)(void *)(rows[i] + 2 * d), square[i]);
+    }
+}
+
 /* The way back: one vector a column, times a factor a lane, into `filled` rows. Lanes where `empty`
  * holds are 0 whatever the columns hold. */
 static inline void unpack_rows(const float *packed, int64_t pitch, int64_t size, vf factor,
@@ -137,6 +164,10 @@ static inline void unpack_rows(const float *packed, int64_t pitch, int64_t size,
                                fovea_dtype dtype, int64_t stride) {
     vf square[VF_WIDTH];
     const vf zero = vf_set1(0);
+    if (dtype == FOVEA_BF16 && stride == 1 && filled == VF_WIDTH && size % (2 * VF_WIDTH) == 0) {
+        unpack_bf16_rows(packed, pitch, size, factor, empty, rows);
+        return;
+    }
     for (int64_t d = 0; d < size; d += VF_WIDTH, packed += VF_WIDTH * pitch) {
         int64_t count = smaller(size - d, VF_WIDTH);
         if (count == VF_WIDTH)
@@ -151,6 +182,9 @@ static inline void unpack_rows(const float *packed, int64_t pitch, int64_t size,
         if (count == VF_WIDTH && filled == VF_WIDTH && stride == 1 && dtype == FOVEA_F32)
             VF_UNROLLED for (int i = 0; i < VF_WIDTH; i++)
                 vf_store((float *)(void *)rows[i] + d, square[i]);
+        else if (count == VF_WIDTH && filled == VF_WIDTH && stride == 1 && dtype == FOVEA_F16)
+            VF_UNROLLED for (int i = 0; i < VF_WIDTH; i++)
+                vf_store_f16((uint16_t *)(void *)rows[i] + d, square[i]);
         else
             for (int i = 0; i < filled; i++)
                 store_elements(rows[i], dtype, stride, d, square[i], count);

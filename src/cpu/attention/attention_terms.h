@@ -43,9 +43,22 @@ VF_INLINE void split_terms(const int terms, vf low, vf high, __m512i term[]) {
     }
 }
 
+/* The dtype of that many terms, 32 elements side by side. */
+VF_INLINE void load_whole_terms(const int terms, const char *row, int64_t start, __m512i term[]) {
+    const uint16_t *halves = (const uint16_t *)(const void *)row + start;
+    const float *floats = (const float *)(const void *)row + start;
+    if (terms == 1) term[0] = _mm512_loadu_si512(halves);
+    if (terms == 2) split_terms(terms, vf_load_f16(halves), vf_load_f16(halves + VF_WIDTH), term);
+    if (terms == 3) split_terms(terms, vf_load(floats), vf_load(floats + VF_WIDTH), term);
+}
+
 /* Elements [start, start + count) of a row, at most 32; what follows them is 0. */
-VF_INLINE void load_terms(const int terms, const char *row, fovea_dtype dtype, int64_t stride,
-                          int64_t start, int64_t count, __m512i term[]) {
+VF_INLINE void load_terms(const int terms, const bool whole, const char *row, fovea_dtype dtype,
+                          int64_t stride, int64_t start, int64_t count, __m512i term[]) {
+    if (whole) {
+        load_whole_terms(terms, row, start, term);
+        return;
+    }
     if (terms > 1) {
         int64_t first = smaller(count, VF_WIDTH);
         split_terms(terms, load_elements(row, dtype, stride, start, first),
@@ -75,31 +88,40 @@ VF_INLINE void transpose_words(__m512i x[16]) {
 
 /* ---- Queries: [step][term][vector], pairs of elements x 16 rows ----------------------------------- */
 
+/* One vector of rows; returns the squares of their lengths. */
+VF_INLINE vf pack_query_vector(const int terms, const bool whole, const fovea_view *q,
+                               char *const rows[VF_WIDTH], uint16_t *packed) {
+    vf sum[2] = {vf_set1(0), vf_set1(0)};
+    for (int64_t d = 0; d < q->shape[3]; d += STEP, packed += terms * TILE_VECTORS * HALF_TILE) {
+        __m512i row[VF_WIDTH][TERMS_MAX];
+        VF_UNROLLED for (int i = 0; i < VF_WIDTH; i++)
+            load_terms(terms, whole, rows[i], q->dtype, q->stride[3], d,
+                       smaller(q->shape[3] - d, STEP), row[i]);
+        VF_UNROLLED for (int n = 0; n < terms; n++) {
+            uint16_t *to = packed + n * TILE_VECTORS * HALF_TILE;
+            __m512i words[VF_WIDTH];
+            VF_UNROLLED for (int i = 0; i < VF_WIDTH; i++) words[i] = row[i][n];
+            transpose_words(words);
+            VF_UNROLLED for (int i = 0; i < VF_WIDTH; i++) {
+                _mm512_storeu_si512(to + i * STEP, words[i]);
+                if (n == 0) sum[i % 2] = sum_of_squares(sum[i % 2], words[i]);
+            }
+        }
+    }
+    return vf_add(sum[0], sum[1]);
+}
+
 /* Returns the largest length of a row as a vector, a little more than it; NaN or inf if one is. */
 VF_INLINE float pack_queries(const int terms, const tile_context *at, const tile *t,
                              uint16_t *packed) {
     const fovea_view *q = &at->call->q;
+    const bool whole = q->stride[3] == 1 && q->shape[3] % STEP == 0;
     float squares[VF_WIDTH], largest = 0;
     for (int v = 0; v < TILE_VECTORS; v++) {
         char *rows[VF_WIDTH];
-        vf sum = vf_set1(0);
         vector_rows(at, t, q, at->sequence.query_start, v, rows);
-        for (int64_t d = 0, step = 0; d < at->call->head_size; d += STEP, step++) {
-            __m512i row[VF_WIDTH][TERMS_MAX], words[VF_WIDTH];
-            for (int i = 0; i < VF_WIDTH; i++)
-                load_terms(terms, rows[i], q->dtype, q->stride[3], d,
-                           smaller(at->call->head_size - d, STEP), row[i]);
-            for (int n = 0; n < terms; n++) {
-                uint16_t *to = packed + ((step * terms + n) * TILE_VECTORS + v) * HALF_TILE;
-                for (int i = 0; i < VF_WIDTH; i++) words[i] = row[i][n];
-                transpose_words(words);
-                for (int i = 0; i < VF_WIDTH; i++) {
-                    _mm512_storeu_si512(to + i * STEP, words[i]);
-                    if (n == 0) sum = sum_of_squares(sum, words[i]);
-                }
-            }
-        }
-        vf_store(squares, sum);
+        vf_store(squares, whole ? pack_query_vector(terms, true, q, rows, packed + v * HALF_TILE)
+                                : pack_query_vector(terms, false, q, rows, packed + v * HALF_TILE));
         for (int i = 0; i < VF_WIDTH; i++)
             if (!(squares[i] <= largest) && !isnan(largest)) largest = squares[i];
     }
@@ -114,24 +136,35 @@ typedef struct group_facts {
     bool values_tame; /* 0 or between 2^-40 and 2^60 in magnitude the largest is */
 } group_facts;
 
+/* Rows of keys or values; of keys that are not there NULL. Returns whether all are there and made of whole steps. */
+static bool rows_of_group(const tile_context *at, const fovea_view *view, int64_t key,
+                          int64_t count, const char *rows[STEP]) {
+    const int64_t step = view->stride[2] * (int64_t)fovea_dtype_size(view->dtype);
+    const char *row = NULL;
+    for (int64_t j = 0; j < STEP; j++, row += step) {
+        if (j < count && (j == 0 || at->call->paged))
+            row = fovea_key_row(at->call, view, &at->sequence, at->key_head, key + j);
+        rows[j] = j < count ? row : NULL;
+    }
+    return count == STEP && view->stride[3] == 1 && view->shape[3] % STEP == 0;
+}
+
 /* [step][term][half], 16 keys x 32 elements. */
-VF_INLINE float pack_keys(const int terms, const tile_context *at, int64_t key, int64_t count,
-                          uint16_t *packed) {
-    const fovea_view *k = &at->call->k;
+VF_INLINE float pack_key_rows(const int terms, const bool whole, const fovea_view *k,
+                              const char *const rows[STEP], uint16_t *packed) {
     vf largest = vf_set1(0), poison = vf_set1(0);
     for (int64_t j = 0; j < STEP; j++) {
         uint16_t *to = packed + j / AMX_ROWS * HALF_TILE + j % AMX_ROWS * STEP;
-        const char *row =
-            j < count ? fovea_key_row(at->call, k, &at->sequence, at->key_head, key + j) : NULL;
         vf sum = vf_set1(0);
         for (int64_t d = 0; d < k->shape[3]; d += STEP) {
             __m512i term[TERMS_MAX] = {_mm512_setzero_si512(), _mm512_setzero_si512(),
                                        _mm512_setzero_si512()};
-            if (row)
-                load_terms(terms, row, k->dtype, k->stride[3], d, smaller(k->shape[3] - d, STEP),
-                           term);
+            if (whole || rows[j])
+                load_terms(terms, whole, rows[j], k->dtype, k->stride[3], d,
+                           smaller(k->shape[3] - d, STEP), term);
             sum = sum_of_squares(sum, term[0]);
-            for (int n = 0; n < terms; n++, to += 2 * HALF_TILE) _mm512_storeu_si512(to, term[n]);
+            VF_UNROLLED for (int n = 0; n < terms; n++, to += 2 * HALF_TILE)
+                _mm512_storeu_si512(to, term[n]);
         }
         largest = vf_max(sum, largest);
         poison = vf_fma(sum, vf_set1(0), poison);
@@ -140,45 +173,56 @@ VF_INLINE float pack_keys(const int terms, const tile_context *at, int64_t key, 
     return 1.01f * sqrtf(vf_reduce_add(largest)) + vf_reduce_add(poison);
 }
 
-/* [pair of tiles][group][tile][term], a tile being 16 columns of v x 32 keys; `pair` is the distance
- * of pairs. Rows 2k and 2k + 1 are interleaved, so that a word
- * is a pair of keys, and the words transposed: 160 shuffles for 32 keys and 32 columns. */
+VF_INLINE float pack_keys(const int terms, const tile_context *at, int64_t key, int64_t count,
+                          uint16_t *packed) {
+    const char *rows[STEP];
+    return rows_of_group(at, &at->call->k, key, count, rows)
+               ? pack_key_rows(terms, true, &at->call->k, rows, packed)
+               : pack_key_rows(terms, false, &at->call->k, rows, packed);
+}
+
+/* 32 columns of 32 keys from element d on, [tile][term], a tile being 16 columns of v x 32 keys. Rows 2k and 2k + 1 are
+ * interleaved, so that a word is a pair of keys, and the words transposed: 160 shuffles. */
+VF_INLINE __m512i pack_value_columns(const int terms, const bool whole, const fovea_view *v,
+                                     const char *const rows[STEP], int64_t d, __m512i largest,
+                                     uint16_t *packed) {
+    const __m512i magnitude = _mm512_set1_epi16(0x7fff);
+    __m512i words[TERMS_MAX][2][16];
+    VF_UNROLLED for (int k = 0; k < 16; k++) {
+        __m512i row[2][TERMS_MAX];
+        VF_UNROLLED for (int odd = 0; odd < 2; odd++) {
+            VF_UNROLLED for (int n = 0; n < terms; n++) row[odd][n] = _mm512_setzero_si512();
+            if (whole || rows[2 * k + odd])
+                load_terms(terms, whole, rows[2 * k + odd], v->dtype, v->stride[3], d,
+                           smaller(v->shape[3] - d, STEP), row[odd]);
+            largest = _mm512_max_epu16(largest, _mm512_and_si512(row[odd][0], magnitude));
+        }
+        VF_UNROLLED for (int n = 0; n < terms; n++) {
+            words[n][0][k] = _mm512_unpacklo_epi16(row[0][n], row[1][n]);
+            words[n][1][k] = _mm512_unpackhi_epi16(row[0][n], row[1][n]);
+        }
+    }
+    VF_UNROLLED for (int n = 0; n < terms; n++) VF_UNROLLED for (int high = 0; high < 2; high++) {
+        transpose_words(words[n][high]);
+        VF_UNROLLED for (int r = 0; r < 16; r++) {
+            const int column = r / 4 * 8 + high * 4 + r % 4;
+            uint16_t *to = packed + (column / AMX_ROWS * terms + n) * HALF_TILE;
+            _mm512_storeu_si512(to + column % AMX_ROWS * STEP, words[n][high][r]);
+        }
+    }
+    return largest;
+}
+
+/* [pair of tiles][group] of such columns; `pair` is the distance of pairs. */
 VF_INLINE bool pack_values(const int terms, const tile_context *at, int64_t key, int64_t count,
                            int64_t pair, uint16_t *packed) {
     const fovea_view *v = &at->call->v;
-    int64_t tiles = divide_up(v->shape[3], AMX_ROWS);
-    const __m512i magnitude = _mm512_set1_epi16(0x7fff);
+    const char *rows[STEP];
+    const bool whole = rows_of_group(at, v, key, count, rows);
     __m512i largest = _mm512_setzero_si512();
-    for (int64_t first = 0; first < tiles; first += 2) {
-        int64_t d = first * AMX_ROWS, size = smaller(v->shape[3] - d, STEP);
-        __m512i words[TERMS_MAX][2][16];
-        for (int64_t k = 0; k < 16; k++) {
-            __m512i row[2][TERMS_MAX];
-            for (int odd = 0; odd < 2; odd++) {
-                int64_t j = 2 * k + odd;
-                for (int n = 0; n < terms; n++) row[odd][n] = _mm512_setzero_si512();
-                if (j < count)
-                    load_terms(terms,
-                               fovea_key_row(at->call, v, &at->sequence, at->key_head, key + j),
-                               v->dtype, v->stride[3], d, size, row[odd]);
-                largest = _mm512_max_epu16(largest, _mm512_and_si512(row[odd][0], magnitude));
-            }
-            for (int n = 0; n < terms; n++) {
-                words[n][0][k] = _mm512_unpacklo_epi16(row[0][n], row[1][n]);
-                words[n][1][k] = _mm512_unpackhi_epi16(row[0][n], row[1][n]);
-            }
-        }
-        for (int n = 0; n < terms; n++)
-            for (int high = 0; high < 2; high++) {
-                transpose_words(words[n][high]);
-                for (int64_t r = 0; r < 16; r++) {
-                    int64_t column = r / 4 * 8 + high * 4 + r % 4;
-                    uint16_t *to = packed + first / 2 * pair + column % AMX_ROWS * STEP;
-                    to += (column / AMX_ROWS * terms + n) * HALF_TILE;
-                    _mm512_storeu_si512(to, words[n][high][r]);
-                }
-            }
-    }
+    for (int64_t d = 0; d < v->shape[3]; d += STEP, packed += pair)
+        largest = whole ? pack_value_columns(terms, true, v, rows, d, largest, packed)
+                        : pack_value_columns(terms, false, v, rows, d, largest, packed);
     uint16_t lanes[STEP], most = 0;
     _mm512_storeu_si512(lanes, largest);
     for (int i = 0; i < STEP; i++) most = lanes[i] > most ? lanes[i] : most;

@@ -172,9 +172,12 @@ static void place_tile(const backward_item *item, int number, int64_t row, int64
 
 /* A row side by side, padded with zeros to whole vectors. */
 static void copy_row(const char *row, const fovea_view *view, int64_t pitch, float *copy) {
-    int64_t size = view->shape[3];
-    if (size < pitch) vf_store(copy + pitch - VF_WIDTH, vf_set1(0));
-    convert_row(row, view->dtype, view->stride[3], size, copy);
+    int64_t size = view->shape[3], whole = size / VF_WIDTH * VF_WIDTH;
+    convert_row(row, view->dtype, view->stride[3], whole, copy);
+    /* The last vector at once, since it is read at once: what is stored in parts is not forwarded. */
+    if (whole < pitch)
+        vf_store(copy + whole,
+                 load_elements(row, view->dtype, view->stride[3], whole, size - whole));
 }
 
 static void multiply_row(float *row, int64_t pitch, float factor) {
@@ -459,6 +462,8 @@ static int64_t item_number(const backward_plan *p, int64_t head, int64_t superbl
 }
 
 static void find_item(const backward_plan *p, int64_t number, int64_t *head, int64_t *superblock) {
+    *head = *superblock = 0;
+    if (number == 0) return; /* of a small call the only one: three divisions are a tenth of it */
     int64_t first = number / (p->interleaved * p->superblocks) * p->interleaved;
     int64_t group = smaller(p->interleaved, p->heads - first);
     number -= first * p->superblocks;
@@ -657,19 +662,14 @@ static void run_bias(backward_item *item, int64_t number) {
 
 /* ---- Running --------------------------------------------------------------------------------------------- */
 
-static void drain_backward(const backward_plan *p, const fovea_backward_call *backward,
-                           void *workspace, const backward_phase *phase, atomic_llong *next,
-                           int thread) {
+static backward_item begin_items(const backward_plan *p, const fovea_backward_call *backward,
+                                 void *workspace, int thread) {
     backward_item item;
     item.plan = p, item.backward = backward;
     item.progress = progress_of_items(p, workspace);
     item.gathered = gathered_rows(p, workspace);
     item.slice = backward_thread_slice(p, &backward->attention, workspace, thread);
-    for (;;) {
-        int64_t number = atomic_fetch_add_explicit(next, 1, memory_order_relaxed);
-        if (number >= phase->items) break;
-        phase->run(&item, number);
-    }
+    return item;
 }
 
 static int run_backward_phase(const backward_plan *p, const fovea_backward_call *backward,
@@ -677,14 +677,20 @@ static int run_backward_phase(const backward_plan *p, const fovea_backward_call 
     atomic_llong next = 0;
     int threads = (int)larger(smaller(p->threads, phase->items), 1), used = 1;
     if (threads == 1) {
-        drain_backward(p, backward, workspace, phase, &next, 0);
+        backward_item item = begin_items(p, backward, workspace, 0);
+        for (int64_t number = 0; number < phase->items; number++) phase->run(&item, number);
         return 1;
     }
 #pragma omp parallel num_threads(threads)
     {
 #pragma omp single nowait
         used = omp_get_num_threads();
-        drain_backward(p, backward, workspace, phase, &next, omp_get_thread_num());
+        backward_item item = begin_items(p, backward, workspace, omp_get_thread_num());
+        for (;;) {
+            int64_t number = atomic_fetch_add_explicit(&next, 1, memory_order_relaxed);
+            if (number >= phase->items) break;
+            phase->run(&item, number);
+        }
     }
     return used;
 }

@@ -86,7 +86,8 @@ static split_plan split_make_plan(const fovea_attention_call *call, int threads)
         call->k_scale.data && !p.convert_keys && !split_scale_is_constant(call, &call->k_scale);
     p.value_scales =
         call->v_scale.data && !p.convert_values && !split_scale_is_constant(call, &call->v_scale);
-    p.q_pitch = split_round_up(larger(call->head_size, 1), 32);
+    p.q_pitch = split_round_up(larger(call->head_size, 1), 32) *
+                (p.key_pairs ? p.key_pairs->query_floats : 1);
     p.out_pitch = split_round_up(larger(call->value_size, 1), 16);
     int64_t rows = p.tiles * SPLIT_ROWS;
     p.keys_floats = p.convert_keys ? (size_t)(p.block_keys * p.q_pitch) : 0;
@@ -454,7 +455,7 @@ static void split_attend_block(const split_item *item, split_tile *t, int64_t ke
     int64_t next_bytes = p->convert_keys ? 0 : k_bytes;
     if (p->value_pairs) {
         const split_pair_kernels *pairs = &p->value_pairs[t->kind];
-        pairs->pack_weights(groups, s);
+        if (pairs->pack_weights) pairs->pack_weights(groups, s);
         pairs->values(keys, call->value_size, v->at, next->at, next_bytes, s, t->out, p->out_pitch);
     } else
         split_micro[value_dtype][t->kind].values(keys, call->value_size, v->at, next->at,

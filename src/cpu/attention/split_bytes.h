@@ -103,4 +103,20 @@ VF_INLINE void load_values(const fovea_dtype dtype, const char *even, const char
     x[1] = _mm512_permutex2var_epi8(low, _mm512_load_si512(pair_bytes + 64), high);
 }
 
+/* The same columns of each row by itself, words in their order: x[0] of the even one, x[1] of the odd one. */
+VF_INLINE void load_rows(const fovea_dtype dtype, const char *even, const char *odd, int64_t d,
+                         int64_t n, __m512i *x) {
+    if (dtype == FOVEA_BF16) {
+        x[0] = load_words(even, d, n);
+        if (odd) x[1] = load_words(odd, d, n);
+        return;
+    }
+    const __m512i order = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
+    __m512i low, high;
+    find_bytes(dtype, load_both(even, odd, d, n), &low, &high);
+    __m512i first = _mm512_unpacklo_epi8(low, high), second = _mm512_unpackhi_epi8(low, high);
+    x[0] = _mm512_permutex2var_epi64(first, order, second);
+    x[1] = _mm512_permutex2var_epi64(first, _mm512_add_epi64(order, _mm512_set1_epi64(4)), second);
+}
+
 #endif

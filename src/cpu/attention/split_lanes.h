@@ -30,23 +30,28 @@ VF_INLINE vf split_spread(const float *p, const int32_t *index) {
 enum { SPLIT_LINE = 64 };
 
 /* Rows to be fetched, one after another in the order of memory: requests of one stream, which the processor continues by itself.
- * They are spread evenly over the steps beside whose products they are asked for. */
+ * So many lines of them are asked for at each of the steps beside whose products they are fetched. */
 typedef struct split_ahead {
-    const char *const *rows;
-    int64_t count, row_bytes, share, steps, credit;
+    const char *const *rows, *const *end;
+    int64_t row_bytes, at, lines;
 } split_ahead;
 
 /* `count` rows, during so many steps. */
 VF_INLINE split_ahead split_plan_ahead(const char *const *rows, int64_t count, int64_t row_bytes,
                                        int64_t steps) {
-    return (split_ahead){rows, row_bytes > 0 ? count : 0, row_bytes, count, steps, 0};
+    int64_t lines = count * divide_up(row_bytes, SPLIT_LINE);
+    return (split_ahead){rows, rows + count, row_bytes, 0, divide_up(lines, larger(steps, 1))};
 }
 
 VF_INLINE void split_fetch(split_ahead *a) {
-    for (a->credit += a->share; a->credit > 0 && a->count > 0; a->credit -= a->steps) {
-        const char *row = *a->rows++;
-        for (int64_t i = 0; i < a->row_bytes; i += SPLIT_LINE) __builtin_prefetch(row + i, 0, 3);
-        a->count--;
+    for (int64_t i = a->lines; i > 0; i--) {
+        __builtin_prefetch(*a->rows + a->at, 0, 2);
+        a->at += SPLIT_LINE;
+        if (a->at < a->row_bytes) continue;
+        a->at = 0;
+        if (++a->rows < a->end) continue;
+        a->lines = 0;
+        break;
     }
 }
 

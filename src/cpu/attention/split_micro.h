@@ -12,6 +12,14 @@
 
 #include "cpu/attention/split_lanes.h"
 
+/* Elements of a line, or of a vector where that is longer. */
+VF_INLINE int64_t split_line_elements(const fovea_dtype dtype) {
+    const int64_t bytes = dtype == FOVEA_F32                          ? 4
+                          : dtype == FOVEA_F16 || dtype == FOVEA_BF16 ? 2
+                                                                      : 1;
+    return larger(SPLIT_LINE / bytes, VF_WIDTH);
+}
+
 /* One vector of each key times one of each row. A vector of q is loaded once for all keys. */
 VF_INLINE void split_products(const fovea_dtype dtype, const int rows, int64_t d, int64_t n,
                               const float *q, int64_t pitch, const char *const *k, vf *sum) {
@@ -38,12 +46,19 @@ VF_INLINE void split_scores(const fovea_dtype dtype, const int rows, int64_t gro
                             const float *q, int64_t pitch, const char *const *k,
                             const char *const *ahead, int64_t ahead_bytes, float *s) {
     const int keys = SPLIT_LANES / rows;
-    split_ahead next = split_plan_ahead(ahead, groups * keys, ahead_bytes, groups);
+    const int64_t step = split_line_elements(dtype);
+    split_ahead next =
+        split_plan_ahead(ahead, groups * keys, ahead_bytes, groups * divide_up(size, step));
     for (; groups > 0; groups--, k += keys, s += SPLIT_LANES) {
         vf sum[SPLIT_LANES];
         VF_UNROLLED for (int l = 0; l < SPLIT_LANES; l++) sum[l] = vf_set1(0);
-        split_fetch(&next);
         int64_t d = 0;
+        for (; d + step <= size; d += step) {
+            split_fetch(&next);
+            VF_UNROLLED for (int64_t i = 0; i < step; i += VF_WIDTH)
+                split_products(dtype, rows, d + i, VF_WIDTH, q, pitch, k, sum);
+        }
+        if (d < size) split_fetch(&next);
         for (; d + VF_WIDTH <= size; d += VF_WIDTH)
             split_products(dtype, rows, d, VF_WIDTH, q, pitch, k, sum);
         if (d < size) split_products(dtype, rows, d, size - d, q, pitch, k, sum);
@@ -57,13 +72,15 @@ VF_INLINE void split_scores(const fovea_dtype dtype, const int rows, int64_t gro
 VF_INLINE void split_value_columns(const fovea_dtype dtype, const int rows, const int columns,
                                    int64_t keys, int64_t d, int64_t n, const char *const *v,
                                    split_ahead *next, const float *p, float *out, int64_t pitch) {
+    const int64_t every =
+        larger(split_line_elements(dtype) / (columns * VF_WIDTH), 1); /* keys to a line */
     split_ahead ahead = *next;
     vf sum[SPLIT_ROWS * 8];
     VF_UNROLLED for (int r = 0; r < rows; r++) VF_UNROLLED for (int c = 0; c < columns; c++)
         sum[r * columns + c] = vf_set1(0);
     for (int64_t j = 0; j < keys; j++, p += rows) {
         vf x[8];
-        split_fetch(&ahead);
+        if (j % every == 0) split_fetch(&ahead);
         VF_UNROLLED for (int c = 0; c < columns; c++) x[c] =
             n == VF_WIDTH ? vf_load_as(dtype, v[j], d + c * VF_WIDTH)
                           : vf_load_n_as(dtype, v[j], d, n);
@@ -85,7 +102,9 @@ VF_INLINE void split_values(const fovea_dtype dtype, const int rows, int64_t key
                             const float *p, float *out, int64_t pitch) {
     const int columns = SPLIT_LANES / rows < 8 ? SPLIT_LANES / rows : 8;
     const int64_t step = columns * VF_WIDTH;
-    split_ahead next = split_plan_ahead(ahead, keys, ahead_bytes, larger(size / step, 1) * keys);
+    const int64_t every = larger(split_line_elements(dtype) / step, 1);
+    split_ahead next =
+        split_plan_ahead(ahead, keys, ahead_bytes, larger(size / step, 1) * divide_up(keys, every));
     int64_t d = 0;
     for (; d + step <= size; d += step)
         split_value_columns(dtype, rows, columns, keys, d, VF_WIDTH, v, &next, p, out, pitch);

@@ -1,5 +1,7 @@
-/* The products of split with bf16 queries by products of pairs (AVX512-BF16): half the multiply-adds of split_micro.h, and
- * caches of 8 bits by tables (split_bytes.h). Compiled for those units alone. */
+/* The products of split with bf16 queries, keys and values as pairs of bf16; caches of 8 bits by tables (split_bytes.h, AVX512-VBMI).
+ * Where vdpbf16ps is fast, each pair is one product: half the multiply-adds of split_micro.h. Where it is not, the two halves of each
+ * word become floats by a shift and a mask, two operations for 32 elements where split_micro.h takes four for bf16 and 18 for
+ * e4m3. Compiled for those units alone. */
 #include "cpu/attention/split_pairs.h"
 
 #include "cpu/attention/split_bytes.h"
@@ -8,6 +10,18 @@
 VF_INLINE vf add_pairs(vf sum, __m512i a, __m512i b) {
     __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
     return sum;
+}
+
+/* The elements with even numbers, and those with odd numbers, as floats. */
+VF_INLINE vf even_halves(__m512i x) { return vi_as_vf(_mm512_slli_epi32(x, 16)); }
+VF_INLINE vf odd_halves(__m512i x) {
+    return vi_as_vf(_mm512_and_si512(x, _mm512_set1_epi32((int)0xffff0000)));
+}
+
+/* Keeps a vector in a register: GCC 12 would make it a memory operand of every product. */
+VF_INLINE vf held(vf x) {
+    __asm__("" : "+v"(x));
+    return x;
 }
 
 /* ---- Scores ------------------------------------------------------------------------------------------ */
@@ -20,20 +34,27 @@ static inline int64_t pair_place(fovea_dtype keys, int64_t d) {
     return d / 32 * 64 + d % 16 / 8 * 32 + d % 32 / 16 * 8 + d % 8;
 }
 
-/* Runs of eight stay together in both orders. */
-VF_INLINE void pack_query(const fovea_dtype keys, const char *row, int64_t stride, int64_t size,
-                          uint16_t *q) {
+/* Pairs: runs of eight stay together in both orders. Halves: floats, of each 32 the even ones before the odd. */
+VF_INLINE void pack_query(const bool pairs, const fovea_dtype keys, const char *row, int64_t stride,
+                          int64_t size, uint16_t *q) {
     enum { RUN = 8 };
     int64_t d = 0;
-    for (; stride == 1 && d + RUN <= size; d += RUN) {
+    for (; pairs && stride == 1 && d + RUN <= size; d += RUN) {
         uint16_t *at = q + pair_place(keys, d);
         memcpy(at, row + 2 * d, RUN * sizeof *at);
         memcpy(at + PAIR_HALF, row + 2 * d, RUN * sizeof *at);
     }
     for (; d < size; d++) {
-        uint16_t *at = q + pair_place(keys, d);
-        memcpy(at, row + 2 * d * stride, sizeof *at);
-        at[PAIR_HALF] = *at;
+        int64_t place = pair_place(keys, d), at = place / 32 * 32 + place % 2 * 16 + place % 32 / 2;
+        uint16_t half;
+        memcpy(&half, row + 2 * d * stride, sizeof half);
+        uint32_t bits = (uint32_t)half << 16;
+        if (pairs) {
+            q[place] = q[place + PAIR_HALF] = half;
+            continue;
+        }
+        memcpy(q + 2 * at, &bits, sizeof bits);
+        memcpy(q + 2 * (at + PAIR_HALF / 2), &bits, sizeof bits);
     }
 }
 
@@ -50,19 +71,33 @@ VF_INLINE void load_keys(const fovea_dtype dtype, const char *const *k, int64_t 
 }
 
 /* Sum 8 i + r + rows m is of row r and of keys 2 m and 2 m + 1 of group i, eight lanes each. */
-VF_INLINE void pair_products(const fovea_dtype dtype, const int rows, const int groups, int64_t d,
-                             int64_t n, const uint16_t *q, int64_t pitch, const char *const *k,
-                             vf *sum) {
-    const int pairs = groups * SPLIT_LANES / rows / 2, parts = dtype == FOVEA_BF16 ? 1 : 2;
-    const int together = pairs < 2 ? pairs : 2; /* share a load of q */
-    VF_UNROLLED for (int j = 0; j < pairs; j += together) {
+VF_INLINE void pair_products(const bool pairs, const fovea_dtype dtype, const int rows,
+                             const int groups, int64_t d, int64_t n, const uint16_t *q,
+                             int64_t pitch, const char *const *k, vf *sum) {
+    const int count = groups * SPLIT_LANES / rows / 2, parts = dtype == FOVEA_BF16 ? 1 : 2;
+    const int together = count < 2 ? count : 2; /* share a load of q */
+    VF_UNROLLED for (int j = 0; j < count; j += together) {
         __m512i x[2][2];
         VF_UNROLLED for (int i = 0; i < together; i++)
             load_keys(dtype, k + 2 * (j + i), d, n, x[i]);
-        VF_UNROLLED for (int h = 0; h < parts; h++) VF_UNROLLED for (int r = 0; r < rows; r++) {
-            __m512i line = _mm512_loadu_si512(q + r * pitch + 2 * d + 32 * h);
-            VF_UNROLLED for (int i = 0; i < together; i++) sum[(j + i) * rows + r] =
-                add_pairs(sum[(j + i) * rows + r], x[i][h], line);
+        VF_UNROLLED for (int h = 0; h < parts; h++) {
+            vf even[2], odd[2];
+            VF_UNROLLED for (int i = 0; !pairs && i < together; i++) even[i] = even_halves(x[i][h]),
+                                                                     odd[i] = odd_halves(x[i][h]);
+            VF_UNROLLED for (int r = 0; r < rows; r++) {
+                vf *to = sum + j * rows + r;
+                const uint16_t *line = q + r * pitch + (pairs ? 1 : 2) * (2 * d + 32 * h);
+                const __m512i words = _mm512_loadu_si512(line);
+                if (pairs) {
+                    VF_UNROLLED for (int i = 0; i < together; i++) to[i * rows] =
+                        add_pairs(to[i * rows], x[i][h], words);
+                    continue;
+                }
+                const vf first = held(vi_as_vf(words)),
+                         second = held(vi_as_vf(_mm512_loadu_si512(line + 32)));
+                VF_UNROLLED for (int i = 0; i < together; i++) to[i * rows] =
+                    vf_fma(odd[i], second, vf_fma(even[i], first, to[i * rows]));
+            }
         }
     }
 }
@@ -79,23 +114,34 @@ VF_INLINE vf reduce_halves(const vf *x) {
                          _mm512_shuffle_f32x4(z[0], z[1], 0xdd));
 }
 
-VF_INLINE void score_groups(const fovea_dtype dtype, const int rows, const int groups, vi order,
-                            int64_t size, const uint16_t *q, int64_t pitch, const char *const *k,
-                            float *s) {
-    const int64_t step = dtype == FOVEA_BF16 ? 16 : 32;
+/* Elements of a key that one step takes. */
+VF_INLINE int64_t score_step(const fovea_dtype dtype) { return dtype == FOVEA_BF16 ? 16 : 32; }
+
+VF_INLINE void score_groups(const bool pairs, const fovea_dtype dtype, const int rows,
+                            const int groups, vi order, int64_t size, const uint16_t *q,
+                            int64_t pitch, const char *const *k, split_ahead *next, float *s) {
+    const int64_t step = score_step(dtype);
+    split_ahead ahead = *next;
     vf sum[SPLIT_LANES];
     VF_UNROLLED for (int l = 0; l < 8 * groups; l++) sum[l] = vf_set1(0);
     int64_t d = 0;
-    for (; d + step <= size; d += step)
-        pair_products(dtype, rows, groups, d, step, q, pitch, k, sum);
-    if (d < size) pair_products(dtype, rows, groups, d, size - d, q, pitch, k, sum);
+    for (; d + step <= size; d += step) {
+        split_fetch(&ahead);
+        pair_products(pairs, dtype, rows, groups, d, step, q, pitch, k, sum);
+    }
+    if (d < size) {
+        split_fetch(&ahead);
+        pair_products(pairs, dtype, rows, groups, d, size - d, q, pitch, k, sum);
+    }
+    *next = ahead;
     VF_UNROLLED for (int i = 0; i < groups; i++)
         vf_store(s + i * SPLIT_LANES, _mm512_permutexvar_ps(order, reduce_halves(sum + 8 * i)));
 }
 
-VF_INLINE void pair_scores(const fovea_dtype dtype, const int rows, int64_t groups, int64_t size,
-                           const uint16_t *q, int64_t pitch, const char *const *k,
-                           const char *const *ahead, int64_t ahead_bytes, float *s) {
+VF_INLINE void pair_scores(const bool pairs, const fovea_dtype dtype, const int rows,
+                           int64_t groups, int64_t size, const uint16_t *q, int64_t pitch,
+                           const char *const *k, const char *const *ahead, int64_t ahead_bytes,
+                           float *s) {
     const int keys = SPLIT_LANES / rows;
     int32_t places[SPLIT_LANES];
     for (int l = 0; l < SPLIT_LANES; l++) {
@@ -103,14 +149,11 @@ VF_INLINE void pair_scores(const fovea_dtype dtype, const int rows, int64_t grou
         places[l] = vector / 4 * 8 + l / rows % 2 * 4 + vector % 4;
     }
     const vi order = vi_load(places);
-    split_ahead next = split_plan_ahead(ahead, groups * keys, ahead_bytes, divide_up(groups, 2));
-    for (; groups >= 2; groups -= 2, k += 2 * keys, s += 2 * SPLIT_LANES) {
-        split_fetch(&next);
-        score_groups(dtype, rows, 2, order, size, q, pitch, k, s);
-    }
-    if (groups == 0) return;
-    split_fetch(&next);
-    score_groups(dtype, rows, 1, order, size, q, pitch, k, s);
+    split_ahead next = split_plan_ahead(ahead, groups * keys, ahead_bytes,
+                                        divide_up(groups, 2) * divide_up(size, score_step(dtype)));
+    for (; groups >= 2; groups -= 2, k += 2 * keys, s += 2 * SPLIT_LANES)
+        score_groups(pairs, dtype, rows, 2, order, size, q, pitch, k, &next, s);
+    if (groups > 0) score_groups(pairs, dtype, rows, 1, order, size, q, pitch, k, &next, s);
 }
 
 /* ---- Values ------------------------------------------------------------------------------------------ */
@@ -143,19 +186,47 @@ VF_INLINE void add_values(const fovea_dtype dtype, const int rows, const int par
     }
 }
 
+/* The same of halves: p[i][r] is the weight of key i. Even columns before odd ones. */
+VF_INLINE void add_halves(const fovea_dtype dtype, const int rows, const int parts, int64_t d,
+                          int64_t n, const char *even, const char *odd, const float *p, vf *sum) {
+    VF_UNROLLED for (int c = 0; c < parts; c++) {
+        __m512i x[2];
+        load_rows(dtype, even, odd, d + 32 * c, n, x);
+        VF_UNROLLED for (int i = 0; i < 2; i++) {
+            if (i == 1 && !odd) continue;
+            const vf first = even_halves(x[i]), second = odd_halves(x[i]);
+            VF_UNROLLED for (int r = 0; r < rows; r++) {
+                const vf weight = vf_set1(p[i * rows + r]);
+                vf *to = sum + r * 2 * parts + 2 * c;
+                to[0] = vf_fma(first, weight, to[0]), to[1] = vf_fma(second, weight, to[1]);
+            }
+        }
+    }
+}
+
 /* `parts` times 32 columns from d, of the last n. */
-VF_INLINE void pair_columns(const fovea_dtype dtype, const int rows, const int parts, int64_t keys,
-                            int64_t d, int64_t n, const char *const *v, split_ahead *next,
-                            const float *p, float *out, int64_t pitch) {
+VF_INLINE void pair_columns(const bool pairs, const fovea_dtype dtype, const int rows,
+                            const int parts, int64_t keys, int64_t d, int64_t n,
+                            const char *const *v, split_ahead *next, const float *p, float *out,
+                            int64_t pitch) {
     split_ahead ahead = *next;
     vf sum[2 * SPLIT_LANES];
     VF_UNROLLED for (int i = 0; i < rows * 2 * parts; i++) sum[i] = vf_set1(0);
     int64_t j = 0;
-    for (; j + 2 <= keys; j += 2, p += rows) {
+    for (; j + 2 <= keys; j += 2, p += pairs ? rows : 2 * rows) {
         split_fetch(&ahead);
-        add_values(dtype, rows, parts, d, n, v[j], v[j + 1], p, sum);
+        if (pairs)
+            add_values(dtype, rows, parts, d, n, v[j], v[j + 1], p, sum);
+        else
+            add_halves(dtype, rows, parts, d, n, v[j], v[j + 1], p, sum);
     }
-    if (j < keys) add_values(dtype, rows, parts, d, n, v[j], NULL, p, sum);
+    if (j < keys && pairs)
+        add_values(dtype, rows, parts, d, n, v[j], NULL, p, sum);
+    else if (j < keys)
+        add_halves(dtype, rows, parts, d, n, v[j], NULL, p, sum);
+    if (!pairs)
+        VF_UNROLLED for (int i = 0; i < rows * parts; i++)
+            vf_interleave(sum[2 * i], sum[2 * i + 1], &sum[2 * i], &sum[2 * i + 1]);
     VF_UNROLLED for (int r = 0; r < rows; r++) VF_UNROLLED for (int c = 0; c < 2 * parts; c++) {
         if (16 * c >= n && c > 0) continue; /* beyond the pitch */
         float *at = out + r * pitch + d + c * VF_WIDTH;
@@ -164,58 +235,76 @@ VF_INLINE void pair_columns(const fovea_dtype dtype, const int rows, const int p
     *next = ahead;
 }
 
-VF_INLINE void pair_values(const fovea_dtype dtype, const int rows, int64_t keys, int64_t size,
-                           const char *const *v, const char *const *ahead, int64_t ahead_bytes,
-                           const float *p, float *out, int64_t pitch) {
+VF_INLINE void pair_values(const bool pairs, const fovea_dtype dtype, const int rows, int64_t keys,
+                           int64_t size, const char *const *v, const char *const *ahead,
+                           int64_t ahead_bytes, const float *p, float *out, int64_t pitch) {
     const int parts = rows == 8 ? 1 : rows == 4 ? 2 : 4;
     const int64_t step = 32 * parts;
     split_ahead next =
         split_plan_ahead(ahead, keys, ahead_bytes, larger(size / step, 1) * larger(keys / 2, 1));
     int64_t d = 0;
     for (; d + step <= size; d += step)
-        pair_columns(dtype, rows, parts, keys, d, step, v, &next, p, out, pitch);
+        pair_columns(pairs, dtype, rows, parts, keys, d, step, v, &next, p, out, pitch);
     for (; parts > 2 && d + 64 <= size; d += 64)
-        pair_columns(dtype, rows, 2, keys, d, 64, v, &next, p, out, pitch);
+        pair_columns(pairs, dtype, rows, 2, keys, d, 64, v, &next, p, out, pitch);
     for (; d < size; d += 32)
-        pair_columns(dtype, rows, 1, keys, d, smaller(size - d, 32), v, &next, p, out, pitch);
+        pair_columns(pairs, dtype, rows, 1, keys, d, smaller(size - d, 32), v, &next, p, out,
+                     pitch);
 }
 
 /* ---- One function for each dtype and number of rows -------------------------------------------------- */
 
-#define PAIR_KERNELS(name, dtype, rows)                                                            \
-    static void scores_##name##_##rows(int64_t groups, int64_t size, const uint16_t *q,            \
-                                       int64_t pitch, const char *const *k,                        \
-                                       const char *const *ahead, int64_t ahead_bytes, float *s) {  \
-        pair_scores(dtype, rows, groups, size, q, pitch, k, ahead, ahead_bytes, s);                \
+#define PAIR_KERNELS(form, pairs, name, dtype, rows)                                               \
+    static void scores_##form##_##name##_##rows(                                                   \
+        int64_t groups, int64_t size, const uint16_t *q, int64_t pitch, const char *const *k,      \
+        const char *const *ahead, int64_t ahead_bytes, float *s) {                                 \
+        pair_scores(pairs, dtype, rows, groups, size, q, pitch, k, ahead, ahead_bytes, s);         \
     }                                                                                              \
-    static void values_##name##_##rows(int64_t keys, int64_t size, const char *const *v,           \
-                                       const char *const *ahead, int64_t ahead_bytes,              \
-                                       const float *p, float *out, int64_t pitch) {                \
-        pair_values(dtype, rows, keys, size, v, ahead, ahead_bytes, p, out, pitch);                \
+    static void values_##form##_##name##_##rows(int64_t keys, int64_t size, const char *const *v,  \
+                                                const char *const *ahead, int64_t ahead_bytes,     \
+                                                const float *p, float *out, int64_t pitch) {       \
+        pair_values(pairs, dtype, rows, keys, size, v, ahead, ahead_bytes, p, out, pitch);         \
     }
-#define PAIR_DTYPE(name, dtype)                                                                    \
-    static void pack_query_##name(const char *row, int64_t stride, int64_t size, int64_t number,   \
-                                  int64_t pitch, uint16_t *q) {                                    \
-        pack_query(dtype, row, stride, size, q + number * pitch);                                  \
+#define PAIR_DTYPE(form, pairs, name, dtype)                                                       \
+    static void pack_query_##form##_##name(const char *row, int64_t stride, int64_t size,          \
+                                           int64_t number, int64_t pitch, uint16_t *q) {           \
+        pack_query(pairs, dtype, row, stride, size, q + number * pitch);                           \
     }                                                                                              \
-    PAIR_KERNELS(name, dtype, 1)                                                                   \
-    PAIR_KERNELS(name, dtype, 2)                                                                   \
-    PAIR_KERNELS(name, dtype, 4)                                                                   \
-    PAIR_KERNELS(name, dtype, 8)
+    PAIR_KERNELS(form, pairs, name, dtype, 1)                                                      \
+    PAIR_KERNELS(form, pairs, name, dtype, 2)                                                      \
+    PAIR_KERNELS(form, pairs, name, dtype, 4)                                                      \
+    PAIR_KERNELS(form, pairs, name, dtype, 8)
 #define PACK_WEIGHTS(rows)                                                                         \
     static void pack_weights_##rows(int64_t groups, float *s) { pack_weights(rows, groups, s); }
-#define PAIR_ENTRY(name, rows)                                                                     \
-    { pack_query_##name, scores_##name##_##rows, pack_weights_##rows, values_##name##_##rows }
+#define PAIR_ENTRY(floats, form, name, rows, weights)                                              \
+    {                                                                                              \
+        floats, pack_query_##form##_##name, scores_##form##_##name##_##rows, weights,              \
+            values_##form##_##name##_##rows                                                        \
+    }
 #define PAIR_LINE(name)                                                                            \
-    { PAIR_ENTRY(name, 1), PAIR_ENTRY(name, 2), PAIR_ENTRY(name, 4), PAIR_ENTRY(name, 8) }
+    {                                                                                              \
+        PAIR_ENTRY(1, pairs, name, 1, pack_weights_1),                                             \
+            PAIR_ENTRY(1, pairs, name, 2, pack_weights_2),                                         \
+            PAIR_ENTRY(1, pairs, name, 4, pack_weights_4),                                         \
+            PAIR_ENTRY(1, pairs, name, 8, pack_weights_8)                                          \
+    }
+#define HALF_LINE(name)                                                                            \
+    {                                                                                              \
+        PAIR_ENTRY(2, halves, name, 1, NULL), PAIR_ENTRY(2, halves, name, 2, NULL),                \
+            PAIR_ENTRY(2, halves, name, 4, NULL), PAIR_ENTRY(2, halves, name, 8, NULL)             \
+    }
 
 PACK_WEIGHTS(1)
 PACK_WEIGHTS(2)
 PACK_WEIGHTS(4)
 PACK_WEIGHTS(8)
-PAIR_DTYPE(bf16, FOVEA_BF16)
-PAIR_DTYPE(i8, FOVEA_I8)
-PAIR_DTYPE(e4m3, FOVEA_E4M3)
+PAIR_DTYPE(pairs, true, bf16, FOVEA_BF16)
+PAIR_DTYPE(pairs, true, i8, FOVEA_I8)
+PAIR_DTYPE(pairs, true, e4m3, FOVEA_E4M3)
+PAIR_DTYPE(halves, false, bf16, FOVEA_BF16)
+PAIR_DTYPE(halves, false, e4m3, FOVEA_E4M3)
 
 const split_pair_kernels fovea_split_pairs_avx512[FOVEA_DTYPE_COUNT][4] = {
     [FOVEA_BF16] = PAIR_LINE(bf16), [FOVEA_I8] = PAIR_LINE(i8), [FOVEA_E4M3] = PAIR_LINE(e4m3)};
+const split_pair_kernels fovea_split_halves_avx512[FOVEA_DTYPE_COUNT][4] = {
+    [FOVEA_BF16] = HALF_LINE(bf16), [FOVEA_E4M3] = HALF_LINE(e4m3)};

@@ -1,14 +1,14 @@
-/* Where the products of bf16 queries and weights with keys and values of bf16, i8 or e4m3 are made of pairs; see
- * split_pairs.c. */
+/* Where keys and values of bf16, i8 or e4m3 and bf16 queries are multiplied as pairs of bf16; see split_pairs.c. */
 #ifndef FOVEA_CPU_ATTENTION_SPLIT_PAIRS_H
 #define FOVEA_CPU_ATTENTION_SPLIT_PAIRS_H
 
 #include "cpu/attention/split_lanes.h"
 #include "runtime/processor.h"
 
-/* As split_kernels. Queries are as they are stored, not scaled, and packed row by row (`number`) into zeros; weights are packed in
- * place. The kernels know how. */
+/* As split_kernels. Queries are as they are stored, not scaled, and packed row by row (`number`) into zeros, two floats' room or
+ * one for each element (`query_floats`); weights are packed in place (NULL: they are used as they are). The kernels know how. */
 typedef struct split_pair_kernels {
+    int query_floats;
     void (*pack_query)(const char *row, int64_t stride, int64_t size, int64_t number, int64_t pitch,
                        uint16_t *q);
     void (*scores)(int64_t groups, int64_t size, const uint16_t *q, int64_t pitch,
@@ -23,11 +23,13 @@ typedef struct split_pair_kernels {
 static inline const split_pair_kernels *split_find_pairs(fovea_dtype cache); /* split_tiles.h */
 #elif defined(FOVEA_TIER_AVX512)
 extern const split_pair_kernels fovea_split_pairs_avx512[FOVEA_DTYPE_COUNT][4];
+extern const split_pair_kernels fovea_split_halves_avx512[FOVEA_DTYPE_COUNT][4];
 static inline const split_pair_kernels *split_find_pairs(fovea_dtype cache) {
     const fovea_processor *processor = fovea_processor_get();
-    bool has = processor->avx512_bf16 && processor->avx512_vbmi && !processor->slow_dot_bf16;
-    return has && fovea_split_pairs_avx512[cache][0].scores ? fovea_split_pairs_avx512[cache]
-                                                            : NULL;
+    if (!processor->avx512_bf16 || !processor->avx512_vbmi) return NULL;
+    const split_pair_kernels *found = processor->slow_dot_bf16 ? fovea_split_halves_avx512[cache]
+                                                               : fovea_split_pairs_avx512[cache];
+    return found->scores ? found : NULL;
 }
 #else
 static inline const split_pair_kernels *split_find_pairs(fovea_dtype cache) {

@@ -228,7 +228,7 @@ VF_INLINE void tile_values(const fovea_dtype dtype, const int rows, int64_t keys
         pack_tile_weights(rows, groups, s);                                                        \
     }
 #define TILE_ENTRY(name, rows)                                                                     \
-    { pack_query_##rows, scores_##name##_##rows, pack_weights_##rows, values_##name##_##rows }
+    { 1, pack_query_##rows, scores_##name##_##rows, pack_weights_##rows, values_##name##_##rows }
 #define TILE_LINE(name)                                                                            \
     { TILE_ENTRY(name, 1), TILE_ENTRY(name, 2), TILE_ENTRY(name, 4), TILE_ENTRY(name, 8) }
 

@@ -25,7 +25,8 @@
  * Compares  vf_lt le gt ge eq (false on NaN), vf_ne (true on NaN), vf_unordered -> vm.
  *           vf_select(m, a, b): a where m, else b.
  * Masks     vm_and or xor not, vm_any vm_all, vm_first(n): the first n lanes, vm_bits(m): bit i is
- *           lane i.
+ *           lane i. vm_load_u8_n(p, n): the lanes of n bytes that are not 0; vm_store_u8_quads(p, m): four
+ *           masks, a byte a lane, 1 or 0.
  * Layout    vf_transpose(x): the square of VF_WIDTH vectors x[], in place. vf_transpose_quads(x): four
  *           vectors; each run of four lanes becomes the transpose of its 4 x 4 square (with one lane:
  *           nothing to do). vf_deinterleave(a, b, &even, &odd): the lanes with even and odd numbers of a
@@ -78,6 +79,16 @@
     #define FOVEA_TIERED(name) name##_neon
 #else
     #error "compile with one of FOVEA_TIER_SCALAR, _AVX2, _AVX512, _AMX, _NEON"
+#endif
+
+#ifndef FOVEA_TIER_AVX512
+static inline vm vm_load_u8_n(const uint8_t *p, size_t n) {
+    return vi_gt(vi_load_u8_n(p, n), vi_set1(0));
+}
+static inline void vm_store_u8_quads(uint8_t *p, const vm m[4]) {
+    for (int i = 0; i < 4; i++)
+        vi_store_u8_n(p + i * VF_WIDTH, vi_select(m[i], vi_set1(1), vi_set1(0)), VF_WIDTH);
+}
 #endif
 
 #define VF_BYTES (4 * VF_WIDTH)

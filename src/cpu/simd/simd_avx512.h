@@ -179,6 +179,15 @@ static inline uint32_t u8_bits(const uint8_t *p, size_t n) {
 static inline void vi_store_u8_n(uint8_t *p, vi x, size_t n) {
     _mm_mask_storeu_epi8(p, vm_first(n), _mm512_cvtepi32_epi8(x));
 }
+static inline vm vm_load_u8_n(const uint8_t *p, size_t n) {
+    __m128i bytes =
+        n == 16 ? _mm_loadu_si128((const __m128i *)p) : _mm_maskz_loadu_epi8(vm_first(n), p);
+    return _mm_test_epi8_mask(bytes, bytes);
+}
+static inline void vm_store_u8_quads(uint8_t *p, const vm m[4]) {
+    __mmask32 low = _mm512_kunpackw(m[1], m[0]), high = _mm512_kunpackw(m[3], m[2]);
+    _mm512_storeu_si512(p, _mm512_maskz_mov_epi8(_mm512_kunpackd(high, low), _mm512_set1_epi8(1)));
+}
 VF_INLINE void vf_transpose_quads(vf x[4]) {
     vf a = _mm512_unpacklo_ps(x[0], x[1]), b = _mm512_unpackhi_ps(x[0], x[1]);
     vf c = _mm512_unpacklo_ps(x[2], x[3]), d = _mm512_unpackhi_ps(x[2], x[3]);

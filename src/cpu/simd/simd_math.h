@@ -94,6 +94,24 @@ static inline vf vf_exp2_softmax(vf x) {
 #endif
 }
 
+/* ln(1 + f) + e ln 2 for 1 + f in [sqrt(1/2), sqrt 2]. */
+static inline vf vf_log_polynomial(vf f, vf e) {
+    /* (ln(1 + f) - f + f^2/2) / f^3 */
+    vf p = vf_set1(-0x1.38b564p-4f);
+    p = vf_fma(p, f, vf_set1(0x1.055b5ap-3f));
+    p = vf_fma(p, f, vf_set1(-0x1.0d854p-3f));
+    p = vf_fma(p, f, vf_set1(0x1.22da2p-3f));
+    p = vf_fma(p, f, vf_set1(-0x1.547246p-3f));
+    p = vf_fma(p, f, vf_set1(0x1.99a008p-3f));
+    p = vf_fma(p, f, vf_set1(-0x1.000226p-2f));
+    p = vf_fma(p, f, vf_set1(0x1.555554p-2f));
+    vf square = vf_mul(f, f);
+    vf y = vf_mul(vf_mul(square, f), p);
+    y = vf_fma(e, vf_set1(VF_LN2_LOW), y);
+    y = vf_add(f, vf_fma(vf_set1(-0.5f), square, y));
+    return vf_fma(e, vf_set1(VF_LN2_HIGH), y);
+}
+
 /* ln x, full range: 0 gives -inf, x < 0 NaN. 0.9 ULP, on AVX-512 1.01 (at 1.0636).
  * AVX-512: x = m 2^e with m in [3/4, 3/2), ln m = ln(m/c) + ln c by sixteen c that a register holds. 1/c is a
  * float near the inverse of the middle of an interval, -ln of which is a float to 2^-38; beside 1 c is 1, so that
@@ -129,21 +147,7 @@ static inline vf vf_log(vf x) {
     vf e = vf_from_vi(vi_sar(offset, 23));
     vf m = vi_as_vf(vi_add(vi_and(offset, vi_set1(0x7fffff)), vi_set1(0x3f3504f3)));
     e = vf_select(small, vf_sub(e, vf_set1(23.0f)), e);
-    vf f = vf_sub(m, vf_set1(1.0f));
-    /* (ln(1 + f) - f + f^2/2) / f^3 */
-    vf p = vf_set1(-0x1.38b564p-4f);
-    p = vf_fma(p, f, vf_set1(0x1.055b5ap-3f));
-    p = vf_fma(p, f, vf_set1(-0x1.0d854p-3f));
-    p = vf_fma(p, f, vf_set1(0x1.22da2p-3f));
-    p = vf_fma(p, f, vf_set1(-0x1.547246p-3f));
-    p = vf_fma(p, f, vf_set1(0x1.99a008p-3f));
-    p = vf_fma(p, f, vf_set1(-0x1.000226p-2f));
-    p = vf_fma(p, f, vf_set1(0x1.555554p-2f));
-    vf square = vf_mul(f, f);
-    vf y = vf_mul(vf_mul(square, f), p);
-    y = vf_fma(e, vf_set1(VF_LN2_LOW), y);
-    y = vf_add(f, vf_fma(vf_set1(-0.5f), square, y));
-    y = vf_fma(e, vf_set1(VF_LN2_HIGH), y);
+    vf y = vf_log_polynomial(vf_sub(m, vf_set1(1.0f)), e);
     const vf infinity = vi_as_vf(vi_set1(0x7f800000));
     y = vf_select(vf_eq(x, infinity), infinity, y);
     y = vf_select(vf_eq(x, vf_set1(0.0f)), vf_neg(infinity), y);
@@ -151,19 +155,48 @@ static inline vf vf_log(vf x) {
 #endif
 }
 
-/* ln(1 + x), full range. 1.6 ULP. The rounding error of 1 + x is put back as a first-order term. */
-static inline vf vf_log1p(vf x) {
-    vf sum = vf_add(x, vf_set1(1.0f));
-    vf lost = vf_sub(x, vf_sub(sum, vf_set1(1.0f)));
-    vm counts = vf_gt(vf_abs(lost), vf_set1(0.0f)); /* not at x = -1, not at infinity */
+/* ln(1 + e) with e = e^-|x|, full range. 2.0 ULP. No step rounds 1 + e.
+ * AVX-512: ln(1 + e) = ln((1 + e) c) - ln c by sixteen c near 1 / (1 + k/15), k = 15 e rounded, so that (1 + e) c =
+ * 1 + r with |r| <= 1/30; r is one multiply-add, since c - 1 is a float. -ln c is a float to 2^-36. 24 operations. */
+static inline vf vf_log1p_exp(vf x) {
 #ifdef FOVEA_TIER_AVX512
-    vf w = _mm512_rcp14_ps(sum); /* not enough by itself: near 0 the term is the result */
-    vf term = vf_mul(lost, vf_fma(w, vf_fnma(sum, w, vf_set1(1.0f)), w));
+    const vf inverse = _mm512_setr_ps(
+        0x1.0p+0f, 0x1.dfed14p-1f, 0x1.c3cdfap-1f, 0x1.aaae7cp-1f, 0x1.9440d6p-1f, 0x1.7fea98p-1f,
+        0x1.6db3eep-1f, 0x1.5d0df8p-1f, 0x1.4dd37cp-1f, 0x1.3ff3ap-1f, 0x1.33468p-1f,
+        0x1.275bf2p-1f, 0x1.1c80e2p-1f, 0x1.1239b2p-1f, 0x1.08dedap-1f, 0x1.fff7eap-2f);
+    const vf logarithm = _mm512_setr_ps(
+        0.0f, 0x1.08fb06p-4f, 0x1.00273ep-3f, 0x1.7552aep-3f, 0x1.e3e85ep-3f, 0x1.26cf38p-2f,
+        0x1.58946p-2f, 0x1.884a6ap-2f, 0x1.b5f824p-2f, 0x1.e1703cp-2f, 0x1.056ac6p-1f,
+        0x1.19aaf8p-1f, 0x1.2cd73p-1f, 0x1.3fadfep-1f, 0x1.517366p-1f, 0x1.62ec46p-1f);
+    const vf units = vf_set1(0x1.8p23f);
+    vf a = vf_min(vf_set1(104.0f), vf_abs(x));
+    vf n = vf_sub(vf_fma(a, vf_set1(-VF_LOG2E), units), units);
+    vf d = vf_fma(n, vf_set1(VF_LN2_LOW), vf_fma(n, vf_set1(VF_LN2_HIGH), a));
+    vf e = vf_set1(0x1.6ab96ep-10f); /* e^-d on |d| <= ln(2)/2 */
+    e = vf_fma(e, d, vf_set1(-0x1.126d1ep-7f));
+    e = vf_fma(e, d, vf_set1(0x1.55589ap-5f));
+    e = vf_fma(e, d, vf_set1(-0x1.55540ap-3f));
+    e = vf_fma(e, d, vf_set1(0x1.fffffap-2f));
+    e = vf_fma(e, d, vf_set1(-1.0f));
+    e = vf_scale_by_power_of_two(vf_fma(e, d, vf_set1(1.0f)), n);
+    vi k = vf_as_vi(vf_fma(e, vf_set1(15.0f), units)); /* its lowest four bits count */
+    vf c = _mm512_permutexvar_ps(k, inverse);
+    vf r = vf_fma(e, c, vf_sub(c, vf_set1(1.0f)));
+    vf p = vf_set1(-0x1.0044b8p-2f); /* (ln(1 + r) - r) / r^2 */
+    p = vf_fma(p, r, vf_set1(0x1.5585ap-2f));
+    p = vf_fma(p, r, vf_set1(-0x1.fffffap-2f));
+    return vf_add(vf_fma(vf_mul(r, r), p, r), _mm512_permutexvar_ps(k, logarithm));
 #else
-    vf term = vf_div(lost, sum);
+    vf e = vf_exp(vf_neg(vf_abs(x)));
+    vm large = vf_gt(e, vf_set1(0x1.a8279ap-2f)); /* sqrt 2 - 1: half of 1 + e there */
+    vf half = vf_fms(e, vf_set1(0.5f), vf_set1(0.5f));
+    vf halved = vf_select(large, vf_set1(1.0f), vf_set1(0.0f));
+    return vf_log_polynomial(vf_select(large, half, e), halved);
 #endif
-    return vf_add(vf_log(sum), vf_select(counts, term, vf_set1(0.0f)));
 }
+
+/* max(x, 0) + ln(1 + e^-|x|), full range. 2.0 ULP. The limit comes first, so that NaN passes. */
+static inline vf vf_softplus(vf x) { return vf_add(vf_max(vf_set1(0.0f), x), vf_log1p_exp(x)); }
 
 /* 1 / (1 + e^-x), full range. 2.5 ULP. */
 static inline vf vf_sigmoid(vf x) {

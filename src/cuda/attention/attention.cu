@@ -155,7 +155,8 @@ static double products_cost(const fovea_problem *problem, double bandwidth) {
                    (1.15 * fovea_cuda_multiprocessors(problem->device.device_id));
     double element = padded_width(call) > 128 ? 3.5e-9 : 0.7e-9;
     double block = element * (double)call.key_length * padded_width(call);
-    return 5e-6 + fmax(fovea_problem_bytes(problem) / bandwidth, block * fmax(1, share));
+    double first = (3.8 + 1.3 * padded_width(call) / 64) * 1e-6;
+    return first + fmax(fovea_problem_bytes(problem) / bandwidth, block * fmax(1, share));
 }
 
 /* Whether scores go through more than edges. */
@@ -196,7 +197,7 @@ static fovea_status run_f32(const fovea_cuda_attention *p, fovea_run *run) {
     bool products = fovea_cuda_attention_f32_products_serves(p);
     run->block_rows = 64, run->block_keys = 32;
     if (products) run->arithmetic = "three products of TF32 terms";
-    return fovea_cuda_launched(run, products ? fovea_cuda_attention_f32_products(p, NULL, stream)
+    return fovea_cuda_launched(run, products ? fovea_cuda_attention_f32_products(p, NULL, 0, stream)
                                              : fovea_cuda_attention_f32(p, stream));
 }
 
@@ -235,14 +236,20 @@ static size_t hopper_workspace(const fovea_problem *problem, int threads) {
     return describe(problem, &p, &reason) ? fovea_cuda_attention_hopper_f32_workspace(&p) : 0;
 }
 
-/* f32: work by the roofline, at the share of the device that its tiles of 64 query rows keep busy; three products, and
- * two grids more. */
+/* f32, measured on an H200: where tiles of 64 query rows have a multiprocessor each, by the blocks of 64 keys that one
+ * walks, or splits itself if they are two at most, and the share of the device; else work by the roofline, and two
+ * grids more. */
 static double hopper_f32_cost(const fovea_problem *problem, const fovea_attention_call &call,
                               double tiles, double flops, double bandwidth) {
-    double idle = fovea_cuda_multiprocessors(problem->device.device_id) / fmax(tiles, 1);
-    double seconds = fmax(idle, 1) * fmax(fovea_problem_operations(problem) / flops,
-                                          fovea_problem_bytes(problem) / bandwidth);
-    return call.query_length < 64 ? 1e-3 + seconds : 6.5e-6 + seconds;
+    double busy = tiles / fovea_cuda_multiprocessors(problem->device.device_id);
+    double width = padded_width(call) / 64, blocks = ceil((double)call.key_length / 64);
+    double seconds =
+        fmax(fovea_problem_operations(problem) / flops, fovea_problem_bytes(problem) / bandwidth);
+    if (call.query_length < 64) return 1e-3 + seconds;
+    if (busy > 1) return 6.5e-6 + seconds;
+    return blocks <= 2
+               ? (1.6 + 1.7 * width + blocks * (1.4 + 1.1 * width) + 1.2 * width * busy) * 1e-6
+               : (5.2 + 1.5 * width + blocks * (0.41 + 0.52 * width) + 2.8 * width * busy) * 1e-6;
 }
 
 /* Measured on an H200. Heads of a group are not packed into one, and a block has 128 rows: few rows a head are wasted on
@@ -326,7 +333,8 @@ static double split_cost(const fovea_problem *problem, int threads, double flops
     double alone = is_f32 ? 1.45e-6 : 0.45e-6;
     double several = !is_f32 ? 0.3e-6 : tiles > 1 ? 1.2e-6 : 0.95e-6;
     double busy = fmax(alone * steps / pieces, several * steps * share);
-    double first = is_f32 ? 4.3e-6 : 4e-6, second = is_f32 ? 2.7e-6 : 1.5e-6;
+    double rows = fmin((double)(call.query_length * call.group), 16);
+    double first = is_f32 ? 4.3e-6 : 4e-6, second = is_f32 ? 2.7e-6 : (1.5 + 0.1 * rows) * 1e-6;
     double seconds =
         first + (pieces > 1 ? second : 0) + fmax(fovea_problem_bytes(problem) / bandwidth, busy);
     return is_f32 && call.value_size > 128 ? 1.5 * seconds : seconds;

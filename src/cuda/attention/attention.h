@@ -69,11 +69,11 @@ size_t fovea_cuda_attention_split_workspace(const fovea_cuda_attention *problem,
 int fovea_cuda_attention_split(const fovea_cuda_attention *problem, int multiprocessors, bool early,
                                void *workspace, cudaStream_t stream);
 int fovea_cuda_attention_f32(const fovea_cuda_attention *problem, cudaStream_t stream);
-/* f32 by products of TF32 terms: rows aligned, heads of at most 128. wanted: a word on the device, by a grid
- * launched just before; if it is 0 nothing is done. NULL: it is done. */
+/* f32 by products of TF32 terms: rows aligned, heads of at most 128. wanted: so many words on the device, by a grid
+ * launched just before; if all are 0 nothing is done. NULL: it is done. */
 bool fovea_cuda_attention_f32_products_serves(const fovea_cuda_attention *problem);
 int fovea_cuda_attention_f32_products(const fovea_cuda_attention *problem, const uint32_t *wanted,
-                                      cudaStream_t stream);
+                                      int words, cudaStream_t stream);
 /* workspace: FOVEA_CUDA_HOPPER_WORKSPACE bytes on the device, of the stream's own. */
 #define FOVEA_CUDA_HOPPER_WORKSPACE 64
 int fovea_cuda_attention_hopper(const fovea_cuda_attention *problem, void *workspace,

@@ -259,11 +259,15 @@ struct products_work {
 template <class Form>
 static __global__ __launch_bounds__(Form::threads, 2) void attention_products(
     const __grid_constant__ fovea_cuda_attention p, const __grid_constant__ row_pitches pitches,
-    int row_tiles, const uint32_t *wanted) {
+    int row_tiles, const uint32_t *wanted, int words) {
     extern __shared__ __align__(128) char memory[];
     let_the_next_grid_start();
     wait_for_the_grid_before();
-    if (wanted && *wanted == 0) return;
+    if (wanted) {
+        bool any = false;
+        for (int i = (int)threadIdx.x; i < words; i += Form::threads) any |= wanted[i] != 0;
+        if (!__syncthreads_or(any)) return;
+    }
     int tile = row_tiles - 1 - (int)(blockIdx.x % row_tiles), head = blockIdx.x / row_tiles;
     products_work<Form> w = {p, pitches};
     w.s = sequence_of(p, head / p.key_heads);
@@ -312,7 +316,8 @@ static __global__ __launch_bounds__(Form::threads, 2) void attention_products(
 }
 
 template <class Form>
-static int launch_form(const fovea_cuda_attention &p, const uint32_t *wanted, cudaStream_t stream) {
+static int launch_form(const fovea_cuda_attention &p, const uint32_t *wanted, int words,
+                       cudaStream_t stream) {
     int64_t tiles = blocks_for((int64_t)p.query_length * p.group, Form::rows);
     int64_t blocks = tiles * p.key_heads * p.batch;
     if (blocks == 0) return cudaSuccess;
@@ -322,17 +327,18 @@ static int launch_form(const fovea_cuda_attention &p, const uint32_t *wanted, cu
                            4 * Form::loader::pass * p.v.stride[2]};
     error =
         launch_after(attention_products<Form>, (unsigned)blocks, Form::threads, Form::shared_bytes,
-                     wanted != NULL, stream, p, pitches, (int)tiles, wanted);
+                     wanted != NULL, stream, p, pitches, (int)tiles, wanted, words);
     if (error != cudaSuccess) cudaGetLastError();
     return error;
 }
 
 template <int size>
-static int launch_size(const fovea_cuda_attention &p, const uint32_t *wanted, cudaStream_t stream) {
+static int launch_size(const fovea_cuda_attention &p, const uint32_t *wanted, int words,
+                       cudaStream_t stream) {
     bool plain = !p.mask.data && !p.bias.data && !p.slopes && !p.block_table.data &&
                  isinf(p.softcap) && p.keep == 1 && p.scale > 0;
-    return plain ? launch_form<products_form<size, true>>(p, wanted, stream)
-                 : launch_form<products_form<size, false>>(p, wanted, stream);
+    return plain ? launch_form<products_form<size, true>>(p, wanted, words, stream)
+                 : launch_form<products_form<size, false>>(p, wanted, words, stream);
 }
 
 extern "C" bool fovea_cuda_attention_f32_products_serves(const fovea_cuda_attention *p) {
@@ -344,8 +350,9 @@ extern "C" bool fovea_cuda_attention_f32_products_serves(const fovea_cuda_attent
 }
 
 extern "C" int fovea_cuda_attention_f32_products(const fovea_cuda_attention *problem,
-                                                 const uint32_t *wanted, cudaStream_t stream) {
+                                                 const uint32_t *wanted, int words,
+                                                 cudaStream_t stream) {
     bool small = problem->head_size <= 64 && problem->value_size <= 64;
-    return small ? launch_size<64>(*problem, wanted, stream)
-                 : launch_size<128>(*problem, wanted, stream);
+    return small ? launch_size<64>(*problem, wanted, words, stream)
+                 : launch_size<128>(*problem, wanted, words, stream);
 }

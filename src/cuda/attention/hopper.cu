@@ -70,7 +70,9 @@ const char *refusal(const fovea_cuda_attention *a) {
     bool large = std::max(a->head_size, a->value_size) > 128;
     if (large && a->bias.data && a->bias.dtype == FOVEA_F32)
         return "biases of f32 with heads of up to 128 only";
-    if (large && a->keep < 1.0f) return "dropout with heads of up to 128 only";
+    if (large && a->keep < 1.0f &&
+        (a->mask.data || a->bias.data || a->slopes || a->softcap < INFINITY))
+        return "dropout and what else changes scores with heads of up to 128 only";
     if (!(a->scale > 0.0f)) return "a scale above 0 only";
     if (a->key_length == 0) return "at least one key";
     if (paged && (a->pages == 0 || a->page_size % varied_keys))

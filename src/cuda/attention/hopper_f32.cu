@@ -41,11 +41,15 @@ const char *refusal(const fovea_cuda_attention *a) {
 int64_t up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 int64_t count(int64_t value, int64_t unit) { return (value + unit - 1) / unit; }
 
+/* Words in which blocks refuse: of few tiles one each. */
+constexpr int control_words = 2 + 1024;
+
 int columns_of(const fovea_cuda_attention *a) {
     return std::max(a->head_size, a->value_size) <= 64 ? 64 : 128;
 }
 bool is_few(const fovea_cuda_attention *a, int processors) {
-    return int64_t{a->batch} * a->query_heads * count(a->query_length, 64) <= processors;
+    return int64_t{a->batch} * a->query_heads * count(a->query_length, 64) <=
+           std::min(processors, control_words - 2);
 }
 
 /* The workspace: control, factors, planes of k and v. Returns its bytes. */
@@ -58,7 +62,7 @@ size_t plan(const fovea_cuda_attention *a, char *memory, int keys, split_paramet
         at += up(bytes, 128);
         return place;
     };
-    split->control = reinterpret_cast<uint32_t *>(reserve(FOVEA_CUDA_HOPPER_WORKSPACE));
+    split->control = reinterpret_cast<uint32_t *>(reserve(4 * control_words));
     split->key_factors =
         reinterpret_cast<float2 *>(reserve(key_heads * count(a->key_length, keys) * 8));
     split->blocks = key_heads * count(a->key_length, keys);
@@ -82,7 +86,7 @@ bool describe_planes(CUtensorMap *map, const split_tensor &t, int batch, int row
     return describe<__half>(map, planes, t.pitch, t.length, batch * t.heads, 2, rows);
 }
 
-template <typename Shape>
+template <typename Shape, bool splits>
 cudaError_t launch_shape(const fovea_cuda_attention *a, void *workspace, int processors,
                          cudaStream_t stream) {
     split_parameters split;
@@ -90,26 +94,30 @@ cudaError_t launch_shape(const fovea_cuda_attention *a, void *workspace, int pro
     plan(a, static_cast<char *>(workspace), Shape::N, &split);
     attention_call call = call_of(a);
     call.counter = split.control;
-    if (!describe_planes(&p.k, split.tensors[SPLIT_K], a->batch, Shape::N) ||
-        !describe_planes(&p.v, split.tensors[SPLIT_V], a->batch, Shape::N))
+    if (!splits && (!describe_planes(&p.k, split.tensors[SPLIT_K], a->batch, Shape::N) ||
+                    !describe_planes(&p.v, split.tensors[SPLIT_V], a->batch, Shape::N)))
         return cudaErrorInvalidValue;
     parametrize<Shape>(&p, call, processors);
     p.queries = reinterpret_cast<const float *>(a->q.data);
     p.query_batch = a->q.stride[0], p.query_head = a->q.stride[1], p.query_row = a->q.stride[2];
     p.key_factors = split.key_factors, p.head_size = a->head_size;
     p.key_blocks = split.tensors[SPLIT_K].blocks;
+    for (int role = SPLIT_K; role <= SPLIT_V; role++) p.tensors[role] = split.tensors[role];
     /* Every term of a product is at most 2^15, and 2^-25 away from what it stands for. */
     p.lost_score = float(a->head_size) * 0x1p-9f;
     p.refused = split.control + 1;
-    cudaError_t error = allow_shared_bytes<attention_f32_kernel<Shape>>(Shape::shared_bytes);
+    constexpr auto kernel = attention_f32_kernel<Shape, splits>;
+    cudaError_t error = allow_shared_bytes<kernel>(Shape::shared_bytes);
     if (error != cudaSuccess) return error;
-    error = launch_after(split_terms<Shape::D, Shape::N>, unsigned(2 * split.blocks), 256, 0, true,
-                         stream, split);
+    if (!splits)
+        error = launch_after(split_terms<Shape::D, Shape::N>, unsigned(2 * split.blocks), 256, 0,
+                             true, stream, split);
     if (error != cudaSuccess) return error;
-    error = launch_after(attention_f32_kernel<Shape>, unsigned(std::min(p.tiles, processors)),
-                         Shape::threads, Shape::shared_bytes, true, stream, p);
+    error = launch_after(kernel, unsigned(std::min(p.tiles, processors)), Shape::threads,
+                         Shape::shared_bytes, true, stream, p);
     if (error != cudaSuccess) return error;
-    return cudaError_t(fovea_cuda_attention_f32_products(a, p.refused, stream));
+    return cudaError_t(
+        fovea_cuda_attention_f32_products(a, p.refused, splits ? p.tiles : 1, stream));
 }
 
 } /* namespace */
@@ -133,8 +141,13 @@ int fovea_cuda_attention_hopper_f32(const fovea_cuda_attention *a, void *workspa
     cudaError_t error = count_processors(&processors);
     if (error != cudaSuccess) return error;
     bool few = is_few(a, processors);
-    auto run = columns_of(a) == 64 ? few ? launch_shape<d64_few> : launch_shape<d64>
-               : few ? launch_shape<d128_few>
-                                   : launch_shape<d128>;
+    /* Two blocks of keys at most: splitting them in every block costs less than a grid that does it for all. */
+    bool splits = a->key_length <= 2 * d64_few::N;
+    auto run = columns_of(a) == 64 ? !few     ? launch_shape<d64, false>
+                                     : splits ? launch_shape<d64_few, true>
+                                              : launch_shape<d64_few, false>
+               : !few ? launch_shape<d128, false>
+               : splits            ? launch_shape<d128_few, true>
+                                   : launch_shape<d128_few, false>;
     return run(a, workspace, processors, stream);
 }

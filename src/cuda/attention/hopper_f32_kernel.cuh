@@ -24,26 +24,6 @@ namespace fovea::hopper {
 constexpr int scaled_exponent = 14; /* of the greatest number behind one scale */
 constexpr float probability_exponent = 15;
 
-struct f32_parameters : attention_parameters {
-    const float *queries;
-    int64_t query_batch, query_head, query_row; /* strides in elements */
-    /* Of a block of each key head, what products are to be multiplied by: x scores, y the output. */
-    const float2 *key_factors;
-    int head_size;
-    int key_blocks;
-    float lost_score; /* a score's error by what the scales lose, over the product of its factors */
-    uint32_t *refused;
-};
-
-/* Two numbers as two halves each, x = high + low; each word has both numbers' halves. */
-__device__ __forceinline__ void split_two(float x, float y, uint32_t &high, uint32_t &low) {
-    high = pack_two<__half>(x, y);
-    float2 rounded = __half22float2(*reinterpret_cast<const __half2 *>(&high));
-    low = pack_two<__half>(x - rounded.x, y - rounded.y);
-}
-
-/* ---- The terms -------------------------------------------------------------------------------- */
-
 /* One of k and v, and the planes of its terms: [2, heads of all batches, length, pitch]. */
 struct split_tensor {
     const float *data;
@@ -54,6 +34,27 @@ struct split_tensor {
 };
 
 enum split_role { SPLIT_K, SPLIT_V };
+
+struct f32_parameters : attention_parameters {
+    const float *queries;
+    int64_t query_batch, query_head, query_row; /* strides in elements */
+    /* Of a block of each key head, what products are to be multiplied by: x scores, y the output. */
+    const float2 *key_factors;
+    int head_size;
+    int key_blocks;
+    float lost_score; /* a score's error by what the scales lose, over the product of its factors */
+    uint32_t *refused;       /* of few tiles a word for each */
+    split_tensor tensors[2]; /* of few tiles: k and v, by role */
+};
+
+/* Two numbers as two halves each, x = high + low; each word has both numbers' halves. */
+__device__ __forceinline__ void split_two(float x, float y, uint32_t &high, uint32_t &low) {
+    high = pack_two<__half>(x, y);
+    float2 rounded = __half22float2(*reinterpret_cast<const __half2 *>(&high));
+    low = pack_two<__half>(x - rounded.x, y - rounded.y);
+}
+
+/* ---- The terms -------------------------------------------------------------------------------- */
 
 struct split_parameters {
     split_tensor tensors[2]; /* by role */
@@ -149,8 +150,9 @@ __device__ __forceinline__ void split_block(const split_parameters &p, int64_t n
 
 template <int columns, int rows>
 __global__ void __launch_bounds__(256) split_terms(const __grid_constant__ split_parameters p) {
-    let_the_next_grid_start();
+    /* The next grid reads queries before it waits: whatever wrote them has ended then. */
     wait_for_the_grid_before();
+    let_the_next_grid_start();
     int64_t block = blockIdx.x;
     if (block == 0 && threadIdx.x < 2) p.control[threadIdx.x] = 0;
     if (block < p.blocks)
@@ -159,16 +161,135 @@ __global__ void __launch_bounds__(256) split_terms(const __grid_constant__ split
         split_block<columns, rows, SPLIT_V>(p, block - p.blocks);
 }
 
+/* Where tiles are so few that each has a block of its own, the blocks split the keys and values that they need
+ * themselves: a warpgroup does, from memory to where copies of planes would have put them. */
+template <typename Shape>
+struct splitter {
+    static constexpr int N = Shape::N, D = Shape::D, lanes = D / 4, pass = 128 / lanes,
+                         steps = N / pass, plane = Shape::block_bytes / 2;
+    static constexpr int sync_name = 12, scratch_words = 4;
+
+    const f32_parameters &p;
+    const attention_memory<Shape> &memory;
+    ring_place<Shape::stages> place[2];
+    int head; /* of all batches' key heads */
+
+    __device__ __forceinline__ splitter(const f32_parameters &p,
+                                        const attention_memory<Shape> &memory)
+        : p(p), memory(memory) {}
+
+    __device__ __forceinline__ void load(float4 (&x)[steps], int role, int n) {
+        const split_tensor &t = p.tensors[role];
+        int column = threadIdx.x % lanes * 4, first = n * N + threadIdx.x / lanes;
+        const float *from =
+            t.data + head / t.heads * t.batch + head % t.heads * t.head + first * t.row + column;
+#pragma unroll
+        for (int i = 0; i < steps; i++, from += pass * t.row) {
+            x[i] = make_float4(0, 0, 0, 0);
+            if (first + i * pass < t.length && column < t.columns)
+                x[i] = *reinterpret_cast<const float4 *>(from);
+        }
+    }
+
+    template <int role>
+    __device__ __forceinline__ void store(const float4 (&x)[steps], uint2 (*extremes)[4]) {
+        ring_place<Shape::stages> &at = place[role];
+        uint32_t greatest = 0, least = ~0u;
+#pragma unroll
+        for (int i = 0; i < steps; i++) {
+            uint32_t top = greatest_of_four(x[i]);
+            if constexpr (role == SPLIT_V) {
+#pragma unroll
+                for (int distance = lanes / 2; distance > 0; distance /= 2)
+                    top = max(top, __shfl_xor_sync(~0u, top, distance));
+                if (top > 0) least = min(least, top);
+            }
+            greatest = max(greatest, top);
+        }
+        greatest = __reduce_max_sync(~0u, greatest);
+        if constexpr (role == SPLIT_V) least = __reduce_min_sync(~0u, least);
+        /* Twice as many places as there are roles' turns: who is late reads the former ones. */
+        if (threadIdx.x % 32 == 0) extremes[role][threadIdx.x / 32] = make_uint2(greatest, least);
+        named_sync(sync_name + role, 128);
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            greatest = max(greatest, extremes[role][i].x);
+            least = min(least, extremes[role][i].y);
+        }
+        constexpr int bound = role == SPLIT_V ? value_bound : score_bound;
+        int exponent = exponent_of(greatest);
+        bool bad = exponent > bound;
+        exponent = min(max(exponent, -bound), bound);
+        if constexpr (role == SPLIT_V) bad |= exponent_of(least) < exponent - 17;
+        uint32_t full = role == SPLIT_V ? memory.value_full(at.stage) : memory.key_full(at.stage);
+        uint32_t empty =
+            role == SPLIT_V ? memory.value_empty(at.stage) : memory.key_empty(at.stage);
+        barrier_wait(empty, at.parity ^ 1);
+        if (threadIdx.x == 0) {
+            store_word(memory.factor(at.stage, role),
+                       __float_as_uint(power_of_two(exponent - scaled_exponent)));
+            if (bad) p.refused[blockIdx.x] = 1;
+        }
+        uint32_t to =
+            (role == SPLIT_V ? memory.value() : memory.key()) + at.stage * Shape::block_bytes;
+        int chunk = threadIdx.x % lanes; /* of 4 columns */
+        to += chunk / 16 * N * 128 + chunk % 2 * 8;
+#pragma unroll
+        for (int i = 0; i < steps; i++) {
+            int row = threadIdx.x / lanes + i * pass;
+            uint2 high, low;
+            split_four(x[i], power_of_two(scaled_exponent - exponent), high, low);
+            uint32_t place = to + row * 128 + ((chunk / 2 ^ row) % 8) * 16;
+            store_two(place, high);
+            store_two(place + plane, low);
+        }
+        asm volatile("fence.proxy.async;" ::: "memory");
+        __syncwarp();
+        release(full);
+        at.advance();
+    }
+
+    static __device__ __forceinline__ void store_two(uint32_t at, uint2 words) {
+        asm volatile("st.shared.v2.b32 [%0], {%1, %2};" ::"r"(at), "r"(words.x), "r"(words.y)
+                     : "memory");
+    }
+
+    __device__ __forceinline__ void run() {
+        __shared__ uint2 extremes[2][4];
+        int number = blockIdx.x, all = number / p.row_tiles;
+        attention_tile tile = {(number - all * p.row_tiles) * Shape::rows, all % p.query_heads,
+                               all / p.query_heads};
+        if (threadIdx.x == 0) {
+            p.refused[blockIdx.x] = 0;
+            store_slot(memory.slot(0), make_int4(tile.row, tile.head, tile.batch, 0));
+            store_slot(memory.slot(1), make_int4(-1, 0, 0, 0));
+            barrier_arrive(memory.tile_full(0));
+            barrier_arrive(memory.tile_full(1));
+        }
+        head = tile.batch * (p.query_heads / p.group) + tile.head / p.group;
+        key_blocks blocks = blocks_of<Shape>(p, tile.row);
+        float4 key[steps], value[steps];
+        load(key, SPLIT_K, blocks.last);
+#pragma unroll 1
+        for (int n = blocks.last; n >= blocks.first; n--) {
+            load(value, SPLIT_V, n);
+            store<SPLIT_K>(key, extremes);
+            if (n > blocks.first) load(key, SPLIT_K, n - 1);
+            store<SPLIT_V>(value, extremes);
+        }
+    }
+};
+
 /* ---- The consumer warpgroups ------------------------------------------------------------------ */
 
-template <typename Shape>
-struct f32_consumer : consumer_course<Shape, f32_consumer<Shape>> {
-    using course = consumer_course<Shape, f32_consumer<Shape>>;
+template <typename Shape, bool splits>
+struct f32_consumer : consumer_course<Shape, f32_consumer<Shape, splits>> {
+    using course = consumer_course<Shape, f32_consumer<Shape, splits>>;
     using course::blocks, course::first_row, course::group, course::last, course::lane;
     using course::thread_row, course::tile;
     static constexpr int N = Shape::N, D = Shape::D;
     static constexpr int query_plane = Shape::query_bytes / 2, block_plane = Shape::block_bytes / 2;
-    static constexpr bool loads_queries = true;
+    static constexpr bool loads_queries = true, splits_keys = splits;
 
     const f32_parameters &p;
     /* part: the output of one block of keys, 64 columns at a time, for all of 128 do not fit. */
@@ -183,6 +304,23 @@ struct f32_consumer : consumer_course<Shape, f32_consumer<Shape>> {
     __device__ __forceinline__ f32_consumer(const f32_parameters &p,
                                             const attention_memory<Shape> &memory, int group)
         : course(p, memory, group), p(p) {}
+
+    static __device__ __forceinline__ void split_keys(const f32_parameters &p,
+                                                      const attention_memory<Shape> &memory) {
+        if constexpr (splits) splitter<Shape>(p, memory).run();
+    }
+
+    /* The factors of a block of keys, whose values have theirs when they are there. */
+    __device__ __forceinline__ float2 factors_of(int n) {
+        if constexpr (splits)
+            return make_float2(__uint_as_float(load_word(this->memory.factor(this->key.stage, 0))),
+                               0);
+        else
+            return p.key_factors[factors + n];
+    }
+    __device__ __forceinline__ void hold_factor(float2 factor) {
+        if constexpr (!splits) value_factor = factor.y;
+    }
 
     /* The terms of the tile's queries, a warp's 16 rows by the warp, 8 numbers a lane at a time, into the places where
      * a copy with the swizzle of 128 bytes would put them. */
@@ -232,7 +370,8 @@ struct f32_consumer : consumer_course<Shape, f32_consumer<Shape>> {
             }
         }
         asm volatile("fence.proxy.async;" ::: "memory");
-        wait_for_the_grid_before(); /* the first time: terms and factors are there afterwards */
+        if constexpr (!splits)
+            wait_for_the_grid_before(); /* the first time: terms and factors are there afterwards */
         named_sync(vote_name + group, 128);
     }
 
@@ -254,6 +393,9 @@ struct f32_consumer : consumer_course<Shape, f32_consumer<Shape>> {
     template <int panel>
     __device__ __forceinline__ void output() {
         uint32_t v = this->value_place() + panel * N * 128;
+        if constexpr (splits && panel == 0)
+            value_factor =
+                __uint_as_float(load_word(this->memory.factor(this->value.stage, SPLIT_V)));
         issue_output<Shape, 64, false>(part, low, v);
         issue_output<Shape, 64>(part, high, v + block_plane);
         issue_output<Shape, 64>(part, high, v);
@@ -302,7 +444,7 @@ struct f32_consumer : consumer_course<Shape, f32_consumer<Shape>> {
             negative[r] = now;
         }
         if (loses(factor[0], negative[0]) || loses(factor[1], negative[1]) || block.y == INFINITY)
-            *p.refused = 1;
+            p.refused[splits ? blockIdx.x : 0] = 1;
 #pragma unroll
         for (int i = 0; i < N / 2; i++) {
             int r = i / 2 % 2;
@@ -337,12 +479,12 @@ struct f32_consumer : consumer_course<Shape, f32_consumer<Shape>> {
 
     __device__ __forceinline__ void first_block() {
         begin_tile();
-        float2 factor = p.key_factors[factors + last];
+        float2 factor = factors_of(last);
         this->release_key();
 
         this->mask(s, last);
         soften(factor);
-        value_factor = factor.y;
+        hold_factor(factor);
         split_probabilities();
         if (last > blocks.first) this->wait_key();
     }
@@ -373,8 +515,10 @@ struct f32_consumer : consumer_course<Shape, f32_consumer<Shape>> {
     __device__ __forceinline__ void middle_blocks() {
 #pragma unroll 1
         for (int n = last - 1; n >= blocks.first; n--) {
-            float2 factor = p.key_factors[factors + n];
+            float2 factor;
+            if constexpr (!splits) factor = factors_of(n);
             middle_products();
+            if constexpr (splits) factor = factors_of(n);
             this->release_key();
 
             this->mask(s, n);
@@ -384,7 +528,7 @@ struct f32_consumer : consumer_course<Shape, f32_consumer<Shape>> {
             this->release_value();
             join<D / 64 - 1>();
             correct_output();
-            value_factor = factor.y;
+            hold_factor(factor);
             split_probabilities();
         }
     }
@@ -447,10 +591,10 @@ struct f32_consumer : consumer_course<Shape, f32_consumer<Shape>> {
     }
 };
 
-template <typename Shape>
+template <typename Shape, bool splits>
 __global__ void __launch_bounds__(Shape::threads, 1)
     attention_f32_kernel(const __grid_constant__ f32_parameters p) {
-    attend<Shape, f32_consumer<Shape>>(p);
+    attend<Shape, f32_consumer<Shape, splits>>(p);
 }
 
 } /* namespace fovea::hopper */

@@ -54,7 +54,8 @@ struct modified_parameters : attention_parameters {
 };
 
 template <typename Element_, int D_, int N_, int groups_, int stages_, int query_stages_,
-          bool turns_, bool trusting_, bool varied_ = false, int planes_ = 1, int option_ = 0>
+          bool turns_, bool trusting_, bool varied_ = false, int planes_ = 1, int option_ = 0,
+          int drawers_ = 0>
 struct attention_shape {
     using Element = Element_;
     static constexpr int D = D_;                       /* head size, a multiple of 64 */
@@ -71,35 +72,50 @@ struct attention_shape {
     /* Scores may be modified, and of so many bytes may an element of a bias be. */
     static constexpr int option = option_;
     static constexpr bool modified = option > 0;
-    static constexpr bool draws =
-        modified && D <= 128; /* there may be dropout: it wants registers */
     static_assert(!modified || (!trusting && !varied), "not both");
-    static constexpr int rows = 64 * groups, threads = 128 * (groups + 1), panels = D / 64;
+    /* There is dropout, and behind the consumers are so many warpgroups that draw for it. */
+    static constexpr int drawers = drawers_;
+    static constexpr bool drops = drawers > 0, has_options = modified || drops;
+    static_assert(!drops || !varied, "not both");
+    static constexpr int warpgroups = 1 + groups + drawers;
+    static constexpr int rows = 64 * groups, threads = 128 * warpgroups, panels = D / 64;
     static constexpr int query_bytes = planes * 64 * D * 2, block_bytes = planes * N * D * 2;
     static constexpr int option_bytes = rows * N * option;
+    static constexpr int draw_stages = drops ? 2 + drawers : 0,
+                         draw_bytes = rows * N / 8; /* a bit a score */
     /* A varied shape's dealer needs more, and its consumers of 64 columns have some to spare. */
     static constexpr bool spares = varied && D == 64;
-    static constexpr int producer_registers = groups == 3 ? (spares ? 56 : 32) : varied ? 40 : 24;
-    static constexpr int consumer_registers = groups <= 2   ? (varied ? 232 : 240)
-                                              : groups == 3 ? (spares ? 152 : 160)
-                                                            : 112;
+    static constexpr int producer_registers = drops         ? 24
+                                              : groups == 3 ? (spares ? 56 : 32)
+                                              : varied      ? 40
+                                                            : 24;
+    static constexpr int drawer_registers = D > 64 ? 40 : 48;
+    static constexpr int all_registers = 65536 / threads / 8 * 8 * warpgroups;
+    static constexpr int consumer_registers =
+        drops ? (all_registers - producer_registers - drawers * drawer_registers) / groups / 8 * 8
+        : groups <= 2 ? (varied ? 232 : 240)
+        : groups == 3 ? (spares ? 152 : 160)
+                      : 112;
     /* A block has what it was launched with, in eights a thread: more would be waited for without end. */
-    static_assert(producer_registers + groups * consumer_registers <=
-                  65536 / threads / 8 * 8 * (groups + 1));
+    static_assert(producer_registers + drawers * drawer_registers + groups * consumer_registers <=
+                  all_registers);
     static constexpr int tile_slots = 2, slot_bytes = varied ? 48 : 16;
-    static constexpr int barriers = 4 * stages + 2 * query_stages * groups + 2 * tile_slots + 1;
+    static constexpr int barriers =
+        4 * stages + 2 * query_stages * groups + 2 * tile_slots + 1 + 2 * draw_stages;
     static constexpr int query_offset = 0, key_offset = query_stages * groups * query_bytes,
                          value_offset = key_offset + stages * block_bytes,
                          option_offset = value_offset + stages * block_bytes,
-                         slot_offset = option_offset + stages * option_bytes,
+                         draw_offset = option_offset + stages * option_bytes,
+                         slot_offset = draw_offset + draw_stages * draw_bytes,
                          barrier_offset = slot_offset + tile_slots * slot_bytes,
-                         shared_bytes = barrier_offset + barriers * 8 + 1024;
+                         factor_offset = barrier_offset + barriers * 8,
+                         shared_bytes = factor_offset + (planes > 1 ? 8 * stages : 0) + 1024;
     static_assert(D % 64 == 0 && N % 16 == 0 && shared_bytes <= 232448);
 };
 
 template <typename Shape>
 using parameters_of =
-    std::conditional_t<Shape::modified, modified_parameters, attention_parameters>;
+    std::conditional_t<Shape::has_options, modified_parameters, attention_parameters>;
 
 /* Addresses of a block's shared memory. */
 template <typename Shape>
@@ -113,10 +129,18 @@ struct attention_memory {
     __device__ uint32_t option(int stage) const {
         return base + Shape::option_offset + stage * Shape::option_bytes;
     }
+    /* Of the scores of a stage's block, by consumers' threads, a word for 64 keys. */
+    __device__ uint32_t draws(int stage, int word) const {
+        return base + Shape::draw_offset + stage * Shape::draw_bytes + word * Shape::rows * 8;
+    }
     __device__ uint32_t slot(int i) const {
         return base + Shape::slot_offset + Shape::slot_bytes * i;
     }
     __device__ uint32_t barrier(int i) const { return base + Shape::barrier_offset + 8 * i; }
+    /* Of a stage's keys (0) or values (1), where a tile has several planes. */
+    __device__ uint32_t factor(int stage, int role) const {
+        return base + Shape::factor_offset + 8 * stage + 4 * role;
+    }
     __device__ uint32_t key_full(int i) const { return barrier(i); }
     __device__ uint32_t key_empty(int i) const { return barrier(Shape::stages + i); }
     __device__ uint32_t value_full(int i) const { return barrier(2 * Shape::stages + i); }
@@ -132,6 +156,8 @@ struct attention_memory {
     }
     __device__ uint32_t tile_empty(int i) const { return tile_full(Shape::tile_slots + i); }
     __device__ uint32_t tile_wanted() const { return tile_full(2 * Shape::tile_slots); }
+    __device__ uint32_t draws_full(int i) const { return tile_full(2 * Shape::tile_slots + 1 + i); }
+    __device__ uint32_t draws_empty(int i) const { return draws_full(Shape::draw_stages + i); }
 };
 
 /* A place in a ring of `count` stages, and the parity of its barriers' phase. */
@@ -448,6 +474,58 @@ __device__ void load_blocks(const parameters_of<Shape> &p, const attention_memor
     }
 }
 
+/* ---- The warpgroups that draw ------------------------------------------------------------- */
+
+/* One arrival a warp. */
+__device__ __forceinline__ void release(uint32_t empty) {
+    if (threadIdx.x % 32 == 0) barrier_arrive(empty);
+}
+
+/* What dropout leaves of each block's scores, in words as consumers' threads want them. A warp draws for the same 16
+ * rows of every consumer warpgroup, so that what the keys alone decide is done once for all. Drawers take blocks in
+ * turns. */
+template <typename Shape>
+__device__ void draw_blocks(const parameters_of<Shape> &p, const attention_memory<Shape> &memory,
+                            int drawer) {
+    if constexpr (Shape::drops) {
+        const fovea_cuda_attention &a = p.options.problem;
+        tile_reader<Shape> reader;
+        ring_place<Shape::draw_stages> place;
+        int thread = threadIdx.x % 128, lane = thread % 32, turn = 0;
+        for (auto tile = reader.next(memory, false); tile.valid();
+             tile = reader.next(memory, false)) {
+            key_blocks blocks = blocks_of<Shape>(band_of(p, tile), tile.row);
+            draw_row rows[Shape::groups];
+            sequence s = {};
+            s.batch = tile.batch;
+#pragma unroll
+            for (int g = 0; g < Shape::groups; g++)
+                rows[g] =
+                    ::begin_row(a, s, tile.head,
+                                tile.row + g * 64 + thread / 32 * 16 + lane / 4 + lane % 2 * 8);
+#pragma unroll 1
+            for (int n = blocks.last; n >= blocks.first; n--, place.advance()) {
+                if (Shape::drawers > 1) {
+                    bool mine = turn == drawer;
+                    if (++turn == Shape::drawers) turn = 0;
+                    if (!mine) continue;
+                }
+                barrier_wait(memory.draws_empty(place.stage), place.parity ^ 1);
+#pragma unroll 1
+                for (int i = 0; i < Shape::N / 64; i++) {
+                    uint32_t words[Shape::groups];
+                    draw_scores(a, rows, n * Shape::N + i * 64, words);
+#pragma unroll
+                    for (int g = 0; g < Shape::groups; g++)
+                        store_word(memory.draws(place.stage, i) + g * 512 + thread * 4, words[g]);
+                }
+                __syncwarp();
+                release(memory.draws_full(place.stage));
+            }
+        }
+    }
+}
+
 /* ---- The consumer warpgroups -------------------------------------------------------------- */
 
 __device__ __forceinline__ float exp2_fast(float x) {
@@ -591,7 +669,7 @@ __device__ __forceinline__ void write_rows(const parameters_of<Shape> &p,
                                            const float (&o)[Shape::D / 2], softmax_state &state) {
     int t = threadIdx.x % 4;
     float unit = unit_of<Shape>(p), kept = 1.0f;
-    if constexpr (Shape::modified) kept = p.options.problem.keep;
+    if constexpr (Shape::drops) kept = p.options.problem.keep;
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         float sum = state.sum[r];
@@ -669,11 +747,6 @@ struct turn {
     }
 };
 
-/* One arrival a warp. */
-__device__ __forceinline__ void release(uint32_t empty) {
-    if (threadIdx.x % 32 == 0) barrier_arrive(empty);
-}
-
 /* The course of a consumer warpgroup, whatever its numbers are: its places in the rings, the rows that it
  * works on. Work, which derives from it, has the registers and the products:
  *   begin_queries()  returns when a tile's queries are there
@@ -693,6 +766,7 @@ struct consumer_course {
     tile_reader<Shape> reader;
     ring_place<Shape::stages> key, value;
     ring_place<Shape::query_stages> query;
+    ring_place<Shape::draw_stages> draws;
     key_blocks blocks;   /* of the tile */
     int first_row, last; /* of the warpgroup: its first row, the last block that it needs */
     tile_of<Shape> tile;
@@ -724,6 +798,13 @@ struct consumer_course {
     __device__ __forceinline__ void release_query() {
         release(memory.query_empty(query.stage, group));
     }
+    __device__ __forceinline__ void wait_draws() {
+        barrier_wait(memory.draws_full(draws.stage), draws.parity);
+    }
+    __device__ __forceinline__ void release_draws() {
+        release(memory.draws_empty(draws.stage));
+        draws.advance();
+    }
     __device__ __forceinline__ uint32_t query_place() { return memory.query(query.stage, group); }
     __device__ __forceinline__ uint32_t key_place() {
         return memory.key() + key.stage * Shape::block_bytes;
@@ -751,6 +832,10 @@ struct consumer_course {
             turn<Shape>::pass(group);
             wait_value();
             release_value();
+            if constexpr (Shape::drops) {
+                wait_draws();
+                release_draws();
+            }
         }
     }
 
@@ -814,11 +899,12 @@ struct consumer : consumer_course<Shape, consumer<Shape>> {
     using course::key, course::lane, course::thread_row, course::tile, course::value;
     static constexpr int N = Shape::N, D = Shape::D;
     static constexpr bool loads_queries = false; /* a producer's warp does */
+    static constexpr bool splits_keys = false;   /* they come as they are */
 
     float s[N / 2], o[D / 2], correction[2];
     uint32_t probabilities[N / 4];
     softmax_state state;
-    uint32_t drawn; /* what dropout leaves of a block, a bit a key */
+    uint32_t kept[Shape::drops ? N / 64 : 1]; /* what dropout leaves of a block, a bit a score */
 
     using course::course;
 
@@ -829,14 +915,26 @@ struct consumer : consumer_course<Shape, consumer<Shape>> {
     __device__ __forceinline__ void begin_queries(const tile_of<Shape> &) { this->wait_query(); }
     __device__ __forceinline__ void hold_scores() { hold_registers(s); }
     __device__ __forceinline__ void output() {
-        issue_output<Shape>(o, probabilities, this->value_place());
+        uint32_t v = this->value_place();
+        if constexpr (D > 128 && Shape::drops) {
+            /* A block of four warpgroups begins with 128 registers a thread, too few for all sums of one product. */
+            float(&left)[D / 4] = reinterpret_cast<float(&)[D / 4]>(o[0]);
+            float(&right)[D / 4] = reinterpret_cast<float(&)[D / 4]>(o[D / 4]);
+            issue_output<Shape, D / 2>(left, probabilities, v);
+            issue_output<Shape, D / 2>(right, probabilities, v + D / 128 * N * 128);
+        } else {
+            issue_output<Shape>(o, probabilities, v);
+        }
         product_commit();
     }
 
     __device__ __forceinline__ void round_probabilities() {
 #pragma unroll
-        for (int i = 0; i < N / 4; i++)
+        for (int i = 0; i < N / 4; i++) {
             probabilities[i] = pack_two<Element>(s[2 * i], s[2 * i + 1]);
+            if constexpr (Shape::drops)
+                probabilities[i] &= kept_halves(kept[i / 16] << i % 16 / 2, i % 2);
+        }
     }
     __device__ __forceinline__ void correct_output() {
 #pragma unroll
@@ -852,24 +950,17 @@ struct consumer : consumer_course<Shape, consumer<Shape>> {
         return value;
     }
 
-    /* Even lanes draw for the first of their rows, odd ones for the second. */
-    __device__ __forceinline__ void draw(int n) {
-        if constexpr (Shape::draws) {
-            const fovea_cuda_attention &a = p.options.problem;
-            if (a.keep == 1.0f) return;
-            sequence s = {};
-            s.batch = tile.batch;
-            int row = anew(first_row + thread_row + lane % 2 * 8);
-            const draw_row rows[1] = {::begin_row(a, s, tile.head, row)};
-            uint32_t words[1];
-            draw_fragments<N / 8>(a, rows, n * N, words);
-            drawn = words[0];
+    /* What the drawers have for this thread's scores of a block. */
+    __device__ __forceinline__ void take_draws() {
+        if constexpr (Shape::drops) {
+            this->wait_draws();
+#pragma unroll
+            for (int i = 0; i < N / 64; i++)
+                kept[i] = load_word(memory.draws(this->draws.stage, i) + group * 512 +
+                                    threadIdx.x % 128 * 4);
+            __syncwarp();
+            this->release_draws();
         }
-    }
-    __device__ __forceinline__ void drop() {
-        if constexpr (Shape::draws)
-            if (p.options.problem.keep < 1.0f)
-                drop_fragment(drawn, reinterpret_cast<float(&)[N / 8][4]>(s));
     }
 
     /* The scores of block n, whose products are there, and the end of what they came from. */
@@ -894,10 +985,9 @@ struct consumer : consumer_course<Shape, consumer<Shape>> {
         state = {{-INFINITY, -INFINITY}, {0.0f, 0.0f}};
 #pragma unroll
         for (int i = 0; i < D / 2; i++) o[i] = 0.0f;
-        draw(last);
         finish_scores(last);
         softmax_block(s, state, unit_of<Shape>(p), correction);
-        drop();
+        take_draws();
         round_probabilities();
         if constexpr (Shape::varied)
             if ((last + 1) * N > tile.band.key_length)
@@ -931,7 +1021,7 @@ struct consumer : consumer_course<Shape, consumer<Shape>> {
     __device__ __forceinline__ void block_by_maximum(int n) {
         finish_scores(n);
         bool moved = softmax_block(s, state, unit_of<Shape>(p), correction);
-        drop();
+        take_draws();
         hold_registers(s);
         finish_block(n, moved, state.sum[0] + state.sum[1] < 0.0f);
     }
@@ -958,11 +1048,12 @@ struct consumer : consumer_course<Shape, consumer<Shape>> {
         }
         this->release_key();
         if (n == blocks.first) this->release_query();
+        take_draws();
         finish_block(n, again, 0);
     }
 
     /* The products of a block in the middle of a tile; its scores are there afterwards. */
-    __device__ __forceinline__ void middle_products(int n) {
+    __device__ __forceinline__ void middle_products() {
         turn<Shape>::take(group);
         hold_registers(o);
         product_fence();
@@ -971,7 +1062,6 @@ struct consumer : consumer_course<Shape, consumer<Shape>> {
         product_fence();
         output();
         turn<Shape>::pass(group);
-        draw(n);
         product_wait<1>();
         hold_registers(s);
     }
@@ -979,7 +1069,7 @@ struct consumer : consumer_course<Shape, consumer<Shape>> {
     __device__ __forceinline__ void middle_blocks() {
 #pragma unroll 1
         for (int n = last - 1; n >= blocks.first; n--) {
-            middle_products(n);
+            middle_products();
             if constexpr (Shape::trusting)
                 block_trusting(n);
             else
@@ -1029,8 +1119,8 @@ __device__ __forceinline__ void attend(const Parameters &p) {
     if (threadIdx.x == 0) {
         constexpr int warps = 4 * Shape::groups;
         for (int i = 0; i < Shape::stages; i++) {
-            barrier_init(memory.key_full(i), 1);
-            barrier_init(memory.value_full(i), 1);
+            barrier_init(memory.key_full(i), Consumer::splits_keys ? 4 : 1);
+            barrier_init(memory.value_full(i), Consumer::splits_keys ? 4 : 1);
             barrier_init(memory.key_empty(i), warps);
             barrier_init(memory.value_empty(i), warps);
         }
@@ -1041,12 +1131,23 @@ __device__ __forceinline__ void attend(const Parameters &p) {
         barrier_init(memory.tile_wanted(), 1);
         for (int i = 0; i < Shape::tile_slots; i++) {
             barrier_init(memory.tile_full(i), 1);
-            barrier_init(memory.tile_empty(i), warps + (Consumer::loads_queries ? 2 : 3));
+            barrier_init(memory.tile_empty(i),
+                         warps + (Consumer::loads_queries ? 2 : 3) + 4 * Shape::drawers);
+        }
+        for (int i = 0; i < Shape::draw_stages; i++) {
+            barrier_init(memory.draws_full(i), 4);
+            barrier_init(memory.draws_empty(i), warps);
         }
         barrier_init_fence();
     }
     __syncthreads();
-    if (role == 0) {
+    if constexpr (Consumer::splits_keys) { /* two warpgroups: there are registers for both */
+        wait_for_the_grid_before();
+        if (role == 0)
+            Consumer::split_keys(p, memory);
+        else
+            Consumer(p, memory, role - 1).run();
+    } else if (role == 0) {
         registers_give<Shape::producer_registers>();
         int warp = __shfl_sync(~0u, threadIdx.x / 32, 0);
         if (threadIdx.x % 32 == 0) {
@@ -1061,6 +1162,9 @@ __device__ __forceinline__ void attend(const Parameters &p) {
             else if (warp == 3)
                 deal_tiles(p, memory);
         }
+    } else if (role > Shape::groups) {
+        registers_give<Shape::drawer_registers>();
+        draw_blocks(p, memory, role - Shape::groups - 1);
     } else {
         registers_take<Shape::consumer_registers>();
         if constexpr (!Consumer::loads_queries) wait_for_the_grid_before();

@@ -192,7 +192,7 @@ cudaError_t launch_attention(const attention_call &call, int processors, cudaStr
         !describe<Element>(&p.v, call.v, call.value_size, key_rows, call.key_heads, key_batch,
                            Shape::N))
         return cudaErrorInvalidValue;
-    if constexpr (Shape::modified)
+    if constexpr (Shape::has_options)
         if (!describe_options(&p.options, call.problem, Shape::rows)) return cudaErrorInvalidValue;
     parametrize<Shape>(&p, call, processors);
     if (p.counter) {

@@ -110,4 +110,59 @@ __device__ __forceinline__ void apply_tile(const attention_options &o, uint32_t 
         with_tile<Element, together>(tile, box, row, o.row_step, s, add);
 }
 
+/* ---- Dropout ------------------------------------------------------------------------------ */
+
+__device__ __forceinline__ uint32_t load_word(uint32_t at) {
+    uint32_t word;
+    asm volatile("ld.shared.b32 %0, [%1];" : "=r"(word) : "r"(at) : "memory");
+    return word;
+}
+__device__ __forceinline__ void store_word(uint32_t at, uint32_t word) {
+    asm volatile("st.shared.b32 [%0], %1;" ::"r"(at), "r"(word) : "memory");
+}
+
+__device__ __forceinline__ void set_where_below(uint32_t &bits, uint32_t word, uint32_t limit,
+                                                uint32_t set) {
+    asm("{\n.reg .pred below;\nsetp.lo.u32 below, %1, %2;\n@below or.b32 %0, %0, %3;\n}"
+        : "+r"(bits)
+        : "r"(word), "r"(limit), "r"(set));
+}
+
+/* What dropout leaves of 64 keys, a word a thread of each warpgroup, as its products leave the scores: byte 0 is of
+ * the first row and even columns, byte 1 of odd ones, 2 and 3 of the second row; the top bit is of columns 0 to 7.
+ * Even lanes draw for the first of their two rows, odd ones for the second, each the four keys that it shares with the
+ * lane beside it. Draws are chains, so those of all warpgroups go on side by side. */
+template <int groups>
+__device__ __forceinline__ void draw_scores(const fovea_cuda_attention &a,
+                                            const draw_row (&rows)[groups], int first_key,
+                                            uint32_t (&kept)[groups]) {
+    uint32_t limit = kept_below(a), number = first_key / 4 + (threadIdx.x / 2 & 1);
+    uint32_t drawn[groups] = {};
+#pragma unroll 2
+    for (int n = 0; n < 8; n++, number += 2) {
+        draw_keys keys = begin_keys(a, number);
+#pragma unroll
+        for (int g = 0; g < groups; g++) {
+            uint32_t words[4];
+            draw(a.seed, keys, rows[g], words);
+            drawn[g] <<= 1;
+#pragma unroll
+            for (int w = 0; w < 4; w++) set_where_below(drawn[g], words[w], limit, 1u << 8 * w);
+        }
+    }
+    /* Even lanes want words 0 and 1 of both rows, odd ones 2 and 3. */
+#pragma unroll
+    for (int g = 0; g < groups; g++) {
+        uint32_t other = __shfl_xor_sync(~0u, drawn[g], 1);
+        kept[g] = __byte_perm(drawn[g], other, threadIdx.x & 1 ? 0x3276 : 0x5410);
+    }
+}
+
+/* Ones in the halves of two scores that are kept: the top bits of bytes 0 and 1, or of 2 and 3. */
+__device__ __forceinline__ uint32_t kept_halves(uint32_t kept, int row) {
+    uint32_t halves;
+    asm("prmt.b32 %0, %1, %1, %2;" : "=r"(halves) : "r"(kept), "r"(row ? 0xbbaa : 0x9988));
+    return halves;
+}
+
 } /* namespace fovea::hopper */

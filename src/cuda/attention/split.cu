@@ -22,7 +22,9 @@ static int count_pieces(const fovea_cuda_attention &p, int64_t blocks, int slots
 
 static split_parts plan_of(const fovea_cuda_attention &p, int multiprocessors, void *workspace) {
     int64_t blocks = blocks_of(p);
-    int slots = multiprocessors * (padded(p) > 128 && fovea_dtype_size(p.k.dtype) == 2 ? 1 : 2);
+    int slots = multiprocessors * (padded(p) > 128 && fovea_dtype_size(p.k.dtype) == 2 ? 1
+                                   : padded(p) == 64 && is_bytes(p)                    ? 3
+                                                                                       : 2);
     split_parts parts = {(float *)workspace, NULL, count_pieces(p, blocks, slots),
                          (int)blocks_for((int64_t)p.query_length * p.group, 16)};
     parts.states = (float2 *)(parts.rows + blocks * parts.pieces * 16 * padded(p));

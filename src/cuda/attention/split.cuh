@@ -24,6 +24,9 @@
 template <class T, int size_, int cache_, bool plain_>
 struct split_form {
     using element = T;
+    /* What the tensor cores multiply: a cache of bytes is widened to f16, which holds both of its types and costs half
+     * of what bf16 does, so queries and probabilities are scaled to its range. */
+    using factor = std::conditional_t<cache_ == 1, __half, T>;
     static constexpr int size = size_, cache = cache_; /* size: of heads, padded */
     static constexpr int values =
         cache < 4 || size <= 128 ? size : 128; /* columns of a value row */
@@ -37,7 +40,9 @@ struct split_form {
     static constexpr int key_bytes = keys * row_bytes, value_bytes = keys * value_row_bytes;
     static constexpr int scale_bytes = cache == 1 ? 2 * keys * 4 : 0;
     static constexpr int step_bytes = key_bytes + value_bytes + scale_bytes;
-    static constexpr int query_row = size * (int)sizeof(T), query_bytes = rows * query_row;
+    static constexpr int query_row = size * (int)sizeof(T);
+    static constexpr int factor_bytes = cache == 1 ? rows * 8 : 0; /* of the rows of queries */
+    static constexpr int query_bytes = rows * query_row + factor_bytes;
     static constexpr int out_pitch =
         values + 8; /* floats, of the warps' results on their way to one */
     static constexpr int weights_offset = warps * rows * (out_pitch + 2) * 4;
@@ -45,6 +50,8 @@ struct split_form {
     static constexpr int ring_bytes = warps * stages * step_bytes;
     static constexpr int shared_bytes =
         query_bytes + (ring_bytes > merge_bytes ? ring_bytes : merge_bytes);
+    /* Of a multiprocessor: bytes of 64 columns wait for themselves in eight warps (3.0 TB/s). */
+    static constexpr int blocks = shared_bytes > 113 << 10 ? 1 : cache == 1 && size == 64 ? 3 : 2;
     using key_loader = tile_loader<row_bytes, keys, 32>;
     using value_loader = tile_loader<value_row_bytes, keys, 32>;
 };
@@ -65,6 +72,7 @@ struct split_parts {
 template <class Form>
 struct split_work {
     using T = typename Form::element;
+    using factor = typename Form::factor;
     static constexpr int KEYS = Form::keys;
 
     const fovea_cuda_attention &p;
@@ -81,6 +89,9 @@ struct split_work {
     uint32_t query[Form::holds_queries ? Form::size / 16 : 1][4];
     float out[Form::values / 8][4], scores[KEYS / 8][4], maximum[2], sum[2];
     float part[Form::has_parts ? Form::values / 8 : 1][4], part_sum[2]; /* of the last steps */
+    float score_factor[2], bias[2]; /* bytes: what products are multiplied by, and begin at */
+    bool raised;                    /* signed bytes: they come 128 too great */
+    int value_exponent;             /* bytes: the greatest of the scales of values so far */
 
     __device__ __forceinline__ int row_of(int half) const {
         return first_row + half * 8 + lane / 4;
@@ -243,6 +254,58 @@ struct split_work {
         }
     }
 
+    /* For a cache of bytes: rows become f16, of bf16 times a power of two by which the greatest is in [2^14, 2^15), and
+     * what falls below f16 then is 2^-38 of it. Behind them are the factors that undo this, and the rows' sums. */
+    __device__ __forceinline__ void prepare_queries(void) {
+        constexpr int words = Form::size / 64;
+#pragma unroll
+        for (int i = 0; i < Form::rows / Form::warps; i++) {
+            int r = warp * (Form::rows / Form::warps) + i;
+            uint32_t at = query_tile + r * Form::query_row + lane * 4, word[words], top = 0;
+            float undo = 1, sum = 0;
+#pragma unroll
+            for (int w = 0; w < words; w++) {
+                word[w] = load_one(at + w * 128);
+                top = max(top, max(word[w] & 0x7fff, word[w] >> 16 & 0x7fff));
+            }
+            if constexpr (!std::is_same_v<T, factor>) {
+                int exponent = max((int)(__reduce_max_sync(~0u, top) >> 7), 77);
+                float scale = __uint_as_float((uint32_t)(268 - exponent) << 23);
+                undo = __uint_as_float((uint32_t)(exponent - 14) << 23);
+#pragma unroll
+                for (int w = 0; w < words; w++)
+                    word[w] = pack_two<factor>(__uint_as_float(word[w] << 16) * scale,
+                                               __uint_as_float(word[w] & 0xffff0000) * scale);
+            }
+#pragma unroll
+            for (int w = 0; w < words; w++) {
+                float2 two = __half22float2(*reinterpret_cast<const __half2 *>(&word[w]));
+                sum += two.x + two.y;
+                store_one(at + w * 128, word[w]);
+            }
+            sum = reduce_warp(sum, [](float a, float b) { return a + b; });
+            if (lane > 0) continue;
+            uint32_t to = query_tile + Form::rows * Form::query_row + r * 8;
+            store_one(to, __float_as_uint(undo)), store_one(to + 4, __float_as_uint(sum));
+        }
+    }
+    __device__ __forceinline__ void load_factors(void) {
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            uint32_t pair[2];
+            load_pair(pair[0], pair[1],
+                      query_tile + Form::rows * Form::query_row + (h * 8 + lane / 4) * 8);
+            score_factor[h] = __uint_as_float(pair[0]), bias[h] = __uint_as_float(pair[1]);
+        }
+        bool integers = p.k.dtype == FOVEA_I8;
+        raised = integers && __all_sync(~0u, isfinite(bias[0]) && isfinite(bias[1]));
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            bias[h] = raised ? bias[h] * -0x1p-17f : 0; /* 128 times 2^-24 */
+            if (integers) score_factor[h] *= 0x1p24f;
+        }
+    }
+
     /* ---- Products ---- */
 
     __device__ __forceinline__ void score(uint32_t tile) {
@@ -311,12 +374,14 @@ struct split_work {
         if (is_far(scores)) score_terms<true>(tile);
     }
 
-    template <bool integers>
+    /* Integers come 128 too great, so sums begin by as much below zero, unless a query is infinite: its scores may
+     * yet be numbers under softcap. */
+    template <bool integers, bool is_raised>
     __device__ __forceinline__ void score_bytes(uint32_t tile) {
 #pragma unroll
         for (int n = 0; n < KEYS / 8; n++)
 #pragma unroll
-            for (int e = 0; e < 4; e++) scores[n][e] = 0;
+            for (int e = 0; e < 4; e++) scores[n][e] = bias[e / 2];
 #pragma unroll
         for (int k = 0; k < Form::size / 16; k += 2) {
             uint32_t a[2][4];
@@ -328,8 +393,11 @@ struct split_work {
                                                                      k + lane / 16));
 #pragma unroll
                 for (int i = 0; i < 4; i++) {
-                    widen_bytes<T, integers>(b[i], low, high);
-                    multiply<T>(scores[2 * n + i % 2], a[i / 2], low, high);
+                    if constexpr (integers)
+                        widen_small<is_raised>(b[i], low, high);
+                    else
+                        low = widen_e4m3(b[i]), high = widen_e4m3(b[i] >> 16);
+                    multiply<factor>(scores[2 * n + i % 2], a[i / 2], low, high);
                 }
             }
         }
@@ -405,12 +473,11 @@ struct split_work {
                 load_transposed(b, byte_chunk_address<Form::row_bytes>(tile, k * 16 + lane % 16,
                                                                        n + lane / 16));
 #pragma unroll
-                for (int i = 0; i < 4; i++)
-                    widen_bytes<T, integers>(__byte_perm(b[i], 0, 0x3120), even[i], odd[i]);
+                for (int i = 0; i < 4; i++) widen_apart<integers>(b[i], even[i], odd[i]);
 #pragma unroll
                 for (int c = 0; c < 2; c++) {
-                    multiply<T>(out[2 * (n + c)], a, even[2 * c], even[2 * c + 1]);
-                    multiply<T>(out[2 * (n + c) + 1], a, odd[2 * c], odd[2 * c + 1]);
+                    multiply<factor>(out[2 * (n + c)], a, even[2 * c], even[2 * c + 1]);
+                    multiply<factor>(out[2 * (n + c) + 1], a, odd[2 * c], odd[2 * c + 1]);
                 }
             }
         }
@@ -420,7 +487,7 @@ struct split_work {
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             const float *two = &scores[2 * k + i / 2][i % 2 * 2];
-            a[i] = pack_two<T>(two[0], two[1]);
+            a[i] = pack_two<factor>(two[0], two[1]);
         }
     }
 
@@ -433,16 +500,32 @@ struct split_work {
 
     /* ---- Softmax ---- */
 
-    /* Factors of a quantised cache, one a key. */
-    __device__ __forceinline__ void apply_scales(const fovea_cuda_tensor &t, uint32_t scales) {
-        if (!t.data) return;
+    /* Factors of a quantised cache, one a key, each times `unit`. */
+    __device__ __forceinline__ void apply_scales(uint32_t scales, float unit) {
 #pragma unroll
         for (int n = 0; n < KEYS / 8; n++) {
             uint32_t word[2];
             load_pair(word[0], word[1], scales + 4 * (n * 8 + lane % 4 * 2));
+            float scale[2] = {__uint_as_float(word[0]) * unit, __uint_as_float(word[1]) * unit};
 #pragma unroll
-            for (int e = 0; e < 4; e++) scores[n][e] *= __uint_as_float(word[e % 2]);
+            for (int e = 0; e < 4; e++) scores[n][e] *= scale[e % 2];
         }
+    }
+
+    /* The scales of the values, in a unit by which the greatest so far is in [2^14, 2^15): their products with
+     * probabilities are f16. What has no exponent shows itself. */
+    __device__ __forceinline__ void apply_value_scales(uint32_t scales) {
+        uint32_t mine = lane < KEYS ? load_one(scales + 4 * lane) & 0x7fffffff : 0;
+        int exponent = (int)(__reduce_max_sync(~0u, mine < 0x7f000000 ? mine : 0) >> 23);
+        if (exponent > value_exponent) {
+            float less = __uint_as_float((uint32_t)max(127 + value_exponent - exponent, 0) << 23);
+#pragma unroll
+            for (int n = 0; n < Form::values / 8; n++)
+#pragma unroll
+                for (int e = 0; e < 4; e++) out[n][e] *= less;
+            value_exponent = exponent;
+        }
+        apply_scales(scales, __uint_as_float((uint32_t)(268 - value_exponent) << 23));
     }
 
     __device__ __forceinline__ fragment_rows rows_of_thread(void) const {
@@ -463,7 +546,7 @@ struct split_work {
         apply_limits(rows, key, scores);
     }
 
-    __device__ __forceinline__ void soften(float factor) {
+    __device__ __forceinline__ void soften(const float (&factor)[2]) {
         float rescale[2];
         bool moved = false;
 #pragma unroll
@@ -474,16 +557,16 @@ struct split_work {
                 m = fmaxf(m, fmaxf(scores[n][2 * h], scores[n][2 * h + 1]));
             m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
             m = fmaxf(m, __shfl_xor_sync(~0u, m, 2));
-            float base = m == -INFINITY ? 0 : m * factor;
+            float base = m == -INFINITY ? 0 : m * factor[h];
             moved |= m != maximum[h];
-            rescale[h] = exp2_fast(fmaf(maximum[h], factor, -base));
+            rescale[h] = exp2_fast(fmaf(maximum[h], factor[h], -base));
             maximum[h] = m;
 #pragma unroll
             for (int n = 0; n < KEYS / 8; n++)
 #pragma unroll
                 for (int e = 0; e < 2; e++) {
                     float &score = scores[n][2 * h + e];
-                    score = exp2_fast(fmaf(score, factor, -base));
+                    score = exp2_fast(fmaf(score, factor[h], -base));
                     total += score;
                 }
             sum[h] *= rescale[h];
@@ -499,15 +582,26 @@ struct split_work {
                 }
     }
 
-    __device__ __forceinline__ void attend(int stage, int key, bool edge, float factor) {
+    __device__ __forceinline__ void attend(int stage, int key, bool edge,
+                                           const float (&factor)[2]) {
         uint32_t keys = key_tile(stage), values = value_tile(stage);
         if constexpr (Form::cache == 4) {
             score_words(keys);
         } else if constexpr (Form::cache == 2) {
             score(keys);
         } else {
-            p.k.dtype == FOVEA_I8 ? score_bytes<true>(keys) : score_bytes<false>(keys);
-            apply_scales(p.k_scale, scales(stage));
+            if (raised)
+                score_bytes<true, true>(keys);
+            else if (p.k.dtype == FOVEA_I8)
+                score_bytes<true, false>(keys);
+            else
+                score_bytes<false, false>(keys);
+            if (p.k_scale.data) apply_scales(scales(stage), 1);
+            if constexpr (!Form::plain)
+#pragma unroll
+                for (int n = 0; n < KEYS / 8; n++)
+#pragma unroll
+                    for (int e = 0; e < 4; e++) scores[n][e] *= score_factor[e / 2];
         }
         if (!Form::plain)
             modify(key);
@@ -526,7 +620,7 @@ struct split_work {
         } else if constexpr (Form::cache == 2) {
             accumulate(values);
         } else {
-            apply_scales(p.v_scale, scales(stage) + 4 * KEYS);
+            if (p.v_scale.data) apply_value_scales(scales(stage) + 4 * KEYS);
             p.v.dtype == FOVEA_I8 ? accumulate_bytes<true>(values)
                                   : accumulate_bytes<false>(values);
         }
@@ -535,7 +629,15 @@ struct split_work {
     /* ---- Results ---- */
 
     /* The warps' results lie in shared memory one after the other. */
-    __device__ __forceinline__ void hand_over(char *memory, float factor) {
+    __device__ __forceinline__ void hand_over(char *memory, const float (&factor)[2]) {
+        if constexpr (Form::cache == 1)
+            if (p.v_scale.data) {
+                float unit = __uint_as_float((uint32_t)(value_exponent - 14) << 23);
+#pragma unroll
+                for (int n = 0; n < Form::values / 8; n++)
+#pragma unroll
+                    for (int e = 0; e < 4; e++) out[n][e] *= unit;
+            }
         float *rows = (float *)memory + warp * Form::rows * Form::out_pitch;
         float2 *states = (float2 *)((float *)memory + Form::warps * Form::rows * Form::out_pitch);
 #pragma unroll
@@ -547,7 +649,7 @@ struct split_work {
             if (first_row + h * 8 >= row_count) continue;
             if (lane % 4 == 0)
                 states[warp * Form::rows + r] =
-                    make_float2(maximum[h] == -INFINITY ? maximum[h] : maximum[h] * factor, l);
+                    make_float2(maximum[h] == -INFINITY ? maximum[h] : maximum[h] * factor[h], l);
 #pragma unroll
             for (int n = 0; n < Form::values / 8; n++) {
                 float *to = rows + r * Form::out_pitch + column_of(n, 0);
@@ -627,8 +729,7 @@ struct split_work {
 };
 
 template <class Form>
-static __global__
-__launch_bounds__(Form::threads, Form::shared_bytes > 113 << 10 ? 1 : 2) void split_keys(
+static __global__ __launch_bounds__(Form::threads, Form::blocks) void split_keys(
     const __grid_constant__ fovea_cuda_attention p, const __grid_constant__ split_pitches pitches,
     const __grid_constant__ split_parts parts, uint32_t aligned) {
     extern __shared__ __align__(128) char memory[];
@@ -685,8 +786,16 @@ __launch_bounds__(Form::threads, Form::shared_bytes > 113 << 10 ? 1 : 2) void sp
     }
     copies_wait<stages - 1>();
     __syncthreads(); /* the queries are there */
+    float factor[2];
+    factor[0] = factor[1] = Form::plain ? p.scale_log2 : 1;
+    if constexpr (Form::cache == 1) {
+        w.prepare_queries();
+        __syncthreads();
+        w.load_factors();
+        w.value_exponent = 14;
+        if (Form::plain) factor[0] *= w.score_factor[0], factor[1] *= w.score_factor[1];
+    }
     w.load_queries();
-    float factor = Form::plain ? p.scale_log2 : 1;
     for (int stage = 0, count = 0; key < end_key; key += stride) {
         copies_wait<stages - 2>();
         __syncwarp(); /* this stage is there for all, and nobody reads the one before any more */

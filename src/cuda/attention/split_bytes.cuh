@@ -38,7 +38,16 @@ static __device__ __forceinline__ void load_pair(uint32_t &a, uint32_t &b, uint3
     asm volatile("ld.shared.v2.b32 {%0,%1}, [%2];" : "=r"(a), "=r"(b) : "r"(address) : "memory");
 }
 
-/* ---- Four bytes to two pairs of halves ------------------------------------------------------ */
+static __device__ __forceinline__ uint32_t load_one(uint32_t address) {
+    uint32_t word;
+    asm volatile("ld.shared.b32 %0, [%1];" : "=r"(word) : "r"(address) : "memory");
+    return word;
+}
+static __device__ __forceinline__ void store_one(uint32_t address, uint32_t word) {
+    asm volatile("st.shared.b32 [%0], %1;" ::"r"(address), "r"(word) : "memory");
+}
+
+/* ---- Four bytes to two pairs of f16 --------------------------------------------------------- */
 
 /* Two e4m3 to two f16, exactly. */
 static __device__ __forceinline__ uint32_t widen_e4m3(uint32_t two) {
@@ -58,33 +67,34 @@ static __device__ __forceinline__ uint32_t widen_e4m3(uint32_t two) {
 #endif
 }
 
-/* Bytes 0 and 1, and 2 and 3, of signed integers or of e4m3. */
-template <class T, bool integers>
-static __device__ __forceinline__ void widen_bytes(uint32_t bytes, uint32_t &low, uint32_t &high) {
+/* Signed bytes 0 and 1, and 2 and 3, or 128 more, as the lowest bits of f16: times 2^-24. */
+template <bool raised>
+static __device__ __forceinline__ void widen_small(uint32_t bytes, uint32_t &low, uint32_t &high) {
+    uint32_t more = bytes ^ 0x80808080;
+    low = __byte_perm(more, 0, 0x4140), high = __byte_perm(more, 0, 0x4342);
+    if constexpr (!raised) {
+        uint32_t offset = 0x00800080;
+        __half2 less = *reinterpret_cast<__half2 *>(&offset);
+        __half2 a = __hsub2(*reinterpret_cast<__half2 *>(&low), less);
+        __half2 b = __hsub2(*reinterpret_cast<__half2 *>(&high), less);
+        low = *reinterpret_cast<uint32_t *>(&a), high = *reinterpret_cast<uint32_t *>(&b);
+    }
+}
+
+/* Bytes 0 and 2, and 1 and 3, of signed integers or of e4m3. */
+template <bool integers>
+static __device__ __forceinline__ void widen_apart(uint32_t bytes, uint32_t &even, uint32_t &odd) {
     if constexpr (integers) {
-        uint32_t raised = bytes ^ 0x80808080; /* 128 more */
-        if constexpr (std::is_same_v<T, __half>) {
-            uint32_t thousands = 0x64006400, offset = 0x64806480; /* 1024, 1152 */
-            low = __byte_perm(raised, thousands, 0x7150),
-            high = __byte_perm(raised, thousands, 0x7352);
-            __half2 less = *reinterpret_cast<__half2 *>(&offset);
-            __half2 a = __hsub2(*reinterpret_cast<__half2 *>(&low), less);
-            __half2 b = __hsub2(*reinterpret_cast<__half2 *>(&high), less);
-            low = *reinterpret_cast<uint32_t *>(&a), high = *reinterpret_cast<uint32_t *>(&b);
-        } else {
-            float x[4]; /* 2^23 and the byte */
-#pragma unroll
-            for (int i = 0; i < 4; i++)
-                x[i] = __uint_as_float(__byte_perm(raised, 0x4b000000, 0x7540 + i)) - 8388736.0f;
-            low = pack_two<T>(x[0], x[1]), high = pack_two<T>(x[2], x[3]);
-        }
+        /* 1024 and a byte plus 128, less 1152. */
+        uint32_t offset = 0x64806480;
+        even = (bytes & 0x00ff00ff) ^ offset, odd = (bytes >> 8 & 0x00ff00ff) ^ offset;
+        __half2 less = *reinterpret_cast<__half2 *>(&offset);
+        __half2 a = __hsub2(*reinterpret_cast<__half2 *>(&even), less);
+        __half2 b = __hsub2(*reinterpret_cast<__half2 *>(&odd), less);
+        even = *reinterpret_cast<uint32_t *>(&a), odd = *reinterpret_cast<uint32_t *>(&b);
     } else {
-        low = widen_e4m3(bytes), high = widen_e4m3(bytes >> 16);
-        if constexpr (!std::is_same_v<T, __half>) {
-            float2 a = __half22float2(*reinterpret_cast<__half2 *>(&low));
-            float2 b = __half22float2(*reinterpret_cast<__half2 *>(&high));
-            low = pack_two<T>(a.x, a.y), high = pack_two<T>(b.x, b.y);
-        }
+        uint32_t apart = __byte_perm(bytes, 0, 0x3120);
+        even = widen_e4m3(apart), odd = widen_e4m3(apart >> 16);
     }
 }
 
