@@ -60,7 +60,7 @@ FOVEA_INLINE void map_run(map_operation *operation, int inputs, fovea_dtype in, 
     VF_UNROLLED for (int k = 0; k < MAP_INPUTS; k++) from[k] = k < inputs ? at[1 + k] : NULL;
     int64_t i = 0;
 #define ITEM(place, count) map_item(operation, inputs, in, from, place, count, p, q)
-    if (stream && n >= 8 * W) {
+    if (W > 1 && stream && n >= 8 * W) { /* at least what stands before a whole line */
         for (int64_t head = elements_to_alignment(out, y); i < head;) {
             int64_t count = smaller(W, head - i);
             vf_store_n_as(out, y, i, ITEM(i, count), count);

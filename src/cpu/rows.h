@@ -184,7 +184,7 @@ FOVEA_INLINE void rows_write(fovea_dtype dtype, char *y, rows_item *item, const 
     int64_t i = 0;
     int64_t line = LINE_BYTES / (dtype == FOVEA_F32 ? 4 : 2),
             head = elements_to_alignment(dtype, y);
-    if (stream && (n >= 8 * W || (head == 0 && n % line == 0))) {
+    if (W > 1 && stream && (n >= 8 * W || (head == 0 && n % line == 0))) {
         for (int64_t count; i < head; i += count) {
             count = smaller(W, head - i);
             vf_store_n_as(dtype, y, i, item(x, state, i, count), count);
