@@ -155,7 +155,7 @@ struct targets {
 template <bool gradient>
 struct entropy_job {
     static constexpr float pad = -INFINITY;
-    static constexpr int registers = gradient ? 64 : 40;
+    static constexpr int registers = 64;
     static constexpr bool packed = false;
     targets target;
     int64_t ignored;
