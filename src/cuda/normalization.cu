@@ -141,6 +141,8 @@ struct layer_norm_job {
     static constexpr float pad = 0;
     static constexpr int registers = 64;
     static constexpr bool packed = true;
+    static constexpr bool ahead = true, ahead_staged = true;
+    static constexpr int other_run = 1, other_held = 10, other_resident = 5; /* groups of 305 */
     weights<T> gamma, beta;
     int groups; /* rows of a sample, each with weights of its own; 0: all rows have the same */
     int64_t channels;
@@ -165,6 +167,7 @@ struct rms_norm_job {
     static constexpr float pad = 0;
     static constexpr int registers = 80;
     static constexpr bool packed = true;
+    static constexpr bool ahead = true, ahead_staged = false;
     weights<T> gamma;
     double eps;
 
@@ -255,6 +258,7 @@ struct dropout_job {
     static constexpr float pad = 0;
     static constexpr int registers = 96;
     static constexpr bool packed = false;
+    static constexpr bool ahead = false, ahead_staged = false;
     weights<T> gamma, beta, residual;
     double eps;
     const uint8_t *mask; /* NULL: drawn */

@@ -67,7 +67,7 @@ struct code_function {
 struct code_job {
     static constexpr float pad = 0;
     static constexpr int registers = 64;
-    static constexpr bool packed = false;
+    static constexpr bool packed = false, ahead = false, ahead_staged = false;
     float *scales;
 
     template <class Row, class O>
@@ -165,7 +165,7 @@ struct decode_function {
 struct decode_job {
     static constexpr float pad = 0;
     static constexpr int registers = 64;
-    static constexpr bool packed = false;
+    static constexpr bool packed = false, ahead = false, ahead_staged = false;
     const float *scales;
 
     template <class Row, class O>

@@ -13,11 +13,13 @@ enum {
     ROW_THREADS = 768,
     ROW_PACKED_THREADS = 512,
     ROW_DISTANT = 512,
-    ROW_HELD = 16,         /* values of a thread, */
-    ROW_PACKED = 32,       /* or halves that stay as they are */
-    ROW_GATHERED = 8,      /* of them, what is read beside the row at once */
+    ROW_HELD = 16,    /* values of a thread, */
+    ROW_PACKED = 32,  /* or halves that stay as they are */
+    ROW_GATHERED = 8, /* of them, what is read beside the row at once */
+    ROW_OTHER_THREADS = 256,
     ROW_STAGED = 512,      /* columns from which rows that 16 bytes do not divide are staged */
     ROW_SHARED = 72 << 10, /* bytes up to which three such rows find room in a multiprocessor */
+    ROW_AHEAD = 4 << 20,   /* bytes from a row to the one that is asked for beside it */
     ROW_FEW = 1 << 14      /* elements of all rows that then have a lane for each vector */
 };
 
@@ -27,6 +29,7 @@ struct row_place {
     int64_t count, columns;
     int members, members_log2; /* threads of a row: a power of 2 up to 32, or all of a block */
     bool wide;                 /* 16 bytes side by side are aligned */
+    int block, ahead; /* rows of a block; how many later those are that it asks for, 0: none */
 };
 
 /* g(values, column, what the sources have there). A source has gather<plain>(columns, limit, values): `n`
@@ -63,10 +66,9 @@ static __device__ __forceinline__ float reduce_row(float value, int warps, Join 
 
 /* Elements of a row in registers: `run` of them side by side in at[i]. `packed`: as they are in memory, where
  * halves take half the registers, so that more rows are on their way; f32 else, and can be replaced. */
-template <class T, int run, bool packed>
+template <class T, int run, bool packed, int held>
 struct held_row {
     using element_type = T;
-    static constexpr int held = packed ? ROW_PACKED : ROW_HELD;
     static constexpr bool replaceable = !packed;
     using kept = typename std::conditional<packed, T, float>::type;
     pack<kept, run> at[held / run];
@@ -393,8 +395,9 @@ struct distant_row {
 };
 
 /* Sums f of elements that were replaced by r of them: in place, or each time anew. */
-template <class T, int run, bool packed, class R, class F>
-static __device__ __forceinline__ float sum_replaced(held_row<T, run, packed> &row, R r, F f) {
+template <class T, int run, bool packed, int held, class R, class F>
+static __device__ __forceinline__ float sum_replaced(held_row<T, run, packed, held> &row, R r,
+                                                     F f) {
     if constexpr (packed) return row.sum_inside([&](float x) { return f(r(x)); });
     row.replace(r);
     return row.sum(f);
@@ -410,8 +413,8 @@ static __device__ __forceinline__ float sum_replaced(distant_row<T> &row, R r, F
 }
 
 /* The same where r costs less than to keep what it makes. */
-template <class T, int run, bool packed, class R, class F>
-static __device__ __forceinline__ float sum_derived(held_row<T, run, packed> &row, R r, F f) {
+template <class T, int run, bool packed, int held, class R, class F>
+static __device__ __forceinline__ float sum_derived(held_row<T, run, packed, held> &row, R r, F f) {
     return sum_replaced(row, r, f);
 }
 template <class Row, class R, class F>
@@ -423,6 +426,10 @@ static __device__ __forceinline__ float sum_derived(Row &row, R r, F f) {
 template <class T, class Job, int run>
 static constexpr bool row_packed() {
     return Job::packed && sizeof(T) == 2 && run > 1;
+}
+template <class T, class Job, int run>
+static constexpr int row_held() {
+    return row_packed<T, Job, run>() ? ROW_PACKED : ROW_HELD;
 }
 /* Threads of a block at most, and blocks at once. */
 template <class T, class Job, int run>
@@ -437,19 +444,59 @@ static constexpr int row_resident() {
     return Job::registers == 40 || row_packed<T, Job, run>() ? 2 : 1;
 }
 
+/* Asks for bytes, in multiples of 16, to be in the second cache soon. */
+static __device__ __forceinline__ void prefetch(const void *from, unsigned bytes) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
+#endif
+}
+
+/* Rows that a later block begins with are to be in the cache by then: of those of this one, the first at x. */
+template <class T>
+static __device__ __forceinline__ void rows_ahead(const T *x, int64_t number,
+                                                  const row_place &place) {
+    if (threadIdx.x > 0 || place.ahead == 0 || number + place.ahead + place.block > place.count)
+        return;
+    const uintptr_t from = (uintptr_t)(x + place.ahead * place.columns) + 15;
+    prefetch((const void *)(from & ~(uintptr_t)15),
+             (unsigned)(place.block * place.columns * sizeof(T)) / 16 * 16 - 16);
+}
+
+/* Whether a job has another number of values for a thread, Job::other_held, of rows read Job::other_run at once. */
+template <class Job>
+static constexpr auto row_other_run(int) -> decltype(Job::other_run) {
+    return Job::other_run;
+}
+template <class Job>
+static constexpr int row_other_run(...) {
+    return 0;
+}
+template <class Job>
+static constexpr auto row_other_resident(int) -> decltype(Job::other_resident) {
+    return Job::other_resident;
+}
+template <class Job>
+static constexpr int row_other_resident(...) {
+    return 1;
+}
+
 /* job(row, where it goes in y, the offset in the third tensor, number) does the work; Job::pad fills what
  * lies beyond the columns at first; Job::registers: 40, 64, 80 or more, what it needs; Job::packed: what an
- * element becomes costs less than room for it. */
-template <class T, class O, class Job, int run>
-static __global__
-__launch_bounds__(row_threads<T, Job, run>(), row_resident<T, Job, run>()) void rows_held(
-    const T *x, O *y, const __grid_constant__ row_place place, const __grid_constant__ Job job) {
+ * element becomes costs less than room for it; Job::ahead, ahead_staged: rows are asked for before their blocks begin. */
+template <class T, class O, class Job, int run, int held>
+static __global__ __launch_bounds__(
+    held == row_held<T, Job, run>() ? row_threads<T, Job, run>() : ROW_OTHER_THREADS,
+    held == row_held<T, Job, run>()
+        ? row_resident<T, Job, run>()
+        : row_other_resident<Job>(0)) void rows_held(const T *x, O *y,
+                                                     const __grid_constant__ row_place place,
+                                                     const __grid_constant__ Job job) {
     const bool alone = place.members > 32;
     int64_t number =
         alone ? blockIdx.x : ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) >> place.members_log2;
     const bool idle = number >= place.count;
     int64_t at[3];
-    held_row<T, run, row_packed<T, Job, run>()> row;
+    held_row<T, run, row_packed<T, Job, run>(), held> row;
     follow_stream();
     if (idle) number = 0;
     place.rows.offsets(number, at);
@@ -459,6 +506,7 @@ __launch_bounds__(row_threads<T, Job, run>(), row_resident<T, Job, run>()) void 
     row.columns = idle ? 0 : (int)place.columns;
     row.wide = place.wide, row.idle = idle;
     row.load(Job::pad);
+    if constexpr (Job::ahead) rows_ahead(row.x, number, place);
     job(row, y + at[1], at[2], number);
 }
 
@@ -471,6 +519,7 @@ __launch_bounds__(threads, threads == 512 && Job::registers <= 80 ? 3 : 1) void 
     follow_stream();
     place.rows.offsets(blockIdx.x, at);
     x += at[0];
+    if constexpr (Job::ahead_staged && sizeof(T) == 4) rows_ahead(x, blockIdx.x, place);
     staged_row<T, threads> row = {(T *)(staged_memory + (uintptr_t)x % 16), x, (int)place.columns,
                                   false};
     row.load();
@@ -487,11 +536,18 @@ static __global__ __launch_bounds__(ROW_DISTANT) void rows_distant(
     job(row, y + at[1], at[2], blockIdx.x);
 }
 
+/* Rows that follow one another are asked for early. */
+template <class T>
+static void rows_look_ahead(row_place &place) {
+    const int64_t bytes = place.block * place.columns * (int64_t)sizeof(T);
+    const bool adjacent = place.rows.rank == 1 && place.rows.stride[0][0] == place.columns;
+    if (adjacent && bytes >= 64) place.ahead = (int)blocks_for(ROW_AHEAD, bytes) * place.block;
+}
+
 /* As many threads as hold a row; more where there are few. */
-template <class T, class O, class Job, int run>
+template <class T, class O, class Job, int run, int held = row_held<T, Job, run>()>
 static fovea_status rows_launch(const T *x, O *y, row_place &place, fovea_run *state,
                                 const Job &job) {
-    constexpr int held = row_packed<T, Job, run>() ? ROW_PACKED : ROW_HELD;
     int64_t blocks = place.count, threads = 256;
     if (place.columns <= 32 * held) {
         while ((held << place.members_log2) < place.columns) place.members_log2++;
@@ -503,7 +559,16 @@ static fovea_status rows_launch(const T *x, O *y, row_place &place, fovea_run *s
     } else {
         threads = place.members = (int)blocks_for(place.columns, 32 * held) * 32;
     }
-    return launch(state, rows_held<T, O, Job, run>, blocks, threads, x, y, place, job);
+    place.block = place.members > 32 ? 1 : (int)threads >> place.members_log2;
+    rows_look_ahead<T>(place);
+    return launch(state, rows_held<T, O, Job, run, held>, blocks, threads, x, y, place, job);
+}
+
+/* Places that rows take of as few lanes as hold them. */
+static inline int64_t row_places(int64_t columns, int held) {
+    int64_t places = held;
+    while (places < columns) places *= 2;
+    return places;
 }
 
 /* rows: of x, y and a third tensor; elements: of a row of x and of y. Data are taken from rows. */
@@ -532,6 +597,8 @@ static fovea_status rows_views(fovea_view (&rows)[3], fovea_view (&elements)[2],
     const int64_t room =
         fovea_cuda_shared_bytes(current_device()) - (4 << 10); /* beside what is static */
     if (dense && bytes <= room && place.columns > (even ? most : ROW_STAGED)) {
+        place.block = 1;
+        rows_look_ahead<T>(place);
         if (bytes <= ROW_SHARED)
             return launch_as(run, true, rows_staged<T, O, Job, 512>, place.count, 512,
                              (size_t)bytes, x, y, place, job);
@@ -544,6 +611,13 @@ static fovea_status rows_views(fovea_view (&rows)[3], fovea_view (&elements)[2],
     for (int i = 0; i < rows[0].rank; i++)
         place.wide &= rows[0].shape[i] == 1 ||
                       (rows[0].stride[i] % size == 0 && rows[1].stride[i] % size == 0);
+    constexpr int other = row_other_run<Job>(0);
+    if constexpr (other == 1 || other == size) {
+        constexpr int held = Job::other_held;
+        if (even == (other > 1) && place.columns <= 32 * held &&
+            row_places(place.columns, held) < row_places(place.columns, ROW_HELD))
+            return rows_launch<T, O, Job, other, held>(x, y, place, run, job);
+    }
     if (even) return rows_launch<T, O, Job, size>(x, y, place, run, job);
     return rows_launch<T, O, Job, 1>(x, y, place, run, job);
 }
