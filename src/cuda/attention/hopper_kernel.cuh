@@ -519,8 +519,7 @@ __device__ void draw_blocks(const parameters_of<Shape> &p, const attention_memor
                     for (int g = 0; g < Shape::groups; g++)
                         store_word(memory.draws(place.stage, i) + g * 512 + thread * 4, words[g]);
                 }
-                __syncwarp();
-                release(memory.draws_full(place.stage));
+                barrier_arrive(memory.draws_full(place.stage));
             }
         }
     }
@@ -802,7 +801,7 @@ struct consumer_course {
         barrier_wait(memory.draws_full(draws.stage), draws.parity);
     }
     __device__ __forceinline__ void release_draws() {
-        release(memory.draws_empty(draws.stage));
+        barrier_arrive(memory.draws_empty(draws.stage));
         draws.advance();
     }
     __device__ __forceinline__ uint32_t query_place() { return memory.query(query.stage, group); }
@@ -958,7 +957,6 @@ struct consumer : consumer_course<Shape, consumer<Shape>> {
             for (int i = 0; i < N / 64; i++)
                 kept[i] = load_word(memory.draws(this->draws.stage, i) + group * 512 +
                                     threadIdx.x % 128 * 4);
-            __syncwarp();
             this->release_draws();
         }
     }
@@ -1135,8 +1133,8 @@ __device__ __forceinline__ void attend(const Parameters &p) {
                          warps + (Consumer::loads_queries ? 2 : 3) + 4 * Shape::drawers);
         }
         for (int i = 0; i < Shape::draw_stages; i++) {
-            barrier_init(memory.draws_full(i), 4);
-            barrier_init(memory.draws_empty(i), warps);
+            barrier_init(memory.draws_full(i), 128); /* every thread arrives */
+            barrier_init(memory.draws_empty(i), 32 * warps);
         }
         barrier_init_fence();
     }
