@@ -21,8 +21,10 @@ static const DLTensor *tensor_at(const fovea_repeat_tensor *kept, const DLTensor
 
 /* Which tensors of the options are given, in the order that they have there. */
 static uint32_t optional_tensors(const fovea_options_layout *layout, const void *options) {
-    const char *fields = (const char *)options + layout->parameters_end;
-    int count = (int)((layout->size - layout->parameters_end) / sizeof(DLTensor *));
+    const size_t pointer = sizeof(DLTensor *);
+    const size_t begin = (layout->parameters_end + pointer - 1) / pointer * pointer;
+    const char *fields = (const char *)options + begin;
+    int count = (int)((layout->size - begin) / pointer);
     uint32_t given = 0;
     for (int i = 0; options && i < count; i++) {
         const DLTensor *tensor;

@@ -177,6 +177,60 @@ static void changed_options_are_found(void **state) {
     fovea_sample_destroy(&c.sample);
 }
 
+/* False: such a case cannot be made, or is refused. */
+static bool can_be_called(call *c, const fovea_case *wanted) {
+    _Alignas(16) char storage[FOVEA_OPTIONS_SIZE_MAX];
+    fovea_problem problem;
+    fovea_message message;
+    c->c = *wanted;
+    c->kernel = wanted->index;
+    if (fovea_case_complete(&c->c, &message) != FOVEA_OK ||
+        fovea_sample_create(&c->c, NULL, &c->sample, &message) != FOVEA_OK)
+        return false;
+    reset(c);
+    if (fovea_problem_create(c->kernel, c->required, c->count, c->options, storage, &problem,
+                             &message) == FOVEA_OK)
+        return true;
+    fovea_sample_destroy(&c->sample);
+    return false;
+}
+
+/* Of every kernel, with as many of its optional tensors as go together: each of them is left out once. */
+static void tensors_of_the_options_are_missed(void **state) {
+    (void)state;
+    static fovea_repeat repeat;
+    static call c;
+    int missed = 0;
+    for (int kernel = 0; kernel < fovea_catalogue_count(); kernel++) {
+        const fovea_kernel *row = fovea_catalogue_kernel(kernel);
+        fovea_case wanted;
+        fovea_message message;
+        fovea_case_begin(&wanted, kernel);
+        if (!row->bench || fovea_case_parse(&wanted, row->bench, 1000, &message) != FOVEA_OK)
+            continue;
+        for (int a = 0; a < fovea_kernel_arguments(row); a++) {
+            if (!row->arguments[a].optional) continue;
+            wanted.optional |= 1u << a;
+            if (can_be_called(&c, &wanted))
+                fovea_sample_destroy(&c.sample);
+            else
+                wanted.optional &= ~(1u << a);
+        }
+        if (!wanted.optional || !can_be_called(&c, &wanted)) continue;
+        for (int a = 0; a < fovea_kernel_arguments(row); a++) {
+            if (!(wanted.optional >> a & 1)) continue;
+            bool repeated;
+            begins(&repeat, &c), *optional_field(&c, a) = NULL;
+            fovea_problem_repeat(&repeat, kernel, c.required, c.count, c.options, &repeated,
+                                 &message);
+            assert_false(repeated);
+            missed++;
+        }
+        fovea_sample_destroy(&c.sample);
+    }
+    assert_true(missed > 40);
+}
+
 /* What stands in tensors is checked in every call. */
 static void changed_contents_are_found(void **state) {
     (void)state;
@@ -405,6 +459,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(changed_tensors_are_found),
                                        cmocka_unit_test(a_tensor_may_lie_elsewhere_or_otherwise),
                                        cmocka_unit_test(changed_options_are_found),
+                                       cmocka_unit_test(tensors_of_the_options_are_missed),
                                        cmocka_unit_test(changed_contents_are_found),
                                        cmocka_unit_test(another_kernel_is_another_call),
                                        cmocka_unit_test(a_plan_is_not_used_for_another_call),
