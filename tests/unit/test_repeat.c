@@ -178,6 +178,40 @@ static void changed_options_are_found(void **state) {
 }
 
 /* What stands in tensors is checked in every call. */
+/* Of every kernel, one at a time; whatever stands before them among the options. */
+static void optional_tensors_that_go_are_found(void **state) {
+    (void)state;
+    static fovea_repeat repeat;
+    int found = 0;
+    for (int k = 0; k < fovea_catalogue_count(); k++) {
+        const fovea_kernel *kernel = fovea_catalogue_kernel(k);
+        for (int a = 0; a < fovea_kernel_arguments(kernel); a++) {
+            call c = {.kernel = k};
+            fovea_message message;
+            bool repeated;
+            fovea_case_begin(&c.c, k);
+            if (!kernel->arguments[a].optional || !kernel->bench ||
+                fovea_case_parse(&c.c, kernel->bench, 8, &message) != FOVEA_OK)
+                continue;
+            for (int l = 0; fovea_kernel_letter_name(k, l); l++)
+                c.c.extents[l] = l == fovea_kernel_derived(k) ? -1 : 2;
+            c.c.optional |= 1u << a;
+            if (fovea_case_complete(&c.c, &message) != FOVEA_OK ||
+                fovea_sample_create(&c.c, NULL, &c.sample, &message) != FOVEA_OK)
+                continue;
+            begins(&repeat, &c);
+            *optional_field(&c, a) = NULL;
+            if (fovea_problem_repeat(&repeat, k, c.required, c.count, c.given_options, &repeated,
+                                     &message) == FOVEA_OK)
+                assert_false(fovea_given(&repeat.problem, a));
+            assert_false(repeated && c.sample.present >> a & 1); /* it may go with another */
+            found++;
+            fovea_sample_destroy(&c.sample);
+        }
+    }
+    assert_true(found > 40);
+}
+
 static void changed_contents_are_found(void **state) {
     (void)state;
     static fovea_repeat repeat;
@@ -405,6 +439,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(changed_tensors_are_found),
                                        cmocka_unit_test(a_tensor_may_lie_elsewhere_or_otherwise),
                                        cmocka_unit_test(changed_options_are_found),
+                                       cmocka_unit_test(optional_tensors_that_go_are_found),
                                        cmocka_unit_test(changed_contents_are_found),
                                        cmocka_unit_test(another_kernel_is_another_call),
                                        cmocka_unit_test(a_plan_is_not_used_for_another_call),
