@@ -19,16 +19,14 @@ static const DLTensor *tensor_at(const fovea_repeat_tensor *kept, const DLTensor
     return tensor;
 }
 
-/* Which tensors of the options are given, in the order that they have there. */
+/* Which tensors of the options are given, in the order that they have there: behind the parameters, at
+ * the next place for a pointer. */
 static uint32_t optional_tensors(const fovea_options_layout *layout, const void *options) {
-    const size_t pointer = sizeof(DLTensor *);
-    const size_t begin = (layout->parameters_end + pointer - 1) / pointer * pointer;
-    const char *fields = (const char *)options + begin;
-    int count = (int)((layout->size - begin) / pointer);
+    const DLTensor *tensor;
     uint32_t given = 0;
-    for (int i = 0; options && i < count; i++) {
-        const DLTensor *tensor;
-        memcpy(&tensor, fields + (size_t)i * sizeof tensor, sizeof tensor);
+    size_t place = (layout->parameters_end + sizeof tensor - 1) / sizeof tensor * sizeof tensor;
+    for (int i = 0; options && place < layout->size; i++, place += sizeof tensor) {
+        memcpy(&tensor, (const char *)options + place, sizeof tensor);
         given |= (uint32_t)(tensor != NULL) << i;
     }
     return given;
