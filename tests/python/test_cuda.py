@@ -88,7 +88,9 @@ def test_hopper_attention_multiplies_by_warpgroups(stem, least):
     for kernel in kernels:
         name = kernel.split()[0]
         assert kernel.count("HGMMA") > 20, name
-        assert "UTMALDG" in kernel and "USETMAXREG" in kernel, name  # bulk copies, registers moved
+        # Bulk copies, registers moved; but for f32 keys that the kernel's own threads split into terms.
+        if not re.search(r"attention_f32_kernel\w+Lb1EEEv", name):
+            assert "UTMALDG" in kernel and "USETMAXREG" in kernel, name
         assert not re.search(r"\b(LDL|STL)\b", kernel), name
 
 
