@@ -17,7 +17,9 @@ enum {
     HISTOGRAM_STEPS = 4,     /* 16 bytes each, half as many of f64 */
     HISTOGRAM_COPIES = 32,   /* one for each lane: no two of a warp meet */
     HISTOGRAM_SHARED = 8192, /* counters that a block has room for */
-    HISTOGRAM_EDGES = 2000   /* edges that it has room for; others are looked up in memory */
+    HISTOGRAM_ALONE =
+        1 << 14, /* elements that one block counts in less time than kernels follow one another */
+    HISTOGRAM_EDGES = 1900 /* edges that it has room for; others are looked up in memory */
 };
 
 /* The least and the largest element, NaN if one is; 0 and 1 of nothing. */
@@ -50,13 +52,19 @@ struct range_method {
     }
 };
 
-/* Bounds as given (NaN: not given) and as the data have them; edges, of the dtype. */
+/* Bounds as given (NaN: not given) and as the data have them; edges, of the dtype, and those for the caller, if he
+ * wants them. */
 template <class T>
 struct histogram {
     double given_lo, given_hi;
     const double *range;
     T *edges;
     int bins;
+    int64_t *counts, step_counts;
+    T *shown;
+    int64_t step_shown;
+
+    __host__ __device__ bool needs_range() const { return isnan(given_lo) || isnan(given_hi); }
 };
 
 template <class T>
@@ -92,19 +100,23 @@ static __device__ histogram_bins<T> histogram_plan(const histogram<T> &h) {
             hi};
 }
 
+template <class T>
+static __device__ __forceinline__ T histogram_edge(const histogram<T> &h,
+                                                   const histogram_bins<T> &bins, int i) {
+    const double lo = bins.exact_lo, hi = bins.exact_hi;
+    return i == h.bins ? bins.hi : (T)(lo + (double)i * ((hi - lo) / (double)h.bins));
+}
+
 /* Edges, also for the caller, and counts of 0. */
 template <class T>
-static __global__ __launch_bounds__(HISTOGRAM_THREADS) void histogram_begin(
-    const histogram<T> h, int64_t *counts, int64_t step_counts, T *edges, int64_t step_edges) {
+static __global__ __launch_bounds__(HISTOGRAM_THREADS) void histogram_begin(const histogram<T> h) {
     const int i = (int)blockIdx.x * HISTOGRAM_THREADS + (int)threadIdx.x;
     follow_stream();
     if (i > h.bins) return;
     const histogram_bins<T> bins = histogram_plan(h);
-    const double lo = bins.exact_lo, hi = bins.exact_hi;
-    const T edge = i == h.bins ? bins.hi : (T)(lo + (double)i * ((hi - lo) / (double)h.bins));
-    h.edges[i] = edge;
-    if (i < h.bins) counts[i * step_counts] = 0;
-    if (edges) edges[i * step_edges] = bins.finite ? edge : (T)NAN;
+    h.edges[i] = histogram_edge(h, bins, i);
+    if (i < h.bins) h.counts[i * h.step_counts] = 0;
+    if (h.shown) h.shown[i * h.step_shown] = bins.finite ? h.edges[i] : (T)NAN;
 }
 
 /* The last bin whose lower edge is not above x, which lies in the range. */
@@ -184,23 +196,45 @@ struct histogram_counters {
     }
 };
 
+/* The range by one block, into shared memory. */
+template <class T>
+static __device__ const double *histogram_range(const T *x, const strided<1> &where,
+                                                int64_t elements) {
+    using method = range_method<T>;
+    __shared__ double range[2];
+    typename method::state found = method::empty();
+    for (int64_t i = threadIdx.x; i < elements; i += HISTOGRAM_THREADS) {
+        int64_t at[1];
+        where.offsets(i, at);
+        found = method::join(found, {x[at[0]], x[at[0]]});
+    }
+    found = reduce_block(found, HISTOGRAM_THREADS / 32, method::join);
+    if (threadIdx.x == 0) method().finish(found, elements, range, range + 1);
+    __syncthreads();
+    return range;
+}
+
 /* Contiguous elements go in vectors where they are aligned, from the end on, of which the cache still holds what
  * looking for the range has read; the next are on their way while some are counted. `copies`: of the counters in
- * shared memory, a power of 2; 0: there is no room, and the tensor's own are added to. */
-template <class T>
+ * shared memory, a power of 2; 0: there is no room, and the tensor's own are added to. A block that is `alone` does
+ * also what kernels before have done for several. */
+template <class T, bool alone>
 static __global__ __launch_bounds__(HISTOGRAM_THREADS, HISTOGRAM_RESIDENT) void histogram_count(
     const T *x, const __grid_constant__ strided<1> where, int64_t elements, bool wide,
-    const histogram<T> h, int64_t *counts, int64_t step_counts, int copies) {
+    histogram<T> h, int copies) {
     constexpr int size = 16 / sizeof(T), steps = HISTOGRAM_STEPS * 4 / sizeof(T);
     __shared__ unsigned counters[HISTOGRAM_SHARED + 2 * HISTOGRAM_COPIES];
     __shared__ T near_edges[HISTOGRAM_EDGES];
     const bool edges_fit = h.bins < HISTOGRAM_EDGES;
     follow_stream();
+    if (alone && h.needs_range()) h.range = histogram_range(x, where, elements);
     const histogram_bins<T> bins = histogram_plan(h);
-    if (!bins.finite) return;
+    if (!alone && !bins.finite) return;
     for (int i = threadIdx.x; i < copies * (h.bins + 2); i += HISTOGRAM_THREADS) counters[i] = 0;
-    for (int i = threadIdx.x; edges_fit && i <= h.bins; i += HISTOGRAM_THREADS)
-        near_edges[i] = h.edges[i];
+    for (int i = threadIdx.x; edges_fit && i <= h.bins; i += HISTOGRAM_THREADS) {
+        near_edges[i] = alone ? histogram_edge(h, bins, i) : h.edges[i];
+        if (alone && h.shown) h.shown[i * h.step_shown] = bins.finite ? near_edges[i] : (T)NAN;
+    }
     const T *edges = edges_fit ? near_edges : h.edges;
     const histogram_counters<T> mine(bins, h.bins, counters, copies);
     const int own = (int)threadIdx.x & (copies - 1);
@@ -212,7 +246,7 @@ static __global__ __launch_bounds__(HISTOGRAM_THREADS, HISTOGRAM_RESIDENT) void 
         if (copies > 0)
             atomicAdd(&counters[(bin + 1) * copies + own], 1u);
         else
-            atomicAdd((unsigned long long *)&counts[bin * step_counts], 1ull);
+            atomicAdd((unsigned long long *)&h.counts[bin * h.step_counts], 1ull);
     };
     const int64_t threads = (int64_t)gridDim.x * HISTOGRAM_THREADS;
     const int64_t thread = (int64_t)blockIdx.x * HISTOGRAM_THREADS + threadIdx.x;
@@ -253,7 +287,10 @@ static __global__ __launch_bounds__(HISTOGRAM_THREADS, HISTOGRAM_RESIDENT) void 
         unsigned long long sum = 0;
         for (int c = 0; c < copies; c++) /* each thread begins with another bank */
             sum += counters[(i + 1) * copies + ((c + (int)threadIdx.x) & (copies - 1))];
-        if (sum > 0) atomicAdd((unsigned long long *)&counts[i * step_counts], sum);
+        if (alone)
+            h.counts[i * h.step_counts] = bins.finite ? (int64_t)sum : 0;
+        else if (sum > 0)
+            atomicAdd((unsigned long long *)&h.counts[i * h.step_counts], sum);
     }
 }
 
@@ -283,26 +320,36 @@ static fovea_status histogram_as(const fovea_problem *problem, fovea_run *run, d
     least.data = memory, largest.data = memory + sizeof(double);
     least.rank = largest.rank = 0;
     /* Not by casts: nvcc 13 lets gcc drop the one to T where T is a template's. */
-    histogram<T> h = {fovea_round_to(x.dtype, lo), fovea_round_to(x.dtype, hi),
-                      (const double *)memory, (T *)(memory + 64),
-                      (int)fovea_view_elements(&counts)};
+    histogram<T> h = {fovea_round_to(x.dtype, lo),
+                      fovea_round_to(x.dtype, hi),
+                      (const double *)memory,
+                      (T *)(memory + 64),
+                      (int)fovea_view_elements(&counts),
+                      (int64_t *)counts.data,
+                      counts.stride[0],
+                      edges ? (T *)edges->data : NULL,
+                      edges ? edges->stride[0] : 0};
+    int copies = HISTOGRAM_COPIES;
+    while (copies > 0 && copies > HISTOGRAM_SHARED / (h.bins > 0 ? h.bins : 1)) copies /= 2;
+    const bool alone = elements > 0 && elements <= HISTOGRAM_ALONE && h.bins > 0 &&
+                       h.bins < HISTOGRAM_EDGES && copies > 0;
     fovea_status status = FOVEA_OK;
-    if (isnan(h.given_lo) || isnan(h.given_hi))
+    if (h.needs_range() && !alone)
         status = fold_run(x, NULL, least, &largest, -1, run, range_method<T>{});
-    if (status != FOVEA_OK) return status;
-    status = launch(run, histogram_begin<T>, blocks_for(h.bins + 1, HISTOGRAM_THREADS),
-                    HISTOGRAM_THREADS, h, (int64_t *)counts.data, counts.stride[0],
-                    edges ? (T *)edges->data : NULL, edges ? edges->stride[0] : 0);
+    if (status == FOVEA_OK && !alone)
+        status = launch(run, histogram_begin<T>, blocks_for(h.bins + 1, HISTOGRAM_THREADS),
+                        HISTOGRAM_THREADS, h);
     if (status != FOVEA_OK || elements == 0 || h.bins == 0) return status;
     fovea_views_collapse(all, 1);
     bool dense = x.rank <= 1 && (x.rank == 0 || x.stride[0] == 1);
     int64_t blocks = blocks_for(elements, HISTOGRAM_THREADS * (16 / (int64_t)sizeof(T)));
     int64_t most = (int64_t)HISTOGRAM_RESIDENT * fovea_cuda_multiprocessors(current_device());
-    int copies = HISTOGRAM_COPIES;
-    while (copies > 0 && copies > HISTOGRAM_SHARED / h.bins) copies /= 2;
-    return launch(run, histogram_count<T>, blocks < most ? blocks : most, HISTOGRAM_THREADS,
-                  (const T *)x.data, strided_of<1>({&x}), elements, dense && is_aligned(x.data, 16),
-                  h, (int64_t *)counts.data, counts.stride[0], copies);
+    return launch(run, alone ? histogram_count<T, true> : histogram_count<T, false>,
+                  alone           ? 1
+                  : blocks < most ? blocks
+                                  : most,
+                  HISTOGRAM_THREADS, (const T *)x.data, strided_of<1>({&x}), elements,
+                  dense && is_aligned(x.data, 16), h, copies);
 }
 
 #endif
