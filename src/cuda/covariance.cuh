@@ -15,7 +15,8 @@ enum {
     GRAM_WARPS = GRAM_THREADS / 32,
     GRAM_WHOLE = 8, /* tiles of 8 columns: one triangle of them, */
     GRAM_HALF = 4,  /* or, of more columns, squares of pairs of so many */
-    GRAM_PART = 256 /* rows of a part at least */
+    GRAM_PART = 64, /* rows of a part at least: 8 of each warp */
+    GRAM_MEET = 4   /* warps that bring their sums into shared memory at once */
 };
 
 /* A matrix of `rows` by `columns`, one of `batches`; blocks of columns in pairs, parts of rows. */
@@ -87,13 +88,16 @@ gram_add(double (&c)[products][2], const double (&m)[2][tiles], const double (&n
     }
 }
 
+extern __shared__ double gram_memory[]; /* sums of GRAM_MEET warps */
+
 template <class T, int tiles, bool triangle>
 static __global__ __launch_bounds__(GRAM_THREADS,
                                     1) void gram_kernel(const T *x,
                                                         const __grid_constant__ gram_place place,
                                                         const double *shift, double *partials) {
     constexpr int depth = triangle ? 2 : 4, products = gram_tiles(tiles, triangle);
-    __shared__ double shifts[2][tiles * 8], sums[gram_entries(tiles, triangle)];
+    constexpr int entries = gram_entries(tiles, triangle);
+    __shared__ double shifts[2][tiles * 8];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int64_t part = blockIdx.x % (unsigned)place.parts,
                   set = blockIdx.x / (unsigned)place.parts;
@@ -112,7 +116,6 @@ static __global__ __launch_bounds__(GRAM_THREADS,
                           : (double)x[column * place.step_column];
         shifts[c / (tiles * 8)][c % (tiles * 8)] = isfinite(value) ? value : 0;
     }
-    for (int i = threadIdx.x; i < gram_entries(tiles, triangle); i += GRAM_THREADS) sums[i] = 0;
     __syncthreads();
 
     const int row_in = lane % 4, column_in = lane / 4;
@@ -155,24 +158,30 @@ static __global__ __launch_bounds__(GRAM_THREADS,
                 gram_add<tiles, false>(c, m, n);
         }
     }
-    for (int w = 0; w < GRAM_WARPS; w++) {
-        if (w == warp) {
+    double *mine = gram_memory + warp % GRAM_MEET * entries;
+    const auto meet = [&](auto bring) {
 #pragma unroll
-            for (int p = 0; p < products; p++) {
-                double *to = sums + p * 64 + lane / 4 * 8 + lane % 4 * 2;
-                to[0] += c[p][0], to[1] += c[p][1];
-            }
+        for (int p = 0; p < products; p++)
 #pragma unroll
-            for (int t = 0; t < tiles; t++) {
-                double sum = reduce_lanes(total[t], 4, [](double p, double q) { return p + q; });
-                if (row_in == 0) sums[products * 64 + t * 8 + column_in] += sum;
-            }
+            for (int h = 0; h < 2; h++) bring(c[p][h], mine + p * 64 + lane * 2 + h);
+#pragma unroll
+        for (int t = 0; t < tiles; t++) {
+            const double sum = reduce_lanes(total[t], 4, [](double p, double q) { return p + q; });
+            if (row_in == 0) bring(sum, mine + products * 64 + t * 8 + column_in);
         }
-        __syncthreads();
+    };
+    static_assert(GRAM_WARPS == 2 * GRAM_MEET, "the others add theirs to them");
+    if (warp >= GRAM_MEET) meet([](double value, double *at) { *at = value; });
+    __syncthreads();
+    if (warp < GRAM_MEET) meet([](double value, double *at) { *at += value; });
+    __syncthreads();
+    partials += blockIdx.x * (int64_t)entries;
+    for (int i = threadIdx.x; i < entries; i += GRAM_THREADS) {
+        double sum = gram_memory[i];
+#pragma unroll
+        for (int w = 1; w < GRAM_MEET; w++) sum += gram_memory[w * entries + i];
+        partials[i] = sum;
     }
-    partials += blockIdx.x * (int64_t)gram_entries(tiles, triangle);
-    for (int i = threadIdx.x; i < gram_entries(tiles, triangle); i += GRAM_THREADS)
-        partials[i] = sums[i];
 }
 
 /* The parts of each pair, in their order, into the first. */
@@ -296,8 +305,9 @@ static fovea_status gram_with(const fovea_problem *problem, fovea_run *run, cons
     fovea_views_collapse(all, 1), fovea_views_collapse(out, 1);
     gram_place place = {strided_of<1>({&batches}), s.rows,  s.columns, x.stride[x.rank - 2],
                         x.stride[x.rank - 1],      s.parts, s.pairs};
-    fovea_status status = launch(run, gram_kernel<T, tiles, triangle>, sets * s.parts, GRAM_THREADS,
-                                 (const T *)x.data, place, means, partials);
+    fovea_status status = launch_as(run, true, gram_kernel<T, tiles, triangle>, sets * s.parts,
+                                    GRAM_THREADS, (size_t)(GRAM_MEET * s.entries) * sizeof(double),
+                                    (const T *)x.data, place, means, partials);
     if (status == FOVEA_OK && s.parts > 1)
         status = launch(run, gram_join, blocks_for(s.entries * sets, GRAM_THREADS), GRAM_THREADS,
                         partials, s.entries, s.parts, sets);
