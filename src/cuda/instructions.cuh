@@ -88,6 +88,11 @@ static __device__ __forceinline__ void follow_stream() {
 #endif
 }
 
+/* Brings the line of an address into the second cache. */
+static __device__ __forceinline__ void prefetch_l2(const void *at) {
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
+}
+
 /* 16 bytes that the first cache keeps no place for. */
 static __device__ __forceinline__ void load_past_l1(unsigned (&words)[4], const void *from) {
     asm volatile("ld.global.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"

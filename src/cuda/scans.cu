@@ -13,9 +13,11 @@ enum {
     SCAN_WARPS = SCAN_THREADS / 32,
     /* 16 bytes each of a thread; one of what is small, which then has more blocks. */
     SCAN_STEPS = 8,
-    COMPACT_STEPS = 4,
+    COMPACT_STEPS = 8,
+    COMPACT_RESIDENT = 2,
     SCAN_SMALL = 4 << 20, /* bytes */
-    SCAN_PAUSE = 400      /* ns; elements of 64 bits gain nothing by it */
+    SCAN_PAUSE = 200,     /* ns between two looks */
+    SCAN_SPACE = 16 /* words between two sums, so that who looks at one does not hold up another */
 };
 
 /* Bytes of a tile. */
@@ -57,17 +59,18 @@ template <class Sum>
 struct scan_board {
     uint64_t *tiles, *groups;
     int64_t tiles_of_row, groups_of_row;
-    unsigned pause; /* ns between two looks, which take time from the data's own way */
+    int space, gate, ahead; /* words between places; tiles */
+    unsigned pause;         /* ns between two looks, which take time from the data's own way */
 
     static constexpr int pairs = (sizeof(Sum) + 7) / 8; /* of words */
 
-    static __device__ __forceinline__ void tell(uint64_t *board, int64_t place, Sum sum) {
+    __device__ __forceinline__ void tell(uint64_t *board, int64_t place, Sum sum) const {
         const uint64_t there = 1ull << 32;
         unsigned words[2 * pairs] = {};
         memcpy(words, &sum, sizeof sum);
 #pragma unroll
         for (int p = 0; p < pairs; p++)
-            store_shown(board + (place * pairs + p) * 2, there | words[2 * p],
+            store_shown(board + place * space + p * 2, there | words[2 * p],
                         there | words[2 * p + 1]);
     }
     __device__ __forceinline__ Sum hear(const uint64_t *board, int64_t place) const {
@@ -78,7 +81,7 @@ struct scan_board {
 #pragma unroll
             for (int p = 0; p < pairs; p++) {
                 uint64_t a, b;
-                load_shown(board + (place * pairs + p) * 2, a, b);
+                load_shown(board + place * space + p * 2, a, b);
                 words[2 * p] = (unsigned)a, words[2 * p + 1] = (unsigned)b;
                 there = there && a >> 32 && b >> 32;
             }
@@ -89,6 +92,26 @@ struct scan_board {
         return sum;
     }
 };
+
+/* Waits until the tile that is so many before has been read. Were all tiles read at once, all would come at once
+ * and be written at once, and memory would read, wait and write in turns. */
+template <class Sum>
+static __device__ __forceinline__ void scan_gate(const scan_board<Sum> &board) {
+    const int64_t before = (int64_t)blockIdx.x - board.gate;
+    if (board.gate == 0 || before < 0) return;
+    if (threadIdx.x == 0) board.hear(board.tiles, before);
+    __syncthreads();
+}
+
+/* Asks for the tile that is so many ahead, which is then in the cache when a block begins it: `bytes` of `row`. */
+template <class Sum>
+static __device__ __forceinline__ void scan_ask(const scan_board<Sum> &board, int64_t tile,
+                                                const void *row, int64_t bytes) {
+    const int64_t at = (tile + board.ahead) * bytes + threadIdx.x * 128;
+    if (board.ahead > 0 && tile + board.ahead < board.tiles_of_row - 1 &&
+        (int)threadIdx.x * 128 < bytes)
+        prefetch_l2((const char *)row + at);
+}
 
 /* Tells others the sum of a tile, as soon as it is known. */
 template <class Sum>
@@ -131,7 +154,7 @@ static __device__ __forceinline__ Sum scan_before(const scan_board<Sum> &board, 
  * one another, then steps, then lanes. The sum of the tile comes back. */
 template <class V, int count>
 static __device__ __forceinline__ V scan_block(V (&steps)[count]) {
-    __shared__ V warps[SCAN_WARPS];
+    __shared__ __align__(16) V warps[SCAN_WARPS]; /* read in vectors, which hold nothing else */
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     V total = 0, before = 0, all = 0;
 #pragma unroll
@@ -205,12 +228,14 @@ static __global__ __launch_bounds__(SCAN_THREADS, SCAN_RESIDENT) void scan_kerne
     int64_t at[2] = {0, 0};
     T sums[steps];
     follow_stream();
+    scan_gate(board);
     if (place.dense) place.rows.offsets(line, at);
     x += at[0], y += at[1];
 #pragma unroll
     for (int s = 0; s < steps; s++)
         scan_stage<T, size>(mine + s * SCAN_THREADS, x, place, line, first + s * 32 * size);
     stage_commit();
+    if (place.dense) scan_ask(board, tile, x, scan_bytes(steps));
     stage_wait<0>();
 #pragma unroll
     for (int s = 0; s < steps; s++) {
@@ -248,18 +273,25 @@ static __global__ __launch_bounds__(SCAN_THREADS, SCAN_RESIDENT) void scan_kerne
 
 /* ---- Compaction ----------------------------------------------------------------------------- */
 
-/* Which elements stay: by a mask, or above a threshold. look(): what it needs beside them, from memory. */
+/* A bit for each byte that is not 0. */
+static __device__ __forceinline__ unsigned nonzero_bytes(unsigned bytes) {
+    const unsigned high = ((bytes & 0x7f7f7f7fu) + 0x7f7f7f7fu | bytes) & 0x80808080u;
+    return (high >> 7) * 0x01020408u >> 24; /* no two of its products meet */
+}
+
+/* Which elements stay: by a mask, or above a threshold. look(): what it needs beside them, from memory; of a vector
+ * that is all there and `wide`, or of any. Then a bit for each element. */
 template <class T>
 struct by_mask {
     static constexpr int size = 16 / sizeof(T);
     using beside = pack<uint8_t, size>;
     const uint8_t *mask;
     strided<1> where;
-    bool dense, wide;
+    bool wide;
 
+    __device__ __forceinline__ beside look(int64_t i) const { return *(const beside *)(mask + i); }
     __device__ __forceinline__ beside look(int64_t i, int64_t count) const {
         beside flags = {};
-        if (dense) return load_pack<uint8_t, size>(mask + i, count - i, wide);
 #pragma unroll
         for (int j = 0; j < size; j++) {
             int64_t at[1];
@@ -268,68 +300,126 @@ struct by_mask {
         }
         return flags;
     }
-    __device__ __forceinline__ bool operator()(const beside &flags, int j, T) const {
-        return flags.at[j] != 0;
+    __device__ __forceinline__ unsigned operator()(const beside &flags,
+                                                   const pack<T, size> &) const {
+        unsigned bytes = 0;
+        memcpy(&bytes, &flags, sizeof flags);
+        return nonzero_bytes(bytes);
     }
 };
 template <class T>
 struct by_threshold {
+    static constexpr int size = 16 / sizeof(T);
     struct beside {};
     T threshold;
+    static constexpr bool wide = true;
+    __device__ __forceinline__ beside look(int64_t) const { return {}; }
     __device__ __forceinline__ beside look(int64_t, int64_t) const { return {}; }
-    __device__ __forceinline__ bool operator()(const beside &, int, T x) const {
-        return x > threshold;
+    __device__ __forceinline__ unsigned operator()(const beside &, const pack<T, size> &x) const {
+        unsigned above = 0;
+#pragma unroll
+        for (int j = 0; j < size; j++) above |= x.at[j] > threshold ? 1u << j : 0;
+        return above;
     }
 };
 
-/* What is kept of a tile comes together in shared memory, in the place of the tile. */
+/* The elements of a vector of the row, and 0 beyond its end. */
+template <class T, int size>
+static __device__ __forceinline__ pack<T, size> compact_load(const T *x, const scan_place &place,
+                                                             int64_t i) {
+    pack<T, size> values = {};
+#pragma unroll
+    for (int j = 0; j < size; j++) {
+        int64_t at[2];
+        place.all.offsets(i + j, at);
+        if (i + j < place.columns) values.at[j] = x[at[0]];
+    }
+    return values;
+}
+
+/* A warp has the elements of a part of the tile in registers, and how many it keeps of each step as bytes of words,
+ * so that five exchanges find where all of them go. What is kept of a tile comes together in shared memory. */
 template <class T, class Choice, int steps>
-static __global__ __launch_bounds__(SCAN_THREADS, SCAN_RESIDENT) void compact_kernel(
+static __global__ __launch_bounds__(SCAN_THREADS, COMPACT_RESIDENT) void compact_kernel(
     const T *x, T *y, int64_t step_y, int64_t *total, const __grid_constant__ scan_place place,
     const scan_board<uint64_t> board, const __grid_constant__ Choice choice) {
-    constexpr int size = 16 / sizeof(T);
+    constexpr int size = 16 / sizeof(T), each = 32 * steps * size, words = (steps + 3) / 4;
+    __shared__ __align__(16) unsigned warps[SCAN_WARPS];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const int64_t first = blockIdx.x * (scan_bytes(steps) / (int64_t)sizeof(T)) +
-                          warp * (32 * steps * size) + lane * size;
-    auto *mine = (pack<T, size> *)scan_memory + threadIdx.x;
+    const int64_t begin = ((int64_t)blockIdx.x * SCAN_WARPS + warp) * each,
+                  first = begin + lane * size;
     T *kept = (T *)scan_memory;
-    typename Choice::beside beside[steps];
     pack<T, size> values[steps];
-    unsigned counts[steps], keep = 0; /* a bit for each element */
+    unsigned keep = 0; /* a bit for each element */
     static_assert(steps * size <= 32, "they fit a word");
     follow_stream();
+    if (place.dense && place.wide && choice.wide && begin + each <= place.columns) {
+        typename Choice::beside beside[steps];
 #pragma unroll
-    for (int s = 0; s < steps; s++)
-        scan_stage<T, size>(mine + s * SCAN_THREADS, x, place, 0, first + s * 32 * size);
-    stage_commit();
+        for (int s = 0; s < steps; s++)
+            values[s] = load_once<true, T, size>(x + first + s * 32 * size);
 #pragma unroll
-    for (int s = 0; s < steps; s++) beside[s] = choice.look(first + s * 32 * size, place.columns);
-    stage_wait<0>();
+        for (int s = 0; s < steps; s++) beside[s] = choice.look(first + s * 32 * size);
 #pragma unroll
-    for (int s = 0; s < steps; s++) {
-        const pack<T, size> value = mine[s * SCAN_THREADS];
-        counts[s] = 0;
+        for (int s = 0; s < steps; s++) keep |= choice(beside[s], values[s]) << s * size;
+        scan_ask(board, blockIdx.x, x, scan_bytes(steps));
+    } else {
 #pragma unroll
-        for (int j = 0; j < size; j++) {
-            const bool stays =
-                choice(beside[s], j, value.at[j]) && first + s * 32 * size + j < place.columns;
-            keep |= (unsigned)stays << (s * size + j);
-            counts[s] += stays;
+        for (int s = 0; s < steps; s++) {
+            const int64_t i = first + s * 32 * size, rest = place.columns - i;
+            const unsigned there = rest >= size ? (1u << size) - 1
+                                   : rest > 0   ? (1u << rest) - 1
+                                                : 0;
+            values[s] = compact_load<T, size>(x, place, i);
+            keep |= (choice(choice.look(i, place.columns), values[s]) & there) << s * size;
         }
     }
-    const unsigned own = scan_block(counts);
-    scan_tell(board, 0, blockIdx.x, (uint64_t)own);
-#pragma unroll
-    for (int s = 0; s < steps; s++) values[s] = mine[s * SCAN_THREADS];
-    __syncthreads();
+
+    unsigned counts[words] = {}, inclusive[words], before_step = 0, places[steps];
 #pragma unroll
     for (int s = 0; s < steps; s++)
+        counts[s / 4] |= (unsigned)__popc(keep >> s * size & ((1u << size) - 1)) << s % 4 * 8;
+#pragma unroll
+    for (int w = 0; w < words; w++) {
+        inclusive[w] = counts[w];
+#pragma unroll
+        for (int distance = 1; distance < 32; distance *= 2) {
+            const unsigned other = __shfl_up_sync(0xffffffffu, inclusive[w], distance);
+            if (lane >= distance) inclusive[w] += other;
+        }
+    }
+#pragma unroll
+    for (int w = 0; w < words; w++) {
+        const unsigned all = __shfl_sync(0xffffffffu, inclusive[w], 31);
+        const unsigned lanes_before = inclusive[w] - counts[w];
+#pragma unroll
+        for (int s = 4 * w; s < steps && s < 4 * w + 4; s++) {
+            places[s] = before_step + (lanes_before >> s % 4 * 8 & 0xff);
+            before_step += all >> s % 4 * 8 & 0xff;
+        }
+    }
+    if (lane == 0) warps[warp] = before_step;
+    __syncthreads();
+    unsigned own = 0, before_warp = 0;
+#pragma unroll
+    for (int w = 0; w < SCAN_WARPS; w++) {
+        if (w == warp) before_warp = own;
+        own += warps[w];
+    }
+    scan_tell(board, 0, blockIdx.x, (uint64_t)own);
+#pragma unroll
+    for (int s = 0; s < steps; s++) {
+        T *to = kept + before_warp + places[s];
 #pragma unroll
         for (int j = 0; j < size; j++)
-            if (keep >> (s * size + j) & 1) kept[counts[s]++] = values[s].at[j];
+            if (keep >> (s * size + j) & 1) *to++ = values[s].at[j];
+    }
     const int64_t before = (int64_t)scan_before(board, 0, blockIdx.x, (uint64_t)own);
     __syncthreads();
-    for (unsigned i = threadIdx.x; i < own; i += SCAN_THREADS) y[(before + i) * step_y] = kept[i];
+    y += (before + threadIdx.x) * step_y;
+#pragma unroll 4
+    for (unsigned i = threadIdx.x; i < own; i += SCAN_THREADS, y += SCAN_THREADS * step_y)
+        *y = kept[i];
     if (threadIdx.x == 0 && blockIdx.x == gridDim.x - 1) *total = before + own;
 }
 
@@ -347,8 +437,13 @@ static scan_sizes sizes_of(int64_t rows, int64_t columns, size_t element, int st
     return {rows, columns, tiles, blocks_for(tiles, SCAN_GROUP), small};
 }
 
-static size_t board_bytes(const scan_sizes &s) {
-    return s.tiles > 1 ? (size_t)(s.rows * (s.tiles + s.groups)) * 2 * sizeof(pair) : 0;
+/* Words of a place on the board; those of small tensors stand close, as they are cleared first. */
+static int board_space(const scan_sizes &s) {
+    return s.small ? (int)(2 * sizeof(pair) / sizeof(uint64_t)) : SCAN_SPACE;
+}
+
+static int64_t board_words(const scan_sizes &s) {
+    return s.tiles > 1 ? s.rows * (s.tiles + s.groups) * board_space(s) : 0;
 }
 
 static __global__ __launch_bounds__(SCAN_THREADS) void scan_clear(uint64_t *board, int64_t words) {
@@ -357,20 +452,25 @@ static __global__ __launch_bounds__(SCAN_THREADS) void scan_clear(uint64_t *boar
     if (i < words) board[i] = 0;
 }
 
-/* With nothing told yet. A kernel of ours can begin while the one before it ends, and the next while it ends;
+/* With nothing told yet. in_order: with a gate, which compaction gains nothing by. A kernel of ours can begin while the one before it ends, and the next while it ends;
  * memset cannot. */
 template <class Sum>
-static fovea_status make_board(const scan_sizes &s, size_t element, fovea_run *run,
+static fovea_status make_board(const scan_sizes &s, bool in_order, fovea_run *run,
                                scan_board<Sum> *board) {
-    const int64_t words = 2 * scan_board<Sum>::pairs, places = s.rows * (s.tiles + s.groups);
+    const int multiprocessors = fovea_cuda_multiprocessors(current_device());
     *board = {};
     board->tiles_of_row = s.tiles, board->groups_of_row = s.groups;
-    board->pause = s.small || element > 4 ? 0 : SCAN_PAUSE;
     if (s.tiles == 1) return FOVEA_OK;
+    board->space = board_space(s);
     board->tiles = (uint64_t *)run->workspace;
-    board->groups = board->tiles + s.rows * s.tiles * words;
-    return launch(run, scan_clear, blocks_for(places * words, SCAN_THREADS), SCAN_THREADS,
-                  board->tiles, places * words);
+    board->groups = board->tiles + s.rows * s.tiles * board->space;
+    if (!s.small) {
+        board->pause = SCAN_PAUSE;
+        board->ahead = multiprocessors / 2;
+        board->gate = in_order ? multiprocessors * 7 / 4 : 0;
+    }
+    return launch(run, scan_clear, blocks_for(board_words(s), SCAN_THREADS), SCAN_THREADS,
+                  board->tiles, board_words(s));
 }
 
 static scan_place place_of(const fovea_view &x, const fovea_view &y, bool along_last,
@@ -410,7 +510,7 @@ static scan_sizes scan_sizes_of(const fovea_problem *problem) {
 
 static size_t scan_workspace(const fovea_problem *problem, int threads) {
     (void)threads;
-    return board_bytes(scan_sizes_of(problem));
+    return (size_t)board_words(scan_sizes_of(problem)) * sizeof(uint64_t);
 }
 
 template <class T>
@@ -422,7 +522,7 @@ static fovea_status scan_as(const fovea_problem *problem, fovea_run *run, bool i
     if (fovea_view_elements(&x) == 0) return FOVEA_OK;
     bool along_last = o->over == FOVEA_SCAN_INCLUSIVE_OVER_LAST;
     scan_place place = place_of(x, y, along_last, sizes.columns);
-    fovea_status status = make_board(sizes, sizeof(T), run, &board);
+    fovea_status status = make_board(sizes, true, run, &board);
     if (status != FOVEA_OK) return status;
     return launch_as(run, true, sizes.small ? scan_kernel<T, 1> : scan_kernel<T, SCAN_STEPS>,
                      sizes.rows * sizes.tiles, SCAN_THREADS,
@@ -453,8 +553,9 @@ static fovea_status scan_inclusive(const fovea_problem *problem, fovea_run *run)
 static size_t compact_workspace(const fovea_problem *problem, int threads) {
     const fovea_view *x = &problem->views[0];
     (void)threads;
-    return board_bytes(
-        sizes_of(1, fovea_view_elements(x), fovea_dtype_size(x->dtype), COMPACT_STEPS));
+    const scan_sizes sizes =
+        sizes_of(1, fovea_view_elements(x), fovea_dtype_size(x->dtype), COMPACT_STEPS);
+    return (size_t)board_words(sizes) * sizeof(uint64_t);
 }
 
 /* y and the count are the arguments `to` and the next. */
@@ -468,7 +569,7 @@ static fovea_status compact_as(const fovea_problem *problem, fovea_run *run, int
     scan_place place = {};
     place.columns = count;
     if (count > 0) place = place_of(x, x, false, count);
-    fovea_status status = make_board(sizes, sizeof(T), run, &board);
+    fovea_status status = make_board(sizes, false, run, &board);
     if (status != FOVEA_OK) return status;
     return launch_as(run, true,
                      sizes.small ? compact_kernel<T, Choice, 1>
@@ -481,8 +582,8 @@ static fovea_status compact_as(const fovea_problem *problem, fovea_run *run, int
 template <class T>
 static fovea_status compact_by_mask(const fovea_problem *problem, fovea_run *run) {
     const fovea_view &mask = problem->views[1];
-    by_mask<T> choice = {(const uint8_t *)mask.data, strided_of<1>({&mask}), mask.stride[0] == 1,
-                         is_aligned(mask.data, 16 / sizeof(T))};
+    by_mask<T> choice = {(const uint8_t *)mask.data, strided_of<1>({&mask}),
+                         mask.stride[0] == 1 && is_aligned(mask.data, 16 / sizeof(T))};
     return compact_as<T>(problem, run, 2, choice);
 }
 
