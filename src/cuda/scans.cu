@@ -452,8 +452,8 @@ static __global__ __launch_bounds__(SCAN_THREADS) void scan_clear(uint64_t *boar
     if (i < words) board[i] = 0;
 }
 
-/* With nothing told yet. in_order: with a gate, which compaction gains nothing by. A kernel of ours can begin while the one before it ends, and the next while it ends;
- * memset cannot. */
+/* With nothing told yet. in_order: with a gate, which compaction gains nothing by. A kernel of ours can begin while the
+ * one before it ends, and the next while it ends; memset cannot. */
 template <class Sum>
 static fovea_status make_board(const scan_sizes &s, bool in_order, fovea_run *run,
                                scan_board<Sum> *board) {
