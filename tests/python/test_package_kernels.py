@@ -57,6 +57,15 @@ def test_wrong_arguments_are_refused(name):
         function(*["text"] * len(positional), out=3)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_bin_counts_more_than_small_counters_hold(threads):
+    x, counts = np.zeros(1_000_003, np.float32), np.empty(4, np.int64)
+    x[-1] = 1
+    with fovea.use(threads=threads):
+        fovea.reduce_histogram(x, out=counts)
+    assert counts.tolist() == [1_000_002, 0, 0, 1]
+
+
 def test_shapes_of_results():
     x = normal(3, 5, 7)
     for axis, expected in [(None, ()), (0, (5, 7)), (-1, (3, 5)), (1, (3, 7))]:
