@@ -266,20 +266,25 @@ VF_INLINE void pair_values(const bool pairs, const fovea_dtype dtype, const int 
         pair_values(pairs, dtype, rows, keys, size, v, ahead, ahead_bytes, p, out, pitch);         \
     }
 #define PAIR_DTYPE(form, pairs, name, dtype)                                                       \
-    static void pack_query_##form##_##name(const char *row, int64_t stride, int64_t size,          \
+    static bool pack_query_##form##_##name(const char *row, int64_t stride, int64_t size,          \
                                            int64_t number, int64_t pitch, uint16_t *q) {           \
         pack_query(pairs, dtype, row, stride, size, q + number * pitch);                           \
+        return true;                                                                               \
     }                                                                                              \
     PAIR_KERNELS(form, pairs, name, dtype, 1)                                                      \
     PAIR_KERNELS(form, pairs, name, dtype, 2)                                                      \
     PAIR_KERNELS(form, pairs, name, dtype, 4)                                                      \
     PAIR_KERNELS(form, pairs, name, dtype, 8)
 #define PACK_WEIGHTS(rows)                                                                         \
-    static void pack_weights_##rows(int64_t groups, float *s) { pack_weights(rows, groups, s); }
+    static bool pack_weights_##rows(int64_t groups, float *s) {                                    \
+        pack_weights(rows, groups, s);                                                             \
+        return true;                                                                               \
+    }
 #define PAIR_ENTRY(floats, form, name, rows, weights)                                              \
     {                                                                                              \
-        floats, pack_query_##form##_##name, scores_##form##_##name##_##rows, weights,              \
-            values_##form##_##name##_##rows                                                        \
+        .query_floats = floats, .pack_query = pack_query_##form##_##name,                          \
+        .scores = scores_##form##_##name##_##rows, .pack_weights = weights,                        \
+        .values = values_##form##_##name##_##rows                                                  \
     }
 #define PAIR_LINE(name)                                                                            \
     {                                                                                              \

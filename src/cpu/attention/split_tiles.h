@@ -219,16 +219,21 @@ VF_INLINE void tile_values(const fovea_dtype dtype, const int rows, int64_t keys
     TILE_KERNELS(name, dtype, 4)                                                                   \
     TILE_KERNELS(name, dtype, 8)
 #define TILE_PACKING(rows)                                                                         \
-    static void pack_query_##rows(const char *row, int64_t stride, int64_t size, int64_t number,   \
+    static bool pack_query_##rows(const char *row, int64_t stride, int64_t size, int64_t number,   \
                                   int64_t pitch, uint16_t *q) {                                    \
         (void)pitch;                                                                               \
         pack_tile_query(rows, row, stride, size, number, q);                                       \
+        return true;                                                                               \
     }                                                                                              \
-    static void pack_weights_##rows(int64_t groups, float *s) {                                    \
+    static bool pack_weights_##rows(int64_t groups, float *s) {                                    \
         pack_tile_weights(rows, groups, s);                                                        \
+        return true;                                                                               \
     }
 #define TILE_ENTRY(name, rows)                                                                     \
-    { 1, pack_query_##rows, scores_##name##_##rows, pack_weights_##rows, values_##name##_##rows }
+    {                                                                                              \
+        .query_floats = 1, .pack_query = pack_query_##rows, .scores = scores_##name##_##rows,      \
+        .pack_weights = pack_weights_##rows, .values = values_##name##_##rows                      \
+    }
 #define TILE_LINE(name)                                                                            \
     { TILE_ENTRY(name, 1), TILE_ENTRY(name, 2), TILE_ENTRY(name, 4), TILE_ENTRY(name, 8) }
 
