@@ -335,13 +335,9 @@ static void histogram_store(const histogram *h, const fovea_view *counts, bool f
                             int threads) {
     int64_t *total = h->counts;
     if (!finite) memset(total, 0, (size_t)h->bins * sizeof *total);
-    for (int64_t b = 0; b < h->bins && finite; b++) {
-        int64_t sum = 0;
-        for (int64_t t = 0; t < threads; t++) sum += total[t * h->stride + b];
-        total[b] = sum;
-    }
-    for (int64_t b = 0; b < h->bins; b++)
-        memcpy(counts->data + b * counts->stride[0] * 8, &total[b], sizeof *total);
+    for (int t = 1; t < threads && finite; t++)
+        for (int64_t b = 0; b < h->bins; b++) total[b] += total[t * h->stride + b];
+    dense_write(counts, 0, h->bins, total);
 }
 
 static fovea_status histogram_run(const fovea_problem *problem, fovea_run *run, double lo,
