@@ -191,7 +191,7 @@ static bool split_pack_pairs(const split_item *item, const split_tile *t) {
     memset(t->q, 0, (size_t)(t->width * pitch) * sizeof *t->q);
     for (int64_t r = 0; r < t->width; r++)
         if (!t->pairs->pack_query(split_tile_query(item, t, r), call->q.stride[3], call->head_size,
-                                  r, 2 * pitch, (uint16_t *)(void *)t->q))
+                                  r, (uint16_t *)(void *)t->q))
             return false;
     return true;
 }
@@ -201,11 +201,12 @@ static void split_pack_floats(const split_item *item, const split_tile *t) {
     int64_t pitch = item->plan->q_pitch;
     memset(t->q, 0, (size_t)(t->width * pitch) * sizeof *t->q);
     for (int64_t r = 0; r < t->width; r++) {
-        float *q = t->q + r * pitch;
-        convert_row(split_tile_query(item, t, r), call->q.dtype, call->q.stride[3], call->head_size,
-                    q);
-        for (int64_t d = 0; d < pitch; d += VF_WIDTH)
-            vf_store(q + d, vf_mul(vf_load(q + d), vf_set1(t->factor)));
+        const char *row = split_tile_query(item, t, r);
+        for (int64_t d = 0; d < call->head_size; d += VF_WIDTH) {
+            vf x = load_elements(row, call->q.dtype, call->q.stride[3], d,
+                                 smaller(call->head_size - d, VF_WIDTH));
+            vf_store(t->q + d * t->width + r * VF_WIDTH, vf_mul(x, vf_set1(t->factor)));
+        }
     }
 }
 
@@ -460,11 +461,11 @@ static void split_attend_block(const split_item *item, split_tile *t, int64_t ke
     fovea_dtype value_dtype = p->convert_values ? FOVEA_F32 : call->v.dtype;
     int64_t ahead_bytes = p->convert_values ? 0 : v_bytes;
     if (t->pairs)
-        t->pairs->scores(groups, call->head_size, (const uint16_t *)(const void *)t->q,
-                         2 * p->q_pitch, k->at, v->at, ahead_bytes, s);
+        t->pairs->scores(groups, call->head_size, (const uint16_t *)(const void *)t->q, k->at,
+                         v->at, ahead_bytes, s);
     else
-        split_micro[key_dtype][t->kind].scores(groups, call->head_size, t->q, p->q_pitch, k->at,
-                                               v->at, ahead_bytes, s);
+        split_micro[key_dtype][t->kind].scores(groups, call->head_size, t->q, k->at, v->at,
+                                               ahead_bytes, s);
     int64_t padded = groups * (SPLIT_LANES / t->width);
     const float *scales =
         p->key_scales ? split_take_scales(item, &call->k_scale, key, keys, padded) : NULL;

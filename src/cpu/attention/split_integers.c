@@ -276,14 +276,12 @@ VF_INLINE void integer_values(const int rows, int64_t keys, int64_t size, const 
 
 #define INTEGER_KERNELS(rows)                                                                      \
     static bool pack_query_##rows(const char *row, int64_t stride, int64_t size, int64_t number,   \
-                                  int64_t pitch, uint16_t *q) {                                    \
-        (void)pitch;                                                                               \
+                                  uint16_t *q) {                                                   \
         return pack_row(rows, row, stride, size, number, q);                                       \
     }                                                                                              \
     static void integer_scores_##rows(int64_t groups, int64_t size, const uint16_t *q,             \
-                                      int64_t pitch, const char *const *k,                         \
-                                      const char *const *ahead, int64_t ahead_bytes, float *s) {   \
-        (void)pitch;                                                                               \
+                                      const char *const *k, const char *const *ahead,              \
+                                      int64_t ahead_bytes, float *s) {                             \
         integer_scores(rows, groups, size, q, k, ahead, ahead_bytes, s);                           \
     }                                                                                              \
     static bool pack_weights_##rows(int64_t groups, float *s) {                                    \

@@ -11,10 +11,9 @@
 typedef struct split_pair_kernels {
     int query_floats, query_more;
     bool rounded; /* scores have an error of their own, below that of rounding them to bf16 */
-    bool (*pack_query)(const char *row, int64_t stride, int64_t size, int64_t number, int64_t pitch,
-                       uint16_t *q);
-    void (*scores)(int64_t groups, int64_t size, const uint16_t *q, int64_t pitch,
-                   const char *const *k, const char *const *ahead, int64_t ahead_bytes, float *s);
+    bool (*pack_query)(const char *row, int64_t stride, int64_t size, int64_t number, uint16_t *q);
+    void (*scores)(int64_t groups, int64_t size, const uint16_t *q, const char *const *k,
+                   const char *const *ahead, int64_t ahead_bytes, float *s);
     bool (*pack_weights)(int64_t groups, float *s);
     void (*values)(int64_t keys, int64_t size, const char *const *v, const char *const *ahead,
                    int64_t ahead_bytes, const float *p, float *out, int64_t pitch);
