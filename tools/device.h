@@ -39,12 +39,16 @@ fovea_status fovea_problem_move(const fovea_problem *problem, char *const data[]
 typedef struct fovea_device_tensors {
     const fovea_sample *sample;
     char *block;
+    size_t bytes;                       /* of the block */
     char *storage[FOVEA_ARGUMENTS_MAX]; /* in it */
     size_t sent_bytes, fetched_bytes;   /* what goes there before a call, and comes back after it */
 } fovea_device_tensors;
 
 fovea_status fovea_device_tensors_create(const fovea_sample *sample, fovea_device_tensors *tensors,
                                          fovea_message *message);
+/* Storage of their own that holds what the others hold now. */
+fovea_status fovea_device_tensors_copy(const fovea_device_tensors *from,
+                                       fovea_device_tensors *tensors, fovea_message *message);
 void fovea_device_tensors_destroy(fovea_device_tensors *tensors);
 /* All of them to the device; only what a call writes, as it is in the sample; and that back to it. All wait
  * for the end. */
@@ -53,6 +57,8 @@ fovea_status fovea_device_tensors_restore(const fovea_device_tensors *tensors,
                                           fovea_message *message);
 fovea_status fovea_device_tensors_fetch(const fovea_device_tensors *tensors,
                                         fovea_message *message);
+/* What a call needs to the device, without waiting. */
+fovea_status fovea_device_tensors_feed(const fovea_device_tensors *tensors, fovea_message *message);
 /* The sample's problem, with its options as they are now, over these tensors. */
 fovea_status fovea_device_problem(const fovea_device_tensors *tensors, fovea_moved_problem *moved,
                                   fovea_message *message);
