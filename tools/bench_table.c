@@ -1088,6 +1088,32 @@ static void print_formulas(const fovea_bench_run *run, const fovea_screen *scree
     }
 }
 
+/* How calls on the device came to find nothing in its cache. */
+static void print_cold(const fovea_bench_run *run, const fovea_screen *screen) {
+    int least = 0, most = 0, rotated = 0, flushed = 0;
+    for (int i = 0; i < run->case_count; i++) {
+        const fovea_bench_case *c = &run->cases[i];
+        int sets = c->sets[FOVEA_ON_CUDA];
+        if (!c->cold || !c->done || !fovea_bench_on(run, FOVEA_ON_CUDA)) continue;
+        if (sets <= 1) flushed++;
+        if (sets <= 1) continue;
+        if (!rotated || sets < least) least = sets;
+        if (sets > most) most = sets;
+        rotated++;
+    }
+    if (rotated)
+        say(screen, FOVEA_FAINT,
+            "Cold on the device: in %d cases calls took turns over %d to %d sets of the tensors in "
+            "one "
+            "graph, ours and the peers' alike.",
+            rotated, least, most);
+    if (flushed)
+        say(screen, FOVEA_FAINT,
+            "Cold on the device: in %d cases, of which so many sets cannot be had, its cache was "
+            "overwritten before each call, alone between two events; that is part of their times.",
+            flushed);
+}
+
 static bool has_memory(const fovea_bench_run *run) {
     bool found = false;
     for (int i = 0; i < run->case_count; i++) found |= run->cases[i].memory.timings.count > 0;
@@ -1114,6 +1140,7 @@ void fovea_bench_print_foot(const fovea_bench_run *run) {
             "turns of 55 ms while all arms keep it at its cap of power (hot); calls too short to "
             "heat it, and arms 5 times slower than the fastest, in one state alone. Copies to and "
             "from the device are not in these times.");
+    print_cold(run, &screen);
     print_formulas(run, &screen);
     if (run->ceilings.buffer_bytes) {
         char text[32];
