@@ -125,6 +125,7 @@ typedef struct fovea_bench_case {
     int monitor_count;
     double seconds;
     double prepared_seconds, verified_seconds; /* of them: inputs and reference; first calls */
+    double peers_seconds, judged_seconds;      /* of the latter: calls of peers; comparisons */
     double waited_seconds;                     /* of the first of these: until they were made */
 } fovea_bench_case;
 

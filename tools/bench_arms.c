@@ -84,18 +84,18 @@ bool fovea_measurement_flushes(const fovea_measurement *m) {
     return m->c->cold && m->device_sets == 1;
 }
 
-/* The others hold what the first does before its first call. */
+/* The others hold what the first does before its first call. All or none. */
 static void make_device_sets(bench *b) {
     int wanted = device_set_count(b);
     fovea_status status = FOVEA_OK;
     fovea_message message;
-    for (int s = 1; s < wanted && status == FOVEA_OK; s++) {
-        status = fovea_device_tensors_copy(b->device, &b->device[s], &message);
-        b->device_sets += status == FOVEA_OK;
+    while (b->device_sets < wanted && status == FOVEA_OK) {
+        fovea_device_tensors *set = &b->device[b->device_sets++];
+        status = fovea_device_tensors_create(&b->samples[0], set, &message);
+        if (status == FOVEA_OK) status = fovea_device_tensors_send(set, &message);
     }
-    if (status == FOVEA_OK) return;
-    fovea_device_tensors_destroy(&b->device[b->device_sets]);
-    while (b->device_sets > 1) fovea_device_tensors_destroy(&b->device[--b->device_sets]);
+    while (status != FOVEA_OK && b->device_sets > 1)
+        fovea_device_tensors_destroy(&b->device[--b->device_sets]);
 }
 
 /* On the device too, if arms there take part; and what the way there and back costs. */
@@ -496,7 +496,12 @@ static void verify(bench *b, progress_function *progress) {
         progress(b->run, b->c, a->row->arm);
         fovea_sample_restore(&b->samples[0]);
         if (a->definition) fovea_measurement_set_options(b, a->definition);
-        if (a->provider->first(b, a)) judge(b, a);
+        double start = fovea_seconds_now();
+        bool good = a->provider->first(b, a);
+        double called = fovea_seconds_now();
+        if (good) judge(b, a);
+        if (a->peer) b->c->peers_seconds += called - start;
+        b->c->judged_seconds += fovea_seconds_now() - called;
         if (a->place == FOVEA_ON_CUDA) b->busy_until = fovea_seconds_now();
         fovea_measurement_set_options(b, &b->c->definition);
         if (a->row->verified) b->arms[kept++] = *a;

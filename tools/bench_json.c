@@ -302,10 +302,11 @@ static json_t *stages_json(const fovea_bench_run *run) {
         const fovea_bench_case *c = &run->cases[i];
         if (!c->done) continue;
         json_array_append_new(array,
-                              json_pack("{s:s,s:s,s:f,s:f,s:f,s:f}", "suite", c->suite, "case",
-                                        c->name, "seconds", c->seconds, "waited_seconds",
+                              json_pack("{s:s,s:s,s:f,s:f,s:f,s:f,s:f,s:f}", "suite", c->suite,
+                                        "case", c->name, "seconds", c->seconds, "waited_seconds",
                                         c->waited_seconds, "prepared_seconds", c->prepared_seconds,
-                                        "verified_seconds", c->verified_seconds));
+                                        "verified_seconds", c->verified_seconds, "peers_seconds",
+                                        c->peers_seconds, "judged_seconds", c->judged_seconds));
     }
     return array;
 }

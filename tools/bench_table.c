@@ -864,7 +864,7 @@ static void print_enqueuing(const fovea_bench_run *run, const fovea_screen *scre
 /* Where a device's time went. */
 static void print_stages(const fovea_bench_run *run, const fovea_screen *screen,
                          const char *suite) {
-    double all = 0, prepared = 0, verified = 0;
+    double all = 0, prepared = 0, verified = 0, peers = 0, judged = 0;
     int cases = 0;
     if (!fovea_bench_on(run, FOVEA_ON_CUDA)) return;
     for (int i = 0; i < run->case_count; i++) {
@@ -872,11 +872,12 @@ static void print_stages(const fovea_bench_run *run, const fovea_screen *screen,
         if (strcmp(c->suite, suite) != 0 || !c->done) continue;
         cases++;
         all += c->seconds, prepared += c->prepared_seconds, verified += c->verified_seconds;
+        peers += c->peers_seconds, judged += c->judged_seconds;
     }
     say(screen, FOVEA_FAINT,
-        "%d cases in %.0f s: inputs and references %.1f, first calls and their verification %.1f, "
-        "samples %.1f.",
-        cases, all, prepared, verified, all - prepared - verified);
+        "%d cases in %.0f s: inputs and references %.1f, first calls %.1f, of which peers' %.1f, "
+        "comparisons %.1f, samples %.1f.",
+        cases, all, prepared, verified - judged, peers, judged, all - prepared - verified);
 }
 
 /* ---- The processor and a device beside one another ------------------------------------------- */

@@ -107,10 +107,6 @@ static bool is_written(const fovea_sample *sample, int a) {
     return present(sample, a) && sample->problem.kernel->arguments[a].role != FOVEA_INPUT;
 }
 
-static fovea_status then_wait(fovea_status status, fovea_message *message) {
-    return status == FOVEA_OK ? cuda->synchronize(stream, message) : status;
-}
-
 fovea_status fovea_device_tensors_create(const fovea_sample *sample, fovea_device_tensors *tensors,
                                          fovea_message *message) {
     size_t offset[FOVEA_ARGUMENTS_MAX], bytes = 0;
@@ -131,14 +127,6 @@ fovea_status fovea_device_tensors_create(const fovea_sample *sample, fovea_devic
     for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++)
         if (present(sample, a)) tensors->storage[a] = tensors->block + offset[a];
     return FOVEA_OK;
-}
-
-fovea_status fovea_device_tensors_copy(const fovea_device_tensors *from,
-                                       fovea_device_tensors *tensors, fovea_message *message) {
-    fovea_status status = fovea_device_tensors_create(from->sample, tensors, message);
-    if (status == FOVEA_OK)
-        status = cuda->copy_in(tensors->block, from->block, from->bytes, stream, message);
-    return then_wait(status, message);
 }
 
 void fovea_device_tensors_destroy(fovea_device_tensors *tensors) {
@@ -162,6 +150,10 @@ static fovea_status send(const fovea_device_tensors *tensors, choice *chosen,
             status = cuda->fill(tensors->storage[a], POISON, sample->bytes[a], stream, message);
     }
     return status;
+}
+
+static fovea_status then_wait(fovea_status status, fovea_message *message) {
+    return status == FOVEA_OK ? cuda->synchronize(stream, message) : status;
 }
 
 fovea_status fovea_device_tensors_send(const fovea_device_tensors *tensors,

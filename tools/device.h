@@ -46,9 +46,6 @@ typedef struct fovea_device_tensors {
 
 fovea_status fovea_device_tensors_create(const fovea_sample *sample, fovea_device_tensors *tensors,
                                          fovea_message *message);
-/* Storage of their own that holds what the others hold now. */
-fovea_status fovea_device_tensors_copy(const fovea_device_tensors *from,
-                                       fovea_device_tensors *tensors, fovea_message *message);
 void fovea_device_tensors_destroy(fovea_device_tensors *tensors);
 /* All of them to the device; only what a call writes, as it is in the sample; and that back to it. All wait
  * for the end. */

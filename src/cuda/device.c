@@ -172,10 +172,9 @@ static void *allocate(size_t bytes) {
 
 static void release(void *memory) { cudaFree(memory); }
 
-/* From the host's memory, or from the device's own. */
 static fovea_status copy_in(void *to, const void *from, size_t bytes, void *stream,
                             fovea_message *message) {
-    return judge(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream),
+    return judge(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream),
                  "copying to the device", message);
 }
 
