@@ -295,10 +295,9 @@ static void near(double value, double expected) {
     if (!(fabs(value / expected - 1) < 0.1)) fail_msg("%g s, not %g s", value, expected);
 }
 
-/* What the host's clock says, which others may make later, and the clock of its waits. */
-static void by_the_host(double value, double expected) {
-    if (!(value >= 0.999 * expected && value < 3 * expected))
-        fail_msg("%g s, not %g s", value, expected);
+/* By the host's clock, which others may hold up for long. */
+static void at_least(double value, double expected) {
+    if (!(value >= 0.999 * expected)) fail_msg("%g s, not %g s or more", value, expected);
 }
 
 static void cool_and_hot_are_told_apart(void **unused) {
@@ -431,14 +430,14 @@ static void the_way_there_and_back_is_measured(void **unused) {
     assert_true(row_of("test/host")->verified && row_of("test/host")->place == FOVEA_ON_CPU);
     const fovea_bench_row *row = row_of("right"), *other = row_of("also");
     near(row->summary.median, cool_call);
-    by_the_host(row->journey_summary.minimum, 3 * copy_seconds + cool_call);
+    at_least(row->journey_summary.minimum, 3 * copy_seconds + cool_call);
     assert_true(row->journey_summary.median >= row->journey_summary.minimum);
     assert_true(row->journey_summary.count >= 1);
     assert_int_equal(other->journey_summary.count, 0);
-    by_the_host(row->journey.there.values[0], 2 * copy_seconds);
-    by_the_host(row->journey.back.values[0], copy_seconds);
-    assert_true(run.cases[0].sent_seconds >= 2 * copy_seconds);
-    assert_true(run.cases[0].fetched_seconds >= copy_seconds);
+    at_least(row->journey.there.values[0], 2 * copy_seconds);
+    at_least(row->journey.back.values[0], copy_seconds);
+    at_least(run.cases[0].sent_seconds, 2 * copy_seconds);
+    at_least(run.cases[0].fetched_seconds, copy_seconds);
     json_t *document = fovea_bench_to_json(&run);
     int travelled = 0;
     for (size_t i = 0; i < json_array_size(json_object_get(document, "rows")); i++) {
