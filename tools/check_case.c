@@ -672,6 +672,25 @@ static bool attention_with_options(int kernel, fovea_check_cases *cases) {
     return true;
 }
 
+/* Two heads more than an H200 has multiprocessors, each a tile: the last ones share their keys with the idle. */
+static bool attention_rounds(int kernel, fovea_check_cases *cases) {
+    for (int dtype = 1; dtype < 3; dtype++) {
+        int choice[FACTORS_MAX] = {[LSE] = 1, [DTYPE] = dtype, [SEED] = 1};
+        fovea_check_case check;
+        attention_case(kernel, choice, INFINITY, &check);
+        if (is_backward(&check.c)) return true;
+        fovea_case_extent(&check.c, "B", 1);
+        fovea_case_extent(&check.c, "Hq", 134);
+        fovea_case_extent(&check.c, "Hkv", 2);
+        fovea_case_extent(&check.c, "Sq", 3);
+        fovea_case_extent(&check.c, "Sk", 1834);
+        fovea_case_extent(&check.c, "D", 64 * dtype * dtype);
+        fovea_case_extent(&check.c, "Dv", 64 * dtype * dtype);
+        if (!append(cases, &check)) return false;
+    }
+    return true;
+}
+
 /* The calls that users make most, over several tiles and blocks, at every effort; the last two with pages of
  * 64 keys, which some kernels take a page at a time. */
 static bool attention_plain(int kernel, fovea_check_cases *cases) {
@@ -708,7 +727,7 @@ static bool attention_singles(int kernel, double limit, fovea_check_cases *cases
             attention_case(kernel, choice, limit, &check);
             if (!append(cases, &check)) return false;
         }
-    return attention_long_sums(kernel, limit, cases);
+    return attention_long_sums(kernel, limit, cases) && attention_rounds(kernel, cases);
 }
 
 /* The same case for the approximate algorithm. Keys far off 0 are not rounded well without smoothing,
