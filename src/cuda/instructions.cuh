@@ -25,12 +25,10 @@ static __device__ __forceinline__ float choose_above(float x, float limit, float
     return y;
 }
 
-/* a where the sign of `chooser` is set, else b: one comparison, where a test of another bit takes three. */
-static __device__ __forceinline__ float choose_negative(unsigned chooser, float a, float b) {
-    float y;
-    asm("{.reg .pred negative; setp.lt.s32 negative, %1, 0; selp.f32 %0, %2, %3, negative;}"
-        : "=f"(y)
-        : "r"(chooser), "f"(a), "f"(b));
+/* x without its highest bit, which the compiler would not take apart from what follows. */
+static __device__ __forceinline__ unsigned without_sign(unsigned x) {
+    unsigned y;
+    asm("and.b32 %0, %1, 0x7fffffff;" : "=r"(y) : "r"(x));
     return y;
 }
 /* x with its sign turned where that of `sign` is set. */
