@@ -134,22 +134,23 @@ struct drawn {
     }
 };
 
-/* A block of threads draws `turns` vectors a thread, a block apart. early: the kernel follows the stream. */
+/* A block of threads draws `turns` vectors a thread, a block apart. One turn: the kernel is short and follows the
+ * stream, which only what is stored has to wait for. */
 template <class Maker, int side, int turns>
 static __global__ __launch_bounds__(PRNG_THREADS) void draw_kernel(typename Maker::output *y,
                                                                    int64_t count, bool wide,
-                                                                   bool early, philox_key key,
-                                                                   Maker maker) {
+                                                                   philox_key key, Maker maker) {
     using vector = drawn<Maker, side>;
     const uint64_t base = (uint64_t)blockIdx.x * (PRNG_THREADS * turns * side);
     const int64_t start = (int64_t)base * Maker::outputs, left = count - start;
-    if (early) follow_stream();
+    if (turns == 1) release_next();
     y += start;
     if (wide && left >= PRNG_THREADS * turns * vector::size) {
 #pragma unroll
         for (int t = 0; t < turns; t++) {
             const int number = t * PRNG_THREADS + (int)threadIdx.x;
             const vector values(maker, key, base, number);
+            if (turns == 1) await_stream();
             *reinterpret_cast<decltype(values.bits) *>(y + number * vector::size) = values.bits;
         }
         return;
@@ -157,7 +158,9 @@ static __global__ __launch_bounds__(PRNG_THREADS) void draw_kernel(typename Make
 #pragma unroll 1
     for (int number = (int)threadIdx.x; number * vector::size < left; number += PRNG_THREADS) {
         const int first = number * vector::size;
-        store_pack(y + first, vector(maker, key, base, number).elements(), left - first, wide);
+        const auto values = vector(maker, key, base, number).elements();
+        if (turns == 1) await_stream();
+        store_pack(y + first, values, left - first, wide);
     }
 }
 
@@ -170,9 +173,10 @@ __launch_bounds__(PRNG_THREADS) void draw_strided(typename Maker::output *y,
     using vector = drawn<Maker, side>;
     const uint64_t base = (uint64_t)blockIdx.x * (PRNG_THREADS * side);
     const int64_t first = (int64_t)base * Maker::outputs + (int)threadIdx.x * vector::size;
-    follow_stream();
+    release_next();
     if (first >= count) return;
     const auto values = vector(maker, key, base, (int)threadIdx.x).elements();
+    await_stream();
 #pragma unroll
     for (int i = 0; i < vector::size; i++) {
         int64_t at[1];
@@ -200,7 +204,7 @@ static fovea_status draw(const fovea_problem *problem, fovea_run *run, int64_t s
     return launch_as(run, early,
                      early ? draw_kernel<Maker, side, 1> : draw_kernel<Maker, side, PRNG_TURNS>,
                      blocks_for(count, PRNG_THREADS * size * turns), PRNG_THREADS, 0, (T *)y.data,
-                     count, is_aligned(y.data, sizeof(T) * size), early, key, maker);
+                     count, is_aligned(y.data, sizeof(T) * size), key, maker);
 }
 
 static fovea_status prng_philox(const fovea_problem *problem, fovea_run *run) {
