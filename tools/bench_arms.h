@@ -51,6 +51,7 @@ enum { FOVEA_OPTIONAL_MAX = 24 };
 typedef struct fovea_memory_way {
     int threads;
     bool past, ahead; /* writes past the caches; fetches ahead */
+    double counted;   /* bytes of the case */
     double best;      /* sample; 0: none yet */
 } fovea_memory_way;
 

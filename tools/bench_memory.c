@@ -43,10 +43,40 @@ static int share_of(const fovea_stream *all, int count, int thread, int threads,
     return count;
 }
 
-/* Those that count; none if there are more than can be moved side by side. */
-static int streams_of(const fovea_problem *problem, fovea_stream *streams) {
+/* What is moved of a case's tensors: all of them once. Where fewer bytes are counted, as of a compaction, whose
+ * output is as long as its input, what is written is that much shorter; where more, because something has to be
+ * read before anything can be written, that is read first. */
+typedef struct motion {
+    fovea_stream streams[FOVEA_STREAMS_MAX];
+    int count;
+    double bytes, again; /* all in all, and of it what is read first */
+} motion;
+
+static void scale_lines(fovea_stream *stream, double factor) {
+    stream->bytes = (size_t)((double)(stream->bytes / LINE) * factor) * LINE;
+}
+
+static void fit_count(motion *m, double counted) {
+    double inputs = 0, outputs = 0, excess = m->bytes - counted;
+    for (int s = 0; s < m->count; s++) {
+        double bytes = (double)m->streams[s].bytes;
+        if (m->streams[s].from)
+            inputs += bytes;
+        else
+            outputs += bytes;
+    }
+    if (excess < -m->bytes / 64) m->again = fmin(-excess, inputs);
+    m->bytes += m->again;
+    if (excess <= 0 || excess >= outputs) return;
+    for (int s = 0; s < m->count; s++)
+        if (!m->streams[s].from) scale_lines(&m->streams[s], 1 - excess / outputs);
+    m->bytes -= excess;
+}
+
+/* Of those that count; none if there are more than can be moved side by side. */
+static motion motion_of(const fovea_problem *problem, double counted) {
+    motion m = {.count = 0};
     fovea_stream all[FOVEA_ARGUMENTS_MAX];
-    int count = 0;
     size_t largest = 0;
     for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++) {
         all[a] = fovea_given(problem, a) ? stream_of(problem, a) : (fovea_stream){0};
@@ -54,49 +84,70 @@ static int streams_of(const fovea_problem *problem, fovea_stream *streams) {
     }
     for (int a = 0; a < FOVEA_ARGUMENTS_MAX; a++) {
         if (all[a].bytes <= largest / 64) continue;
-        if (count == FOVEA_STREAMS_MAX) return 0;
-        streams[count++] = all[a];
+        if (m.count == FOVEA_STREAMS_MAX) return (motion){.count = 0};
+        m.streams[m.count++] = all[a];
+        m.bytes += (double)all[a].bytes * (all[a].from && all[a].to ? 2 : 1);
     }
-    return count;
+    fit_count(&m, counted);
+    return m;
+}
+
+/* A thread's part of what is read first. */
+static float read_part(const fovea_ceiling_loops *loops, const motion *m, bool ahead, int thread,
+                       int threads) {
+    fovea_stream inputs[FOVEA_STREAMS_MAX], mine[FOVEA_STREAMS_MAX];
+    double bytes = 0;
+    int count = 0;
+    for (int s = 0; s < m->count; s++)
+        if (m->streams[s].from) {
+            inputs[count] = m->streams[s], inputs[count].to = NULL;
+            bytes += (double)inputs[count++].bytes;
+        }
+    for (int s = 0; s < count; s++) scale_lines(&inputs[s], m->again / bytes);
+    share_of(inputs, count, thread, threads, mine);
+    return loops->move(mine, count, false, ahead);
+}
+
+static void move_part(const fovea_ceiling_loops *loops, const fovea_memory_way *way,
+                      const motion *m, int thread, int threads) {
+    fovea_stream mine[FOVEA_STREAMS_MAX];
+    share_of(m->streams, m->count, thread, threads, mine);
+    sink = loops->move(mine, m->count, way->past, way->ahead);
 }
 
 void fovea_memory_move(const fovea_ceiling_loops *loops, const fovea_memory_way *way,
                        const fovea_problem *problem) {
-    fovea_stream all[FOVEA_STREAMS_MAX];
-    int count = streams_of(problem, all);
+    const motion m = motion_of(problem, way->counted);
     if (way->threads == 1) {
-        sink = loops->move(all, count, way->past, way->ahead);
+        if (m.again > 0) sink = read_part(loops, &m, way->ahead, 0, 1);
+        move_part(loops, way, &m, 0, 1);
         return;
     }
+    if (m.again > 0) {
 #pragma omp parallel num_threads(way->threads)
-    {
-        fovea_stream mine[FOVEA_STREAMS_MAX];
-        share_of(all, count, omp_get_thread_num(), omp_get_num_threads(), mine);
-        sink = loops->move(mine, count, way->past, way->ahead);
+        sink = read_part(loops, &m, way->ahead, omp_get_thread_num(), omp_get_num_threads());
     }
+#pragma omp parallel num_threads(way->threads)
+    move_part(loops, way, &m, omp_get_thread_num(), omp_get_num_threads());
 }
 
 /* Ways to move what a case has; one of them is the fastest here. */
 void fovea_memory_begin(fovea_measurement *m) {
     const fovea_problem *problem = &m->samples[0].problem;
     fovea_memory *memory = &m->memory;
-    fovea_stream streams[FOVEA_STREAMS_MAX];
-    int count = streams_of(problem, streams), threads = m->run->threads;
+    motion all = motion_of(problem, m->c->bytes);
+    int threads = m->run->threads;
     bool writes = false;
-    *memory = (fovea_memory){.loops = fovea_ceilings_loops()};
-    for (int s = 0; s < count; s++) {
-        bool both = streams[s].from && streams[s].to;
-        memory->bytes += (double)streams[s].bytes * (both ? 2 : 1);
-        writes |= streams[s].to != NULL;
-    }
+    *memory = (fovea_memory){.loops = fovea_ceilings_loops(), .bytes = all.bytes};
+    for (int s = 0; s < all.count; s++) writes |= all.streams[s].to != NULL;
     if (!memory->loops || !m->c->by_bytes[FOVEA_ON_CPU] || memory->bytes <= 0) return;
     m->c->memory.bytes = memory->bytes;
     for (int ahead = 0; ahead < 2; ahead++)
         for (int past = 0; past <= writes; past++)
-            memory->ways[memory->count++] =
-                (fovea_memory_way){.threads = threads, .past = past, .ahead = ahead};
+            memory->ways[memory->count++] = (fovea_memory_way){
+                .threads = threads, .past = past, .ahead = ahead, .counted = m->c->bytes};
     if (threads > 1 && memory->bytes < ONE_THREAD_BYTES)
-        memory->ways[memory->count++] = (fovea_memory_way){.threads = 1};
+        memory->ways[memory->count++] = (fovea_memory_way){.threads = 1, .counted = m->c->bytes};
 }
 
 /* The median of some samples of one way. */

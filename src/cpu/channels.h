@@ -1,7 +1,7 @@
 /* Normalization over channels: batch_norm and group_norm. What is normalised together, a set, is some
  * segments of memory; their means are taken relative to the first element, so that a constant set
  * has variance 0 exactly. Where channels lie side by side and nothing follows them, batch_norm takes
- * four vectors of channels at a time down all rows: three passes over a tile that stays in the
+ * four vectors of channels at a time down all rows: two passes over a tile that stays in the
  * second-level cache (1024 rows of 256 bytes) read memory once. */
 #ifndef FOVEA_CPU_CHANNELS_H
 #define FOVEA_CPU_CHANNELS_H
@@ -354,7 +354,7 @@ static void normalise_short_sets(const void *task, int64_t begin, int64_t end, i
 
 /* ---- Channels side by side ------------------------------------------------------------------ */
 
-enum { SIDE_VECTORS = 4, SIDE = SIDE_VECTORS * VF_WIDTH, SIDE_AHEAD = 8 };
+enum { SIDE_VECTORS = 4, SIDE = SIDE_VECTORS * VF_WIDTH, SIDE_AHEAD = 8, SIDE_FIRST = 32 };
 
 FOVEA_INLINE int64_t lanes_of(int64_t channels, int k) {
     int64_t rest = channels - k * VF_WIDTH;
@@ -365,30 +365,66 @@ FOVEA_INLINE vf side_take(fovea_dtype dtype, const char *row, int k, int64_t cha
     return vf_load_n_as(dtype, row, smaller(k * VF_WIDTH, channels), lanes_of(channels, k));
 }
 
-/* The sums of x - centre, or of its squares, down the rows: chains of 32 under a tree. */
+FOVEA_INLINE vf finite_or_zero(vf x) {
+    return vf_select(vf_lt(vf_abs(x), vf_set1(INFINITY)), x, vf_set1(0));
+}
+
+/* The sums of x - centre, of its squares, or both (else NULL), down some rows: chains of 32 under trees. */
 FOVEA_INLINE void sum_down(const channels_plan *plan, fovea_dtype dtype, const char *x,
-                           int64_t channels, bool squares, const vf centre[SIDE_VECTORS],
-                           vf sums[SIDE_VECTORS]) {
+                           int64_t rows, int64_t channels, const vf centre[SIDE_VECTORS],
+                           vf sums[SIDE_VECTORS], vf squares[SIDE_VECTORS]) {
     enum { CHAIN = 32 };
-    int64_t rows = plan->length, bytes = plan->step[0] * (int64_t)fovea_dtype_size(dtype);
-    vf_tree trees[SIDE_VECTORS];
-    for (int k = 0; k < SIDE_VECTORS; k++) trees[k].count = 0;
+    int64_t bytes = plan->step[0] * (int64_t)fovea_dtype_size(dtype);
+    vf_tree trees[2][SIDE_VECTORS];
+    for (int k = 0; k < SIDE_VECTORS; k++) trees[0][k].count = trees[1][k].count = 0;
     for (int64_t r = 0; r < rows; r += CHAIN) {
-        vf s[SIDE_VECTORS];
-        VF_UNROLLED for (int k = 0; k < SIDE_VECTORS; k++) s[k] = vf_set1(0);
+        vf s[SIDE_VECTORS], q[SIDE_VECTORS];
+        VF_UNROLLED for (int k = 0; k < SIDE_VECTORS; k++) s[k] = q[k] = vf_set1(0);
         for (int64_t i = r; i < smaller(rows, r + CHAIN); i++) {
             const char *row = x + i * bytes;
-            if (!squares && i + SIDE_AHEAD < rows)
+            if (sums && i + SIDE_AHEAD < rows)
                 for (int64_t at = 0; at < SIDE * 4; at += 64)
                     rows_prefetch(row + SIDE_AHEAD * bytes, at);
             VF_UNROLLED for (int k = 0; k < SIDE_VECTORS; k++) {
                 vf d = vf_sub(side_take(dtype, row, k, channels), centre[k]);
-                s[k] = squares ? vf_fma(d, d, s[k]) : vf_add(s[k], d);
+                if (sums) s[k] = vf_add(s[k], d);
+                if (squares) q[k] = vf_fma(d, d, q[k]);
             }
         }
-        for (int k = 0; k < SIDE_VECTORS; k++) vf_tree_push(&trees[k], s[k]);
+        for (int k = 0; k < SIDE_VECTORS; k++) {
+            if (sums) vf_tree_push(&trees[0][k], s[k]);
+            if (squares) vf_tree_push(&trees[1][k], q[k]);
+        }
     }
-    for (int k = 0; k < SIDE_VECTORS; k++) sums[k] = vf_tree_total(&trees[k]);
+    for (int k = 0; k < SIDE_VECTORS; k++) {
+        if (sums) sums[k] = vf_tree_total(&trees[0][k]);
+        if (squares) squares[k] = vf_tree_total(&trees[1][k]);
+    }
+}
+
+/* Means and variances of a tile in one pass about a centre near the mean, that of the first rows; in two where a
+ * mean is further off than a standard deviation. */
+FOVEA_INLINE void find_down(const channels_plan *plan, fovea_dtype dtype, const char *x,
+                            int64_t channels, vf mean[SIDE_VECTORS], vf variance[SIDE_VECTORS]) {
+    vf sums[SIDE_VECTORS], squares[SIDE_VECTORS];
+    int64_t rows = plan->length, first = smaller(rows, SIDE_FIRST);
+    const vf size = vf_set1((float)rows), few = vf_set1((float)first);
+    vm holds = vm_first(VF_WIDTH);
+    VF_UNROLLED for (int k = 0; k < SIDE_VECTORS; k++) mean[k] =
+        finite_or_zero(side_take(dtype, x, k, channels));
+    sum_down(plan, dtype, x, first, channels, mean, sums, NULL);
+    for (int k = 0; k < SIDE_VECTORS; k++)
+        mean[k] = finite_or_zero(vf_add(mean[k], vf_div(sums[k], few)));
+    sum_down(plan, dtype, x, rows, channels, mean, sums, squares);
+    for (int k = 0; k < SIDE_VECTORS; k++) {
+        vf apart = vf_div(sums[k], size), apart2 = vf_mul(apart, apart);
+        mean[k] = vf_add(mean[k], apart);
+        variance[k] = vf_sub(vf_div(squares[k], size), apart2);
+        holds = vm_and(holds, vf_le(apart2, variance[k]));
+    }
+    if (vm_bits(holds) == vm_bits(vm_first(VF_WIDTH))) return;
+    sum_down(plan, dtype, x, rows, channels, mean, NULL, squares);
+    for (int k = 0; k < SIDE_VECTORS; k++) variance[k] = vf_div(squares[k], size);
 }
 
 FOVEA_INLINE void write_down(const channels_plan *plan, fovea_dtype dtype, const char *x, char *y,
@@ -417,11 +453,11 @@ typedef struct side_lines {
 } side_lines;
 
 /* Whole lines of y, whatever its rows' addresses: what a tile leaves of a line waits for the next. Meanwhile
- * the next tile is fetched. 1024 rows of 9765 floats, two cores of a Zen 5, each pair in one run: 3.4 and 2.7 ms
- * with ordinary stores and so; 3.0 and 2.7 with passes of sums that fetch too; 3.8 and 3.4 with the hint for
- * the second level and for the first, though a tile is larger than that. Sums and squares in one pass beside
- * the writing of the tile before were no faster, with 4, 6 or 8 vectors (2.1, 2.4, 2.4 ms against 2.1 where
- * copying takes 1.0): pieces of 256 bytes from rows of 39 KB are what memory is slow with. */
+ * the next tile is fetched, to the second level. 1024 rows of 9765 floats, two cores of a Xeon, all in turns in one run,
+ * where copying takes 2.05 ms: 3.44 with sums and squares in two passes and the hint for the first level, 3.03 with one
+ * pass, 2.92 with the hint for the second; 2.92 with tiles of 8 vectors, 3.62 with 16. Of loops that only move, writing
+ * a tile while the next is fetched takes 2.7 ms with tiles of 256 bytes and 2.3 with 512, and 1.95 and 2.0 where
+ * pages are large: rows of 39 KB are a page each. */
 static void write_lines_down(const channels_plan *plan, const float *x, float *y, int64_t channels,
                              const side_lines *s) {
     const float *mean = s->mean + LINE_FLOATS, *factor = s->factor + LINE_FLOATS;
@@ -431,7 +467,7 @@ static void write_lines_down(const channels_plan *plan, const float *x, float *y
         int64_t rest = (int64_t)((uintptr_t)(y + channels) / sizeof *y % LINE_FLOATS);
         int64_t c = s->first ? 0 : -before, end = s->last ? channels : channels - rest;
         for (int64_t at = 0; at < SIDE + LINE_FLOATS && !s->last; at += LINE_FLOATS)
-            __builtin_prefetch(x + channels + at, 0, 3);
+            __builtin_prefetch(x + channels + at, 0, 2);
 #define ITEM(n)                                                                                    \
     vf_fma(vf_sub(rows_take(x, c, n), rows_take(mean, c, n)), rows_take(factor, c, n),             \
            rows_take(beta, c, n))
@@ -458,22 +494,15 @@ FOVEA_INLINE void normalise_side(const channels_plan *plan, fovea_dtype dtype, i
     const char *x = set_address(plan, 0, first);
     float means[SIDE] = {0}, variances[SIDE] = {0};
     vf mean[SIDE_VECTORS], variance[SIDE_VECTORS], factor[SIDE_VECTORS], beta[SIDE_VECTORS];
-    const vf size = vf_set1((float)plan->length);
     for (int64_t c = 0; c < channels && plan->given; c++)
         means[c] = read_float(&plan->mean, first + c),
         variances[c] = read_float(&plan->var, first + c);
     VF_UNROLLED for (int k = 0; k < SIDE_VECTORS; k++) {
         mean[k] = vf_load(means + k * VF_WIDTH), variance[k] = vf_load(variances + k * VF_WIDTH);
-        if (plan->given) continue;
-        vf row = side_take(dtype, x, k, channels);
-        mean[k] = vf_select(vf_lt(vf_abs(row), vf_set1(INFINITY)), row, vf_set1(0));
     }
     if (!plan->given) {
-        sum_down(plan, dtype, x, channels, false, mean, factor);
-        for (int k = 0; k < SIDE_VECTORS; k++) mean[k] = vf_add(mean[k], vf_div(factor[k], size));
-        sum_down(plan, dtype, x, channels, true, mean, factor);
+        find_down(plan, dtype, x, channels, mean, variance);
         for (int k = 0; k < SIDE_VECTORS; k++) {
-            variance[k] = vf_div(factor[k], size);
             vf_store(means + k * VF_WIDTH, mean[k]);
             vf_store(variances + k * VF_WIDTH, variance[k]);
         }

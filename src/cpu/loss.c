@@ -396,17 +396,17 @@ static const float *entropy_logits(const rows_plan *plan, int64_t row) {
 /* Of a group, whichever threads have its rows. */
 static float group_maximum(const rows_plan *plan, int64_t first) {
     float most = -INFINITY;
-    for (int64_t l = 0; l < VF_WIDTH; l++) {
-        float maximum = row_maximum(entropy_logits(plan, first + l), plan->columns);
+    for (int64_t row = first; row < smaller(first + VF_WIDTH, plan->rows); row++) {
+        float maximum = row_maximum(entropy_logits(plan, row), plan->columns);
         if (maximum > most) most = maximum;
     }
     return most;
 }
 
-/* `count` rows of a group, one a lane, about the maximum of the group; returns that of the next. A row whose own is so
- * far below that its sum is small, or no number, is summed again about its own. */
-static float entropy_rows_together(const rows_plan *plan, int64_t row, int64_t count, float maximum,
-                                   entropy_rows *block) {
+/* `count` rows of a group, one a lane, about the maximum of the group; returns that of the next, if it begins before
+ * row `end`. A row whose own is so far below that its sum is small, or no number, is summed again about its own. */
+static float entropy_rows_together(const rows_plan *plan, int64_t row, int64_t count, int64_t end,
+                                   float maximum, entropy_rows *block) {
     enum { W = VF_WIDTH };
     const float least = 1.0f / 16;
     const entropy_plan *entropy = plan->constants;
@@ -414,6 +414,8 @@ static float entropy_rows_together(const rows_plan *plan, int64_t row, int64_t c
     const float *x[W];
     vf lanes[W], most = vf_set1(-INFINITY), unused = most;
     for (int l = 0; l < W; l++) {
+        lanes[l] = vf_set1(1);
+        if (l >= count && next >= end) continue;
         x[l] = entropy_logits(plan, row + smaller(l, count - 1));
         lanes[l] = lane_sums(x[l], maximum, n, entropy_logits(plan, next + l), &most);
     }
@@ -495,7 +497,8 @@ static void entropy_pieces(const void *task, int64_t begin, int64_t end, int thr
     for (int64_t row = overlap ? end : begin, count; row < end; row += count) {
         count = smaller(VF_WIDTH - row % VF_WIDTH, end - row);
         entropy_rows block = {{0}, {0}, {0}, {0}};
-        if (entropy->together) maximum = entropy_rows_together(plan, row, count, maximum, &block);
+        if (entropy->together)
+            maximum = entropy_rows_together(plan, row, count, end, maximum, &block);
         for (int64_t l = 0; l < count && !entropy->together; l++)
             entropy_row(plan, row + l, end, scratch, &block, (int)l);
         write_losses(entropy, &block, 0, row, count);

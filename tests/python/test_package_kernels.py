@@ -57,6 +57,27 @@ def test_wrong_arguments_are_refused(name):
         function(*["text"] * len(positional), out=3)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_bin_counts_more_than_small_counters_hold(threads):
+    x, counts = np.zeros(1_000_003, np.float32), np.empty(4, np.int64)
+    x[-1] = 1
+    with fovea.use(threads=threads):
+        fovea.reduce_histogram(x, out=counts)
+    assert counts.tolist() == [1_000_002, 0, 0, 1]
+
+
+def test_batch_norm_of_channels_that_begin_elsewhere():
+    """Where the mean of the first rows is far from that of all, one pass of sums would lose twelve bits."""
+    x = normal(200_000, 16)
+    x[:32] += 1e5
+    exact = x.astype(np.float64)
+    exact = (exact - exact.mean(0)) / np.sqrt(exact.var(0) + 1e-5)
+    y, var = fovea.batch_norm(x), np.empty(16, np.float32)
+    assert np.abs(y / exact - 1)[:32].max() < 2e-5
+    fovea.batch_norm(x, mean=np.empty(16, np.float32), var=var)
+    assert np.abs(var / x.astype(np.float64).var(0) - 1).max() < 2e-5
+
+
 def test_shapes_of_results():
     x = normal(3, 5, 7)
     for axis, expected in [(None, ()), (0, (5, 7)), (-1, (3, 5)), (1, (3, 7))]:

@@ -134,6 +134,95 @@ static void every_byte_of_a_cache_is_what_it_stands_for(void **state) {
     }
 }
 
+/* Queries of bf16 over 300 keys of i8, a scale a token. */
+enum { LONG = 72, TOKENS = 300, ROWS = 8 };
+typedef struct bytes_call {
+    uint16_t q[ROWS * LONG], out[ROWS * LONG];
+    int8_t k[TOKENS * LONG], v[TOKENS * LONG];
+    float k_scale[TOKENS], v_scale[TOKENS];
+} bytes_call;
+
+static uint16_t bf16_of(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (uint16_t)(bits >> 16);
+}
+
+static void fill_bytes_call(bytes_call *c) {
+    for (int i = 0; i < ROWS * LONG; i++) c->q[i] = bf16_of(2 * number((unsigned)i));
+    for (int i = 0; i < TOKENS * LONG; i++) {
+        c->k[i] = (int8_t)(127 * number((unsigned)i + 5));
+        c->v[i] = (int8_t)(127 * number((unsigned)i + 9));
+    }
+    for (int i = 0; i < TOKENS; i++)
+        c->k_scale[i] = 1.f / 32, c->v_scale[i] = (2 + number((unsigned)i)) / 128;
+}
+
+static void attend_bytes_call(const char *implementation, int heads, bytes_call *c) {
+    DLTensor queries = TENSOR(c->q, FOVEA_BF16, 1, heads, 1, LONG);
+    DLTensor keys = TENSOR(c->k, FOVEA_I8, 1, 1, TOKENS, LONG);
+    DLTensor values = TENSOR(c->v, FOVEA_I8, 1, 1, TOKENS, LONG);
+    DLTensor of_keys = TENSOR(c->k_scale, FOVEA_F32, 1, 1, TOKENS, 1);
+    DLTensor of_values = TENSOR(c->v_scale, FOVEA_F32, 1, 1, TOKENS, 1);
+    DLTensor result = TENSOR(c->out, FOVEA_BF16, 1, heads, 1, LONG);
+    fovea_attention_options options;
+    fovea_attention_options_default(&options);
+    options.k_scale = &of_keys, options.v_scale = &of_values;
+    fovea_context *context = context_of(1, implementation);
+    assert_int_equal(fovea_attention(context, &queries, &keys, &values, &result, &options),
+                     FOVEA_OK);
+    fovea_context_destroy(context);
+}
+
+/* By every implementation as by the scalar one, from row `first` on: within 2^-7 of the largest element. */
+static void every_split_agrees(bytes_call *c, int first) {
+    for (int heads = 1; heads <= ROWS; heads++) {
+        bytes_call expected = *c;
+        attend_bytes_call(split, heads, &expected);
+        for (size_t i = 0; fovea_implementation_name("attention", i); i++) {
+            const char *name = fovea_implementation_name("attention", i);
+            if (!is_usable_split(name)) continue;
+            attend_bytes_call(name, heads, c);
+            double largest = 0, worst = 0;
+            for (int e = first * LONG; e < heads * LONG; e++) {
+                double x = fovea_read_element(&expected.out[e], FOVEA_BF16);
+                largest = fmax(largest, fabs(x));
+                assert_false(isnan(x));
+                double error = fabs(fovea_read_element(&c->out[e], FOVEA_BF16) - x);
+                assert_false(isnan(error));
+                worst = fmax(worst, error);
+            }
+            if (worst > largest / 128)
+                fail_msg("%s with %d heads is off by %g of %g", name, heads, worst, largest);
+        }
+    }
+}
+
+/* Where products of integers would not be right, something else has to be. */
+static void caches_of_bytes_take_any_queries_and_scales(void **state) {
+    (void)state;
+    static bytes_call plain, c;
+    fill_bytes_call(&plain);
+    c = plain;
+    every_split_agrees(&c, 0);
+    /* Scores rest on elements far below the largest one, where keys are 0. */
+    for (int r = 0; r < ROWS; r++) c.q[r * LONG] = bf16_of(3000);
+    for (int j = 0; j < TOKENS; j++) c.k[j * LONG] = 0;
+    every_split_agrees(&c, 0);
+    /* Negative weights. */
+    c = plain;
+    for (int j = 0; j < TOKENS; j += 3) c.v_scale[j] *= -1;
+    every_split_agrees(&c, 0);
+    /* Weights of very different sizes. */
+    c = plain;
+    for (int j = 0; j < TOKENS; j++) c.k_scale[j] *= 8;
+    every_split_agrees(&c, 0);
+    /* What is not finite stays in its row. */
+    c = plain;
+    c.q[3] = bf16_of(INFINITY), c.q[4] = bf16_of(NAN);
+    every_split_agrees(&c, 1);
+}
+
 /* 5000 keys make ten pieces. */
 static void attend_many(int threads, float *q, float *k, float *out, float *lse) {
     DLTensor queries = TENSOR(q, FOVEA_F32, 1, 2, 3, SIZE),
@@ -185,6 +274,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_tier_leaves_pages_outside_the_table_alone),
         cmocka_unit_test(every_byte_of_a_cache_is_what_it_stands_for),
+        cmocka_unit_test(caches_of_bytes_take_any_queries_and_scales),
         cmocka_unit_test(threads_do_not_change_a_bit),
         cmocka_unit_test(the_model_chooses_it_for_decoding_only),
     };

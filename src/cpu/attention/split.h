@@ -59,6 +59,11 @@ static int64_t split_round_up(int64_t x, int64_t multiple) {
     return divide_up(x, multiple) * multiple;
 }
 
+/* The bound of lse is that of f32; a softcap or a bias takes away the size of a score and leaves its error. */
+static bool split_may_round(const fovea_attention_call *call) {
+    return !call->has_lse && !call->has_bias && !isfinite(call->softcap);
+}
+
 static split_plan split_make_plan(const fovea_attention_call *call, int threads) {
     split_plan p = {.threads = threads, .rows = call->query_length * call->group};
     int64_t heads = call->batch * call->key_heads, keys = call->key_length;
@@ -80,14 +85,15 @@ static split_plan split_make_plan(const fovea_attention_call *call, int threads)
     /* As in attention.c: without a scale scores are 0 whatever they were before. */
     bool pairs = call->q.dtype == FOVEA_BF16 && (float)(call->scale * LOG2E) != 0;
     if (pairs && !p.convert_keys) p.key_pairs = split_find_pairs(call->k.dtype);
+    if (p.key_pairs && p.key_pairs->rounded && !split_may_round(call)) p.key_pairs = NULL;
     if (call->q.dtype == FOVEA_BF16 && !p.convert_values)
         p.value_pairs = split_find_pairs(call->v.dtype);
     p.key_scales =
         call->k_scale.data && !p.convert_keys && !split_scale_is_constant(call, &call->k_scale);
     p.value_scales =
         call->v_scale.data && !p.convert_values && !split_scale_is_constant(call, &call->v_scale);
-    p.q_pitch = split_round_up(larger(call->head_size, 1), 32) *
-                (p.key_pairs ? p.key_pairs->query_floats : 1);
+    p.q_pitch = split_round_up(larger(call->head_size, 1), 32);
+    if (p.key_pairs) p.q_pitch = p.q_pitch * p.key_pairs->query_floats + p.key_pairs->query_more;
     p.out_pitch = split_round_up(larger(call->value_size, 1), 16);
     int64_t rows = p.tiles * SPLIT_ROWS;
     p.keys_floats = p.convert_keys ? (size_t)(p.block_keys * p.q_pitch) : 0;
@@ -106,8 +112,9 @@ static split_plan split_make_plan(const fovea_attention_call *call, int threads)
 
 /* Wide arrays have LANES entries; lane l is row l % width. */
 typedef struct split_tile {
-    int width, kind; /* rows of the micro-kernel: 1, 2, 4 or 8, and log2 of it */
-    float factor;    /* of scores from queries as they are, in units of log 2 */
+    int width, kind;                 /* rows of the micro-kernel: 1, 2, 4 or 8, and log2 of it */
+    float factor;                    /* of scores from queries as they are, in units of log 2 */
+    const split_pair_kernels *pairs; /* of scores; NULL: from floats */
     int64_t row, rows;
     int64_t low, high, full_low, full_high; /* as in attention_tile.h */
     float *q, *out;
@@ -117,7 +124,8 @@ typedef struct split_tile {
 
 typedef struct split_slice {
     float *keys, *values, *scores, *scales, *rows;
-    int64_t head; /* whose queries are packed; -1: nobody's */
+    int64_t head;                             /* whose queries are packed; -1: nobody's */
+    bool floats[SPLIT_ROWS_MAX / SPLIT_ROWS]; /* of its tiles: packed as floats */
 } split_slice;
 
 /* What a work item is about. */
@@ -126,7 +134,7 @@ typedef struct split_item {
     const split_plan *plan;
     fovea_sequence sequence;
     int64_t head, key_head, first, end; /* head: of all batches; keys of the piece */
-    const split_slice *slice;
+    split_slice *slice;
 } split_item;
 
 static const char *split_query_row(const split_item *item, const fovea_view *view, int64_t start,
@@ -172,6 +180,36 @@ static void split_set_limits(const split_item *item, split_tile *t) {
     t->high = smaller(t->high, item->end);
 }
 
+static const char *split_tile_query(const split_item *item, const split_tile *t, int64_t r) {
+    return split_query_row(item, &item->call->q, item->sequence.query_start,
+                           t->row + smaller(r, t->rows - 1));
+}
+
+static bool split_pack_pairs(const split_item *item, const split_tile *t) {
+    const fovea_attention_call *call = item->call;
+    int64_t pitch = item->plan->q_pitch;
+    memset(t->q, 0, (size_t)(t->width * pitch) * sizeof *t->q);
+    for (int64_t r = 0; r < t->width; r++)
+        if (!t->pairs->pack_query(split_tile_query(item, t, r), call->q.stride[3], call->head_size,
+                                  r, (uint16_t *)(void *)t->q))
+            return false;
+    return true;
+}
+
+static void split_pack_floats(const split_item *item, const split_tile *t) {
+    const fovea_attention_call *call = item->call;
+    int64_t pitch = item->plan->q_pitch;
+    memset(t->q, 0, (size_t)(t->width * pitch) * sizeof *t->q);
+    for (int64_t r = 0; r < t->width; r++) {
+        const char *row = split_tile_query(item, t, r);
+        for (int64_t d = 0; d < call->head_size; d += VF_WIDTH) {
+            vf x = load_elements(row, call->q.dtype, call->q.stride[3], d,
+                                 smaller(call->head_size - d, VF_WIDTH));
+            vf_store(t->q + d * t->width + r * VF_WIDTH, vf_mul(x, vf_set1(t->factor)));
+        }
+    }
+}
+
 static void split_begin_tile(const split_item *item, int64_t number, split_tile *t) {
     const fovea_attention_call *call = item->call;
     const split_plan *p = item->plan;
@@ -190,21 +228,11 @@ static void split_begin_tile(const split_item *item, int64_t number, split_tile 
     split_set_limits(item, t);
     t->factor =
         (float)(call->scale * LOG2E) * split_head_scale(item, &call->k_scale, p->convert_keys);
-    bool packed = item->slice->head == item->head;
-    if (!packed) memset(t->q, 0, (size_t)(t->width * p->q_pitch) * sizeof *t->q);
-    for (int64_t r = 0; r < t->width && !packed; r++) {
-        const char *row = split_query_row(item, &call->q, item->sequence.query_start,
-                                          t->row + smaller(r, t->rows - 1));
-        float *q = t->q + r * p->q_pitch;
-        if (p->key_pairs) {
-            p->key_pairs[t->kind].pack_query(row, call->q.stride[3], call->head_size, r,
-                                             2 * p->q_pitch, (uint16_t *)(void *)t->q);
-            continue;
-        }
-        convert_row(row, call->q.dtype, call->q.stride[3], call->head_size, q);
-        for (int64_t d = 0; d < p->q_pitch; d += VF_WIDTH)
-            vf_store(q + d, vf_mul(vf_load(q + d), vf_set1(t->factor)));
-    }
+    bool *floats = &item->slice->floats[number];
+    t->pairs = p->key_pairs ? &p->key_pairs[t->kind] : NULL;
+    if (item->slice->head != item->head) *floats = !t->pairs || !split_pack_pairs(item, t);
+    if (*floats) t->pairs = NULL;
+    if (*floats && item->slice->head != item->head) split_pack_floats(item, t);
     memset(t->out, 0, (size_t)(t->width * p->out_pitch) * sizeof *t->out);
     for (int l = 0; l < SPLIT_LANES; l++) t->reference[l] = -INFINITY, t->sum[l] = 0;
 }
@@ -432,16 +460,16 @@ static void split_attend_block(const split_item *item, split_tile *t, int64_t ke
     fovea_dtype key_dtype = p->convert_keys ? FOVEA_F32 : call->k.dtype;
     fovea_dtype value_dtype = p->convert_values ? FOVEA_F32 : call->v.dtype;
     int64_t ahead_bytes = p->convert_values ? 0 : v_bytes;
-    if (p->key_pairs)
-        p->key_pairs[t->kind].scores(groups, call->head_size, (const uint16_t *)(const void *)t->q,
-                                     2 * p->q_pitch, k->at, v->at, ahead_bytes, s);
+    if (t->pairs)
+        t->pairs->scores(groups, call->head_size, (const uint16_t *)(const void *)t->q, k->at,
+                         v->at, ahead_bytes, s);
     else
-        split_micro[key_dtype][t->kind].scores(groups, call->head_size, t->q, p->q_pitch, k->at,
-                                               v->at, ahead_bytes, s);
+        split_micro[key_dtype][t->kind].scores(groups, call->head_size, t->q, k->at, v->at,
+                                               ahead_bytes, s);
     int64_t padded = groups * (SPLIT_LANES / t->width);
     const float *scales =
         p->key_scales ? split_take_scales(item, &call->k_scale, key, keys, padded) : NULL;
-    split_scale_scores(t, groups, p->key_pairs ? t->factor : 1, scales, s, maximum);
+    split_scale_scores(t, groups, t->pairs ? t->factor : 1, scales, s, maximum);
     bool edge = key < t->full_low || key + padded > t->full_high || keys != padded;
     if (isfinite(call->softcap)) split_cap(call, s, groups * SPLIT_LANES);
     if (call->has_bias || call->has_mask) split_bias(item, t, key, keys, s);
@@ -453,11 +481,10 @@ static void split_attend_block(const split_item *item, split_tile *t, int64_t ke
     scales = p->value_scales ? split_take_scales(item, &call->v_scale, key, keys, padded) : NULL;
     split_exponentials(t, groups, maximum, scales, s);
     int64_t next_bytes = p->convert_keys ? 0 : k_bytes;
-    if (p->value_pairs) {
-        const split_pair_kernels *pairs = &p->value_pairs[t->kind];
-        if (pairs->pack_weights) pairs->pack_weights(groups, s);
+    const split_pair_kernels *pairs = p->value_pairs ? &p->value_pairs[t->kind] : NULL;
+    if (pairs && (!pairs->pack_weights || pairs->pack_weights(groups, s)))
         pairs->values(keys, call->value_size, v->at, next->at, next_bytes, s, t->out, p->out_pitch);
-    } else
+    else
         split_micro[value_dtype][t->kind].values(keys, call->value_size, v->at, next->at,
                                                  next_bytes, s, t->out, p->out_pitch);
 }
@@ -539,7 +566,7 @@ static void split_keep(const split_plan *p, const split_tile *t, split_partial p
 }
 
 static split_item split_find_item(const split_plan *p, const fovea_attention_call *call,
-                                  int64_t number, const split_slice *slice) {
+                                  int64_t number, split_slice *slice) {
     int64_t head = number / p->pieces, piece = number % p->pieces;
     return (split_item){.call = call,
                         .plan = p,

@@ -66,10 +66,10 @@ VF_INLINE __m256i load_half(const char *row, int64_t bytes) {
     return _mm256_maskz_loadu_epi8((1u << bytes) - 1, row);
 }
 
-/* `bytes` bytes, up to 32, of two rows: one below, one above; 0 for a row that is NULL. */
+/* `bytes` bytes, up to 32, of two rows: one below, one above. */
 VF_INLINE __m512i load_both(const char *low, const char *high, int64_t at, int64_t bytes) {
-    __m512i x = _mm512_zextsi256_si512(load_half(low + at, bytes));
-    return high ? _mm512_inserti64x4(x, load_half(high + at, bytes), 1) : x;
+    __m512i x = _mm512_castsi256_si512(load_half(low + at, bytes));
+    return _mm512_inserti64x4(x, load_half(high + at, bytes), 1);
 }
 
 /* Where the bytes of a word of both lie among the low and the high bytes of both; and its halves among the elements of both. */
@@ -86,11 +86,11 @@ VF_INLINE __m512i load_words(const char *row, int64_t d, int64_t n) {
 }
 
 /* Columns [d, d + n) of two values, up to 32, as words of both: x[0] the first 16. */
-VF_INLINE void load_values(const fovea_dtype dtype, const char *even, const char *odd, int64_t d,
-                           int64_t n, __m512i *x) {
+VF_INLINE void load_values(const fovea_dtype dtype, const bool both, const char *even,
+                           const char *odd, int64_t d, int64_t n, __m512i *x) {
     if (dtype == FOVEA_BF16) {
         __m512i a = load_words(even, d, n);
-        __m512i b = odd ? load_words(odd, d, n) : _mm512_setzero_si512();
+        __m512i b = both ? load_words(odd, d, n) : _mm512_setzero_si512();
         const __m512i words = _mm512_load_si512(pair_words);
         x[0] = _mm512_permutex2var_epi16(a, words, b);
         x[1] =
@@ -98,22 +98,22 @@ VF_INLINE void load_values(const fovea_dtype dtype, const char *even, const char
         return;
     }
     __m512i low, high;
-    find_bytes(dtype, load_both(even, odd, d, n), &low, &high);
+    find_bytes(dtype, load_both(even, both ? odd : even, d, n), &low, &high);
     x[0] = _mm512_permutex2var_epi8(low, _mm512_load_si512(pair_bytes), high);
     x[1] = _mm512_permutex2var_epi8(low, _mm512_load_si512(pair_bytes + 64), high);
 }
 
 /* The same columns of each row by itself, words in their order: x[0] of the even one, x[1] of the odd one. */
-VF_INLINE void load_rows(const fovea_dtype dtype, const char *even, const char *odd, int64_t d,
-                         int64_t n, __m512i *x) {
+VF_INLINE void load_rows(const fovea_dtype dtype, const bool both, const char *even,
+                         const char *odd, int64_t d, int64_t n, __m512i *x) {
     if (dtype == FOVEA_BF16) {
         x[0] = load_words(even, d, n);
-        if (odd) x[1] = load_words(odd, d, n);
+        if (both) x[1] = load_words(odd, d, n);
         return;
     }
     const __m512i order = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
     __m512i low, high;
-    find_bytes(dtype, load_both(even, odd, d, n), &low, &high);
+    find_bytes(dtype, load_both(even, both ? odd : even, d, n), &low, &high);
     __m512i first = _mm512_unpacklo_epi8(low, high), second = _mm512_unpackhi_epi8(low, high);
     x[0] = _mm512_permutex2var_epi64(first, order, second);
     x[1] = _mm512_permutex2var_epi64(first, _mm512_add_epi64(order, _mm512_set1_epi64(4)), second);

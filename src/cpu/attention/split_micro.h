@@ -22,13 +22,13 @@ VF_INLINE int64_t split_line_elements(const fovea_dtype dtype) {
 
 /* One vector of each key times one of each row. A vector of q is loaded once for all keys. */
 VF_INLINE void split_products(const fovea_dtype dtype, const int rows, int64_t d, int64_t n,
-                              const float *q, int64_t pitch, const char *const *k, vf *sum) {
+                              const float *q, const char *const *k, vf *sum) {
     const int keys = SPLIT_LANES / rows;
     vf x[SPLIT_LANES];
     VF_UNROLLED for (int j = 0; j < keys; j++) x[j] =
         n == VF_WIDTH ? vf_load_as(dtype, k[j], d) : vf_load_n_as(dtype, k[j], d, n);
     VF_UNROLLED for (int r = 0; r < rows; r++) {
-        vf line = vf_load(q + r * pitch + d);
+        vf line = vf_load(q + d * rows + r * VF_WIDTH);
 #if defined(FOVEA_TIER_AVX512)
         __asm__(
             ""
@@ -40,11 +40,11 @@ VF_INLINE void split_products(const fovea_dtype dtype, const int rows, int64_t d
     }
 }
 
-/* s[key][row] = k q for `groups` times LANES / rows keys. q: [rows][pitch] floats, zeros up to a
- * whole vector. */
+/* s[key][row] = k q for `groups` times LANES / rows keys. q: [vector][row], zeros up to a whole vector: all rows
+ * at constant distances from one pointer, for eight pointers and those of keys do not fit the registers. */
 VF_INLINE void split_scores(const fovea_dtype dtype, const int rows, int64_t groups, int64_t size,
-                            const float *q, int64_t pitch, const char *const *k,
-                            const char *const *ahead, int64_t ahead_bytes, float *s) {
+                            const float *q, const char *const *k, const char *const *ahead,
+                            int64_t ahead_bytes, float *s) {
     const int keys = SPLIT_LANES / rows;
     const int64_t step = split_line_elements(dtype);
     split_ahead next =
@@ -55,13 +55,15 @@ VF_INLINE void split_scores(const fovea_dtype dtype, const int rows, int64_t gro
         int64_t d = 0;
         for (; d + step <= size; d += step) {
             split_fetch(&next);
-            VF_UNROLLED for (int64_t i = 0; i < step; i += VF_WIDTH)
-                split_products(dtype, rows, d + i, VF_WIDTH, q, pitch, k, sum);
+            VF_UNROLLED for (int64_t i = 0; i < step; i += VF_WIDTH) {
+                split_products(dtype, rows, d + i, VF_WIDTH, q, k, sum);
+                __asm__("" : : : "memory"); /* gcc mixes vectors of a line: f16 5.4 ns, so 5.2 */
+            }
         }
         if (d < size) split_fetch(&next);
         for (; d + VF_WIDTH <= size; d += VF_WIDTH)
-            split_products(dtype, rows, d, VF_WIDTH, q, pitch, k, sum);
-        if (d < size) split_products(dtype, rows, d, size - d, q, pitch, k, sum);
+            split_products(dtype, rows, d, VF_WIDTH, q, k, sum);
+        if (d < size) split_products(dtype, rows, d, size - d, q, k, sum);
         VF_UNROLLED for (int l = 0; l < SPLIT_LANES; l += VF_WIDTH)
             vf_store(s + l, vf_reduce_each(sum + l));
     }
@@ -119,17 +121,17 @@ VF_INLINE void split_values(const fovea_dtype dtype, const int rows, int64_t key
 }
 
 typedef struct split_kernels {
-    void (*scores)(int64_t groups, int64_t size, const float *q, int64_t pitch,
-                   const char *const *k, const char *const *ahead, int64_t ahead_bytes, float *s);
+    void (*scores)(int64_t groups, int64_t size, const float *q, const char *const *k,
+                   const char *const *ahead, int64_t ahead_bytes, float *s);
     void (*values)(int64_t keys, int64_t size, const char *const *v, const char *const *ahead,
                    int64_t ahead_bytes, const float *p, float *out, int64_t pitch);
 } split_kernels;
 
 #define SPLIT_KERNELS(name, dtype, rows)                                                           \
-    static void split_scores_##name##_##rows(                                                      \
-        int64_t groups, int64_t size, const float *q, int64_t pitch, const char *const *k,         \
-        const char *const *ahead, int64_t ahead_bytes, float *s) {                                 \
-        split_scores(dtype, rows, groups, size, q, pitch, k, ahead, ahead_bytes, s);               \
+    static void split_scores_##name##_##rows(int64_t groups, int64_t size, const float *q,         \
+                                             const char *const *k, const char *const *ahead,       \
+                                             int64_t ahead_bytes, float *s) {                      \
+        split_scores(dtype, rows, groups, size, q, k, ahead, ahead_bytes, s);                      \
     }                                                                                              \
     static void split_values_##name##_##rows(int64_t keys, int64_t size, const char *const *v,     \
                                              const char *const *ahead, int64_t ahead_bytes,        \

@@ -26,7 +26,15 @@ VF_INLINE vf held(vf x) {
 
 /* ---- Scores ------------------------------------------------------------------------------------------ */
 
-/* Queries are [rows][pitch] bf16. Where element d lies in its packed row, and again PAIR_HALF elements further: half a vector for
+/* Elements of a key that one step takes. */
+VF_INLINE int64_t score_step(const fovea_dtype dtype) { return dtype == FOVEA_BF16 ? 16 : 32; }
+
+/* Halves of words that they take in a packed query. */
+VF_INLINE int64_t query_unit(const bool pairs, const fovea_dtype keys) {
+    return (pairs ? 2 : 4) * score_step(keys);
+}
+
+/* Queries are [step][row]: all rows at constant distances from one pointer. Where element d would lie in a row packed by itself, and again PAIR_HALF elements further: half a vector for
  * each of two keys. 32 elements of i8 and e4m3 keys become bf16 eight of sixteen at a time. */
 enum { PAIR_HALF = 16 };
 static inline int64_t pair_place(fovea_dtype keys, int64_t d) {
@@ -35,12 +43,14 @@ static inline int64_t pair_place(fovea_dtype keys, int64_t d) {
 }
 
 /* Pairs: runs of eight stay together in both orders. Halves: floats, of each 32 the even ones before the odd. */
-VF_INLINE void pack_query(const bool pairs, const fovea_dtype keys, const char *row, int64_t stride,
-                          int64_t size, uint16_t *q) {
+VF_INLINE void pack_query(const bool pairs, const fovea_dtype keys, const int rows, const char *row,
+                          int64_t stride, int64_t size, int64_t number, uint16_t *q) {
     enum { RUN = 8 };
+    const int64_t unit = query_unit(pairs, keys);
+#define OF_ROW(place) (q + ((place) / unit * rows + number) * unit + (place) % unit)
     int64_t d = 0;
     for (; pairs && stride == 1 && d + RUN <= size; d += RUN) {
-        uint16_t *at = q + pair_place(keys, d);
+        uint16_t *at = OF_ROW(pair_place(keys, d));
         memcpy(at, row + 2 * d, RUN * sizeof *at);
         memcpy(at + PAIR_HALF, row + 2 * d, RUN * sizeof *at);
     }
@@ -50,12 +60,13 @@ VF_INLINE void pack_query(const bool pairs, const fovea_dtype keys, const char *
         memcpy(&half, row + 2 * d * stride, sizeof half);
         uint32_t bits = (uint32_t)half << 16;
         if (pairs) {
-            q[place] = q[place + PAIR_HALF] = half;
+            OF_ROW(place)[0] = OF_ROW(place)[PAIR_HALF] = half;
             continue;
         }
-        memcpy(q + 2 * at, &bits, sizeof bits);
-        memcpy(q + 2 * (at + PAIR_HALF / 2), &bits, sizeof bits);
+        memcpy(OF_ROW(2 * at), &bits, sizeof bits);
+        memcpy(OF_ROW(2 * at) + PAIR_HALF, &bits, sizeof bits);
     }
+#undef OF_ROW
 }
 
 /* Elements [d, d + n) of two keys, at most 16 of bf16 and 32 of bytes, in the order of pair_place. */
@@ -73,7 +84,7 @@ VF_INLINE void load_keys(const fovea_dtype dtype, const char *const *k, int64_t 
 /* Sum 8 i + r + rows m is of row r and of keys 2 m and 2 m + 1 of group i, eight lanes each. */
 VF_INLINE void pair_products(const bool pairs, const fovea_dtype dtype, const int rows,
                              const int groups, int64_t d, int64_t n, const uint16_t *q,
-                             int64_t pitch, const char *const *k, vf *sum) {
+                             const char *const *k, vf *sum) {
     const int count = groups * SPLIT_LANES / rows / 2, parts = dtype == FOVEA_BF16 ? 1 : 2;
     const int together = count < 2 ? count : 2; /* share a load of q */
     VF_UNROLLED for (int j = 0; j < count; j += together) {
@@ -86,7 +97,8 @@ VF_INLINE void pair_products(const bool pairs, const fovea_dtype dtype, const in
                                                                      odd[i] = odd_halves(x[i][h]);
             VF_UNROLLED for (int r = 0; r < rows; r++) {
                 vf *to = sum + j * rows + r;
-                const uint16_t *line = q + r * pitch + (pairs ? 1 : 2) * (2 * d + 32 * h);
+                const uint16_t *line =
+                    q + (pairs ? 2 : 4) * (d * rows + 16 * h) + r * query_unit(pairs, dtype);
                 const __m512i words = _mm512_loadu_si512(line);
                 if (pairs) {
                     VF_UNROLLED for (int i = 0; i < together; i++) to[i * rows] =
@@ -114,12 +126,9 @@ VF_INLINE vf reduce_halves(const vf *x) {
                          _mm512_shuffle_f32x4(z[0], z[1], 0xdd));
 }
 
-/* Elements of a key that one step takes. */
-VF_INLINE int64_t score_step(const fovea_dtype dtype) { return dtype == FOVEA_BF16 ? 16 : 32; }
-
 VF_INLINE void score_groups(const bool pairs, const fovea_dtype dtype, const int rows,
                             const int groups, vi order, int64_t size, const uint16_t *q,
-                            int64_t pitch, const char *const *k, split_ahead *next, float *s) {
+                            const char *const *k, split_ahead *next, float *s) {
     const int64_t step = score_step(dtype);
     split_ahead ahead = *next;
     vf sum[SPLIT_LANES];
@@ -127,11 +136,11 @@ VF_INLINE void score_groups(const bool pairs, const fovea_dtype dtype, const int
     int64_t d = 0;
     for (; d + step <= size; d += step) {
         split_fetch(&ahead);
-        pair_products(pairs, dtype, rows, groups, d, step, q, pitch, k, sum);
+        pair_products(pairs, dtype, rows, groups, d, step, q, k, sum);
     }
     if (d < size) {
         split_fetch(&ahead);
-        pair_products(pairs, dtype, rows, groups, d, size - d, q, pitch, k, sum);
+        pair_products(pairs, dtype, rows, groups, d, size - d, q, k, sum);
     }
     *next = ahead;
     VF_UNROLLED for (int i = 0; i < groups; i++)
@@ -139,9 +148,8 @@ VF_INLINE void score_groups(const bool pairs, const fovea_dtype dtype, const int
 }
 
 VF_INLINE void pair_scores(const bool pairs, const fovea_dtype dtype, const int rows,
-                           int64_t groups, int64_t size, const uint16_t *q, int64_t pitch,
-                           const char *const *k, const char *const *ahead, int64_t ahead_bytes,
-                           float *s) {
+                           int64_t groups, int64_t size, const uint16_t *q, const char *const *k,
+                           const char *const *ahead, int64_t ahead_bytes, float *s) {
     const int keys = SPLIT_LANES / rows;
     int32_t places[SPLIT_LANES];
     for (int l = 0; l < SPLIT_LANES; l++) {
@@ -152,8 +160,8 @@ VF_INLINE void pair_scores(const bool pairs, const fovea_dtype dtype, const int 
     split_ahead next = split_plan_ahead(ahead, groups * keys, ahead_bytes,
                                         divide_up(groups, 2) * divide_up(size, score_step(dtype)));
     for (; groups >= 2; groups -= 2, k += 2 * keys, s += 2 * SPLIT_LANES)
-        score_groups(pairs, dtype, rows, 2, order, size, q, pitch, k, &next, s);
-    if (groups > 0) score_groups(pairs, dtype, rows, 1, order, size, q, pitch, k, &next, s);
+        score_groups(pairs, dtype, rows, 2, order, size, q, k, &next, s);
+    if (groups > 0) score_groups(pairs, dtype, rows, 1, order, size, q, k, &next, s);
 }
 
 /* ---- Values ------------------------------------------------------------------------------------------ */
@@ -173,12 +181,13 @@ VF_INLINE void pack_weights(const int rows, int64_t groups, float *s) {
     }
 }
 
-/* One pair of keys; `odd` is NULL where there is only one. */
-VF_INLINE void add_values(const fovea_dtype dtype, const int rows, const int parts, int64_t d,
-                          int64_t n, const char *even, const char *odd, const float *p, vf *sum) {
+/* One pair of keys, or the even one alone. */
+VF_INLINE void add_values(const fovea_dtype dtype, const bool both, const int rows, const int parts,
+                          int64_t d, int64_t n, const char *even, const char *odd, const float *p,
+                          vf *sum) {
     __m512i x[8];
     VF_UNROLLED for (int c = 0; c < parts; c++)
-        load_values(dtype, even, odd, d + 32 * c, n, x + 2 * c);
+        load_values(dtype, both, even, odd, d + 32 * c, n, x + 2 * c);
     VF_UNROLLED for (int r = 0; r < rows; r++) {
         __m512i weights = vf_as_vi(vf_set1(p[r]));
         VF_UNROLLED for (int c = 0; c < 2 * parts; c++) sum[r * 2 * parts + c] =
@@ -187,13 +196,14 @@ VF_INLINE void add_values(const fovea_dtype dtype, const int rows, const int par
 }
 
 /* The same of halves: p[i][r] is the weight of key i. Even columns before odd ones. */
-VF_INLINE void add_halves(const fovea_dtype dtype, const int rows, const int parts, int64_t d,
-                          int64_t n, const char *even, const char *odd, const float *p, vf *sum) {
+VF_INLINE void add_halves(const fovea_dtype dtype, const bool both, const int rows, const int parts,
+                          int64_t d, int64_t n, const char *even, const char *odd, const float *p,
+                          vf *sum) {
     VF_UNROLLED for (int c = 0; c < parts; c++) {
         __m512i x[2];
-        load_rows(dtype, even, odd, d + 32 * c, n, x);
+        load_rows(dtype, both, even, odd, d + 32 * c, n, x);
         VF_UNROLLED for (int i = 0; i < 2; i++) {
-            if (i == 1 && !odd) continue;
+            if (i == 1 && !both) continue;
             const vf first = even_halves(x[i]), second = odd_halves(x[i]);
             VF_UNROLLED for (int r = 0; r < rows; r++) {
                 const vf weight = vf_set1(p[i * rows + r]);
@@ -216,14 +226,14 @@ VF_INLINE void pair_columns(const bool pairs, const fovea_dtype dtype, const int
     for (; j + 2 <= keys; j += 2, p += pairs ? rows : 2 * rows) {
         split_fetch(&ahead);
         if (pairs)
-            add_values(dtype, rows, parts, d, n, v[j], v[j + 1], p, sum);
+            add_values(dtype, true, rows, parts, d, n, v[j], v[j + 1], p, sum);
         else
-            add_halves(dtype, rows, parts, d, n, v[j], v[j + 1], p, sum);
+            add_halves(dtype, true, rows, parts, d, n, v[j], v[j + 1], p, sum);
     }
     if (j < keys && pairs)
-        add_values(dtype, rows, parts, d, n, v[j], NULL, p, sum);
+        add_values(dtype, false, rows, parts, d, n, v[j], NULL, p, sum);
     else if (j < keys)
-        add_halves(dtype, rows, parts, d, n, v[j], NULL, p, sum);
+        add_halves(dtype, false, rows, parts, d, n, v[j], NULL, p, sum);
     if (!pairs)
         VF_UNROLLED for (int i = 0; i < rows * parts; i++)
             vf_interleave(sum[2 * i], sum[2 * i + 1], &sum[2 * i], &sum[2 * i + 1]);
@@ -255,10 +265,15 @@ VF_INLINE void pair_values(const bool pairs, const fovea_dtype dtype, const int 
 /* ---- One function for each dtype and number of rows -------------------------------------------------- */
 
 #define PAIR_KERNELS(form, pairs, name, dtype, rows)                                               \
-    static void scores_##form##_##name##_##rows(                                                   \
-        int64_t groups, int64_t size, const uint16_t *q, int64_t pitch, const char *const *k,      \
-        const char *const *ahead, int64_t ahead_bytes, float *s) {                                 \
-        pair_scores(pairs, dtype, rows, groups, size, q, pitch, k, ahead, ahead_bytes, s);         \
+    static bool pack_query_##form##_##name##_##rows(const char *row, int64_t stride, int64_t size, \
+                                                    int64_t number, uint16_t *q) {                 \
+        pack_query(pairs, dtype, rows, row, stride, size, number, q);                              \
+        return true;                                                                               \
+    }                                                                                              \
+    static void scores_##form##_##name##_##rows(int64_t groups, int64_t size, const uint16_t *q,   \
+                                                const char *const *k, const char *const *ahead,    \
+                                                int64_t ahead_bytes, float *s) {                   \
+        pair_scores(pairs, dtype, rows, groups, size, q, k, ahead, ahead_bytes, s);                \
     }                                                                                              \
     static void values_##form##_##name##_##rows(int64_t keys, int64_t size, const char *const *v,  \
                                                 const char *const *ahead, int64_t ahead_bytes,     \
@@ -266,20 +281,20 @@ VF_INLINE void pair_values(const bool pairs, const fovea_dtype dtype, const int 
         pair_values(pairs, dtype, rows, keys, size, v, ahead, ahead_bytes, p, out, pitch);         \
     }
 #define PAIR_DTYPE(form, pairs, name, dtype)                                                       \
-    static void pack_query_##form##_##name(const char *row, int64_t stride, int64_t size,          \
-                                           int64_t number, int64_t pitch, uint16_t *q) {           \
-        pack_query(pairs, dtype, row, stride, size, q + number * pitch);                           \
-    }                                                                                              \
     PAIR_KERNELS(form, pairs, name, dtype, 1)                                                      \
     PAIR_KERNELS(form, pairs, name, dtype, 2)                                                      \
     PAIR_KERNELS(form, pairs, name, dtype, 4)                                                      \
     PAIR_KERNELS(form, pairs, name, dtype, 8)
 #define PACK_WEIGHTS(rows)                                                                         \
-    static void pack_weights_##rows(int64_t groups, float *s) { pack_weights(rows, groups, s); }
+    static bool pack_weights_##rows(int64_t groups, float *s) {                                    \
+        pack_weights(rows, groups, s);                                                             \
+        return true;                                                                               \
+    }
 #define PAIR_ENTRY(floats, form, name, rows, weights)                                              \
     {                                                                                              \
-        floats, pack_query_##form##_##name, scores_##form##_##name##_##rows, weights,              \
-            values_##form##_##name##_##rows                                                        \
+        .query_floats = floats, .pack_query = pack_query_##form##_##name##_##rows,                 \
+        .scores = scores_##form##_##name##_##rows, .pack_weights = weights,                        \
+        .values = values_##form##_##name##_##rows                                                  \
     }
 #define PAIR_LINE(name)                                                                            \
     {                                                                                              \

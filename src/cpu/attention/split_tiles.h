@@ -144,7 +144,7 @@ VF_INLINE void convert_values(const fovea_dtype dtype, const char *const *v, int
     for (int64_t j = 0; j < TILE_VALUES; j += 2, to += AMX_ROW_BYTES / 2) {
         __m512i x[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
         if (j % 8 == 0) split_fetch(next);
-        if (j < keys) load_values(dtype, v[j], j + 1 < keys ? v[j + 1] : NULL, d, n, x);
+        if (j < keys) load_values(dtype, j + 1 < keys, v[j], v[j + 1], d, n, x);
         _mm512_store_si512(to, x[0]);
         _mm512_store_si512(to + TILE_HALVES, x[1]);
     }
@@ -203,9 +203,8 @@ VF_INLINE void tile_values(const fovea_dtype dtype, const int rows, int64_t keys
 
 #define TILE_KERNELS(name, dtype, rows)                                                            \
     static void scores_##name##_##rows(int64_t groups, int64_t size, const uint16_t *q,            \
-                                       int64_t pitch, const char *const *k,                        \
-                                       const char *const *ahead, int64_t ahead_bytes, float *s) {  \
-        (void)pitch;                                                                               \
+                                       const char *const *k, const char *const *ahead,             \
+                                       int64_t ahead_bytes, float *s) {                            \
         tile_scores(dtype, rows, groups, size, q, k, ahead, ahead_bytes, s);                       \
     }                                                                                              \
     static void values_##name##_##rows(int64_t keys, int64_t size, const char *const *v,           \
@@ -219,16 +218,20 @@ VF_INLINE void tile_values(const fovea_dtype dtype, const int rows, int64_t keys
     TILE_KERNELS(name, dtype, 4)                                                                   \
     TILE_KERNELS(name, dtype, 8)
 #define TILE_PACKING(rows)                                                                         \
-    static void pack_query_##rows(const char *row, int64_t stride, int64_t size, int64_t number,   \
-                                  int64_t pitch, uint16_t *q) {                                    \
-        (void)pitch;                                                                               \
+    static bool pack_query_##rows(const char *row, int64_t stride, int64_t size, int64_t number,   \
+                                  uint16_t *q) {                                                   \
         pack_tile_query(rows, row, stride, size, number, q);                                       \
+        return true;                                                                               \
     }                                                                                              \
-    static void pack_weights_##rows(int64_t groups, float *s) {                                    \
+    static bool pack_weights_##rows(int64_t groups, float *s) {                                    \
         pack_tile_weights(rows, groups, s);                                                        \
+        return true;                                                                               \
     }
 #define TILE_ENTRY(name, rows)                                                                     \
-    { 1, pack_query_##rows, scores_##name##_##rows, pack_weights_##rows, values_##name##_##rows }
+    {                                                                                              \
+        .query_floats = 1, .pack_query = pack_query_##rows, .scores = scores_##name##_##rows,      \
+        .pack_weights = pack_weights_##rows, .values = values_##name##_##rows                      \
+    }
 #define TILE_LINE(name)                                                                            \
     { TILE_ENTRY(name, 1), TILE_ENTRY(name, 2), TILE_ENTRY(name, 4), TILE_ENTRY(name, 8) }
 
