@@ -387,8 +387,8 @@ static constexpr bool has_over_warp(...) {
     return false;
 }
 
-/* The same of one block and aligned vectors; its first thread joins what its warps have. */
-template <class Method>
+/* The same of one block, whose first thread joins what its warps have. */
+template <class Method, bool wide>
 static __global__ __launch_bounds__(FOLD_THREADS) void fold_one(const typename Method::element *x,
                                                                 const typename Method::other *w,
                                                                 typename Method::output *y,
@@ -406,7 +406,7 @@ static __global__ __launch_bounds__(FOLD_THREADS) void fold_one(const typename M
     state *mine = ready_shared(partial + threadIdx.x / 32);
     await_stream();
     method.begin(x, w);
-    fold_vector(method, sum, from, beside, first, length, true);
+    fold_vector(method, sum, from, beside, first, length, wide);
     if constexpr (has_over_warp<Method>(0))
         sum = Method::over_warp(sum);
     else
@@ -616,10 +616,11 @@ static fovea_status fold_views(fovea_view (&lines)[2], fovea_view (&rests)[4], b
     auto *second = (typename Method::second *)(has_second ? rests[3].data : NULL);
     fovea_status status;
     const int64_t few = blocks_for(place.length, FOLD_THREADS * size);
-    if (contiguous && place.wide && place.count == 1 && few == 1) {
+    if (contiguous && place.count == 1 && few == 1) {
         const auto brief = brief_of(method, place.length);
-        return launch(run, fold_one<std::decay_t<decltype(brief)>>, 1, FOLD_THREADS, from, other,
-                      to, second, (int)place.length, brief);
+        using Brief = std::decay_t<decltype(brief)>;
+        return launch(run, place.wide ? fold_one<Brief, true> : fold_one<Brief, false>, 1,
+                      FOLD_THREADS, from, other, to, second, (int)place.length, brief);
     }
     if (contiguous && place.count == 1 && few > 0 && few <= FOLD_MEETING)
         return launch(run, fold_few<Method>, few, FOLD_THREADS, from, other, to, second, partials,
