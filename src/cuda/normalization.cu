@@ -139,7 +139,7 @@ static __device__ __forceinline__ float centre(Row &row, double eps, float *mean
 template <class T>
 struct layer_norm_job {
     static constexpr float pad = 0;
-    static constexpr row_needs needs = {64, true, true, true, {32, 1, 10, 10}}; /* groups of 305 */
+    static constexpr row_needs needs = {64, 80, true, true, {32, 1, 10, 10}}; /* groups of 305 */
     weights<T> gamma, beta;
     int groups; /* rows of a sample, each with weights of its own; 0: all rows have the same */
     int64_t channels;
@@ -162,7 +162,7 @@ struct layer_norm_job {
 template <class T>
 struct rms_norm_job {
     static constexpr float pad = 0;
-    static constexpr row_needs needs = {80, true, true, false};
+    static constexpr row_needs needs = {80, 64, true, false};
     weights<T> gamma;
     double eps;
 
@@ -251,7 +251,7 @@ static fovea_status group_norm(const fovea_problem *problem, fovea_run *run) {
 template <class T>
 struct dropout_job {
     static constexpr float pad = 0;
-    static constexpr row_needs needs = {96, false, false, false};
+    static constexpr row_needs needs = {96, 0, false, false};
     weights<T> gamma, beta, residual;
     double eps;
     const uint8_t *mask; /* NULL: drawn */

@@ -11,7 +11,6 @@
 
 enum {
     ROW_THREADS = 768,
-    ROW_PACKED_THREADS = 512,
     ROW_DISTANT = 512,
     ROW_HELD = 16,    /* values of a thread, */
     ROW_PACKED = 32,  /* or halves that stay as they are */
@@ -41,8 +40,8 @@ struct row_form {
 
 /* What a job needs. */
 struct row_needs {
-    int registers;     /* 40, 64, 80 or more */
-    bool packed;       /* halves stay so: what an element becomes costs less than room for it */
+    int registers; /* of a thread: 40, 64, 80 or more */
+    int packed; /* the same of halves that stay so: what an element becomes costs less than room for it; or 0 */
     bool ahead;        /* rows are asked for before their blocks begin, */
     bool ahead_staged; /* and so are staged ones of f32 */
     row_form form;     /* for columns that it has fewer places for than one of ROW_HELD values */
@@ -441,7 +440,7 @@ static __device__ __forceinline__ float sum_derived(Row &row, R r, F f) {
 /* Whether a job keeps the elements of its rows packed. */
 template <class T, class Job, int run>
 static constexpr bool row_packed() {
-    return Job::needs.packed && sizeof(T) == 2 && run > 1;
+    return Job::needs.packed > 0 && sizeof(T) == 2 && run > 1;
 }
 template <class T, class Job, int run>
 static constexpr int row_held() {
@@ -451,7 +450,7 @@ static constexpr int row_held() {
 template <class T, class Job, int run>
 static constexpr int row_threads() {
     if (run == 1) return 256;
-    if (row_packed<T, Job, run>()) return ROW_PACKED_THREADS;
+    if (row_packed<T, Job, run>()) return Job::needs.packed > 64 ? 384 : 512;
     return Job::needs.registers == 64 ? 1024 : ROW_THREADS;
 }
 template <class T, class Job, int run>
@@ -592,7 +591,7 @@ static fovea_status rows_views(fovea_view (&rows)[3], fovea_view (&elements)[2],
     const bool even = place.columns % size == 0;
     const int64_t bytes = place.columns * (int64_t)sizeof(T) + 16;
     const int64_t most = row_packed<T, Job, size>() && even
-                             ? ROW_PACKED_THREADS * ROW_PACKED
+                             ? row_threads<T, Job, size>() * ROW_PACKED
                              : ROW_THREADS * ROW_HELD; /* in registers */
     const int64_t room =
         fovea_cuda_shared_bytes(current_device()) - (4 << 10); /* beside what is static */
