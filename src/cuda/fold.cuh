@@ -293,7 +293,7 @@ static __global__ __launch_bounds__(FOLD_THREADS, fold_beside<Method>()) void fo
     const __grid_constant__ fold_place place, Method method) {
     constexpr int size = 16 / sizeof(typename Method::element);
     const int member = threadIdx.x & (place.group - 1);
-    follow_stream();
+    release_next();
     int64_t task = ((int64_t)blockIdx.x * FOLD_THREADS + threadIdx.x) >> place.group_log2;
     bool idle = task >= place.count * place.parts;
     if (idle) task = 0;
@@ -301,7 +301,8 @@ static __global__ __launch_bounds__(FOLD_THREADS, fold_beside<Method>()) void fo
     fold_task(place, task, &slice, &part);
     int64_t end = idle ? 0 : place.length, at[4];
     place.outputs.offsets(slice, at);
-    x += at[0], w += at[1];
+    x = ready_global(x + at[0]), w = ready_global(w + at[1]);
+    await_stream();
     if (place.length > 0) method.begin(x, w);
     typename Method::state state = Method::empty();
     /* Parts take turns, so that all blocks read near one another. */
@@ -329,6 +330,26 @@ static __global__ __launch_bounds__(FOLD_THREADS, fold_beside<Method>()) void fo
     if (member == 0 && !idle) fold_end(method, place, state, slice, part, partials, y, z);
 }
 
+/* Elements i, i + 1, ... from x on, a vector or what there is of it. */
+template <class Method>
+static __device__ __forceinline__ void
+fold_vector(const Method &method, typename Method::state &state, const typename Method::element *x,
+            const typename Method::other *w, int i, int length, bool wide) {
+    using T = typename Method::element;
+    using U = typename Method::other;
+    constexpr int size = 16 / sizeof(T);
+    if (i + size <= length) {
+        const pack<T, size> loaded = load_pack<T, size>(x, size, wide);
+        pack<U, size> more = {};
+        if constexpr (Method::inputs > 1) more = load_pack<U, size>(w, size, wide);
+        method.template take<size, size>(state, loaded.at, more.at, i, 0);
+        return;
+    }
+#pragma unroll 1
+    for (; i<length; i++, x++, w += Method::inputs> 1)
+        method.template take<1, 1>(state, x, w, i, 0);
+}
+
 /* All of a tensor that is so small that each thread has one vector: what counts is how long the code is, and how
  * many trips to memory there are one after another. */
 template <class Method>
@@ -336,27 +357,70 @@ static __global__ __launch_bounds__(FOLD_THREADS) void fold_few(
     const typename Method::element *x, const typename Method::other *w, typename Method::output *y,
     typename Method::second *z, typename Method::state *partials, int length, bool wide,
     Method method) {
-    using T = typename Method::element;
-    using U = typename Method::other;
-    constexpr int size = 16 / sizeof(T);
+    constexpr int size = 16 / sizeof(typename Method::element);
     const int i = ((int)blockIdx.x * FOLD_THREADS + (int)threadIdx.x) * size;
     typename Method::state state = Method::empty();
-    follow_stream();
+    release_next();
+    const auto *from = ready_global(x + i);
+    const auto *beside = Method::inputs > 1 ? ready_global(w + i) : w;
+    await_stream();
     method.begin(x, w);
-    if (i + size <= length) {
-        const pack<T, size> loaded = load_pack<T, size>(x + i, size, wide);
-        pack<U, size> more = {};
-        if constexpr (Method::inputs > 1) more = load_pack<U, size>(w + i, size, wide);
-        method.template take<size, size>(state, loaded.at, more.at, i, 0);
-    } else {
-#pragma unroll 1
-        for (int k = i; k < length; k++)
-            method.template take<1, 1>(state, x + k, Method::inputs > 1 ? w + k : w, k, 0);
-    }
+    fold_vector(method, state, from, beside, i, length, wide);
     state = fold_group<Method>(state, FOLD_THREADS);
     const int parts = (int)gridDim.x;
     if (parts > 1 && !fold_meet<Method>(state, (int)blockIdx.x, parts, rooms_of(partials))) return;
     if (threadIdx.x == 0) method.finish(state, length, y, z);
+}
+
+/* What one block does of a method: the method itself, or one that keeps less, as so few terms do not ask for more.
+ * over_warp(state): where an instruction does what shuffles do. */
+template <class Method>
+static Method brief_of(const Method &method, int64_t) {
+    return method;
+}
+template <class Method>
+static constexpr auto has_over_warp(int) -> decltype(&Method::over_warp, true) {
+    return true;
+}
+template <class Method>
+static constexpr bool has_over_warp(...) {
+    return false;
+}
+
+/* The same of one block, whose first thread joins what its warps have. */
+template <class Method, bool wide>
+static __global__ __launch_bounds__(FOLD_THREADS) void fold_one(const typename Method::element *x,
+                                                                const typename Method::other *w,
+                                                                typename Method::output *y,
+                                                                typename Method::second *z,
+                                                                int length, Method method) {
+    using state = typename Method::state;
+    constexpr int size = 16 / sizeof(typename Method::element), warps = FOLD_THREADS / 32;
+    constexpr bool pair = Method::inputs > 1;
+    __shared__ __align__(16) state partial[warps];
+    const int first = (int)threadIdx.x * size;
+    state sum = Method::empty(), sums[warps];
+    release_next();
+    const auto *from = ready_global(x + first);
+    const auto *beside = pair ? ready_global(w + first) : w;
+    state *mine = ready_shared(partial + threadIdx.x / 32);
+    await_stream();
+    method.begin(x, w);
+    fold_vector(method, sum, from, beside, first, length, wide);
+    if constexpr (has_over_warp<Method>(0))
+        sum = Method::over_warp(sum);
+    else
+        sum = reduce_warp(sum, [](const state &a, const state &b) { return Method::join(a, b); });
+    if (threadIdx.x % 32 == 0) *mine = sum;
+    __syncthreads();
+    if (threadIdx.x > 0) return;
+#pragma unroll
+    for (int i = 0; i < warps; i++) sums[i] = partial[i];
+#pragma unroll
+    for (int span = 1; span < warps; span *= 2)
+#pragma unroll
+        for (int i = 0; i < warps; i += 2 * span) sums[i] = Method::join(sums[i], sums[i + span]);
+    method.finish(sums[0], length, y, z);
 }
 
 /* Elements k, k + members, ... below `end` of `size` slices side by side; in lines with one stride. */
@@ -423,13 +487,14 @@ __launch_bounds__(FOLD_THREADS, size > 1 ? 3 : fold_resident<Method>()) void fol
     const int lane = threadIdx.x & (place.across - 1), member = threadIdx.x >> place.across_log2;
     const int members = FOLD_THREADS >> place.across_log2;
     int64_t set, part;
-    follow_stream();
+    release_next();
     fold_task(place, blockIdx.x, &set, &part);
     int64_t slice = (set * place.across + lane) * size, end = (part + 1) * place.part, at[4];
     bool idle = slice >= place.count;
     if (end > place.length || idle) end = idle ? 0 : place.length;
     place.outputs.offsets(idle ? 0 : slice, at);
-    x += at[0], w += at[1];
+    x = ready_global(x + at[0]), w = ready_global(w + at[1]);
+    await_stream();
     Method methods[size];
     typename Method::state states[size];
 #pragma unroll
@@ -551,6 +616,12 @@ static fovea_status fold_views(fovea_view (&lines)[2], fovea_view (&rests)[4], b
     auto *second = (typename Method::second *)(has_second ? rests[3].data : NULL);
     fovea_status status;
     const int64_t few = blocks_for(place.length, FOLD_THREADS * size);
+    if (contiguous && place.count == 1 && few == 1) {
+        const auto brief = brief_of(method, place.length);
+        using Brief = std::decay_t<decltype(brief)>;
+        return launch(run, place.wide ? fold_one<Brief, true> : fold_one<Brief, false>, 1,
+                      FOLD_THREADS, from, other, to, second, (int)place.length, brief);
+    }
     if (contiguous && place.count == 1 && few > 0 && few <= FOLD_MEETING)
         return launch(run, fold_few<Method>, few, FOLD_THREADS, from, other, to, second, partials,
                       (int)place.length, place.wide, method);
@@ -632,12 +703,14 @@ struct pair {
     double high, low;
 };
 
+static __device__ __forceinline__ float add(float a, float b) { return a + b; }
 static __device__ __forceinline__ double add(double a, double b) { return a + b; }
 static __device__ __forceinline__ pair add(pair a, pair b) {
     double high = a.high + b.high, part = high - a.high;
     double lost = (a.high - (high - part)) + (b.high - part), low = lost + (a.low + b.low);
     return {high, isfinite(low) ? low : 0}; /* an infinite sum has lost nothing */
 }
+static __device__ __forceinline__ float value_of(float x) { return x; }
 static __device__ __forceinline__ double value_of(double x) { return x; }
 static __device__ __forceinline__ double value_of(pair x) { return x.high + x.low; }
 
@@ -656,13 +729,13 @@ struct carrier<double> {
 };
 
 /* Adds n terms to a sum: in f32 by pairs, in f64 one by one. */
-template <int n>
-static __device__ __forceinline__ void add_terms(double &sum, float (&terms)[n]) {
+template <class Sum, int n>
+static __device__ __forceinline__ void add_terms(Sum &sum, float (&terms)[n]) {
 #pragma unroll
     for (int span = 1; span < n; span *= 2)
 #pragma unroll
         for (int i = 0; i + span < n; i += 2 * span) terms[i] += terms[i + span];
-    sum += (double)terms[0];
+    sum += (Sum)terms[0];
 }
 template <int n>
 static __device__ __forceinline__ void add_terms(pair &sum, double (&terms)[n]) {
@@ -683,14 +756,14 @@ static constexpr bool has_several(...) {
 }
 
 /* The sum of Term(x, w). */
-template <class T, class Out, class Term, class U = T>
+template <class T, class Out, class Term, class U = T, class Sum = typename carrier<T>::sum>
 struct sum_method {
     using element = T;
     using other = U;
     using output = Out;
     using second = Out;
     using value = typename carrier<T>::value;
-    using state = typename carrier<T>::sum;
+    using state = Sum;
     static constexpr int inputs = Term::inputs;
     Term term;
     fold_result result;
@@ -724,6 +797,25 @@ struct sum_method {
         *y = (Out)total;
     }
 };
+
+/* Of one block, in f32: a dozen roundings at most one after another. */
+template <class T, class Out, class Term, class U>
+struct brief_sum : sum_method<T, Out, Term, U, float> {
+    float share; /* 1 / count of a mean, else 1 */
+    __device__ __forceinline__ void finish(float sum, int64_t, Out *y, Out *) const {
+        sum *= share;
+        *y = (Out)(this->result == FOLD_ROOT ? sqrtf(sum) : sum);
+    }
+};
+template <class T, class Out, class Term, class U>
+static auto brief_of(const sum_method<T, Out, Term, U> &method, int64_t count) {
+    if constexpr (sizeof(typename carrier<T>::value) < 8)
+        return brief_sum<T, Out, Term, U>{{method.term, method.result},
+                                          method.result == FOLD_MEAN ? (float)(1 / (double)count)
+                                                                     : 1};
+    else
+        return method;
+}
 
 /* Terms of one input or two. */
 struct identity_term {
@@ -802,6 +894,44 @@ struct extreme_method {
         *y = (Out)best;
     }
 };
+
+/* Numbers in the order of f32, the greatest for NaN; the other way round for the smallest. */
+template <bool largest>
+static __device__ __forceinline__ unsigned key_of(float x) {
+    const unsigned bits = __float_as_uint(x), up = bits ^ ((unsigned)((int)bits >> 31) | 1u << 31);
+    return isnan(x) ? UINT32_MAX : largest ? up : ~up;
+}
+template <bool largest>
+static __device__ __forceinline__ float value_of_key(unsigned key) {
+    const unsigned up = largest ? key : ~key, bits = up ^ ((unsigned)((int)~up >> 31) | 1u << 31);
+    return key == UINT32_MAX ? NAN : __uint_as_float(bits);
+}
+
+/* Of one block of f32. */
+template <class Out, bool largest>
+struct brief_extreme : extreme_method<float, Out, largest> {
+    using state = unsigned;
+    static __device__ __forceinline__ state empty() { return 0; }
+    template <int n, int run>
+    __device__ __forceinline__ void take(state &best, const float *x, const float *, int64_t,
+                                         int64_t) const {
+        float most = x[0];
+#pragma unroll
+        for (int i = 1; i < n; i++) most = extreme<largest>(most, x[i]);
+        best = join(best, key_of<largest>(most));
+    }
+    static __device__ __forceinline__ state join(state a, state b) { return max(a, b); }
+    static __device__ __forceinline__ state over_warp(state best) {
+        return __reduce_max_sync(0xffffffffu, best);
+    }
+    __device__ __forceinline__ void finish(state best, int64_t, Out *y, Out *) const {
+        *y = (Out)value_of_key<largest>(best);
+    }
+};
+template <class Out, bool largest>
+static brief_extreme<Out, largest> brief_of(const extreme_method<float, Out, largest> &, int64_t) {
+    return {};
+}
 
 /* ---- Joint moments -------------------------------------------------------------------------- */
 

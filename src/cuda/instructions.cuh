@@ -25,12 +25,10 @@ static __device__ __forceinline__ float choose_above(float x, float limit, float
     return y;
 }
 
-/* a where the sign of `chooser` is set, else b: one comparison, where a test of another bit takes three. */
-static __device__ __forceinline__ float choose_negative(unsigned chooser, float a, float b) {
-    float y;
-    asm("{.reg .pred negative; setp.lt.s32 negative, %1, 0; selp.f32 %0, %2, %3, negative;}"
-        : "=f"(y)
-        : "r"(chooser), "f"(a), "f"(b));
+/* x without its highest bit, which the compiler would not take apart from what follows. */
+static __device__ __forceinline__ unsigned without_sign(unsigned x) {
+    unsigned y;
+    asm("and.b32 %0, %1, 0x7fffffff;" : "=r"(y) : "r"(x));
     return y;
 }
 /* x with its sign turned where that of `sign` is set. */
@@ -82,10 +80,34 @@ static __device__ __forceinline__ unsigned signs_as_bytes(const unsigned (&x)[4]
 
 /* What a kernel does first: lets the next one be brought in, and waits for all that stands before it on the
  * stream. */
-static __device__ __forceinline__ void follow_stream() {
+static __device__ __forceinline__ void release_next() {
 #if __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.launch_dependents;\n\tgriddepcontrol.wait;" ::: "memory");
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
+}
+static __device__ __forceinline__ void await_stream() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+static __device__ __forceinline__ void follow_stream() {
+    release_next();
+    await_stream();
+}
+
+/* Addresses in global and in shared memory that are computed here: what a short kernel has ready before it waits it
+ * need not do after. */
+template <class T>
+static __device__ __forceinline__ T *ready_global(T *at) {
+    size_t address = __cvta_generic_to_global(at);
+    asm volatile("" : "+l"(address));
+    return (T *)__cvta_global_to_generic(address);
+}
+template <class T>
+static __device__ __forceinline__ T *ready_shared(T *at) {
+    unsigned address = (unsigned)__cvta_generic_to_shared(at);
+    asm volatile("" : "+r"(address));
+    return (T *)__cvta_shared_to_generic(address);
 }
 
 /* Brings the line of an address into the second cache. */

@@ -84,22 +84,30 @@ __launch_bounds__(MAP_THREADS, map_resident(inputs + outputs)) void map_contiguo
 }
 
 /* Few elements go one to a thread: what counts is how much code a thread goes through. At 1000 elements mish took 1.02 µs
- * with eight and 0.87 with one and a stride, of which 0.25 were the stride's. */
+ * with eight and 0.87 with one and a stride, of which 0.25 were the stride's. Addresses that are ready before it waits:
+ * div 0.64 to 0.55. */
 template <class In, class Out, int inputs, int outputs, class Function>
 static __global__ __launch_bounds__(MAP_FEW_THREADS) void map_few(
     const __grid_constant__ map_operands<In, Out, inputs, outputs> at, int count,
     Function function) {
     const int i = (int)(blockIdx.x * blockDim.x + threadIdx.x);
+    const In *in[inputs];
+    Out *out[outputs];
     In values[inputs];
     Out result[outputs];
-    follow_stream();
-    function.prepare();
+    release_next();
     if (i >= count) return;
 #pragma unroll
-    for (int a = 0; a < inputs; a++) values[a] = at.in[a][i];
+    for (int a = 0; a < inputs; a++) in[a] = ready_global(at.in[a] + i);
+#pragma unroll
+    for (int a = 0; a < outputs; a++) out[a] = ready_global(at.out[a] + i);
+    await_stream();
+    function.prepare();
+#pragma unroll
+    for (int a = 0; a < inputs; a++) values[a] = *in[a];
     map_one<In, Out, inputs, outputs>(function, values, result);
 #pragma unroll
-    for (int a = 0; a < outputs; a++) at.out[a][i] = result[a];
+    for (int a = 0; a < outputs; a++) *out[a] = result[a];
 }
 
 template <class In, class Out, int inputs, int outputs, class Function>

@@ -40,6 +40,27 @@ struct count_method {
     }
 };
 
+/* Of one block. */
+template <class T>
+struct brief_count : count_method<T> {
+    using state = int;
+    static __device__ __forceinline__ state empty() { return 0; }
+    template <int n, int run>
+    __device__ __forceinline__ void take(state &count, const T *x, const T *, int64_t,
+                                         int64_t) const {
+#pragma unroll
+        for (int i = 0; i < n; i++) count += widen(x[i]) > this->threshold;
+    }
+    static __device__ __forceinline__ state join(state a, state b) { return a + b; }
+    static __device__ __forceinline__ state over_warp(state count) {
+        return __reduce_add_sync(0xffffffffu, count);
+    }
+};
+template <class T>
+static brief_count<T> brief_of(const count_method<T> &method, int64_t) {
+    return {method};
+}
+
 static fovea_status map_reduce_threshold_count(const fovea_problem *problem, fovea_run *run) {
     const auto *o = (const fovea_map_reduce_threshold_count_options *)problem->options;
     return by_float(problem->dtype, [&](auto zero) {

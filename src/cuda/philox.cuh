@@ -33,11 +33,12 @@ struct philox_words {
     }
 };
 
-/* Block number `block` of the stream; `unrolled` rounds at a time. */
+/* Block number high 2^32 + low of the stream; `unrolled` rounds at a time. Where all threads have one high word, two
+ * of the twenty products are not theirs. */
 template <int unrolled = PHILOX_ROUNDS>
-static __device__ __forceinline__ philox_words philox(const philox_key &key, int64_t block) {
-    unsigned c[4] = {(unsigned)block, (unsigned)((uint64_t)block >> 32), key.stream[0],
-                     key.stream[1]};
+static __device__ __forceinline__ philox_words philox(const philox_key &key, unsigned low,
+                                                      unsigned high) {
+    unsigned c[4] = {low, high, key.stream[0], key.stream[1]};
 #pragma unroll unrolled
     for (int round = 0; round < PHILOX_ROUNDS; round++) {
         uint64_t a = (uint64_t)0xD2511F53u * c[0], b = (uint64_t)0xCD9E8D57u * c[2];
@@ -46,6 +47,10 @@ static __device__ __forceinline__ philox_words philox(const philox_key &key, int
         c[1] = (unsigned)b, c[3] = (unsigned)a;
     }
     return {{c[0], c[1], c[2], c[3]}};
+}
+template <int unrolled = PHILOX_ROUNDS>
+static __device__ __forceinline__ philox_words philox(const philox_key &key, int64_t block) {
+    return philox<unrolled>(key, (unsigned)block, (unsigned)((uint64_t)block >> 32));
 }
 
 /* uniform < limit is word >> 8 < this. */

@@ -110,6 +110,38 @@ struct place_method {
     }
 };
 
+/* Of one block of f32; -0 is 0 here. */
+template <bool largest>
+struct brief_place : place_method<float, largest> {
+    struct state {
+        unsigned key, index;
+    };
+    static __device__ __forceinline__ state empty() { return {0, UINT32_MAX}; }
+    template <int n, int run>
+    __device__ __forceinline__ void take(state &best, const float *x, const float *, int64_t first,
+                                         int64_t) const {
+#pragma unroll
+        for (int i = 0; i < n; i++)
+            best = join(best, {key_of<largest>(x[i] + 0.0f), (unsigned)first + i});
+    }
+    static __device__ __forceinline__ state join(const state &a, const state &b) {
+        return b.key > a.key || (b.key == a.key && b.index < a.index) ? b : a;
+    }
+    static __device__ __forceinline__ state over_warp(const state &best) {
+        const unsigned key = __reduce_max_sync(0xffffffffu, best.key);
+        return {key, __reduce_min_sync(0xffffffffu, best.key == key ? best.index : UINT32_MAX)};
+    }
+    __device__ __forceinline__ void finish(const state &best, int64_t, int64_t *index,
+                                           float *value) const {
+        *index = best.index;
+        if (value) *value = value_of_key<largest>(best.key);
+    }
+};
+template <bool largest>
+static brief_place<largest> brief_of(const place_method<float, largest> &, int64_t) {
+    return {};
+}
+
 template <bool largest>
 static fovea_status place_of(const fovea_problem *problem, fovea_run *run) {
     const fovea_view *value = fovea_given(problem, 2) ? &problem->views[2] : NULL;
