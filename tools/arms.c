@@ -75,7 +75,7 @@ static double run_on_device(fovea_arm *arm, int repeats) {
 static double run_and_fetch(fovea_arms *arms, fovea_arm *arm) {
     fovea_message message;
     fovea_status status =
-        fovea_device_call_create(arm->implementation, arms->device, &arm->call, &message);
+        fovea_device_call_create(arm->implementation, arms->device, 1, &arm->call, &message);
     if (status == FOVEA_OK) status = fovea_device_tensors_send(arms->device, &message);
     if (status == FOVEA_OK) status = fovea_device_call_run(&arm->call, &message);
     if (status == FOVEA_OK) status = fovea_device_tensors_fetch(arms->device, &message);

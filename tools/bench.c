@@ -28,7 +28,9 @@ enum { NO_PEERS = 256, PEERS, COLD, SEED, LIST, FULL, PHASE, BACKEND, DEVICE };
 
 static const struct argp_option option_table[] = {
     {"suite", 's', "NAME,...", 0, "What to measure: suites of --list, or all (sdpa,flash)", 0},
-    {"backend", BACKEND, "NAME,...", 0, "Where: cpu (the default), cuda, or both side by side", 0},
+    {"backend", BACKEND, "NAME,...", 0,
+     "Where: cpu (the default), cuda, or both side by side, with the transfers that a device needs",
+     0},
     {"device", DEVICE, "N", 0, "The CUDA device (0)", 0},
     {"phase", PHASE, "NAME", 0, "Of the suite training only this: forward or backward", 0},
     {"filter", 'f', "PATTERN,...", 0,
@@ -42,10 +44,7 @@ static const struct argp_option option_table[] = {
      "Only these: numpy, torch, openvino, onnxruntime, mlx, jax, fftw, cupy", 0},
     {"no-peers", NO_PEERS, 0, 0, "Ours alone", 0},
     {"cold", COLD, 0, 0,
-     "Calls find nothing in the last cache: they rotate over buffers larger than it, and a "
-     "device's is "
-     "flushed before each",
-     0},
+     "Calls find nothing in the last cache: they take turns over several sets of buffers", 0},
     {"seed", SEED, "N", 0, "Seed of the inputs and of the order of arms", 0},
     {"full", FULL, 0, 0, "Print every arm of every case", 0},
     {"list", LIST, 0, 0, "Print the suites and the cases chosen, and measure nothing", 0},

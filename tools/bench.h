@@ -8,6 +8,7 @@
 #include "bench_statistics.h"
 #include "catalogue/case.h"
 #include "cuda/backend.h"
+#include "device_timing.h"
 #include "nvml.h"
 #include "python.h"
 #include "quality.h"
@@ -27,7 +28,7 @@ typedef enum fovea_row_flag {
     FOVEA_ROW_FITS_L1 = 1 << 0, /* the tensors together fit that cache */
     FOVEA_ROW_FITS_L2 = 1 << 1,
     FOVEA_ROW_FITS_L3 = 1 << 2,
-    FOVEA_ROW_COLD = 1 << 3, /* calls rotated over buffers larger than the last cache */
+    FOVEA_ROW_COLD = 1 << 3, /* calls found nothing in the last cache */
     FOVEA_ROW_ABOVE_CEILING =
         1 << 4,                /* a cache effect, another unit than the ceiling's, or a bug */
     FOVEA_ROW_ROUTED = 1 << 5, /* what the library chooses for this call */
@@ -71,6 +72,10 @@ typedef struct fovea_bench_row {
     int64_t block_rows, block_keys;
     char arithmetic[24];    /* what it computes in, where that is not the dtype */
     double enqueue_seconds; /* of ours on a device: what a call takes the host; 0: unknown */
+    /* Of the library's choice on a device, where arms on the processor stand beside it: calls with their
+     * tensors in the host's memory. */
+    fovea_device_journey journey;
+    fovea_summary journey_summary;
     unsigned flags;
 } fovea_bench_row;
 
@@ -101,7 +106,8 @@ typedef struct fovea_bench_case {
     double operations, bytes;
     char ceiling[FOVEA_PLACES][40];
     bool by_bytes[FOVEA_PLACES]; /* the ceiling is a bandwidth */
-    /* Of what a call needs and gives, to the device and back, from this process's memory. */
+    int sets[FOVEA_PLACES];      /* of its tensors, over which calls took turns */
+    /* Of what a call needs and gives, to the device and back, from this process's memory, which is pageable. */
     size_t sent_bytes, fetched_bytes;
     double sent_seconds, fetched_seconds;
     /* Where memory binds it on the processor: its tensors moved and nothing else, in turns with the arms. */
@@ -119,6 +125,7 @@ typedef struct fovea_bench_case {
     int monitor_count;
     double seconds;
     double prepared_seconds, verified_seconds; /* of them: inputs and reference; first calls */
+    double peers_seconds, judged_seconds;      /* of the latter: calls of peers; comparisons */
     double waited_seconds;                     /* of the first of these: until they were made */
 } fovea_bench_case;
 
@@ -162,11 +169,13 @@ typedef struct fovea_bench_run {
     int memory; /* the file that peers share, and its mapping */
     char *mapping;
     fovea_ceilings ceilings;
-    const char *tier;                /* the best one */
-    fovea_cuda_device device;        /* facts, where arms on one take part */
-    fovea_context *device_context;   /* for what the library would choose there */
-    double launch_seconds;           /* of an empty kernel, in a graph of many */
-    double lone_launch_seconds;      /* of one between two events, as cold calls are timed */
+    const char *tier;              /* the best one */
+    fovea_cuda_device device;      /* facts, where arms on one take part */
+    fovea_context *device_context; /* for what the library would choose there */
+    double launch_seconds;         /* of an empty kernel, launched plainly, in a graph of many */
+    double
+        programmatic_launch_seconds; /* of one brought in while the one before it ends, as ours are */
+    double lone_launch_seconds;      /* of a plain one between two events, as after a flush */
     double enqueue_seconds;          /* what launching one takes the host */
     char no_nvml[FOVEA_PEER_REASON]; /* why clocks and power are unknown */
     fovea_bench_case *cases;
@@ -216,6 +225,9 @@ bool fovea_arm_chosen(const char *patterns, const char *name);
 static inline bool fovea_bench_on(const fovea_bench_run *run, fovea_place place) {
     return run->options.places >> place & 1;
 }
+static inline bool fovea_bench_on_both(const fovea_bench_run *run) {
+    return fovea_bench_on(run, FOVEA_ON_CPU) && fovea_bench_on(run, FOVEA_ON_CUDA);
+}
 
 /* The device of a run (bench_device.c): opens and describes it, measures its ceilings, lets it go. */
 fovea_status fovea_bench_open_device(fovea_bench_run *run, fovea_message *message);
@@ -260,16 +272,17 @@ typedef struct fovea_noise {
 } fovea_noise;
 fovea_noise fovea_bench_noise(const fovea_bench_run *run);
 /* Rows of a case for comparison; NULL if there is none that is verified and measured. */
-const fovea_bench_row *fovea_best_row(const fovea_bench_case *c, bool peer);
+const fovea_bench_row *fovea_best_row(const fovea_bench_case *c, fovea_place place, bool peer);
 /* The fastest peer where the row computes; hot: by what was measured in that state. */
 const fovea_bench_row *fovea_best_peer(const fovea_bench_case *c, const fovea_bench_row *row,
                                        bool hot);
-const fovea_bench_row *fovea_find_row(const fovea_bench_case *c, const char *part_of_name);
-const fovea_bench_row *fovea_routed_row(const fovea_bench_case *c);
+const fovea_bench_row *fovea_find_row(const fovea_bench_case *c, fovea_place place,
+                                      const char *part_of_name);
+const fovea_bench_row *fovea_routed_row(const fovea_bench_case *c, fovea_place place);
 /* By how much the plan of the formula is slower than the best of a sweep, as a share; NaN: unknown. */
 double fovea_block_regret(const fovea_bench_case *c);
 /* By how much the library's choice is slower than the best of ours, as a share; NaN: unknown. */
-double fovea_route_regret(const fovea_bench_case *c);
+double fovea_route_regret(const fovea_bench_case *c, fovea_place place);
 int fovea_wrong_rows(const fovea_bench_run *run); /* ours that failed verification */
 
 #endif

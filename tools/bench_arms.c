@@ -29,6 +29,7 @@ enum {
     COUNT_MAX = FOVEA_BURST_MAX,
     DEVICE_COUNT = 20,
     DEVICE_WARM = 5,
+    DEVICE_SETS_MAX = 1024,
     SLICE_COUNT = 8,
     SLICES = 3
 };
@@ -45,7 +46,7 @@ static const double slice_sample_seconds = 5e-3;
 /* Who takes so many times as long as the fastest is no rival, and would only cool the device. */
 static const double rival = 5;
 /* Of a sample: the launch of a graph, some microseconds, is little of it. */
-static const double device_sample_seconds = 250e-6;
+static const double device_sample_seconds = 250e-6, cold_sample_seconds = 1e-3;
 
 typedef fovea_bench_arm arm;
 typedef fovea_measurement bench;
@@ -66,23 +67,57 @@ static bool take_prepared(bench *b) {
     return !*p->problem;
 }
 
-/* The first set on the device too, if arms there take part; and what the way there and back costs. */
+/* How many sets of its tensors cold calls on the device take turns over, so that those of all others, which are
+ * twice its cache, pass through it between two calls on one; 1: calls are warm, or the device cannot hold them
+ * for everybody, or they are so many that preparing a call on each would take longer than calling. */
+static int device_set_count(const bench *b) {
+    const double share = 0.125;
+    const fovea_cuda_device *device = &b->run->device;
+    double held = (double)b->device->bytes;
+    double moved = fmax(1, fmin(held, fovea_problem_bytes(&b->samples[0].problem)));
+    double sets = ceil(2 * (double)device->l2_bytes / moved) + 1;
+    bool had = sets <= DEVICE_SETS_MAX && sets * held <= share * (double)device->memory_bytes;
+    return b->c->cold && had ? (int)sets : 1;
+}
+
+bool fovea_measurement_flushes(const fovea_measurement *m) {
+    return m->c->cold && m->device_sets == 1;
+}
+
+/* The others hold what the first does before its first call. All or none. */
+static void make_device_sets(bench *b) {
+    int wanted = device_set_count(b);
+    fovea_status status = FOVEA_OK;
+    fovea_message message;
+    while (b->device_sets < wanted && status == FOVEA_OK) {
+        fovea_device_tensors *set = &b->device[b->device_sets++];
+        status = fovea_device_tensors_create(&b->samples[0], set, &message);
+        if (status == FOVEA_OK) status = fovea_device_tensors_send(set, &message);
+    }
+    while (status != FOVEA_OK && b->device_sets > 1)
+        fovea_device_tensors_destroy(&b->device[--b->device_sets]);
+}
+
+/* On the device too, if arms there take part; and what the way there and back costs. */
 static bool make_device_tensors(bench *b) {
     fovea_bench_case *c = b->c;
     fovea_message message;
     if (!fovea_bench_on(b->run, FOVEA_ON_CUDA)) return true;
     b->moved = malloc(sizeof *b->moved);
-    if (!b->moved) return false;
-    fovea_status status = fovea_device_tensors_create(&b->samples[0], &b->device, &message);
+    b->device = calloc(DEVICE_SETS_MAX, sizeof *b->device);
+    if (!b->moved || !b->device) return false;
+    b->device_sets = 1;
+    fovea_status status = fovea_device_tensors_create(&b->samples[0], b->device, &message);
     /* What takes the driver some microseconds the first time is no matter where much is sent. */
-    bool twice = b->device.sent_bytes < MUCH_TO_SEND;
-    if (status == FOVEA_OK && twice) status = fovea_device_tensors_send(&b->device, &message);
+    bool twice = b->device->sent_bytes < MUCH_TO_SEND;
+    if (status == FOVEA_OK && twice) status = fovea_device_tensors_send(b->device, &message);
     double start = fovea_seconds_now();
-    if (status == FOVEA_OK) status = fovea_device_tensors_send(&b->device, &message);
-    c->sent_bytes = b->device.sent_bytes;
+    if (status == FOVEA_OK) status = fovea_device_tensors_send(b->device, &message);
+    c->sent_bytes = b->device->sent_bytes;
     c->sent_seconds = fovea_seconds_now() - start;
-    c->fetched_bytes = b->device.fetched_bytes;
-    if (status == FOVEA_OK) status = fovea_device_problem(&b->device, b->moved, &message);
+    c->fetched_bytes = b->device->fetched_bytes;
+    if (status == FOVEA_OK) make_device_sets(b);
+    if (status == FOVEA_OK) status = fovea_device_problem(b->device, b->moved, &message);
     if (status != FOVEA_OK) snprintf(c->problem, sizeof c->problem, "%s", message.text);
     return status == FOVEA_OK;
 }
@@ -461,7 +496,12 @@ static void verify(bench *b, progress_function *progress) {
         progress(b->run, b->c, a->row->arm);
         fovea_sample_restore(&b->samples[0]);
         if (a->definition) fovea_measurement_set_options(b, a->definition);
-        if (a->provider->first(b, a)) judge(b, a);
+        double start = fovea_seconds_now();
+        bool good = a->provider->first(b, a);
+        double called = fovea_seconds_now();
+        if (good) judge(b, a);
+        if (a->peer) b->c->peers_seconds += called - start;
+        b->c->judged_seconds += fovea_seconds_now() - called;
         if (a->place == FOVEA_ON_CUDA) b->busy_until = fovea_seconds_now();
         fovea_measurement_set_options(b, &b->c->definition);
         if (a->row->verified) b->arms[kept++] = *a;
@@ -499,6 +539,8 @@ static void add_noise_pair(bench *b) {
         bool routed = device ? is_chosen_on_device(b, a) : is_chosen_on_host(b, a);
         if (routed) a->row->flags |= FOVEA_ROW_ROUTED;
         if (!twin || routed) twin = a;
+        if (device && fovea_bench_on_both(b->run) && (routed || !b->chosen_on_device))
+            b->chosen_on_device = a;
     }
     if (!twin || b->arm_count == FOVEA_ARMS_MAX) return;
     snprintf(b->c->noise_arm, sizeof b->c->noise_arm, "%s", twin->row->arm);
@@ -519,19 +561,21 @@ static fovea_turn plan_turn_on_host(const bench *b, const arm *a) {
     return turn;
 }
 
-/* Calls of a sample that is to take so long; a graph that is nearly right is kept. */
+/* Calls of a sample that is to take so long, the same number on each set of tensors; a graph that is nearly
+ * right is kept. */
 static int inner_calls(const bench *b, const arm *a, bool hot, double wanted) {
     double sample = a->inner[hot] * a->estimate;
+    if (fovea_measurement_flushes(b)) return 1;
     if (sample > 0.7 * wanted && sample < 1.5 * wanted) return a->inner[hot];
-    if (b->c->cold || a->estimate >= wanted) return 1;
-    return (int)ceil(wanted / fmax(a->estimate, 0.2e-6));
+    double rounds = wanted / fmax(a->estimate, 0.2e-6) / b->device_sets;
+    return (rounds > 1 ? (int)ceil(rounds) : 1) * b->device_sets;
 }
 
 static fovea_turn plan_turn_on_device(const bench *b, const arm *a) {
     const double longest_burst = 60e-3; /* more would heat it */
     fovea_turn turn = {.warm = DEVICE_WARM, .estimate = a->estimate};
-    if (b->c->cold) turn.flush = 4 * b->run->device.l2_bytes;
-    turn.inner = inner_calls(b, a, false, device_sample_seconds);
+    if (fovea_measurement_flushes(b)) turn.flush = 4 * b->run->device.l2_bytes;
+    turn.inner = inner_calls(b, a, false, b->c->cold ? cold_sample_seconds : device_sample_seconds);
     double count = longest_burst / (a->estimate * turn.inner);
     turn.count = count < 3 ? 3 : count > DEVICE_COUNT ? DEVICE_COUNT : (int)count;
     if (turn.count < DEVICE_COUNT) turn.warm = 1;
@@ -543,7 +587,7 @@ static fovea_turn plan_turn_on_device(const bench *b, const arm *a) {
 
 static fovea_turn plan_slice(const bench *b, const arm *a, bool kept) {
     fovea_turn turn = {.estimate = a->estimate, .heat = kept ? slice_before : slice_unkept};
-    if (b->c->cold) turn.flush = 4 * b->run->device.l2_bytes;
+    if (fovea_measurement_flushes(b)) turn.flush = 4 * b->run->device.l2_bytes;
     turn.inner = inner_calls(b, a, true, slice_sample_seconds);
     double count = SLICE_COUNT * slice_sample_seconds / (a->estimate * turn.inner);
     turn.count = !kept || count < 1 ? 1 : count > SLICE_COUNT ? SLICE_COUNT : (int)count;
@@ -682,6 +726,11 @@ static void run_round(bench *b, int round, double *deadline, progress_function *
     }
     for (int i = 0; i < b->arm_count; i++)
         if (b->arms[i].place == FOVEA_ON_CPU) fovea_memory_judge(b, &b->arms[i]);
+    arm *traveller = b->chosen_on_device;
+    if (!traveller || traveller->lost || (round && fovea_seconds_now() > *deadline)) return;
+    progress(b->run, b->c, "the way to the device and back");
+    fovea_journey_turn(b, traveller);
+    b->busy_until = fovea_seconds_now();
 }
 
 /* Those that are measured hot: of a device, and nearly as fast as its fastest. */
@@ -744,7 +793,7 @@ static unsigned size_flags(const bench *b, fovea_place place) {
     bool device = place == FOVEA_ON_CUDA;
     size_t last = device ? b->run->device.l2_bytes : p->l3_bytes;
     double bytes = b->c->bytes * (device ? 1 : b->sets);
-    /* On a device each sample is preceded by a flush; here the sets must be larger than the cache. */
+    /* A device's cache is passed through or flushed; here the sets must be larger than the cache. */
     if (b->c->cold && (device || bytes >= (double)last)) return FOVEA_ROW_COLD;
     unsigned flags = bytes <= (double)last ? FOVEA_ROW_FITS_L3 : 0;
     if (device) return flags;
@@ -787,6 +836,7 @@ static void conclude_row(const bench *b, fovea_bench_row *row) {
     const fovea_bench_case *c = b->c;
     row->summary = fovea_summarise(row->timings.values, row->timings.count);
     row->hot_summary = fovea_summarise(row->hot.values, row->hot.count);
+    row->journey_summary = fovea_summarise(row->journey.whole.values, row->journey.whole.count);
     if (!row->summary.count) return;
     row->flags |= size_flags(b, row->place);
     if (row->summary.count < SAMPLES_FEW) row->flags |= FOVEA_ROW_FEW_SAMPLES;
@@ -795,17 +845,29 @@ static void conclude_row(const bench *b, fovea_bench_row *row) {
         row->flags |= FOVEA_ROW_THROTTLED;
 }
 
+/* The ways to the device and back, where they were measured more than once. */
+static void conclude_journey(bench *b) {
+    const arm *a = b->chosen_on_device;
+    const fovea_device_journey *journey = a ? &a->row->journey : NULL;
+    if (!journey || !journey->back.count) return;
+    b->c->sent_seconds = fovea_summarise(journey->there.values, journey->there.count).median;
+    b->c->fetched_seconds = fovea_summarise(journey->back.values, journey->back.count).median;
+}
+
 static void conclude(bench *b) {
     fovea_bench_case *c = b->c;
     for (int r = 0; r < c->row_count; r++) conclude_row(b, &c->rows[r]);
+    conclude_journey(b);
+    c->sets[FOVEA_ON_CPU] = b->sets, c->sets[FOVEA_ON_CUDA] = b->device_sets;
     c->memory.median = fovea_summarise(c->memory.timings.values, c->memory.timings.count).median;
     warn_if_warm(b);
-    const fovea_bench_row *twin = fovea_find_row(c, c->noise_arm);
     fovea_summary again = fovea_summarise(c->noise_timings.values, c->noise_timings.count);
-    if (twin && twin->summary.count && again.count)
-        c->noise_ratio = again.median / twin->summary.median;
-    for (int i = 0; i < b->arm_count; i++)
+    for (int i = 0; i < b->arm_count; i++) {
+        const fovea_bench_row *row = b->arms[i].row;
+        if (b->arms[i].again && row->verified && row->summary.count && again.count)
+            c->noise_ratio = again.median / row->summary.median;
         if (b->arms[i].peer && !b->arms[i].again) fovea_peer_note_pace(b, &b->arms[i]);
+    }
 }
 
 static void release(bench *b) {
@@ -815,7 +877,8 @@ static void release(bench *b) {
         if (call) fovea_device_call_destroy(call);
         free(call);
     }
-    fovea_device_tensors_destroy(&b->device);
+    for (int s = 0; s < b->device_sets; s++) fovea_device_tensors_destroy(&b->device[s]);
+    free(b->device);
     free(b->moved);
     fovea_bench_release_prepared(b->run, b->prepared);
 }
@@ -856,6 +919,7 @@ void fovea_bench_forget(fovea_bench_case *c) {
     for (int r = 0; r < c->row_count; r++) {
         fovea_timings_release(&c->rows[r].timings);
         fovea_timings_release(&c->rows[r].hot);
+        fovea_device_journey_release(&c->rows[r].journey);
         fovea_timings_release(&c->rows[r].shares);
         free(c->rows[r].bursts);
     }

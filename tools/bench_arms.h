@@ -75,8 +75,9 @@ struct fovea_measurement {
     fovea_prepared *prepared; /* which owns the tensors and what is expected of them */
     fovea_sample *samples;
     int sets, turn_of_set;
-    fovea_device_tensors device;  /* of the first set */
-    fovea_moved_problem *moved;   /* its problem there */
+    fovea_device_tensors *device; /* the first set there, and others that calls take turns over */
+    int device_sets;
+    fovea_moved_problem *moved;   /* the problem of the first */
     fovea_verification *expected; /* or, of problems that are too large for it, */
     fovea_slices *slices;
     fovea_steps *steps;                      /* NULL: none wanted, or the kernel is not fused */
@@ -87,10 +88,15 @@ struct fovea_measurement {
     fovea_device_call *calls[FOVEA_ARMS_MAX]; /* of ours on the device */
     int call_count;
     fovea_memory memory;
-    bool brief;        /* calls on the device are too short to heat it */
+    bool brief; /* calls on the device are too short to heat it */
+    fovea_bench_arm *chosen_on_device;
     double busy_until; /* when the device had something to do last, CLOCK_MONOTONIC */
     double seconds;    /* for its rounds */
 };
+
+/* Whether the cache of the device is overwritten before each cold call, which then is a sample by itself,
+ * because so many sets of the tensors as calls would have to take turns over cannot be had. */
+bool fovea_measurement_flushes(const fovea_measurement *m);
 
 /* The parameters that arms are called with, until they are set again. */
 void fovea_measurement_set_options(fovea_measurement *m, const fovea_case *definition);
@@ -101,6 +107,9 @@ void fovea_memory_turn(fovea_measurement *m);
 void fovea_memory_move(const struct fovea_ceiling_loops *loops, const fovea_memory_way *way,
                        const fovea_problem *problem);
 void fovea_memory_judge(fovea_measurement *m, fovea_bench_arm *arm);
+
+/* A round's turn of calls on the device with their tensors in the host's memory. */
+void fovea_journey_turn(fovea_measurement *m, fovea_bench_arm *arm);
 
 /* Bit fovea_place: the peer computes there; 0: there is none of that name. */
 unsigned fovea_peer_places(const char *name);

@@ -18,9 +18,9 @@ static fovea_status prepare(fovea_measurement *m, fovea_bench_arm *arm, fovea_me
     arm->call = calloc(1, sizeof *arm->call);
     if (!arm->call) return fovea_fail(message, FOVEA_OUT_OF_MEMORY, "no memory for a call");
     m->calls[m->call_count++] = arm->call;
-    fovea_status status =
-        fovea_device_call_create(arm->implementation, &m->device, arm->call, message);
-    return status == FOVEA_OK ? fovea_device_tensors_restore(&m->device, message) : status;
+    fovea_status status = fovea_device_call_create(arm->implementation, m->device, m->device_sets,
+                                                   arm->call, message);
+    return status == FOVEA_OK ? fovea_device_tensors_restore(m->device, message) : status;
 }
 
 /* The first launch loads the kernel, so its time says nothing; and of a short one the launch of its graph
@@ -40,11 +40,9 @@ static fovea_status estimate(fovea_bench_arm *arm, fovea_message *message) {
 }
 
 /* What a call through the public door takes the host, where nobody waits: the best of some batches that the
- * queue of launches holds; of calls that keep the device for long it is not measured. Chosen by the context
- * where it would choose this one, else forced. */
+ * queue of launches holds. Chosen by the context where it would choose this one, else forced. */
 static double enqueue_seconds(const fovea_measurement *m, const fovea_bench_arm *arm) {
-    enum { CALLS = 100, FEW = 20, BATCHES = 4 };
-    const double work = 10e-3, most = 50e-3;
+    enum { CALLS = 100, BATCHES = 4 };
     fovea_context *context = m->run->device_context;
     const fovea_moved_problem *moved = arm->call->moved;
     const DLTensor *const *tensors = (const DLTensor *const *)moved->required;
@@ -52,8 +50,7 @@ static double enqueue_seconds(const fovea_measurement *m, const fovea_bench_arm 
     fovea_call_report report = {0};
     fovea_status status = FOVEA_OK;
     double best = INFINITY;
-    int calls = (int)fmin(CALLS, fmax(FEW, work / arm->estimate));
-    if (!context || calls * arm->estimate > most || arm->definition != &m->c->definition) return 0;
+    if (!context || arm->definition != &m->c->definition) return 0;
     for (int forced = 0; forced < 2; forced++) { /* the first call may make scratch memory */
         const char *name = forced ? arm->implementation->name : NULL;
         if (fovea_use(context, arm->implementation->kernel, name) != FOVEA_OK) return 0;
@@ -65,9 +62,9 @@ static double enqueue_seconds(const fovea_measurement *m, const fovea_bench_arm 
     for (int b = 0; b < BATCHES && status == FOVEA_OK; b++) {
         status = fovea_synchronize(context);
         double start = fovea_seconds_now();
-        for (int i = 0; i < calls && status == FOVEA_OK; i++)
+        for (int i = 0; i < CALLS && status == FOVEA_OK; i++)
             status = fovea_call_kernel(context, kernel, tensors, moved->count, moved->options);
-        best = fmin(best, (fovea_seconds_now() - start) / calls);
+        best = fmin(best, (fovea_seconds_now() - start) / CALLS);
     }
     if (fovea_synchronize(context) != FOVEA_OK || status != FOVEA_OK) best = 0;
     fovea_use(context, arm->implementation->kernel, NULL);
@@ -75,19 +72,22 @@ static double enqueue_seconds(const fovea_measurement *m, const fovea_bench_arm 
 }
 
 static bool first(fovea_measurement *m, fovea_bench_arm *arm) {
-    const double patience = 0.5; /* seconds */
+    const double patience = 0.1, hidden = 10e-6; /* seconds */
     fovea_bench_row *row = arm->row;
     fovea_message message;
     fovea_status status = prepare(m, arm, &message);
     if (status == FOVEA_OK) status = fovea_device_call_run(arm->call, &message);
     double start = fovea_seconds_now();
-    if (status == FOVEA_OK) status = fovea_device_tensors_fetch(&m->device, &message);
+    if (status == FOVEA_OK) status = fovea_device_tensors_fetch(m->device, &message);
     m->c->fetched_seconds = fovea_seconds_now() - start;
     if (status == FOVEA_OK) status = estimate(arm, &message);
     if (status != FOVEA_OK) return fail(arm, &message);
-    /* Beside the threads that prepare cases it took 4.6 to 8.9 us instead of 0.1 to 2.7 above a launch. */
-    if (fovea_bench_prepare_pause(patience)) row->enqueue_seconds = enqueue_seconds(m, arm);
-    fovea_bench_prepare_resume();
+    /* Beside the threads that prepare cases it took 4.6 to 8.9 us instead of 0.1 to 2.7 above a launch; behind
+     * longer calls it is hidden, and a pause would wait for the tensors of others of their size. */
+    if (arm->estimate < hidden) {
+        if (fovea_bench_prepare_pause(patience)) row->enqueue_seconds = enqueue_seconds(m, arm);
+        fovea_bench_prepare_resume();
+    }
     row->scratch_bytes = arm->call->workspace_bytes;
     row->block_rows = arm->call->block_rows, row->block_keys = arm->call->block_keys;
     snprintf(row->arithmetic, sizeof row->arithmetic, "%s",
@@ -105,6 +105,20 @@ static bool take(fovea_measurement *m, fovea_bench_arm *arm, const fovea_turn *t
 }
 
 const fovea_provider fovea_provide_device = {first, take};
+
+void fovea_journey_turn(fovea_measurement *m, fovea_bench_arm *arm) {
+    enum { JOURNEYS = 5 };
+    const double most = 50e-3;
+    fovea_message message;
+    double start = fovea_seconds_now();
+    for (int i = 0; i < JOURNEYS && (i == 0 || fovea_seconds_now() < start + most); i++)
+        if (fovea_device_call_travel(arm->call, m->device, &arm->row->journey, &message) !=
+            FOVEA_OK) {
+            fail(arm, &message);
+            arm->row->verified = false;
+            return;
+        }
+}
 
 /* ---- The device ----------------------------------------------------------------------------- */
 
@@ -144,13 +158,16 @@ static void describe(const fovea_bench_run *run) {
                                "runtime", d->runtime_version);
     json_object_set_new(object, "power_limit_watts", number(fovea_nvml_power_limit()));
     json_object_set_new(object, "used_memory_bytes", number(fovea_nvml_used_memory()));
-    json_object_set_new(object, "launch_seconds",
-                        run->launch_seconds > 0 ? json_real(run->launch_seconds) : json_null());
-    json_object_set_new(object, "lone_launch_seconds",
-                        run->lone_launch_seconds > 0 ? json_real(run->lone_launch_seconds)
-                                                     : json_null());
-    json_object_set_new(object, "enqueue_seconds",
-                        run->enqueue_seconds > 0 ? json_real(run->enqueue_seconds) : json_null());
+    const struct {
+        const char *name;
+        double seconds;
+    } launches[] = {{"launch_seconds", run->launch_seconds},
+                    {"programmatic_launch_seconds", run->programmatic_launch_seconds},
+                    {"lone_launch_seconds", run->lone_launch_seconds},
+                    {"enqueue_seconds", run->enqueue_seconds}};
+    for (size_t i = 0; i < sizeof launches / sizeof *launches; i++)
+        json_object_set_new(object, launches[i].name,
+                            number(launches[i].seconds > 0 ? launches[i].seconds : NAN));
     json_object_set_new(object, "no_nvml",
                         *run->no_nvml ? fovea_json_text(run->no_nvml) : json_null());
     json_object_set_new(run->environment, "device", object);
@@ -166,11 +183,21 @@ static void measure(fovea_bench_run *run, const char *kind, const char *unit,
         fovea_bench_warn(run, "the ceiling %s of the device is unknown: %s", kind, message.text);
 }
 
+/* Of an empty kernel, one of many in a graph, plain or as ours are; 0: unknown. */
+static double launch_seconds(fovea_bench_run *run, bool programmatic) {
+    fovea_message message;
+    double launches;
+    if (fovea_device_probe(FOVEA_CUDA_PROBE_EMPTY, NULL, programmatic, &launches, &message) ==
+        FOVEA_OK)
+        return 1 / launches;
+    fovea_bench_warn(run, "what launching an empty kernel takes is unknown: %s", message.text);
+    return 0;
+}
+
 /* Over memory that no cache holds a tenth of. */
 void fovea_bench_measure_device(fovea_bench_run *run) {
     const size_t bytes = (size_t)2 << 30;
     fovea_message message;
-    double launches;
     if (*run->no_nvml)
         fovea_bench_warn(run, "clocks, power and temperature of the device are unknown: %s",
                          run->no_nvml);
@@ -183,8 +210,8 @@ void fovea_bench_measure_device(fovea_bench_run *run) {
     measure(run, "copy", "B/s", FOVEA_CUDA_PROBE_COPY, memory, bytes);
     measure(run, "read", "B/s", FOVEA_CUDA_PROBE_READ, memory, bytes);
     measure(run, "fma_f32", "FLOP/s", FOVEA_CUDA_PROBE_FMA, memory, bytes);
-    if (fovea_device_probe(FOVEA_CUDA_PROBE_EMPTY, memory, bytes, &launches, &message) == FOVEA_OK)
-        run->launch_seconds = 1 / launches;
+    run->launch_seconds = launch_seconds(run, false);
+    run->programmatic_launch_seconds = launch_seconds(run, true);
     fovea_device_lone_launch(&run->lone_launch_seconds, &message);
     fovea_device_enqueue(&run->enqueue_seconds, &message);
     fovea_tool_cuda()->release(memory);

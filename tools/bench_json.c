@@ -94,6 +94,14 @@ static void add_summary(json_t *object, const fovea_bench_run *run, const fovea_
     json_object_set_new(object, "ceiling", ceiling ? json_string(ceiling->name) : json_null());
 }
 
+/* Calls with both ways in their time; null where they were not measured. */
+static json_t *with_transfers(const fovea_bench_row *row) {
+    const fovea_summary *s = &row->journey_summary;
+    if (!s->count) return json_null();
+    return json_pack("{s:o,s:f,s:f,s:f,s:f,s:f}", "samples", timings(&row->journey.whole), "median",
+                     s->median, "mad", s->mad, "p10", s->p10, "p90", s->p90, "minimum", s->minimum);
+}
+
 /* Rows of a device have samples of another state too, and what was seen of it: each burst is of the
  * next so many samples of its state. */
 static void add_device(json_t *object, const fovea_bench_run *run, const fovea_bench_row *row) {
@@ -128,20 +136,28 @@ static void add_device(json_t *object, const fovea_bench_run *run, const fovea_b
         json_array_append_new(bursts, burst);
     }
     json_object_set_new(object, "bursts", bursts);
+    json_object_set_new(object, "with_transfers", with_transfers(row));
     json_object_set_new(object, "enqueue_seconds",
                         row->enqueue_seconds > 0 ? real(row->enqueue_seconds) : json_null());
-    json_object_set_new(object, "launches",
-                        row->summary.count && run->launch_seconds > 0
-                            ? real(row->summary.median / run->launch_seconds)
-                            : json_null());
+    double median = row->summary.count ? row->summary.median : NAN;
+    json_object_set_new(object, "launches", real(median / run->launch_seconds));
+    json_object_set_new(object, "programmatic_launches",
+                        real(median / run->programmatic_launch_seconds));
+}
+
+/* How calls came to find nothing in the last cache: they took turns over several sets of the tensors, or, with
+ * one, it was overwritten before each; null where they were warm. */
+static json_t *cold_by(const fovea_bench_case *c, const fovea_bench_row *row) {
+    if (!(row->flags & FOVEA_ROW_COLD)) return json_null();
+    return json_string(c->sets[row->place] > 1 ? "rotation" : "flush");
 }
 
 /* To the device and back, from this process's memory; null where no arm was on one. */
 static json_t *transfers(const fovea_bench_case *c) {
     if (c->sent_seconds <= 0) return json_null();
-    return json_pack("{s:I,s:f,s:I,s:f}", "sent_bytes", (json_int_t)c->sent_bytes, "sent_seconds",
-                     c->sent_seconds, "fetched_bytes", (json_int_t)c->fetched_bytes,
-                     "fetched_seconds", c->fetched_seconds);
+    return json_pack("{s:s,s:I,s:f,s:I,s:f}", "memory", "pageable", "sent_bytes",
+                     (json_int_t)c->sent_bytes, "sent_seconds", c->sent_seconds, "fetched_bytes",
+                     (json_int_t)c->fetched_bytes, "fetched_seconds", c->fetched_seconds);
 }
 
 /* Null where the arm was not compared. */
@@ -203,6 +219,8 @@ static json_t *row_json(const fovea_bench_run *run, const fovea_bench_case *c,
         object, "arithmetic",
         fovea_json_text(*row->arithmetic ? row->arithmetic : fovea_dtype_name(d->dtype)));
     json_object_set_new(object, "flags", flags(row->flags));
+    json_object_set_new(object, "cold_by", cold_by(c, row));
+    json_object_set_new(object, "sets", count(c->sets[row->place]));
     if (row->place == FOVEA_ON_CUDA) json_object_set_new(object, "transfers", transfers(c));
     add_device(object, run, row);
     json_object_set_new(object, "memory", memory_json(c, row));
@@ -256,7 +274,8 @@ static json_t *regret_json(const fovea_bench_run *run) {
         regrets[n++] = regret;
         json_array_append_new(cases, json_pack("{s:s,s:s,s:s,s:s,s:f}", "suite", c->suite, "case",
                                                c->name, "formula", c->rows[0].arm, "best",
-                                               fovea_best_row(c, false)->arm, "regret", regret));
+                                               fovea_best_row(c, FOVEA_ON_CPU, false)->arm,
+                                               "regret", regret));
     }
     json_object_set_new(object, "median", n ? real(fovea_median(regrets, n)) : json_null());
     json_object_set_new(object, "worst", n ? real(regrets[n - 1]) : json_null());
@@ -283,10 +302,11 @@ static json_t *stages_json(const fovea_bench_run *run) {
         const fovea_bench_case *c = &run->cases[i];
         if (!c->done) continue;
         json_array_append_new(array,
-                              json_pack("{s:s,s:s,s:f,s:f,s:f,s:f}", "suite", c->suite, "case",
-                                        c->name, "seconds", c->seconds, "waited_seconds",
+                              json_pack("{s:s,s:s,s:f,s:f,s:f,s:f,s:f,s:f}", "suite", c->suite,
+                                        "case", c->name, "seconds", c->seconds, "waited_seconds",
                                         c->waited_seconds, "prepared_seconds", c->prepared_seconds,
-                                        "verified_seconds", c->verified_seconds));
+                                        "verified_seconds", c->verified_seconds, "peers_seconds",
+                                        c->peers_seconds, "judged_seconds", c->judged_seconds));
     }
     return array;
 }

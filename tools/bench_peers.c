@@ -235,12 +235,12 @@ static json_t *prepare_message(const fovea_measurement *m, const fovea_bench_arm
     int sets = arm->place == FOVEA_ON_CUDA ? 1 : m->sets;
     for (int s = 0; s < sets; s++)
         json_array_append_new(all, arguments_json(memory, &m->samples[s]));
-    return json_pack("{s:s,s:s,s:s,s:i,s:I,s:I,s:i,s:s?,s:o,s:o}", "do", "prepare", "kernel",
+    return json_pack("{s:s,s:s,s:s,s:i,s:I,s:I,s:i,s:s?,s:o,s:o,s:i}", "do", "prepare", "kernel",
                      fovea_catalogue_kernel(c->index)->name, "dtype", fovea_dtype_name(c->dtype),
                      "threads", run->threads, "memory_first", (json_int_t)m->prepared->first,
                      "memory_bytes", (json_int_t)m->prepared->used, "case",
                      (int)(m->c - run->cases), "way", arm->way, "parameters", parameters_json(c),
-                     "sets", all);
+                     "sets", all, "device_sets", m->device_sets);
 }
 
 /* ---- Preparing and running ------------------------------------------------------------------ */

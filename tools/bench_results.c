@@ -30,11 +30,11 @@ static bool comparable(const fovea_bench_row *row) {
 /* One kernel after another is no implementation of the fused one. */
 static bool in_steps(const fovea_bench_row *row) { return strcmp(row->arm, FOVEA_STEPS_ARM) == 0; }
 
-const fovea_bench_row *fovea_best_row(const fovea_bench_case *c, bool peer) {
+const fovea_bench_row *fovea_best_row(const fovea_bench_case *c, fovea_place place, bool peer) {
     const fovea_bench_row *best = NULL;
     for (int r = 0; r < c->row_count; r++) {
         const fovea_bench_row *row = &c->rows[r];
-        if (row->peer != peer || !comparable(row) || in_steps(row) ||
+        if (row->peer != peer || row->place != place || !comparable(row) || in_steps(row) ||
             row->flags & FOVEA_ROW_APPROXIMATE)
             continue;
         if (!best || row->summary.median < best->summary.median) best = row;
@@ -54,30 +54,37 @@ const fovea_bench_row *fovea_best_peer(const fovea_bench_case *c, const fovea_be
     return best;
 }
 
-const fovea_bench_row *fovea_find_row(const fovea_bench_case *c, const char *part) {
+const fovea_bench_row *fovea_find_row(const fovea_bench_case *c, fovea_place place,
+                                      const char *part) {
     for (int r = 0; r < c->row_count; r++)
-        if (*part && strstr(c->rows[r].arm, part) && comparable(&c->rows[r])) return &c->rows[r];
+        if (*part && strstr(c->rows[r].arm, part) && c->rows[r].place == place &&
+            comparable(&c->rows[r]))
+            return &c->rows[r];
     return NULL;
 }
 
-const fovea_bench_row *fovea_routed_row(const fovea_bench_case *c) {
+static const fovea_bench_row *chosen_row(const fovea_bench_case *c, fovea_place place) {
     for (int r = 0; r < c->row_count; r++)
-        if (c->rows[r].flags & FOVEA_ROW_ROUTED && comparable(&c->rows[r])) return &c->rows[r];
-    return fovea_best_row(c, false);
+        if (c->rows[r].flags & FOVEA_ROW_ROUTED && c->rows[r].place == place &&
+            comparable(&c->rows[r]))
+            return &c->rows[r];
+    return NULL;
+}
+
+const fovea_bench_row *fovea_routed_row(const fovea_bench_case *c, fovea_place place) {
+    const fovea_bench_row *chosen = chosen_row(c, place);
+    return chosen ? chosen : fovea_best_row(c, place, false);
 }
 
 double fovea_block_regret(const fovea_bench_case *c) {
-    const fovea_bench_row *best = fovea_best_row(c, false), *formula = &c->rows[0];
+    const fovea_bench_row *best = fovea_best_row(c, FOVEA_ON_CPU, false), *formula = &c->rows[0];
     if (!c->sweep || !c->done || !c->row_count || !comparable(formula)) return NAN;
     return formula->summary.median / best->summary.median - 1;
 }
 
-double fovea_route_regret(const fovea_bench_case *c) {
-    const fovea_bench_row *best = fovea_best_row(c, false);
-    for (int r = 0; best && c->done && r < c->row_count; r++)
-        if (c->rows[r].flags & FOVEA_ROW_ROUTED && comparable(&c->rows[r]))
-            return c->rows[r].summary.median / best->summary.median - 1;
-    return NAN;
+double fovea_route_regret(const fovea_bench_case *c, fovea_place place) {
+    const fovea_bench_row *best = fovea_best_row(c, place, false), *chosen = chosen_row(c, place);
+    return c->done && chosen ? chosen->summary.median / best->summary.median - 1 : NAN;
 }
 
 const fovea_ceiling *fovea_bench_ceiling(const fovea_bench_run *run, const fovea_bench_case *c,

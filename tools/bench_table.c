@@ -70,11 +70,11 @@ static const char *last_part(const char *arm) {
 /* ---- A table a case ------------------------------------------------------------------------- */
 
 static const fovea_column arm_columns[] = {
-    {"arm", 0, true},        {"time", 20, false},        {"±", 9, false},
-    {"rate", 12, false},     {"of peak", 14, false},     {"vs best peer", 18, false},
-    {"vs NumPy", 10, false}, {"error", 7, false},        {"of bound", 11, false},
-    {"scratch", 6, false},   {"block", 3, false},        {"", 5, true},
-    {"hot", 13, false},      {"vs best, hot", 17, false}};
+    {"arm", 0, true},        {"time", 20, false},         {"±", 9, false},
+    {"rate", 12, false},     {"of peak", 14, false},      {"vs best peer", 18, false},
+    {"vs NumPy", 10, false}, {"error", 7, false},         {"of bound", 11, false},
+    {"scratch", 6, false},   {"block", 3, false},         {"", 5, true},
+    {"hot", 13, false},      {"vs best, hot", 17, false}, {"with transfers", 19, false}};
 enum { ARM_COLUMNS = sizeof arm_columns / sizeof *arm_columns };
 
 /* Fastest first, then those without a time. */
@@ -120,7 +120,7 @@ static void timed_line(const fovea_bench_case *c, const fovea_bench_row *row, fo
     if (row->share > 0) cell(line, 4, "%.0f %%", 100 * row->share);
     if (row != best_peer) ratio_cell(line, 5, row, best_peer);
     if (strcmp(row->arm, "peer/numpy") != 0)
-        ratio_cell(line, 6, row, fovea_find_row(c, "peer/numpy"));
+        ratio_cell(line, 6, row, fovea_find_row(c, row->place, "peer/numpy"));
     cell(line, 7, "%.1e", row->error);
     if (row->bound > 0) cell(line, 8, "%.2f", row->error / row->bound);
     if (!row->peer)
@@ -131,7 +131,11 @@ static void timed_line(const fovea_bench_case *c, const fovea_bench_row *row, fo
     if (row->hot_summary.count)
         cell(line, 12, "%s", rate_of(c, row, &row->hot_summary, text, sizeof text));
     if (row != best_hot) hot_ratio_cell(line, 13, row, best_hot);
-    line->style = row->peer ? FOVEA_PLAIN : row == fovea_routed_row(c) ? FOVEA_GOOD : FOVEA_BOLD;
+    if (row->journey_summary.count)
+        cell(line, 14, "%s", fovea_seconds_text(row->journey_summary.median, text, sizeof text));
+    line->style = row->peer                                ? FOVEA_PLAIN
+                  : row == fovea_routed_row(c, row->place) ? FOVEA_GOOD
+                                                           : FOVEA_BOLD;
 }
 
 static void arm_line(const fovea_bench_case *c, const fovea_bench_row *row, fovea_line *line) {
@@ -168,8 +172,8 @@ static void accuracy_line(const fovea_bench_case *c, const fovea_bench_row *row,
     cell(line, 0, "%s", row->arm);
     if (row->summary.count) {
         cell(line, 1, "%s", fovea_seconds_text(row->summary.median, text, sizeof text));
-        ratio_cell(line, 2, row, fovea_find_row(c, "/flash"));
-        ratio_cell(line, 3, row, fovea_find_row(c, "/textbook"));
+        ratio_cell(line, 2, row, fovea_find_row(c, row->place, "/flash"));
+        ratio_cell(line, 3, row, fovea_find_row(c, row->place, "/textbook"));
     }
     cell(line, 4, "%.1e", a->maximum);
     cell(line, 5, "%.1e", a->mean);
@@ -191,19 +195,21 @@ static void print_accuracy(const fovea_screen *screen, const fovea_bench_case *c
 }
 
 /* Where arms of both places stand in one table: what the way to the device and back costs. */
-static void print_transfers(const fovea_screen *screen, const fovea_bench_case *c) {
+static void print_transfers(const fovea_bench_run *run, const fovea_screen *screen,
+                            const fovea_bench_case *c) {
     char to[32], to_time[32], back[32], back_time[32];
-    bool places[FOVEA_PLACES] = {false};
-    for (int r = 0; r < c->row_count; r++) places[c->rows[r].place] = true;
-    if (!places[FOVEA_ON_CPU] || !places[FOVEA_ON_CUDA]) return;
-    say(screen, FOVEA_FAINT, "not in the device's times: %s there in %s, %s back in %s",
+    if (!fovea_bench_on_both(run)) return;
+    say(screen, FOVEA_FAINT,
+        "transfers, from and to pageable memory: %s there in %s, %s back in %s; they are in no "
+        "other time",
         fovea_bytes_text((double)c->sent_bytes, to, sizeof to),
         fovea_seconds_text(c->sent_seconds, to_time, sizeof to_time),
         fovea_bytes_text((double)c->fetched_bytes, back, sizeof back),
         fovea_seconds_text(c->fetched_seconds, back_time, sizeof back_time));
 }
 
-static void print_case(const fovea_screen *screen, const fovea_bench_case *c) {
+static void print_case(const fovea_bench_run *run, const fovea_screen *screen,
+                       const fovea_bench_case *c) {
     static fovea_line lines[FOVEA_ARMS_MAX];
     const fovea_bench_row *order[FOVEA_ARMS_MAX];
     char work[64], bytes[64], title[256];
@@ -220,7 +226,7 @@ static void print_case(const fovea_screen *screen, const fovea_bench_case *c) {
     qsort(order, (size_t)c->row_count, sizeof *order, by_median);
     for (int r = 0; r < c->row_count; r++) arm_line(c, order[r], &lines[r]);
     fovea_columns_print(screen, arm_columns, ARM_COLUMNS, lines, c->row_count);
-    print_transfers(screen, c);
+    print_transfers(run, screen, c);
     if (fovea_suite_view(c->suite) == FOVEA_VIEW_ACCURACY) print_accuracy(screen, c, order);
 }
 
@@ -232,13 +238,14 @@ static const fovea_column attention_columns[] = {
     {"vs textbook", 10, false},  {"scratch", 6, false},      {"best peer", 11, true},
     {"vs best peer", 19, false}, {"vs NumPy", 15, false},    {"of bound", 5, false},
     {"hot", 13, false},          {"vs best, hot", 18, false}};
-static const fovea_column kernel_columns[] = {{"case", 0, true},       {"ours", 13, true},
-                                              {"time", 20, false},     {"launches", 6, false},
-                                              {"rate", 12, false},     {"of peak", 14, false},
-                                              {"", 1, false},          {"scratch", 4, false},
-                                              {"best peer", 11, true}, {"vs best peer", 19, false},
-                                              {"vs NumPy", 15, false}, {"of bound", 5, false},
-                                              {"hot", 13, false},      {"vs best, hot", 18, false}};
+static const fovea_column kernel_columns[] = {
+    {"case", 0, true},       {"ours", 13, true},
+    {"time", 20, false},     {"launches (programmatic)", 6, false},
+    {"rate", 12, false},     {"of peak", 14, false},
+    {"", 1, false},          {"scratch", 4, false},
+    {"best peer", 11, true}, {"vs best peer", 19, false},
+    {"vs NumPy", 15, false}, {"of bound", 5, false},
+    {"hot", 13, false},      {"vs best, hot", 18, false}};
 enum { LINE_COLUMNS = sizeof attention_columns / sizeof *attention_columns };
 
 static int64_t extent(const fovea_bench_case *c, const char *letter) {
@@ -250,18 +257,28 @@ static double tokens(const fovea_bench_case *c) {
     return (double)extent(c, "B") * (double)extent(c, "Sq");
 }
 
-static const fovea_bench_row *first_wrong(const fovea_bench_case *c) {
+static const fovea_bench_row *first_wrong(const fovea_bench_case *c, fovea_place place) {
     for (int r = 0; r < c->row_count; r++)
-        if (!c->rows[r].peer && c->rows[r].served && !c->rows[r].verified && *c->rows[r].reason)
+        if (!c->rows[r].peer && c->rows[r].place == place && c->rows[r].served &&
+            !c->rows[r].verified && *c->rows[r].reason)
             return &c->rows[r];
     return NULL;
 }
 
-static void case_line(const fovea_bench_run *run, const fovea_bench_case *c, bool attention,
-                      fovea_line *line) {
-    const fovea_bench_row *row = fovea_routed_row(c);
+/* In launches of an empty kernel; in brackets those that are brought in while the one before ends. */
+static void launches_cell(fovea_line *line, int column, const fovea_bench_run *run, double median) {
+    if (run->programmatic_launch_seconds > 0)
+        cell(line, column, "%.1f (%.1f)", median / run->launch_seconds,
+             median / run->programmatic_launch_seconds);
+    else
+        cell(line, column, "%.1f", median / run->launch_seconds);
+}
+
+static void case_line(const fovea_bench_run *run, const fovea_bench_case *c, fovea_place place,
+                      bool attention, fovea_line *line) {
+    const fovea_bench_row *row = fovea_routed_row(c, place);
     const fovea_bench_row *peer = row ? fovea_best_peer(c, row, false) : NULL;
-    const fovea_bench_row *wrong = first_wrong(c);
+    const fovea_bench_row *wrong = first_wrong(c, place);
     char text[64];
     *line = (fovea_line){.style = FOVEA_PLAIN};
     cell(line, 0, "%s", c->name);
@@ -283,7 +300,7 @@ static void case_line(const fovea_bench_run *run, const fovea_bench_case *c, boo
     if (attention) cell(line, 3, "%s", fovea_rate_text(tokens(c) / median, "", text, sizeof text));
     if (!attention && row->place == FOVEA_ON_CUDA && run->launch_seconds > 0 &&
         median < 20 * run->launch_seconds)
-        cell(line, 3, "%.1f", median / run->launch_seconds);
+        launches_cell(line, 3, run, median);
     cell(line, 4, "%s",
          fovea_rate_text((bytes ? c->bytes : c->operations) / median,
                          bytes       ? "B/s"
@@ -291,11 +308,11 @@ static void case_line(const fovea_bench_run *run, const fovea_bench_case *c, boo
                                      : "FLOP/s",
                          text, sizeof text));
     if (row->share > 0) cell(line, 5, "%.0f %%", 100 * row->share);
-    if (attention) ratio_cell(line, 6, row, fovea_find_row(c, "/textbook"));
+    if (attention) ratio_cell(line, 6, row, fovea_find_row(c, place, "/textbook"));
     cell(line, 7, "%s", fovea_bytes_text((double)row->scratch_bytes, text, sizeof text));
     if (peer) cell(line, 8, "%s", last_part(peer->arm));
     ratio_cell(line, 9, row, peer);
-    ratio_cell(line, 10, row, fovea_find_row(c, "peer/numpy"));
+    ratio_cell(line, 10, row, fovea_find_row(c, place, "peer/numpy"));
     if (row->bound > 0) cell(line, 11, "%.2f", row->error / row->bound);
     if (row->bound == 0) cell(line, 11, "exact");
     if (row->hot_summary.count)
@@ -306,14 +323,14 @@ static void case_line(const fovea_bench_run *run, const fovea_bench_case *c, boo
 }
 
 static void print_lines(const fovea_bench_run *run, const fovea_screen *screen, const char *suite,
-                        bool attention) {
+                        fovea_place place, bool attention) {
     static fovea_line lines[LINES_MAX];
     const fovea_bench_case *before = NULL;
     int count = 0;
     for (int i = 0; i < run->case_count && count < LINES_MAX; i++) {
         const fovea_bench_case *c = &run->cases[i];
         if (strcmp(c->suite, suite) != 0) continue;
-        case_line(run, c, attention, &lines[count]);
+        case_line(run, c, place, attention, &lines[count]);
         lines[count].gap = before && (attention ? extent(before, "B") != extent(c, "B")
                                                 : before->definition.index != c->definition.index);
         before = c;
@@ -328,7 +345,7 @@ static void print_lines(const fovea_bench_run *run, const fovea_screen *screen, 
 /* Medians of the share of the ceiling and of the speed-up over textbook and over the best peer, over
  * the cases with one value of an extent. */
 static void print_group(const fovea_bench_run *run, const fovea_screen *screen, const char *suite,
-                        const char *letter, const char *meaning) {
+                        fovea_place place, const char *letter, const char *meaning) {
     fovea_line lines[16];
     int count = 0;
     int64_t done[16];
@@ -350,12 +367,12 @@ static void print_group(const fovea_bench_run *run, const fovea_screen *screen, 
         int n = 0, t = 0, p = 0;
         for (int j = i; j < run->case_count && n < LINES_MAX; j++) {
             const fovea_bench_case *c = &run->cases[j];
-            const fovea_bench_row *row = fovea_routed_row(c), *slow, *peer;
+            const fovea_bench_row *row = fovea_routed_row(c, place), *slow, *peer;
             if (strcmp(c->suite, suite) != 0 || extent(c, letter) != value || !row) continue;
             shares[n++] = row->share;
-            if ((slow = fovea_find_row(c, "/textbook")))
+            if ((slow = fovea_find_row(c, place, "/textbook")))
                 textbook[t++] = slow->summary.median / row->summary.median;
-            if ((peer = fovea_best_row(c, true)))
+            if ((peer = fovea_best_row(c, place, true)))
                 peers[p++] = peer->summary.median / row->summary.median;
         }
         if (!n) continue;
@@ -376,22 +393,24 @@ static void print_group(const fovea_bench_run *run, const fovea_screen *screen, 
     fovea_columns_print(screen, columns, 8, lines, count);
 }
 
-static void print_best(const fovea_bench_run *run, const fovea_screen *screen, const char *suite) {
+static void print_best(const fovea_bench_run *run, const fovea_screen *screen, const char *suite,
+                       fovea_place place) {
     const fovea_bench_case *best = NULL;
     double shares[LINES_MAX];
     int count = 0;
     for (int i = 0; i < run->case_count && count < LINES_MAX; i++) {
         const fovea_bench_case *c = &run->cases[i];
-        const fovea_bench_row *row = fovea_routed_row(c);
+        const fovea_bench_row *row = fovea_routed_row(c, place);
         if (strcmp(c->suite, suite) != 0 || !row) continue;
         shares[count++] = row->share;
-        if (!best || row->share > fovea_routed_row(best)->share) best = c;
+        if (!best || row->share > fovea_routed_row(best, place)->share) best = c;
     }
     if (!best || count < 2) return;
     fputc('\n', screen->file);
     say(screen, FOVEA_BOLD,
         "Best configuration: %s, %.0f %% of the ceiling; the median of the %d cases is %.0f %%.",
-        best->name, 100 * fovea_routed_row(best)->share, count, 100 * fovea_median(shares, count));
+        best->name, 100 * fovea_routed_row(best, place)->share, count,
+        100 * fovea_median(shares, count));
 }
 
 /* ---- The catalogue, kernel by kernel -------------------------------------------------------- */
@@ -407,14 +426,15 @@ static const char *new_kernel(const fovea_bench_run *run, const char *suite, int
     return c->kernel;
 }
 
-static void kernel_line(const fovea_bench_run *run, const char *suite, const char *kernel,
-                        double noise, fovea_line *line) {
+static void kernel_line(const fovea_bench_run *run, const char *suite, fovea_place place,
+                        const char *kernel, double noise, fovea_line *line) {
     double peers[LINES_MAX], numpy[LINES_MAX];
     int p = 0, n = 0, cases = 0, ahead = 0;
     const char *from = NULL, *domain = "";
     for (int i = 0; i < run->case_count && p < LINES_MAX; i++) {
         const fovea_bench_case *c = &run->cases[i];
-        const fovea_bench_row *ours = fovea_routed_row(c), *peer = fovea_best_row(c, true), *slow;
+        const fovea_bench_row *ours = fovea_routed_row(c, place),
+                              *peer = fovea_best_row(c, place, true), *slow;
         if (strcmp(c->suite, suite) != 0 || strcmp(c->kernel, kernel) != 0) continue;
         domain = fovea_catalogue_kernel(c->definition.index)->domain;
         if (!ours || !peer) continue;
@@ -425,7 +445,7 @@ static void kernel_line(const fovea_bench_run *run, const char *suite, const cha
         if (!leads) from = NULL;
         ahead += leads;
         cases++;
-        if ((slow = fovea_find_row(c, "peer/numpy")))
+        if ((slow = fovea_find_row(c, place, "peer/numpy")))
             numpy[n++] = slow->summary.median / ours->summary.median;
     }
     *line = (fovea_line){.style = ahead == cases ? FOVEA_GOOD : FOVEA_PLAIN};
@@ -442,8 +462,8 @@ static void kernel_line(const fovea_bench_run *run, const char *suite, const cha
     if (n) cell(line, 5, "%.2f×", fovea_median(numpy, n));
 }
 
-static void print_kernels(const fovea_bench_run *run, const fovea_screen *screen,
-                          const char *suite) {
+static void print_kernels(const fovea_bench_run *run, const fovea_screen *screen, const char *suite,
+                          fovea_place place) {
     static const fovea_column columns[] = {{"kernel", 0, true},
                                            {"domain", 1, true},
                                            {"ahead in", 8, false},
@@ -456,7 +476,8 @@ static void print_kernels(const fovea_bench_run *run, const fovea_screen *screen
     for (int i = 0; i < run->case_count && count < LINES_MAX; i++) {
         const char *kernel = new_kernel(run, suite, i);
         if (kernel)
-            kernel_line(run, suite, kernel, isnan(noise.ratio) ? 1 : noise.ratio, &lines[count++]);
+            kernel_line(run, suite, place, kernel, isnan(noise.ratio) ? 1 : noise.ratio,
+                        &lines[count++]);
     }
     fputc('\n', screen->file);
     fovea_columns_print(screen, columns, 6, lines, count);
@@ -505,8 +526,8 @@ static const char *winner_of(const int wins[], const char *const names[], int co
     return names[best];
 }
 
-static void domain_line(const fovea_bench_run *run, const char *suite, const char *domain,
-                        double noise, fovea_line *line) {
+static void domain_line(const fovea_bench_run *run, const char *suite, fovea_place place,
+                        const char *domain, double noise, fovea_line *line) {
     static ratios peer, numpy;
     double shares[LINES_MAX];
     const char *names[1 + FOVEA_PEERS_MAX] = {"ours"};
@@ -515,14 +536,15 @@ static void domain_line(const fovea_bench_run *run, const char *suite, const cha
     for (int p = 0; p < run->peer_count; p++) names[1 + p] = run->peers[p].name;
     for (int i = 0; i < run->case_count; i++) {
         const fovea_bench_case *c = &run->cases[i];
-        const fovea_bench_row *ours = fovea_routed_row(c), *other = fovea_best_row(c, true);
+        const fovea_bench_row *ours = fovea_routed_row(c, place),
+                              *other = fovea_best_row(c, place, true);
         if (strcmp(c->suite, suite) != 0 || !ours ||
             strcmp(fovea_catalogue_kernel(c->definition.index)->domain, domain) != 0)
             continue;
         bool from_memory = c->by_bytes[ours->place] && !(ours->flags & FOVEA_ROW_FITS_L3);
         if (from_memory && memory < LINES_MAX) shares[memory++] = ours->share;
         add_ratio(&peer, ours, other, noise);
-        add_ratio(&numpy, ours, fovea_find_row(c, "peer/numpy"), noise);
+        add_ratio(&numpy, ours, fovea_find_row(c, place, "peer/numpy"), noise);
         if (!other) continue;
         bool behind = other->summary.median < ours->summary.median;
         for (int p = 0; p < run->peer_count; p++)
@@ -538,8 +560,8 @@ static void domain_line(const fovea_bench_run *run, const char *suite, const cha
     if (memory) cell(line, 5, "%.0f %%", 100 * fovea_median(shares, memory));
 }
 
-static void print_domains(const fovea_bench_run *run, const fovea_screen *screen,
-                          const char *suite) {
+static void print_domains(const fovea_bench_run *run, const fovea_screen *screen, const char *suite,
+                          fovea_place place) {
     static const fovea_column columns[] = {{"domain", 0, true},
                                            {"ahead in", 8, false},
                                            {"winner", 9, true},
@@ -557,7 +579,8 @@ static void print_domains(const fovea_bench_run *run, const fovea_screen *screen
                 strcmp(run->cases[j].suite, suite) == 0 &&
                 strcmp(fovea_catalogue_kernel(run->cases[j].definition.index)->domain, domain) == 0;
         if (!seen)
-            domain_line(run, suite, domain, isnan(noise.ratio) ? 1 : noise.ratio, &lines[count++]);
+            domain_line(run, suite, place, domain, isnan(noise.ratio) ? 1 : noise.ratio,
+                        &lines[count++]);
     }
     if (count < 2) return;
     fputc('\n', screen->file);
@@ -578,8 +601,8 @@ static void print_optional_arms(const fovea_bench_run *run, const fovea_screen *
             const fovea_bench_case *c = &run->cases[k];
             if (strcmp(c->suite, suite) != 0 || !c->done) continue;
             const fovea_bench_row *ours = find_arm(c, part);
-            add_ratio(&flash, ours, fovea_find_row(c, "/flash"), 1);
-            add_ratio(&textbook, ours, fovea_find_row(c, "/textbook"), 1);
+            add_ratio(&flash, ours, fovea_find_row(c, FOVEA_ON_CPU, "/flash"), 1);
+            add_ratio(&textbook, ours, fovea_find_row(c, FOVEA_ON_CPU, "/textbook"), 1);
         }
         if (!flash.count || !textbook.count) continue;
         double over_flash = fovea_median(flash.values, flash.count);
@@ -593,7 +616,7 @@ static void print_optional_arms(const fovea_bench_run *run, const fovea_screen *
 }
 
 static void print_speedups(const fovea_bench_run *run, const fovea_screen *screen,
-                           const char *suite) {
+                           const char *suite, fovea_place place) {
     static ratios peer, numpy, best, steps;
     fovea_noise noise = fovea_bench_noise(run);
     double floor = isnan(noise.ratio) ? 1 : noise.ratio;
@@ -601,11 +624,11 @@ static void print_speedups(const fovea_bench_run *run, const fovea_screen *scree
     for (int i = 0; i < run->case_count; i++) {
         const fovea_bench_case *c = &run->cases[i];
         if (strcmp(c->suite, suite) != 0 || !c->done) continue;
-        const fovea_bench_row *ours = fovea_routed_row(c);
-        add_ratio(&steps, ours, fovea_find_row(c, FOVEA_STEPS_ARM), floor);
-        add_ratio(&peer, ours, fovea_best_row(c, true), floor);
-        add_ratio(&numpy, ours, fovea_find_row(c, "peer/numpy"), floor);
-        add_ratio(&best, fovea_best_row(c, false), ours, floor);
+        const fovea_bench_row *ours = fovea_routed_row(c, place);
+        add_ratio(&steps, ours, fovea_find_row(c, place, FOVEA_STEPS_ARM), floor);
+        add_ratio(&peer, ours, fovea_best_row(c, place, true), floor);
+        add_ratio(&numpy, ours, fovea_find_row(c, place, "peer/numpy"), floor);
+        add_ratio(&best, fovea_best_row(c, place, false), ours, floor);
     }
     fputc('\n', screen->file);
     print_ratios(screen, "the best peer of each case", &peer);
@@ -630,7 +653,7 @@ static void block_line(const fovea_bench_case *c, fovea_line *line) {
         line->style = FOVEA_FAINT;
         return;
     }
-    const fovea_bench_row *formula = &c->rows[0], *best = fovea_best_row(c, false);
+    const fovea_bench_row *formula = &c->rows[0], *best = fovea_best_row(c, FOVEA_ON_CPU, false);
     cell(line, 1, "%lldx%lld", (long long)formula->block_rows, (long long)formula->block_keys);
     cell(line, 2, "%s", fovea_seconds_text(formula->summary.median, text, sizeof text));
     cell(line, 3, "%lldx%lld", (long long)best->block_rows, (long long)best->block_keys);
@@ -667,6 +690,7 @@ static void print_blocks(const fovea_bench_run *run, const fovea_screen *screen,
 
 typedef struct regret {
     const fovea_bench_case *c;
+    fovea_place place;
     double share;
 } regret;
 
@@ -677,7 +701,8 @@ static int compare_regrets(const void *a, const void *b) {
 
 static void regret_line(const regret *r, fovea_line *line) {
     char text[160];
-    const fovea_bench_row *best = fovea_best_row(r->c, false), *chosen = fovea_routed_row(r->c);
+    const fovea_bench_row *best = fovea_best_row(r->c, r->place, false);
+    const fovea_bench_row *chosen = fovea_routed_row(r->c, r->place);
     *line = (fovea_line){.style = FOVEA_PLAIN};
     cell(line, 0, "%s", r->c->name);
     cell(line, 1, "%.1f %%", 100 * r->share);
@@ -709,8 +734,8 @@ static void print_own_noise(const fovea_bench_run *run, const fovea_screen *scre
 }
 
 /* What noise adds counts as regret: the best of several equal arms is always another one's turn. */
-static void print_routing(const fovea_bench_run *run, const fovea_screen *screen,
-                          const char *suite) {
+static void print_routing(const fovea_bench_run *run, const fovea_screen *screen, const char *suite,
+                          fovea_place place) {
     static const fovea_column columns[] = {{"the worst", 0, true},
                                            {"regret", 7, false},
                                            {"time", 9, false},
@@ -722,9 +747,9 @@ static void print_routing(const fovea_bench_run *run, const fovea_screen *screen
     double *shares = calloc((size_t)run->case_count + 1, sizeof *shares), sum = 0;
     int count = 0, none = 0, shown = 0, first = 0;
     for (int i = 0; regrets && shares && i < run->case_count; i++) {
-        double share = fovea_route_regret(&run->cases[i]);
+        double share = fovea_route_regret(&run->cases[i], place);
         if (strcmp(run->cases[i].suite, suite) != 0 || isnan(share)) continue;
-        regrets[count++] = (regret){&run->cases[i], share};
+        regrets[count++] = (regret){&run->cases[i], place, share};
         none += share == 0, sum += share;
     }
     if (count > 0) qsort(regrets, (size_t)count, sizeof *regrets, compare_regrets);
@@ -743,7 +768,7 @@ static void print_routing(const fovea_bench_run *run, const fovea_screen *screen
             100 * shares[count - 1], none, first);
     print_own_noise(run, screen, suite);
     say(screen, FOVEA_FAINT, "Routes: %s.",
-        fovea_routes_state(run->device_context ? run->device_context : run->context));
+        fovea_routes_state(place == FOVEA_ON_CUDA ? run->device_context : run->context));
     free(regrets);
     free(shares);
 }
@@ -757,18 +782,18 @@ static bool is_call_of(const fovea_bench_case *c, const char *suite, const char 
 }
 
 /* Nanoseconds of the library's own choice, or of a peer; NaN: it has none there. */
-static double call_cost(const fovea_bench_case *c, const char *peer) {
-    const fovea_bench_row *row = peer ? fovea_find_row(c, peer) : fovea_routed_row(c);
+static double call_cost(const fovea_bench_case *c, fovea_place place, const char *peer) {
+    const fovea_bench_row *row = peer ? fovea_find_row(c, place, peer) : fovea_routed_row(c, place);
     return row && row->verified && row->summary.count ? 1e9 * row->summary.median : NAN;
 }
 
-static bool call_line(const fovea_bench_run *run, const char *suite, const char *ending,
-                      const char *peer, fovea_line *line) {
+static bool call_line(const fovea_bench_run *run, const char *suite, fovea_place place,
+                      const char *ending, const char *peer, fovea_line *line) {
     static const double shares[] = {0, 0.25, 0.5, 0.75, 0.9, 1};
     double *costs = calloc((size_t)run->case_count + 1, sizeof *costs);
     int count = 0, within[2] = {0, 0};
     for (int i = 0; costs && i < run->case_count; i++) {
-        double cost = call_cost(&run->cases[i], peer);
+        double cost = call_cost(&run->cases[i], place, peer);
         if (!is_call_of(&run->cases[i], suite, ending) || isnan(cost)) continue;
         costs[count++] = cost, within[0] += cost <= 100, within[1] += cost <= 300;
     }
@@ -785,7 +810,8 @@ static bool call_line(const fovea_bench_run *run, const char *suite, const char 
     return count > 0;
 }
 
-static void print_calls(const fovea_bench_run *run, const fovea_screen *screen, const char *suite) {
+static void print_calls(const fovea_bench_run *run, const fovea_screen *screen, const char *suite,
+                        fovea_place place) {
     static const fovea_column columns[] = {{"calls, ns", 0, true},   {"least", 6, false},
                                            {"quarter", 5, false},    {"median", 7, false},
                                            {"3 quarters", 5, false}, {"9 tenths", 4, false},
@@ -797,11 +823,11 @@ static void print_calls(const fovea_bench_run *run, const fovea_screen *screen, 
     int count = 0;
     for (int e = 0; e < 2; e++)
         for (int p = 0; p < 3; p++)
-            count += call_line(run, suite, endings[e], peers[p], &lines[count]);
+            count += call_line(run, suite, place, endings[e], peers[p], &lines[count]);
     fovea_columns_print(screen, columns, 10, lines, count);
     for (int e = 0; e < 2; e++)
         for (int i = 0; i < run->case_count; i++) {
-            double cost = call_cost(&run->cases[i], NULL);
+            double cost = call_cost(&run->cases[i], place, NULL);
             if (is_call_of(&run->cases[i], suite, endings[e]) && cost > 300)
                 say(screen, FOVEA_PLAIN, "above 300 ns: %s, %.0f ns", run->cases[i].name, cost);
         }
@@ -838,7 +864,7 @@ static void print_enqueuing(const fovea_bench_run *run, const fovea_screen *scre
 /* Where a device's time went. */
 static void print_stages(const fovea_bench_run *run, const fovea_screen *screen,
                          const char *suite) {
-    double all = 0, prepared = 0, verified = 0;
+    double all = 0, prepared = 0, verified = 0, peers = 0, judged = 0;
     int cases = 0;
     if (!fovea_bench_on(run, FOVEA_ON_CUDA)) return;
     for (int i = 0; i < run->case_count; i++) {
@@ -846,57 +872,138 @@ static void print_stages(const fovea_bench_run *run, const fovea_screen *screen,
         if (strcmp(c->suite, suite) != 0 || !c->done) continue;
         cases++;
         all += c->seconds, prepared += c->prepared_seconds, verified += c->verified_seconds;
+        peers += c->peers_seconds, judged += c->judged_seconds;
     }
     say(screen, FOVEA_FAINT,
-        "%d cases in %.0f s: inputs and references %.1f, first calls and their verification %.1f, "
-        "samples %.1f.",
-        cases, all, prepared, verified, all - prepared - verified);
+        "%d cases in %.0f s: inputs and references %.1f, first calls %.1f, of which peers' %.1f, "
+        "comparisons %.1f, samples %.1f.",
+        cases, all, prepared, verified - judged, peers, judged, all - prepared - verified);
+}
+
+/* ---- The processor and a device beside one another ------------------------------------------- */
+
+static const fovea_column place_columns[] = {{"case", 0, true},
+                                             {"cpu", 20, false},
+                                             {"best peer", 9, true},
+                                             {"its time", 11, false},
+                                             {"cuda", 19, false},
+                                             {"best peer ", 8, true},
+                                             {"its time ", 10, false},
+                                             {"with transfers", 18, false},
+                                             {"bytes moved", 7, false},
+                                             {"cpu/cuda", 16, false},
+                                             {"cpu/with transfers", 17, false}};
+enum { PLACE_COLUMNS = sizeof place_columns / sizeof *place_columns };
+
+/* Cases and, of them, those in which the device is ahead, with the tensors there and with them here. */
+typedef struct places_count {
+    int cases, there, here;
+} places_count;
+
+static void seconds_cell(fovea_line *line, int column, double seconds) {
+    char text[32];
+    cell(line, column, "%s", fovea_seconds_text(seconds, text, sizeof text));
+}
+
+static void place_line(const fovea_bench_case *c, places_count *count, fovea_line *line) {
+    const fovea_bench_row *ours[FOVEA_PLACES];
+    char text[32];
+    *line = (fovea_line){.style = FOVEA_PLAIN};
+    cell(line, 0, "%s", c->name);
+    for (int p = 0; p < FOVEA_PLACES; p++) {
+        const fovea_bench_row *peer = fovea_best_row(c, (fovea_place)p, true);
+        ours[p] = fovea_routed_row(c, (fovea_place)p);
+        if (ours[p]) seconds_cell(line, 1 + 3 * p, ours[p]->summary.median);
+        if (peer) cell(line, 2 + 3 * p, "%s", last_part(peer->arm));
+        if (peer) seconds_cell(line, 3 + 3 * p, peer->summary.median);
+    }
+    const fovea_bench_row *here = ours[FOVEA_ON_CPU], *there = ours[FOVEA_ON_CUDA];
+    if (!here && !there)
+        snprintf(line->note, sizeof line->note, "%s", *c->problem ? c->problem : "not measured");
+    if (!there) return;
+    double travelled = there->journey_summary.median;
+    bool known = there->journey_summary.count > 0;
+    cell(line, 8, "%s",
+         fovea_bytes_text((double)(c->sent_bytes + c->fetched_bytes), text, sizeof text));
+    if (known) seconds_cell(line, 7, travelled);
+    if (!here) return;
+    double seconds = here->summary.median;
+    cell(line, 9, "%.2f", seconds / there->summary.median);
+    if (known) cell(line, 10, "%.2f", seconds / travelled);
+    if (known && seconds > travelled) line->style = FOVEA_GOOD;
+    count->cases++;
+    count->there += seconds > there->summary.median;
+    count->here += known && seconds > travelled;
+}
+
+/* Of a device whose tensors are in the host's memory, which a reader may have to begin with. */
+static void print_places(const fovea_bench_run *run, const fovea_screen *screen,
+                         const char *suite) {
+    static fovea_line lines[LINES_MAX];
+    places_count ahead = {0};
+    int count = 0;
+    for (int i = 0; i < run->case_count && count < LINES_MAX; i++)
+        if (strcmp(run->cases[i].suite, suite) == 0)
+            place_line(&run->cases[i], &ahead, &lines[count++]);
+    fovea_columns_print(screen, place_columns, PLACE_COLUMNS, lines, count);
+    fputc('\n', screen->file);
+    say(screen, FOVEA_BOLD,
+        "The device's own time is below the processor's in %d of %d cases; with its transfers, of "
+        "inputs from pageable memory of the host and of outputs back to it, in %d.",
+        ahead.there, ahead.cases, ahead.here);
+}
+
+/* ---- A suite -------------------------------------------------------------------------------- */
+
+/* What its cases say together, at one place. */
+static void print_place(const fovea_bench_run *run, const fovea_screen *screen, const char *suite,
+                        fovea_bench_view shown, fovea_place place) {
+    fovea_bench_view view = fovea_suite_view(suite);
+    if (shown == FOVEA_VIEW_ATTENTION || shown == FOVEA_VIEW_KERNELS)
+        print_lines(run, screen, suite, place, shown == FOVEA_VIEW_ATTENTION);
+    if (view == FOVEA_VIEW_CALLS) return print_calls(run, screen, suite, place);
+    if (view == FOVEA_VIEW_BLOCKS) return print_blocks(run, screen, suite);
+    if (view == FOVEA_VIEW_ROUTING) return print_routing(run, screen, suite, place);
+    if (view == FOVEA_VIEW_ATTENTION) {
+        print_group(run, screen, suite, place, "B", "batch");
+        print_group(run, screen, suite, place, "Sq", "length");
+        print_group(run, screen, suite, place, "D", "head size");
+        print_best(run, screen, suite, place);
+    }
+    if (view == FOVEA_VIEW_KERNELS) {
+        print_kernels(run, screen, suite, place);
+        print_domains(run, screen, suite, place);
+    }
+    print_speedups(run, screen, suite, place);
+    if (place == FOVEA_ON_CPU) print_optional_arms(run, screen, suite);
+    if (place == FOVEA_ON_CUDA) print_enqueuing(run, screen, suite);
+}
+
+/* Of everything that was measured, or of one place. */
+static void print_title(const fovea_bench_run *run, const fovea_screen *screen, const char *suite,
+                        bool here, bool there) {
+    char title[400], threads[32];
+    snprintf(threads, sizeof threads, "%d thread%s", run->threads, run->threads == 1 ? "" : "s");
+    snprintf(title, sizeof title, "%s%s%s%s%s", suite, here ? ", " : "", here ? threads : "",
+             there ? here ? " and " : " on " : "", there ? run->device.name : "");
+    fovea_screen_title(screen, title);
 }
 
 void fovea_bench_print_suite(const fovea_bench_run *run, const char *suite) {
     fovea_screen screen = fovea_screen_detect(stdout);
     fovea_bench_view view = run->options.full ? FOVEA_VIEW_ARMS : fovea_suite_view(suite);
-    char title[320];
-    if (fovea_bench_on(run, FOVEA_ON_CPU))
-        snprintf(title, sizeof title, "%s, %d thread%s", suite, run->threads,
-                 run->threads == 1 ? "" : "s");
-    else
-        snprintf(title, sizeof title, "%s on %s", suite, run->device.name);
-    fovea_screen_title(&screen, title);
-    if (view == FOVEA_VIEW_ARMS || view == FOVEA_VIEW_ACCURACY) {
-        for (int i = 0; i < run->case_count; i++)
-            if (strcmp(run->cases[i].suite, suite) == 0) print_case(&screen, &run->cases[i]);
-    } else if (view != FOVEA_VIEW_BLOCKS && view != FOVEA_VIEW_ROUTING &&
-               view != FOVEA_VIEW_CALLS) {
-        print_lines(run, &screen, suite, view == FOVEA_VIEW_ATTENTION);
+    bool arms = view == FOVEA_VIEW_ARMS || view == FOVEA_VIEW_ACCURACY;
+    bool both = fovea_bench_on_both(run);
+    print_title(run, &screen, suite, fovea_bench_on(run, FOVEA_ON_CPU),
+                fovea_bench_on(run, FOVEA_ON_CUDA));
+    for (int i = 0; i < run->case_count && arms; i++)
+        if (strcmp(run->cases[i].suite, suite) == 0) print_case(run, &screen, &run->cases[i]);
+    if (both) print_places(run, &screen, suite);
+    for (int p = 0; p < FOVEA_PLACES; p++) {
+        if (!fovea_bench_on(run, (fovea_place)p)) continue;
+        if (both) print_title(run, &screen, suite, p == FOVEA_ON_CPU, p == FOVEA_ON_CUDA);
+        print_place(run, &screen, suite, view, (fovea_place)p);
     }
-    if (fovea_suite_view(suite) == FOVEA_VIEW_CALLS) {
-        print_calls(run, &screen, suite);
-        fflush(stdout);
-        return;
-    }
-    if (fovea_suite_view(suite) == FOVEA_VIEW_BLOCKS ||
-        fovea_suite_view(suite) == FOVEA_VIEW_ROUTING) {
-        if (fovea_suite_view(suite) == FOVEA_VIEW_BLOCKS)
-            print_blocks(run, &screen, suite);
-        else
-            print_routing(run, &screen, suite);
-        fflush(stdout);
-        return;
-    }
-    if (fovea_suite_view(suite) == FOVEA_VIEW_ATTENTION) {
-        print_group(run, &screen, suite, "B", "batch");
-        print_group(run, &screen, suite, "Sq", "length");
-        print_group(run, &screen, suite, "D", "head size");
-        print_best(run, &screen, suite);
-    }
-    if (fovea_suite_view(suite) == FOVEA_VIEW_KERNELS) {
-        print_kernels(run, &screen, suite);
-        print_domains(run, &screen, suite);
-    }
-    print_speedups(run, &screen, suite);
-    print_optional_arms(run, &screen, suite);
-    print_enqueuing(run, &screen, suite);
     print_stages(run, &screen, suite);
     fflush(stdout);
 }
@@ -905,15 +1012,18 @@ void fovea_bench_print_suite(const fovea_bench_run *run, const char *suite) {
 
 static void print_device(const fovea_bench_run *run, const fovea_screen *screen) {
     const fovea_cuda_device *d = &run->device;
-    char launch[32], lone[32];
+    char launch[32], programmatic[32], lone[32];
     if (!fovea_bench_on(run, FOVEA_ON_CUDA)) return;
     say(screen, FOVEA_FAINT, "%s, %d multiprocessors, capability %d.%d, driver for CUDA %d.%d",
         d->name, d->multiprocessors, d->capability / 10, d->capability % 10,
         d->driver_version / 1000, d->driver_version % 1000 / 10);
     if (run->launch_seconds > 0)
         say(screen, FOVEA_FAINT,
-            "an empty kernel takes %s a launch in a graph of many, %s alone between two events",
+            "an empty kernel takes %s a launch in a graph of many (programmatic dependent "
+            "launches: "
+            "%s), %s alone between two events",
             fovea_seconds_text(run->launch_seconds, launch, sizeof launch),
+            fovea_seconds_text(run->programmatic_launch_seconds, programmatic, sizeof programmatic),
             fovea_seconds_text(run->lone_launch_seconds, lone, sizeof lone));
 }
 
@@ -979,6 +1089,32 @@ static void print_formulas(const fovea_bench_run *run, const fovea_screen *scree
     }
 }
 
+/* How calls on the device came to find nothing in its cache. */
+static void print_cold(const fovea_bench_run *run, const fovea_screen *screen) {
+    int least = 0, most = 0, rotated = 0, flushed = 0;
+    for (int i = 0; i < run->case_count; i++) {
+        const fovea_bench_case *c = &run->cases[i];
+        int sets = c->sets[FOVEA_ON_CUDA];
+        if (!c->cold || !c->done || !fovea_bench_on(run, FOVEA_ON_CUDA)) continue;
+        if (sets <= 1) flushed++;
+        if (sets <= 1) continue;
+        if (!rotated || sets < least) least = sets;
+        if (sets > most) most = sets;
+        rotated++;
+    }
+    if (rotated)
+        say(screen, FOVEA_FAINT,
+            "Cold on the device: in %d cases calls took turns over %d to %d sets of the tensors in "
+            "one "
+            "graph, ours and the peers' alike.",
+            rotated, least, most);
+    if (flushed)
+        say(screen, FOVEA_FAINT,
+            "Cold on the device: in %d cases, of which so many sets cannot be had, its cache was "
+            "overwritten before each call, alone between two events; that is part of their times.",
+            flushed);
+}
+
 static bool has_memory(const fovea_bench_run *run) {
     bool found = false;
     for (int i = 0; i < run->case_count; i++) found |= run->cases[i].memory.timings.count > 0;
@@ -1005,6 +1141,7 @@ void fovea_bench_print_foot(const fovea_bench_run *run) {
             "turns of 55 ms while all arms keep it at its cap of power (hot); calls too short to "
             "heat it, and arms 5 times slower than the fastest, in one state alone. Copies to and "
             "from the device are not in these times.");
+    print_cold(run, &screen);
     print_formulas(run, &screen);
     if (run->ceilings.buffer_bytes) {
         char text[32];

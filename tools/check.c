@@ -92,7 +92,7 @@ static bool fits(const fovea_check_options *options, const fovea_check_case *che
 static fovea_status draw_cases(const fovea_check_options *options, int kernel,
                                fovea_check_cases *cases, fovea_message *message) {
     int kept = 0;
-    if (!fovea_check_cases_create(kernel, options->effort, options->seed, cases))
+    if (!fovea_check_cases_create(kernel, options->effort, options->seed, options->cuda, cases))
         return fovea_fail(message, FOVEA_OUT_OF_MEMORY, "no memory for the cases");
     for (int n = 0; n < cases->count; n++)
         if (fits(options, &cases->list[n])) cases->list[kept++] = cases->list[n];

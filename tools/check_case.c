@@ -672,6 +672,25 @@ static bool attention_with_options(int kernel, fovea_check_cases *cases) {
     return true;
 }
 
+/* Two heads more than an H200 has multiprocessors, each a tile: the last ones share their keys with the idle. */
+static bool attention_rounds(int kernel, fovea_check_cases *cases) {
+    for (int dtype = 1; dtype < 3; dtype++) {
+        int choice[FACTORS_MAX] = {[LSE] = 1, [DTYPE] = dtype, [SEED] = 1};
+        fovea_check_case check;
+        attention_case(kernel, choice, INFINITY, &check);
+        if (is_backward(&check.c)) return true;
+        fovea_case_extent(&check.c, "B", 1);
+        fovea_case_extent(&check.c, "Hq", 134);
+        fovea_case_extent(&check.c, "Hkv", 2);
+        fovea_case_extent(&check.c, "Sq", 3);
+        fovea_case_extent(&check.c, "Sk", 1834);
+        fovea_case_extent(&check.c, "D", 64 * dtype * dtype);
+        fovea_case_extent(&check.c, "Dv", 64 * dtype * dtype);
+        if (!append(cases, &check)) return false;
+    }
+    return true;
+}
+
 /* The calls that users make most, over several tiles and blocks, at every effort; the last two with pages of
  * 64 keys, which some kernels take a page at a time. */
 static bool attention_plain(int kernel, fovea_check_cases *cases) {
@@ -708,7 +727,7 @@ static bool attention_singles(int kernel, double limit, fovea_check_cases *cases
             attention_case(kernel, choice, limit, &check);
             if (!append(cases, &check)) return false;
         }
-    return attention_long_sums(kernel, limit, cases);
+    return attention_long_sums(kernel, limit, cases) && attention_rounds(kernel, cases);
 }
 
 /* The same case for the approximate algorithm. Keys far off 0 are not rounded well without smoothing,
@@ -772,9 +791,12 @@ static bool attention_cases(int kernel, fovea_effort effort, cover *cover,
            attention_draws(kernel, counts[effort], true, limits[effort], cover, cases);
 }
 
-/* The benchmark's case at a length at which calls go by pieces that threads share, if it has a length. */
-static bool general_long(int kernel, fovea_check_cases *cases) {
-    const int length = 100003;
+/* Lengths at which calls go by pieces that threads share, and at which a device has more rows of 9765 elements than
+ * it holds at once. */
+enum { LENGTH_OF_PIECES = 100003, LENGTH_OF_WAVES = 450 * 9765 };
+
+/* The benchmark's case of a length, if it has one. */
+static bool general_long(int kernel, int length, fovea_check_cases *cases) {
     const fovea_kernel *row = fovea_catalogue_kernel(kernel);
     fovea_check_case check = {0}, longer = {0};
     fovea_message message;
@@ -788,6 +810,37 @@ static bool general_long(int kernel, fovea_check_cases *cases) {
     for (int l = 0; fovea_kernel_letter_name(kernel, l); l++)
         grows = grows || check.c.extents[l] != longer.c.extents[l];
     return !grows || append(cases, &check);
+}
+
+/* More rows than a device holds at once, so that blocks of them follow one another: rows of some lanes, of a warp, of
+ * a block in registers, and in shared memory. */
+static bool general_rows(int kernel, fovea_check_cases *cases) {
+    static const int64_t extents[][2] = {
+        {70000, 33}, {46000, 100}, {9000, 305}, {1100, 4096}, {450, 9765}};
+    const fovea_kernel *row = fovea_catalogue_kernel(kernel);
+    const fovea_shape *shape = fovea_kernel_shape(kernel, 0);
+    if (strcmp(row->domain, "normalization") == 0 && !general_long(kernel, LENGTH_OF_WAVES, cases))
+        return false;
+    if (row->elementwise || shape->group < 0 || shape->count != 1 ||
+        fovea_kernel_letter_name(kernel, 2))
+        return true;
+    const int dtypes = __builtin_popcount(row->dtypes);
+    for (int i = 0; i < COUNT(extents) * (dtypes + 1); i++) {
+        fovea_check_case check = {0};
+        fovea_message message;
+        fovea_case_begin(&check.c, kernel);
+        check.c.extents[shape->group] = extents[i % COUNT(extents)][0];
+        check.c.extents[shape->letters[0]] = extents[i % COUNT(extents)][1];
+        /* With all optional tensors by each dtype, and without any. */
+        if (i / COUNT(extents) < dtypes) {
+            check.c.dtype = dtype_number(row->dtypes, i / COUNT(extents));
+            for (int a = 0; a < fovea_kernel_arguments(row); a++)
+                if (row->arguments[a].optional) check.c.optional |= 1u << a;
+        }
+        fovea_case_complete(&check.c, &message);
+        if (is_accepted(&check.c) && !append(cases, &check)) return false;
+    }
+    return true;
 }
 
 /* ---- Appending to a cache -------------------------------------------------------------------- */
@@ -940,7 +993,7 @@ double fovea_check_case_work(const fovea_check_case *check) {
     return is_backward(c) ? 3 * work : work;
 }
 
-bool fovea_check_cases_create(int kernel, fovea_effort effort, uint64_t seed,
+bool fovea_check_cases_create(int kernel, fovea_effort effort, uint64_t seed, bool device,
                               fovea_check_cases *cases) {
     static const int counts[] = {40, 300, 3000};
     cover *c = calloc(1, sizeof *c);
@@ -949,7 +1002,9 @@ bool fovea_check_cases_create(int kernel, fovea_effort effort, uint64_t seed,
     c->random = seed ^ (uint64_t)kernel << 32;
     const fovea_kernel *row = fovea_catalogue_kernel(kernel);
     bool enough = !row->shape ? general_cases(kernel, counts[effort], c, cases) &&
-                                    (effort == FOVEA_QUICK || general_long(kernel, cases))
+                                    (effort == FOVEA_QUICK ||
+                                     (general_long(kernel, LENGTH_OF_PIECES, cases) &&
+                                      (!device || general_rows(kernel, cases))))
                   : is_attention(kernel) ? attention_cases(kernel, effort, c, cases)
                                          : append_cases(kernel, counts[effort], c, cases);
     free(c);

@@ -38,8 +38,8 @@ typedef struct fovea_check_cases {
     int count, capacity;
 } fovea_check_cases;
 
-/* The cases of a kernel, the same for the same seed. False if memory is short. */
-bool fovea_check_cases_create(int kernel, fovea_effort effort, uint64_t seed,
+/* The cases of a kernel, the same for the same seed; more of them for a device. False if memory is short. */
+bool fovea_check_cases_create(int kernel, fovea_effort effort, uint64_t seed, bool device,
                               fovea_check_cases *cases);
 void fovea_check_cases_destroy(fovea_check_cases *cases);
 

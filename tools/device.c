@@ -99,6 +99,10 @@ void fovea_device_expect(bool cuda, int device, const struct argp_state *state) 
 
 static bool present(const fovea_sample *sample, int a) { return sample->present >> a & 1; }
 
+static bool is_needed(const fovea_sample *sample, int a) {
+    return present(sample, a) && sample->problem.kernel->arguments[a].role != FOVEA_OUTPUT;
+}
+
 static bool is_written(const fovea_sample *sample, int a) {
     return present(sample, a) && sample->problem.kernel->arguments[a].role != FOVEA_INPUT;
 }
@@ -111,10 +115,10 @@ fovea_status fovea_device_tensors_create(const fovea_sample *sample, fovea_devic
         if (!present(sample, a)) continue;
         offset[a] = bytes;
         bytes += (sample->bytes[a] / ALIGNMENT + 1) * ALIGNMENT;
-        if (sample->problem.kernel->arguments[a].role != FOVEA_OUTPUT)
-            tensors->sent_bytes += sample->bytes[a];
+        if (is_needed(sample, a)) tensors->sent_bytes += sample->bytes[a];
         if (is_written(sample, a)) tensors->fetched_bytes += sample->bytes[a];
     }
+    tensors->bytes = bytes;
     tensors->block = cuda->allocate(bytes);
     if (!tensors->block)
         return fovea_fail(message, FOVEA_OUT_OF_MEMORY,
@@ -130,30 +134,41 @@ void fovea_device_tensors_destroy(fovea_device_tensors *tensors) {
     *tensors = (fovea_device_tensors){0};
 }
 
+typedef bool choice(const fovea_sample *sample, int a);
+
 /* Outputs hold the poison of a new sample, which need not travel. */
-static fovea_status send(const fovea_device_tensors *tensors, bool written_alone,
+static fovea_status send(const fovea_device_tensors *tensors, choice *chosen,
                          fovea_message *message) {
     const fovea_sample *sample = tensors->sample;
     fovea_status status = FOVEA_OK;
     for (int a = 0; a < FOVEA_ARGUMENTS_MAX && status == FOVEA_OK; a++) {
-        if (!(written_alone ? is_written(sample, a) : present(sample, a))) continue;
-        if (sample->problem.kernel->arguments[a].role == FOVEA_OUTPUT)
-            status = cuda->fill(tensors->storage[a], POISON, sample->bytes[a], stream, message);
-        else
+        if (!chosen(sample, a)) continue;
+        if (is_needed(sample, a))
             status = cuda->copy_in(tensors->storage[a], sample->storage[a], sample->bytes[a],
                                    stream, message);
+        else
+            status = cuda->fill(tensors->storage[a], POISON, sample->bytes[a], stream, message);
     }
+    return status;
+}
+
+static fovea_status then_wait(fovea_status status, fovea_message *message) {
     return status == FOVEA_OK ? cuda->synchronize(stream, message) : status;
 }
 
 fovea_status fovea_device_tensors_send(const fovea_device_tensors *tensors,
                                        fovea_message *message) {
-    return send(tensors, false, message);
+    return then_wait(send(tensors, present, message), message);
 }
 
 fovea_status fovea_device_tensors_restore(const fovea_device_tensors *tensors,
                                           fovea_message *message) {
-    return send(tensors, true, message);
+    return then_wait(send(tensors, is_written, message), message);
+}
+
+fovea_status fovea_device_tensors_feed(const fovea_device_tensors *tensors,
+                                       fovea_message *message) {
+    return send(tensors, is_needed, message);
 }
 
 fovea_status fovea_device_tensors_fetch(const fovea_device_tensors *tensors,
@@ -164,7 +179,7 @@ fovea_status fovea_device_tensors_fetch(const fovea_device_tensors *tensors,
         if (is_written(sample, a))
             status = cuda->copy_out(sample->storage[a], tensors->storage[a], sample->bytes[a],
                                     stream, message);
-    return status == FOVEA_OK ? cuda->synchronize(stream, message) : status;
+    return then_wait(status, message);
 }
 
 fovea_status fovea_device_problem(const fovea_device_tensors *tensors, fovea_moved_problem *moved,

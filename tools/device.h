@@ -39,6 +39,7 @@ fovea_status fovea_problem_move(const fovea_problem *problem, char *const data[]
 typedef struct fovea_device_tensors {
     const fovea_sample *sample;
     char *block;
+    size_t bytes;                       /* of the block */
     char *storage[FOVEA_ARGUMENTS_MAX]; /* in it */
     size_t sent_bytes, fetched_bytes;   /* what goes there before a call, and comes back after it */
 } fovea_device_tensors;
@@ -53,6 +54,8 @@ fovea_status fovea_device_tensors_restore(const fovea_device_tensors *tensors,
                                           fovea_message *message);
 fovea_status fovea_device_tensors_fetch(const fovea_device_tensors *tensors,
                                         fovea_message *message);
+/* What a call needs to the device, without waiting. */
+fovea_status fovea_device_tensors_feed(const fovea_device_tensors *tensors, fovea_message *message);
 /* The sample's problem, with its options as they are now, over these tensors. */
 fovea_status fovea_device_problem(const fovea_device_tensors *tensors, fovea_moved_problem *moved,
                                   fovea_message *message);

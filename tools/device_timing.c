@@ -56,12 +56,14 @@ void fovea_device_timing_release(void) {
 /* ---- Calls ---------------------------------------------------------------------------------- */
 
 fovea_status fovea_device_call_create(const fovea_implementation *implementation,
-                                      const fovea_device_tensors *tensors, fovea_device_call *call,
-                                      fovea_message *message) {
-    *call = (fovea_device_call){.implementation = implementation};
-    call->moved = malloc(sizeof *call->moved);
+                                      const fovea_device_tensors *tensors, int sets,
+                                      fovea_device_call *call, fovea_message *message) {
+    fovea_status status = FOVEA_OK;
+    *call = (fovea_device_call){.implementation = implementation, .sets = sets};
+    call->moved = calloc((size_t)sets, sizeof *call->moved);
     if (!call->moved) return fovea_fail(message, FOVEA_OUT_OF_MEMORY, "no memory for a problem");
-    fovea_status status = fovea_device_problem(tensors, call->moved, message);
+    for (int s = 0; s < sets && status == FOVEA_OK; s++)
+        status = fovea_device_problem(&tensors[s], &call->moved[s], message);
     if (status == FOVEA_OK && implementation->workspace)
         call->workspace_bytes = implementation->workspace(&call->moved->problem, 1);
     if (status == FOVEA_OK && call->workspace_bytes) {
@@ -90,9 +92,10 @@ void fovea_device_call_destroy(fovea_device_call *call) {
 }
 
 static fovea_status enqueue(fovea_device_call *call, int count, fovea_message *message) {
-    const fovea_problem *problem = &call->moved->problem;
     fovea_run run = {0};
     for (int i = 0; i < count; i++) {
+        const fovea_problem *problem = &call->moved[call->next].problem;
+        call->next = (call->next + 1) % call->sets;
         run = (fovea_run){.threads = 1,
                           .workspace = call->workspace,
                           .workspace_bytes = call->workspace_bytes,
@@ -108,6 +111,7 @@ static fovea_status enqueue(fovea_device_call *call, int count, fovea_message *m
 }
 
 fovea_status fovea_device_call_run(fovea_device_call *call, fovea_message *message) {
+    call->next = 0;
     fovea_status status = enqueue(call, 1, message);
     return status == FOVEA_OK ? fovea_tool_cuda()->synchronize(fovea_tool_stream(), message)
                               : status;
@@ -120,6 +124,7 @@ static fovea_status need_graph(fovea_device_call *call, int calls, fovea_message
     void *graph = NULL;
     if (call->graph_calls == calls) return FOVEA_OK;
     drop_graph(call);
+    call->next = 0;
     fovea_status status = cuda->capture_begin(fovea_tool_stream(), message);
     if (status != FOVEA_OK) return status;
     status = enqueue(call, calls, message);
@@ -205,6 +210,39 @@ fovea_status fovea_device_call_time(fovea_device_call *call, const fovea_turn *t
     }
     call->ended = fovea_seconds_now();
     return status;
+}
+
+/* ---- From the host and back ----------------------------------------------------------------- */
+
+static fovea_status since(double start, fovea_timings *samples, fovea_status status,
+                          fovea_message *message) {
+    if (status != FOVEA_OK || fovea_timings_add(samples, fovea_seconds_now() - start))
+        return status;
+    return fovea_fail(message, FOVEA_OUT_OF_MEMORY, "no memory for samples");
+}
+
+fovea_status fovea_device_call_travel(fovea_device_call *call, const fovea_device_tensors *tensors,
+                                      fovea_device_journey *samples, fovea_message *message) {
+    fovea_status status = fovea_tool_cuda()->synchronize(fovea_tool_stream(), message);
+    double start = fovea_seconds_now();
+    if (status == FOVEA_OK) status = fovea_device_tensors_feed(tensors, message);
+    call->next = 0;
+    if (status == FOVEA_OK) status = enqueue(call, 1, message);
+    if (status == FOVEA_OK) status = fovea_device_tensors_fetch(tensors, message);
+    status = since(start, &samples->whole, status, message);
+    start = fovea_seconds_now();
+    if (status == FOVEA_OK) status = fovea_device_tensors_feed(tensors, message);
+    if (status == FOVEA_OK) status = fovea_tool_cuda()->synchronize(fovea_tool_stream(), message);
+    status = since(start, &samples->there, status, message);
+    start = fovea_seconds_now();
+    if (status == FOVEA_OK) status = fovea_device_tensors_fetch(tensors, message);
+    return since(start, &samples->back, status, message);
+}
+
+void fovea_device_journey_release(fovea_device_journey *samples) {
+    fovea_timings_release(&samples->whole);
+    fovea_timings_release(&samples->there);
+    fovea_timings_release(&samples->back);
 }
 
 /* ---- Probes --------------------------------------------------------------------------------- */

@@ -25,19 +25,20 @@ class Cuda(Device):
         self.forget()
 
     def forget(self):
-        self.arrays = {}  # by address: the copy of an array
+        self.arrays = {}  # by set and address: the copy of an array
         cupy.get_default_memory_pool().free_all_blocks()
 
     def copy(self, array):
         if array.dtype.name not in SERVED:
             raise Unserved(f"no {array.dtype.name}")
-        key = array.__array_interface__["data"][0]
+        address = array.__array_interface__["data"][0]
+        key = self.set, address
         if key not in self.arrays:
-            self.arrays[key] = cupy.asarray(array)
+            self.arrays[key] = self.arrays[0, address].copy() if self.set else cupy.asarray(array)
         return self.arrays[key]
 
     def bring_back(self, array):
-        array[...] = cupy.asnumpy(self.arrays[array.__array_interface__["data"][0]])
+        array[...] = cupy.asnumpy(self.arrays[0, array.__array_interface__["data"][0]])
 
     def repeated(self, run, count):
         try:

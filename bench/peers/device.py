@@ -2,6 +2,7 @@
 A library brings a Device: tensors there of arrays here, graphs, events."""
 
 import gc
+import itertools
 import time
 
 HEAT_BATCH = 5e-3  # seconds of work between two looks at the clock
@@ -12,6 +13,7 @@ class Device:
     """What the worker needs of a library. An event is whatever `seconds` can tell apart."""
 
     least_sample = 0.0  # seconds below which its clock says little
+    set = 0  # of the tensors that are made; those of other sets begin as copies of the first
     poisoned = frozenset()  # addresses of arrays that hold the byte 0xA5 alone, which need not travel
 
     def forget(self):
@@ -68,20 +70,24 @@ def heat(device, launch, seconds, each, flush):
 
 
 class Launches:
-    """The prepared call of an arm, and its graphs by how many calls they hold."""
+    """The prepared calls of an arm, one a set of tensors, and the graph of so many in turns."""
 
-    def __init__(self, device, call):
-        self.device, self.call = device, call
+    def __init__(self, device, calls):
+        self.device, self.calls = device, calls
         self.held = (0, None)
 
     def of(self, count):
         if self.held[0] != count:
-            self.held = (count, self.device.repeated(self.call.run, count))
+            run = self.calls[0].run
+            if len(self.calls) > 1:
+                turns = itertools.cycle([call.run for call in self.calls])
+                run = lambda: next(turns)()
+            self.held = (count, self.device.repeated(run, count))
         return self.held[1]
 
     def seconds(self):
         """Of one call, roughly."""
-        one = min(samples(self.device, self.call.run, 3, 0))
+        one = min(samples(self.device, self.calls[0].run, 3, 0))
         if one > SHORT:
             return one
         return min(samples(self.device, self.of(SHORT_CALLS), 3, 0)) / SHORT_CALLS
@@ -91,8 +97,9 @@ class Launches:
         if flush:
             inner = 1
         elif inner * turn["estimate"] < device.least_sample:
-            inner = int(device.least_sample / turn["estimate"]) + 1
-        launch = self.call.run if flush else self.of(inner)
+            sets = len(self.calls)
+            inner = (int(device.least_sample / turn["estimate"] / sets) + 1) * sets
+        launch = self.calls[0].run if flush else self.of(inner)
         device.synchronize()
         gc.disable()
         try:

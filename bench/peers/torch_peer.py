@@ -25,14 +25,21 @@ class Cuda(Device):
         self.forget()
 
     def forget(self):
-        self.tensors = {}  # by address and dtype: a tensor of the processor, and its copy
+        self.tensors = {}  # by set, address and dtype: a tensor of the processor, and its copy
         torch.cuda.empty_cache()
 
     def copy(self, array):
-        key = array.__array_interface__["data"][0], array.dtype.name, array.shape
+        address = array.__array_interface__["data"][0]
+        what = address, array.dtype.name, array.shape
+        key = self.set, *what
         if key not in self.tensors:
-            here = host_tensor(array)
-            self.tensors[key] = here, self.poison(here) if key[0] in self.poisoned else here.to("cuda")
+            if self.set:
+                here, there = self.tensors[0, *what]
+                there = there.clone()
+            else:
+                here = host_tensor(array)
+                there = self.poison(here) if address in self.poisoned else here.to("cuda")
+            self.tensors[key] = here, there
         return self.tensors[key][1]
 
     @staticmethod
@@ -44,7 +51,7 @@ class Cuda(Device):
 
     def bring_back(self, array):
         for key, (here, there) in self.tensors.items():
-            if key[0] == array.__array_interface__["data"][0]:
+            if key[:2] == (0, array.__array_interface__["data"][0]):
                 here.copy_(there)
 
     def repeated(self, run, count):

@@ -6,7 +6,7 @@ Reads one JSON message a line and answers each with one line:
   {"do": "prepare", "kernel", "dtype", "threads", "memory_first", "memory_bytes": the part of the
    memory that offsets count in, "parameters": {name: value},
    "sets": [{name: {"offset", "shape", "dtype", "written", "poison": it holds the byte 0xA5 alone}}],
-   "case": number, "way": name or null}
+   "device_sets": on a device, how many sets it makes of the one, "case": number, "way": name or null}
                                        -> {"ok": true, "arithmetic", "first": seconds of one call}
                                           or {"ok": false, "unserved": reason}. What was prepared
                                           for the other ways of the same case stays.
@@ -20,9 +20,9 @@ Reads one JSON message a line and answers each with one line:
                                           of "prepare" did)
   {"do": "ceilings"}                   -> {"ok": true, "ceilings": {kind: FLOP/s}} of a device
   {"do": "quit"}
-Anything that goes wrong is answered {"ok": false, "error": text}. More than one set of buffers is for
-cold measurements: calls rotate over them. Time is CLOCK_MONOTONIC, as in the tool; on a device, where
-FOVEA_PEER_PLACE is "cuda", that of its events.
+Anything that goes wrong is answered {"ok": false, "error": text}. More than one set of buffers, or on a
+device of tensors, is for cold measurements: calls rotate over them. Time is CLOCK_MONOTONIC, as in the
+tool; on a device, where FOVEA_PEER_PLACE is "cuda", that of its events.
 """
 
 import importlib
@@ -62,7 +62,7 @@ class Prepared:
 
     def __init__(self, cases, calls, device):
         self.cases, self.calls, self.device = cases, calls, device
-        self.launches = device and Launches(device, calls[0])
+        self.launches = device and Launches(device, calls)
 
     def first(self):
         """Seconds of a call. On a device its results are brought back at once, for the call is then
@@ -73,6 +73,8 @@ class Prepared:
             self.device.synchronize()
             for array in self.cases[0].written():
                 self.device.bring_back(array)
+            for call in self.calls[1:]:  # what a first call makes is made before any is captured
+                call.run()
             return self.launches.seconds()
         start = time.monotonic()
         self.calls[0].run()
@@ -138,12 +140,23 @@ class Worker:
                      for arguments in message["sets"]]
             if self.device:
                 self.device.poisoned = cases[0].poisoned()
-            prepared = Prepared(cases, [line(case) for case in cases], self.device)
+            prepared = Prepared(cases, self.calls_of(line, cases, message), self.device)
             first = prepared.first()
         except Unserved as reason:
             return {"ok": False, "unserved": str(reason)}
         self.prepared[way] = prepared
         return {"arithmetic": prepared.calls[0].arithmetic, "first": first}
+
+    def calls_of(self, line, cases, message):
+        """One for each set: of those in the memory, or of those that a device makes of the only one there."""
+        if not self.device:
+            return [line(case) for case in cases]
+        calls = []
+        for number in range(message["device_sets"]):
+            self.device.set = number
+            calls.append(line(cases[0]))
+        self.device.set = 0
+        return calls
 
     def of_way(self, message):
         if message.get("way") not in self.prepared:

@@ -354,7 +354,7 @@ static void normalise_short_sets(const void *task, int64_t begin, int64_t end, i
 
 /* ---- Channels side by side ------------------------------------------------------------------ */
 
-enum { SIDE_VECTORS = 4, SIDE = SIDE_VECTORS * VF_WIDTH, SIDE_AHEAD = 8, SIDE_FIRST = 32 };
+enum { SIDE_VECTORS = 4, SIDE = SIDE_VECTORS * VF_WIDTH, SIDE_AHEAD = 8 };
 
 FOVEA_INLINE int64_t lanes_of(int64_t channels, int k) {
     int64_t rest = channels - k * VF_WIDTH;
@@ -369,62 +369,86 @@ FOVEA_INLINE vf finite_or_zero(vf x) {
     return vf_select(vf_lt(vf_abs(x), vf_set1(INFINITY)), x, vf_set1(0));
 }
 
-/* The sums of x - centre, of its squares, or both (else NULL), down some rows: chains of 32 under trees. */
+/* The sums of x - centre, or of its squares, down the rows: chains of 32 under a tree. */
 FOVEA_INLINE void sum_down(const channels_plan *plan, fovea_dtype dtype, const char *x,
-                           int64_t rows, int64_t channels, const vf centre[SIDE_VECTORS],
-                           vf sums[SIDE_VECTORS], vf squares[SIDE_VECTORS]) {
+                           int64_t channels, bool squares, const vf centre[SIDE_VECTORS],
+                           vf sums[SIDE_VECTORS]) {
     enum { CHAIN = 32 };
-    int64_t bytes = plan->step[0] * (int64_t)fovea_dtype_size(dtype);
-    vf_tree trees[2][SIDE_VECTORS];
-    for (int k = 0; k < SIDE_VECTORS; k++) trees[0][k].count = trees[1][k].count = 0;
+    int64_t rows = plan->length, bytes = plan->step[0] * (int64_t)fovea_dtype_size(dtype);
+    vf_tree trees[SIDE_VECTORS];
+    for (int k = 0; k < SIDE_VECTORS; k++) trees[k].count = 0;
     for (int64_t r = 0; r < rows; r += CHAIN) {
-        vf s[SIDE_VECTORS], q[SIDE_VECTORS];
-        VF_UNROLLED for (int k = 0; k < SIDE_VECTORS; k++) s[k] = q[k] = vf_set1(0);
+        vf s[SIDE_VECTORS];
+        VF_UNROLLED for (int k = 0; k < SIDE_VECTORS; k++) s[k] = vf_set1(0);
         for (int64_t i = r; i < smaller(rows, r + CHAIN); i++) {
             const char *row = x + i * bytes;
-            if (sums && i + SIDE_AHEAD < rows)
+            if (!squares && i + SIDE_AHEAD < rows)
                 for (int64_t at = 0; at < SIDE * 4; at += 64)
                     rows_prefetch(row + SIDE_AHEAD * bytes, at);
             VF_UNROLLED for (int k = 0; k < SIDE_VECTORS; k++) {
                 vf d = vf_sub(side_take(dtype, row, k, channels), centre[k]);
-                if (sums) s[k] = vf_add(s[k], d);
-                if (squares) q[k] = vf_fma(d, d, q[k]);
+                s[k] = squares ? vf_fma(d, d, s[k]) : vf_add(s[k], d);
             }
         }
-        for (int k = 0; k < SIDE_VECTORS; k++) {
-            if (sums) vf_tree_push(&trees[0][k], s[k]);
-            if (squares) vf_tree_push(&trees[1][k], q[k]);
+        for (int k = 0; k < SIDE_VECTORS; k++) vf_tree_push(&trees[k], s[k]);
+    }
+    for (int k = 0; k < SIDE_VECTORS; k++) sums[k] = vf_tree_total(&trees[k]);
+}
+
+/* Both at once, of a tile that comes from memory, about a centre near the mean, that of the first rows. False where a
+ * mean is further off than a standard deviation. From a cache two passes are faster. */
+FOVEA_INLINE bool find_once(const channels_plan *plan, const char *x, int64_t channels,
+                            vf mean[SIDE_VECTORS], vf variance[SIDE_VECTORS]) {
+    enum { CHAIN = 32, BOTH = 2 * SIDE_VECTORS };
+    int64_t rows = plan->length, bytes = plan->step[0] * (int64_t)sizeof(float);
+    int64_t first = smaller(rows, CHAIN);
+    const vf size = vf_set1((float)rows), few = vf_set1((float)first);
+    vf centre[SIDE_VECTORS], s[SIDE_VECTORS], q[SIDE_VECTORS];
+    vf_tree trees[BOTH];
+    vm holds = vm_first(VF_WIDTH);
+    VF_UNROLLED for (int k = 0; k < SIDE_VECTORS; k++) s[k] = vf_set1(0);
+    for (int64_t i = 0; i < first; i++) VF_UNROLLED for (int k = 0; k < SIDE_VECTORS; k++) {
+            vf d = vf_sub(side_take(FOVEA_F32, x + i * bytes, k, channels), mean[k]);
+            s[k] = vf_add(s[k], d);
+        }
+    VF_UNROLLED for (int k = 0; k < SIDE_VECTORS; k++) centre[k] =
+        finite_or_zero(vf_add(mean[k], vf_div(s[k], few)));
+    for (int k = 0; k < BOTH; k++) trees[k].count = 0;
+    for (int64_t r = 0; r < rows; r += CHAIN) {
+        VF_UNROLLED for (int k = 0; k < SIDE_VECTORS; k++) s[k] = q[k] = vf_set1(0);
+        for (int64_t i = r; i < smaller(rows, r + CHAIN); i++) {
+            const char *row = x + i * bytes;
+            for (int64_t at = 0; at < SIDE * 4 && i + SIDE_AHEAD < rows; at += 64)
+                rows_prefetch(row + SIDE_AHEAD * bytes, at);
+            VF_UNROLLED for (int k = 0; k < SIDE_VECTORS; k++) {
+                vf d = vf_sub(side_take(FOVEA_F32, row, k, channels), centre[k]);
+                s[k] = vf_add(s[k], d), q[k] = vf_fma(d, d, q[k]);
+            }
+        }
+        VF_UNROLLED for (int k = 0; k < SIDE_VECTORS; k++) {
+            vf_tree_push(&trees[k], s[k]);
+            vf_tree_push(&trees[SIDE_VECTORS + k], q[k]);
         }
     }
     for (int k = 0; k < SIDE_VECTORS; k++) {
-        if (sums) sums[k] = vf_tree_total(&trees[0][k]);
-        if (squares) squares[k] = vf_tree_total(&trees[1][k]);
+        vf apart = vf_div(vf_tree_total(&trees[k]), size), apart2 = vf_mul(apart, apart);
+        vf both = vf_div(vf_tree_total(&trees[SIDE_VECTORS + k]), size);
+        variance[k] = vf_sub(both, apart2);
+        holds = vm_and(holds, vf_le(apart2, variance[k]));
+        s[k] = vf_add(centre[k], apart);
     }
+    if (vm_bits(holds) != vm_bits(vm_first(VF_WIDTH))) return false;
+    for (int k = 0; k < SIDE_VECTORS; k++) mean[k] = s[k];
+    return true;
 }
 
-/* Means and variances of a tile in one pass about a centre near the mean, that of the first rows; in two where a
- * mean is further off than a standard deviation. */
-FOVEA_INLINE void find_down(const channels_plan *plan, fovea_dtype dtype, const char *x,
-                            int64_t channels, vf mean[SIDE_VECTORS], vf variance[SIDE_VECTORS]) {
-    vf sums[SIDE_VECTORS], squares[SIDE_VECTORS];
-    int64_t rows = plan->length, first = smaller(rows, SIDE_FIRST);
-    const vf size = vf_set1((float)rows), few = vf_set1((float)first);
-    vm holds = vm_first(VF_WIDTH);
-    VF_UNROLLED for (int k = 0; k < SIDE_VECTORS; k++) mean[k] =
-        finite_or_zero(side_take(dtype, x, k, channels));
-    sum_down(plan, dtype, x, first, channels, mean, sums, NULL);
-    for (int k = 0; k < SIDE_VECTORS; k++)
-        mean[k] = finite_or_zero(vf_add(mean[k], vf_div(sums[k], few)));
-    sum_down(plan, dtype, x, rows, channels, mean, sums, squares);
-    for (int k = 0; k < SIDE_VECTORS; k++) {
-        vf apart = vf_div(sums[k], size), apart2 = vf_mul(apart, apart);
-        mean[k] = vf_add(mean[k], apart);
-        variance[k] = vf_sub(vf_div(squares[k], size), apart2);
-        holds = vm_and(holds, vf_le(apart2, variance[k]));
-    }
-    if (vm_bits(holds) == vm_bits(vm_first(VF_WIDTH))) return;
-    sum_down(plan, dtype, x, rows, channels, mean, NULL, squares);
-    for (int k = 0; k < SIDE_VECTORS; k++) variance[k] = vf_div(squares[k], size);
+/* A function of its own: within normalise_side it would take registers from the passes over tiles in a cache, which
+ * took 1.2 times as long then. */
+static __attribute__((noinline)) bool find_down(const channels_plan *plan, const char *x,
+                                                int64_t channels, vf mean[SIDE_VECTORS],
+                                                vf variance[SIDE_VECTORS]) {
+    if (channels == SIDE) return find_once(plan, x, SIDE, mean, variance);
+    return find_once(plan, x, channels, mean, variance);
 }
 
 FOVEA_INLINE void write_down(const channels_plan *plan, fovea_dtype dtype, const char *x, char *y,
@@ -499,9 +523,18 @@ FOVEA_INLINE void normalise_side(const channels_plan *plan, fovea_dtype dtype, i
         variances[c] = read_float(&plan->var, first + c);
     VF_UNROLLED for (int k = 0; k < SIDE_VECTORS; k++) {
         mean[k] = vf_load(means + k * VF_WIDTH), variance[k] = vf_load(variances + k * VF_WIDTH);
+        if (!plan->given) mean[k] = finite_or_zero(side_take(dtype, x, k, channels));
     }
     if (!plan->given) {
-        find_down(plan, dtype, x, channels, mean, variance);
+        bool from_memory = dtype == FOVEA_F32 && plan->stream;
+        const vf size = vf_set1((float)plan->length);
+        if (!from_memory || !find_down(plan, x, channels, mean, variance)) {
+            sum_down(plan, dtype, x, channels, false, mean, factor);
+            for (int k = 0; k < SIDE_VECTORS; k++)
+                mean[k] = vf_add(mean[k], vf_div(factor[k], size));
+            sum_down(plan, dtype, x, channels, true, mean, factor);
+            for (int k = 0; k < SIDE_VECTORS; k++) variance[k] = vf_div(factor[k], size);
+        }
         for (int k = 0; k < SIDE_VECTORS; k++) {
             vf_store(means + k * VF_WIDTH, mean[k]);
             vf_store(variances + k * VF_WIDTH, variance[k]);

@@ -155,10 +155,8 @@ struct targets {
 template <bool gradient>
 struct entropy_job {
     static constexpr float pad = -INFINITY;
-    static constexpr int registers = 64;
-    static constexpr bool packed = false, ahead = false, ahead_staged = false;
     /* 100 columns take 4 lanes with 28, for 8 with 16: 105 µs for 123 of 10^8. */
-    static constexpr int other_run = gradient ? 0 : 4, other_held = 28, other_resident = 4;
+    static constexpr row_needs needs = {64, 0, false, false, {gradient ? 0 : 4, 4, 28, 8}};
     targets target;
     int64_t ignored;
     float on, off; /* weights of the target and of all */

@@ -139,10 +139,7 @@ static __device__ __forceinline__ float centre(Row &row, double eps, float *mean
 template <class T>
 struct layer_norm_job {
     static constexpr float pad = 0;
-    static constexpr int registers = 64;
-    static constexpr bool packed = true;
-    static constexpr bool ahead = true, ahead_staged = true;
-    static constexpr int other_run = 1, other_held = 10, other_resident = 5; /* groups of 305 */
+    static constexpr row_needs needs = {64, 80, true, true, {32, 1, 10, 10}}; /* groups of 305 */
     weights<T> gamma, beta;
     int groups; /* rows of a sample, each with weights of its own; 0: all rows have the same */
     int64_t channels;
@@ -165,9 +162,7 @@ struct layer_norm_job {
 template <class T>
 struct rms_norm_job {
     static constexpr float pad = 0;
-    static constexpr int registers = 80;
-    static constexpr bool packed = true;
-    static constexpr bool ahead = true, ahead_staged = false;
+    static constexpr row_needs needs = {80, 64, true, false};
     weights<T> gamma;
     double eps;
 
@@ -256,9 +251,7 @@ static fovea_status group_norm(const fovea_problem *problem, fovea_run *run) {
 template <class T>
 struct dropout_job {
     static constexpr float pad = 0;
-    static constexpr int registers = 96;
-    static constexpr bool packed = false;
-    static constexpr bool ahead = false, ahead_staged = false;
+    static constexpr row_needs needs = {96, 0, false, false};
     weights<T> gamma, beta, residual;
     double eps;
     const uint8_t *mask; /* NULL: drawn */
@@ -378,34 +371,79 @@ struct channel_job {
 template <class T>
 static __device__ __forceinline__ void channel_weights(const channel_job<T> &job, int64_t channel,
                                                        float *mean, float *scale, float *offset) {
-    float variance = job.variance[channel * job.step_variance];
     *mean = job.mean[channel * job.step_mean];
-    *scale = job.gamma.at(channel) * (float)(1 / sqrt((double)variance + job.eps));
+    *scale =
+        job.gamma.at(channel) * inverse_root(job.variance[channel * job.step_variance], job.eps);
     *offset = job.beta.at(channel);
 }
 
-/* Channels beside one another: a thread takes CHANNEL_ROWS elements of one. */
-template <class T>
-static __global__ __launch_bounds__(MAP_THREADS) void channels_columns(
-    const __grid_constant__ channel_job<T> job, int64_t rows, int64_t channels, int64_t blocks) {
-    const int64_t piece = blockIdx.x / (unsigned)blocks;
-    const int64_t c = (blockIdx.x - piece * blocks) * MAP_THREADS + threadIdx.x;
-    const int64_t first = piece * CHANNEL_ROWS;
+/* Channels beside one another: a thread takes `size` of them, in CHANNEL_ROWS rows that lie alike: every `period`-th
+ * begins as far from a multiple of 16 bytes. From the last row to the first, as the sums come from the first to the
+ * last and leave those in the cache. */
+template <class T, int size>
+static __global__
+__launch_bounds__(MAP_THREADS) void channels_columns(const __grid_constant__ channel_job<T> job,
+                                                     int64_t rows, int64_t channels, int period,
+                                                     int64_t blocks) {
+    const unsigned number = gridDim.x - 1 - blockIdx.x;
+    const unsigned group = number / (unsigned)blocks, place = number - group * (unsigned)blocks;
+    const int64_t first = (int64_t)(group / period) * period * CHANNEL_ROWS + group % period;
     follow_stream();
     const int64_t step_x = job.where.stride[0][0], step_y = job.where.stride[1][0];
-    if (c >= channels) return;
-    const T *x = job.x + c * job.where.stride[0][1] + first * step_x;
-    T *y = job.y + c * job.where.stride[1][1] + first * step_y;
-    float mean, scale, offset;
-    T values[CHANNEL_ROWS];
-    channel_weights(job, c, &mean, &scale, &offset);
+    const int64_t column = job.where.stride[0][1], column_y = job.where.stride[1][1];
+    const T *x = job.x + first * step_x;
+    T *y = job.y + first * step_y;
+    /* Places begin before the first multiple: the ends of a row are taken one by one. */
+    const int head = size > 1 ? (int)(-(uintptr_t)x % 16 / sizeof(T)) : 0;
+    const int64_t c = ((int64_t)place * MAP_THREADS + threadIdx.x - 1) * size + head;
+    float mean[size], scale[size], offset[size];
+    if (c >= channels || c + size <= 0) return;
+    const bool whole = c >= 0 && c + size <= channels;
 #pragma unroll
-    for (int r = 0; r < CHANNEL_ROWS; r++)
-        if (first + r < rows) values[r] = x[r * step_x];
+    for (int j = 0; j < size; j++)
+        if (whole || (c + j >= 0 && c + j < channels))
+            channel_weights(job, c + j, &mean[j], &scale[j], &offset[j]);
+    if (size > 1 && whole) {
+        pack<T, size> values[CHANNEL_ROWS];
 #pragma unroll
-    for (int r = 0; r < CHANNEL_ROWS; r++)
-        if (first + r < rows)
-            y[r * step_y] = narrow<T>(fmaf(widen(values[r]) - mean, scale, offset));
+        for (int r = 0; r < CHANNEL_ROWS; r++)
+            if (first + r * period < rows)
+                values[r] = *(const pack<T, size> *)(x + r * period * step_x + c);
+#pragma unroll
+        for (int r = 0; r < CHANNEL_ROWS; r++) {
+            if (first + r * period >= rows) break;
+#pragma unroll
+            for (int j = 0; j < size; j++)
+                values[r].at[j] =
+                    narrow<T>(fmaf(widen(values[r].at[j]) - mean[j], scale[j], offset[j]));
+            *(pack<T, size> *)(y + r * period * step_y + c) = values[r];
+        }
+        return;
+    }
+#pragma unroll
+    for (int j = 0; j < size; j++) {
+        T values[CHANNEL_ROWS];
+        if (c + j < 0 || c + j >= channels) continue;
+#pragma unroll
+        for (int r = 0; r < CHANNEL_ROWS; r++)
+            if (first + r * period < rows) values[r] = x[r * period * step_x + (c + j) * column];
+#pragma unroll
+        for (int r = 0; r < CHANNEL_ROWS; r++)
+            if (first + r * period < rows)
+                y[r * period * step_y + (c + j) * column_y] =
+                    narrow<T>(fmaf(widen(values[r]) - mean[j], scale[j], offset[j]));
+    }
+}
+
+template <class T, int size>
+static fovea_status columns_run(const channel_job<T> &job, int64_t rows, int64_t channels,
+                                fovea_run *run) {
+    int period = 1;
+    while (period * job.where.stride[0][0] % size != 0) period *= 2;
+    const int64_t blocks = blocks_for(channels / size + 2, MAP_THREADS);
+    const int64_t groups = blocks_for(rows, (int64_t)period * CHANNEL_ROWS) * period;
+    return launch(run, channels_columns<T, size>, blocks * groups, MAP_THREADS, job, rows, channels,
+                  period, blocks);
 }
 
 /* Any order of elements. */
@@ -466,11 +504,14 @@ static fovea_status batch_norm(const fovea_problem *problem, fovea_run *run) {
                               weights_of<T>(problem, 2, 1),
                               weights_of<T>(problem, 3, 0),
                               o->eps};
-        int64_t blocks = blocks_for(x->shape[1], MAP_THREADS);
-        if (views[0].rank == 2 && views[2].stride[0] == 0 && views[2].stride[1] == 1)
-            return launch(run, channels_columns<T>,
-                          blocks * blocks_for(views[0].shape[0], CHANNEL_ROWS), MAP_THREADS, job,
-                          views[0].shape[0], views[0].shape[1], blocks);
+        constexpr int size = 16 / sizeof(T);
+        if (views[0].rank == 2 && views[2].stride[0] == 0 && views[2].stride[1] == 1) {
+            const bool alike = views[0].stride[1] == 1 && views[1].stride[1] == 1 &&
+                               (views[0].stride[0] - views[1].stride[0]) % size == 0 &&
+                               ((uintptr_t)job.x - (uintptr_t)job.y) % 16 == 0;
+            if (alike) return columns_run<T, size>(job, views[0].shape[0], views[0].shape[1], run);
+            return columns_run<T, 1>(job, views[0].shape[0], views[0].shape[1], run);
+        }
         return launch(run, channels_apply<T>, blocks_for(count, MAP_THREADS), MAP_THREADS, job,
                       count);
     });

@@ -11,12 +11,11 @@
 
 enum {
     ROW_THREADS = 768,
-    ROW_PACKED_THREADS = 512,
     ROW_DISTANT = 512,
     ROW_HELD = 16,    /* values of a thread, */
     ROW_PACKED = 32,  /* or halves that stay as they are */
     ROW_GATHERED = 8, /* of them, what is read beside the row at once */
-    ROW_OTHER_THREADS = 256,
+    ROW_FORM_THREADS = 128,
     ROW_STAGED = 512,      /* columns from which rows that 16 bytes do not divide are staged */
     ROW_SHARED = 72 << 10, /* bytes up to which three such rows find room in a multiprocessor */
     ROW_AHEAD = 4 << 20,   /* bytes from a row to the one that is asked for beside it */
@@ -30,6 +29,22 @@ struct row_place {
     int members, members_log2; /* threads of a row: a power of 2 up to 32, or all of a block */
     bool wide;                 /* 16 bytes side by side are aligned */
     int block, ahead; /* rows of a block; how many later those are that it asks for, 0: none */
+};
+
+/* A kernel for rows of so many lanes alone, whose places are known when it is compiled; lanes 0: none. */
+struct row_form {
+    int lanes;
+    int run, held; /* values of a lane: side by side, and in all */
+    int resident;  /* blocks at once */
+};
+
+/* What a job needs. */
+struct row_needs {
+    int registers; /* of a thread: 40, 64, 80 or more */
+    int packed; /* the same of halves that stay so: what an element becomes costs less than room for it; or 0 */
+    bool ahead;        /* rows are asked for before their blocks begin, */
+    bool ahead_staged; /* and so are staged ones of f32 */
+    row_form form;     /* for columns that it has fewer places for than one of ROW_HELD values */
 };
 
 /* g(values, column, what the sources have there). A source has gather<plain>(columns, limit, values): `n`
@@ -295,13 +310,13 @@ struct staged_row {
         else
             store_with<false>(y, f, g, sources...);
     }
-    /* Halves by way of shared memory where y is aligned as x is. */
+    /* By way of shared memory where y is aligned as x is: rms_norm of 10240 rows of 9765 floats, whose warps would
+     * write across sectors, 226 to 201 µs. */
     template <bool plain, class O, class F, class G, class... S>
     __device__ __forceinline__ void store_with(O *y, F f, G g, const S &...sources) const {
         constexpr int m = sizeof...(S) > 2 ? 1 : ROW_GATHERED / 2;
         constexpr int count = sizeof...(S) > 0 ? sizeof...(S) : 1;
-        const bool together =
-            sizeof(T) < 4 && sizeof(O) == sizeof(T) && ((uintptr_t)y - (uintptr_t)x) % 16 == 0;
+        const bool together = sizeof(O) == sizeof(T) && ((uintptr_t)y - (uintptr_t)x) % 16 == 0;
         O *to = together ? (O *)at : y;
         constexpr int step = threads;
 #pragma unroll 1
@@ -425,7 +440,7 @@ static __device__ __forceinline__ float sum_derived(Row &row, R r, F f) {
 /* Whether a job keeps the elements of its rows packed. */
 template <class T, class Job, int run>
 static constexpr bool row_packed() {
-    return Job::packed && sizeof(T) == 2 && run > 1;
+    return Job::needs.packed > 0 && sizeof(T) == 2 && run > 1;
 }
 template <class T, class Job, int run>
 static constexpr int row_held() {
@@ -435,13 +450,13 @@ static constexpr int row_held() {
 template <class T, class Job, int run>
 static constexpr int row_threads() {
     if (run == 1) return 256;
-    if (row_packed<T, Job, run>()) return ROW_PACKED_THREADS;
-    return Job::registers == 64 ? 1024 : ROW_THREADS;
+    if (row_packed<T, Job, run>()) return Job::needs.packed > 64 ? 384 : 512;
+    return Job::needs.registers == 64 ? 1024 : ROW_THREADS;
 }
 template <class T, class Job, int run>
 static constexpr int row_resident() {
     if (run == 1) return 3;
-    return Job::registers == 40 || row_packed<T, Job, run>() ? 2 : 1;
+    return Job::needs.registers == 40 || row_packed<T, Job, run>() ? 2 : 1;
 }
 
 /* Asks for bytes, in multiples of 16, to be in the second cache soon. */
@@ -462,38 +477,21 @@ static __device__ __forceinline__ void rows_ahead(const T *x, int64_t number,
              (unsigned)(place.block * place.columns * sizeof(T)) / 16 * 16 - 16);
 }
 
-/* Whether a job has another number of values for a thread, Job::other_held, of rows read Job::other_run at once. */
-template <class Job>
-static constexpr auto row_other_run(int) -> decltype(Job::other_run) {
-    return Job::other_run;
-}
-template <class Job>
-static constexpr int row_other_run(...) {
-    return 0;
-}
-template <class Job>
-static constexpr auto row_other_resident(int) -> decltype(Job::other_resident) {
-    return Job::other_resident;
-}
-template <class Job>
-static constexpr int row_other_resident(...) {
-    return 1;
-}
+static constexpr int row_log2(int lanes) { return lanes > 1 ? 1 + row_log2(lanes / 2) : 0; }
 
 /* job(row, where it goes in y, the offset in the third tensor, number) does the work; Job::pad fills what
- * lies beyond the columns at first; Job::registers: 40, 64, 80 or more, what it needs; Job::packed: what an
- * element becomes costs less than room for it; Job::ahead, ahead_staged: rows are asked for before their blocks begin. */
-template <class T, class O, class Job, int run, int held>
+ * lies beyond the columns at first. lanes: those of the job's form, 0: as the place says. */
+template <class T, class O, class Job, int run, int held, int lanes>
 static __global__ __launch_bounds__(
-    held == row_held<T, Job, run>() ? row_threads<T, Job, run>() : ROW_OTHER_THREADS,
-    held == row_held<T, Job, run>()
-        ? row_resident<T, Job, run>()
-        : row_other_resident<Job>(0)) void rows_held(const T *x, O *y,
-                                                     const __grid_constant__ row_place place,
-                                                     const __grid_constant__ Job job) {
-    const bool alone = place.members > 32;
-    int64_t number =
-        alone ? blockIdx.x : ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) >> place.members_log2;
+    lanes > 0 ? ROW_FORM_THREADS : row_threads<T, Job, run>(),
+    lanes > 0 ? Job::needs.form.resident
+              : row_resident<T, Job, run>()) void rows_held(const T *x, O *y,
+                                                            const __grid_constant__ row_place place,
+                                                            const __grid_constant__ Job job) {
+    const int members = lanes > 0 ? lanes : place.members;
+    const bool alone = members > 32;
+    const int log2 = lanes > 0 ? row_log2(lanes) : place.members_log2;
+    int64_t number = alone ? blockIdx.x : ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) >> log2;
     const bool idle = number >= place.count;
     int64_t at[3];
     held_row<T, run, row_packed<T, Job, run>(), held> row;
@@ -501,25 +499,25 @@ static __global__ __launch_bounds__(
     if (idle) number = 0;
     place.rows.offsets(number, at);
     row.x = x + at[0];
-    row.members = place.members;
-    row.member = alone ? threadIdx.x : threadIdx.x & (place.members - 1);
+    row.members = members;
+    row.member = alone ? threadIdx.x : threadIdx.x & (members - 1);
     row.columns = idle ? 0 : (int)place.columns;
     row.wide = place.wide, row.idle = idle;
     row.load(Job::pad);
-    if constexpr (Job::ahead) rows_ahead(row.x, number, place);
+    if constexpr (Job::needs.ahead && lanes == 0) rows_ahead(row.x, number, place);
     job(row, y + at[1], at[2], number);
 }
 
 template <class T, class O, class Job, int threads>
 static __global__
-__launch_bounds__(threads, threads == 512 && Job::registers <= 80 ? 3 : 1) void rows_staged(
+__launch_bounds__(threads, threads == 512 && Job::needs.registers <= 80 ? 3 : 1) void rows_staged(
     const T *x, O *y, const __grid_constant__ row_place place, const __grid_constant__ Job job) {
     extern __shared__ __align__(16) char staged_memory[];
     int64_t at[3];
     follow_stream();
     place.rows.offsets(blockIdx.x, at);
     x += at[0];
-    if constexpr (Job::ahead_staged && sizeof(T) == 4) rows_ahead(x, blockIdx.x, place);
+    if constexpr (Job::needs.ahead_staged && sizeof(T) == 4) rows_ahead(x, blockIdx.x, place);
     staged_row<T, threads> row = {(T *)(staged_memory + (uintptr_t)x % 16), x, (int)place.columns,
                                   false};
     row.load();
@@ -545,9 +543,10 @@ static void rows_look_ahead(row_place &place) {
 }
 
 /* As many threads as hold a row; more where there are few. */
-template <class T, class O, class Job, int run, int held = row_held<T, Job, run>()>
+template <class T, class O, class Job, int run>
 static fovea_status rows_launch(const T *x, O *y, row_place &place, fovea_run *state,
                                 const Job &job) {
+    constexpr int held = row_held<T, Job, run>();
     int64_t blocks = place.count, threads = 256;
     if (place.columns <= 32 * held) {
         while ((held << place.members_log2) < place.columns) place.members_log2++;
@@ -561,12 +560,12 @@ static fovea_status rows_launch(const T *x, O *y, row_place &place, fovea_run *s
     }
     place.block = place.members > 32 ? 1 : (int)threads >> place.members_log2;
     rows_look_ahead<T>(place);
-    return launch(state, rows_held<T, O, Job, run, held>, blocks, threads, x, y, place, job);
+    return launch(state, rows_held<T, O, Job, run, held, 0>, blocks, threads, x, y, place, job);
 }
 
-/* Places that rows take of as few lanes as hold them. */
-static inline int64_t row_places(int64_t columns, int held) {
-    int64_t places = held;
+/* Places that rows take of as few lanes as hold them, with ROW_HELD values each. */
+static inline int64_t row_places(int64_t columns) {
+    int64_t places = ROW_HELD;
     while (places < columns) places *= 2;
     return places;
 }
@@ -592,7 +591,7 @@ static fovea_status rows_views(fovea_view (&rows)[3], fovea_view (&elements)[2],
     const bool even = place.columns % size == 0;
     const int64_t bytes = place.columns * (int64_t)sizeof(T) + 16;
     const int64_t most = row_packed<T, Job, size>() && even
-                             ? ROW_PACKED_THREADS * ROW_PACKED
+                             ? row_threads<T, Job, size>() * ROW_PACKED
                              : ROW_THREADS * ROW_HELD; /* in registers */
     const int64_t room =
         fovea_cuda_shared_bytes(current_device()) - (4 << 10); /* beside what is static */
@@ -611,12 +610,14 @@ static fovea_status rows_views(fovea_view (&rows)[3], fovea_view (&elements)[2],
     for (int i = 0; i < rows[0].rank; i++)
         place.wide &= rows[0].shape[i] == 1 ||
                       (rows[0].stride[i] % size == 0 && rows[1].stride[i] % size == 0);
-    constexpr int other = row_other_run<Job>(0);
-    if constexpr (other == 1 || other == size) {
-        constexpr int held = Job::other_held;
-        if (even == (other > 1) && place.columns <= 32 * held &&
-            row_places(place.columns, held) < row_places(place.columns, ROW_HELD))
-            return rows_launch<T, O, Job, other, held>(x, y, place, run, job);
+    constexpr row_form form = Job::needs.form;
+    if constexpr (form.lanes > 0 && (form.run == 1 || form.run == size)) {
+        constexpr int places = form.lanes * form.held;
+        if (even == (form.run > 1) && place.columns <= places &&
+            places < row_places(place.columns) && place.count * place.columns > ROW_FEW)
+            return launch(run, rows_held<T, O, Job, form.run, form.held, form.lanes>,
+                          blocks_for(place.count * form.lanes, ROW_FORM_THREADS), ROW_FORM_THREADS,
+                          x, y, place, job);
     }
     if (even) return rows_launch<T, O, Job, size>(x, y, place, run, job);
     return rows_launch<T, O, Job, 1>(x, y, place, run, job);

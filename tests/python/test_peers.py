@@ -345,7 +345,7 @@ class NoDevice:
 def turn_of(**changed):
     device = NoDevice()
     turn = {"rest": 0, "heat": 0, "warm": 1, "count": 3, "inner": 4, "flush": 0, "estimate": 2e-3}
-    return device, turns().Launches(device, device).take({**turn, **changed})
+    return device, turns().Launches(device, [device]).take({**turn, **changed})
 
 
 def test_a_turn_on_a_device_takes_its_samples_between_events():
@@ -359,6 +359,34 @@ def test_a_cold_turn_flushes_before_each_sample():
     device, taken = turn_of(flush=1000)
     assert taken["seconds"] == pytest.approx([3e-3] * 3)
     assert device.log.count("flush 1000") == 3 and not any("graph" in line for line in device.log)
+
+
+class Named:
+    """The call of a set."""
+
+    def __init__(self, device, name):
+        self.device, self.name = device, name
+
+    def run(self):
+        self.device.run()
+        self.device.log.append(self.name)
+
+
+def test_calls_take_turns_over_sets():
+    device = NoDevice()
+    calls = [Named(device, name) for name in "abc"]
+    turn = {"rest": 0, "heat": 0, "warm": 0, "count": 2, "inner": 6, "flush": 0, "estimate": 2e-3}
+    taken = turns().Launches(device, calls).take(turn)
+    assert taken["seconds"] == pytest.approx([2e-3] * 2)
+    assert [name for name in device.log if name in "abc"] == list("abcabc" * 2)
+
+
+def test_a_coarse_clock_takes_each_set_as_often():
+    device = NoDevice()
+    device.least_sample = 40e-3
+    turn = {"rest": 0, "heat": 0, "warm": 0, "count": 1, "inner": 3, "flush": 0, "estimate": 2e-3}
+    turns().Launches(device, [Named(device, name) for name in "abc"]).take(turn)
+    assert device.log.count("a") == device.log.count("c") == 7
 
 
 def test_a_turn_rests_and_heats_as_it_is_told():
@@ -375,5 +403,5 @@ def test_a_coarse_clock_gets_longer_samples():
     device = NoDevice()
     device.least_sample = 40e-3
     turn = {"rest": 0, "heat": 0, "warm": 0, "count": 2, "inner": 1, "flush": 0, "estimate": 2e-3}
-    taken = turns().Launches(device, device).take(turn)
+    taken = turns().Launches(device, [device]).take(turn)
     assert taken["seconds"] == pytest.approx([2e-3] * 2) and "graph of 21" in device.log

@@ -37,7 +37,7 @@ def row(arm, median, error=1e-7, verified=True, **changed):
         "p90": samples[2], "minimum": samples[0], "outliers": 0, "flops": 2e8, "bytes": 1e6,
         "ceiling": "fma", "share": 0.5, "scratch_bytes": 4096, "block": {}, "arithmetic": "f32",
         "flags": [], "domain": None, "backend": None, "hot": None, "bursts": None,
-        "memory": None,
+        "memory": None, "transfers": None, "with_transfers": None, "cold_by": None, "sets": None,
     } | changed
 
 
@@ -130,11 +130,28 @@ def test_a_table_of_a_device_has_both_states(tmp_path):
     assert "NVIDIA H200" in words
 
 
-def test_rows_of_both_places_stand_in_one_table(tmp_path):
-    content = document(row("cpu/avx2/flash", 4e-3), device_row("cuda/sm80/flash", 1e-3, dtype="f32", threads=2),
+def test_both_places_stand_in_one_table_with_the_transfers(tmp_path):
+    there = {"memory": "pageable", "sent_bytes": 3 << 20, "sent_seconds": 5e-3, "fetched_bytes": 1 << 20,
+             "fetched_seconds": 2e-3}
+    travelled = {"samples": [8e-3], "median": 8e-3, "mad": 0.0, "minimum": 8e-3}
+    content = document(row("cpu/avx2/flash", 4e-3), row("peer/torch", 6e-3),
+                       device_row("cuda/sm80/flash", 1e-3, dtype="f32", threads=2, transfers=there,
+                                  with_transfers=travelled, flags=["routed"]),
                        device_row("peer/cuda/torch-math", 2e-3, dtype="f32", threads=2))
     words = words_of(page_of(tmp_path, content))
-    assert "cpu/avx2/flash" in words and "use cuda/sm80/flash" in words and "2 threads" in words
+    assert "use cpu/avx2/flash" in words and "use cuda/sm80/flash" in words
+    assert "the processor beside the device" in words
+    cells = "4 ms PyTorch 6 ms 1 ms PyTorch math on CUDA 2 ms 8 ms 4 MiB 4.00× 0.50×"
+    assert cells.replace(" ", "") in words.replace(" ", "")
+    alone = words_of(page_of(tmp_path, document(row("cpu/avx2/flash", 4e-3))))
+    assert "beside the device" not in alone
+
+
+def test_a_cold_row_says_how(tmp_path):
+    content = document(device_row("cuda/sm90/flash", 7e-4, flags=["cold"], cold_by="rotation", sets=3),
+                       device_row("peer/cuda/torch-math", 7e-4, flags=["cold"], cold_by="flush", sets=1))
+    words = words_of(page_of(tmp_path, content))
+    assert "cold, over 3 sets of tensors" in words and "cold, after a flush" in words
 
 
 def test_a_hot_state_that_makes_no_sense_is_refused(tmp_path):

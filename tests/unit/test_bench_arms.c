@@ -133,8 +133,8 @@ static void test_only_the_right_one_is_timed(void **unused) {
     refused("test/scalar/failing", "device error");
     refused("peer/liar", "beyond");
     assert_int_equal(fovea_wrong_rows(&run), 3);
-    assert_ptr_equal(fovea_best_row(&run.cases[0], false), row);
-    assert_null(fovea_best_row(&run.cases[0], true));
+    assert_ptr_equal(fovea_best_row(&run.cases[0], FOVEA_ON_CPU, false), row);
+    assert_null(fovea_best_row(&run.cases[0], FOVEA_ON_CPU, true));
     assert_true(isfinite(run.cases[0].noise_ratio) && run.cases[0].noise_ratio > 0);
 }
 

@@ -1,6 +1,6 @@
 /* Arms on a device, without one: a backend that computes in host memory and keeps a device's time, in which
  * calls cost what they are said to cost, more where little else was done lately than where much was,
- * and more after a flush. What the tool makes of it must be just these costs. */
+ * and more where its cache holds nothing of their tensors. What the tool makes of it must be just these costs. */
 #define _GNU_SOURCE
 #include "bench_arms.h"
 #include "test.h"
@@ -15,18 +15,26 @@
 #include <unistd.h>
 
 enum { NODES_MAX = 4096, BLOCKS_MAX = 64 };
-static const double cool_call = 150e-6, hot_factor = 1.25, cold_factor = 2, hot_after = 50e-3;
-static const size_t cache_bytes = 1 << 20;
+static const double cool_call = 150e-6, hot_factor = 1.25, cold_factor = 2, hot_after = 150e-3,
+                    copy_seconds = 2e-3;
+static const size_t cache_bytes = 30000;
 
 /* ---- The device ----------------------------------------------------------------------------- */
 
+/* A call is known by where its first tensor begins. */
 typedef struct graph {
-    void (*nodes[NODES_MAX])(void);
+    const char *nodes[NODES_MAX];
     int count;
 } graph;
 
+static struct {
+    const char *tensors;
+    double moved; /* bytes through the cache when it was called last */
+} called[NODES_MAX];
+static int called_count;
+static double moved_bytes;
+
 static double busy_until, busy_since; /* the device's time; busy without a rest since */
-static bool flushed;
 static graph *captured;
 static int launches, replays, fills, events_alive, blocks_alive, graphs_alive;
 static double heat_seen; /* the longest time that it was kept busy */
@@ -40,11 +48,21 @@ static void spend(double seconds) {
     heat_seen = fmax(heat_seen, busy_until - busy_since);
 }
 
-static void one_call(void) {
+/* Whether others moved as much as the cache holds since these tensors were met; they are then. */
+static bool is_cold(const char *tensors) {
+    int i = 0;
+    while (i < called_count && called[i].tensors != tensors) i++;
+    bool cold = i < called_count && moved_bytes - called[i].moved >= (double)cache_bytes;
+    if (i == called_count) called[called_count++].tensors = tensors;
+    moved_bytes += 12000; /* of an addition of 1000 elements */
+    called[i].moved = moved_bytes;
+    return cold;
+}
+
+static void one_call(const char *tensors) {
     bool hot = busy_until - busy_since > hot_after;
     launches++;
-    spend(cool_call * (hot ? hot_factor : 1) * (flushed ? cold_factor : 1));
-    flushed = false;
+    spend(cool_call * (hot ? hot_factor : 1) * (is_cold(tensors) ? cold_factor : 1));
 }
 
 static fovea_status fake_open(int device, fovea_message *message) {
@@ -54,7 +72,8 @@ static fovea_status fake_open(int device, fovea_message *message) {
 static int fake_capability(int device) { return (void)device, 90; }
 static fovea_status fake_describe(int device, fovea_cuda_device *facts, fovea_message *message) {
     (void)device, (void)message;
-    *facts = (fovea_cuda_device){.name = "none", .capability = 90, .l2_bytes = cache_bytes};
+    *facts = (fovea_cuda_device){
+        .name = "none", .capability = 90, .memory_bytes = 1 << 30, .l2_bytes = cache_bytes};
     return FOVEA_OK;
 }
 static fovea_status fake_enter(int device, int *previous, fovea_message *message) {
@@ -69,14 +88,15 @@ static fovea_status fake_copy(void *to, const void *from, size_t bytes, void *st
                               fovea_message *message) {
     (void)stream, (void)message;
     memcpy(to, from, bytes);
+    spend(copy_seconds);
     return FOVEA_OK;
 }
 static fovea_status fake_fill(void *to, int byte, size_t bytes, void *stream,
                               fovea_message *message) {
     (void)stream, (void)message;
     memset(to, byte, bytes);
-    flushed = bytes >= cache_bytes;
-    fills += flushed; /* others are of outputs */
+    moved_bytes += (double)bytes;
+    fills += bytes == 4 * cache_bytes; /* others are of outputs and scratch memory */
     spend(20e-6);
     return FOVEA_OK;
 }
@@ -127,7 +147,7 @@ static fovea_status fake_graph_launch(void *made, void *stream, fovea_message *m
     const graph *g = made;
     (void)stream, (void)message;
     replays++;
-    for (int i = 0; i < g->count; i++) g->nodes[i]();
+    for (int i = 0; i < g->count; i++) one_call(g->nodes[i]);
     return FOVEA_OK;
 }
 static void fake_graph_destroy(void *made) { graphs_alive--, free(made); }
@@ -157,11 +177,11 @@ static const fovea_cuda_backend fake = {.open = fake_open,
 
 /* ---- Implementations on it ------------------------------------------------------------------ */
 
-static void launch(void) {
+static void launch(const fovea_problem *problem) {
     if (captured)
-        captured->nodes[captured->count++] = one_call;
+        captured->nodes[captured->count++] = problem->views[0].data;
     else
-        one_call();
+        one_call(problem->views[0].data);
 }
 
 static void add(const fovea_problem *problem, float last_error) {
@@ -178,27 +198,33 @@ static fovea_status right(const fovea_problem *problem, fovea_run *run) {
     assert_int_equal(run->workspace_bytes, 100);
     memset(run->workspace, 0, run->workspace_bytes);
     add(problem, 0);
-    return launch(), FOVEA_OK;
+    return launch(problem), FOVEA_OK;
 }
 
 /* Six times as long. */
 static fovea_status slow(const fovea_problem *problem, fovea_run *run) {
     (void)run;
     add(problem, 0);
-    for (int i = 0; i < 6; i++) launch();
+    for (int i = 0; i < 6; i++) launch(problem);
     return FOVEA_OK;
 }
 
 static fovea_status wrong_at_the_end(const fovea_problem *problem, fovea_run *run) {
     (void)run;
     add(problem, 1e-3f);
-    return launch(), FOVEA_OK;
+    return launch(problem), FOVEA_OK;
 }
 
 static fovea_status failing(const fovea_problem *problem, fovea_run *run) {
     (void)problem;
     run->reason = "the device is on fire";
     return FOVEA_DEVICE_ERROR;
+}
+
+static fovea_status on_host(const fovea_problem *problem, fovea_run *run) {
+    (void)run;
+    add(problem, 0);
+    return FOVEA_OK;
 }
 
 static size_t some_workspace(const fovea_problem *problem, int threads) {
@@ -214,7 +240,8 @@ static const fovea_implementation implementations[] = {
     {TEST_ROW("test/device/also", right), .workspace = some_workspace},
     {TEST_ROW("test/device/slow", slow)},
     {TEST_ROW("test/device/wrong", wrong_at_the_end)},
-    {TEST_ROW("test/device/failing", failing)}};
+    {TEST_ROW("test/device/failing", failing)},
+    {.kernel = "map_add", .name = "test/host", .dtypes = 1u << FOVEA_F32, .run = on_host}};
 
 /* ---- A run ---------------------------------------------------------------------------------- */
 
@@ -266,6 +293,11 @@ static int end(void **unused) {
 
 static void near(double value, double expected) {
     if (!(fabs(value / expected - 1) < 0.1)) fail_msg("%g s, not %g s", value, expected);
+}
+
+/* By the host's clock, which others may hold up for long. */
+static void at_least(double value, double expected) {
+    if (!(value >= 0.999 * expected)) fail_msg("%g s, not %g s or more", value, expected);
 }
 
 static void cool_and_hot_are_told_apart(void **unused) {
@@ -337,16 +369,94 @@ static void the_file_has_both_states(void **unused) {
     json_decref(document);
 }
 
-static void cold_calls_are_flushed_before(void **unused) {
-    (void)unused;
+static const fovea_bench_row *measure_cold(const char *by, int sets) {
     fovea_bench_forget(&run.cases[0]);
     run.cases[0].cold = true;
-    launches = replays = 0;
+    launches = replays = fills = called_count = 0;
     fovea_bench_measure(&run, &run.cases[0], 2, silent);
     const fovea_bench_row *row = row_of("right");
     near(row->summary.median, cool_call * cold_factor);
     assert_true(row->flags & FOVEA_ROW_COLD);
+    json_t *document = fovea_bench_to_json(&run);
+    const json_t *written = json_array_get(json_object_get(document, "rows"), 0);
+    assert_string_equal(json_string_value(json_object_get(written, "cold_by")), by);
+    assert_int_equal(json_integer_value(json_object_get(written, "sets")), sets);
+    json_decref(document);
+    return row;
+}
+
+/* The slow one, whose call is six on the same tensors, is cold in the first of them alone. */
+static void cold_calls_take_turns_over_sets(void **unused) {
+    (void)unused;
+    int sets = 1 + (int)ceil(2.0 * (double)cache_bytes / 12000);
+    measure_cold("rotation", sets);
+    near(row_of("slow")->summary.median, cool_call * (cold_factor + 5));
+    assert_int_equal(fills, 0);
+    assert_true(replays > 0 && launches > 3 * sets);
+}
+
+/* Where the device has no memory for so many sets. */
+static void else_cold_calls_are_flushed_before(void **unused) {
+    (void)unused;
+    run.device.memory_bytes = cache_bytes;
+    const fovea_bench_row *row = measure_cold("flush", 1);
     assert_true(fills >= row->timings.count);
+}
+
+/* What the tool prints of the suite. */
+static char *printed(void) {
+    static char text[1 << 16];
+    FILE *file = tmpfile();
+    fflush(stdout);
+    int before = dup(STDOUT_FILENO);
+    dup2(fileno(file), STDOUT_FILENO);
+    fovea_bench_print_suite(&run, "kernels");
+    dup2(before, STDOUT_FILENO);
+    close(before);
+    rewind(file);
+    text[fread(text, 1, sizeof text - 1, file)] = 0;
+    fclose(file);
+    return text;
+}
+
+/* Beside arms on the processor the library's choice also brings two inputs there and an output back. */
+static void the_way_there_and_back_is_measured(void **unused) {
+    (void)unused;
+    fovea_bench_forget(&run.cases[0]);
+    run.cases[0].cold = false;
+    run.options.places |= 1 << FOVEA_ON_CPU;
+    setenv("COLUMNS", "160", 1);
+    fovea_bench_measure(&run, &run.cases[0], 2, silent);
+    assert_true(row_of("test/host")->verified && row_of("test/host")->place == FOVEA_ON_CPU);
+    const fovea_bench_row *row = row_of("right"), *other = row_of("also");
+    near(row->summary.median, cool_call);
+    at_least(row->journey_summary.minimum, 3 * copy_seconds + cool_call);
+    assert_true(row->journey_summary.median >= row->journey_summary.minimum);
+    assert_true(row->journey_summary.count >= 1);
+    assert_int_equal(other->journey_summary.count, 0);
+    at_least(row->journey.there.values[0], 2 * copy_seconds);
+    at_least(row->journey.back.values[0], copy_seconds);
+    at_least(run.cases[0].sent_seconds, 2 * copy_seconds);
+    at_least(run.cases[0].fetched_seconds, copy_seconds);
+    json_t *document = fovea_bench_to_json(&run);
+    int travelled = 0;
+    for (size_t i = 0; i < json_array_size(json_object_get(document, "rows")); i++) {
+        const json_t *written = json_array_get(json_object_get(document, "rows"), i);
+        const json_t *whole = json_object_get(written, "with_transfers");
+        if (!json_object_get(whole, "median")) continue;
+        assert_string_equal(json_string_value(json_object_get(written, "arm")), row->arm);
+        assert_int_equal(json_array_size(json_object_get(whole, "samples")),
+                         row->journey_summary.count);
+        travelled++;
+    }
+    json_decref(document);
+    assert_int_equal(travelled, 1);
+    const char *text = printed();
+    assert_non_null(strstr(text, "with transfers"));
+    assert_non_null(strstr(text, "11.7 KiB"));
+    assert_non_null(strstr(text, "below the processor's in 0 of 1 cases"));
+    run.options.places = 1 << FOVEA_ON_CUDA;
+    assert_null(strstr(printed(), "with transfers"));
 }
 
 /* More cases than there are slots: each is given out once, with its own tensors, and none waits for another. */
@@ -387,7 +497,9 @@ int main(void) {
         cmocka_unit_test(hot_arms_take_turns),
         cmocka_unit_test(the_wrong_and_the_failing_are_not_timed),
         cmocka_unit_test(the_file_has_both_states),
-        cmocka_unit_test(cold_calls_are_flushed_before),
+        cmocka_unit_test(cold_calls_take_turns_over_sets),
+        cmocka_unit_test(else_cold_calls_are_flushed_before),
+        cmocka_unit_test(the_way_there_and_back_is_measured),
         cmocka_unit_test(cases_are_prepared_ahead),
     };
     return cmocka_run_group_tests(tests, begin, end);

@@ -380,7 +380,7 @@ static void texts_come_back(void **state) {
     (void)state;
     for (int k = 0; k < fovea_catalogue_count(); k++) {
         fovea_check_cases cases;
-        assert_true(fovea_check_cases_create(k, FOVEA_NORMAL, 3, &cases));
+        assert_true(fovea_check_cases_create(k, FOVEA_NORMAL, 3, true, &cases));
         for (int n = 0; n < cases.count; n++) {
             char text[640], again[640];
             fovea_check_case parsed;

@@ -134,7 +134,7 @@ static void other_kernels_survive_every_failure(void **state) {
         if (strcmp(fovea_catalogue_kernel(k)->name, "attention") == 0) continue;
         fovea_check_cases cases;
         const fovea_check_case *most = NULL;
-        assert_true(fovea_check_cases_create(k, FOVEA_QUICK, 1, &cases));
+        assert_true(fovea_check_cases_create(k, FOVEA_QUICK, 1, false, &cases));
         for (int i = 0; i < cases.count; i++) {
             const fovea_check_case *one = &cases.list[i];
             if (one->variant != FOVEA_VARIANT_PLAIN || fovea_check_case_work(one) > 1e6) continue;

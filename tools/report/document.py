@@ -124,6 +124,10 @@ BURST = record({"state": text, "count": WHOLE, "throttled": boolean},
                 "sample_clocks_hz": nullable(array(nullable(COUNT))),
                 "samples_throttled": nullable(array(boolean))})
 
+WITH_TRANSFERS = record({"samples": array(SECONDS), "median": SECONDS, "mad": COUNT, "minimum": SECONDS})
+TRANSFERS = record({"sent_bytes": WHOLE, "sent_seconds": COUNT, "fetched_bytes": WHOLE, "fetched_seconds": COUNT},
+                   {"memory": nullable(text)})
+
 MEMORY = record({"bytes": SECONDS, "median": SECONDS, "samples": array(SECONDS), "shares": array(SECONDS)})
 
 ROW = record(
@@ -142,7 +146,8 @@ ROW = record(
         "p10": nullable(SECONDS), "p90": nullable(SECONDS), "outliers": nullable(WHOLE),
         "block": nullable(mapping(fact(0))), "accuracy": nullable(ACCURACY),
         "backend": nullable(text), "hot": nullable(HOT), "bursts": nullable(array(BURST)),
-        "memory": nullable(MEMORY),
+        "memory": nullable(MEMORY), "transfers": nullable(TRANSFERS), "with_transfers": nullable(WITH_TRANSFERS),
+        "cold_by": nullable(text), "sets": nullable(WHOLE),
     },
 )
 

@@ -67,6 +67,13 @@ def fastest(rows):
     return min(filter(ranked, rows), key=lambda row: row["median"], default=None)
 
 
+def cold_text(row):
+    """How its calls came to find nothing in the last cache."""
+    if row["cold_by"] == "rotation" and row["sets"]:
+        return f"cold, over {row['sets']} sets of tensors"
+    return "cold, after a flush" if row["cold_by"] == "flush" else "cold"
+
+
 def error_share(row):
     """The error as a share of its bound; None where either is unknown."""
     if row["error"] is None or row["bound"] is None:
@@ -161,7 +168,7 @@ class Case:
             said["absent"] = ("flag", "not verified" + reason)
         elif row["median"] is None:
             said["untimed"] = ("note", "not timed" + reason)
-        quiet = [("flag", flag) for flag in row["flags"] if flag not in said]
+        quiet = [("flag", cold_text(row) if flag == "cold" else flag) for flag in row["flags"] if flag not in said]
         hot = [self.hot_remark(row)] if row["hot"] and ranked(row) else []
         return [*said.values(), *hot, *quiet]
 
@@ -230,9 +237,10 @@ class Group:
 
 @dataclass
 class Suite:
-    """The rows of one suite in a file."""
+    """The rows of one suite in a file, of the processor or of a device."""
 
     name: str
+    device: bool
     rows: list
     ceilings: dict
     floor: float
@@ -263,6 +271,28 @@ class Suite:
 
 
 @dataclass
+class Pair:
+    """A case on the processor and on a device: with its tensors there, and with them in the host's memory."""
+
+    here: Case
+    there: Case
+
+    @property
+    def travelled(self):
+        row = self.there.chosen
+        return row["with_transfers"]["median"] if row and row["with_transfers"] else None
+
+    @property
+    def moved(self):
+        transfers = self.there.chosen["transfers"] if self.there.chosen else None
+        return transfers["sent_bytes"] + transfers["fetched_bytes"] if transfers else None
+
+    def over_processor(self, seconds):
+        """How many times faster that is than ours on the processor."""
+        return self.here.chosen["median"] / seconds if self.here.chosen and seconds else None
+
+
+@dataclass
 class Measurement:
     """One file: its suites, measured in one environment with one noise floor."""
 
@@ -277,9 +307,24 @@ class Measurement:
             self.noise = max(floor["ratio"], 1 / floor["ratio"])
         suites = {}
         for row in self.document["rows"]:
-            suites.setdefault(row["suite"], []).append(row)
-        self.suites = [Suite(name, rows, self.document["ceilings"], self.noise or 1.0)
-                       for name, rows in suites.items()]
+            suites.setdefault((row["suite"], on_device(row)), []).append(row)
+        self.suites = [Suite(*key, rows, self.document["ceilings"], self.noise or 1.0)
+                       for key, rows in suites.items()]
+
+    @property
+    def pairs(self):
+        """By suite, the cases that were measured on the processor and on a device."""
+        found = {}
+        for suite in self.suites:
+            for group in suite.groups:
+                for case in group.cases:
+                    key = suite.name, case.name
+                    found.setdefault(key, {})[suite.device] = case
+        by_suite = {}
+        for (name, _), places in found.items():
+            if len(places) == 2:
+                by_suite.setdefault(name, []).append(Pair(places[False], places[True]))
+        return by_suite
 
     @property
     def warnings(self):

@@ -289,16 +289,16 @@ def is_calls(suite):
 
 
 def studies_of(measurements):
-    """A study by (path, name of the suite). Where files of one machine differ in the number of threads,
+    """A study by (path, name of the suite, whether it is of a device). Where files of one machine differ in the number of threads,
     the plots of the one with most threads have the lines of the others beside its own."""
     found = {}
     for measurement in measurements:
         for suite in filter(is_study, measurement.suites):
             others = [other for each in measurements for other in each.suites
-                      if other is not suite and other.name == suite.name
+                      if other is not suite and (other.name, other.device) == (suite.name, suite.device)
                       and each.environment["cpu_model"] == measurement.environment["cpu_model"]
                       and is_cold(other) == is_cold(suite) and most_threads(other) < most_threads(suite)]
-            found[measurement.path, suite.name] = Study(suite, others)
+            found[measurement.path, suite.name, suite.device] = Study(suite, others)
     return found
 
 

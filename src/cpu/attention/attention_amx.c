@@ -27,26 +27,32 @@ enum { TILES_MAX = 64 }; /* of a superblock */
 
 typedef struct plan {
     int terms, threads;
+    bool bytes; /* sage: q and k as bytes, p and v in one term */
     shapes shapes;
     int64_t block_keys, block_rows, superblocks, items;
     int64_t chunk_keys; /* packed at a time: whole blocks */
-    /* Bytes of a thread's slice: a chunk of k and v, scores of a block and p of two, then for the tiles
-     * of a superblock queries, outputs, row data. */
-    size_t keys_bytes, values_bytes, facts_bytes, scores_bytes, p_bytes;
+    /* Bytes of a thread's slice: a chunk of k and v, scores of a block and p of two, of bytes their mean and what scales and
+     * shifts a block's scores, then for the tiles of a superblock queries, outputs, row data. */
+    size_t keys_bytes, values_bytes, facts_bytes, scores_bytes, p_bytes, mean_bytes, rows_bytes;
     size_t query_bytes, out_bytes, slice_bytes;
 } plan;
 
 static int64_t round_up(int64_t x, int64_t multiple) { return divide_up(x, multiple) * multiple; }
 
-static int terms_of(fovea_dtype dtype) {
-    return dtype == FOVEA_BF16 ? 1 : dtype == FOVEA_F16 ? 2 : 3;
+static bool is_sage(const fovea_attention_call *call) {
+    return call->options->algorithm == FOVEA_ATTENTION_ALGORITHM_SAGE;
+}
+
+static int terms_of(const fovea_attention_call *call) {
+    if (is_sage(call)) return 1;
+    return call->q.dtype == FOVEA_BF16 ? 1 : call->q.dtype == FOVEA_F16 ? 2 : 3;
 }
 
 /* Of bf16 up to 64 elements 128 keys' scores and p stay in L1; beyond that, loading and storing out once a block costs more
  * than scores out of L2. */
 static int64_t keys_of_a_block(const fovea_attention_call *call) {
     bool narrow = call->head_size <= 64 && call->value_size <= 64;
-    int64_t keys = narrow ? call->q.dtype == FOVEA_BF16 ? 128 : 256 : 384;
+    int64_t keys = narrow ? terms_of(call) == 1 ? 128 : 256 : 384;
     if (call->options->block_keys > 0) keys = call->options->block_keys;
     return round_up(larger(smaller(keys, call->key_length), 1), STEP);
 }
@@ -88,12 +94,12 @@ static int64_t keys_of_a_chunk(const fovea_attention_call *call, const plan *p) 
 }
 
 static plan make_plan(const fovea_attention_call *call, int threads) {
-    plan p = {.terms = terms_of(call->q.dtype)};
+    plan p = {.terms = terms_of(call), .bytes = is_sage(call)};
     p.threads = threads_that_pay(call, p.terms, threads);
-    p.shapes.head_steps = divide_up(call->head_size, STEP);
+    p.shapes.head_steps = divide_up(call->head_size, p.bytes ? BYTE_STEP : STEP);
     p.shapes.value_tiles = divide_up(call->value_size, AMX_ROWS);
     p.block_keys = keys_of_a_block(call);
-    int64_t query_row = p.shapes.head_steps * STEP * p.terms * 2;
+    int64_t query_row = p.shapes.head_steps * AMX_ROW_BYTES * p.terms;
     int64_t out_row = p.shapes.value_tiles * AMX_ROWS * 4;
     int64_t most = (int64_t)fovea_processor_get()->l2_bytes / 2 / larger(query_row + out_row, 1);
     if (call->options->block_rows > 0) most = call->options->block_rows;
@@ -107,16 +113,21 @@ static plan make_plan(const fovea_attention_call *call, int threads) {
     if (p.items < p.threads) p.threads = (int)larger(p.items, 1);
     p.shapes.p_term = p.block_keys * TILE_ROWS;
     p.chunk_keys = keys_of_a_chunk(call, &p);
-    p.keys_bytes = (size_t)(p.chunk_keys * p.shapes.head_steps * STEP * p.terms) * 2;
+    p.keys_bytes = (size_t)(p.chunk_keys * p.shapes.head_steps * AMX_ROW_BYTES * p.terms);
     p.shapes.value_pair = p.chunk_keys * 2 * AMX_ROWS * p.terms;
     p.values_bytes = (size_t)(divide_up(p.shapes.value_tiles, 2) * p.shapes.value_pair) * 2;
     p.facts_bytes = (size_t)round_up(p.chunk_keys / STEP * (int64_t)sizeof(group_facts), 64);
     p.scores_bytes = (size_t)(p.block_keys * TILE_ROWS) * 4;
     p.p_bytes = (size_t)(p.shapes.p_term * p.terms) * 2;
+    if (p.bytes) {
+        p.mean_bytes = (size_t)(2 * p.shapes.head_steps * BYTE_STEP) * 4;
+        p.rows_bytes = (size_t)(p.block_keys / AMX_ROWS * 2 * TILE_ROWS) * 4;
+    }
     p.query_bytes = (size_t)(p.block_rows * query_row);
     p.out_bytes = (size_t)(p.block_rows * out_row);
     p.slice_bytes = p.keys_bytes + p.values_bytes + p.facts_bytes + p.scores_bytes + 2 * p.p_bytes +
-                    p.query_bytes + p.out_bytes + (size_t)(TILE_ARRAYS * p.block_rows) * 4;
+                    p.mean_bytes + p.rows_bytes + p.query_bytes + p.out_bytes +
+                    (size_t)((TILE_ARRAYS + 1) * p.block_rows) * 4;
     return p;
 }
 
@@ -125,6 +136,7 @@ static plan make_plan(const fovea_attention_call *call, int threads) {
 typedef struct query_tile {
     tile t;
     uint16_t *queries;
+    float *shift; /* what smoothing took from the rows' scores */
     float length; /* at least that of its longest query */
     bool has_reference, zero_reference;
     bool far; /* its references may be beyond REFERENCE_LIMIT */
@@ -151,6 +163,10 @@ typedef struct superblock {
     tile_context at;
     multiply_function *multiply;
     bool general;
+    bool whole;    /* rows of q and k are whole: they become bytes in the same order */
+    bool smoothed; /* something has been taken from k */
+    bool shifted;  /* scores are wanted as they were before that */
+    float *mean, *zeros, *rows;
     query_tile tiles[TILES_MAX];
     int64_t count;
     key_chunk chunk;
@@ -226,17 +242,63 @@ static void drop_from_softmax(const superblock *b, const attend_job *j, const fl
     drop_elements(&b->at, t, s, j->first, keys);
 }
 
+/* Scores of bytes to floats, in units of log 2. */
+static void convert_scores(const superblock *b, const attend_job *j) {
+    const query_tile *q = j->q;
+    float *s = j->products.scores;
+    const vf origin = vf_set1(BYTE_ORIGIN);
+    for (int64_t i = 0; i < 2 * j->groups; i++) {
+        vf of_keys = vf_set1(j->facts[i / 2].scale[i % 2]), factor[2], shift[2];
+        VF_UNROLLED for (int v = 0; v < TILE_VECTORS; v++) {
+            factor[v] = vf_mul(vf_load(q->t.scale + v * VF_WIDTH), of_keys);
+            shift[v] = b->shifted ? vf_load(q->shift + v * VF_WIDTH) : vf_set1(0);
+        }
+        for (int key = 0; key < AMX_ROWS; key++, s += TILE_ROWS)
+            VF_UNROLLED for (int v = 0; v < TILE_VECTORS; v++) {
+                vf sum = vf_sub(vf_load(s + v * VF_WIDTH), origin);
+                vf_store(s + v * VF_WIDTH, vf_fma(sum, factor[v], shift[v]));
+            }
+    }
+}
+
+/* From the elements, where q or k is not finite: less what smoothing takes from the scores of other blocks, if it is finite. */
+static void score_bytes_plainly(const superblock *b, const attend_job *j, int64_t present) {
+    float shift[TILE_ROWS], *s = j->products.scores;
+    score_plainly(&b->at, &j->q->t, j->first, present, b->at.scale, s);
+    if (!b->smoothed || b->shifted) return;
+    find_shifts(b->whole, &b->at, &j->q->t, b->mean, shift);
+    for (int64_t i = 0; i < present * TILE_ROWS; i++)
+        if (isfinite(shift[i % TILE_ROWS])) s[i] -= shift[i % TILE_ROWS];
+}
+
 /* Scores as the options want them. Returns whether some may be -inf; a general call's become the scores of log 2. */
-static bool change_job(const superblock *b, const attend_job *j, bool finite, float *maximum) {
+static bool change_job(const superblock *b, const attend_job *j, bool finite, bool as_bytes,
+                       float *maximum) {
     const tile *t = &j->q->t;
     float *s = j->products.scores;
     int64_t keys = j->groups * STEP, present = smaller(keys, b->at.sequence.key_count - j->first);
+    if (b->p->bytes && !finite) score_bytes_plainly(b, j, present);
+    if (b->p->bytes && finite && !as_bytes) convert_scores(b, j);
     if (b->p->terms > 1 && !finite) score_plainly(&b->at, t, j->first, present, 1, s);
     if (!b->general) return limit_edges(t, s, j->first, keys);
-    scale_scores(&b->at, s, keys, TILE_VECTORS);
+    if (!b->p->bytes) scale_scores(&b->at, s, keys, TILE_VECTORS);
     change_scores(&b->at, t, s, j->first, present);
     limit_scores(t, s, j->first, keys, maximum);
     return true;
+}
+
+/* What takes scores of bytes to halves of words: a factor and a shift for each row, 16 keys after 16 keys. */
+static void scale_rows(const superblock *b, const attend_job *j) {
+    const vf origin = vf_set1(-BYTE_ORIGIN), bias = vf_set1(HALVES_BIAS);
+    float *rows = b->rows;
+    for (int64_t i = 0; i < 2 * j->groups; i++, rows += 2 * TILE_ROWS) {
+        vf of_keys = vf_set1(256 * j->facts[i / 2].scale[i % 2]);
+        VF_UNROLLED for (int v = 0; v < TILE_VECTORS; v++) {
+            vf factor = vf_mul(vf_load(j->q->t.scale + v * VF_WIDTH), of_keys);
+            vf_store(rows + v * VF_WIDTH, factor);
+            vf_store(rows + TILE_ROWS + v * VF_WIDTH, vf_fma(factor, origin, bias));
+        }
+    }
 }
 
 static softmax_kind begin_softmax(superblock *b, attend_job *j, softmax_work *work) {
@@ -245,15 +307,19 @@ static softmax_kind begin_softmax(superblock *b, attend_job *j, softmax_work *wo
     tile *t = &q->t;
     int64_t keys = j->groups * STEP;
     float *s = j->products.scores, maximum[TILE_ROWS], shift[TILE_ROWS] = {0};
-    float factor = b->general ? 1 : b->at.scale;
+    float factor = b->general || b->p->bytes ? 1 : b->at.scale;
     bool tame;
     float bound = b->at.scale * q->length * length_of_keys(j, &tame);
-    bool finite = isfinite(bound), edge = change_job(b, j, finite, maximum);
+    bool finite = isfinite(bound);
     q->far |= !(bound <= REFERENCE_LIMIT);
     bool exact = b->p->terms > 1 || b->general || call->has_lse || !finite;
     /* p of one term is rounded, and where it is exact its sum is not: the largest must be 1, or equal scores all err alike. */
     bool fixed = !b->general && !call->has_sinks && (b->p->terms > 1 || !exact);
-    if (fixed && bound <= SCORE_LIMIT && tame && (q->zero_reference || !q->has_reference)) {
+    bool from_zero =
+        fixed && bound <= SCORE_LIMIT && tame && (q->zero_reference || !q->has_reference);
+    bool as_bytes = b->p->bytes && from_zero;
+    bool edge = change_job(b, j, finite, as_bytes, maximum);
+    if (from_zero) {
         if (!q->has_reference)
             for (int v = 0; v < TILE_VECTORS; v++)
                 vf_store(t->reference + v * VF_WIDTH, vf_set1(0));
@@ -267,6 +333,8 @@ static softmax_kind begin_softmax(superblock *b, attend_job *j, softmax_work *wo
     work->scores = s, work->p = j->products.p, work->p_term = b->p->shapes.p_term;
     work->pairs = keys / 2, work->pair = 0;
     work->factor = halves ? 256 * factor : factor;
+    work->rows = b->rows;
+    if (as_bytes) scale_rows(b, j);
     for (int v = 0; v < TILE_VECTORS; v++) {
         vf from = vf_load(shift + v * VF_WIDTH);
         work->shift[v] =
@@ -277,7 +345,8 @@ static softmax_kind begin_softmax(superblock *b, attend_job *j, softmax_work *wo
         drop_from_softmax(b, j, shift);
         return READY;
     }
-    return !halves ? EXACT : q->zero_reference && !edge ? QUICK : CLAMPED;
+    if (as_bytes) return edge ? ROWS_CLAMPED : ROWS_QUICK;
+    return !halves ? EXACT : q->zero_reference && !edge && !b->p->bytes ? QUICK : CLAMPED;
 }
 
 /* ---- The jobs in hand -------------------------------------------------------------------------------- */
@@ -334,12 +403,67 @@ VF_INLINE void pack_chunk(const int terms, const superblock *b, key_chunk *chunk
     for (int64_t key = chunk->first; key < chunk->end; key += STEP, g++) {
         int64_t count = smaller(STEP, chunk->end - key);
         chunk->facts[g] = (group_facts){
-            pack_keys(terms, &b->at, key, count, chunk->keys + g * keys_group),
-            pack_values(terms, &b->at, key, count, pair, chunk->values + g * values_group)};
+            .length = pack_keys(terms, &b->at, key, count, chunk->keys + g * keys_group),
+            .values_tame = pack_values(terms, dtype_of_terms(terms), &b->at, key, count, pair,
+                                       chunk->values + g * values_group)};
     }
 }
 
+VF_INLINE void pack_byte_chunk(const bool whole, const fovea_dtype dtype, const superblock *b,
+                               key_chunk *chunk) {
+    int64_t keys_group = b->p->shapes.head_steps * 2 * HALF_TILE;
+    int64_t pair = b->p->shapes.value_pair, g = 0;
+    for (int64_t key = chunk->first; key < chunk->end; key += STEP, g++) {
+        int64_t count = smaller(STEP, chunk->end - key);
+        chunk->facts[g] = pack_byte_keys(whole, dtype, &b->at, b->mean, key, count,
+                                         (int8_t *)(chunk->keys + g * keys_group));
+        chunk->facts[g].values_tame =
+            pack_values(1, dtype, &b->at, key, count, pair, chunk->values + g * 2 * HALF_TILE);
+    }
+}
+
+/* Calls a function of whole rows of each dtype, or of any rows. */
+#define BY_ROWS(b, dtype, CALL)                                                                    \
+    do {                                                                                           \
+        if (!(b)->whole)                                                                           \
+            CALL(false, dtype);                                                                    \
+        else if (dtype == FOVEA_BF16)                                                              \
+            CALL(true, FOVEA_BF16);                                                                \
+        else if (dtype == FOVEA_F16)                                                               \
+            CALL(true, FOVEA_F16);                                                                 \
+        else                                                                                       \
+            CALL(true, FOVEA_F32);                                                                 \
+    } while (0)
+
+static void pack_bytes(const superblock *b, key_chunk *chunk) {
+#define PACK_BYTES(whole, dtype) pack_byte_chunk(whole, dtype, b, chunk)
+    BY_ROWS(b, b->at.call->k.dtype, PACK_BYTES);
+}
+
+static void pack_queries_as_bytes(const superblock *b, query_tile *q) {
+#define PACK_QUERIES(whole, dtype)                                                                 \
+    q->length =                                                                                    \
+        pack_byte_queries(whole, dtype, &b->at, &q->t, b->zeros, (int8_t *)q->queries, q->t.scale)
+    BY_ROWS(b, b->at.call->q.dtype, PACK_QUERIES);
+    if (b->shifted) find_shifts(b->whole, &b->at, &q->t, b->mean, q->shift);
+}
+
+static void begin_bytes(superblock *b) {
+    const fovea_attention_call *call = b->at.call;
+    b->whole = whole_rows(&call->q) && whole_rows(&call->k);
+    b->smoothed = call->options->smooth_k;
+    b->shifted = b->smoothed && (b->general || call->has_lse || call->has_sinks);
+    memset(b->zeros, 0, b->p->mean_bytes / 2);
+    if (!b->smoothed) memset(b->mean, 0, b->p->mean_bytes / 2);
+#define FIND_MEAN(whole, dtype) find_mean(whole, dtype, &b->at, b->mean)
+    if (b->smoothed) BY_ROWS(b, call->k.dtype, FIND_MEAN);
+}
+
 static void pack(const superblock *b, key_chunk *chunk) {
+    if (b->p->bytes) {
+        pack_bytes(b, chunk);
+        return;
+    }
     if (b->p->terms == 1) pack_chunk(1, b, chunk);
     if (b->p->terms == 2) pack_chunk(2, b, chunk);
     if (b->p->terms == 3) pack_chunk(3, b, chunk);
@@ -350,7 +474,10 @@ static void begin_tile(const superblock *b, query_tile *q) {
     number_rows(at, &q->t);
     set_limits(at, &q->t);
     if (at->call->has_slopes) set_slopes(at, &q->t);
-    if (b->p->terms == 1) q->length = pack_queries(1, at, &q->t, q->queries);
+    if (b->p->bytes)
+        pack_queries_as_bytes(b, q);
+    else if (b->p->terms == 1)
+        q->length = pack_queries(1, at, &q->t, q->queries);
     if (b->p->terms == 2) q->length = pack_queries(2, at, &q->t, q->queries);
     if (b->p->terms == 3) q->length = pack_queries(3, at, &q->t, q->queries);
     for (int v = 0; v < TILE_VECTORS; v++) {
@@ -377,9 +504,10 @@ static void lay_out_tiles(superblock *b, int64_t first_row, int64_t rows, char *
                       .query = (int32_t *)(void *)(arrays + 4 * TILE_ROWS)};
         q->t.head = q->t.query + TILE_ROWS, q->t.first = q->t.head + TILE_ROWS;
         q->t.end = q->t.first + TILE_ROWS, q->t.position = q->t.end + TILE_ROWS;
+        q->shift = arrays + TILE_ARRAYS * TILE_ROWS;
         queries += p->shapes.head_steps * p->terms * TILE_VECTORS * AMX_TILE_BYTES;
         outputs += p->shapes.value_tiles * AMX_ROWS * TILE_ROWS * 4;
-        data += TILE_ARRAYS * TILE_ROWS * 4;
+        data += (TILE_ARRAYS + 1) * TILE_ROWS * 4;
         begin_tile(b, q);
     }
 }
@@ -393,6 +521,10 @@ static char *lay_out_buffers(superblock *b, char *memory) {
     memory += p->values_bytes;
     b->chunk.facts = (group_facts *)(void *)memory;
     memory += p->facts_bytes;
+    b->mean = (float *)(void *)memory, b->zeros = b->mean + p->mean_bytes / 8;
+    memory += p->mean_bytes;
+    b->rows = (float *)(void *)memory;
+    memory += p->rows_bytes;
     b->scores = (float *)(void *)memory;
     memory += p->scores_bytes;
     for (int i = 0; i < 2; i++) {
@@ -471,8 +603,9 @@ static void attend_superblock(superblock *b) {
 
 static void attend_item(const plan *p, const fovea_attention_call *call, int64_t item,
                         char *memory) {
-    multiply_function *const by_terms[] = {
-        NULL, multiply_bf16, call->has_lse ? multiply_f16_exactly : multiply_f16, multiply_f32};
+    multiply_function *const by_terms[] = {NULL, p->bytes ? multiply_bytes : multiply_bf16,
+                                           call->has_lse ? multiply_f16_exactly : multiply_f16,
+                                           multiply_f32};
     int64_t heads = call->batch * call->key_heads;
     bool causal = call->options->causal != FOVEA_ATTENTION_CAUSAL_NONE;
     int64_t head = head_of_item(p, call, item);
@@ -494,7 +627,9 @@ static void attend_item(const plan *p, const fovea_attention_call *call, int64_t
     int64_t rows = smaller(b.at.sequence.query_count * call->group - first_row, p->block_rows);
     const amx_configuration whole = amx_whole_tiles();
     amx_configure(&whole);
-    lay_out_tiles(&b, first_row, rows, lay_out_buffers(&b, memory));
+    memory = lay_out_buffers(&b, memory);
+    if (p->bytes) begin_bytes(&b);
+    lay_out_tiles(&b, first_row, rows, memory);
     attend_superblock(&b);
     amx_release();
 }
@@ -538,6 +673,16 @@ static size_t workspace(const fovea_problem *problem, int threads) {
     return (size_t)p.threads * p.slice_bytes;
 }
 
+static bool serves_operands(const fovea_attention_call *call, char *reason, size_t size) {
+    if (call->k.dtype != call->q.dtype || call->v.dtype != call->q.dtype) {
+        snprintf(reason, size, "q is %s, k %s, v %s; it serves one dtype for all",
+                 fovea_dtype_name(call->q.dtype), fovea_dtype_name(call->k.dtype),
+                 fovea_dtype_name(call->v.dtype));
+        return false;
+    }
+    return positions_fit(call, reason, size);
+}
+
 static bool serves(const fovea_problem *problem, char *reason, size_t size) {
     fovea_attention_call call;
     fovea_attention_describe(problem, &call);
@@ -547,13 +692,34 @@ static bool serves(const fovea_problem *problem, char *reason, size_t size) {
         snprintf(reason, size, "another algorithm is asked for");
         return false;
     }
-    if (call.k.dtype != call.q.dtype || call.v.dtype != call.q.dtype) {
-        snprintf(reason, size, "q is %s, k %s, v %s; it serves one dtype for all",
-                 fovea_dtype_name(call.q.dtype), fovea_dtype_name(call.k.dtype),
-                 fovea_dtype_name(call.v.dtype));
-        return false;
-    }
-    return positions_fit(&call, reason, size);
+    return serves_operands(&call, reason, size);
+}
+
+/* Whether sage is served here; what else may be asked of it is sage_tiles.h's. */
+static bool serves_as_bytes(const fovea_attention_call *call) {
+    char reason[128];
+    return call->options->pv == FOVEA_ATTENTION_PV_BF16 && call->head_size <= BYTE_HEAD_MAX &&
+           serves_operands(call, reason, sizeof reason);
+}
+
+static bool serves_sage(const fovea_problem *problem, char *reason, size_t size) {
+    fovea_attention_call call;
+    fovea_attention_describe(problem, &call);
+    return is_sage(&call) && serves_as_bytes(&call) ? true
+                                                    : fovea_sage_amx_serves(problem, reason, size);
+}
+
+static fovea_status run_sage(const fovea_problem *problem, fovea_run *run) {
+    fovea_attention_call call;
+    fovea_attention_describe(problem, &call);
+    return serves_as_bytes(&call) ? run_flash(problem, run) : fovea_sage_amx_run(problem, run);
+}
+
+static size_t workspace_sage(const fovea_problem *problem, int threads) {
+    fovea_attention_call call;
+    fovea_attention_describe(problem, &call);
+    return serves_as_bytes(&call) ? workspace(problem, threads)
+                                  : fovea_sage_amx_workspace(problem, threads);
 }
 
 /* Seconds: products of whole tiles at a share of their peak that was measured, and a start. Three terms
@@ -574,6 +740,13 @@ static double cost(const fovea_problem *problem, int threads, double flops, doub
            (p.threads > 1 ? 3e-6 : 1e-6);
 }
 
+static double cost_sage(const fovea_problem *problem, int threads, double flops, double bandwidth) {
+    fovea_attention_call call;
+    fovea_attention_describe(problem, &call);
+    return serves_as_bytes(&call) ? cost(problem, threads, flops, bandwidth)
+                                  : fovea_sage_amx_cost(problem, threads, flops, bandwidth);
+}
+
 #define ROW(algorithm, dtype)                                                                      \
     {                                                                                              \
         .kernel = "attention", .name = FOVEA_CPU_NAME(algorithm), .dtypes = 1u << (dtype),         \
@@ -590,10 +763,10 @@ const fovea_implementation FOVEA_TIERED(fovea_cpu_attention)[] = {
      .name = FOVEA_CPU_NAME("sage"),
      .dtypes = 1u << FOVEA_F32 | 1u << FOVEA_F16 | 1u << FOVEA_BF16,
      .tier = FOVEA_TIER_HERE,
-     .serves = fovea_sage_amx_serves,
-     .workspace = fovea_sage_amx_workspace,
-     .run = fovea_sage_amx_run,
-     .cost = fovea_sage_amx_cost},
+     .serves = serves_sage,
+     .workspace = workspace_sage,
+     .run = run_sage,
+     .cost = cost_sage},
     {.kernel = "attention",
      .name = FOVEA_CPU_NAME("split"),
      .dtypes = 1u << FOVEA_BF16,

@@ -16,7 +16,7 @@
 #ifndef FOVEA_CPU_ATTENTION_ATTENTION_PRODUCTS_H
 #define FOVEA_CPU_ATTENTION_ATTENTION_PRODUCTS_H
 
-#include "cpu/attention/attention_terms.h"
+#include "cpu/attention/attention_bytes.h"
 
 /* Accumulators and factors of a product of two by two tiles. */
 enum { C00, C01, C10, C11, A0, A1, B0, B1 };
@@ -39,10 +39,12 @@ typedef struct shapes {
 /* How scores become p. */
 typedef enum softmax_kind {
     NONE,
-    QUICK,   /* nearly exact to bf16, |score| <= 60, the sum from the rounded p */
-    CLAMPED, /* the same from -inf on */
-    EXACT,   /* to f32; any score */
-    READY    /* they are p already */
+    QUICK,      /* nearly exact to bf16, |score| <= 60, the sum from the rounded p */
+    CLAMPED,    /* the same from -inf on */
+    ROWS_QUICK, /* both of scores of bytes, whose scales differ by row and by 16 keys */
+    ROWS_CLAMPED,
+    EXACT, /* to f32; any score */
+    READY  /* they are p already */
 } softmax_kind;
 
 /* ---- Exponentials ------------------------------------------------------------------------------------ */
@@ -96,6 +98,7 @@ typedef struct softmax_work {
     int64_t p_term, pairs, pair;
     int64_t budget, slots; /* pairs are spread evenly over so many products */
     float factor;          /* of the scores, to units of log 2 */
+    const float *rows;     /* of ROWS: factors and shifts of the rows, for 16 keys after 16 keys */
     vf shift[TILE_VECTORS], sum[TILE_VECTORS];
     halves_constants halves; /* of QUICK and CLAMPED, while products are made */
 } softmax_work;
@@ -118,7 +121,8 @@ VF_INLINE void store_pair(const int terms, vf even, vf odd, uint16_t *p, int64_t
 }
 
 VF_INLINE void take_pair(const int terms, const softmax_kind kind, softmax_work *w) {
-    const vf factor = vf_set1(w->factor), least = w->halves.least;
+    const bool by_rows = kind == ROWS_QUICK || kind == ROWS_CLAMPED;
+    const vf least = w->halves.least;
     VF_UNROLLED for (int v = 0; v < TILE_VECTORS; v++) {
         const float *place = w->scores + v * VF_WIDTH;
         uint16_t *to = w->p + v * STEP;
@@ -126,15 +130,18 @@ VF_INLINE void take_pair(const int terms, const softmax_kind kind, softmax_work 
             store_pair(terms, vf_load(place), vf_load(place + TILE_ROWS), to, w->p_term);
             continue;
         }
-        vf even = vf_fma(vf_load(place), factor, w->shift[v]);
-        vf odd = vf_fma(vf_load(place + TILE_ROWS), factor, w->shift[v]);
+        const vf factor = by_rows ? vf_load(w->rows + v * VF_WIDTH) : vf_set1(w->factor);
+        const vf shift = by_rows ? vf_load(w->rows + TILE_ROWS + v * VF_WIDTH) : w->shift[v];
+        vf even = vf_fma(vf_load(place), factor, shift);
+        vf odd = vf_fma(vf_load(place + TILE_ROWS), factor, shift);
         if (kind == EXACT) {
             even = vf_exp2_softmax(even), odd = vf_exp2_softmax(odd);
             w->sum[v] = vf_add(vf_add(w->sum[v], even), odd);
             store_pair(terms, even, odd, to, w->p_term);
             continue;
         }
-        if (kind == CLAMPED) even = vf_max(even, least), odd = vf_max(odd, least);
+        if (kind == CLAMPED || kind == ROWS_CLAMPED)
+            even = vf_max(even, least), odd = vf_max(odd, least);
         vi pair = bf16_powers_of_two(&w->halves, even, odd);
         _mm512_storeu_si512(to, pair);
         w->sum[v] = _mm512_dpbf16_ps(w->sum[v], (__m512bh)pair, (__m512bh)w->halves.ones);
@@ -144,6 +151,7 @@ VF_INLINE void take_pair(const int terms, const softmax_kind kind, softmax_work 
     w->scores += 2 * TILE_ROWS;
     w->p += TILE_VECTORS * STEP;
     w->pair++;
+    if (by_rows && w->pair % (AMX_ROWS / 2) == 0) w->rows += 2 * TILE_ROWS;
 }
 
 /* After each product. */
@@ -174,6 +182,26 @@ VF_INLINE void load_accumulators(const float *first, const float *second) {
     if (second) amx_load(C11, second + AMX_ROWS, row);
 }
 
+/* What sums of products begin with: of bytes a line with the bits of 1.5 2^23 for each row of the tile (attention_bytes.h). */
+static const _Alignas(64) float byte_origin[AMX_ROWS] = {
+    BYTE_ORIGIN, BYTE_ORIGIN, BYTE_ORIGIN, BYTE_ORIGIN, BYTE_ORIGIN, BYTE_ORIGIN,
+    BYTE_ORIGIN, BYTE_ORIGIN, BYTE_ORIGIN, BYTE_ORIGIN, BYTE_ORIGIN, BYTE_ORIGIN,
+    BYTE_ORIGIN, BYTE_ORIGIN, BYTE_ORIGIN, BYTE_ORIGIN};
+#define BEGIN_SCORES(bytes, c)                                                                     \
+    do {                                                                                           \
+        if (bytes)                                                                                 \
+            amx_load(c, byte_origin, 0);                                                           \
+        else                                                                                       \
+            amx_zero(c);                                                                           \
+    } while (0)
+#define MULTIPLY_SCORES(bytes, c, a, b)                                                            \
+    do {                                                                                           \
+        if (bytes)                                                                                 \
+            amx_s8s8(c, a, b);                                                                     \
+        else                                                                                       \
+            amx_bf16(c, a, b);                                                                     \
+    } while (0)
+
 VF_INLINE void zero_accumulators(void) {
     amx_zero(C00);
     amx_zero(C01);
@@ -191,13 +219,17 @@ VF_INLINE void store_accumulators(float *first, float *second) {
 
 /* s = K Q^T for all keys of a job. The small products of terms come first; `order` is the largest sum of
  * their numbers, from 0, that counts. */
-VF_INLINE void multiply_keys(const int terms, const int order, const softmax_kind kind,
-                             const job *j, const shapes *at, softmax_work *w) {
+VF_INLINE void multiply_keys(const bool bytes, const int terms, const int order,
+                             const softmax_kind kind, const job *j, const shapes *at,
+                             softmax_work *w) {
     const uint16_t *k = j->keys;
     float *s = j->scores;
     for (int64_t group = 0; group < j->groups; group++, s += STEP * TILE_ROWS) {
         const uint16_t *q = j->queries;
-        zero_accumulators();
+        BEGIN_SCORES(bytes, C00);
+        BEGIN_SCORES(bytes, C01);
+        BEGIN_SCORES(bytes, C10);
+        BEGIN_SCORES(bytes, C11);
         for (int64_t step = 0; step < at->head_steps; step++) {
             VF_UNROLLED for (int b = terms - 1; b >= 0; b--) {
                 const uint16_t *keys = k + b * 2 * HALF_TILE;
@@ -206,15 +238,15 @@ VF_INLINE void multiply_keys(const int terms, const int order, const softmax_kin
                     const uint16_t *queries = q + a * TILE_VECTORS * HALF_TILE;
                     if (a == last) amx_stream_load(A0, keys, AMX_ROW_BYTES);
                     amx_load(B0, queries, AMX_ROW_BYTES);
-                    amx_bf16(C00, A0, B0);
+                    MULTIPLY_SCORES(bytes, C00, A0, B0);
                     take_share(terms, kind, w);
                     amx_load(B1, queries + HALF_TILE, AMX_ROW_BYTES);
-                    amx_bf16(C01, A0, B1);
+                    MULTIPLY_SCORES(bytes, C01, A0, B1);
                     take_share(terms, kind, w);
                     if (a == last) amx_stream_load(A1, keys + HALF_TILE, AMX_ROW_BYTES);
-                    amx_bf16(C10, A1, B0);
+                    MULTIPLY_SCORES(bytes, C10, A1, B0);
                     take_share(terms, kind, w);
-                    amx_bf16(C11, A1, B1);
+                    MULTIPLY_SCORES(bytes, C11, A1, B1);
                     take_share(terms, kind, w);
                 }
             }
@@ -228,7 +260,8 @@ VF_INLINE void multiply_keys(const int terms, const int order, const softmax_kin
 
 /* The same where the queries are four tiles, which then stay in registers: 16 keys at a time, half as
  * many loads. */
-VF_INLINE void multiply_keys_of_64(const softmax_kind kind, const job *j, softmax_work *w) {
+VF_INLINE void multiply_keys_of_two_steps(const bool bytes, const softmax_kind kind, const job *j,
+                                          softmax_work *w) {
     enum { S0, S1, K0, K1, Q00, Q01, Q10, Q11 };
     const int64_t row = TILE_ROWS * sizeof(float);
     const uint16_t *k = j->keys, *q = j->queries;
@@ -239,17 +272,17 @@ VF_INLINE void multiply_keys_of_64(const softmax_kind kind, const job *j, softma
     amx_load(Q11, q + 3 * HALF_TILE, AMX_ROW_BYTES);
     for (int64_t group = 0; group < j->groups; group++, k += 4 * HALF_TILE)
         VF_UNROLLED for (int half = 0; half < 2; half++, s += AMX_ROWS * TILE_ROWS) {
-            amx_zero(S0);
-            amx_zero(S1);
+            BEGIN_SCORES(bytes, S0);
+            BEGIN_SCORES(bytes, S1);
             amx_stream_load(K0, k + half * HALF_TILE, AMX_ROW_BYTES);
-            amx_bf16(S0, K0, Q00);
+            MULTIPLY_SCORES(bytes, S0, K0, Q00);
             take_share(1, kind, w);
-            amx_bf16(S1, K0, Q01);
+            MULTIPLY_SCORES(bytes, S1, K0, Q01);
             take_share(1, kind, w);
             amx_stream_load(K1, k + (2 + half) * HALF_TILE, AMX_ROW_BYTES);
-            amx_bf16(S0, K1, Q10);
+            MULTIPLY_SCORES(bytes, S0, K1, Q10);
             take_share(1, kind, w);
-            amx_bf16(S1, K1, Q11);
+            MULTIPLY_SCORES(bytes, S1, K1, Q11);
             take_share(1, kind, w);
             take_pairs_until(1, kind, (2 * group + half + 1) * AMX_ROWS / 2, w);
             amx_store(S0, s, row);
@@ -334,9 +367,9 @@ VF_INLINE void multiply_values(const int terms, const softmax_kind kind, const j
 
 /* The values of `previous` and the scores of `next` (either may be NULL), and meanwhile all of the
  * work. */
-VF_INLINE void multiply_meanwhile(const int terms, const int order, const softmax_kind kind,
-                                  const job *previous, const job *next, const shapes *at,
-                                  softmax_work *work) {
+VF_INLINE void multiply_meanwhile(const bool bytes, const int terms, const int order,
+                                  const softmax_kind kind, const job *previous, const job *next,
+                                  const shapes *at, softmax_work *work) {
     softmax_work w;
     if (kind != NONE) w = *work;
     int64_t of_values = previous ? previous->groups * at->value_tiles * TILE_VECTORS : 0;
@@ -344,12 +377,12 @@ VF_INLINE void multiply_meanwhile(const int terms, const int order, const softma
     int64_t key_products = order < terms ? term_products(terms) : terms * terms;
     w.slots = larger(of_values * term_products(terms) + of_keys * key_products, 1);
     w.budget = 0;
-    if (kind == QUICK || kind == CLAMPED) w.halves = halves_begin();
+    if (kind != NONE && kind != EXACT && kind != READY) w.halves = halves_begin();
     if (previous) multiply_values(terms, kind, previous, at, &w);
     if (next && terms == 1 && at->head_steps == 2)
-        multiply_keys_of_64(kind, next, &w);
+        multiply_keys_of_two_steps(bytes, kind, next, &w);
     else if (next)
-        multiply_keys(terms, order, kind, next, at, &w);
+        multiply_keys(bytes, terms, order, kind, next, at, &w);
     while (kind != NONE && w.pair < w.pairs) take_pair(terms, kind, &w);
     if (kind == NONE) return;
     VF_UNROLLED for (int v = 0; v < TILE_VECTORS; v++) work->sum[v] = w.sum[v];
@@ -358,25 +391,50 @@ VF_INLINE void multiply_meanwhile(const int terms, const int order, const softma
 typedef void multiply_function(softmax_kind kind, const job *previous, const job *next,
                                const shapes *at, softmax_work *work);
 
-/* One term: all kinds of softmax. */
-static void multiply_bf16(softmax_kind kind, const job *previous, const job *next, const shapes *at,
-                          softmax_work *work) {
-    if (kind == NONE) multiply_meanwhile(1, 0, NONE, previous, next, at, work);
-    if (kind == QUICK) multiply_meanwhile(1, 0, QUICK, previous, next, at, work);
-    if (kind == CLAMPED) multiply_meanwhile(1, 0, CLAMPED, previous, next, at, work);
-    if (kind == EXACT) multiply_meanwhile(1, 0, EXACT, previous, next, at, work);
-    if (kind == READY) multiply_meanwhile(1, 0, READY, previous, next, at, work);
-}
-
+#define MEANWHILE(kind, bytes, terms, order)                                                       \
+case kind:                                                                                         \
+    multiply_meanwhile(bytes, terms, order, kind, previous, next, at, work);                       \
+    break
 #define MULTIPLY(name, terms, order)                                                               \
     static void name(softmax_kind kind, const job *previous, const job *next, const shapes *at,    \
                      softmax_work *work) {                                                         \
-        if (kind == NONE) multiply_meanwhile(terms, order, NONE, previous, next, at, work);        \
-        if (kind == EXACT) multiply_meanwhile(terms, order, EXACT, previous, next, at, work);      \
-        if (kind == READY) multiply_meanwhile(terms, order, READY, previous, next, at, work);      \
+        switch (kind) {                                                                            \
+            MEANWHILE(NONE, false, terms, order);                                                  \
+            MEANWHILE(EXACT, false, terms, order);                                                 \
+            MEANWHILE(READY, false, terms, order);                                                 \
+        default:                                                                                   \
+            break;                                                                                 \
+        }                                                                                          \
     }
 MULTIPLY(multiply_f16, 2, 1)
 MULTIPLY(multiply_f16_exactly, 2, 2) /* the scores, where their sum of exponentials is asked for */
 MULTIPLY(multiply_f32, 3, 2)
+
+static void multiply_bf16(softmax_kind kind, const job *previous, const job *next, const shapes *at,
+                          softmax_work *work) {
+    switch (kind) {
+        MEANWHILE(NONE, false, 1, 0);
+        MEANWHILE(QUICK, false, 1, 0);
+        MEANWHILE(CLAMPED, false, 1, 0);
+        MEANWHILE(EXACT, false, 1, 0);
+        MEANWHILE(READY, false, 1, 0);
+    default:
+        break;
+    }
+}
+
+static void multiply_bytes(softmax_kind kind, const job *previous, const job *next,
+                           const shapes *at, softmax_work *work) {
+    switch (kind) {
+        MEANWHILE(NONE, true, 1, 0);
+        MEANWHILE(CLAMPED, true, 1, 0);
+        MEANWHILE(ROWS_QUICK, true, 1, 0);
+        MEANWHILE(ROWS_CLAMPED, true, 1, 0);
+        MEANWHILE(EXACT, true, 1, 0);
+        MEANWHILE(READY, true, 1, 0);
+    default:
+        break;
+    }
+}
 
 #endif

@@ -13,6 +13,9 @@
 #define LN2 0x1.62e43p-1f
 #define NEGATIVE_INFINITY vf_set1(-INFINITY)
 
+/* What rows of zeros count as where they become integers: 127 divided by it is finite. */
+static const float smallest_absmax = 1e-30f;
+
 /* Elements [start, start + count) of the row at an address as floats; lanes from count on are 0. */
 static vf load_elements(const char *row, fovea_dtype dtype, int64_t stride, int64_t start,
                         int64_t count) {

@@ -19,6 +19,11 @@ enum {
     HALF_TILE = 512, /* bf16 of a tile */
 };
 
+/* The dtype that so many terms hold exactly. */
+VF_INLINE fovea_dtype dtype_of_terms(int terms) {
+    return terms == 1 ? FOVEA_BF16 : terms == 2 ? FOVEA_F16 : FOVEA_F32;
+}
+
 /* The products of that many terms each. */
 VF_INLINE int term_products(int terms) { return terms * (terms + 1) / 2; }
 
@@ -33,9 +38,11 @@ VF_INLINE vf from_high_halves(__m512i x) {
 
 /* 16 and 16 floats as terms of 32 bf16. */
 VF_INLINE void split_terms(const int terms, vf low, vf high, __m512i term[]) {
-    /* What rounds to infinity is rounded towards zero instead; the rest takes what is missing. */
+    /* What rounds to infinity is rounded towards zero instead; the rest takes what is missing, if there is one. */
     const vf largest = vf_set1(0x1.fep127f), least = vf_set1(-0x1.fep127f);
-    vf a = vf_min(largest, vf_max(least, low)), b = vf_min(largest, vf_max(least, high));
+    vf a = low, b = high;
+    if (terms > 1)
+        a = vf_min(largest, vf_max(least, low)), b = vf_min(largest, vf_max(least, high));
     VF_UNROLLED for (int t = 0; t < terms; t++) {
         term[t] = (__m512i)_mm512_cvtne2ps_pbh(t ? high : b, t ? low : a);
         low = vf_sub(low, from_low_halves(term[t]));
@@ -43,23 +50,27 @@ VF_INLINE void split_terms(const int terms, vf low, vf high, __m512i term[]) {
     }
 }
 
-/* The dtype of that many terms, 32 elements side by side. */
-VF_INLINE void load_whole_terms(const int terms, const char *row, int64_t start, __m512i term[]) {
+/* 32 elements side by side. */
+VF_INLINE void load_whole_terms(const int terms, const char *row, fovea_dtype dtype, int64_t start,
+                                __m512i term[]) {
     const uint16_t *halves = (const uint16_t *)(const void *)row + start;
     const float *floats = (const float *)(const void *)row + start;
-    if (terms == 1) term[0] = _mm512_loadu_si512(halves);
-    if (terms == 2) split_terms(terms, vf_load_f16(halves), vf_load_f16(halves + VF_WIDTH), term);
-    if (terms == 3) split_terms(terms, vf_load(floats), vf_load(floats + VF_WIDTH), term);
+    if (dtype == FOVEA_BF16)
+        term[0] = _mm512_loadu_si512(halves);
+    else if (dtype == FOVEA_F16)
+        split_terms(terms, vf_load_f16(halves), vf_load_f16(halves + VF_WIDTH), term);
+    else
+        split_terms(terms, vf_load(floats), vf_load(floats + VF_WIDTH), term);
 }
 
 /* Elements [start, start + count) of a row, at most 32; what follows them is 0. */
 VF_INLINE void load_terms(const int terms, const bool whole, const char *row, fovea_dtype dtype,
                           int64_t stride, int64_t start, int64_t count, __m512i term[]) {
     if (whole) {
-        load_whole_terms(terms, row, start, term);
+        load_whole_terms(terms, row, dtype, start, term);
         return;
     }
-    if (terms > 1) {
+    if (dtype != FOVEA_BF16) {
         int64_t first = smaller(count, VF_WIDTH);
         split_terms(terms, load_elements(row, dtype, stride, start, first),
                     load_elements(row, dtype, stride, start + first, count - first), term);
@@ -95,7 +106,7 @@ VF_INLINE vf pack_query_vector(const int terms, const bool whole, const fovea_vi
     for (int64_t d = 0; d < q->shape[3]; d += STEP, packed += terms * TILE_VECTORS * HALF_TILE) {
         __m512i row[VF_WIDTH][TERMS_MAX];
         VF_UNROLLED for (int i = 0; i < VF_WIDTH; i++)
-            load_terms(terms, whole, rows[i], q->dtype, q->stride[3], d,
+            load_terms(terms, whole, rows[i], dtype_of_terms(terms), q->stride[3], d,
                        smaller(q->shape[3] - d, STEP), row[i]);
         VF_UNROLLED for (int n = 0; n < terms; n++) {
             uint16_t *to = packed + n * TILE_VECTORS * HALF_TILE;
@@ -133,6 +144,7 @@ VF_INLINE float pack_queries(const int terms, const tile_context *at, const tile
 /* What is known of a group. */
 typedef struct group_facts {
     float length;     /* at least that of its longest key; NaN or inf if one is */
+    float scale[2];   /* of bytes (attention_bytes.h), by 16 keys */
     bool values_tame; /* 0 or between 2^-40 and 2^60 in magnitude the largest is */
 } group_facts;
 
@@ -160,7 +172,7 @@ VF_INLINE float pack_key_rows(const int terms, const bool whole, const fovea_vie
             __m512i term[TERMS_MAX] = {_mm512_setzero_si512(), _mm512_setzero_si512(),
                                        _mm512_setzero_si512()};
             if (whole || rows[j])
-                load_terms(terms, whole, rows[j], k->dtype, k->stride[3], d,
+                load_terms(terms, whole, rows[j], dtype_of_terms(terms), k->stride[3], d,
                            smaller(k->shape[3] - d, STEP), term);
             sum = sum_of_squares(sum, term[0]);
             VF_UNROLLED for (int n = 0; n < terms; n++, to += 2 * HALF_TILE)
@@ -183,9 +195,9 @@ VF_INLINE float pack_keys(const int terms, const tile_context *at, int64_t key, 
 
 /* 32 columns of 32 keys from element d on, [tile][term], a tile being 16 columns of v x 32 keys. Rows 2k and 2k + 1 are
  * interleaved, so that a word is a pair of keys, and the words transposed: 160 shuffles. */
-VF_INLINE __m512i pack_value_columns(const int terms, const bool whole, const fovea_view *v,
-                                     const char *const rows[STEP], int64_t d, __m512i largest,
-                                     uint16_t *packed) {
+VF_INLINE __m512i pack_value_columns(const int terms, const fovea_dtype dtype, const bool whole,
+                                     const fovea_view *v, const char *const rows[STEP], int64_t d,
+                                     __m512i largest, uint16_t *packed) {
     const __m512i magnitude = _mm512_set1_epi16(0x7fff);
     __m512i words[TERMS_MAX][2][16];
     VF_UNROLLED for (int k = 0; k < 16; k++) {
@@ -193,7 +205,7 @@ VF_INLINE __m512i pack_value_columns(const int terms, const bool whole, const fo
         VF_UNROLLED for (int odd = 0; odd < 2; odd++) {
             VF_UNROLLED for (int n = 0; n < terms; n++) row[odd][n] = _mm512_setzero_si512();
             if (whole || rows[2 * k + odd])
-                load_terms(terms, whole, rows[2 * k + odd], v->dtype, v->stride[3], d,
+                load_terms(terms, whole, rows[2 * k + odd], dtype, v->stride[3], d,
                            smaller(v->shape[3] - d, STEP), row[odd]);
             largest = _mm512_max_epu16(largest, _mm512_and_si512(row[odd][0], magnitude));
         }
@@ -214,15 +226,15 @@ VF_INLINE __m512i pack_value_columns(const int terms, const bool whole, const fo
 }
 
 /* [pair of tiles][group] of such columns; `pair` is the distance of pairs. */
-VF_INLINE bool pack_values(const int terms, const tile_context *at, int64_t key, int64_t count,
-                           int64_t pair, uint16_t *packed) {
+VF_INLINE bool pack_values(const int terms, const fovea_dtype dtype, const tile_context *at,
+                           int64_t key, int64_t count, int64_t pair, uint16_t *packed) {
     const fovea_view *v = &at->call->v;
     const char *rows[STEP];
     const bool whole = rows_of_group(at, v, key, count, rows);
     __m512i largest = _mm512_setzero_si512();
     for (int64_t d = 0; d < v->shape[3]; d += STEP, packed += pair)
-        largest = whole ? pack_value_columns(terms, true, v, rows, d, largest, packed)
-                        : pack_value_columns(terms, false, v, rows, d, largest, packed);
+        largest = whole ? pack_value_columns(terms, dtype, true, v, rows, d, largest, packed)
+                        : pack_value_columns(terms, dtype, false, v, rows, d, largest, packed);
     uint16_t lanes[STEP], most = 0;
     _mm512_storeu_si512(lanes, largest);
     for (int i = 0; i < STEP; i++) most = lanes[i] > most ? lanes[i] : most;

@@ -27,13 +27,15 @@ bool fovea_split_amx_serves(const fovea_problem *problem, char *reason, size_t s
     return true;
 }
 
-/* Beside cpu/avx512/split, which does the same with more arithmetic. From i8 that is little: with one or two rows it reads at 90
- * to 92 % of the rate of the memory (16 threads), where tiles reach 81 to 86. */
+/* Beside cpu/avx512/split, which does the same with more arithmetic. From i8 that is little: by products of bytes it reads at 84 to
+ * 113 % of the rate of the memory (16 threads, 8 to 1 rows), where tiles reach 69 to 100; from floats, with one or two rows, at 90 to
+ * 92 where tiles reach 81 to 86. */
 double fovea_split_amx_cost(const fovea_problem *problem, int threads, double flops,
                             double bandwidth) {
     fovea_attention_call call;
     fovea_attention_describe(problem, &call);
     bool integers = call.k.dtype == FOVEA_I8 && call.v.dtype == FOVEA_I8;
     bool few = call.query_length * call.group <= 2;
-    return (integers && few ? 1.1 : 0.9) * split_cost(problem, threads, flops, bandwidth);
+    return (integers && (few || split_may_round(&call)) ? 1.1 : 0.9) *
+           split_cost(problem, threads, flops, bandwidth);
 }

@@ -232,8 +232,11 @@ static size_t hopper_workspace(const fovea_problem *problem, int threads) {
     fovea_cuda_attention p;
     const char *reason;
     (void)threads;
-    if (problem->dtype != FOVEA_F32) return FOVEA_CUDA_HOPPER_WORKSPACE;
-    return describe(problem, &p, &reason) ? fovea_cuda_attention_hopper_f32_workspace(&p) : 0;
+    if (!describe(problem, &p, &reason)) return 0;
+    return problem->dtype == FOVEA_F32
+               ? fovea_cuda_attention_hopper_f32_workspace(&p)
+               : fovea_cuda_attention_hopper_workspace(
+                     &p, fovea_cuda_multiprocessors(problem->device.device_id));
 }
 
 /* f32, measured on an H200: where tiles of 64 query rows have a multiprocessor each, by the blocks of 64 keys that one
@@ -253,7 +256,7 @@ static double hopper_f32_cost(const fovea_problem *problem, const fovea_attentio
 }
 
 /* Measured on an H200. Heads of a group are not packed into one, and a block has 128 rows: few rows a head are wasted on
- * it. One row of 32 heads over 8, 32 sequences of 4096 keys: 333 us, split 121; few rows do not keep memory busy. */
+ * it. One row of 32 heads over 8, 32 sequences of 4096 keys: 333 us, split 121: each head reads its group's keys. */
 static double hopper_cost(const fovea_problem *problem, int threads, double flops,
                           double bandwidth) {
     (void)threads;
@@ -262,7 +265,7 @@ static double hopper_cost(const fovea_problem *problem, int threads, double flop
     double heads = (double)(call.batch * call.query_heads), rows = (double)call.query_length;
     double tiles = ceil(rows / 64) * heads, pairs = 2 * ceil(rows / 128) * heads;
     if (problem->dtype == FOVEA_F32) return hopper_f32_cost(problem, call, tiles, flops, bandwidth);
-    if (rows < 32) bandwidth /= 2;
+    if (rows < 32) bandwidth *= call.group > 1 ? 0.5 : 0.9;
     double width = padded_width(call) / 64, more = has_options(problem, call) ? 2 : 1;
     return 2.7e-6 + more * tiled_seconds(problem, call, pairs, (0.4 + 0.13 * width) * 1e-6,
                                          (0.08 + 0.16 * width) * 1e-6, bandwidth);

@@ -74,8 +74,9 @@ int fovea_cuda_attention_f32(const fovea_cuda_attention *problem, cudaStream_t s
 bool fovea_cuda_attention_f32_products_serves(const fovea_cuda_attention *problem);
 int fovea_cuda_attention_f32_products(const fovea_cuda_attention *problem, const uint32_t *wanted,
                                       int words, cudaStream_t stream);
-/* workspace: FOVEA_CUDA_HOPPER_WORKSPACE bytes on the device, of the stream's own. */
-#define FOVEA_CUDA_HOPPER_WORKSPACE 64
+/* workspace: of the bytes that it says, on the device, of the stream's own. */
+size_t fovea_cuda_attention_hopper_workspace(const fovea_cuda_attention *problem,
+                                             int multiprocessors);
 int fovea_cuda_attention_hopper(const fovea_cuda_attention *problem, void *workspace,
                                 cudaStream_t stream);
 

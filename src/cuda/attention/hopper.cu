@@ -103,8 +103,16 @@ struct shapes {
     using d256_long = attention_shape<Element, 256, 64, 2, 2, 1, true, true>;
 };
 
+/* What runs a shape, and the bytes of workspace that it wants. */
+struct entry {
+    cudaError_t (*run)(const attention_call &, int, cudaStream_t);
+    size_t (*workspace)(const attention_call &, int);
+};
+template <class Shape>
+constexpr entry entry_of = {launch_attention<Shape>, workspace_of<Shape>};
+
 template <class Element>
-cudaError_t launch(const attention_call &call, int processors, cudaStream_t stream) {
+entry choose(const attention_call &call, int processors) {
     using shape = shapes<Element>;
     int keys = call.key_length, size = std::max(call.head_size, call.value_size);
     /* Tiles of fewer rows where they still find a multiprocessor each. */
@@ -113,21 +121,20 @@ cudaError_t launch(const attention_call &call, int processors, cudaStream_t stre
     bool some = heads * ((rows + 127) / 128) <= processors;
     /* Masked blocks, and sequences that end in one, are the dearer the larger they are. */
     bool edge = call.banded || keys <= 64;
-    auto run = size <= 64           ? few    ? edge ? launch_attention<typename shape::d64_few_edge>
-                                                    : launch_attention<typename shape::d64_few>
-                                         : some ? edge ? launch_attention<typename shape::d64_some_edge>
-                                                       : launch_attention<typename shape::d64_some>
-                                                : launch_attention<typename shape::d64>
-                         : size <= 128 && few ? launch_attention<typename shape::d128_few>
-               : size > 192         ? keys < 6144 ? launch_attention<typename shape::d256_short>
-                                                  : launch_attention<typename shape::d256_long>
-                       : size > 128 ? keys < 3072 ? launch_attention<typename shape::d192_short>
-                                                  : launch_attention<typename shape::d192_long>
-                       : call.banded ? keys < 12288 ? launch_attention<typename shape::d128_edge>
-                                                    : launch_attention<typename shape::d128_long>
-                       : keys < 1536 ? launch_attention<typename shape::d128_short>
-                                    : launch_attention<typename shape::d128_long>;
-    return run(call, processors, stream);
+    return size <= 64           ? few    ? edge ? entry_of<typename shape::d64_few_edge>
+                                                : entry_of<typename shape::d64_few>
+                                     : some ? edge ? entry_of<typename shape::d64_some_edge>
+                                                   : entry_of<typename shape::d64_some>
+                                            : entry_of<typename shape::d64>
+                     : size <= 128 && few ? entry_of<typename shape::d128_few>
+           : size > 192         ? keys < 6144 ? entry_of<typename shape::d256_short>
+                                              : entry_of<typename shape::d256_long>
+                   : size > 128 ? keys < 3072 ? entry_of<typename shape::d192_short>
+                                              : entry_of<typename shape::d192_long>
+                   : call.banded ? keys < 12288 ? entry_of<typename shape::d128_edge>
+                                                : entry_of<typename shape::d128_long>
+                   : keys < 1536 ? entry_of<typename shape::d128_short>
+                                : entry_of<typename shape::d128_long>;
 }
 
 /* What a varied shape is told besides. */
@@ -158,6 +165,14 @@ bool fovea_cuda_attention_hopper_serves(const fovea_cuda_attention *problem, cha
     return why == nullptr;
 }
 
+size_t fovea_cuda_attention_hopper_workspace(const fovea_cuda_attention *a, int multiprocessors) {
+    if (is_varied(a) || is_modified(a) || a->group == 0) return counter_bytes;
+    attention_call call = call_of(a);
+    entry chosen = a->q.dtype == FOVEA_F16 ? choose<__half>(call, multiprocessors)
+                                           : choose<__nv_bfloat16>(call, multiprocessors);
+    return chosen.workspace(call, multiprocessors);
+}
+
 int fovea_cuda_attention_hopper(const fovea_cuda_attention *a, void *workspace,
                                 cudaStream_t stream) {
     attention_call call = call_of(a);
@@ -171,6 +186,7 @@ int fovea_cuda_attention_hopper(const fovea_cuda_attention *a, void *workspace,
     bool half = a->q.dtype == FOVEA_F16;
     if (varied) return launch_varied(call, half, processors, stream);
     if (is_modified(a)) return launch_modified(call, half, processors, stream);
-    return half ? launch<__half>(call, processors, stream)
-                : launch<__nv_bfloat16>(call, processors, stream);
+    entry chosen =
+        half ? choose<__half>(call, processors) : choose<__nv_bfloat16>(call, processors);
+    return chosen.run(call, processors, stream);
 }

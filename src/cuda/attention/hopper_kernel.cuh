@@ -43,7 +43,12 @@ struct attention_parameters : attention_band {
      * rows grow longer. */
     int32_t tiles, row_tiles, heads, section;
     bool descending;
-    uint32_t *counter;  /* tiles taken after the first ones; NULL: dealt in turns */
+    uint32_t *counter; /* tiles taken after the first ones; NULL: dealt in turns */
+    /* Whole rounds of tiles leave `rest` ones, which are shared: as many blocks have the blocks of keys
+     * from `cut` on of one each, the others take in turns what comes before. 0: all tiles are whole. */
+    int32_t rest, cut;
+    uint32_t *arrivals; /* of those tiles, a word a warp */
+    float4 *parts;      /* what the warp that is done first leaves for the other one */
     const float *sinks; /* of varied shapes; NULL: none */
     int64_t sinks_step;
     attention_sequences sequences; /* of varied shapes */
@@ -76,20 +81,24 @@ struct attention_shape {
     /* There is dropout, and behind the consumers are so many warpgroups that draw for it. */
     static constexpr int drawers = drawers_;
     static constexpr bool drops = drawers > 0, has_options = modified || drops;
-    static_assert(!drops || !varied, "not both");
+    static_assert(!drops || (!varied && N <= 128), "a drawing lane begins four keys");
+    /* Tiles that do not fill the device may be shared. */
+    static constexpr bool shares = !varied && !has_options && planes == 1 && groups > 1;
+    static constexpr int part_size = 32 * (D / 8 + 1); /* float4 that a warp's sums take */
     static constexpr int warpgroups = 1 + groups + drawers;
     static constexpr int rows = 64 * groups, threads = 128 * warpgroups, panels = D / 64;
     static constexpr int query_bytes = planes * 64 * D * 2, block_bytes = planes * N * D * 2;
     static constexpr int option_bytes = rows * N * option;
     static constexpr int draw_stages = drops ? 2 + drawers : 0,
-                         draw_bytes = rows * N / 8; /* a bit a score */
+                         draw_bytes = rows * N / 8, /* a bit a score */
+        begun_bytes = 4 * N; /* what a drawing warp has of a block's keys, 16 bytes for four */
     /* A varied shape's dealer needs more, and its consumers of 64 columns have some to spare. */
     static constexpr bool spares = varied && D == 64;
     static constexpr int producer_registers = drops         ? 24
                                               : groups == 3 ? (spares ? 56 : 32)
                                               : varied      ? 40
                                                             : 24;
-    static constexpr int drawer_registers = D > 64 ? 40 : 48;
+    static constexpr int drawer_registers = D > 128 ? 40 : 56;
     static constexpr int all_registers = 65536 / threads / 8 * 8 * warpgroups;
     static constexpr int consumer_registers =
         drops ? (all_registers - producer_registers - drawers * drawer_registers) / groups / 8 * 8
@@ -109,7 +118,9 @@ struct attention_shape {
                          slot_offset = draw_offset + draw_stages * draw_bytes,
                          barrier_offset = slot_offset + tile_slots * slot_bytes,
                          factor_offset = barrier_offset + barriers * 8,
-                         shared_bytes = factor_offset + (planes > 1 ? 8 * stages : 0) + 1024;
+                         begun_offset = (factor_offset + 15) / 16 * 16,
+                         shared_bytes = begun_offset + (planes > 1 ? 8 * stages : 0) +
+                                        drawers * 4 * begun_bytes + 1024;
     static_assert(D % 64 == 0 && N % 16 == 0 && shared_bytes <= 232448);
 };
 
@@ -140,6 +151,9 @@ struct attention_memory {
     /* Of a stage's keys (0) or values (1), where a tile has several planes. */
     __device__ uint32_t factor(int stage, int role) const {
         return base + Shape::factor_offset + 8 * stage + 4 * role;
+    }
+    __device__ uint32_t begun(int warp) const {
+        return base + Shape::begun_offset + warp * Shape::begun_bytes;
     }
     __device__ uint32_t key_full(int i) const { return barrier(i); }
     __device__ uint32_t key_empty(int i) const { return barrier(Shape::stages + i); }
@@ -173,9 +187,10 @@ struct ring_place {
     }
 };
 
-/* The query rows that a tile starts at, and whose. */
+/* The query rows that a tile starts at, and whose; part: 0: of all its keys, 1: of those from the cut on,
+ * 2: of those before. */
 struct attention_tile {
-    int row, head, batch;
+    int row, head, batch, part;
     __device__ bool valid() const { return row >= 0; }
 };
 
@@ -212,6 +227,18 @@ __device__ __forceinline__ key_blocks blocks_of(const attention_band &p, int row
     return {min(begin / Shape::N, last), last};
 }
 
+/* Those of a tile or of its part. */
+template <typename Shape>
+__device__ __forceinline__ key_blocks blocks_of(const attention_parameters &p,
+                                                const tile_of<Shape> &tile) {
+    key_blocks blocks = blocks_of<Shape>(band_of(p, tile), tile.row);
+    if constexpr (Shape::shares) {
+        if (tile.part == 1) blocks.first = p.cut;
+        if (tile.part == 2) blocks.last = p.cut - 1;
+    }
+    return blocks;
+}
+
 /* The last of those blocks that one warpgroup needs: the ones after it, which all its rows mask,
  * it passes over. */
 template <typename Shape>
@@ -227,11 +254,11 @@ struct tile_reader {
     /* Called by one lane of a producer's warp (`alone`) or by all lanes of a consumer's warp. */
     __device__ tile_of<Shape> next(const attention_memory<Shape> &memory, bool alone) {
         barrier_wait(memory.tile_full(place.stage), place.parity);
-        tile_of<Shape> tile;
+        tile_of<Shape> tile = {}; /* or its registers would be kept from call to call */
         bool reads = alone || threadIdx.x % 32 == 0;
         if (reads) {
             int4 first = load_slot(memory.slot(place.stage));
-            tile.row = first.x, tile.head = first.y, tile.batch = first.z;
+            tile.row = first.x, tile.head = first.y, tile.batch = first.z, tile.part = first.w;
             if constexpr (Shape::varied) {
                 int4 second = load_slot(memory.slot(place.stage) + 16);
                 int4 third = load_slot(memory.slot(place.stage) + 32);
@@ -242,6 +269,7 @@ struct tile_reader {
         }
         if (!alone) {
             broadcast(tile.row), broadcast(tile.head), broadcast(tile.batch);
+            if constexpr (Shape::shares) broadcast(tile.part);
             if constexpr (Shape::varied) {
                 broadcast(tile.query_start), broadcast(tile.band.query_length);
                 broadcast(tile.band.key_length);
@@ -336,6 +364,12 @@ __device__ void deal_tiles(const attention_parameters &p, const attention_memory
         int blocks = static_cast<int>(gridDim.x);
         int tile = p.counter && round > 0 ? blocks + static_cast<int>(atomicAdd(p.counter, 1u))
                                           : round * blocks + static_cast<int>(blockIdx.x);
+        int part = 0, beyond = tile - (p.tiles - p.rest);
+        if (Shape::shares && p.rest > 0 && beyond >= 0) {
+            int helper = static_cast<int>(blockIdx.x) - p.rest;
+            part = helper < 0 ? 1 : 2;
+            if (helper >= 0) tile += helper + beyond / blocks * (blocks - p.rest) - beyond;
+        }
         int4 slots[3] = {{-1, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}}, &slot = slots[0];
         if constexpr (Shape::varied) {
             walk.find(p, Shape::rows, tile, slots);
@@ -353,7 +387,7 @@ __device__ void deal_tiles(const attention_parameters &p, const attention_memory
                 row = within - head * p.row_tiles;
                 head += section * p.section;
             }
-            slot = {row * Shape::rows, head % p.query_heads, head / p.query_heads, 0};
+            slot = {row * Shape::rows, head % p.query_heads, head / p.query_heads, part};
         }
         barrier_wait(memory.tile_empty(place.stage), place.parity ^ 1);
         for (int i = 0; i < Shape::slot_bytes / 16; i++)
@@ -450,7 +484,7 @@ __device__ void load_blocks(const parameters_of<Shape> &p, const attention_memor
     prefetch_map(map);
     wait_for_the_grid_before();
     for (auto tile = reader.next(memory, true); tile.valid(); tile = reader.next(memory, true)) {
-        key_blocks blocks = blocks_of<Shape>(band_of(p, tile), tile.row);
+        key_blocks blocks = blocks_of<Shape>(p, tile);
         int head = tile.head / p.group;
         for (int n = blocks.last; n >= blocks.first; n--) {
             uint32_t arrived = full + 8 * place.stage;
@@ -492,9 +526,10 @@ __device__ void draw_blocks(const parameters_of<Shape> &p, const attention_memor
         tile_reader<Shape> reader;
         ring_place<Shape::draw_stages> place;
         int thread = threadIdx.x % 128, lane = thread % 32, turn = 0;
+        uint32_t begun = memory.begun(drawer * 4 + thread / 32);
         for (auto tile = reader.next(memory, false); tile.valid();
              tile = reader.next(memory, false)) {
-            key_blocks blocks = blocks_of<Shape>(band_of(p, tile), tile.row);
+            key_blocks blocks = blocks_of<Shape>(p, tile);
             draw_row rows[Shape::groups];
             sequence s = {};
             s.batch = tile.batch;
@@ -510,11 +545,16 @@ __device__ void draw_blocks(const parameters_of<Shape> &p, const attention_memor
                     if (++turn == Shape::drawers) turn = 0;
                     if (!mine) continue;
                 }
+                __syncwarp(); /* nobody reads the words of the block before any more */
+                if (lane < Shape::N / 4)
+                    store_four_words(begun + lane * 16,
+                                     begin_words(a, n * (Shape::N / 4) + lane, rows[0]));
+                __syncwarp();
                 barrier_wait(memory.draws_empty(place.stage), place.parity ^ 1);
 #pragma unroll 1
                 for (int i = 0; i < Shape::N / 64; i++) {
                     uint32_t words[Shape::groups];
-                    draw_scores(a, rows, n * Shape::N + i * 64, words);
+                    draw_scores(a, rows, begun + i * 256, words);
 #pragma unroll
                     for (int g = 0; g < Shape::groups; g++)
                         store_word(memory.draws(place.stage, i) + g * 512 + thread * 4, words[g]);
@@ -661,14 +701,28 @@ __device__ __forceinline__ float unit_of(const parameters_of<Shape> &p) {
 }
 
 /* Divides by the sums, rounds and writes a warp's 16 rows, 64 contiguous bytes a row and
- * instruction. */
+ * instruction. part: sums that another warp has of the same rows. */
 template <typename Shape>
-__device__ __forceinline__ void write_rows(const parameters_of<Shape> &p,
-                                           const tile_of<Shape> &tile, int row,
-                                           const float (&o)[Shape::D / 2], softmax_state &state) {
+__device__ __forceinline__ void
+write_rows(const parameters_of<Shape> &p, const tile_of<Shape> &tile, int row,
+           const float (&o)[Shape::D / 2], softmax_state &state, const float4 *part = nullptr) {
     int t = threadIdx.x % 4;
     float unit = unit_of<Shape>(p), kept = 1.0f;
     if constexpr (Shape::drops) kept = p.options.problem.keep;
+    float weight[2] = {1.0f, 1.0f}, its_weight[2];
+    if (part) {
+        float4 its = __ldcg(part + 4 * Shape::D);
+        float maxima[2] = {its.x, its.y}, sums[2] = {its.z, its.w};
+#pragma unroll
+        for (int r = 0; r < 2; r++) {
+            float most = fmaxf(state.maximum[r], maxima[r]);
+            float base = most == -INFINITY ? 0.0f : most;
+            weight[r] = exp2_fast((state.maximum[r] - base) * unit);
+            its_weight[r] = exp2_fast((maxima[r] - base) * unit);
+            state.maximum[r] = most;
+            state.sum[r] = state.sum[r] * weight[r] + sums[r] * its_weight[r];
+        }
+    }
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         float sum = state.sum[r];
@@ -691,10 +745,21 @@ __device__ __forceinline__ void write_rows(const parameters_of<Shape> &p,
 #pragma unroll
         for (int j = 0; j < Shape::D / 32; j++) {
             uint32_t w[4];
+            float more[8] = {};
+            if (part) {
+                const float4 *at = part + 32 * (r * Shape::D / 16 + 2 * j);
+                float4 x = __ldcg(at), y = __ldcg(at + 32);
+                float b = its_weight[r] * inverse;
+                more[0] = x.x * b, more[1] = x.y * b, more[2] = x.z * b, more[3] = x.w * b;
+                more[4] = y.x * b, more[5] = y.y * b, more[6] = y.z * b, more[7] = y.w * b;
+            }
 #pragma unroll
             for (int c = 0; c < 4; c++) {
                 const float *pair = &o[16 * j + 4 * c + 2 * r];
-                w[c] = pack_two<typename Shape::Element>(pair[0] * inverse, pair[1] * inverse);
+                float a = part ? weight[r] * inverse : inverse;
+                float first = pair[0] * a, second = pair[1] * a;
+                if (part) first += more[2 * c], second += more[2 * c + 1];
+                w[c] = pack_two<typename Shape::Element>(first, second);
             }
             gather_chunks(w, t);
             if (inside && 32 * j + 8 * t < p.value_size)
@@ -851,7 +916,7 @@ struct consumer_course {
         tile = reader.next(memory, false);
         if (!tile.valid()) return;
         turn<Shape>::begin(group);
-        blocks = blocks_of<Shape>(band_of(p, tile), tile.row);
+        blocks = blocks_of<Shape>(p, tile);
         first_row = tile.row + group * 64;
         last = last_of<Shape>(band_of(p, tile), blocks, first_row);
         while (true) {
@@ -870,7 +935,7 @@ struct consumer_course {
                 query.advance();
                 next = reader.next(memory, false);
                 if (next.valid()) {
-                    blocks = blocks_of<Shape>(band_of(p, next), next.row);
+                    blocks = blocks_of<Shape>(p, next);
                     next_last = last_of<Shape>(band_of(p, next), blocks, next.row + group * 64);
                 }
                 wait_value();
@@ -939,7 +1004,38 @@ struct consumer : consumer_course<Shape, consumer<Shape>> {
 #pragma unroll
         for (int i = 0; i < D / 2; i++) o[i] *= correction[i / 2 % 2];
     }
+    /* Of a tile that is shared the warp that is done first leaves its sums and goes on; the other one adds them to its
+     * own as it writes the rows. Who is which makes no difference: each adds two products. */
+    __device__ __forceinline__ void write_part() {
+        int number = (tile.batch * p.query_heads + tile.head) * p.row_tiles +
+                     tile.row / Shape::rows - (p.tiles - p.rest);
+        int warp = (number * Shape::groups + group) * 4 + threadIdx.x / 32 % 4;
+        float4 *part = p.parts + int64_t{warp} * Shape::part_size + lane;
+        uint32_t *arrivals = p.arrivals + warp, before = 0;
+        if (lane == 0) before = atomicAdd(arrivals, 1u);
+        if (__any_sync(~0u, before > 0)) {
+            /* 1 for each of the two, and 2 for what lies there. */
+            while (__any_sync(~0u, load_acquired(arrivals) != 4)) {
+            }
+            write_rows<Shape>(p, tile, first_row + thread_row, o, state, part);
+            return;
+        }
+#pragma unroll
+        for (int r = 0; r < 2; r++)
+#pragma unroll
+            for (int i = 0; i < D / 16; i++)
+                part[32 * (r * D / 16 + i)] =
+                    make_float4(o[8 * i + 2 * r], o[8 * i + 2 * r + 1], o[8 * i + 4 + 2 * r],
+                                o[8 * i + 5 + 2 * r]);
+        part[4 * D] = make_float4(state.maximum[0], state.maximum[1], state.sum[0], state.sum[1]);
+        __threadfence();
+        __syncwarp();
+        if (lane == 0) atomicAdd(arrivals, 2u);
+    }
+
     __device__ __forceinline__ void write() {
+        if constexpr (Shape::shares)
+            if (__any_sync(~0u, tile.part)) return write_part();
         write_rows<Shape>(p, tile, first_row + thread_row, o, state);
     }
 

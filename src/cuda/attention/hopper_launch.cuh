@@ -25,7 +25,7 @@ struct attention_call {
     int32_t shift_left, shift_right; /* row i attends keys i + shift_left … i + shift_right */
     bool banded;                     /* one of the two cuts something off */
     float scale_log2;                /* of q kᵀ, above 0 */
-    uint32_t *counter;               /* a word of scratch on the device */
+    uint32_t *counter;               /* scratch on the device, of workspace_of's bytes */
     const float *sinks;              /* of varied shapes, as the following */
     int64_t sinks_step;
     attention_sequences sequences;
@@ -141,6 +141,33 @@ inline bool describe_options(attention_options *o, const fovea_cuda_attention *a
                     o->batch_step ? a->batch : 1, width, box_rows);
 }
 
+/* The tiles of a problem that are shared because they do not fill the device, and where their keys are cut. A helper
+ * has one part of each of up to n tiles, and handing a part over takes it as long as some blocks of keys. Nothing is
+ * shared where that gains less than it costs, as measured. */
+struct shared_tiles {
+    int32_t rest, cut;
+};
+
+template <typename Shape>
+shared_tiles share(const attention_call &call, int processors) {
+    constexpr int handing_over = 4, least = 12; /* blocks of keys */
+    int64_t tiles = (int64_t{call.query_length} + Shape::rows - 1) / Shape::rows * call.batch *
+                    call.query_heads;
+    int blocks = (call.key_length + Shape::N - 1) / Shape::N, rest = int(tiles % processors);
+    if (!Shape::shares || call.banded || tiles < processors || rest == 0) return {0, 0};
+    int helpers = processors - rest, n = (rest + helpers - 1) / helpers;
+    int cut = (blocks - n * handing_over) / (n + 1);
+    return cut < least ? shared_tiles{0, 0} : shared_tiles{rest, cut};
+}
+
+constexpr size_t counter_bytes = 64;
+
+template <typename Shape>
+size_t workspace_of(const attention_call &call, int processors) {
+    size_t warps = size_t(share<Shape>(call, processors).rest) * Shape::groups * 4;
+    return counter_bytes + warps * (4 + 16 * Shape::part_size);
+}
+
 /* What a kernel is told but for the maps: the problem, and how its tiles are numbered. */
 template <typename Shape>
 void parametrize(attention_parameters *parameters, const attention_call &call, int processors) {
@@ -171,6 +198,13 @@ void parametrize(attention_parameters *parameters, const attention_call &call, i
     p.section = call.banded ? int(std::min(section, key_heads)) * p.group : p.heads;
     /* Tiles of one length are dealt in turns; where lengths differ, whoever is done takes the
      * next one. */
+    shared_tiles shared = share<Shape>(call, processors);
+    p.rest = shared.rest, p.cut = shared.cut;
+    if (p.rest > 0) {
+        size_t parts = size_t(p.rest) * Shape::groups * 4 * 16 * Shape::part_size;
+        p.parts = reinterpret_cast<float4 *>(call.counter) + counter_bytes / 16;
+        p.arrivals = reinterpret_cast<uint32_t *>(p.parts) + parts / 4;
+    }
     p.counter = (call.banded || Shape::varied) && p.tiles > processors ? call.counter : nullptr;
 }
 
@@ -197,6 +231,11 @@ cudaError_t launch_attention(const attention_call &call, int processors, cudaStr
     parametrize<Shape>(&p, call, processors);
     if (p.counter) {
         cudaError_t error = cudaMemsetAsync(p.counter, 0, 4, stream);
+        if (error != cudaSuccess) return error;
+    }
+    if (p.rest > 0) {
+        cudaError_t error =
+            cudaMemsetAsync(p.arrivals, 0, size_t(p.rest) * Shape::groups * 4 * 4, stream);
         if (error != cudaSuccess) return error;
     }
     cudaError_t prepared = allow_shared_bytes<attention_kernel<Shape>>(Shape::shared_bytes);

@@ -117,6 +117,19 @@ __device__ __forceinline__ uint32_t load_word(uint32_t at) {
     asm volatile("ld.shared.b32 %0, [%1];" : "=r"(word) : "r"(at) : "memory");
     return word;
 }
+__device__ __forceinline__ uint4 load_four_words(uint32_t at) {
+    uint4 words;
+    asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w)
+                 : "r"(at)
+                 : "memory");
+    return words;
+}
+__device__ __forceinline__ void store_four_words(uint32_t at, uint4 words) {
+    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(at), "r"(words.x), "r"(words.y),
+                 "r"(words.z), "r"(words.w)
+                 : "memory");
+}
 __device__ __forceinline__ void store_word(uint32_t at, uint32_t word) {
     asm volatile("st.shared.b32 [%0], %1;" ::"r"(at), "r"(word) : "memory");
 }
@@ -128,33 +141,48 @@ __device__ __forceinline__ void set_where_below(uint32_t &bits, uint32_t word, u
         : "r"(word), "r"(limit), "r"(set));
 }
 
+/* What a row has no part in of its words of four keys: the words behind the second round are the first two of
+ * these, and products by the third and the fourth; the keys of the third round are in it. */
+__device__ __forceinline__ uint4 begin_words(const fovea_cuda_attention &a, uint32_t number,
+                                             const draw_row &row) {
+    draw_keys keys = begin_keys(a, number);
+    uint64_t product = (uint64_t)PHILOX_FACTOR_0 * (keys.high ^ row.word[0]);
+    return make_uint4(keys.low ^ (a.seed[0] + 2 * PHILOX_STEP_0), keys.first_low,
+                      (uint32_t)(product >> 32) ^ (a.seed[1] + 2 * PHILOX_STEP_1),
+                      (uint32_t)product);
+}
+
 /* What dropout leaves of 64 keys, a word a thread of each warpgroup, as its products leave the scores: byte 0 is of
  * the first row and even columns, byte 1 of odd ones, 2 and 3 of the second row; the top bit is of columns 0 to 7.
  * Even lanes draw for the first of their two rows, odd ones for the second, each the four keys that it shares with the
- * lane beside it. Draws are chains, so those of all warpgroups go on side by side. */
+ * lane beside it. Draws are chains, so many go on side by side. begun: where begin_words of the keys lies. */
 template <int groups>
 __device__ __forceinline__ void draw_scores(const fovea_cuda_attention &a,
-                                            const draw_row (&rows)[groups], int first_key,
+                                            const draw_row (&rows)[groups], uint32_t begun,
                                             uint32_t (&kept)[groups]) {
-    uint32_t limit = kept_below(a), number = first_key / 4 + (threadIdx.x / 2 & 1);
-    uint32_t drawn[groups] = {};
-#pragma unroll 2
-    for (int n = 0; n < 8; n++, number += 2) {
-        draw_keys keys = begin_keys(a, number);
+    uint32_t limit = kept_below(a);
+#pragma unroll
+    for (int g = 0; g < groups; g++) kept[g] = 0;
+    begun += (threadIdx.x / 2 & 1) * 16;
+#pragma unroll
+    for (int n = 0; n < 8; n++) {
+        uint4 common = load_four_words(begun + n * 32);
 #pragma unroll
         for (int g = 0; g < groups; g++) {
-            uint32_t words[4];
-            draw(a.seed, keys, rows[g], words);
-            drawn[g] <<= 1;
+            uint64_t first = (uint64_t)PHILOX_FACTOR_1 * (rows[g].word[1] ^ common.y);
+            uint32_t words[4] = {(uint32_t)(first >> 32) ^ common.x, (uint32_t)first,
+                                 rows[g].word[2] ^ common.z, common.w};
+            draw_rounds<3>(a.seed, words);
 #pragma unroll
-            for (int w = 0; w < 4; w++) set_where_below(drawn[g], words[w], limit, 1u << 8 * w);
+            for (int w = 0; w < 4; w++)
+                set_where_below(kept[g], words[w], limit, 1u << (8 * w + 7 - n));
         }
     }
     /* Even lanes want words 0 and 1 of both rows, odd ones 2 and 3. */
 #pragma unroll
     for (int g = 0; g < groups; g++) {
-        uint32_t other = __shfl_xor_sync(~0u, drawn[g], 1);
-        kept[g] = __byte_perm(drawn[g], other, threadIdx.x & 1 ? 0x3276 : 0x5410);
+        uint32_t other = __shfl_xor_sync(~0u, kept[g], 1);
+        kept[g] = __byte_perm(kept[g], other, threadIdx.x & 1 ? 0x3276 : 0x5410);
     }
 }
 

@@ -135,18 +135,25 @@ static __device__ __forceinline__ draw_row begin_row(const fovea_cuda_attention 
              (uint32_t)(second >> 32) ^ (p.seed[1] + PHILOX_STEP_1), (uint32_t)second}};
 }
 
-static __device__ __forceinline__ void draw(const uint32_t (&seed)[2], const draw_keys &keys,
-                                            const draw_row &row, uint32_t (&words)[4]) {
-    words[0] = keys.high ^ row.word[0], words[1] = keys.low;
-    words[2] = row.word[1] ^ keys.first_low, words[3] = row.word[2];
+/* Rounds `first` to 9. */
+template <uint32_t first>
+static __device__ __forceinline__ void draw_rounds(const uint32_t (&seed)[2],
+                                                   uint32_t (&words)[4]) {
 #pragma unroll
-    for (uint32_t round = 2; round < 10; round++) {
+    for (uint32_t round = first; round < 10; round++) {
         uint64_t x = (uint64_t)PHILOX_FACTOR_0 * words[0];
         uint64_t y = (uint64_t)PHILOX_FACTOR_1 * words[2];
         words[0] = (uint32_t)(y >> 32) ^ words[1] ^ (seed[0] + round * PHILOX_STEP_0);
         words[2] = (uint32_t)(x >> 32) ^ words[3] ^ (seed[1] + round * PHILOX_STEP_1);
         words[1] = (uint32_t)y, words[3] = (uint32_t)x;
     }
+}
+
+static __device__ __forceinline__ void draw(const uint32_t (&seed)[2], const draw_keys &keys,
+                                            const draw_row &row, uint32_t (&words)[4]) {
+    words[0] = keys.high ^ row.word[0], words[1] = keys.low;
+    words[2] = row.word[1] ^ keys.first_low, words[3] = row.word[2];
+    draw_rounds<2>(seed, words);
 }
 
 /* A key is kept whose word's upper 24 bits are below 2^24 times `keep`, which is below 1: whose word is below

@@ -89,6 +89,7 @@ struct split_work {
     uint32_t query[Form::holds_queries ? Form::size / 16 : 1][4];
     float out[Form::values / 8][4], scores[KEYS / 8][4], maximum[2], sum[2];
     float part[Form::has_parts ? Form::values / 8 : 1][4], part_sum[2]; /* of the last steps */
+    bool second; /* there are rows from 8 on; without, nothing is done for them */
     float score_factor[2], bias[2]; /* bytes: what products are multiplied by, and begin at */
     bool raised;                    /* signed bytes: they come 128 too great */
     int value_exponent;             /* bytes: the greatest of the scales of values so far */
@@ -502,14 +503,22 @@ struct split_work {
 
     /* Factors of a quantised cache, one a key, each times `unit`. */
     __device__ __forceinline__ void apply_scales(uint32_t scales, float unit) {
+        float scale[KEYS / 8][2];
 #pragma unroll
         for (int n = 0; n < KEYS / 8; n++) {
             uint32_t word[2];
             load_pair(word[0], word[1], scales + 4 * (n * 8 + lane % 4 * 2));
-            float scale[2] = {__uint_as_float(word[0]) * unit, __uint_as_float(word[1]) * unit};
 #pragma unroll
-            for (int e = 0; e < 4; e++) scores[n][e] *= scale[e % 2];
+            for (int e = 0; e < 2; e++) {
+                scale[n][e] = __uint_as_float(word[e]) * unit;
+                scores[n][e] *= scale[n][e];
+            }
         }
+        if (second)
+#pragma unroll
+            for (int n = 0; n < KEYS / 8; n++)
+#pragma unroll
+                for (int e = 0; e < 2; e++) scores[n][2 + e] *= scale[n][e];
     }
 
     /* The scales of the values, in a unit by which the greatest so far is in [2^14, 2^15): their products with
@@ -551,6 +560,10 @@ struct split_work {
         bool moved = false;
 #pragma unroll
         for (int h = 0; h < 2; h++) {
+            if (h == 1 && !second) {
+                rescale[h] = 1;
+                break;
+            }
             float m = maximum[h], total = 0;
 #pragma unroll
             for (int n = 0; n < KEYS / 8; n++)
@@ -796,6 +809,7 @@ static __global__ __launch_bounds__(Form::threads, Form::blocks) void split_keys
         if (Form::plain) factor[0] *= w.score_factor[0], factor[1] *= w.score_factor[1];
     }
     w.load_queries();
+    w.second = Form::cache > 1 || w.row_count - w.first_row > 8;
     for (int stage = 0, count = 0; key < end_key; key += stride) {
         copies_wait<stages - 2>();
         __syncwarp(); /* this stage is there for all, and nobody reads the one before any more */

@@ -1,0 +1,213 @@
+/* q and smoothed k as bytes for the tiles of sage: a product of bytes takes as long as one of bf16 and has twice the elements.
+ *
+ * k is smoothed and q and k are rounded as sage.h says, but keys share scales by sixteens at least. Sums of products begin with the
+ * bits of 1.5 2^23 where they might begin with 0: read as floats they are 1.5 2^23 + q k, exactly up to heads of 256, and nobody
+ * converts them. The scale and what exponentials add join in one multiply-add, by row and by sixteen keys.
+ *
+ * Elements of a row stand in the order that takes the fewest shuffles, which is the same for q, k and the mean.
+ */
+#ifndef FOVEA_CPU_ATTENTION_ATTENTION_BYTES_H
+#define FOVEA_CPU_ATTENTION_ATTENTION_BYTES_H
+
+#include "cpu/attention/attention_terms.h"
+
+enum {
+    BYTE_STEP = 64,     /* elements of the inner dimension that a product of tiles takes */
+    BYTE_HEAD_MAX = 256 /* 127 * 127 * 256 < 2^22 */
+};
+#define BYTE_ORIGIN 0x1.8p23f
+
+/* 32 elements of a row from `start` on as two vectors; behind the row 0. Of whole rows of bf16 the even ones and the odd ones. */
+VF_INLINE void load_part(const bool whole, const fovea_dtype dtype, const fovea_view *view,
+                         const char *row, int64_t start, vf part[2]) {
+    const int64_t size = view->shape[3];
+    const uint16_t *halves = (const uint16_t *)(const void *)row + start;
+    const float *floats = (const float *)(const void *)row + start;
+    if (!whole || start >= size) {
+        for (int i = 0; i < 2; i++) {
+            int64_t first = start + i * VF_WIDTH, count = smaller(size - first, VF_WIDTH);
+            part[i] =
+                count > 0 ? load_elements(row, dtype, view->stride[3], first, count) : vf_set1(0);
+        }
+    } else if (dtype == FOVEA_BF16) {
+        vi pairs = _mm512_loadu_si512(halves);
+        part[0] = vi_as_vf(vi_shl(pairs, 16));
+        part[1] = vi_as_vf(vi_and(pairs, vi_set1((int32_t)0xffff0000)));
+    } else if (dtype == FOVEA_F16) {
+        part[0] = vf_load_f16(halves), part[1] = vf_load_f16(halves + VF_WIDTH);
+    } else {
+        part[0] = vf_load(floats), part[1] = vf_load(floats + VF_WIDTH);
+    }
+}
+
+/* Whether rows of a view may be loaded as whole ones: those of q and k together. */
+static bool whole_rows(const fovea_view *view) {
+    return view->stride[3] == 1 && view->shape[3] % STEP == 0;
+}
+
+/* The mean of the keys of a sequence and head, part by part. */
+VF_INLINE void find_mean(const bool whole, const fovea_dtype dtype, const tile_context *at,
+                         float *mean) {
+    const fovea_view *k = &at->call->k;
+    const int64_t size = divide_up(k->shape[3], BYTE_STEP) * BYTE_STEP,
+                  keys = at->sequence.key_count;
+    const vf share = vf_set1(1 / (float)keys);
+    memset(mean, 0, (size_t)size * sizeof *mean);
+    for (int64_t key = 0; key < keys; key += STEP) {
+        const char *rows[STEP];
+        int64_t count = smaller(keys - key, STEP);
+        rows_of_group(at, k, key, count, rows);
+        for (int64_t d = 0; d < size; d += STEP) {
+            vf sum[2][2] = {{vf_load(mean + d), vf_load(mean + d + VF_WIDTH)},
+                            {vf_set1(0), vf_set1(0)}};
+            for (int64_t j = 0; j < count; j++) {
+                vf part[2];
+                load_part(whole, dtype, k, rows[j], d, part);
+                sum[j % 2][0] = vf_fma(part[0], share, sum[j % 2][0]);
+                sum[j % 2][1] = vf_fma(part[1], share, sum[j % 2][1]);
+            }
+            vf_store(mean + d, vf_add(sum[0][0], sum[1][0]));
+            vf_store(mean + d + VF_WIDTH, vf_add(sum[0][1], sum[1][1]));
+        }
+    }
+}
+
+/* The larger magnitude. */
+VF_INLINE vf larger_magnitude(vf a, vf b) { return _mm512_range_ps(a, b, 0xb); }
+
+/* Of a row less the mean: its largest magnitude, by lanes, and the square of its length. */
+VF_INLINE void measure_row(const bool whole, const fovea_dtype dtype, const fovea_view *view,
+                           const char *row, const float *mean, vf *largest, vf *squares) {
+    for (int64_t d = 0; d < view->shape[3]; d += STEP, mean += STEP) {
+        vf part[2];
+        load_part(whole, dtype, view, row, d, part);
+        VF_UNROLLED for (int i = 0; i < 2; i++) {
+            vf x = vf_sub(part[i], vf_load(mean + i * VF_WIDTH));
+            *largest = larger_magnitude(*largest, x);
+            *squares = vf_fma(x, x, *squares);
+        }
+    }
+}
+
+/* 64 elements of a row, less the mean, times `inverse`, as bytes. */
+VF_INLINE __m512i round_row(const bool whole, const fovea_dtype dtype, const fovea_view *view,
+                            const char *row, int64_t d, const float *mean, vf inverse) {
+    vf part[2][2];
+    vi word[2][2];
+    load_part(whole, dtype, view, row, d, part[0]);
+    load_part(whole, dtype, view, row, d + STEP, part[1]);
+    VF_UNROLLED for (int i = 0; i < 2; i++) VF_UNROLLED for (int half = 0; half < 2; half++) {
+        vf x = vf_sub(part[i][half], vf_load(mean + d + i * STEP + half * VF_WIDTH));
+        word[i][half] = vi_from_vf(vf_mul(x, inverse));
+    }
+    return _mm512_packs_epi16(_mm512_packs_epi32(word[0][0], word[0][1]),
+                              _mm512_packs_epi32(word[1][0], word[1][1]));
+}
+
+/* ---- Keys: [step][half], 16 keys x 64 elements, in groups of 32 keys --------------------------------- */
+
+VF_INLINE void pack_sixteen_keys(const bool whole, const fovea_dtype dtype, const fovea_view *k,
+                                 const char *const *rows, const float *mean, int8_t *packed,
+                                 float *scale, vf *longest, vf *poison) {
+    vf largest = vf_set1(0);
+    for (int j = 0; j < AMX_ROWS; j++) {
+        vf squares = vf_set1(0);
+        if (!rows[j]) continue;
+        measure_row(whole, dtype, k, rows[j], mean, &largest, &squares);
+        *longest = vf_max(squares, *longest);
+        *poison = vf_fma(squares, vf_set1(0), *poison);
+    }
+    float most = fmaxf(vf_reduce_max(largest), smallest_absmax);
+    vf inverse = vf_set1(127 / most);
+    *scale = most / 127;
+    for (int64_t d = 0; d < k->shape[3]; d += BYTE_STEP, packed += 2 * AMX_TILE_BYTES)
+        for (int j = 0; j < AMX_ROWS; j++)
+            _mm512_storeu_si512(packed + j * AMX_ROW_BYTES,
+                                rows[j] ? round_row(whole, dtype, k, rows[j], d, mean, inverse)
+                                        : _mm512_setzero_si512());
+}
+
+VF_INLINE group_facts pack_byte_keys(const bool whole, const fovea_dtype dtype,
+                                     const tile_context *at, const float *mean, int64_t key,
+                                     int64_t count, int8_t *packed) {
+    const fovea_view *k = &at->call->k;
+    const char *rows[STEP];
+    group_facts facts = {0};
+    vf longest = vf_set1(0), poison = vf_set1(0);
+    rows_of_group(at, k, key, count, rows);
+    for (int half = 0; half < 2; half++)
+        pack_sixteen_keys(whole, dtype, k, rows + half * AMX_ROWS, mean,
+                          packed + half * AMX_TILE_BYTES, &facts.scale[half], &longest, &poison);
+    facts.length = 1.01f * sqrtf(vf_reduce_add(longest)) + vf_reduce_add(poison);
+    return facts;
+}
+
+/* ---- Queries: [step][vector], quadruples of elements x 16 rows ----------------------------------------- */
+
+/* Largest magnitudes of the rows of a tile that share a scale. */
+static void share_magnitudes(const fovea_attention_call *call, float *largest) {
+    int64_t together = 1;
+    if (call->options->granularity == FOVEA_ATTENTION_GRANULARITY_WARP) together = VF_WIDTH;
+    if (call->options->granularity == FOVEA_ATTENTION_GRANULARITY_BLOCK) together = TILE_ROWS;
+    for (int64_t first = 0; first < TILE_ROWS && together > 1; first += together) {
+        float most = 0;
+        for (int64_t i = 0; i < together; i++) most = fmaxf(most, largest[first + i]);
+        for (int64_t i = 0; i < together; i++) largest[first + i] = most;
+    }
+}
+
+/* `scale` gets the rows' scales times that of the scores. Returns the largest length, NaN or inf if one is. */
+VF_INLINE float pack_byte_queries(const bool whole, const fovea_dtype dtype, const tile_context *at,
+                                  const tile *t, const float *zeros, int8_t *packed, float *scale) {
+    const fovea_view *q = &at->call->q;
+    float length = 0;
+    char *rows[TILE_ROWS];
+    for (int v = 0; v < TILE_VECTORS; v++)
+        vector_rows(at, t, q, at->sequence.query_start, v, rows + v * VF_WIDTH);
+    for (int i = 0; i < TILE_ROWS; i++) {
+        vf largest = vf_set1(0), squares = vf_set1(0);
+        measure_row(whole, dtype, q, rows[i], zeros, &largest, &squares);
+        float square = vf_reduce_add(squares);
+        if (!(square <= length) && !isnan(length)) length = square;
+        scale[i] = vf_reduce_max(largest);
+    }
+    share_magnitudes(at->call, scale);
+    for (int v = 0; v < TILE_VECTORS; v++)
+        for (int64_t d = 0; d < q->shape[3]; d += BYTE_STEP) {
+            int8_t *to = packed + (d / BYTE_STEP * TILE_VECTORS + v) * AMX_TILE_BYTES;
+            __m512i words[VF_WIDTH];
+            VF_UNROLLED for (int i = 0; i < VF_WIDTH; i++) {
+                float most = fmaxf(scale[v * VF_WIDTH + i], smallest_absmax);
+                words[i] = round_row(whole, dtype, q, rows[v * VF_WIDTH + i], d, zeros,
+                                     vf_set1(127 / most));
+            }
+            transpose_words(words);
+            VF_UNROLLED for (int i = 0; i < VF_WIDTH; i++)
+                _mm512_storeu_si512(to + i * AMX_ROW_BYTES, words[i]);
+        }
+    for (int i = 0; i < TILE_ROWS; i++)
+        scale[i] = fmaxf(scale[i], smallest_absmax) / 127 * at->scale;
+    return 1.01f * sqrtf(length);
+}
+
+/* What taking the mean from keys takes from the scores of each row. */
+static void find_shifts(const bool whole, const tile_context *at, const tile *t, const float *mean,
+                        float *shift) {
+    const fovea_view *q = &at->call->q;
+    for (int v = 0; v < TILE_VECTORS; v++) {
+        char *rows[VF_WIDTH];
+        vector_rows(at, t, q, at->sequence.query_start, v, rows);
+        for (int i = 0; i < VF_WIDTH; i++) {
+            vf sum = vf_set1(0);
+            for (int64_t d = 0; d < q->shape[3]; d += STEP) {
+                vf part[2];
+                load_part(whole, q->dtype, q, rows[i], d, part);
+                sum = vf_fma(part[0], vf_load(mean + d), sum);
+                sum = vf_fma(part[1], vf_load(mean + d + VF_WIDTH), sum);
+            }
+            shift[v * VF_WIDTH + i] = at->scale * vf_reduce_add(sum);
+        }
+    }
+}
+
+#endif
