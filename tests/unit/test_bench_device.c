@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 enum { NODES_MAX = 4096, BLOCKS_MAX = 64 };
-static const double cool_call = 150e-6, hot_factor = 1.25, cold_factor = 2, hot_after = 150e-3,
+static const double cool_call = 150e-6, hot_factor = 1.25, cold_factor = 2, hot_after = 80e-3,
                     copy_seconds = 2e-3;
 static const size_t cache_bytes = 30000;
 

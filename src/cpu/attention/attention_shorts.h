@@ -12,7 +12,6 @@
 #include "cpu/attention/attention_tile.h"
 #include "cpu/simd/simd_dot.h"
 
-
 VF_INLINE vi pack_integers(const int elements, const vi *x) {
     return elements == 4 ? vi_pack_bytes(x) : vi_pack_shorts(x);
 }
