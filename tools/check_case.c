@@ -742,12 +742,15 @@ static void make_sage(const int *choice, fovea_check_case *check) {
         fovea_case_set(&check->c, "smooth_k", 0);
 }
 
-/* At every effort, over several tiles and chunks: each product, masked and not, and keys that only smoothing
- * rounds well. */
+/* At every effort, over several tiles and chunks: each product, masked and not, with the log-sum-exp and without (scores
+ * that nothing else wants go another way), and keys that only smoothing rounds well. */
 static bool sage_plain(int kernel, fovea_check_cases *cases) {
     for (int i = 0; i < 12; i++) {
-        int choice[FACTORS_MAX] = {
-            [LSE] = 1, [DTYPE] = i % 3, [CAUSAL] = i / 3 % 2, [SEED] = 1, [PRODUCT] = i / 2 % 3};
+        int choice[FACTORS_MAX] = {[LSE] = i % 2,
+                                   [DTYPE] = i % 3,
+                                   [CAUSAL] = i / 3 % 2,
+                                   [SEED] = 1,
+                                   [PRODUCT] = i / 2 % 3};
         choice[TOUCH] = i % 2 ? FOVEA_TOUCH_CHANNELS : FOVEA_TOUCH_NONE;
         choice[WINDOW] = i % 4 == 3 ? 3 : 0; /* whose blocks begin amid a word of weights */
         choice[GRANULARITY] = i / 4;

@@ -415,8 +415,8 @@ static float entropy_rows_together(const rows_plan *plan, int64_t row, int64_t c
     vf lanes[W], most = vf_set1(-INFINITY), unused = most;
     for (int l = 0; l < W; l++) {
         lanes[l] = vf_set1(1);
-        if (l >= count && next >= end) continue;
         x[l] = entropy_logits(plan, row + smaller(l, count - 1));
+        if (l >= count && next >= end) continue;
         lanes[l] = lane_sums(x[l], maximum, n, entropy_logits(plan, next + l), &most);
     }
     vf_store(block->maximum, vf_set1(maximum));

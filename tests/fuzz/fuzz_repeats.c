@@ -178,11 +178,12 @@ static void change_case(bytes *b, change what, fovea_case *c) {
     }
 }
 
-/* Within the memory that the tensor has. */
+/* Within the memory that the tensor has. What lies between the elements is no index. */
 static void change_strides(bytes *b, fovea_sample *sample) {
     int a = next_choice(b, fovea_kernel_arguments(sample->problem.kernel)), how = next_choice(b, 5);
     DLTensor *tensor = &sample->tensors[a];
     if (!(sample->present >> a & 1) || tensor->ndim == 0 || !tensor->strides) return;
+    if (is_filled(&sample->problem, a) && !is_looked_at(&sample->problem)) return;
     int dimension = next_choice(b, tensor->ndim);
     int64_t extent = tensor->shape[dimension], *stride = &tensor->strides[dimension];
     if (how == 0) {

@@ -69,16 +69,26 @@ static inline void write_integer(const fovea_view *view, int64_t at, int64_t val
         memcpy(fovea_view_address(view, at), &narrow, sizeof narrow);
 }
 
-/* Writes what the fuzzer likes into lengths, tables, classes: what the row fills, and looks at when it
- * is called, if it looks at anything. */
+/* Whether an argument is lengths, tables, classes, or other whole numbers that the row fills. */
+static inline bool is_filled(const fovea_problem *problem, int argument) {
+    const fovea_view *view = &problem->views[argument];
+    return fovea_given(problem, argument) &&
+           problem->kernel->arguments[argument].fill == FOVEA_FILL_BY_ROW &&
+           (view->dtype == FOVEA_I32 || view->dtype == FOVEA_I64);
+}
+
+/* Whether the row looks at such numbers when it is called; else they are for the caller to see to. */
+static inline bool is_looked_at(const fovea_problem *problem) {
+    return problem->kernel->shape || problem->kernel->check;
+}
+
+/* Writes what the fuzzer likes into the numbers that are looked at. */
 static inline void spoil(bytes *b, fovea_sample *sample) {
-    const fovea_kernel *row = sample->problem.kernel;
-    if (!row->shape && !row->check) return;
-    for (int a = 0; a < fovea_kernel_arguments(row); a++) {
-        const fovea_view *view = &sample->problem.views[a];
-        if (!fovea_given(&sample->problem, a) || row->arguments[a].fill != FOVEA_FILL_BY_ROW ||
-            (view->dtype != FOVEA_I32 && view->dtype != FOVEA_I64))
-            continue;
+    const fovea_problem *problem = &sample->problem;
+    if (!is_looked_at(problem)) return;
+    for (int a = 0; a < fovea_kernel_arguments(problem->kernel); a++) {
+        const fovea_view *view = &problem->views[a];
+        if (!is_filled(problem, a)) continue;
         int64_t count = fovea_view_elements(view);
         for (int words = next_choice(b, 4); words > 0 && count > 0; words--)
             write_integer(view, next_byte(b) % count, next_integer(b));

@@ -12,14 +12,13 @@
 
 static const char *const products[] = {"f32", "bf16", "i8"};
 
-static fovea_outcome outcome_of(const fovea_implementation *implementation, const char *options,
-                                fovea_trial_result *result) {
+static fovea_outcome outcome_of(const fovea_implementation *implementation, const char *shape,
+                                const char *options, fovea_trial_result *result) {
     fovea_check_case check;
     fovea_trial trial;
     fovea_message message;
     char text[256];
-    snprintf(text, sizeof text, "dtype=f16,hq=2,hkv=1,sq=130,sk=257,d=64,algorithm=sage,%s",
-             options);
+    snprintf(text, sizeof text, "%s,algorithm=sage,%s", shape, options);
     int kernel = fovea_catalogue_find("attention");
     assert_int_equal(fovea_check_case_parse(&check, kernel, text, &message), FOVEA_OK);
     assert_int_equal(fovea_trial_create(&check, &trial, &message), FOVEA_OK);
@@ -35,6 +34,7 @@ static bool is_sage(const fovea_implementation *implementation) {
 /* The same keys with and without smoothing; lse is left out, so that `out` alone decides. */
 static void smoothing_decides_where_keys_lie_far_off(void **unused) {
     (void)unused;
+    static const char shape[] = "dtype=f16,hq=2,hkv=1,sq=130,sk=257,d=64";
     fovea_trial_result result;
     char options[96];
     int kernel = fovea_catalogue_find("attention"), tried = 0;
@@ -43,15 +43,41 @@ static void smoothing_decides_where_keys_lie_far_off(void **unused) {
         if (!is_sage(sage) || !fovea_has_tier(sage->tier)) continue;
         for (size_t p = 0; p < sizeof products / sizeof *products; p++) {
             snprintf(options, sizeof options, "pv=%s,touch=channels", products[p]);
-            fovea_outcome smoothed = outcome_of(sage, options, &result);
+            fovea_outcome smoothed = outcome_of(sage, shape, options, &result);
             if (smoothed == FOVEA_DECLINED) continue;
             assert_int_equal(smoothed, FOVEA_PASSED);
             snprintf(options, sizeof options, "pv=%s,touch=channels,smooth_k=0", products[p]);
-            assert_int_equal(outcome_of(sage, options, &result), FOVEA_FAILED);
+            assert_int_equal(outcome_of(sage, shape, options, &result), FOVEA_FAILED);
             tried++;
         }
     }
     assert_true(tried >= 2);
+}
+
+/* Without lse or anything else that wants scores themselves, which the cases of `fovea check` nearly always do. */
+static void plain_calls_are_right(void **unused) {
+    (void)unused;
+    static const char *const shapes[] = {"dtype=bf16,hq=2,sq=130,sk=257,d=64",
+                                         "dtype=bf16,hq=2,sq=70,sk=129,d=32,causal=top_left",
+                                         "dtype=f16,hq=2,hkv=1,sq=130,sk=300,d=128,causal=top_left",
+                                         "dtype=f32,hq=2,hkv=1,sq=70,sk=257,d=80",
+                                         "dtype=bf16,hq=1,sq=70,sk=600,d=256,granularity=block",
+                                         "dtype=bf16,hq=2,sq=70,sk=257,d=64,scale=4"};
+    fovea_trial_result result;
+    char options[16];
+    int kernel = fovea_catalogue_find("attention"), tried = 0;
+    for (int i = 0; i < fovea_implementation_count(kernel); i++) {
+        const fovea_implementation *sage = fovea_implementation_at(kernel, i);
+        if (!is_sage(sage) || !fovea_has_tier(sage->tier)) continue;
+        for (size_t c = 0; c < sizeof shapes / sizeof *shapes * 3; c++) {
+            snprintf(options, sizeof options, "pv=%s", products[c % 3]);
+            fovea_outcome outcome = outcome_of(sage, shapes[c / 3], options, &result);
+            if (outcome == FOVEA_DECLINED) continue;
+            assert_int_equal(outcome, FOVEA_PASSED);
+            tried++;
+        }
+    }
+    assert_true(tried >= 6);
 }
 
 static void create(fovea_case *c, fovea_sample *sample, const char *text) {
@@ -133,6 +159,7 @@ static void eight_bits_of_weights_have_wider_limits(void **unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(smoothing_decides_where_keys_lie_far_off),
+                                       cmocka_unit_test(plain_calls_are_right),
                                        cmocka_unit_test(it_is_chosen_where_it_is_asked_for_only),
                                        cmocka_unit_test(one_wrong_row_is_found),
                                        cmocka_unit_test(eight_bits_of_weights_have_wider_limits)};
