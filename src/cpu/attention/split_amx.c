@@ -18,10 +18,11 @@ bool fovea_split_amx_serves(const fovea_problem *problem, char *reason, size_t s
     split_plan p = split_make_plan(&call, 1);
     if (!split_serves(problem, reason, size)) return false;
     if (!p.key_pairs || !p.value_pairs) {
-        snprintf(reason, size,
-                 "k is %s, v %s; it serves rows of i8 or e4m3 in place, with a scale a head or a "
-                 "token, where the processor has AVX512-VBMI",
-                 fovea_dtype_name(call.k.dtype), fovea_dtype_name(call.v.dtype));
+        snprintf(
+            reason, size,
+            "k is %s, v %s; it serves rows of bf16, f16, i8 or e4m3 in place, with a scale a head "
+            "or a token, where the processor has AVX512-VBMI",
+            fovea_dtype_name(call.k.dtype), fovea_dtype_name(call.v.dtype));
         return false;
     }
     return true;
