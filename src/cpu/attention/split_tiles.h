@@ -1,11 +1,10 @@
-/* The products of split on AMX's tiles: caches of bf16 and 8 bits, and of f16 by two terms.
+/* The products of split with caches of 8 bits on AMX's tiles, for queries of bf16 and f16.
  *
- * Keys are a first factor as they lie in memory, 16 keys x 32 bf16; the second is queries, 16 pairs of elements x rows. Values are
- * a second factor as they lie: a word of theirs is two neighbouring columns of one key, so the first factor has weights with a zero
- * beside each, (p, 0) in one line of each row for the even columns, (0, p) in another for the odd ones. So nothing is
- * interleaved: rows of bf16 go from the cache into tiles. Those of 8 bits become bf16 in L1 first (split_bytes.h), those of
- * f16 two terms. Queries and weights have as many terms as their dtype needs (attention_terms.h): one for bf16, two for f16, three
- * for f32.
+ * Rows of the cache become bf16 in L1 (split_bytes.h), a line of 64 bytes of 16 keys at a time. Keys are a first factor, 16 keys x
+ * 32 bf16; the second is queries, 16 pairs of elements x rows. Values are a second factor: a word of theirs is two columns of one
+ * key, so the first factor has weights with a zero beside each, (p, 0) in one line of each row for the even columns, (0, p) in
+ * another for the odd ones, and nothing is interleaved. Queries and weights of f16 are two terms (attention_terms.h). While
+ * the tiles multiply, the vector units convert what is next.
  */
 #ifndef FOVEA_CPU_ATTENTION_SPLIT_TILES_H
 #define FOVEA_CPU_ATTENTION_SPLIT_TILES_H
@@ -15,84 +14,28 @@
 
 /* Sums of 16 keys by `rows`, of lines of weights by 16 pairs of columns; the factors. */
 enum { SUM0, SUM1, SUM2, SUM3, FIRST0, FIRST1, SECOND0, SECOND1 };
-enum { TILE_KEYS = 16, TILE_COLUMNS = 32, TILE_SUMS = 4, TILE_TERMS = 3 };
+enum { TILE_KEYS = 16, TILE_COLUMNS = 32, TILE_SUMS = 4, TILE_TERMS = 2, LINE = 64 };
 
-/* A line of 64 bytes of 16 rows: one tile of bf16; two of f16, its terms; two of 8 bits, the first and the last eight of each 16
- * elements. Converted lines are multiplied while the next are converted; the buffers of both are 4 KiB, for a load waits for a
- * store before it whose address has the same lower twelve bits. */
+/* A line of 16 keys as two tiles: the first and the last eight of each 16 elements. It is multiplied while the next is converted;
+ * the buffers of both are 4 KiB, for a load waits for a store before it whose address has the same lower twelve bits. */
 typedef struct tile_lines {
     const char *at;
-    int64_t stride;
     int64_t part;  /* of a row */
     int64_t group; /* of 16 keys */
 } tile_lines;
 typedef char tile_buffer[2 * AMX_TILE_BYTES];
 
-VF_INLINE int64_t line_elements(const fovea_dtype dtype) {
-    return dtype == FOVEA_BF16 || dtype == FOVEA_F16 ? 32 : 64;
-}
-
-/* Tiles of queries for a line: by terms, of 8 bits by terms and halves. */
-VF_INLINE int query_tiles(const fovea_dtype dtype, const int terms) {
-    return line_elements(dtype) == 64 ? 2 * terms : terms;
-}
-
-/* Halves of words, (a, b), of floats whose lower 16 bits are 0. */
-VF_INLINE __m512i pair_words_of(__m512i a, __m512i b) {
-    return _mm512_or_si512(_mm512_srli_epi32(a, 16), b);
-}
-
-/* Elements [d, d + n) of a row, up to those of a line, zeros after them. f16: words are elements i and i + 16. */
-VF_INLINE void convert_line(const fovea_dtype dtype, const char *row, int64_t d, int64_t n,
-                            __m512i *x) {
-    if (dtype == FOVEA_BF16) {
-        x[0] = load_words(row, d, n);
-    } else if (dtype == FOVEA_F16) {
-        const __m512i top = _mm512_set1_epi32((int)0xffff0000), halves = load_words(row, d, n);
-        vf a = _mm512_cvtph_ps(_mm512_castsi512_si256(halves));
-        vf b = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(halves, 1));
-        __m512i high_a = _mm512_and_si512(vf_as_vi(a), top);
-        __m512i high_b = _mm512_and_si512(vf_as_vi(b), top);
-        x[0] = pair_words_of(high_a, high_b);
-        x[1] = pair_words_of(vf_as_vi(vf_sub(a, vi_as_vf(high_a))),
-                             vf_as_vi(vf_sub(b, vi_as_vf(high_b))));
-    } else {
-        const __mmask64 mask = n >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << n) - 1;
+/* Elements [d, d + n) of 16 rows, zeros up to a line. */
+VF_INLINE void convert_lines(const fovea_dtype dtype, const char *const *rows, int64_t d, int64_t n,
+                             split_ahead *next, char *to) {
+    const __mmask64 mask = n >= LINE ? ~(__mmask64)0 : ((__mmask64)1 << n) - 1;
+    for (int j = 0; j < TILE_KEYS; j++, to += AMX_ROW_BYTES) {
         __m512i low, high;
-        find_bytes(dtype, _mm512_maskz_loadu_epi8(mask, row + d), &low, &high);
-        x[0] = _mm512_unpacklo_epi8(low, high), x[1] = _mm512_unpackhi_epi8(low, high);
-    }
-}
-
-/* Where element i of a line is: 32 times the tile of it (of its terms, the first), and its place there. */
-VF_INLINE int64_t line_place(const fovea_dtype dtype, int64_t i) {
-    if (dtype == FOVEA_BF16) return i;
-    if (dtype == FOVEA_F16) return i % 16 * 2 + i / 16;
-    return i % 16 / 8 * 32 + i / 16 * 8 + i % 8;
-}
-
-/* At equal distances, as tiles are loaded. */
-VF_INLINE bool rows_are_even(const char *const *rows) {
-    const int64_t step = rows[1] - rows[0];
-    bool even = true;
-    for (int j = 2; j < TILE_KEYS; j++) even &= rows[j] - rows[j - 1] == step;
-    return even;
-}
-
-VF_INLINE tile_lines take_lines(const fovea_dtype dtype, const bool even, const char *const *rows,
-                                int64_t d, int64_t n, split_ahead *next, char *to) {
-    if (dtype == FOVEA_BF16 && even && n >= TILE_COLUMNS) {
-        for (int i = 0; i < 4; i++) split_fetch(next);
-        return (tile_lines){.at = rows[0] + 2 * d, .stride = rows[1] - rows[0]};
-    }
-    for (int j = 0; j < TILE_KEYS; j++) {
-        __m512i x[2];
         if (j % 4 == 0) split_fetch(next);
-        convert_line(dtype, rows[j], d, n, x);
-        _mm512_store_si512(to + j * AMX_ROW_BYTES, x[0]);
-        if (dtype != FOVEA_BF16) _mm512_store_si512(to + AMX_TILE_BYTES + j * AMX_ROW_BYTES, x[1]);
+        find_bytes(dtype, _mm512_maskz_loadu_epi8(mask, rows[j] + d), &low, &high);
+        _mm512_store_si512(to, _mm512_unpacklo_epi8(low, high));
+        _mm512_store_si512(to + AMX_TILE_BYTES, _mm512_unpackhi_epi8(low, high));
     }
-    return (tile_lines){.at = to, .stride = AMX_ROW_BYTES};
 }
 
 VF_INLINE void zero_sums(void) {
@@ -120,27 +63,24 @@ VF_INLINE void zero_sums(void) {
 
 /* ---- Scores ------------------------------------------------------------------------------------------ */
 
-/* [line][tile][pair of elements][row]. False if an element is not finite, or has no terms. */
-VF_INLINE bool pack_tile_query(const fovea_dtype dtype, const int terms, const int rows,
-                               const char *row, int64_t stride, int64_t size, int64_t number,
-                               uint16_t *q) {
-    const int64_t step = line_elements(dtype), tile = 2 * AMX_ROWS * rows;
-    const fovea_dtype type = terms == 1 ? FOVEA_BF16 : terms == 2 ? FOVEA_F16 : FOVEA_F32;
+/* [line][term][tile][pair of elements][row]. False if an element has no second term: it is not finite. */
+VF_INLINE bool pack_tile_query(const int terms, const int rows, const char *row, int64_t stride,
+                               int64_t size, int64_t number, uint16_t *q) {
+    const int64_t tile = 2 * AMX_ROWS * rows;
+    const fovea_dtype type = terms == 1 ? FOVEA_BF16 : FOVEA_F16;
     for (int64_t d = 0; d < size; d += VF_WIDTH) {
         const int64_t n = smaller(size - d, VF_WIDTH);
         vf x = load_elements(row, type, stride, d, n);
-        if (terms > 1 && vm_any(vm_not(vf_lt(vf_abs(x), vf_set1(0x1p120f))))) return false;
+        if (terms > 1 && vm_any(vm_not(vf_lt(vf_abs(x), vf_set1(INFINITY))))) return false;
         for (int t = 0; t < terms; t++) {
             __m256i words = (__m256i)_mm512_cvtneps_pbh(x);
-            vf term = vi_as_vf(_mm512_slli_epi32(_mm512_cvtepu16_epi32(words), 16));
             uint16_t halves[VF_WIDTH];
             _mm256_storeu_si256((__m256i *)(void *)halves, words);
-            x = vf_sub(x, term);
+            x = vf_sub(x, vi_as_vf(_mm512_slli_epi32(_mm512_cvtepu16_epi32(words), 16)));
             for (int64_t i = 0; i < n; i++) {
-                int64_t place = line_place(dtype, (d + i) % step);
-                int64_t at = (d + i) / step * query_tiles(dtype, terms) + place / 32 +
-                             t * (query_tiles(dtype, terms) / terms);
-                q[at * tile + (place % 32 / 2 * rows + number) * 2 + place % 2] = halves[i];
+                int64_t place = d % LINE / 16 * 8 + i % 8, half = i / 8;
+                int64_t at = (d / LINE * terms + t) * 2 + half;
+                q[at * tile + (place / 2 * rows + number) * 2 + place % 2] = halves[i];
             }
         }
     }
@@ -154,38 +94,22 @@ VF_INLINE void configure_scores(const int rows) {
     amx_configure(&c);
 }
 
-/* Queries that fit two tiles stay there for all groups of keys. */
-VF_INLINE void multiply_keys(const fovea_dtype dtype, const int terms, const int rows,
-                             const tile_lines *lines, const uint16_t *q) {
+/* Queries of one term stay in their tiles for four groups of keys. */
+VF_INLINE void multiply_keys(const int terms, const int rows, const tile_lines *lines,
+                             const uint16_t *q) {
     const int64_t tile = 2 * AMX_ROWS * rows;
-    const bool first = lines->group == 0;
-    q += lines->part * query_tiles(dtype, terms) * tile;
-    amx_load(FIRST0, lines->at, lines->stride);
-    if (dtype == FOVEA_BF16) {
-        if (first) amx_load(SECOND0, q, 4 * rows);
-#define OF_BF16(sum) amx_bf16(sum, FIRST0, SECOND0)
-        FOR_SUM(lines->group, OF_BF16)
-        return;
-    }
+    q += lines->part * terms * 2 * tile;
+    amx_load(FIRST0, lines->at, AMX_ROW_BYTES);
     amx_load(FIRST1, lines->at + AMX_TILE_BYTES, AMX_ROW_BYTES);
-    if (dtype == FOVEA_F16) {
-        if (first) amx_load(SECOND0, q, 4 * rows);
-        if (first) amx_load(SECOND1, q + tile, 4 * rows);
-#define OF_F16(sum)                                                                                \
-    amx_bf16(sum, FIRST0, SECOND0);                                                                \
-    amx_bf16(sum, FIRST0, SECOND1);                                                                \
-    amx_bf16(sum, FIRST1, SECOND0);                                                                \
-    amx_bf16(sum, FIRST1, SECOND1)
-        FOR_SUM(lines->group, OF_F16)
-        return;
-    }
     for (int t = 0; t < terms; t++, q += 2 * tile) {
-        if (first || terms > 1) amx_load(SECOND0, q, 4 * rows);
-        if (first || terms > 1) amx_load(SECOND1, q + tile, 4 * rows);
-#define OF_BYTES(sum)                                                                              \
+        if (terms > 1 || lines->group == 0) {
+            amx_load(SECOND0, q, 4 * rows);
+            amx_load(SECOND1, q + tile, 4 * rows);
+        }
+#define MULTIPLY_KEYS(sum)                                                                         \
     amx_bf16(sum, FIRST0, SECOND0);                                                                \
     amx_bf16(sum, FIRST1, SECOND1)
-        FOR_SUM(lines->group, OF_BYTES)
+        FOR_SUM(lines->group, MULTIPLY_KEYS)
     }
 }
 
@@ -193,7 +117,7 @@ VF_INLINE void tile_scores(const fovea_dtype dtype, const int terms, const int r
                            int64_t size, const uint16_t *q, const char *const *k,
                            const char *const *ahead, int64_t ahead_bytes, float *s) {
     _Alignas(64) tile_buffer buffer[2];
-    const int64_t step = line_elements(dtype), parts = divide_up(larger(size, 1), step);
+    const int64_t parts = divide_up(larger(size, 1), LINE);
     int64_t left = divide_up(groups, rows); /* groups of 16 keys */
     split_ahead next =
         split_plan_ahead(ahead, groups * (SPLIT_LANES / rows), ahead_bytes, left * parts * 4);
@@ -201,19 +125,17 @@ VF_INLINE void tile_scores(const fovea_dtype dtype, const int terms, const int r
     for (; left > 0; left -= TILE_SUMS, k += TILE_SUMS * TILE_KEYS) {
         const int64_t count = smaller(left, TILE_SUMS);
         tile_lines before = {.at = NULL}, now;
-        bool even[TILE_SUMS];
         int64_t unit = 0;
-        for (int64_t g = 0; g < count; g++)
-            even[g] = dtype == FOVEA_BF16 && rows_are_even(k + g * TILE_KEYS);
         zero_sums();
         for (int64_t part = 0; part < parts; part++)
             for (int64_t g = 0; g < count; g++, before = now) {
-                now = take_lines(dtype, even[g], k + g * TILE_KEYS, part * step,
-                                 smaller(size - part * step, step), &next, buffer[unit++ % 2]);
-                now.part = part, now.group = g;
-                if (before.at) multiply_keys(dtype, terms, rows, &before, q);
+                char *to = buffer[unit++ % 2];
+                now = (tile_lines){to, part, g};
+                convert_lines(dtype, k + g * TILE_KEYS, part * LINE,
+                              smaller(size - part * LINE, LINE), &next, to);
+                if (before.at) multiply_keys(terms, rows, &before, q);
             }
-        multiply_keys(dtype, terms, rows, &before, q);
+        multiply_keys(terms, rows, &before, q);
         for (int64_t g = 0; g < count; g++, s += TILE_KEYS * rows) {
 #define STORE_SCORES(sum) amx_store(sum, s, 4 * rows)
             FOR_SUM(g, STORE_SCORES)
@@ -261,38 +183,22 @@ VF_INLINE void configure_values(const int rows) {
     amx_configure(&c);
 }
 
-VF_INLINE void multiply_values(const fovea_dtype dtype, const int terms, const tile_lines *lines,
-                               tile_weights weights) {
-    const bool first = lines->part == 0;
-    amx_load(SECOND0, lines->at, lines->stride);
-    if (first || terms > 2) amx_load(FIRST0, weights[0], AMX_ROW_BYTES);
-    if (terms > 1 && (first || terms > 2)) amx_load(FIRST1, weights[1], AMX_ROW_BYTES);
-    if (dtype == FOVEA_BF16) {
-#define OF_BF16_VALUES(sum) amx_bf16(sum, FIRST0, SECOND0)
-        FOR_SUM(lines->part, OF_BF16_VALUES)
-        return;
+VF_INLINE void multiply_values(const int terms, const tile_lines *lines, tile_weights weights) {
+    if (lines->part == 0) {
+        amx_load(FIRST0, weights[0], AMX_ROW_BYTES);
+        if (terms > 1) amx_load(FIRST1, weights[1], AMX_ROW_BYTES);
     }
+    amx_load(SECOND0, lines->at, AMX_ROW_BYTES);
     amx_load(SECOND1, lines->at + AMX_TILE_BYTES, AMX_ROW_BYTES);
-    if (dtype == FOVEA_F16) {
-#define OF_F16_VALUES(sum)                                                                         \
-    amx_bf16(sum, FIRST0, SECOND0);                                                                \
-    amx_bf16(sum, FIRST1, SECOND0);                                                                \
-    amx_bf16(sum, FIRST0, SECOND1)
-        FOR_SUM(lines->part, OF_F16_VALUES)
-        return;
-    }
-#define OF_BYTE_VALUES(first, second)                                                              \
+#define MULTIPLY_VALUES(first, second)                                                             \
     amx_bf16(first, FIRST0, SECOND0);                                                              \
     amx_bf16(second, FIRST0, SECOND1);                                                             \
     if (terms > 1) amx_bf16(first, FIRST1, SECOND0);                                               \
-    if (terms > 1) amx_bf16(second, FIRST1, SECOND1);                                              \
-    if (terms > 2) amx_load(FIRST0, weights[2], AMX_ROW_BYTES);                                    \
-    if (terms > 2) amx_bf16(first, FIRST0, SECOND0);                                               \
-    if (terms > 2) amx_bf16(second, FIRST0, SECOND1)
+    if (terms > 1) amx_bf16(second, FIRST1, SECOND1)
     if (lines->part == 0) {
-        OF_BYTE_VALUES(SUM0, SUM1);
+        MULTIPLY_VALUES(SUM0, SUM1);
     } else {
-        OF_BYTE_VALUES(SUM2, SUM3);
+        MULTIPLY_VALUES(SUM2, SUM3);
     }
 }
 
@@ -301,8 +207,7 @@ VF_INLINE void add_vector(float *out, vf sum, int64_t n) {
 }
 
 /* The block's sum begins at 0, as in split_micro.h. n: columns, up to 128. */
-VF_INLINE void add_outputs(const fovea_dtype dtype, const int rows, int64_t n, float *out,
-                           int64_t pitch) {
+VF_INLINE void add_outputs(const int rows, int64_t n, float *out, int64_t pitch) {
     _Alignas(64) float sum[TILE_SUMS][2 * SPLIT_ROWS][VF_WIDTH];
     amx_store(SUM0, sum[0], AMX_ROW_BYTES);
     amx_store(SUM1, sum[1], AMX_ROW_BYTES);
@@ -314,16 +219,15 @@ VF_INLINE void add_outputs(const fovea_dtype dtype, const int rows, int64_t n, f
         for (int bit = 1; bit < rows; bit *= 2) line = 2 * line + (r & bit ? 1 : 0);
         VF_UNROLLED for (int t = 0; t < TILE_SUMS; t++) {
             x[2 * t] = vf_load(sum[t][line]), x[2 * t + 1] = vf_load(sum[t][rows + line]);
-            if (dtype != FOVEA_F16) vf_interleave(x[2 * t], x[2 * t + 1], &x[2 * t], &x[2 * t + 1]);
+            vf_interleave(x[2 * t], x[2 * t + 1], &x[2 * t], &x[2 * t + 1]);
         }
-        if (line_elements(dtype) == 64) /* eight columns of one tile, eight of the other */
-            VF_UNROLLED for (int i = 0; i < 2 * TILE_SUMS; i += 4) {
-                vf a = x[i], b = x[i + 1], c = x[i + 2], d = x[i + 3];
-                x[i] = _mm512_shuffle_f32x4(a, c, 0x44),
-                x[i + 1] = _mm512_shuffle_f32x4(a, c, 0xee);
-                x[i + 2] = _mm512_shuffle_f32x4(b, d, 0x44);
-                x[i + 3] = _mm512_shuffle_f32x4(b, d, 0xee);
-            }
+        /* Eight columns of one tile, eight of the other. */
+        VF_UNROLLED for (int i = 0; i < 2 * TILE_SUMS; i += 4) {
+            vf a = x[i], b = x[i + 1], c = x[i + 2], d = x[i + 3];
+            x[i] = _mm512_shuffle_f32x4(a, c, 0x44), x[i + 1] = _mm512_shuffle_f32x4(a, c, 0xee);
+            x[i + 2] = _mm512_shuffle_f32x4(b, d, 0x44);
+            x[i + 3] = _mm512_shuffle_f32x4(b, d, 0xee);
+        }
         VF_UNROLLED for (int i = 0; i < 2 * TILE_SUMS; i++)
             add_vector(out + i * VF_WIDTH, x[i], n - i * VF_WIDTH);
     }
@@ -334,29 +238,29 @@ VF_INLINE void tile_values(const fovea_dtype dtype, const int terms, const int r
                            int64_t ahead_bytes, const float *p, float *out, int64_t pitch) {
     _Alignas(64) tile_buffer buffer[2];
     _Alignas(64) tile_weights weights[2];
-    const int64_t step = line_elements(dtype), most = TILE_SUMS * TILE_COLUMNS;
+    const int64_t most = TILE_SUMS * TILE_COLUMNS;
     split_ahead next =
         split_plan_ahead(ahead, keys, ahead_bytes,
-                         divide_up(keys, TILE_KEYS) * divide_up(larger(size, 1), step) * 4);
+                         divide_up(keys, TILE_KEYS) * divide_up(larger(size, 1), LINE) * 4);
     configure_values(rows);
     for (int64_t d = 0; d < size; d += most) {
-        const int64_t n = smaller(size - d, most), parts = divide_up(n, step);
+        const int64_t n = smaller(size - d, most), parts = divide_up(n, LINE);
         tile_lines before = {.at = NULL}, now;
         int64_t unit = 0;
         zero_sums();
         for (int64_t group = 0; group * TILE_KEYS < keys; group++) {
             const int64_t j = group * TILE_KEYS;
-            const bool even = dtype == FOVEA_BF16 && rows_are_even(v + j);
             pack_tile_weights(terms, rows, keys - j, p + j * rows, weights[group % 2]);
             for (int64_t part = 0; part < parts; part++, before = now) {
-                now = take_lines(dtype, even, v + j, d + part * step,
-                                 smaller(n - part * step, step), &next, buffer[unit++ % 2]);
-                now.part = part, now.group = group;
-                if (before.at) multiply_values(dtype, terms, &before, weights[before.group % 2]);
+                char *to = buffer[unit++ % 2];
+                now = (tile_lines){to, part, group};
+                convert_lines(dtype, v + j, d + part * LINE, smaller(n - part * LINE, LINE), &next,
+                              to);
+                if (before.at) multiply_values(terms, &before, weights[before.group % 2]);
             }
         }
-        if (before.at) multiply_values(dtype, terms, &before, weights[before.group % 2]);
-        add_outputs(dtype, rows, n, out + d, pitch);
+        if (before.at) multiply_values(terms, &before, weights[before.group % 2]);
+        add_outputs(rows, n, out + d, pitch);
     }
     amx_release();
 }
@@ -366,7 +270,7 @@ VF_INLINE void tile_values(const fovea_dtype dtype, const int terms, const int r
 #define TILE_KERNELS(name, dtype, terms, rows)                                                     \
     static bool pack_##name##_##terms##_##rows(const char *row, int64_t stride, int64_t size,      \
                                                int64_t number, uint16_t *q) {                      \
-        return pack_tile_query(dtype, terms, rows, row, stride, size, number, q);                  \
+        return pack_tile_query(terms, rows, row, stride, size, number, q);                         \
     }                                                                                              \
     static void scores_##name##_##terms##_##rows(int64_t groups, int64_t size, const uint16_t *q,  \
                                                  const char *const *k, const char *const *ahead,   \
@@ -394,24 +298,15 @@ VF_INLINE void tile_values(const fovea_dtype dtype, const int terms, const int r
             TILE_ENTRY(name, terms, 8)                                                             \
     }
 
-TILE_DTYPE(bf16, FOVEA_BF16, 1)
-TILE_DTYPE(f16, FOVEA_F16, 2)
 TILE_DTYPE(i8, FOVEA_I8, 1)
 TILE_DTYPE(i8, FOVEA_I8, 2)
-TILE_DTYPE(i8, FOVEA_I8, 3)
 TILE_DTYPE(e4m3, FOVEA_E4M3, 1)
 TILE_DTYPE(e4m3, FOVEA_E4M3, 2)
-TILE_DTYPE(e4m3, FOVEA_E4M3, 3)
 
 /* By dtypes of the queries and of the cache. */
 static const split_pair_kernels split_tiles[FOVEA_DTYPE_COUNT][FOVEA_DTYPE_COUNT][4] = {
-    [FOVEA_BF16] = {[FOVEA_BF16] = TILE_LINE(bf16, 1),
-                    [FOVEA_I8] = TILE_LINE(i8, 1),
-                    [FOVEA_E4M3] = TILE_LINE(e4m3, 1)},
-    [FOVEA_F16] = {[FOVEA_F16] = TILE_LINE(f16, 2),
-                   [FOVEA_I8] = TILE_LINE(i8, 2),
-                   [FOVEA_E4M3] = TILE_LINE(e4m3, 2)},
-    [FOVEA_F32] = {[FOVEA_I8] = TILE_LINE(i8, 3), [FOVEA_E4M3] = TILE_LINE(e4m3, 3)}};
+    [FOVEA_BF16] = {[FOVEA_I8] = TILE_LINE(i8, 1), [FOVEA_E4M3] = TILE_LINE(e4m3, 1)},
+    [FOVEA_F16] = {[FOVEA_I8] = TILE_LINE(i8, 2), [FOVEA_E4M3] = TILE_LINE(e4m3, 2)}};
 
 static inline const split_pair_kernels *split_find_pairs(fovea_dtype queries, fovea_dtype cache) {
     bool has = fovea_processor_get()->avx512_vbmi && split_tiles[queries][cache][0].scores;
