@@ -13,6 +13,7 @@
  */
 #include "cpu/attention/attention_ahead.h"
 #include "cpu/attention/attention_products.h"
+#include "cpu/attention/attention_shared.h"
 #include "cpu/attention/sage_amx.h"
 #include "cpu/attention/split_amx.h"
 
@@ -22,7 +23,10 @@
 #include <stdatomic.h>
 #include <stdio.h>
 
-enum { TILES_MAX = 64 }; /* of a superblock */
+enum {
+    TILES_MAX = 64,   /* of a superblock */
+    PIECE_KEYS = 128, /* of a shared head, packed at a time */
+};
 #define SCORE_LIMIT 60.0f
 
 typedef struct plan {
@@ -31,10 +35,12 @@ typedef struct plan {
     shapes shapes;
     int64_t block_keys, block_rows, superblocks, items;
     int64_t chunk_keys; /* packed at a time: whole blocks */
+    bool shared;        /* threads share packed heads (attention_shared.h) */
+    int64_t heads, wave_heads, slots, pieces;
     /* Bytes of a thread's slice: a chunk of k and v, scores of a block and p of two, of bytes their mean and what scales and
      * shifts a block's scores, then for the tiles of a superblock queries, outputs, row data. */
     size_t keys_bytes, values_bytes, facts_bytes, scores_bytes, p_bytes, mean_bytes, rows_bytes;
-    size_t query_bytes, out_bytes, slice_bytes;
+    size_t query_bytes, out_bytes, slice_bytes, slot_bytes;
 } plan;
 
 static int64_t round_up(int64_t x, int64_t multiple) { return divide_up(x, multiple) * multiple; }
@@ -48,10 +54,14 @@ static int terms_of(const fovea_attention_call *call) {
     return call->q.dtype == FOVEA_BF16 ? 1 : call->q.dtype == FOVEA_F16 ? 2 : 3;
 }
 
-/* Of bf16 up to 64 elements 128 keys' scores and p stay in L1; beyond that, loading and storing out once a block costs more
+static bool is_causal(const fovea_attention_call *call) {
+    return call->options->causal != FOVEA_ATTENTION_CAUSAL_NONE;
+}
+
+/* Of bf16 up to 64 elements and of bytes 128 keys' scores and p stay in L1; beyond that, loading and storing out once a block costs more
  * than scores out of L2. */
 static int64_t keys_of_a_block(const fovea_attention_call *call) {
-    bool narrow = call->head_size <= 64 && call->value_size <= 64;
+    bool narrow = (call->head_size <= 64 && call->value_size <= 64) || is_sage(call);
     int64_t keys = narrow ? terms_of(call) == 1 ? 128 : 256 : 384;
     if (call->options->block_keys > 0) keys = call->options->block_keys;
     return round_up(larger(smaller(keys, call->key_length), 1), STEP);
@@ -93,6 +103,30 @@ static int64_t keys_of_a_chunk(const fovea_attention_call *call, const plan *p) 
     return round_up(larger(smaller(keys, call->key_length), 1), p->block_keys);
 }
 
+/* Where a chunk holds all keys of a head, and rows attend all of them. Causal calls lose: 4743 and 8717 GFLOP/s where they have 4811
+ * and 9759 (H8 S1024 and B4 H16 S2048, D64, 16 threads). */
+static bool heads_are_shared(const fovea_attention_call *call, const plan *p) {
+    const fovea_attention_options *options = call->options;
+    return p->threads > 1 && p->chunk_keys >= call->key_length && !is_causal(call) &&
+           options->window_left < 0 && options->window_right < 0 &&
+           2 * call->query_length >= call->key_length;
+}
+
+/* Eight items a thread, of two tiles at least. */
+static int64_t shares_of_a_head(const fovea_attention_call *call, const plan *p, int64_t most) {
+    int64_t rows = call->query_length * call->group;
+    int64_t wanted = rows * p->heads / (8 * p->threads);
+    return larger(divide_up(rows, larger(smaller(wanted, most), 2 * TILE_ROWS)), 1);
+}
+
+/* Heads whose packed keys stand side by side: a wave's, or those of two. */
+static void plan_waves(const fovea_attention_call *call, plan *p) {
+    p->wave_heads = divide_up(p->heads, larger(p->heads / p->threads, 1));
+    p->slots = p->heads > p->wave_heads ? 2 * p->wave_heads : p->wave_heads;
+    p->pieces = larger(divide_up(call->key_length, PIECE_KEYS), 1);
+    p->slot_bytes = p->keys_bytes + p->values_bytes + p->facts_bytes + p->mean_bytes;
+}
+
 static plan make_plan(const fovea_attention_call *call, int threads) {
     plan p = {.terms = terms_of(call), .bytes = is_sage(call)};
     p.threads = threads_that_pay(call, p.terms, threads);
@@ -104,15 +138,18 @@ static plan make_plan(const fovea_attention_call *call, int threads) {
     int64_t most = (int64_t)fovea_processor_get()->l2_bytes / 2 / larger(query_row + out_row, 1);
     if (call->options->block_rows > 0) most = call->options->block_rows;
     most = larger(smaller(most / TILE_ROWS, TILES_MAX), 1) * TILE_ROWS;
-    int64_t rows = call->query_length * call->group;
-    int64_t count = call->options->block_rows > 0 ? larger(divide_up(rows, most), 1)
-                                                  : superblocks_of_a_head(call, most, p.threads);
+    int64_t rows = call->query_length * call->group, count = larger(divide_up(rows, most), 1);
+    p.heads = call->batch * call->key_heads;
+    p.chunk_keys = keys_of_a_chunk(call, &p);
+    p.shared = heads_are_shared(call, &p);
+    if (call->options->block_rows <= 0)
+        count = p.shared ? shares_of_a_head(call, &p, most)
+                         : superblocks_of_a_head(call, most, p.threads);
     p.block_rows = round_up(larger(divide_up(rows, count), 1), TILE_ROWS);
     p.superblocks = divide_up(rows, p.block_rows);
-    p.items = p.superblocks * call->batch * call->key_heads;
+    p.items = p.superblocks * p.heads;
     if (p.items < p.threads) p.threads = (int)larger(p.items, 1);
     p.shapes.p_term = p.block_keys * TILE_ROWS;
-    p.chunk_keys = keys_of_a_chunk(call, &p);
     p.keys_bytes = (size_t)(p.chunk_keys * p.shapes.head_steps * AMX_ROW_BYTES * p.terms);
     p.shapes.value_pair = p.chunk_keys * 2 * AMX_ROWS * p.terms;
     p.values_bytes = (size_t)(divide_up(p.shapes.value_tiles, 2) * p.shapes.value_pair) * 2;
@@ -125,9 +162,12 @@ static plan make_plan(const fovea_attention_call *call, int threads) {
     }
     p.query_bytes = (size_t)(p.block_rows * query_row);
     p.out_bytes = (size_t)(p.block_rows * out_row);
-    p.slice_bytes = p.keys_bytes + p.values_bytes + p.facts_bytes + p.scores_bytes + 2 * p.p_bytes +
-                    p.mean_bytes + p.rows_bytes + p.query_bytes + p.out_bytes +
-                    (size_t)((TILE_ARRAYS + 1) * p.block_rows) * 4;
+    p.slice_bytes = p.scores_bytes + 2 * p.p_bytes + p.mean_bytes + p.rows_bytes + p.query_bytes +
+                    p.out_bytes + (size_t)((TILE_ARRAYS + 1) * p.block_rows) * 4;
+    if (p.shared)
+        plan_waves(call, &p);
+    else
+        p.slice_bytes += p.keys_bytes + p.values_bytes + p.facts_bytes;
     return p;
 }
 
@@ -159,7 +199,7 @@ typedef struct attend_job {
 /* A superblock on its way, and the jobs in hand. */
 typedef struct superblock {
     const plan *p;
-    int64_t item;
+    int64_t head, next_item; /* that this thread probably takes, or past the last */
     tile_context at;
     multiply_function *multiply;
     bool general;
@@ -452,9 +492,12 @@ static void begin_bytes(superblock *b) {
     b->whole = whole_rows(&call->q) && whole_rows(&call->k);
     b->smoothed = call->options->smooth_k;
     b->shifted = b->smoothed && (b->general || call->has_lse || call->has_sinks);
+}
+
+static void begin_mean(superblock *b) {
     if (!b->smoothed) memset(b->mean, 0, b->p->mean_bytes);
 #define FIND_MEAN(whole, dtype) find_mean(whole, dtype, &b->at, b->mean)
-    if (b->smoothed) BY_ROWS(b, call->k.dtype, FIND_MEAN);
+    if (b->smoothed) BY_ROWS(b, b->at.call->k.dtype, FIND_MEAN);
 }
 
 static void pack(const superblock *b, key_chunk *chunk) {
@@ -465,6 +508,41 @@ static void pack(const superblock *b, key_chunk *chunk) {
     if (b->p->terms == 1) pack_chunk(1, b, chunk);
     if (b->p->terms == 2) pack_chunk(2, b, chunk);
     if (b->p->terms == 3) pack_chunk(3, b, chunk);
+}
+
+/* Keys [first, end) of the chunk. */
+static key_chunk part_of_chunk(const superblock *b, int64_t first, int64_t end) {
+    const plan *p = b->p;
+    const key_chunk *chunk = &b->chunk;
+    int64_t group = (first - chunk->first) / STEP;
+    return (key_chunk){.first = first,
+                       .end = end,
+                       .keys =
+                           chunk->keys + group * p->shapes.head_steps * p->terms * 2 * HALF_TILE,
+                       .values = chunk->values + group * 2 * p->terms * HALF_TILE,
+                       .facts = chunk->facts + group};
+}
+
+/* Packs what nobody else has claimed of a shared head, and waits for the rest. `mean` is that of the slot. */
+static void pack_with_others(superblock *b, shared_slot *slot, int64_t uses, float *mean) {
+    const plan *p = b->p;
+    bool found = false;
+    wait_for(&slot->finished, uses * p->superblocks);
+    for (;;) {
+        int64_t piece = take_below(&slot->claimed, (uses + 1) * p->pieces);
+        if (piece < 0) break;
+        piece -= uses * p->pieces;
+        int64_t first = piece * PIECE_KEYS;
+        key_chunk part =
+            part_of_chunk(b, first, smaller(first + PIECE_KEYS, b->at.sequence.key_count));
+        if (p->bytes && !found) begin_mean(b);
+        found = true;
+        if (piece == 0) memcpy(mean, b->mean, p->mean_bytes);
+        if (part.first < part.end) pack(b, &part);
+        count_one(&slot->packed);
+    }
+    wait_for(&slot->packed, (uses + 1) * p->pieces);
+    b->mean = mean;
 }
 
 static void begin_tile(const superblock *b, query_tile *q) {
@@ -510,15 +588,19 @@ static void lay_out_tiles(superblock *b, int64_t first_row, int64_t rows, char *
     }
 }
 
-/* Returns what is left of the memory. */
-static char *lay_out_buffers(superblock *b, char *memory) {
+/* Both return what is left of the memory. */
+static char *lay_out_chunk(superblock *b, char *memory) {
     const plan *p = b->p;
     b->chunk.keys = (uint16_t *)(void *)memory;
     memory += p->keys_bytes;
     b->chunk.values = (uint16_t *)(void *)memory;
     memory += p->values_bytes;
     b->chunk.facts = (group_facts *)(void *)memory;
-    memory += p->facts_bytes;
+    return memory + p->facts_bytes;
+}
+
+static char *lay_out_buffers(superblock *b, char *memory) {
+    const plan *p = b->p;
     b->mean = (float *)(void *)memory;
     memory += p->mean_bytes;
     b->rows = (float *)(void *)memory;
@@ -532,11 +614,13 @@ static char *lay_out_buffers(superblock *b, char *memory) {
     return memory;
 }
 
+/* With a causal mask the last rows attend most keys: all heads' last superblocks come first. */
 static int64_t head_of_item(const plan *p, const fovea_attention_call *call, int64_t item) {
-    int64_t heads = call->batch * call->key_heads;
-    /* With a causal mask the last rows attend most keys: all heads' last superblocks come first. */
-    return call->options->causal != FOVEA_ATTENTION_CAUSAL_NONE ? item % heads
-                                                                : item / p->superblocks;
+    return is_causal(call) ? item % p->heads : item / p->superblocks;
+}
+
+static int64_t number_of_item(const plan *p, const fovea_attention_call *call, int64_t item) {
+    return is_causal(call) ? p->superblocks - 1 - item / p->heads : item % p->superblocks;
 }
 
 /* Asks for rows of a view, as many as a quarter of L2 holds of keys, values and queries together. */
@@ -556,7 +640,7 @@ static void look_ahead(superblock *b, int64_t high) {
     const fovea_attention_call *call = b->at.call;
     const plan *p = b->p;
     const fovea_sequence *sequence = &b->at.sequence;
-    int64_t next = b->item + p->threads, portions = 0;
+    int64_t next = b->next_item, portions = 0;
     b->next.count = 0;
     if (call->paged) return;
     if (b->chunk.end < high) {
@@ -568,10 +652,13 @@ static void look_ahead(superblock *b, int64_t high) {
         int64_t head = head_of_item(p, call, next), row = head % call->key_heads;
         fovea_sequence s = fovea_attention_sequence(call, head / call->key_heads);
         int64_t end = s.key_start + s.key_count;
-        ask_for_rows(&b->next, call, &call->q, s.batch, row, s.query_start,
-                     s.query_start + smaller(s.query_count, p->block_rows));
-        ask_for_rows(&b->next, call, &call->k, s.batch, row, s.key_start, end);
-        ask_for_rows(&b->next, call, &call->v, s.batch, row, s.key_start, end);
+        int64_t first = number_of_item(p, call, next) * p->block_rows;
+        ask_for_rows(&b->next, call, &call->q, s.batch, row, s.query_start + first,
+                     s.query_start + smaller(s.query_count, first + p->block_rows));
+        if (!p->shared || head != b->head) {
+            ask_for_rows(&b->next, call, &call->k, s.batch, row, s.key_start, end);
+            ask_for_rows(&b->next, call, &call->v, s.batch, row, s.key_start, end);
+        }
     }
     for (int64_t i = 0; i < b->count; i++) {
         const tile *t = &b->tiles[i].t;
@@ -590,7 +677,7 @@ static void attend_superblock(superblock *b) {
          first += p->chunk_keys) {
         b->chunk.first = larger(first, low / STEP * STEP);
         b->chunk.end = smaller(first + p->chunk_keys, high);
-        pack(b, &b->chunk);
+        if (!p->shared) pack(b, &b->chunk);
         look_ahead(b, high);
         for (int64_t i = 0; i < b->count; i++) attend_tile(b, &b->tiles[i]);
         if (b->has_current) advance(b, NULL);
@@ -599,21 +686,50 @@ static void attend_superblock(superblock *b) {
     for (int64_t i = 0; i < b->count; i++) tile_finish(&b->at, &b->tiles[i].t);
 }
 
-static void attend_item(const plan *p, const fovea_attention_call *call, int64_t item,
-                        char *memory) {
+/* Where the parts of the workspace begin: slices of the threads, slots of shared heads, counters. */
+typedef struct places {
+    char *slices, *slots;
+    shared_slot *heads;
+    shared_counter *lists;
+} places;
+
+static places lay_out_workspace(const plan *p, char *memory) {
+    places at = {.slices = memory, .slots = memory + (size_t)p->threads * p->slice_bytes};
+    at.heads = (shared_slot *)(void *)(at.slots + (size_t)p->slots * p->slot_bytes);
+    at.lists = (shared_counter *)(void *)(at.heads + p->slots);
+    return at;
+}
+
+static size_t workspace_bytes(const plan *p) {
+    size_t slices = (size_t)p->threads * p->slice_bytes;
+    if (!p->shared) return slices;
+    return slices + (size_t)p->slots * (p->slot_bytes + sizeof(shared_slot)) +
+           (size_t)p->threads * sizeof(shared_counter);
+}
+
+/* Waves take turns with the slots. */
+static int64_t slot_of_head(const plan *p, int64_t head) { return head % p->slots; }
+
+static void share_head(superblock *b, const places *at) {
+    const plan *p = b->p;
+    int64_t slot = slot_of_head(p, b->head), served = b->head / p->slots;
+    char *mean = lay_out_chunk(b, at->slots + (size_t)slot * p->slot_bytes);
+    pack_with_others(b, at->heads + slot, served, (float *)(void *)mean);
+}
+
+static void attend_item(const plan *p, const fovea_attention_call *call, const places *at,
+                        int thread, int64_t item, int64_t next_item) {
     multiply_function *const by_terms[] = {NULL, p->bytes ? multiply_bytes : multiply_bf16,
                                            call->has_lse ? multiply_f16_exactly : multiply_f16,
                                            multiply_f32};
-    int64_t heads = call->batch * call->key_heads;
-    bool causal = call->options->causal != FOVEA_ATTENTION_CAUSAL_NONE;
     int64_t head = head_of_item(p, call, item);
-    int64_t number = causal ? p->superblocks - 1 - item / heads : item % p->superblocks;
     superblock b = {.p = p,
-                    .item = item,
+                    .head = head,
+                    .next_item = next_item,
                     .at = {.call = call,
                            .sequence = fovea_attention_sequence(call, head / call->key_heads),
                            .key_head = head % call->key_heads,
-                           .limited = causal || call->options->window_left >= 0 ||
+                           .limited = is_causal(call) || call->options->window_left >= 0 ||
                                       call->options->window_right >= 0,
                            .scale = (float)(call->scale * LOG2E),
                            .unit = 1},
@@ -621,12 +737,18 @@ static void attend_item(const plan *p, const fovea_attention_call *call, int64_t
     b.general = call->has_bias || call->has_mask || call->has_slopes || isfinite(call->softcap) ||
                 !(b.at.scale > 0) || call->options->dropout > 0;
     b.at.general = b.general;
-    int64_t first_row = number * p->block_rows;
+    int64_t first_row = number_of_item(p, call, item) * p->block_rows;
     int64_t rows = smaller(b.at.sequence.query_count * call->group - first_row, p->block_rows);
     const amx_configuration whole = amx_whole_tiles();
     amx_configure(&whole);
+    char *memory = at->slices + (size_t)thread * p->slice_bytes;
+    if (!p->shared) memory = lay_out_chunk(&b, memory);
     memory = lay_out_buffers(&b, memory);
     if (p->bytes) begin_bytes(&b);
+    if (p->shared)
+        share_head(&b, at);
+    else if (p->bytes)
+        begin_mean(&b);
     lay_out_tiles(&b, first_row, rows, memory);
     attend_superblock(&b);
     amx_release();
@@ -634,31 +756,60 @@ static void attend_item(const plan *p, const fovea_attention_call *call, int64_t
 
 /* ---- Running ----------------------------------------------------------------------------------------- */
 
-static void drain(const plan *p, const fovea_attention_call *call, char *memory,
+static void drain(const plan *p, const fovea_attention_call *call, const places *at, int thread,
                   atomic_llong *next) {
     for (;;) {
         int64_t item = atomic_fetch_add_explicit(next, 1, memory_order_relaxed);
         if (item >= p->items) break;
-        attend_item(p, call, item, memory);
+        attend_item(p, call, at, thread, item, item + p->threads);
     }
+}
+
+/* The items of a wave in list `i`: [start, end). */
+static int64_t start_of_list(const plan *p, int64_t items, int64_t i) {
+    return i * items / p->threads;
+}
+
+static void drain_waves(const plan *p, const fovea_attention_call *call, const places *at,
+                        int thread) {
+    const int64_t whole = p->wave_heads * p->superblocks;
+    for (int64_t wave = 0; wave * whole < p->items; wave++)
+        for (int i = 0; i < p->threads; i++) {
+            int64_t list = (thread + i) % p->threads, n;
+            int64_t items = smaller(p->items - wave * whole, whole);
+            int64_t start = start_of_list(p, items, list), end = start_of_list(p, items, list + 1);
+            int64_t before =
+                wave * (start_of_list(p, whole, list + 1) - start_of_list(p, whole, list));
+            while ((n = take_below(&at->lists[list], before + end - start)) >= 0) {
+                int64_t item = wave * whole + start + n - before;
+                attend_item(p, call, at, thread, item, item + 1);
+                count_one(&at->heads[slot_of_head(p, item / p->superblocks)].finished);
+            }
+        }
 }
 
 static fovea_status run_flash(const fovea_problem *problem, fovea_run *run) {
     fovea_attention_call call;
     fovea_attention_describe(problem, &call);
     plan p = make_plan(&call, run->threads);
-    char *memory = run->workspace;
+    places at = lay_out_workspace(&p, run->workspace);
     atomic_llong next = 0;
     int threads = 1;
     run->block_rows = p.block_rows, run->block_keys = p.block_keys;
+    if (p.shared)
+        memset(at.heads, 0,
+               (size_t)p.slots * sizeof *at.heads + (size_t)p.threads * sizeof *at.lists);
     if (p.threads == 1)
-        drain(&p, &call, memory, &next);
+        drain(&p, &call, &at, 0, &next);
     else
 #pragma omp parallel num_threads(p.threads)
     {
 #pragma omp single nowait
         threads = omp_get_num_threads();
-        drain(&p, &call, memory + (size_t)omp_get_thread_num() * p.slice_bytes, &next);
+        if (p.shared)
+            drain_waves(&p, &call, &at, omp_get_thread_num());
+        else
+            drain(&p, &call, &at, omp_get_thread_num(), &next);
     }
     run->threads = threads;
     return FOVEA_OK;
@@ -668,7 +819,7 @@ static size_t workspace(const fovea_problem *problem, int threads) {
     fovea_attention_call call;
     fovea_attention_describe(problem, &call);
     plan p = make_plan(&call, threads);
-    return (size_t)p.threads * p.slice_bytes;
+    return workspace_bytes(&p);
 }
 
 static bool serves_operands(const fovea_attention_call *call, char *reason, size_t size) {
