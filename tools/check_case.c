@@ -885,7 +885,7 @@ static const struct {
     /* Along the first axis: rows that fill no fold or no eight, several tiles of columns, chunks of rows. */
     {"reduce_sum", "n=4097,split=241x17,axis=0"},
     {"reduce_sum", "n=1050,split=15x70,axis=0"},
-    {"reduce_sum", "n=550000,split=5000x110,axis=0"},
+    {"reduce_sum", "n=630000,split=2100x300,axis=0"},
     {"reduce_sum", "dtype=f64,n=330000,split=300x1100,axis=0"},
     {"reduce_mean", "n=330000,split=300x1100,axis=0"},
     /* Sums of integers a piece ahead, of what roundings leave out, and of an infinity. */
@@ -895,12 +895,11 @@ static const struct {
     /* More equal elements than 16 bits count; edges as close as elements. */
     {"reduce_histogram", "n=700000,bins=10,data=zeros"},
     {"reduce_histogram", "n=1000,bins=2000,data=far_offset"},
-    /* Products that threads share, and past the caches: in blocks, and of batches that are not whole lines. */
+    /* Products that threads share, and past the caches, in blocks. */
     {"matmul_batched", "b=1,m=150,n=200,k=170"},
     {"matmul_batched", "dtype=f64,b=1,m=200,n=150,k=170"},
     {"matmul_batched", "b=2,m=24,n=64,k=300"},
-    {"matmul_batched", "b=2,m=40,n=24,k=40,memory=outer"},
-    /* Several blocks of sums; rows of many entries. */
+    /* More rows than a block of sums; rows of many entries. */
     {"matvec", "b=2,r=2100,c=30,transpose=1"},
     {"spmv_csr", "z=6000,r=90,c=500"},
     {"spmv_csr", "dtype=f64,z=6000,r=90,c=500"},
