@@ -802,17 +802,18 @@ static bool attention_cases(int kernel, fovea_effort effort, cover *cover,
  * it holds at once. */
 enum { LENGTH_OF_PIECES = 100003, LENGTH_OF_WAVES = 450 * 9765 };
 
-/* The benchmark's case of a length, if it has one. */
-static bool general_long(int kernel, int length, fovea_check_cases *cases) {
+/* The benchmark's case of a length, if it has one; by the dtype of a number among those of the kernel, or by its own. */
+static bool general_long(int kernel, int length, int dtype, fovea_check_cases *cases) {
     const fovea_kernel *row = fovea_catalogue_kernel(kernel);
     fovea_check_case check = {0}, longer = {0};
     fovea_message message;
     fovea_case_begin(&check.c, kernel);
     fovea_case_begin(&longer.c, kernel);
     if (!row->bench || fovea_case_parse(&check.c, row->bench, length, &message) != FOVEA_OK ||
-        fovea_case_parse(&longer.c, row->bench, 2 * length, &message) != FOVEA_OK ||
-        fovea_case_complete(&check.c, &message) != FOVEA_OK)
+        fovea_case_parse(&longer.c, row->bench, 2 * length, &message) != FOVEA_OK)
         return true;
+    if (dtype >= 0) check.c.dtype = dtype_number(row->dtypes, dtype);
+    if (fovea_case_complete(&check.c, &message) != FOVEA_OK) return true;
     bool grows = false;
     for (int l = 0; fovea_kernel_letter_name(kernel, l); l++)
         grows = grows || check.c.extents[l] != longer.c.extents[l];
@@ -859,9 +860,10 @@ static bool general_plain(int kernel, fovea_check_cases *cases) {
 static bool general_rows(int kernel, fovea_check_cases *cases) {
     static const table_size sizes[] = {
         {70000, 33}, {46000, 100}, {9000, 305}, {1100, 4096}, {450, 9765}};
-    if (strcmp(fovea_catalogue_kernel(kernel)->domain, "normalization") == 0 &&
-        !general_long(kernel, LENGTH_OF_WAVES, cases))
-        return false;
+    const fovea_kernel *row = fovea_catalogue_kernel(kernel);
+    const int dtypes = __builtin_popcount(row->dtypes);
+    for (int d = 0; strcmp(row->domain, "normalization") == 0 && d < dtypes; d++)
+        if (!general_long(kernel, LENGTH_OF_WAVES, d, cases)) return false;
     return general_tables(kernel, sizes, COUNT(sizes), cases);
 }
 
@@ -1078,7 +1080,7 @@ bool fovea_check_cases_create(int kernel, fovea_effort effort, uint64_t seed, bo
     bool enough =
         !row->shape
             ? general_plain(kernel, cases) && general_cases(kernel, counts[effort], c, cases) &&
-                  (effort == FOVEA_QUICK || (general_long(kernel, LENGTH_OF_PIECES, cases) &&
+                  (effort == FOVEA_QUICK || (general_long(kernel, LENGTH_OF_PIECES, -1, cases) &&
                                              (!device || general_rows(kernel, cases))))
         : is_attention(kernel) ? attention_cases(kernel, effort, c, cases)
                                : append_cases(kernel, counts[effort], c, cases);
