@@ -246,7 +246,7 @@ void fovea_bench_measure(fovea_bench_run *run, fovea_bench_case *c, double secon
 /* Releases what measuring gave to a case. */
 void fovea_bench_forget(fovea_bench_case *c);
 
-/* Output (bench_table.c, bench_json.c) */
+/* Output (bench_table*.c, bench_json.c) */
 void fovea_bench_print_head(const fovea_bench_run *run);
 void fovea_bench_print_suite(const fovea_bench_run *run, const char *suite);
 void fovea_bench_print_foot(const fovea_bench_run *run);

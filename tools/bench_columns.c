@@ -4,6 +4,7 @@
 #include <langinfo.h>
 #include <locale.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -210,4 +211,20 @@ const char *fovea_rate_text(double rate, const char *unit, char *text, size_t si
     snprintf(whole, sizeof whole, "%s%s", prefixes[prefix], unit);
     three_digits(rate, whole, text, size);
     return text;
+}
+
+void fovea_line_cell(fovea_line *line, int column, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(line->cells[column], FOVEA_CELL, format, arguments);
+    va_end(arguments);
+}
+
+void fovea_screen_say(const fovea_screen *screen, fovea_style style, const char *format, ...) {
+    char text[1024];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    fovea_screen_wrap(screen, style, text);
 }

@@ -42,12 +42,17 @@ typedef struct fovea_line {
     bool gap; /* an empty line before it */
 } fovea_line;
 
+void fovea_line_cell(fovea_line *line, int column, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
 /* Cells in UTF-8. */
 void fovea_columns_print(const fovea_screen *screen, const fovea_column *columns, int column_count,
                          const fovea_line *lines, int line_count);
 
 /* Prints words in paragraphs no wider than the screen, the second and later lines indented. */
 void fovea_screen_wrap(const fovea_screen *screen, fovea_style style, const char *text);
+void fovea_screen_say(const fovea_screen *screen, fovea_style style, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 void fovea_screen_title(const fovea_screen *screen, const char *text);
 
 int fovea_text_width(const char *utf8); /* code points */

@@ -798,17 +798,18 @@ static bool attention_cases(int kernel, fovea_effort effort, cover *cover,
  * it holds at once. */
 enum { LENGTH_OF_PIECES = 100003, LENGTH_OF_WAVES = 450 * 9765 };
 
-/* The benchmark's case of a length, if it has one. */
-static bool general_long(int kernel, int length, fovea_check_cases *cases) {
+/* The benchmark's case of a length, if it has one; by the dtype of a number among those of the kernel, or by its own. */
+static bool general_long(int kernel, int length, int dtype, fovea_check_cases *cases) {
     const fovea_kernel *row = fovea_catalogue_kernel(kernel);
     fovea_check_case check = {0}, longer = {0};
     fovea_message message;
     fovea_case_begin(&check.c, kernel);
     fovea_case_begin(&longer.c, kernel);
     if (!row->bench || fovea_case_parse(&check.c, row->bench, length, &message) != FOVEA_OK ||
-        fovea_case_parse(&longer.c, row->bench, 2 * length, &message) != FOVEA_OK ||
-        fovea_case_complete(&check.c, &message) != FOVEA_OK)
+        fovea_case_parse(&longer.c, row->bench, 2 * length, &message) != FOVEA_OK)
         return true;
+    if (dtype >= 0) check.c.dtype = dtype_number(row->dtypes, dtype);
+    if (fovea_case_complete(&check.c, &message) != FOVEA_OK) return true;
     bool grows = false;
     for (int l = 0; fovea_kernel_letter_name(kernel, l); l++)
         grows = grows || check.c.extents[l] != longer.c.extents[l];
@@ -822,12 +823,12 @@ static bool general_rows(int kernel, fovea_check_cases *cases) {
         {70000, 33}, {46000, 100}, {9000, 305}, {1100, 4096}, {450, 9765}};
     const fovea_kernel *row = fovea_catalogue_kernel(kernel);
     const fovea_shape *shape = fovea_kernel_shape(kernel, 0);
-    if (strcmp(row->domain, "normalization") == 0 && !general_long(kernel, LENGTH_OF_WAVES, cases))
-        return false;
+    const int dtypes = __builtin_popcount(row->dtypes);
+    for (int d = 0; strcmp(row->domain, "normalization") == 0 && d < dtypes; d++)
+        if (!general_long(kernel, LENGTH_OF_WAVES, d, cases)) return false;
     if (row->elementwise || shape->group < 0 || shape->count != 1 ||
         fovea_kernel_letter_name(kernel, 2))
         return true;
-    const int dtypes = __builtin_popcount(row->dtypes);
     for (int i = 0; i < COUNT(extents) * (dtypes + 1); i++) {
         fovea_check_case check = {0};
         fovea_message message;
@@ -1006,7 +1007,7 @@ bool fovea_check_cases_create(int kernel, fovea_effort effort, uint64_t seed, bo
     const fovea_kernel *row = fovea_catalogue_kernel(kernel);
     bool enough = !row->shape ? general_cases(kernel, counts[effort], c, cases) &&
                                     (effort == FOVEA_QUICK ||
-                                     (general_long(kernel, LENGTH_OF_PIECES, cases) &&
+                                     (general_long(kernel, LENGTH_OF_PIECES, -1, cases) &&
                                       (!device || general_rows(kernel, cases))))
                   : is_attention(kernel) ? attention_cases(kernel, effort, c, cases)
                                          : append_cases(kernel, counts[effort], c, cases);

@@ -355,7 +355,7 @@ struct channel_finish {
     }
 };
 
-enum { CHANNEL_ROWS = 8 };
+enum { CHANNEL_ROWS = 8, CHANNELS_MANY = 1 << 20 /* elements from which 16 bytes a thread pay */ };
 
 template <class T>
 struct channel_job {
@@ -506,7 +506,8 @@ static fovea_status batch_norm(const fovea_problem *problem, fovea_run *run) {
                               o->eps};
         constexpr int size = 16 / sizeof(T);
         if (views[0].rank == 2 && views[2].stride[0] == 0 && views[2].stride[1] == 1) {
-            const bool alike = views[0].stride[1] == 1 && views[1].stride[1] == 1 &&
+            const bool alike = count >= CHANNELS_MANY && views[0].stride[1] == 1 &&
+                               views[1].stride[1] == 1 &&
                                (views[0].stride[0] - views[1].stride[0]) % size == 0 &&
                                ((uintptr_t)job.x - (uintptr_t)job.y) % 16 == 0;
             if (alike) return columns_run<T, size>(job, views[0].shape[0], views[0].shape[1], run);

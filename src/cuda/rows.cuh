@@ -17,6 +17,7 @@ enum {
     ROW_GATHERED = 8, /* of them, what is read beside the row at once */
     ROW_FORM_THREADS = 128,
     ROW_STAGED = 512,      /* columns from which rows that 16 bytes do not divide are staged */
+    ROW_MANY = 400,        /* rows that fill the time of one another: a wave of blocks */
     ROW_SHARED = 72 << 10, /* bytes up to which three such rows find room in a multiprocessor */
     ROW_AHEAD = 4 << 20,   /* bytes from a row to the one that is asked for beside it */
     ROW_FEW = 1 << 14      /* elements of all rows that then have a lane for each vector */
@@ -311,13 +312,15 @@ struct staged_row {
             store_with<false>(y, f, g, sources...);
     }
     /* By way of shared memory where y is aligned as x is: rms_norm of 10240 rows of 9765 floats, whose warps would
-     * write across sectors, 225 to 217 µs. Floats with two sources lose by it: layer_norm 233 to 259. */
+     * write across sectors, 225 to 217 µs. Floats with two sources lose by it (layer_norm 233 to 259), and so do few
+     * rows (rms_norm of one 3.3 to 4.1). */
     template <bool plain, class O, class F, class G, class... S>
     __device__ __forceinline__ void store_with(O *y, F f, G g, const S &...sources) const {
         constexpr int m = sizeof...(S) > 2 ? 1 : ROW_GATHERED / 2;
         constexpr int count = sizeof...(S) > 0 ? sizeof...(S) : 1;
-        const bool together = (sizeof(T) < 4 || sizeof...(S) < 2) && sizeof(O) == sizeof(T) &&
-                              ((uintptr_t)y - (uintptr_t)x) % 16 == 0;
+        const bool gains = sizeof(T) < 4 || (sizeof...(S) < 2 && gridDim.x >= ROW_MANY);
+        const bool together =
+            gains && sizeof(O) == sizeof(T) && ((uintptr_t)y - (uintptr_t)x) % 16 == 0;
         O *to = together ? (O *)at : y;
         constexpr int step = threads;
 #pragma unroll 1
