@@ -20,11 +20,13 @@ enum {
     FOLD_PARTS = FOLD_DEVICE * FOLD_RESIDENT * 128, /* states in the workspace */
     FOLD_WORKSPACE = FOLD_PARTS * FOLD_STATE,
     FOLD_WARP_PARTS = 64, /* that a warp joins */
-    FOLD_MEETING = 160,   /* parts that a warp joins of those it is shown, FOLD_AT_ONCE a lane */
-    FOLD_AT_ONCE = 5,
+    FOLD_MEETING = 128,   /* parts that a warp joins of those it is shown */
     FOLD_WHOLE = 512,     /* threads of a block that is alone on its multiprocessor */
-    FOLD_LINES = 1 << 17, /* elements up to which a short slice has a warp */
-    FOLD_MANY = 1 << 20   /* elements from which slices go several to a thread */
+    FOLD_WHOLE_MEETING = 160,
+    FOLD_WHOLE_MOST = 1 << 25, /* elements of a slice that such blocks have */
+    FOLD_ROOM = 60 << 10,      /* bytes of shared memory that leave place for three blocks */
+    FOLD_LINES = 1 << 17,      /* elements up to which a short slice has a warp */
+    FOLD_MANY = 1 << 20        /* elements from which slices go several to a thread */
 };
 
 /* Slices in tensors x and w and their results in y and z: slice `o` begins at outputs.offsets(o), element
@@ -174,14 +176,15 @@ static __device__ __forceinline__ typename Method::state fold_group(typename Met
 template <class Method, int threads = FOLD_THREADS>
 static __device__ __forceinline__ bool fold_meet(typename Method::state &state, int part, int parts,
                                                  shown<typename Method::state> *rooms) {
-    constexpr int at_once = sizeof state > 8 ? 1 : FOLD_AT_ONCE;
+    constexpr int most = threads > FOLD_THREADS ? FOLD_WHOLE_MEETING : FOLD_MEETING;
+    constexpr int at_once = sizeof state > 8 ? 1 : most / 32;
     const int last = parts - 1;
     if (part < last) {
         if (threadIdx.x == 0) show(rooms + part, state);
         return false;
     }
     if (threadIdx.x > 0) state = Method::empty();
-    if (at_once > 1 && last <= FOLD_MEETING) {
+    if (at_once > 1 && last <= most) {
         if (threadIdx.x >= 32) return false;
         fold_await<Method, at_once>(state, rooms, threadIdx.x, last, 32);
         state = fold_group<Method>(state, 32);
@@ -340,7 +343,7 @@ static __global__ __launch_bounds__(FOLD_THREADS, fold_beside<Method>()) void fo
     if (member == 0 && !idle) fold_end(method, place, state, slice, part, partials, y, z);
 }
 
-/* Blocks of fold_whole that a multiprocessor could hold; one is there, and the next kernel's beside it. */
+/* Blocks of fold_whole that a multiprocessor has room for: the next kernel's is there before this one has ended. */
 template <class Method>
 static constexpr int fold_pairs() {
     return sizeof(typename Method::state) > 16 || has_glance<Method>(0) ? 1 : 2;
@@ -367,10 +370,9 @@ fold_share(const Method &method, const typename Method::element *x, const typena
     return state;
 }
 
-/* One large slice, in a block a multiprocessor. That of the kernel after has room beside it and asks for what it reads
- * first while this one ends: lines come to the second cache, where what the kernel before still writes is seen. With
- * room for more than all blocks of one kernel some multiprocessors got four of its three blocks and others one, which
- * cost 4 of 20 microseconds at 10^7. */
+/* One large slice, in a block a multiprocessor, so that no multiprocessor has more of it than another. Of two tensors a
+ * block asks for what it reads first while the kernel before it ends: lines come to the second cache, where what that
+ * kernel still writes is seen. */
 template <class Method>
 static __global__ __launch_bounds__(FOLD_WHOLE, fold_pairs<Method>()) void fold_whole(
     const typename Method::element *x, const typename Method::other *w, typename Method::output *y,
@@ -382,11 +384,12 @@ static __global__ __launch_bounds__(FOLD_WHOLE, fold_pairs<Method>()) void fold_
     const int64_t first = ((int64_t)part * FOLD_WHOLE + (int)threadIdx.x) * size;
     release_next();
     x = ready_global(x), w = ready_global(w);
+    if constexpr (Method::inputs > 1) {
 #pragma unroll
-    for (int s = 0; s < (Method::inputs > 1 ? FOLD_AHEAD / 2 : FOLD_AHEAD); s++) {
-        if (first + s * step >= length) break;
-        prefetch_l2(x + first + s * step);
-        if constexpr (Method::inputs > 1) prefetch_l2(w + first + s * step);
+        for (int s = 0; s < FOLD_STEPS; s++) {
+            if (first + s * step >= length) break;
+            prefetch_l2(x + first + s * step), prefetch_l2(w + first + s * step);
+        }
     }
     await_stream();
     method.begin(x, w);
@@ -727,7 +730,7 @@ static fovea_status fold_views(fovea_view (&lines)[2], fovea_view (&rests)[4], b
     if (contiguous && place.count == 1 && few > 0 && few <= FOLD_MEETING)
         return launch(run, fold_few<Method>, few, FOLD_THREADS, from, other, to, second, partials,
                       (int)place.length, place.wide, method);
-    if (contiguous && place.count == 1 && few > 0)
+    if (contiguous && place.count == 1 && few > 0 && place.length <= FOLD_WHOLE_MOST)
         return launch(run, fold_whole<Method>, FOLD_DEVICE, FOLD_WHOLE, from, other, to, second,
                       partials, place.length, place.wide, method);
     if (contiguous) {
@@ -744,8 +747,9 @@ static fovea_status fold_views(fovea_view (&lines)[2], fovea_view (&rests)[4], b
         while (1 << place.group_log2 < place.group) place.group_log2++;
         place.meet = place.parts > 1 && fold_rooms_suffice<typename Method::state>(place);
         blocks = blocks_for(place.count * place.parts * place.group, FOLD_THREADS);
-        status = launch(run, fold_contiguous<Method>, blocks, FOLD_THREADS, from, other, to, second,
-                        partials, place, method);
+        status = launch_as(run, true, fold_contiguous<Method>, blocks, FOLD_THREADS,
+                           place.count == 1 && place.parts > 1 ? FOLD_ROOM : 0, from, other, to,
+                           second, partials, place, method);
     } else {
         constexpr int blocks_at_once = FOLD_DEVICE * fold_resident<Method>();
         constexpr int beside = w ? 1 : size < 4 ? size : 4;

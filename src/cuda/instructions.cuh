@@ -115,13 +115,6 @@ static __device__ __forceinline__ void prefetch_l2(const void *at) {
     asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
 }
 
-/* The same of bytes that follow one another, a multiple of 16. */
-static __device__ __forceinline__ void prefetch_l2(const void *at, int64_t bytes) {
-#if __CUDA_ARCH__ >= 900
-    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(at), "r"((unsigned)bytes));
-#endif
-}
-
 /* 16 bytes that the first cache keeps no place for. */
 static __device__ __forceinline__ void load_past_l1(unsigned (&words)[4], const void *from) {
     asm volatile("ld.global.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"

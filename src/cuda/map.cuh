@@ -53,6 +53,7 @@ __launch_bounds__(MAP_THREADS, map_resident(inputs + outputs)) void map_contiguo
     pack<In, size> loaded[inputs];
     pack<Out, size> results[outputs];
     follow_stream();
+    function.prepare();
     if (full) {
 #pragma unroll
         for (int a = 0; a < inputs; a++)
@@ -62,7 +63,6 @@ __launch_bounds__(MAP_THREADS, map_resident(inputs + outputs)) void map_contiguo
         for (int a = 0; a < inputs; a++)
             loaded[a] = load_pack<In, size>(at.in[a] + block + first, count - block - first, false);
     }
-    function.prepare();
 #pragma unroll
     for (int i = 0; i < size; i++) {
         In values[inputs];

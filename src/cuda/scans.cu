@@ -60,8 +60,8 @@ template <class Sum>
 struct scan_board {
     uint64_t *tiles, *groups;
     int64_t tiles_of_row, groups_of_row;
-    int space, gate, ahead, first; /* words between places; tiles; tiles that are begun at once */
-    unsigned pause; /* ns between two looks, which take time from the data's own way */
+    int space, gate, ahead; /* words between places; tiles */
+    unsigned pause;         /* ns between two looks, which take time from the data's own way */
 
     static constexpr int pairs = (sizeof(Sum) + 7) / 8; /* of words */
 
@@ -190,19 +190,24 @@ struct scan_place {
     bool dense, wide;
 };
 
-/* `size` elements of a row from i on, and 0 beyond its end. */
+/* `size` elements of a row from i on, and 0 beyond its end, to shared memory, where nobody else looks. */
 template <class T, int size, bool dense>
-static __device__ __forceinline__ pack<T, size> scan_load(const T *x, const scan_place &place,
-                                                          int64_t row, int64_t i) {
-    if (dense) return load_pack<T, size>(x + i, place.columns - i, false);
-    pack<T, size> values = {};
+static __device__ __forceinline__ void scan_stage(pack<T, size> *to, const T *x,
+                                                  const scan_place &place, int64_t row, int64_t i) {
+    if (dense && place.wide && i + size <= place.columns) {
+        stage_vector(to, x + i);
+    } else if (dense) {
+        *to = load_pack<T, size>(x + i, place.columns - i, false);
+    } else {
+        pack<T, size> values = {};
 #pragma unroll
-    for (int j = 0; j < size; j++) {
-        int64_t at[2];
-        place.all.offsets(row * place.columns + i + j, at);
-        if (i + j < place.columns) values.at[j] = x[at[0]];
+        for (int j = 0; j < size; j++) {
+            int64_t at[2];
+            place.all.offsets(row * place.columns + i + j, at);
+            if (i + j < place.columns) values.at[j] = x[at[0]];
+        }
+        *to = values;
     }
-    return values;
 }
 
 extern __shared__ __align__(16) char scan_memory[]; /* a tile: step by step, those of all threads */
@@ -225,26 +230,23 @@ static __global__ __launch_bounds__(SCAN_THREADS, SCAN_RESIDENT) void scan_kerne
                        (tile + 1) * (scan_bytes(steps) / (int64_t)sizeof(T)) <= place.columns;
     int64_t at[2] = {0, 0};
     T sums[steps];
-    release_next();
+    follow_stream();
+    scan_gate(board);
     if (dense) place.rows.offsets(line, at);
     x += at[0], y += at[1];
-    if (whole && board.ahead > 0 && threadIdx.x == 0 && (int)blockIdx.x < board.first)
-        prefetch_l2(x + first, scan_bytes(steps));
-    await_stream();
-    scan_gate(board);
     if (whole) {
 #pragma unroll
         for (int s = 0; s < steps; s++)
             stage_vector(mine + s * SCAN_THREADS, x + first + s * 32 * size);
-        stage_commit();
-        scan_ask(board, tile, x, scan_bytes(steps));
-        stage_wait<0>();
     } else {
 #pragma unroll 1
         for (int s = 0; s < steps; s++)
-            mine[s * SCAN_THREADS] =
-                scan_load<T, size, dense>(x, place, line, first + s * 32 * size);
+            scan_stage<T, size, dense>(mine + s * SCAN_THREADS, x, place, line,
+                                       first + s * 32 * size);
     }
+    stage_commit();
+    if (dense) scan_ask(board, tile, x, scan_bytes(steps));
+    stage_wait<0>();
 #pragma unroll
     for (int s = 0; s < steps; s++) {
         const pack<T, size> values = mine[s * SCAN_THREADS];
@@ -270,7 +272,7 @@ static __global__ __launch_bounds__(SCAN_THREADS, SCAN_RESIDENT) void scan_kerne
         if (whole) {
             *reinterpret_cast<pack<T, size> *>(y + i) = result;
         } else if (dense) {
-            store_pack<T, size>(y + i, result, place.columns - i, false);
+            store_pack<T, size>(y + i, result, place.columns - i, place.wide);
         } else {
 #pragma unroll
             for (int j = 0; j < size; j++) {
@@ -404,11 +406,7 @@ static __global__ __launch_bounds__(SCAN_THREADS, COMPACT_RESIDENT) void compact
     pack<T, size> values[steps];
     unsigned keep = 0; /* a bit for each element */
     static_assert(steps * size <= 32, "they fit a word");
-    release_next();
-    if (place.dense && place.wide && board.ahead > 0 && threadIdx.x == 0 &&
-        (int)blockIdx.x < board.first && begin + SCAN_WARPS * each <= place.columns)
-        prefetch_l2(x + begin, scan_bytes(steps));
-    await_stream();
+    follow_stream();
     if (place.dense && place.wide && choice.wide && begin + each <= place.columns) {
         typename Choice::beside beside[steps];
 #pragma unroll
@@ -494,12 +492,11 @@ __launch_bounds__(SCAN_FEW_THREADS) void compact_few(const T *x, T *y, int64_t s
     unsigned *mine = ready_shared(warps + warp);
     await_stream();
     const pack<T, size> values = load_pack<T, size>(from, count - first, true);
-    unsigned keep;
+    unsigned keep = 0;
     if (first + size <= count) {
         keep = choice(choice.look(first), values);
-    } else {
-        const int rest = count > first ? count - first : 0;
-        keep = choice(choice.look(first, count), values) & ((1u << rest) - 1);
+    } else if (first < count) {
+        keep = choice(choice.look(first, count), values) & ((1u << (count - first)) - 1);
     }
     unsigned before = 0, all = 0, own = 0;
 #pragma unroll
@@ -553,7 +550,7 @@ static __global__ __launch_bounds__(SCAN_THREADS) void scan_clear(uint64_t *boar
 /* With nothing told yet. in_order: with a gate, which compaction gains nothing by. A kernel of ours can begin while the
  * one before it ends, and the next while it ends; memset cannot. */
 template <class Sum>
-static fovea_status make_board(const scan_sizes &s, bool in_order, int resident, fovea_run *run,
+static fovea_status make_board(const scan_sizes &s, bool in_order, fovea_run *run,
                                scan_board<Sum> *board) {
     const int multiprocessors = fovea_cuda_multiprocessors(current_device());
     *board = {};
@@ -565,7 +562,6 @@ static fovea_status make_board(const scan_sizes &s, bool in_order, int resident,
     if (!s.small) {
         board->pause = SCAN_PAUSE;
         board->ahead = multiprocessors / 2;
-        board->first = multiprocessors * resident;
         board->gate = in_order ? multiprocessors * 7 / 4 : 0;
     }
     return launch(run, scan_clear, blocks_for(board_words(s), SCAN_THREADS), SCAN_THREADS,
@@ -624,7 +620,7 @@ static fovea_status scan_as(const fovea_problem *problem, fovea_run *run, bool i
     if (sizes.rows == 1 && place.dense && sizes.columns <= SCAN_FEW_THREADS * (16 / (int)sizeof(T)))
         return launch(run, scan_few<T>, 1, SCAN_FEW_THREADS, (const T *)x.data, (T *)y.data,
                       (int)sizes.columns, place.wide, inclusive);
-    fovea_status status = make_board(sizes, true, SCAN_RESIDENT, run, &board);
+    fovea_status status = make_board(sizes, true, run, &board);
     if (status != FOVEA_OK) return status;
     const auto large =
         place.dense ? scan_kernel<T, SCAN_STEPS, true> : scan_kernel<T, SCAN_STEPS, false>;
@@ -678,7 +674,7 @@ static fovea_status compact_as(const fovea_problem *problem, fovea_run *run, int
         return launch(run, compact_few<T, Choice>, 1, SCAN_FEW_THREADS, (const T *)x.data,
                       (T *)y.data, y.stride[0], (int64_t *)problem->views[to + 1].data, (int)count,
                       choice);
-    fovea_status status = make_board(sizes, false, COMPACT_RESIDENT, run, &board);
+    fovea_status status = make_board(sizes, false, run, &board);
     if (status != FOVEA_OK) return status;
     return launch_as(run, true,
                      sizes.small ? compact_kernel<T, Choice, 1>
