@@ -14,6 +14,7 @@
  * Elements of 64 bits go one by one, two cycles each: with two threads that is what memory delivers. */
 #include "cpu/chain.h"
 #include "cpu/dense.h"
+#include "cpu/fetch.h"
 #include "cpu/simd/simd_order.h"
 #include "cpu/threads.h"
 #include "fovea/kernels.h"
@@ -382,9 +383,8 @@ FOVEA_INLINE void keep_past(choice choice, const compact_plan *p, const piece *f
         int64_t lanes = smaller(VF_WIDTH, from->n - i);
         vf whole = lanes == VF_WIDTH ? vf_load(x + i) : vf_load_n(x + i, (size_t)lanes);
         if (i < flagged) {
-            __builtin_prefetch(next->x + i * (int64_t)sizeof *x + FETCHED_FURTHER, 0, 3);
-            if (choice == BY_MASK && i % 64 == 0)
-                __builtin_prefetch(next->mask + i + FETCHED_FURTHER / 4, 0, 3);
+            fetch_ahead(next->x, i * (int64_t)sizeof *x);
+            if (choice == BY_MASK && i % 64 == 0) fetch_ahead(next->mask, i);
             following->vectors[v] = (uint16_t)kept_lanes(choice, p, next, i, VF_WIDTH);
             following->count += __builtin_popcount(following->vectors[v]);
         }

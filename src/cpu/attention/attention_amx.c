@@ -120,7 +120,7 @@ static plan make_plan(const fovea_attention_call *call, int threads) {
     p.scores_bytes = (size_t)(p.block_keys * TILE_ROWS) * 4;
     p.p_bytes = (size_t)(p.shapes.p_term * p.terms) * 2;
     if (p.bytes) {
-        p.mean_bytes = (size_t)(2 * p.shapes.head_steps * BYTE_STEP) * 4;
+        p.mean_bytes = (size_t)(p.shapes.head_steps * BYTE_STEP) * 4;
         p.rows_bytes = (size_t)(p.block_keys / AMX_ROWS * 2 * TILE_ROWS) * 4;
     }
     p.query_bytes = (size_t)(p.block_rows * query_row);
@@ -166,7 +166,7 @@ typedef struct superblock {
     bool whole;    /* rows of q and k are whole: they become bytes in the same order */
     bool smoothed; /* something has been taken from k */
     bool shifted;  /* scores are wanted as they were before that */
-    float *mean, *zeros, *rows;
+    float *mean, *rows;
     query_tile tiles[TILES_MAX];
     int64_t count;
     key_chunk chunk;
@@ -442,8 +442,7 @@ static void pack_bytes(const superblock *b, key_chunk *chunk) {
 
 static void pack_queries_as_bytes(const superblock *b, query_tile *q) {
 #define PACK_QUERIES(whole, dtype)                                                                 \
-    q->length =                                                                                    \
-        pack_byte_queries(whole, dtype, &b->at, &q->t, b->zeros, (int8_t *)q->queries, q->t.scale)
+    q->length = pack_byte_queries(whole, dtype, &b->at, &q->t, (int8_t *)q->queries, q->t.scale)
     BY_ROWS(b, b->at.call->q.dtype, PACK_QUERIES);
     if (b->shifted) find_shifts(b->whole, &b->at, &q->t, b->mean, q->shift);
 }
@@ -453,8 +452,7 @@ static void begin_bytes(superblock *b) {
     b->whole = whole_rows(&call->q) && whole_rows(&call->k);
     b->smoothed = call->options->smooth_k;
     b->shifted = b->smoothed && (b->general || call->has_lse || call->has_sinks);
-    memset(b->zeros, 0, b->p->mean_bytes / 2);
-    if (!b->smoothed) memset(b->mean, 0, b->p->mean_bytes / 2);
+    if (!b->smoothed) memset(b->mean, 0, b->p->mean_bytes);
 #define FIND_MEAN(whole, dtype) find_mean(whole, dtype, &b->at, b->mean)
     if (b->smoothed) BY_ROWS(b, call->k.dtype, FIND_MEAN);
 }
@@ -521,7 +519,7 @@ static char *lay_out_buffers(superblock *b, char *memory) {
     memory += p->values_bytes;
     b->chunk.facts = (group_facts *)(void *)memory;
     memory += p->facts_bytes;
-    b->mean = (float *)(void *)memory, b->zeros = b->mean + p->mean_bytes / 8;
+    b->mean = (float *)(void *)memory;
     memory += p->mean_bytes;
     b->rows = (float *)(void *)memory;
     memory += p->rows_bytes;
@@ -769,7 +767,7 @@ const fovea_implementation FOVEA_TIERED(fovea_cpu_attention)[] = {
      .cost = cost_sage},
     {.kernel = "attention",
      .name = FOVEA_CPU_NAME("split"),
-     .dtypes = 1u << FOVEA_BF16,
+     .dtypes = 1u << FOVEA_F16 | 1u << FOVEA_BF16,
      .tier = FOVEA_TIER_HERE,
      .serves = fovea_split_amx_serves,
      .workspace = fovea_split_amx_workspace,

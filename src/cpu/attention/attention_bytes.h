@@ -89,7 +89,7 @@ VF_INLINE void measure_row(const bool whole, const fovea_dtype dtype, const fove
     }
 }
 
-/* 64 elements of a row, less the mean, times `inverse`, as bytes. */
+/* 64 elements of a row, less the mean if there is one, times `inverse`, as bytes. */
 VF_INLINE __m512i round_row(const bool whole, const fovea_dtype dtype, const fovea_view *view,
                             const char *row, int64_t d, const float *mean, vf inverse) {
     vf part[2][2];
@@ -97,7 +97,8 @@ VF_INLINE __m512i round_row(const bool whole, const fovea_dtype dtype, const fov
     load_part(whole, dtype, view, row, d, part[0]);
     load_part(whole, dtype, view, row, d + STEP, part[1]);
     VF_UNROLLED for (int i = 0; i < 2; i++) VF_UNROLLED for (int half = 0; half < 2; half++) {
-        vf x = vf_sub(part[i][half], vf_load(mean + d + i * STEP + half * VF_WIDTH));
+        vf x = part[i][half];
+        if (mean) x = vf_sub(x, vf_load(mean + d + i * STEP + half * VF_WIDTH));
         word[i][half] = vi_from_vf(vf_mul(x, inverse));
     }
     return _mm512_packs_epi16(_mm512_packs_epi32(word[0][0], word[0][1]),
@@ -156,38 +157,69 @@ static void share_magnitudes(const fovea_attention_call *call, float *largest) {
     }
 }
 
-/* `scale` gets the rows' scales times that of the scores. Returns the largest length, NaN or inf if one is. */
+/* The largest magnitudes of 16 rows, NaN before inf, because the order of magnitudes is that of their bits. */
+VF_INLINE vf largest_of_rows(const bool whole, const fovea_dtype dtype, const fovea_view *q,
+                             char *const rows[VF_WIDTH]) {
+    const vi magnitude = vi_set1(0x7fffffff), halves = vi_set1(0x7fff7fff);
+    __m512i most[VF_WIDTH];
+    VF_UNROLLED for (int i = 0; i < VF_WIDTH; i++) {
+        most[i] = vi_set1(0);
+        for (int64_t d = 0; d < q->shape[3]; d += STEP) {
+            vf part[2];
+            if (whole && dtype == FOVEA_BF16) {
+                vi pairs = _mm512_loadu_si512((const uint16_t *)(const void *)rows[i] + d);
+                most[i] = _mm512_max_epu16(most[i], vi_and(pairs, halves));
+                continue;
+            }
+            load_part(whole, dtype, q, rows[i], d, part);
+            VF_UNROLLED for (int j = 0; j < 2; j++) most[i] =
+                _mm512_max_epu32(most[i], vi_and(vf_as_vi(part[j]), magnitude));
+        }
+        if (whole && dtype == FOVEA_BF16)
+            most[i] = _mm512_max_epu32(vi_shl(most[i], 16),
+                                       vi_and(most[i], vi_set1((int32_t)0xffff0000)));
+    }
+    transpose_words(most);
+    VF_UNROLLED for (int i = 1; i < VF_WIDTH; i++) most[0] = _mm512_max_epu32(most[0], most[i]);
+    return vi_as_vf(most[0]);
+}
+
+/* `scale` gets the rows' scales times that of the scores. Returns the largest length of a row of bytes, NaN or inf if an element is. */
 VF_INLINE float pack_byte_queries(const bool whole, const fovea_dtype dtype, const tile_context *at,
-                                  const tile *t, const float *zeros, int8_t *packed, float *scale) {
+                                  const tile *t, int8_t *packed, float *scale) {
     const fovea_view *q = &at->call->q;
-    float length = 0;
+    float inverse[TILE_ROWS];
+    vf length = vf_set1(0), poison = vf_set1(0);
     char *rows[TILE_ROWS];
-    for (int v = 0; v < TILE_VECTORS; v++)
+    for (int v = 0; v < TILE_VECTORS; v++) {
         vector_rows(at, t, q, at->sequence.query_start, v, rows + v * VF_WIDTH);
-    for (int i = 0; i < TILE_ROWS; i++) {
-        vf largest = vf_set1(0), squares = vf_set1(0);
-        measure_row(whole, dtype, q, rows[i], zeros, &largest, &squares);
-        float square = vf_reduce_add(squares);
-        if (!(square <= length) && !isnan(length)) length = square;
-        scale[i] = vf_reduce_max(largest);
+        vf largest = largest_of_rows(whole, dtype, q, rows + v * VF_WIDTH);
+        poison = vf_fma(largest, vf_set1(0), poison);
+        vf_store(scale + v * VF_WIDTH, largest);
     }
     share_magnitudes(at->call, scale);
-    for (int v = 0; v < TILE_VECTORS; v++)
+    for (int v = 0; v < TILE_VECTORS; v++) {
+        vf unit = vf_mul(vf_max(vf_load(scale + v * VF_WIDTH), vf_set1(smallest_absmax)),
+                         vf_set1(1.0f / 127));
+        vi squares = vi_set1(0);
+        vf_store(inverse + v * VF_WIDTH, vf_div(vf_set1(1), unit));
         for (int64_t d = 0; d < q->shape[3]; d += BYTE_STEP) {
             int8_t *to = packed + (d / BYTE_STEP * TILE_VECTORS + v) * AMX_TILE_BYTES;
             __m512i words[VF_WIDTH];
-            VF_UNROLLED for (int i = 0; i < VF_WIDTH; i++) {
-                float most = fmaxf(scale[v * VF_WIDTH + i], smallest_absmax);
-                words[i] = round_row(whole, dtype, q, rows[v * VF_WIDTH + i], d, zeros,
-                                     vf_set1(127 / most));
-            }
+            VF_UNROLLED for (int i = 0; i < VF_WIDTH; i++) words[i] =
+                round_row(whole, dtype, q, rows[v * VF_WIDTH + i], d, NULL,
+                          vf_set1(inverse[v * VF_WIDTH + i]));
             transpose_words(words);
-            VF_UNROLLED for (int i = 0; i < VF_WIDTH; i++)
+            VF_UNROLLED for (int i = 0; i < VF_WIDTH; i++) {
+                vi size = _mm512_abs_epi8(words[i]);
+                squares = _mm512_dpbusd_epi32(squares, size, size);
                 _mm512_storeu_si512(to + i * AMX_ROW_BYTES, words[i]);
+            }
         }
-    for (int i = 0; i < TILE_ROWS; i++)
-        scale[i] = fmaxf(scale[i], smallest_absmax) / 127 * at->scale;
-    return 1.01f * sqrtf(length);
+        length = vf_max(vf_mul(vf_from_vi(squares), vf_mul(unit, unit)), length);
+        vf_store(scale + v * VF_WIDTH, vf_mul(unit, vf_set1(at->scale)));
+    }
+    return 1.01f * sqrtf(vf_reduce_max(length)) + vf_reduce_add(poison);
 }
 
 /* What taking the mean from keys takes from the scores of each row. */

@@ -290,6 +290,47 @@ VF_INLINE void multiply_keys_of_two_steps(const bool bytes, const softmax_kind k
         }
 }
 
+/* Of bytes where the queries are two tiles: 16 keys at a time as well, and each pair of tiles of scores is stored behind the load of
+ * the next keys, which would have to wait for the stores, as they have to wait for the products. */
+VF_INLINE void multiply_keys_of_one_step(const softmax_kind kind, const job *j, softmax_work *w) {
+    enum { S0, S1, S2, S3, K0, K1, Q0, Q1 };
+    const int64_t row = TILE_ROWS * sizeof(float);
+    const uint16_t *k = j->keys;
+    float *s = j->scores;
+    amx_load(Q0, j->queries, AMX_ROW_BYTES);
+    amx_load(Q1, j->queries + HALF_TILE, AMX_ROW_BYTES);
+    amx_stream_load(K0, k, AMX_ROW_BYTES);
+    for (int64_t group = 0; group < j->groups; group++, k += 2 * HALF_TILE) {
+        BEGIN_SCORES(true, S0);
+        BEGIN_SCORES(true, S1);
+        MULTIPLY_SCORES(true, S0, K0, Q0);
+        take_share(1, kind, w);
+        MULTIPLY_SCORES(true, S1, K0, Q1);
+        take_share(1, kind, w);
+        amx_stream_load(K1, k + HALF_TILE, AMX_ROW_BYTES);
+        if (group) {
+            take_pairs_until(1, kind, group * STEP / 2, w);
+            amx_store(S2, s, row);
+            amx_store(S3, s + AMX_ROWS, row);
+            s += AMX_ROWS * TILE_ROWS;
+        }
+        BEGIN_SCORES(true, S2);
+        BEGIN_SCORES(true, S3);
+        MULTIPLY_SCORES(true, S2, K1, Q0);
+        take_share(1, kind, w);
+        MULTIPLY_SCORES(true, S3, K1, Q1);
+        take_share(1, kind, w);
+        if (group + 1 < j->groups) amx_stream_load(K0, k + 2 * HALF_TILE, AMX_ROW_BYTES);
+        take_pairs_until(1, kind, group * STEP / 2 + AMX_ROWS / 2, w);
+        amx_store(S0, s, row);
+        amx_store(S1, s + AMX_ROWS, row);
+        s += AMX_ROWS * TILE_ROWS;
+    }
+    take_pairs_until(1, kind, j->groups * STEP / 2, w);
+    amx_store(S2, s, row);
+    amx_store(S3, s + AMX_ROWS, row);
+}
+
 static void add_columns(float *out, const float *sum) {
     for (int64_t i = 0; i < AMX_ROWS * TILE_ROWS; i += VF_WIDTH)
         vf_store(out + i, vf_add(vf_load(out + i), vf_load(sum + i)));
@@ -379,7 +420,9 @@ VF_INLINE void multiply_meanwhile(const bool bytes, const int terms, const int o
     w.budget = 0;
     if (kind != NONE && kind != EXACT && kind != READY) w.halves = halves_begin();
     if (previous) multiply_values(terms, kind, previous, at, &w);
-    if (next && terms == 1 && at->head_steps == 2)
+    if (next && bytes && at->head_steps == 1)
+        multiply_keys_of_one_step(kind, next, &w);
+    else if (next && terms == 1 && at->head_steps == 2)
         multiply_keys_of_two_steps(bytes, kind, next, &w);
     else if (next)
         multiply_keys(bytes, terms, order, kind, next, at, &w);

@@ -83,11 +83,10 @@ static split_plan split_make_plan(const fovea_attention_call *call, int threads)
     p.convert_keys = split_converts(&call->k, &call->k_scale);
     p.convert_values = split_converts(&call->v, &call->v_scale);
     /* As in attention.c: without a scale scores are 0 whatever they were before. */
-    bool pairs = call->q.dtype == FOVEA_BF16 && (float)(call->scale * LOG2E) != 0;
-    if (pairs && !p.convert_keys) p.key_pairs = split_find_pairs(call->k.dtype);
+    if ((float)(call->scale * LOG2E) != 0 && !p.convert_keys)
+        p.key_pairs = split_find_pairs(call->q.dtype, call->k.dtype);
     if (p.key_pairs && p.key_pairs->rounded && !split_may_round(call)) p.key_pairs = NULL;
-    if (call->q.dtype == FOVEA_BF16 && !p.convert_values)
-        p.value_pairs = split_find_pairs(call->v.dtype);
+    if (!p.convert_values) p.value_pairs = split_find_pairs(call->q.dtype, call->v.dtype);
     p.key_scales =
         call->k_scale.data && !p.convert_keys && !split_scale_is_constant(call, &call->k_scale);
     p.value_scales =

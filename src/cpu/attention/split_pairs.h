@@ -1,4 +1,4 @@
-/* Where keys and values of bf16, i8 or e4m3 and bf16 queries are multiplied as pairs of bf16; see split_pairs.c. */
+/* Products of split by units for pairs of bf16 or bytes: split_pairs.c, split_integers.c, and tiles (split_tiles.h). */
 #ifndef FOVEA_CPU_ATTENTION_SPLIT_PAIRS_H
 #define FOVEA_CPU_ATTENTION_SPLIT_PAIRS_H
 
@@ -19,16 +19,17 @@ typedef struct split_pair_kernels {
                    int64_t ahead_bytes, const float *p, float *out, int64_t pitch);
 } split_pair_kernels;
 
-/* By log2 of the rows of a tile; NULL where the processor, the tier or the dtype of the cache has none. */
+/* By log2 of the rows of a tile; NULL where the processor, the tier or the dtypes have none. */
 #if defined(FOVEA_TIER_AMX)
-static inline const split_pair_kernels *split_find_pairs(fovea_dtype cache); /* split_tiles.h */
+static inline const split_pair_kernels *split_find_pairs(fovea_dtype queries,
+                                                         fovea_dtype cache); /* split_tiles.h */
 #elif defined(FOVEA_TIER_AVX512)
 extern const split_pair_kernels fovea_split_pairs_avx512[FOVEA_DTYPE_COUNT][4];
 extern const split_pair_kernels fovea_split_halves_avx512[FOVEA_DTYPE_COUNT][4];
 extern const split_pair_kernels fovea_split_integers_avx512[4];
-static inline const split_pair_kernels *split_find_pairs(fovea_dtype cache) {
+static inline const split_pair_kernels *split_find_pairs(fovea_dtype queries, fovea_dtype cache) {
     const fovea_processor *processor = fovea_processor_get();
-    if (!processor->avx512_bf16 || !processor->avx512_vbmi) return NULL;
+    if (queries != FOVEA_BF16 || !processor->avx512_bf16 || !processor->avx512_vbmi) return NULL;
     if (processor->slow_dot_bf16 && processor->avx512_vnni && cache == FOVEA_I8)
         return fovea_split_integers_avx512;
     const split_pair_kernels *found = processor->slow_dot_bf16 ? fovea_split_halves_avx512[cache]
@@ -36,8 +37,8 @@ static inline const split_pair_kernels *split_find_pairs(fovea_dtype cache) {
     return found->scores ? found : NULL;
 }
 #else
-static inline const split_pair_kernels *split_find_pairs(fovea_dtype cache) {
-    (void)cache;
+static inline const split_pair_kernels *split_find_pairs(fovea_dtype queries, fovea_dtype cache) {
+    (void)queries, (void)cache;
     return NULL;
 }
 #endif
