@@ -255,15 +255,15 @@ static __device__ __forceinline__ int64_t fold_walk(const Method &method,
 }
 
 /* What is left: fewer vectors than go at a time, and less than one. */
-template <class Method, int steps = fold_steps(sizeof(typename Method::element))>
+template <class Method>
 static __device__ __forceinline__ void
 fold_rest(const Method &method, typename Method::state &state, const typename Method::element *x,
           const typename Method::other *w, int64_t i, int64_t step, int64_t end, bool wide) {
     using T = typename Method::element;
     using U = typename Method::other;
-    constexpr int size = 16 / sizeof(T), others = Method::inputs > 1 ? steps : 1;
+    constexpr int size = 16 / sizeof(T), steps = fold_steps(sizeof(T));
     pack<T, size> loaded[steps];
-    pack<U, size> more[others] = {};
+    pack<U, size> more[steps] = {};
 #pragma unroll
     for (int s = 0; s < steps; s++) {
         if (i + s * step + size > end) break;
@@ -346,31 +346,23 @@ static __global__ __launch_bounds__(FOLD_THREADS, fold_beside<Method>()) void fo
 /* Blocks of fold_whole that a multiprocessor has room for: the next kernel's is there before this one has ended. */
 template <class Method>
 static constexpr int fold_pairs() {
-    return sizeof(typename Method::state) > 16 || has_glance<Method>(0) ? 1 : 2;
+    const bool broad = sizeof(typename Method::other) > sizeof(typename Method::element);
+    return sizeof(typename Method::state) > 16 || broad ? 1 : 2;
 }
 
-/* All that a thread of fold_whole has; aligned or not, the same elements come together. */
+/* All that a thread of fold_whole has. */
 template <class Method, bool wide>
 static __device__ __forceinline__ typename Method::state
 fold_share(const Method &method, const typename Method::element *x, const typename Method::other *w,
-           int64_t first, int64_t step, int64_t end) {
-    constexpr int size = 16 / sizeof(typename Method::element);
+           int64_t i, int64_t step, int64_t end) {
     constexpr int steps = fold_steps(sizeof(typename Method::element));
-    constexpr int ahead = Method::inputs > 1 ? steps : FOLD_AHEAD;
-    constexpr bool glances = has_glance<Method>(0);
-    typename Method::state state = Method::empty(), seen = Method::empty();
-    int64_t i = fold_walk<Method, wide, ahead>(method, state, x, w, first, step, end, seen);
-    if constexpr (glances) {
-        i = fold_walk<Method, wide, steps>(method, state, x, w, i, step, end, seen);
-        method.template settle<steps, size>(seen, x, first, i > first, step, true);
-        state = Method::join(state, seen);
-    }
-    if (i < end)
-        fold_rest<Method, glances ? steps : ahead>(method, state, x, w, i, step, end, wide);
+    typename Method::state state = Method::empty(), seen;
+    i = fold_walk<Method, wide, steps>(method, state, x, w, i, step, end, seen);
+    if (i < end) fold_rest(method, state, x, w, i, step, end, wide);
     return state;
 }
 
-/* One large slice, in a block a multiprocessor, so that no multiprocessor has more of it than another. Of two tensors a
+/* One large slice of two tensors, in a block a multiprocessor, so that no multiprocessor has more of it than another. A
  * block asks for what it reads first while the kernel before it ends: lines come to the second cache, where what that
  * kernel still writes is seen. */
 template <class Method>
@@ -384,12 +376,10 @@ static __global__ __launch_bounds__(FOLD_WHOLE, fold_pairs<Method>()) void fold_
     const int64_t first = ((int64_t)part * FOLD_WHOLE + (int)threadIdx.x) * size;
     release_next();
     x = ready_global(x), w = ready_global(w);
-    if constexpr (Method::inputs > 1) {
 #pragma unroll
-        for (int s = 0; s < FOLD_STEPS; s++) {
-            if (first + s * step >= length) break;
-            prefetch_l2(x + first + s * step), prefetch_l2(w + first + s * step);
-        }
+    for (int s = 0; s < FOLD_STEPS; s++) {
+        if (first + s * step >= length) break;
+        prefetch_l2(x + first + s * step), prefetch_l2(w + first + s * step);
     }
     await_stream();
     method.begin(x, w);
@@ -730,9 +720,11 @@ static fovea_status fold_views(fovea_view (&lines)[2], fovea_view (&rests)[4], b
     if (contiguous && place.count == 1 && few > 0 && few <= FOLD_MEETING)
         return launch(run, fold_few<Method>, few, FOLD_THREADS, from, other, to, second, partials,
                       (int)place.length, place.wide, method);
-    if (contiguous && place.count == 1 && few > 0 && place.length <= FOLD_WHOLE_MOST)
-        return launch(run, fold_whole<Method>, FOLD_DEVICE, FOLD_WHOLE, from, other, to, second,
-                      partials, place.length, place.wide, method);
+    if constexpr (w) {
+        if (contiguous && place.count == 1 && few > 0 && place.length <= FOLD_WHOLE_MOST)
+            return launch(run, fold_whole<Method>, FOLD_DEVICE, FOLD_WHOLE, from, other, to, second,
+                          partials, place.length, place.wide, method);
+    }
     if (contiguous) {
         constexpr int blocks_at_once = FOLD_DEVICE * fold_beside<Method>();
         constexpr int steps = fold_steps(sizeof(T));
