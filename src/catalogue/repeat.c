@@ -101,6 +101,13 @@ static bool same_tensor(const fovea_repeat *repeat, const fovea_repeat_tensor *k
     return differences == 0;
 }
 
+/* Whether the tensor, which has elements, is where it was. */
+static bool same_address(const fovea_repeat *repeat, const fovea_repeat_tensor *kept,
+                         const DLTensor *tensor) {
+    uintptr_t data = (uintptr_t)tensor->data, base = data + tensor->byte_offset;
+    return base == (uintptr_t)repeat->problem.views[kept->argument].data && data - 1 < base;
+}
+
 /* Where the tensor is now. False: not where it can be. */
 static bool take_address(fovea_repeat *repeat, const fovea_repeat_tensor *kept,
                          const DLTensor *tensor, fovea_range *range) {
@@ -136,20 +143,31 @@ static bool clash(const fovea_repeat *repeat, const fovea_range ranges[]) {
     return fovea_problem_clashes(&repeat->problem, by_argument, &output, &other);
 }
 
+/* Some tensor is elsewhere than before. */
+static bool take_addresses(fovea_repeat *repeat, const DLTensor *const *tensors,
+                           const void *options) {
+    fovea_range ranges[FOVEA_ARGUMENTS_MAX];
+    for (int n = 0; n < repeat->count; n++) {
+        const fovea_repeat_tensor *kept = &repeat->tensors[n];
+        if (!take_address(repeat, kept, tensor_at(kept, tensors, options), &ranges[n]))
+            return false;
+    }
+    return !any_meet(repeat, ranges) || !clash(repeat, ranges);
+}
+
 static bool same_tensors(fovea_repeat *repeat, const DLTensor *const *tensors, size_t count,
                          const void *options) {
-    fovea_range ranges[FOVEA_ARGUMENTS_MAX];
+    bool moved = false;
     const fovea_options_layout *layout = &fovea_options_layouts[repeat->problem.index];
     if (count != repeat->required || optional_tensors(layout, options) != repeat->optional)
         return false;
     for (int n = 0; n < repeat->count; n++) {
         const fovea_repeat_tensor *kept = &repeat->tensors[n];
         const DLTensor *tensor = tensor_at(kept, tensors, options);
-        if (!tensor || !same_tensor(repeat, kept, tensor) ||
-            !take_address(repeat, kept, tensor, &ranges[n]))
-            return false;
+        if (!tensor || !same_tensor(repeat, kept, tensor)) return false;
+        if (kept->high != 0) moved |= !same_address(repeat, kept, tensor);
     }
-    return !any_meet(repeat, ranges) || !clash(repeat, ranges);
+    return !moved || take_addresses(repeat, tensors, options);
 }
 
 /* What hangs on contents: shapes by lengths and tables alone, and few checks. */

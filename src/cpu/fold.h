@@ -8,6 +8,7 @@
 #ifndef FOVEA_CPU_FOLD_H
 #define FOVEA_CPU_FOLD_H
 
+#include "cpu/fetch.h"
 #include "cpu/threads.h"
 #include "cpu/tree.h"
 

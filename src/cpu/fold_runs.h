@@ -71,8 +71,7 @@ FOVEA_INLINE double OF_TYPE(extreme)(bool largest, fovea_dtype dtype, const void
 #define BETTER(a, b) (largest ? V(max)(a, b) : V(min)(a, b))
     for (; i + 4 * W <= n; i += 4 * W) {
         VECTOR a[4];
-        for (int k = 0; k < 4 && VF_WIDTH > 1; k++)
-            __builtin_prefetch((const ELEMENT *)x + i + k * W + 4096 / sizeof(ELEMENT), 0, 3);
+        for (int k = 0; k < 4 && VF_WIDTH > 1; k++) fetch_ahead((const ELEMENT *)x + i + k * W, 0);
         VF_UNROLLED for (int k = 0; k < 4; k++) a[k] = OF_TYPE(take)(dtype, x, i + k * W, W);
         VF_UNROLLED for (int k = 0; k < 4; k++) s[k] = BETTER(a[k], s[k]);
         nan = M(or)(nan, M(or)(V(unordered)(a[0], a[1]), V(unordered)(a[2], a[3])));
@@ -91,11 +90,14 @@ FOVEA_INLINE double OF_TYPE(extreme)(bool largest, fovea_dtype dtype, const void
 
 /* The first element that is `value`, or NaN if that is NaN. */
 FOVEA_INLINE int64_t OF_TYPE(find)(double value, const ELEMENT *x, int64_t n) {
+    const VECTOR wanted = V(set1)((ELEMENT)value);
+    bool nan = value != value;
     int64_t i = 0;
-    if (value != value)
-        while (i < n && x[i] == x[i]) i++;
-    else
-        while (i < n && (double)x[i] != value) i++;
+    for (; i + WIDTH <= n; i += WIDTH) {
+        VECTOR a = V(load)(x + i);
+        if (M(any)(nan ? V(unordered)(a, a) : V(eq)(a, wanted))) break;
+    }
+    while (i < n && (nan ? x[i] == x[i] : x[i] != (ELEMENT)value)) i++;
     return i;
 }
 

@@ -12,7 +12,9 @@
 /* A term of a and b, or its slope; d is a constant of the loss. */
 typedef vf loss_function(vf a, vf b, vf d);
 
-enum { FETCHED = 512 }; /* elements ahead */
+FOVEA_INLINE void fetch_terms(int64_t size, const void *x, const void *w, int64_t i) {
+    fetch_ahead(x, i * size), fetch_ahead(w, i * size);
+}
 
 /* One vector at a time: terms with logarithms are long, and the others wait for memory. */
 FOVEA_INLINE void run_terms(loss_function *function, fovea_dtype in, fovea_dtype out,
@@ -21,8 +23,7 @@ FOVEA_INLINE void run_terms(loss_function *function, fovea_dtype in, fovea_dtype
     const vf d = vf_set1(constants[0]), scale = vf_set1(constants[1]);
     int64_t i = 0;
     for (; i + W <= n; i += W) {
-        for (int k = 1; k <= 2 && VF_WIDTH > 1; k++)
-            __builtin_prefetch(at[k] + (i + FETCHED) * (in == FOVEA_F32 ? 4 : 2), 0, 3);
+        fetch_terms(in == FOVEA_F32 ? 4 : 2, at[1], at[2], i);
         vf y = function(vf_load_as(in, at[1], i), vf_load_as(in, at[2], i), d);
         vf_store_as(out, at[0], i, vf_mul(y, scale));
     }
@@ -31,21 +32,49 @@ FOVEA_INLINE void run_terms(loss_function *function, fovea_dtype in, fovea_dtype
     vf_store_n_as(out, at[0], i, vf_mul(y, scale), n - i);
 }
 
-/* Terms go through a block in the first-level cache, so that each is compiled once a dtype: folded
- * where they arise, they took the compiler minutes. */
-static void sum_terms(map_function *terms, int64_t size, double constant, const void *x,
-                      const void *w, int64_t n, fold *f) {
-    enum { BLOCK = 1024 };
-    _Alignas(64) float block[BLOCK];
+/* How many of the first elements it took, in fours of vectors: a vector of sums for each four vectors of terms. */
+typedef int64_t fours_function(float constant, const void *x, const void *w, int64_t n,
+                               float *sums);
+
+FOVEA_INLINE int64_t sum_fours(loss_function *term, fovea_dtype dtype, float constant,
+                               const void *x, const void *w, int64_t n, float *sums) {
+    enum { W = VF_WIDTH };
+    const vf d = vf_set1(constant);
+    int64_t i = 0;
+    for (; i + 4 * W <= n; i += 4 * W) {
+        vf t[4];
+        VF_UNROLLED for (int k = 0; k < 4; k++) {
+            int64_t at = i + k * W;
+            fetch_terms(dtype == FOVEA_F32 ? 4 : 2, x, w, at);
+            t[k] = term(vf_load_as(dtype, x, at), vf_load_as(dtype, w, at), d);
+        }
+        vf_store(sums + i / 4, vf_add(vf_add(t[0], t[1]), vf_add(t[2], t[3])));
+    }
+    return i;
+}
+
+/* Sums, and terms that are left, go through a block in the first-level cache, so that each is compiled once a
+ * dtype: folded where they arise, they took the compiler minutes. */
+static void sum_terms(fours_function *fours, map_function *terms, int64_t size, double constant,
+                      const void *x, const void *w, int64_t n, fold *f) {
+    enum { BLOCK = 4096 };
+    _Alignas(64) float block[BLOCK / 4];
     const float constants[2] = {(float)constant, 1};
     f->count = n, f->value[0] = 0;
-    for (int64_t i = 0; i < n; i += BLOCK) {
-        int64_t count = smaller(BLOCK, n - i);
-        char *const at[] = {(char *)block, (char *)(uintptr_t)x + i * size,
-                            (char *)(uintptr_t)w + i * size};
-        terms(constants, at, count, false);
-        f->value[0] += sum_float(add_element_float, FOVEA_F32, FOVEA_F32, block, NULL, 0, 0, count);
+#define ADD(count)                                                                                 \
+    f->value[0] += sum_float(add_element_float, FOVEA_F32, FOVEA_F32, block, NULL, 0, 0, count)
+    for (int64_t i = 0, count; i < n; i += count) {
+        count = smaller(BLOCK, n - i);
+        char *a = (char *)(uintptr_t)x + i * size, *b = (char *)(uintptr_t)w + i * size;
+        int64_t taken = fours(constants[0], a, b, count, block),
+                rest = smaller(count - taken, BLOCK / 4);
+        if (taken > 0) ADD(taken / 4);
+        char *const at[] = {(char *)block, a + taken * size, b + taken * size};
+        terms(constants, at, rest, false);
+        if (rest > 0) ADD(rest);
+        count = taken + rest;
     }
+#undef ADD
 }
 
 typedef struct loss_functions {
@@ -111,24 +140,36 @@ static fovea_status run_loss(const fovea_problem *problem, fovea_run *run,
         (void)stream;                                                                              \
         run_terms(name##_slope, dtype, dtype, c, at, n);                                           \
     }
-#define SUM_OF(name, type, size)                                                                   \
+/* And that of its sum, by name_fours, which takes a dtype. */
+#define SUM_OF(name, dtype, type, size)                                                            \
+    static int64_t name##_fours_##type(float constant, const void *x, const void *w, int64_t n,    \
+                                       float *sums) {                                              \
+        return name##_fours(dtype, constant, x, w, n, sums);                                       \
+    }                                                                                              \
     static void name##_sum_##type(double constant, const void *x, const void *w, int64_t at,       \
                                   int64_t n, fold *f) {                                            \
         (void)at;                                                                                  \
-        sum_terms(name##_terms_##type, size, constant, x, w, n, f);                                \
+        sum_terms(name##_fours_##type, name##_terms_##type, size, constant, x, w, n, f);           \
     }
 #define TERMS(name)                                                                                \
     TERMS_OF(name, FOVEA_F32, f32)                                                                 \
     TERMS_OF(name, FOVEA_F16, f16)                                                                 \
     TERMS_OF(name, FOVEA_BF16, bf16)
 #define FUNCTIONS(name)                                                                            \
+    SUM_OF(name, FOVEA_F32, f32, 4)                                                                \
+    SUM_OF(name, FOVEA_F16, f16, 2)                                                                \
+    SUM_OF(name, FOVEA_BF16, bf16, 2)                                                              \
     static const loss_functions name##_functions = {                                               \
         {name##_sum_f32, name##_sum_f16, name##_sum_bf16},                                         \
         {name##_terms_f32, name##_terms_f16, name##_terms_bf16},                                   \
         {name##_gradient_f32, name##_gradient_f16, name##_gradient_bf16}};
 #define LOSS(name)                                                                                 \
     TERMS(name)                                                                                    \
-    SUM_OF(name, f32, 4) SUM_OF(name, f16, 2) SUM_OF(name, bf16, 2) FUNCTIONS(name)
+    FOVEA_INLINE int64_t name##_fours(fovea_dtype dtype, float constant, const void *x,            \
+                                      const void *w, int64_t n, float *sums) {                     \
+        return sum_fours(name##_term, dtype, constant, x, w, n, sums);                             \
+    }                                                                                              \
+    FUNCTIONS(name)
 /* A function of two tensors and a constant, of which not all look at it. */
 #define OF_TWO(name, expression)                                                                   \
     FOVEA_INLINE vf name(vf a, vf b, vf d) {                                                       \
@@ -197,21 +238,19 @@ FOVEA_INLINE vf bce_slope(vf a, vf b, vf d) {
 }
 TERMS(bce)
 
-/* Of four terms one logarithm, of the product of their likelihoods, each at least 1e-7; a vector of sums for
- * four vectors of terms. How many elements: those before targets that are neither 0 nor 1. */
-FOVEA_INLINE int64_t bce_fours(fovea_dtype dtype, const void *x, const void *w, int64_t n,
-                               float *sums) {
+/* Of four terms one logarithm, of the product of their likelihoods, each at least 1e-7, up to targets that are
+ * neither 0 nor 1. */
+FOVEA_INLINE int64_t bce_fours(fovea_dtype dtype, float constant, const void *x, const void *w,
+                               int64_t n, float *sums) {
     enum { W = VF_WIDTH };
-    int64_t i = 0, size = dtype == FOVEA_F32 ? 4 : 2;
+    int64_t i = 0;
+    (void)constant;
     for (; i + 4 * W <= n; i += 4 * W) {
         vm plain = vf_eq(vf_set1(0), vf_set1(0));
         vf product[4];
         VF_UNROLLED for (int k = 0; k < 4; k++) {
             int64_t at = i + k * W;
-            if (VF_WIDTH > 1) {
-                __builtin_prefetch((const char *)x + (at + FETCHED) * size, 0, 3);
-                __builtin_prefetch((const char *)w + (at + FETCHED) * size, 0, 3);
-            }
+            fetch_terms(dtype == FOVEA_F32 ? 4 : 2, x, w, at);
             product[k] = likelihood(vf_load_as(dtype, x, at), vf_load_as(dtype, w, at), &plain);
         }
         if (!vm_all(plain)) break;
@@ -220,37 +259,6 @@ FOVEA_INLINE int64_t bce_fours(fovea_dtype dtype, const void *x, const void *w, 
     }
     return i;
 }
-
-FOVEA_INLINE void bce_sum_by_fours(fovea_dtype dtype, map_function *terms, const void *x,
-                                   const void *w, int64_t n, fold *f) {
-    enum { BLOCK = 4096 };
-    _Alignas(64) float block[BLOCK / 4];
-    const int64_t size = dtype == FOVEA_F32 ? 4 : 2;
-    f->count = n, f->value[0] = 0;
-    for (int64_t i = 0, count; i < n; i += count) {
-        count = smaller(BLOCK, n - i);
-        const char *a = (const char *)x + i * size, *b = (const char *)w + i * size;
-        int64_t fours = bce_fours(dtype, a, b, count, block),
-                rest = smaller(count - fours, BLOCK / 4);
-        f->value[0] +=
-            sum_float(add_element_float, FOVEA_F32, FOVEA_F32, block, NULL, 0, 0, fours / 4);
-        char *const at[] = {(char *)block, (char *)(uintptr_t)(a + fours * size),
-                            (char *)(uintptr_t)(b + fours * size)};
-        const float constants[2] = {0, 1};
-        terms(constants, at, rest, false);
-        f->value[0] += sum_float(add_element_float, FOVEA_F32, FOVEA_F32, block, NULL, 0, 0, rest);
-        count = fours + rest;
-    }
-}
-#define BCE_SUM(dtype, type)                                                                       \
-    static void bce_sum_##type(double constant, const void *x, const void *w, int64_t at,          \
-                               int64_t n, fold *f) {                                               \
-        (void)constant, (void)at;                                                                  \
-        bce_sum_by_fours(dtype, bce_terms_##type, x, w, n, f);                                     \
-    }
-BCE_SUM(FOVEA_F32, f32)
-BCE_SUM(FOVEA_F16, f16)
-BCE_SUM(FOVEA_BF16, bf16)
 FUNCTIONS(bce)
 
 OF_TWO(bce_logits_term, vf_add(vf_fnma(a, b, vf_max(vf_set1(0), a)), vf_log1p_exp(a)))
@@ -285,9 +293,9 @@ typedef struct entropy_plan {
     bool gradient, together; /* rows of a vector together */
 } entropy_plan;
 
-/* What the losses of some rows follow from; lanes are rows. */
+/* What the losses of some rows follow from; lanes are rows. more: what the logarithms of the sums leave out. */
 typedef struct entropy_rows {
-    float maximum[VF_WIDTH], sum[VF_WIDTH], target[VF_WIDTH], all[VF_WIDTH];
+    float maximum[VF_WIDTH], sum[VF_WIDTH], more[VF_WIDTH], target[VF_WIDTH], all[VF_WIDTH];
 } entropy_rows;
 
 static int64_t read_target(const fovea_view *view, int64_t row) {
@@ -360,32 +368,32 @@ static bool entropy_in_blocks(const fovea_problem *problem) {
            fovea_cross_entropy_read(problem).off == 0 && !fovea_given(problem, FOVEA_LOSS_GRADIENT);
 }
 
-/* The sums of e^(x - maximum) in each lane; the largest of `following`, a row of the next group, to `most`, and what
- * is a group later is fetched. Powers of two, half the operations: the terms are off by 3 ULP and, where they are
- * small beside the sum, by some more. */
-FOVEA_INLINE vf lane_sums(const float *x, float maximum, int64_t n, const float *following,
-                          vf *most) {
+/* The sums of 2^(x log2 e - shift) in each lane; the largest of `following`, a row of the next group, to `most`, and
+ * what is a group later is fetched. Powers of two, half the operations: the terms are off by 3 ULP and, where they
+ * are small beside the sum, by some more. */
+FOVEA_INLINE vf lane_sums(const float *x, float shift, int64_t n, const float *following,
+                          vf most[2]) {
     enum { W = VF_WIDTH };
-    const vf m = vf_set1(maximum), base = vf_set1(VF_LOG2E), lowest = vf_set1(-INFINITY);
-    vf s[2] = {vf_set1(0), vf_set1(0)}, largest = *most;
+    const vf base = vf_set1(VF_LOG2E), lowest = vf_set1(-INFINITY), c = vf_set1(shift);
+    vf s[2] = {vf_set1(0), vf_set1(0)}, largest[2] = {most[0], most[1]};
     int64_t i = 0;
-#define TERM(x) vf_exp2_softmax(vf_mul(vf_sub(x, m), base))
+#define TERM(x) vf_exp2_softmax(vf_fms(x, base, c))
     for (; i + 2 * W <= n; i += 2 * W) {
         VF_UNROLLED for (int k = 0; k < 2; k++) {
-            __builtin_prefetch(following + W * n + i + k * W, 0, 3);
-            largest = vf_max(vf_load(following + i + k * W), largest);
+            fetch_ahead(following + i + k * W, 0);
+            largest[k] = vf_max(vf_load(following + i + k * W), largest[k]);
             s[k] = vf_add(s[k], TERM(vf_load(x + i + k * W)));
         }
     }
     for (; i < n; i += W) {
         size_t count = (size_t)smaller(W, n - i);
         vm first = vm_first(count);
-        __builtin_prefetch(following + W * n + i, 0, 3);
-        largest = vf_max(vf_select(first, vf_load_n(following + i, count), lowest), largest);
+        fetch_ahead(following + i, 0);
+        largest[0] = vf_max(vf_select(first, vf_load_n(following + i, count), lowest), largest[0]);
         s[0] = vf_add(s[0], vf_select(first, TERM(vf_load_n(x + i, count)), vf_set1(0)));
     }
 #undef TERM
-    *most = largest;
+    most[0] = largest[0], most[1] = largest[1];
     return vf_add(s[0], s[1]);
 }
 
@@ -404,41 +412,47 @@ static float group_maximum(const rows_plan *plan, int64_t first) {
 }
 
 /* `count` rows of a group, one a lane, about the maximum of the group; returns that of the next, if it begins before
- * row `end`. A row whose own is so far below that its sum is small, or no number, is summed again about its own. */
+ * row `end`. Terms are one multiply-add and a power: the shift is the maximum times log2 e, rounded, and what that
+ * leaves out is known in double. A row whose own maximum is so far below that its sum is small, or no number, is
+ * summed again about its own. */
 static float entropy_rows_together(const rows_plan *plan, int64_t row, int64_t count, int64_t end,
                                    float maximum, entropy_rows *block) {
     enum { W = VF_WIDTH };
-    const float least = 1.0f / 16;
+    const float least = 1.0f / 16, shift = maximum * VF_LOG2E;
+    const double rest = (double)shift - (double)maximum * (double)VF_LOG2E;
     const entropy_plan *entropy = plan->constants;
     int64_t n = plan->columns, next = row / W * W + W;
     const float *x[W];
-    vf lanes[W], most = vf_set1(-INFINITY), unused = most;
+    vf lanes[W], most[2] = {vf_set1(-INFINITY), vf_set1(-INFINITY)};
     for (int l = 0; l < W; l++) {
         lanes[l] = vf_set1(1);
         x[l] = entropy_logits(plan, row + smaller(l, count - 1));
         if (l >= count && next >= end) continue;
-        lanes[l] = lane_sums(x[l], maximum, n, entropy_logits(plan, next + l), &most);
+        lanes[l] = lane_sums(x[l], shift, n, entropy_logits(plan, next + l), most);
     }
     vf_store(block->maximum, vf_set1(maximum));
+    vf_store(block->more, vf_set1((float)(rest * log(2))));
     vf_store(block->sum, vf_reduce_each(lanes));
     for (int l = 0; l < count; l++) {
         int64_t target = read_target(&entropy->target, row + l);
         bool ignored = target == entropy->ignored, known = target >= 0 && target < n;
         block->target[l] = known && !ignored ? x[l][target] : ignored ? 0 : NAN;
         if (ignored || !known) {
-            block->maximum[l] = 0, block->sum[l] = 1;
-        } else if (!(block->sum[l] >= least)) {
-            block->maximum[l] = row_maximum(x[l], n);
-            block->sum[l] = vf_reduce_add(lane_sums(x[l], block->maximum[l], n, x[l], &unused));
+            block->maximum[l] = 0, block->sum[l] = 1, block->more[l] = 0;
+        } else if (!(block->sum[l] >= least && block->sum[l] < INFINITY)) {
+            exponentials own = {row_maximum(x[l], n), NULL, (const char *)x[l], sizeof(float)};
+            block->maximum[l] = own.maximum, block->more[l] = 0;
+            block->sum[l] = rows_sum(passing, x[l], &own, n);
         }
     }
-    return vf_reduce_max(most);
+    return vf_reduce_max(vf_max(most[0], most[1]));
 }
 
 /* Of `count` rows from lane `lane` on. */
 static void write_losses(const entropy_plan *entropy, const entropy_rows *block, int64_t lane,
                          int64_t row, int64_t count) {
-    vf maximum = vf_load(block->maximum), loss = vf_log(vf_load(block->sum));
+    vf maximum = vf_load(block->maximum);
+    vf loss = vf_add(vf_log(vf_load(block->sum)), vf_load(block->more));
     float lanes[VF_WIDTH];
     /* A weight of 0 counts nothing, whatever it weighs. */
     if (entropy->on > 0)
@@ -471,7 +485,7 @@ static void entropy_overlapping(const rows_plan *plan, int64_t begin, int64_t en
     int64_t first = begin;
     overlapped o = {.now = {.size = sizeof(float)}};
     gradient_state last = {0, 0};
-    entropy_rows block = {{0}, {0}, {0}, {0}};
+    entropy_rows block = {0};
     for (int64_t row = begin; row < end; row++) {
         const float *x = (const float *)(const void *)rows_address(&plan->x, row);
         float sum = overlap_exponentials(plan, row, begin, end, scratch, &o);
@@ -496,7 +510,7 @@ static void entropy_pieces(const void *task, int64_t begin, int64_t end, int thr
         entropy->together && begin < end ? group_maximum(plan, begin / VF_WIDTH * VF_WIDTH) : 0;
     for (int64_t row = overlap ? end : begin, count; row < end; row += count) {
         count = smaller(VF_WIDTH - row % VF_WIDTH, end - row);
-        entropy_rows block = {{0}, {0}, {0}, {0}};
+        entropy_rows block = {0};
         if (entropy->together)
             maximum = entropy_rows_together(plan, row, count, end, maximum, &block);
         for (int64_t l = 0; l < count && !entropy->together; l++)

@@ -12,16 +12,10 @@
 #ifndef FOVEA_CPU_MAP_H
 #define FOVEA_CPU_MAP_H
 
-#include "cpu/kernel.h"
+#include "cpu/fetch.h"
 #include "cpu/threads.h"
 
-enum {
-    MAP_INPUTS = 3,
-    MAP_OPERANDS = 1 + MAP_INPUTS,
-    MAP_BLOCK = 1024,
-    MAP_PIECE = 16384,
-    MAP_AHEAD = 2048
-};
+enum { MAP_INPUTS = 3, MAP_OPERANDS = 1 + MAP_INPUTS, MAP_BLOCK = 1024, MAP_PIECE = 16384 };
 
 /* One contiguous run of each operand: y and the inputs, or the tensors of an update in their order. */
 typedef void map_function(const float *constants, char *const at[], int64_t n, bool stream);
@@ -41,13 +35,12 @@ FOVEA_INLINE vf map_item(map_operation *operation, int inputs, fovea_dtype in, c
     return operation(x[0], x[1], x[2], p, q);
 }
 
-/* What four vectors need 2 KiB later: processors fetch within a page, so that each page of an operation that takes time
- * began with a wait. Two cores of a Xeon, 10^7 f32, where copying takes 2.3 ms: exp 3.2 and 2.5 ms, softplus 3.7 and
- * 2.8. */
+/* What four vectors need later. Two cores of a Xeon, 10^7 f32, where copying takes 2.3 ms: exp 3.2 and 2.5 ms, softplus
+ * 3.7 and 2.8. */
 FOVEA_INLINE void map_fetch(fovea_dtype in, const char *from, int64_t i) {
     int64_t size = (int64_t)(in == FOVEA_F32 ? sizeof(float) : sizeof(uint16_t));
-    for (int64_t at = 0; at < 4 * VF_WIDTH * size && VF_WIDTH > 1; at += LINE_BYTES)
-        __builtin_prefetch(from + i * size + at + MAP_AHEAD, 0, 3);
+    for (int64_t at = 0; at < 4 * VF_WIDTH * size; at += LINE_BYTES)
+        fetch_ahead(from, i * size + at);
 }
 
 /* The loop of every elementwise kernel. Four vectors are in flight: light operations wait for

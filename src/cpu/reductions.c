@@ -111,7 +111,7 @@ static fovea_status reduce_max(const fovea_problem *problem, fovea_run *run) {
 /* The index is looked for only in the block that has the extreme; a NaN ends the search. */
 #define ARGUMENT(name, largest, type, dtype)                                                       \
     static void name(double p, const void *from, const void *w, int64_t at, int64_t n, fold *f) {  \
-        enum { BLOCK = 1024 };                                                                     \
+        enum { BLOCK = 4096 };                                                                     \
         const type *x = from;                                                                      \
         int64_t best = 0;                                                                          \
         (void)p, (void)w;                                                                          \

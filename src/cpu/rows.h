@@ -3,7 +3,7 @@
 #ifndef FOVEA_CPU_ROWS_H
 #define FOVEA_CPU_ROWS_H
 
-#include "cpu/kernel.h"
+#include "cpu/fetch.h"
 #include "cpu/threads.h"
 #include "cpu/tree.h"
 

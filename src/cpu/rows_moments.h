@@ -72,7 +72,7 @@ FOVEA_INLINE void rows_idle(void *state, int64_t step) { (void)state, (void)step
 FOVEA_INLINE rows_moments rows_sum_moments(const float *x, int64_t n, float centre, bool centred,
                                            const rows_beside *beside, rows_item *item, bool past,
                                            rows_meanwhile *meanwhile, void *state) {
-    enum { W = VF_WIDTH, STEP = 4 * W, CHAIN = 16, LINE = 16, AHEAD = 2048 };
+    enum { W = VF_WIDTH, STEP = 4 * W, CHAIN = 16, LINE = 16 };
     const vf c = vf_set1(centre), zero = vf_set1(0);
     vf_tree sums, squares;
     sums.count = squares.count = 0;
@@ -85,7 +85,7 @@ FOVEA_INLINE rows_moments rows_sum_moments(const float *x, int64_t n, float cent
         VF_UNROLLED for (int k = 0; k < 4; k++) s[k] = q[k] = zero;
         for (; i <= end; i += STEP) {
             VF_UNROLLED for (int k = 0; k < 4; k++) {
-                if (W > 1) __builtin_prefetch((const char *)(x + i + k * W) + AHEAD, 0, 3);
+                fetch_ahead(x + i + k * W, 0);
                 vf d = DISTANCE(i + k * W);
                 if (centred) s[k] = vf_add(s[k], d);
                 q[k] = vf_fma(d, d, q[k]);

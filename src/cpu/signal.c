@@ -280,7 +280,7 @@ typedef struct window_task {
     bool stream; /* y past the caches */
 } window_task;
 
-/* 2 sin^2(pi s), 0 <= s <= 1/4: Taylor's series to s^9 is within 2e-9 of the sine. */
+/* 2 sin^2(pi s), |s| <= 1/4: Taylor's series to s^9 is within 2e-9 of the sine. */
 FOVEA_INLINE vf rise(vf s) {
     static const float terms[] = {3.14159265f, -5.16771278f, 2.55016404f, -0.599264529f,
                                   0.0821458866f};
@@ -297,32 +297,41 @@ FOVEA_INLINE vf window_of(int window, vf v) {
     return vf_mul(v, vf_fma(vf_set1(0.16f), v, vf_set1(0.18f)));
 }
 
-/* Elements i, i + 1, ...: t is i/(n-1) - 1/2 of the first, from double, and so many steps. The sine is
- * taken from the nearer end of a quarter: from the window's end alone it cost 4 eps at the top. */
-FOVEA_INLINE vf window_at(int window, int64_t i, int64_t n) {
-    double step = 1 / (double)(n - 1);
-    vf lanes = vf_from_vi(vi_iota());
-    vf t = vf_fma(lanes, vf_set1((float)step), vf_set1((float)((double)i / (double)(n - 1) - 0.5)));
-    vf near = vf_abs(t), far = vf_max(vf_sub(vf_set1(0.5f), near), vf_set1(0));
+/* Its value at t = i/(n-1) - 1/2. The sine is taken from the nearer end of a quarter: from the window's end alone it
+ * cost 4 eps at the top. */
+FOVEA_INLINE vf window_at(int window, vf t) {
+    vf near = vf_abs(t), far = vf_sub(vf_set1(0.5f), near);
     vf v = rise(vf_min(near, far));
-    v = vf_select(vf_lt(near, far), vf_sub(vf_set1(2), v), v);
-    return n == 1 ? vf_set1(1) : window_of(window, v);
+    return window_of(window, vf_select(vf_lt(near, far), vf_sub(vf_set1(2), v), v));
 }
 
+/* Elements of a window of n, from number `first` on. Of four vectors only the middle of t is taken from double: 10^7
+ * elements took 2.7 ms with a division for each vector and nothing fetched, and take 2.06 where copying takes 1.97. */
 FOVEA_INLINE void apply(int window, const float *x, float *y, int64_t first, int64_t count,
                         int64_t n, bool stream) {
+    enum { W = VF_WIDTH };
+    const double step = n > 1 ? 1 / (double)(n - 1) : 0;
+    const vf steps = vf_set1((float)step), lanes = vf_from_vi(vi_iota());
     int64_t i = 0;
-    for (; i + VF_WIDTH <= count; i += VF_WIDTH) {
-        vf value = vf_mul(vf_load(x + i), window_at(window, first + i, n));
-        if (stream)
-            vf_stream(y + i, value);
-        else
-            vf_store(y + i, value);
+#define MIDDLE(i) vf_set1((float)((double)(first + (i)) * step - 0.5))
+    for (; i + 4 * W <= count; i += 4 * W) {
+        const vf middle = MIDDLE(i + 2 * W);
+        if (stream) map_fetch(FOVEA_F32, (const char *)x, i);
+        VF_UNROLLED for (int k = 0; k < 4; k++) {
+            vf t = vf_fma(vf_add(lanes, vf_set1((float)(k - 2) * W)), steps, middle);
+            vf value = vf_mul(vf_load(x + i + k * W), window_at(window, t));
+            if (stream)
+                vf_stream(y + i + k * W, value);
+            else
+                vf_store(y + i + k * W, value);
+        }
     }
-    if (i < count)
-        vf_store_n(y + i,
-                   vf_mul(vf_load_n(x + i, (size_t)(count - i)), window_at(window, first + i, n)),
-                   (size_t)(count - i));
+    for (; i < count; i += W) {
+        size_t left = (size_t)smaller(W, count - i);
+        vf w = n == 1 ? vf_set1(1) : window_at(window, vf_fma(lanes, steps, MIDDLE(i)));
+        vf_store_n(y + i, vf_mul(vf_load_n(x + i, left), w), left);
+    }
+#undef MIDDLE
 }
 
 static void window_tiles(const void *task, int64_t begin, int64_t end, int thread) {

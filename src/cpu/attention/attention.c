@@ -118,10 +118,11 @@ static void plan_keys_ahead(const tile_context *at, int64_t first, int64_t end, 
  * keys and values with its last block, where a causal mask leaves few tiles at work. */
 static void plan_item_ahead(const plan *p, const fovea_attention_call *call, int64_t item,
                             bool queries, bool keys, ahead *next) {
-    int64_t first_row, rows;
+    int64_t first_row;
     item += p->lists;
     if (item >= p->items || call->options->window_left >= 0) return;
-    tile_context at = item_context(p, call, item, &first_row, &rows);
+    tile_context at;
+    int64_t rows = begin_item(p, call, item, &at, &first_row);
     int64_t size = (int64_t)fovea_dtype_size(call->q.dtype);
     if (keys) plan_keys_ahead(&at, 0, smaller(p->block_keys, at.sequence.key_count), next);
     if (!queries || call->group > 1) return;
@@ -149,12 +150,13 @@ static void plan_ahead(const plan *p, const tile_context *at, int64_t item, cons
 static void attend_superblock(const plan *p, const fovea_attention_call *call, int64_t item,
                               const slice *s) {
     tile tiles[512 / TILE_ROWS + 1];
-    int64_t first_row, rows, low = INT64_MAX, high = 0;
-    tile_context at = item_context(p, call, item, &first_row, &rows);
+    int64_t first_row, low = INT64_MAX, high = 0;
+    tile_context at;
+    int64_t rows = begin_item(p, call, item, &at, &first_row);
     int count = 0;
     for (int64_t row = 0; row < rows; row += TILE_ROWS, count++) {
         tile *t = &tiles[count];
-        *t = superblock_tile(p, &at, s, first_row + row, rows - row, count);
+        set_tile(p, &at, s, first_row + row, rows - row, count, t);
         tile_begin(&at, t);
         if (p->shorts) t->plain = !pack_short_queries(t, call->head_size, p->head_words);
         low = smaller(low, t->low), high = larger(high, t->high);
@@ -180,11 +182,13 @@ static float *item_scores(const plan *p, const fovea_attention_call *call, void 
 
 static void textbook_scores(const plan *p, const fovea_attention_call *call, void *workspace,
                             int64_t item, const slice *s) {
-    int64_t first_row, rows;
+    int64_t first_row;
     float maximum[TILE_ROWS], *scores = item_scores(p, call, workspace, item);
-    tile_context at = item_context(p, call, item, &first_row, &rows);
+    tile_context at;
+    int64_t rows = begin_item(p, call, item, &at, &first_row);
     if (rows <= 0) return;
-    tile t = superblock_tile(p, &at, s, first_row, rows, 0);
+    tile t;
+    set_tile(p, &at, s, first_row, rows, 0, &t);
     tile_begin(&at, &t);
     for (int64_t j = 0; j < at.sequence.key_count; j += p->block_keys) {
         int64_t keys = smaller(p->block_keys, at.sequence.key_count - j);
@@ -199,12 +203,14 @@ static void textbook_scores(const plan *p, const fovea_attention_call *call, voi
 
 static void textbook_softmax(const plan *p, const fovea_attention_call *call, void *workspace,
                              int64_t item, const slice *s) {
-    int64_t first_row, rows;
+    int64_t first_row;
     float *scores = item_scores(p, call, workspace, item);
     float *state = scores + call->key_length * TILE_ROWS, maximum[TILE_ROWS];
-    tile_context at = item_context(p, call, item, &first_row, &rows);
+    tile_context at;
+    int64_t rows = begin_item(p, call, item, &at, &first_row);
     if (rows <= 0) return;
-    tile t = superblock_tile(p, &at, s, first_row, rows, 0);
+    tile t;
+    set_tile(p, &at, s, first_row, rows, 0, &t);
     number_rows(&at, &t);
     memcpy(maximum, state, sizeof maximum);
     t.reference = state, t.sum = state + TILE_ROWS;
@@ -215,11 +221,13 @@ static void textbook_softmax(const plan *p, const fovea_attention_call *call, vo
 
 static void textbook_values(const plan *p, const fovea_attention_call *call, void *workspace,
                             int64_t item, const slice *s) {
-    int64_t first_row, rows;
+    int64_t first_row;
     float *scores = item_scores(p, call, workspace, item);
-    tile_context at = item_context(p, call, item, &first_row, &rows);
+    tile_context at;
+    int64_t rows = begin_item(p, call, item, &at, &first_row);
     if (rows <= 0) return;
-    tile t = superblock_tile(p, &at, s, first_row, rows, 0);
+    tile t;
+    set_tile(p, &at, s, first_row, rows, 0, &t);
     number_rows(&at, &t);
     t.reference = scores + call->key_length * TILE_ROWS, t.sum = t.reference + TILE_ROWS;
     for (int64_t j = 0; j < at.sequence.key_count; j += p->block_keys) {
@@ -260,11 +268,12 @@ static void drain(const plan *p, const fovea_attention_call *call, void *workspa
 static int run_phase(const plan *p, const fovea_attention_call *call, void *workspace, phase *run) {
     work_lists lists;
     int threads = 1;
-    lists_begin(&lists, p->lists);
     if (p->threads == 1) {
-        drain(p, call, workspace, run, &lists, 0);
+        slice s = thread_slice(p, workspace, 0);
+        for (int64_t item = 0; item < p->items; item++) run(p, call, workspace, item, &s);
         return 1;
     }
+    lists_begin(&lists, p->lists);
 #pragma omp parallel num_threads(p->threads)
     {
         if (omp_get_thread_num() == 0) threads = omp_get_num_threads();

@@ -182,20 +182,21 @@ static slice thread_slice(const plan *p, void *workspace, int thread) {
     return s;
 }
 
-static tile superblock_tile(const plan *p, const tile_context *at, const slice *s,
-                            int64_t first_row, int64_t rows, int64_t number) {
-    const fovea_attention_call *call = at->call;
+/* In place, as are contexts: a copy would wait for what has just been stored. */
+static void set_tile(const plan *p, const tile_context *at, const slice *s, int64_t first_row,
+                     int64_t rows, int64_t number, tile *t) {
     float *data = s->rows + number * TILE_ARRAYS * TILE_ROWS;
-    tile t = {.row = first_row, .rows = smaller(rows, TILE_ROWS)};
-    t.vectors = (int)((t.rows + VF_WIDTH - 1) / VF_WIDTH);
-    t.q = s->queries + number * TILE_ROWS * p->query_words;
-    t.out = s->outputs + number * TILE_ROWS * call->value_size;
-    t.reference = data, t.sum = data + TILE_ROWS, t.slope = data + 2 * TILE_ROWS;
-    t.scale = data + 3 * TILE_ROWS;
-    t.query = (int32_t *)(void *)(data + 4 * TILE_ROWS);
-    t.head = t.query + TILE_ROWS, t.first = t.head + TILE_ROWS;
-    t.end = t.first + TILE_ROWS, t.position = t.end + TILE_ROWS;
-    return t;
+    t->row = first_row, t->rows = smaller(rows, TILE_ROWS);
+    t->vectors = (int)((t->rows + VF_WIDTH - 1) / VF_WIDTH);
+    t->low = t->high = t->full_low = t->full_high = 0;
+    t->started = t->plain = false;
+    t->q = s->queries + number * TILE_ROWS * p->query_words;
+    t->out = s->outputs + number * TILE_ROWS * at->call->value_size;
+    t->reference = data, t->sum = data + TILE_ROWS, t->slope = data + 2 * TILE_ROWS;
+    t->scale = data + 3 * TILE_ROWS;
+    t->query = (int32_t *)(void *)(data + 4 * TILE_ROWS);
+    t->head = t->query + TILE_ROWS, t->first = t->head + TILE_ROWS;
+    t->end = t->first + TILE_ROWS, t->position = t->end + TILE_ROWS;
 }
 
 /* ---- Keys and values of a block -------------------------------------------------------------------- */
@@ -363,27 +364,28 @@ static void add_values(const tile_context *at, tile *t, const segment *segments,
 
 /* ---- Work items ------------------------------------------------------------------------------------- */
 
-static tile_context item_context(const plan *p, const fovea_attention_call *call, int64_t item,
-                                 int64_t *first_row, int64_t *rows) {
-    int64_t heads = call->batch * call->key_heads;
+/* Describes item `item` and returns how many rows it has. */
+static int64_t begin_item(const plan *p, const fovea_attention_call *call, int64_t item,
+                          tile_context *at, int64_t *first_row) {
+    int64_t heads = call->batch * call->key_heads, head = 0, block = 0, batch = 0;
     bool causal = call->options->causal != FOVEA_ATTENTION_CAUSAL_NONE;
     /* With a causal mask the last rows attend most keys: all heads' last superblocks come first. */
-    int64_t head = causal ? item % heads : item / p->superblocks;
-    int64_t block = causal ? p->superblocks - 1 - item / heads : item % p->superblocks;
-    tile_context at = {
-        .call = call,
-        .sequence = fovea_attention_sequence(call, head / call->key_heads),
-        .key_head = head % call->key_heads,
-        .value_keys = p->value_keys,
-        .general = call->has_bias || call->has_mask || call->has_slopes || isfinite(call->softcap),
-        .limited = causal || call->options->window_left >= 0 || call->options->window_right >= 0,
-        .pairs = p->pairs,
-        .shorts = p->shorts,
-        .scale = (float)fabs(call->scale * LOG2E)};
-    at.unit = at.pairs && !at.general ? at.scale : 1;
+    if (item > 0 || p->superblocks > 1) { /* of a small call divisions would be a tenth */
+        head = causal ? item % heads : item / p->superblocks;
+        block = causal ? p->superblocks - 1 - item / heads : item % p->superblocks;
+        batch = head / call->key_heads, head = head % call->key_heads;
+    }
+    at->call = call;
+    at->sequence = fovea_attention_sequence(call, batch);
+    at->key_head = head;
+    at->value_keys = p->value_keys;
+    at->general = call->has_bias || call->has_mask || call->has_slopes || isfinite(call->softcap);
+    at->limited = causal || call->options->window_left >= 0 || call->options->window_right >= 0;
+    at->pairs = p->pairs, at->shorts = p->shorts;
+    at->scale = (float)fabs(call->scale * LOG2E);
+    at->unit = at->pairs && !at->general ? at->scale : 1;
     *first_row = block * p->block_rows;
-    *rows = smaller(at.sequence.query_count * call->group - *first_row, p->block_rows);
-    return at;
+    return smaller(at->sequence.query_count * call->group - *first_row, p->block_rows);
 }
 
 /* ---- What a table row says --------------------------------------------------------------------------- */

@@ -101,28 +101,30 @@ static inline void scale_row(const fovea_attention_call *call, const fovea_view 
     }
 }
 
-/* VF_WIDTH rows, VF_WIDTH elements of each. */
-VF_INLINE void load_square(const char *const rows[VF_WIDTH], fovea_dtype dtype, int64_t stride,
-                           int64_t d, int64_t count, vf square[VF_WIDTH]) {
-    if (count == VF_WIDTH && stride == 1 && dtype == FOVEA_F32)
+/* `filled` rows, `count` elements of each; other rows and elements are 0. */
+VF_INLINE void load_square(const char *const rows[VF_WIDTH], int64_t filled, fovea_dtype dtype,
+                           int64_t stride, int64_t d, int64_t count, vf square[VF_WIDTH]) {
+    const bool whole = count == VF_WIDTH && filled == VF_WIDTH && stride == 1;
+    if (whole && dtype == FOVEA_F32)
         VF_UNROLLED for (int i = 0; i < VF_WIDTH; i++) square[i] =
             vf_load((const float *)(const void *)rows[i] + d);
-    else if (count == VF_WIDTH && stride == 1 && dtype == FOVEA_BF16)
+    else if (whole && dtype == FOVEA_BF16)
         VF_UNROLLED for (int i = 0; i < VF_WIDTH; i++) square[i] =
             vf_load_bf16((const uint16_t *)(const void *)rows[i] + d);
     else
         for (int i = 0; i < VF_WIDTH; i++)
-            square[i] = load_elements(rows[i], dtype, stride, d, count);
+            square[i] = i < filled ? load_elements(rows[i], dtype, stride, d, count) : vf_set1(0);
 }
 
-/* Packs VF_WIDTH rows as one vector a column: packed[d * pitch] holds element d of each, times
- * factor. */
-static inline void pack_rows(const char *const rows[VF_WIDTH], fovea_dtype dtype, int64_t stride,
-                             int64_t size, float factor, float *packed, int64_t pitch) {
+/* Packs `filled` rows as one vector a column: packed[d * pitch] holds element d of each, times
+ * factor, and 0 in the lanes after them. */
+static inline void pack_rows(const char *const rows[VF_WIDTH], int64_t filled, fovea_dtype dtype,
+                             int64_t stride, int64_t size, float factor, float *packed,
+                             int64_t pitch) {
     vf square[VF_WIDTH], multiplier = vf_set1(factor);
     for (int64_t d = 0; d < size; d += VF_WIDTH, packed += VF_WIDTH * pitch) {
         int64_t count = smaller(size - d, VF_WIDTH);
-        load_square(rows, dtype, stride, d, count, square);
+        load_square(rows, filled, dtype, stride, d, count, square);
         vf_transpose(square);
         if (count == VF_WIDTH)
             VF_UNROLLED for (int i = 0; i < VF_WIDTH; i++)
@@ -209,20 +211,22 @@ static void load_halves(const char *row, int64_t stride, int64_t start, int64_t 
     memset(halves + count, 0, (size_t)(size - count) * sizeof *halves);
 }
 
-/* packed[w * pitch]: word w of VF_WIDTH rows; `flip` is added to the bits of each word, as a sign. */
-static inline void pack_pair_rows(const char *const rows[VF_WIDTH], int64_t stride, int64_t size,
-                                  uint32_t flip, float *packed, int64_t pitch) {
+/* packed[w * pitch]: word w of `filled` rows; `flip` is added to the bits of each word, as a sign. */
+static inline void pack_pair_rows(const char *const rows[VF_WIDTH], int64_t filled, int64_t stride,
+                                  int64_t size, uint32_t flip, float *packed, int64_t pitch) {
     enum { ELEMENTS = 2 * VF_WIDTH };
     const vi signs = vi_set1((int32_t)flip);
     vf square[VF_WIDTH];
     for (int64_t d = 0; d < size; d += ELEMENTS) {
         int64_t count = smaller(size - d, ELEMENTS);
-        if (count == ELEMENTS && stride == 1)
+        if (count == ELEMENTS && filled == VF_WIDTH && stride == 1)
             VF_UNROLLED for (int i = 0; i < VF_WIDTH; i++) square[i] =
                 vf_load((const float *)(const void *)(rows[i] + 2 * d));
         else
             for (int i = 0; i < VF_WIDTH; i++) {
                 uint16_t halves[ELEMENTS];
+                square[i] = vf_set1(0);
+                if (i >= filled) continue;
                 load_halves(rows[i], stride, d, count, halves, ELEMENTS);
                 square[i] = vf_load((const float *)(const void *)halves);
             }

@@ -44,10 +44,10 @@ typedef struct tile_context {
     float unit;  /* what is left of it when the softmax begins */
 } tile_context;
 
-/* Addresses of the rows of one vector of the tile. `start` is what the view's rows begin with:
- * query_start, or 0 in a mask or bias. */
-static void vector_rows(const tile_context *at, const tile *t, const fovea_view *view,
-                        int64_t start, int vector, char *rows[VF_WIDTH]) {
+/* Addresses of the rows of the first lanes of one vector of the tile. `start` is what the view's rows begin with: query_start,
+ * or 0 in a mask or bias. */
+static void rows_of_lanes(const tile_context *at, const tile *t, const fovea_view *view,
+                          int64_t start, int vector, int64_t lanes, char *rows[VF_WIDTH]) {
     int64_t size = (int64_t)fovea_dtype_size(view->dtype);
     int64_t of_head = view->stride[1] * size, of_query = view->stride[2] * size;
     if (!view->data) { /* no elements, so that nobody reads there */
@@ -56,11 +56,34 @@ static void vector_rows(const tile_context *at, const tile *t, const fovea_view 
     }
     char *base = view->data + at->sequence.batch * view->stride[0] * size + start * of_query;
     const int32_t *head = t->head + vector * VF_WIDTH, *query = t->query + vector * VF_WIDTH;
-    for (int i = 0; i < VF_WIDTH; i++) rows[i] = base + head[i] * of_head + query[i] * of_query;
+    for (int64_t i = 0; i < lanes; i++) rows[i] = base + head[i] * of_head + query[i] * of_query;
+}
+
+/* Of all lanes: those past the last row repeat it. */
+static void vector_rows(const tile_context *at, const tile *t, const fovea_view *view,
+                        int64_t start, int vector, char *rows[VF_WIDTH]) {
+    rows_of_lanes(at, t, view, start, vector, VF_WIDTH, rows);
+}
+
+/* Of the lanes that have a row of their own; returns how many, at least one. */
+static int64_t filled_rows(const tile_context *at, const tile *t, const fovea_view *view,
+                           int64_t start, int vector, char *rows[VF_WIDTH]) {
+    int64_t filled = smaller(t->rows - vector * VF_WIDTH, VF_WIDTH);
+    rows_of_lanes(at, t, view, start, vector, filled, rows);
+    return filled;
 }
 
 static void number_rows(const tile_context *at, tile *t) {
-    int64_t group = at->call->group, first_head = at->key_head * group;
+    const int64_t group = at->call->group, first_head = at->key_head * group;
+    if (group == 1) {
+        const vi row = vi_set1((int32_t)t->row), last = vi_set1((int32_t)(t->rows - 1));
+        for (int v = 0; v < t->vectors; v++) {
+            vi lane = vi_add(vi_iota(), vi_set1(v * VF_WIDTH));
+            vi_store(t->query + v * VF_WIDTH, vi_add(row, vi_min(lane, last)));
+            vi_store(t->head + v * VF_WIDTH, vi_set1((int32_t)first_head));
+        }
+        return;
+    }
     int64_t query = t->row / group, member = t->row % group;
     for (int64_t i = 0; i < t->vectors * VF_WIDTH; i++) {
         t->query[i] = (int32_t)query, t->head[i] = (int32_t)(first_head + member);
@@ -69,12 +92,17 @@ static void number_rows(const tile_context *at, tile *t) {
 }
 
 static void set_limits(const tile_context *at, tile *t) {
-    int64_t first = 0, end = at->sequence.key_count;
+    int64_t first = 0, end = at->sequence.key_count, lanes = t->vectors * VF_WIDTH;
+    t->low = t->full_low = 0, t->high = t->full_high = end;
+    for (int v = 0; v < t->vectors; v++) {
+        vi_store(t->first + v * VF_WIDTH, vi_set1(0));
+        vi_store(t->end + v * VF_WIDTH, vi_set1((int32_t)end));
+    }
+    if (!at->limited) return;
     int64_t low = INT64_MAX, high = 0, full_low = 0, full_high = INT64_MAX;
-    for (int64_t i = 0; i < t->vectors * VF_WIDTH; i++) {
-        bool changed = i == 0 || (at->limited && t->query[i] != t->query[i - 1]);
-        if (at->limited && changed)
-            fovea_attended_keys(at->call, &at->sequence, t->query[i], &first, &end);
+    for (int64_t i = 0; i < lanes; i++) {
+        bool changed = i == 0 || t->query[i] != t->query[i - 1];
+        if (changed) fovea_attended_keys(at->call, &at->sequence, t->query[i], &first, &end);
         t->first[i] = (int32_t)first, t->end[i] = (int32_t)end;
         if (!changed) continue;
         if (first < end) low = smaller(low, first), high = larger(high, end);
@@ -99,13 +127,14 @@ static inline void tile_begin(const tile_context *at, tile *t) {
     set_limits(at, t);
     if (call->has_slopes) set_slopes(at, t);
     for (int v = 0; v < t->vectors; v++) {
-        vector_rows(at, t, &call->q, at->sequence.query_start, v, rows);
+        int64_t filled = filled_rows(at, t, &call->q, at->sequence.query_start, v, rows);
         if (at->pairs)
-            pack_pair_rows((const char *const *)rows, call->q.stride[3], call->head_size,
+            pack_pair_rows((const char *const *)rows, filled, call->q.stride[3], call->head_size,
                            call->scale < 0 ? 0x80008000 : 0, t->q + v * VF_WIDTH, TILE_ROWS);
         else
-            pack_rows((const char *const *)rows, call->q.dtype, call->q.stride[3], call->head_size,
-                      (float)(call->scale * LOG2E), t->q + v * VF_WIDTH, TILE_ROWS);
+            pack_rows((const char *const *)rows, filled, call->q.dtype, call->q.stride[3],
+                      call->head_size, (float)(call->scale * LOG2E), t->q + v * VF_WIDTH,
+                      TILE_ROWS);
         vf_store(t->reference + v * VF_WIDTH, NEGATIVE_INFINITY);
         vf_store(t->sum + v * VF_WIDTH, vf_set1(0));
     }
@@ -244,9 +273,9 @@ static void score_plainly(const tile_context *at, const tile *t, int64_t key, in
         int64_t count = smaller(q->shape[3] - start, SLICE);
         for (int v = 0; v < t->vectors; v++) {
             char *rows[VF_WIDTH];
-            vector_rows(at, t, q, at->sequence.query_start, v, rows);
-            for (int i = 0; i < VF_WIDTH; i++) rows[i] += start * q->stride[3] * size;
-            pack_rows((const char *const *)rows, q->dtype, q->stride[3], count, factor,
+            int64_t filled = filled_rows(at, t, q, at->sequence.query_start, v, rows);
+            for (int64_t i = 0; i < filled; i++) rows[i] += start * q->stride[3] * size;
+            pack_rows((const char *const *)rows, filled, q->dtype, q->stride[3], count, factor,
                       queries + v * VF_WIDTH, TILE_ROWS);
         }
         for (int64_t i = 0; i < keys; i++) {
@@ -385,7 +414,7 @@ static void store_lse(const tile_context *at, const tile *t, int v, int64_t fill
     float lanes[VF_WIDTH];
     char *rows[VF_WIDTH];
     vf_store(lanes, lse);
-    vector_rows(at, t, &at->call->lse, at->sequence.query_start, v, rows);
+    filled_rows(at, t, &at->call->lse, at->sequence.query_start, v, rows);
     for (int64_t i = 0; i < filled; i++) memcpy(rows[i], &lanes[i], sizeof lanes[i]);
 }
 
@@ -394,12 +423,11 @@ static void tile_finish(const tile_context *at, const tile *t) {
     double keep = 1 - call->options->dropout;
     for (int v = 0; v < t->vectors; v++) {
         char *rows[VF_WIDTH];
-        int64_t filled = smaller(t->rows - v * VF_WIDTH, VF_WIDTH);
+        int64_t filled = filled_rows(at, t, &call->out, at->sequence.query_start, v, rows);
         vf reference = vf_load(t->reference + v * VF_WIDTH), sum = vf_load(t->sum + v * VF_WIDTH);
         vm empty = t->started ? vf_eq(sum, vf_set1(0)) : vm_first(VF_WIDTH);
         vf factor = vf_set1((float)(1 / keep));
         if (call->has_sinks) factor = vf_mul(factor, join_sinks(at, t, v, &reference, &sum));
-        vector_rows(at, t, &call->out, at->sequence.query_start, v, rows);
         unpack_rows(t->out + v * VF_WIDTH, TILE_ROWS, call->value_size, vf_div(factor, sum), empty,
                     rows, filled, call->out.dtype, call->out.stride[3]);
         if (call->has_lse)

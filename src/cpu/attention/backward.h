@@ -63,7 +63,8 @@ typedef struct backward_item {
     backward_slice slice;
     tile_context at;
     gradient_rows dk, dv;
-    backward_progress *progress, *before; /* of all items or of this one; before: NULL, the first */
+    backward_progress *all;               /* of all items */
+    backward_progress *progress, *before; /* of this one; before: NULL, it is the first */
     float *gathered;
 } backward_item;
 
@@ -132,19 +133,16 @@ static backward_progress *progress_of_items(const backward_plan *p, void *worksp
                                          (size_t)p->slots * (p->dk_floats + p->dv_floats));
 }
 
-static backward_slice backward_thread_slice(const backward_plan *p,
-                                            const fovea_attention_call *call, void *workspace,
-                                            int thread) {
-    backward_slice s;
-    s.keys = (float *)workspace + (size_t)thread * p->slice_floats;
-    s.values = s.keys + round_up(p->block_keys * call->head_size, 16);
-    s.s = s.values + round_up(p->block_keys * call->value_size, 16);
-    s.dp = s.s + p->block_floats;
-    s.kept = p->dropout ? s.dp + p->block_floats : NULL;
-    s.slope = p->capped ? s.dp + (1 + p->dropout) * p->block_floats : NULL;
-    s.bias = s.dp + (size_t)(1 + p->dropout + p->capped) * p->block_floats;
-    s.tiles = s.bias + (p->biased ? p->block_floats : 0);
-    return s;
+static void set_backward_slice(const backward_plan *p, const fovea_attention_call *call,
+                               void *workspace, int thread, backward_slice *s) {
+    s->keys = (float *)workspace + (size_t)thread * p->slice_floats;
+    s->values = s->keys + round_up(p->block_keys * call->head_size, 16);
+    s->s = s->values + round_up(p->block_keys * call->value_size, 16);
+    s->dp = s->s + p->block_floats;
+    s->kept = p->dropout ? s->dp + p->block_floats : NULL;
+    s->slope = p->capped ? s->dp + (1 + p->dropout) * p->block_floats : NULL;
+    s->bias = s->dp + (size_t)(1 + p->dropout + p->capped) * p->block_floats;
+    s->tiles = s->bias + (p->biased ? p->block_floats : 0);
 }
 
 /* ---- Tiles ------------------------------------------------------------------------------------------ */
@@ -209,15 +207,15 @@ static void read_rows(const backward_item *item, backward_tile *b, int vector) {
     const int64_t start = item->at.sequence.query_start;
     const float keep = (float)(1 / (1 - call->options->dropout));
     char *q[VF_WIDTH], *gradient[VF_WIDTH], *out[VF_WIDTH], *lse[VF_WIDTH];
-    int64_t lane = vector * VF_WIDTH, filled = smaller(b->t.rows - lane, VF_WIDTH);
-    vector_rows(&item->at, &b->t, &call->q, start, vector, q);
-    vector_rows(&item->at, &b->t, dout, start, vector, gradient);
-    vector_rows(&item->at, &b->t, &call->out, start, vector, out);
-    vector_rows(&item->at, &b->t, &call->lse, start, vector, lse);
-    pack_rows((const char *const *)q, call->q.dtype, call->q.stride[3], call->head_size,
+    int64_t lane = vector * VF_WIDTH;
+    int64_t filled = filled_rows(&item->at, &b->t, &call->q, start, vector, q);
+    filled_rows(&item->at, &b->t, dout, start, vector, gradient);
+    filled_rows(&item->at, &b->t, &call->out, start, vector, out);
+    filled_rows(&item->at, &b->t, &call->lse, start, vector, lse);
+    pack_rows((const char *const *)q, filled, call->q.dtype, call->q.stride[3], call->head_size,
               (float)(call->scale * LOG2E), b->t.q + lane, TILE_ROWS);
-    pack_rows((const char *const *)gradient, dout->dtype, dout->stride[3], call->value_size, keep,
-              b->dout + lane, TILE_ROWS);
+    pack_rows((const char *const *)gradient, filled, dout->dtype, dout->stride[3], call->value_size,
+              keep, b->dout + lane, TILE_ROWS);
     for (int64_t i = 0; i < filled; i++) {
         float *q_row = b->q_rows + (lane + i) * item->plan->head_pitch;
         float *dout_row = b->dout_rows + (lane + i) * item->plan->value_pitch;
@@ -228,10 +226,7 @@ static void read_rows(const backward_item *item, backward_tile *b, int vector) {
         if (keep != 1) multiply_row(dout_row, item->plan->value_pitch, keep);
         b->t.reference[lane + i] = lse_in_log2(lse[i]);
     }
-    for (int64_t i = filled; i < VF_WIDTH; i++) {
-        b->t.sum[lane + i] = b->t.sum[lane + filled - 1];
-        b->t.reference[lane + i] = b->t.reference[lane + filled - 1];
-    }
+    for (int64_t i = filled; i < VF_WIDTH; i++) b->t.sum[lane + i] = b->t.reference[lane + i] = 0;
 }
 
 static void read_tile(const backward_item *item, backward_tile *b) {
@@ -244,10 +239,10 @@ static void finish_tile(const backward_item *item, const backward_tile *b) {
     const fovea_view *dq = &item->backward->dq;
     for (int v = 0; v < b->t.vectors; v++) {
         char *rows[VF_WIDTH];
-        vector_rows(&item->at, &b->t, dq, item->at.sequence.query_start, v, rows);
+        int64_t filled = filled_rows(&item->at, &b->t, dq, item->at.sequence.query_start, v, rows);
         unpack_rows(b->t.out + v * VF_WIDTH, TILE_ROWS, item->at.call->head_size,
-                    vf_set1((float)item->at.call->scale), vm_first(0), rows,
-                    smaller(b->t.rows - v * VF_WIDTH, VF_WIDTH), dq->dtype, dq->stride[3]);
+                    vf_set1((float)item->at.call->scale), vm_first(0), rows, filled, dq->dtype,
+                    dq->stride[3]);
     }
 }
 
@@ -410,26 +405,38 @@ typedef struct backward_phase {
     void (*run)(backward_item *item, int64_t number);
 } backward_phase;
 
-static tile_context backward_context(const fovea_attention_call *call, int64_t batch,
-                                     int64_t key_head) {
+/* In place, as a copy would wait for what has just been stored. */
+static void set_backward_context(const fovea_attention_call *call, int64_t batch, int64_t key_head,
+                                 tile_context *at) {
     const fovea_attention_options *options = call->options;
-    return (tile_context){.call = call,
-                          .sequence = fovea_attention_sequence(call, batch),
-                          .key_head = key_head,
-                          .limited = options->causal != FOVEA_ATTENTION_CAUSAL_NONE ||
-                                     options->window_left >= 0 || options->window_right >= 0};
+    at->call = call;
+    at->sequence = fovea_attention_sequence(call, batch);
+    at->key_head = key_head;
+    at->general = false;
+    at->limited = options->causal != FOVEA_ATTENTION_CAUSAL_NONE || options->window_left >= 0 ||
+                  options->window_right >= 0;
+    at->pairs = NULL, at->shorts = NULL;
+    at->value_keys = 0, at->scale = at->unit = 0;
 }
 
 /* Keys that no row attends, and those of no sequence, have gradient 0. */
 static void clear_keys(backward_item *item, int64_t number) {
     const fovea_view *views[] = {&item->backward->dk, &item->backward->dv};
+    int64_t batch = 0, head = number;
+    if (head >= views[0]->shape[1])
+        batch = number / views[0]->shape[1], head = number % views[0]->shape[1];
     for (int i = 0; i < 2; i++) {
         const fovea_view *view = views[i];
-        for (int64_t j = 0; j < view->shape[2]; j++)
-            for (int64_t d = 0; d < view->shape[3]; d += VF_WIDTH)
-                store_elements(fovea_row(view, number / view->shape[1], number % view->shape[1], j),
-                               view->dtype, view->stride[3], d, vf_set1(0),
-                               smaller(view->shape[3] - d, VF_WIDTH));
+        if (!view->data) continue;
+        const int64_t size = view->shape[3], element = (int64_t)fovea_dtype_size(view->dtype);
+        char *row = fovea_row(view, batch, head, 0);
+        for (int64_t j = 0; j < view->shape[2]; j++, row += view->stride[2] * element)
+            if (view->stride[3] == 1)
+                memset(row, 0, (size_t)(size * element));
+            else
+                for (int64_t d = 0; d < size; d += VF_WIDTH)
+                    store_elements(row, view->dtype, view->stride[3], d, vf_set1(0),
+                                   smaller(size - d, VF_WIDTH));
     }
 }
 
@@ -480,34 +487,34 @@ static void clear_gathered(const backward_item *item, const backward_progress *a
     memset(item->dk.data, 0, floats * sizeof(float));
 }
 
-static void run_superblock(backward_item *all, int64_t number) {
-    const backward_plan *p = all->plan;
-    const fovea_backward_call *backward = all->backward;
-    backward_item item;
-    int64_t head, superblock;
-    item.plan = p, item.backward = backward, item.slice = all->slice, item.gathered = all->gathered;
+static void run_superblock(backward_item *item, int64_t number) {
+    const backward_plan *p = item->plan;
+    const fovea_backward_call *backward = item->backward;
+    const fovea_attention_call *call = &backward->attention;
+    int64_t head, superblock, batch = 0, slot;
     find_item(p, number, &head, &superblock);
-    item.at = backward_context(&backward->attention, head / backward->attention.key_heads,
-                               head % backward->attention.key_heads);
-    item.progress = &all->progress[number];
-    item.before = superblock ? &all->progress[item_number(p, head, superblock - 1)] : NULL;
-    float *dk =
-        all->gathered + (size_t)(head % larger(p->slots, 1)) * (p->dk_floats + p->dv_floats);
+    int64_t key_head = slot = head;
+    if (head >= call->key_heads) batch = head / call->key_heads, key_head = head % call->key_heads;
+    if (head >= p->slots) slot = head % p->slots;
+    set_backward_context(call, batch, key_head, &item->at);
+    item->progress = &item->all[number];
+    item->before = superblock ? &item->all[item_number(p, head, superblock - 1)] : NULL;
+    float *dk = item->gathered + (size_t)slot * (p->dk_floats + p->dv_floats);
     if (superblock == 0) {
-        item.dk.data = dk;
-        clear_gathered(&item, all->progress, head);
+        item->dk.data = dk;
+        clear_gathered(item, item->all, head);
     }
-    item.dk = open_rows(&item, &backward->dk, p->keys_in_place, dk);
-    item.dv = open_rows(&item, &backward->dv, p->values_in_place, dk + p->dk_floats);
+    item->dk = open_rows(item, &backward->dk, p->keys_in_place, dk);
+    item->dv = open_rows(item, &backward->dv, p->values_in_place, dk + p->dk_floats);
     int64_t row = superblock * p->block_rows;
-    int64_t rows = item.at.sequence.query_count * item.at.call->group - row;
-    if (rows > 0) backward_rows(&item, row, smaller(rows, p->block_rows));
-    wait_for_turn(&item, INT64_MAX);
+    int64_t rows = item->at.sequence.query_count * call->group - row;
+    if (rows > 0) backward_rows(item, row, smaller(rows, p->block_rows));
+    wait_for_turn(item, INT64_MAX);
     if (superblock == p->superblocks - 1) {
-        close_rows(&item, &backward->dk, p->keys_in_place, &item.dk);
-        close_rows(&item, &backward->dv, p->values_in_place, &item.dv);
+        close_rows(item, &backward->dk, p->keys_in_place, &item->dk);
+        close_rows(item, &backward->dv, p->values_in_place, &item->dv);
     }
-    tell_progress(&item, INT64_MAX);
+    tell_progress(item, INT64_MAX);
 }
 
 /* ---- dsinks ---------------------------------------------------------------------------------------------- */
@@ -638,7 +645,7 @@ static void add_bias_heads(backward_item *item, const bias_item *i, int64_t key,
     for (int64_t b = i->batch; b < i->batch + i->batches; b++)
         for (int64_t h = i->head; h < i->head + i->heads; h++) {
             fovea_attention_call one = call_of_head(call, h);
-            item->at = backward_context(&one, b, h);
+            set_backward_context(&one, b, h, &item->at);
             for (int64_t t = i->tile; t < i->tile + i->tiles; t++)
                 if (t * TILE_ROWS < item->at.sequence.query_count)
                     add_bias_tile(item, t * TILE_ROWS, key, keys, read, sum);
@@ -662,14 +669,12 @@ static void run_bias(backward_item *item, int64_t number) {
 
 /* ---- Running --------------------------------------------------------------------------------------------- */
 
-static backward_item begin_items(const backward_plan *p, const fovea_backward_call *backward,
-                                 void *workspace, int thread) {
-    backward_item item;
-    item.plan = p, item.backward = backward;
-    item.progress = progress_of_items(p, workspace);
-    item.gathered = gathered_rows(p, workspace);
-    item.slice = backward_thread_slice(p, &backward->attention, workspace, thread);
-    return item;
+static void begin_items(const backward_plan *p, const fovea_backward_call *backward,
+                        void *workspace, int thread, backward_item *item) {
+    item->plan = p, item->backward = backward;
+    item->all = progress_of_items(p, workspace);
+    item->gathered = gathered_rows(p, workspace);
+    set_backward_slice(p, &backward->attention, workspace, thread, &item->slice);
 }
 
 static int run_backward_phase(const backward_plan *p, const fovea_backward_call *backward,
@@ -677,7 +682,8 @@ static int run_backward_phase(const backward_plan *p, const fovea_backward_call 
     atomic_llong next = 0;
     int threads = (int)larger(smaller(p->threads, phase->items), 1), used = 1;
     if (threads == 1) {
-        backward_item item = begin_items(p, backward, workspace, 0);
+        backward_item item;
+        begin_items(p, backward, workspace, 0, &item);
         for (int64_t number = 0; number < phase->items; number++) phase->run(&item, number);
         return 1;
     }
@@ -685,7 +691,8 @@ static int run_backward_phase(const backward_plan *p, const fovea_backward_call 
     {
 #pragma omp single nowait
         used = omp_get_num_threads();
-        backward_item item = begin_items(p, backward, workspace, omp_get_thread_num());
+        backward_item item;
+        begin_items(p, backward, workspace, omp_get_thread_num(), &item);
         for (;;) {
             int64_t number = atomic_fetch_add_explicit(&next, 1, memory_order_relaxed);
             if (number >= phase->items) break;

@@ -538,14 +538,15 @@ static void sage_superblock(const sage_plan *p, int64_t item, const slice *s, fl
     sage_tile tiles[512 / TILE_ROWS + 1];
     const fovea_attention_call *call = p->call;
     bool floats = !p->integer_values && !p->bf16_values;
-    int64_t first_row, rows, low = INT64_MAX, high = 0;
-    tile_context at = item_context(&p->items, call, item, &first_row, &rows);
+    int64_t first_row, low = INT64_MAX, high = 0;
+    tile_context at;
+    int64_t rows = begin_item(&p->items, call, item, &at, &first_row);
     sage_head head = head_of(p, at.sequence.batch * call->key_heads + at.key_head);
     int count = 0;
     if (p->kernels->begin) p->kernels->begin();
     for (int64_t row = 0; row < rows; row += TILE_ROWS, count++) {
         sage_tile *t = &tiles[count];
-        t->rows = superblock_tile(&p->items, &at, s, first_row + row, rows - row, count);
+        set_tile(&p->items, &at, s, first_row + row, rows - row, count, &t->rows);
         t->scale = scales + 2 * count * TILE_ROWS, t->shift = t->scale + TILE_ROWS;
         sage_tile_begin(p, &at, head.mean, t);
         t->rows.low = t->rows.low / step * step;
@@ -571,7 +572,7 @@ static void sage_superblock(const sage_plan *p, int64_t item, const slice *s, fl
 
 /* ---- Running ------------------------------------------------------------------------------------------ */
 
-/* The item of the call that item `i` of the wave is; with a causal mask all last superblocks come first, as in item_context. */
+/* The item of the call that item `i` of the wave is; with a causal mask all last superblocks come first, as in begin_item. */
 static int64_t item_of_wave(const sage_plan *p, int64_t i) {
     int64_t blocks = p->items.superblocks;
     if (p->call->options->causal == FOVEA_ATTENTION_CAUSAL_NONE) return p->first_head * blocks + i;

@@ -41,7 +41,7 @@
  * Converts  vi_from_vf (nearest even; out of range is unspecified), vi_truncate_vf, vf_from_vi;
  *           bits kept: vf_as_vi, vi_as_vf.
  * Doubles   vd: VD_WIDTH doubles, vdm: a mask of them. vd_set1 load load_n store store_n stream add sub mul
- *           div fma fms fnma min max abs sqrt, transpose deinterleave interleave reverse, gt and unordered -> vdm, select, reduce_add max min; vdm_or,
+ *           div fma fms fnma min max abs sqrt, transpose deinterleave interleave reverse, eq gt and unordered -> vdm, select, reduce_add max min; vdm_or,
  *           vdm_any, vdm_first(n): all as for floats. vd_fma
  *           of the scalar tier rounds twice.
  * Across    vf_reduce_add, vf_reduce_max, vf_reduce_min: lane i with lane i + width/2, then halves

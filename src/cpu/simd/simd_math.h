@@ -205,10 +205,16 @@ static inline vf vf_sigmoid(vf x) {
     return vf_div(numerator, vf_add(e, vf_set1(1.0f)));
 }
 
-/* tanh x, full range. 2.7 ULP. From e^2|x| - 1, which loses nothing near 0. */
+/* tanh x, full range. 2.7 ULP. From e = e^2|x| - 1, as e / (e + 2), which loses nothing near 0; 2|x| = n ln 2 + r with
+ * n in the low bits of 1.5 * 2^23 + 127 + n. */
 static inline vf vf_tanh(vf x) {
-    vf a = vf_min(vf_set1(10.0f), vf_abs(x)); /* tanh 10 rounds to 1 */
-    vf e = vf_expm1(vf_add(a, a));
+    const vf magic = vf_set1(0x1.8p23f + 127.0f);
+    vf a = vf_min(vf_set1(10.0f), vf_abs(x)); /* tanh 10 rounds to 1; NaN passes */
+    vf y = vf_add(a, a), biased = vf_fma(y, vf_set1(VF_LOG2E), magic), n = vf_sub(biased, magic);
+    vf r = vf_fnma(n, vf_set1(VF_LN2_LOW), vf_fnma(n, vf_set1(VF_LN2_HIGH), y));
+    vf p = vf_fma(vf_mul(r, r), vf_exp_polynomial(r), r);
+    vf scale = vi_as_vf(vi_shl(vf_as_vi(biased), 23));
+    vf e = vf_fma(scale, p, vf_sub(scale, vf_set1(1.0f)));
     return vf_copysign(vf_div(e, vf_add(e, vf_set1(2.0f))), x);
 }
 

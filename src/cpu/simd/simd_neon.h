@@ -283,6 +283,7 @@ static inline vd vd_max(vd a, vd b) { return vbslq_f64(vcgtq_f64(a, b), a, b); }
 static inline vd vd_abs(vd x) { return vabsq_f64(x); }
 static inline vd vd_sqrt(vd x) { return vsqrtq_f64(x); }
 typedef uint64x2_t vdm;
+static inline vdm vd_eq(vd a, vd b) { return vceqq_f64(a, b); }
 static inline vdm vd_gt(vd a, vd b) { return vcgtq_f64(a, b); }
 static inline vdm vd_unordered(vd a, vd b) {
     uint64x2_t ordered = vandq_u64(vceqq_f64(a, a), vceqq_f64(b, b));

@@ -234,6 +234,7 @@ static inline vd vd_max(vd a, vd b) { return a > b ? a : b; }
 static inline vd vd_abs(vd x) { return fabs(x); }
 static inline vd vd_sqrt(vd x) { return sqrt(x); }
 typedef int vdm;
+static inline vdm vd_eq(vd a, vd b) { return a == b; }
 static inline vdm vd_gt(vd a, vd b) { return a > b; }
 static inline vdm vd_unordered(vd a, vd b) { return a != a || b != b; }
 static inline vd vd_select(vdm m, vd a, vd b) { return m ? a : b; }
