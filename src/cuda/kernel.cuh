@@ -230,38 +230,26 @@ static inline int current_device() {
 }
 
 /* early: the kernel begins with follow_stream(), so it may be brought in while the one before it ends. shared:
- * bytes that it has room for beside what it declares. cluster: blocks that see the shared memory of one another
- * (sm_90), or 1. */
+ * bytes that it has room for beside what it declares. */
 template <class... P, class... A>
-static fovea_status launch_clusters(fovea_run *run, bool early, int cluster, void (*kernel)(P...),
-                                    int64_t blocks, int64_t threads, size_t shared,
-                                    A... arguments) {
+static fovea_status launch_as(fovea_run *run, bool early, void (*kernel)(P...), int64_t blocks,
+                              int64_t threads, size_t shared, A... arguments) {
     if (!grid_fits(blocks)) {
         run->reason = "more than 2^31 blocks";
         return FOVEA_UNSUPPORTED;
     }
-    cudaLaunchAttribute attributes[2] = {};
-    attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attributes[0].val.programmaticStreamSerializationAllowed = 1;
-    attributes[1].id = cudaLaunchAttributeClusterDimension;
-    attributes[1].val.clusterDim.x = (unsigned)cluster;
-    attributes[1].val.clusterDim.y = attributes[1].val.clusterDim.z = 1;
-    const bool serial = early && fovea_cuda_capability(current_device()) >= 90;
+    cudaLaunchAttribute serial = {};
+    serial.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    serial.val.programmaticStreamSerializationAllowed = 1;
     cudaLaunchConfig_t config = {};
     config.gridDim = dim3((unsigned)blocks), config.blockDim = dim3((unsigned)threads);
     config.dynamicSmemBytes = shared, config.stream = (cudaStream_t)run->stream;
-    config.attrs = attributes + !serial;
-    config.numAttrs = (unsigned)serial + (cluster > 1);
+    config.attrs = &serial;
+    config.numAttrs = early && fovea_cuda_capability(current_device()) >= 90;
     if (shared > 32 << 10) /* with what the kernel declares it may be beyond 48 KiB */
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
     cudaLaunchKernelEx(&config, kernel, arguments...);
     return launched(run);
-}
-
-template <class... P, class... A>
-static fovea_status launch_as(fovea_run *run, bool early, void (*kernel)(P...), int64_t blocks,
-                              int64_t threads, size_t shared, A... arguments) {
-    return launch_clusters(run, early, 1, kernel, blocks, threads, shared, arguments...);
 }
 
 /* Of kernels that begin with follow_stream(), as nearly all do. */

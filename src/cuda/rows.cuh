@@ -31,6 +31,12 @@ enum {
     ROW_FEW = 1 << 14      /* elements of all rows that then have a lane for each vector */
 };
 
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+    #define ROW_CLUSTERED
+#else
+    #define ROW_CLUSTERED __cluster_dims__(ROW_CLUSTER, 1, 1)
+#endif
+
 struct row_place {
     strided<3> rows;     /* of x, y and a third tensor, without what the rows are made of */
     strided<2> elements; /* of x and y along a row */
@@ -971,8 +977,8 @@ static fovea_status rows_views(fovea_view (&rows)[3], fovea_view (&elements)[2],
         fovea_cuda_capability(current_device()) >= 90) {
         int64_t threads = 256;
         while (threads * ROW_CLUSTER * ROW_SPREAD < place.columns) threads *= 2;
-        return launch_clusters(run, true, ROW_CLUSTER, rows_spread<T, O, Job>,
-                               place.count * ROW_CLUSTER, threads, 0, x, y, place, job);
+        return launch(run, rows_spread<T, O, Job>, place.count * ROW_CLUSTER, threads, x, y, place,
+                      job);
     }
     if (dense && bytes <= room && place.columns > (even ? most : ROW_STAGED)) {
         place.block = 1;
