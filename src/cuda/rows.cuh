@@ -60,9 +60,8 @@ struct row_needs {
     int packed; /* the same of halves that stay so: what an element becomes costs less than room for it; or 0 */
     bool ahead;        /* rows are asked for before their blocks begin, */
     bool ahead_staged; /* and so are staged ones of f32 */
-    bool
-        carried; /* many rows come and go by bulk copies; job.plain(): sources are of T, in vectors */
-    row_form form; /* for columns that it has fewer places for than one of ROW_HELD values */
+    bool carried;      /* many rows come and go by bulk copies, at best where job.plain() */
+    row_form form;     /* for columns that it has fewer places for than one of ROW_HELD values */
 };
 
 /* g(values, column, what the sources have there). A source has gather<plain>(columns, limit, values): `n`
@@ -526,7 +525,7 @@ struct carried_row {
     }
 };
 
-/* The same of a row of few: a cluster of blocks has it in registers, so that all of its loads are on their way at
+/* The same where there are few rows: a cluster of blocks has it in registers, so that all of its loads are on their way at
  * once. Every warp shows every block what it has of a sum, and all wait once for it. */
 template <class T>
 struct spread_row {
