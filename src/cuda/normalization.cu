@@ -71,9 +71,7 @@ struct weights {
 #pragma unroll
             for (int j = 0; j < n; j++) to[i][j] = widen(loaded[i].at[j]);
     }
-    __host__ __device__ __forceinline__ bool plain(T) const {
-        return data && packed && wide == one_type;
-    }
+    __device__ __forceinline__ bool plain(T) const { return data && packed && wide == one_type; }
     template <bool plain, int m, int n, class I>
     __device__ __forceinline__ void gather(const I (&column)[m], I limit, float (&to)[m][n]) const {
         if constexpr (plain) {
@@ -155,7 +153,6 @@ struct layer_norm_job {
     int64_t channels;
     double eps;
 
-    bool plain() const { return gamma.plain(T()) && beta.plain(T()); }
     template <class Row, class O>
     __device__ __forceinline__ void operator()(Row &row, O *y, int64_t, int64_t number) const {
         float mean;
@@ -175,11 +172,10 @@ struct layer_norm_job {
 template <class T>
 struct rms_norm_job {
     static constexpr float pad = 0;
-    static constexpr row_needs needs = {80, 64, true, false, true};
+    static constexpr row_needs needs = {80, 64, true, false};
     weights<T> gamma;
     double eps;
 
-    bool plain() const { return gamma.plain(T()); }
     template <class Row, class O>
     __device__ __forceinline__ void operator()(Row &row, O *y, int64_t, int64_t) const {
         const auto asked = row_ask(row, gamma);
@@ -266,7 +262,7 @@ static fovea_status group_norm(const fovea_problem *problem, fovea_run *run) {
 template <class T>
 struct dropout_job {
     static constexpr float pad = 0;
-    static constexpr row_needs needs = {96, 0, false, false, false};
+    static constexpr row_needs needs = {96, 0, false, false};
     weights<T> gamma, beta, residual;
     double eps;
     const uint8_t *mask; /* NULL: drawn */

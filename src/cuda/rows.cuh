@@ -5,7 +5,6 @@
 #ifndef FOVEA_CUDA_ROWS_CUH
 #define FOVEA_CUDA_ROWS_CUH
 
-#include "cuda/hopper/bulk.cuh"
 #include "cuda/hopper/cluster.cuh"
 #include "cuda/kernel.cuh"
 
@@ -17,8 +16,7 @@ enum {
     ROW_DISTANT = 512,
     ROW_HELD = 16,    /* values of a thread, */
     ROW_PACKED = 32,  /* or halves that stay as they are, */
-    ROW_SPREAD = 8,   /* or of a row that a cluster of blocks has, */
-    ROW_CARRIED = 40, /* or of those that come and go through shared memory */
+    ROW_SPREAD = 8,   /* or of a row that a cluster of blocks has */
     ROW_GATHERED = 8, /* of them, what is read beside the row at once */
     ROW_FORM_THREADS = 128,
     ROW_CLUSTER = 8,
@@ -30,12 +28,6 @@ enum {
     ROW_EARLY = 16 << 20,  /* bytes of rows that are asked for before the stream is awaited */
     ROW_FEW = 1 << 14      /* elements of all rows that then have a lane for each vector */
 };
-
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
-    #define ROW_CLUSTERED
-#else
-    #define ROW_CLUSTERED __cluster_dims__(ROW_CLUSTER, 1, 1)
-#endif
 
 struct row_place {
     strided<3> rows;     /* of x, y and a third tensor, without what the rows are made of */
@@ -60,7 +52,6 @@ struct row_needs {
     int packed; /* the same of halves that stay so: what an element becomes costs less than room for it; or 0 */
     bool ahead;        /* rows are asked for before their blocks begin, */
     bool ahead_staged; /* and so are staged ones of f32 */
-    bool carried;      /* many rows come and go by bulk copies, at best where job.plain() */
     row_form form;     /* for columns that it has fewer places for than one of ROW_HELD values */
 };
 
@@ -392,139 +383,6 @@ struct staged_row {
     __device__ __forceinline__ bool leads() const { return threadIdx.x == 0; }
 };
 
-/* The same of a row that comes to shared memory and leaves it by bulk copies, at the address it has in memory but for
- * multiples of 16, and is in registers between: a warp has 32 * held columns beside one another, so that a thread's
- * are 32 apart, which the compiler knows. */
-template <class T, int held, bool even>
-struct carried_row {
-    using element_type = T;
-    static constexpr bool early = false, at_once = true;
-    T *at;
-    const T *x;
-    int columns;
-    float values[held];
-
-    static __device__ __forceinline__ int first() {
-        return (int)threadIdx.x / 32 * 32 * held + (int)threadIdx.x % 32;
-    }
-    /* Columns of a warp. */
-    __device__ __forceinline__ int share(int warp) const {
-        const int rest = columns - warp * 32 * held;
-        return rest < 32 * held ? rest : 32 * held;
-    }
-    /* f(i) for the places that there are. */
-    template <class F>
-    __device__ __forceinline__ void each(F f) {
-        if (share((int)threadIdx.x / 32) == 32 * held) {
-#pragma unroll
-            for (int i = 0; i < held; i++) f(i);
-        } else {
-#pragma unroll
-            for (int i = 0; i < held; i++)
-                if (first() + 32 * i < columns) f(i);
-        }
-    }
-    /* Elements before the first multiple of 16 bytes, bytes of whole vectors, elements after them. */
-    __device__ __forceinline__ int head() const { return (int)(-(uintptr_t)x % 16 / sizeof(T)); }
-    __device__ __forceinline__ int middle() const {
-        return (columns - head()) * (int)sizeof(T) / 16 * 16;
-    }
-    /* single(number) for what is outside of the vectors. */
-    template <class F>
-    __device__ __forceinline__ void ends(F single) const {
-        const int before = head(), last = before + middle() / (int)sizeof(T);
-        if ((int)threadIdx.x < before) single((int)threadIdx.x);
-        if ((int)threadIdx.x < columns - last) single(last + (int)threadIdx.x);
-    }
-    __device__ __forceinline__ void load(uint32_t barrier) {
-        if (threadIdx.x == 0) fovea::hopper::bulk_load(at + head(), x + head(), middle(), barrier);
-        ends([&](int i) { at[i] = x[i]; });
-        __syncthreads();
-        fovea::hopper::barrier_wait(barrier, 0);
-        each([&](int i) { values[i] = widen(at[first() + 32 * i]); });
-    }
-    template <class F>
-    __device__ __forceinline__ float sum_mine(F f) {
-        float chains[4] = {0, 0, 0, 0};
-        each([&](int i) { chains[i % 4] += f(values[i]); });
-        return (chains[0] + chains[1]) + (chains[2] + chains[3]);
-    }
-    template <class F>
-    __device__ __forceinline__ float sum(F f) {
-        return reduce_row(sum_mine(f), (int)blockDim.x / 32,
-                          [](float a, float b) { return a + b; });
-    }
-    template <class F>
-    __device__ __forceinline__ void replace(F f) {
-        each([&](int i) { values[i] = f(values[i]); });
-    }
-    /* Mean and sum of squared differences from it, with one barrier: warps have those of their own columns. */
-    __device__ __forceinline__ float moments(float *mean) {
-        __shared__ float2 partial[32];
-        const auto add = [](float a, float b) { return a + b; };
-        const int warp = (int)threadIdx.x / 32, warps = (int)blockDim.x / 32;
-        const float mine =
-            reduce_warp(sum_mine([](float x) { return x; }), add) / (float)share(warp);
-        const float square =
-            reduce_warp(sum_mine([=](float x) { return (x - mine) * (x - mine); }), add);
-        if (threadIdx.x % 32 == 0) partial[warp] = make_float2(mine, square);
-        __syncthreads();
-        float sum = 0, squares = 0;
-#pragma unroll 4
-        for (int w = 0; w < warps; w++) sum += (float)share(w) * partial[w].x;
-        const float middle = sum / (float)columns;
-#pragma unroll 4
-        for (int w = 0; w < warps; w++) {
-            const float2 p = partial[w];
-            squares += fmaf((float)share(w), (p.x - middle) * (p.x - middle), p.y);
-        }
-        *mean = middle;
-        return squares;
-    }
-    /* even: y lies as x does, and all sources are of T, in vectors. */
-    template <class F, class G, class... S>
-    __device__ __forceinline__ void store(T *y, F, G g, const S &...sources) {
-        if constexpr (!even) {
-            store_with<false>(y, g, sources...);
-        } else {
-            if (share((int)threadIdx.x / 32) == 32 * held)
-                store_with<true>(at, g, sources...);
-            else
-                store_with<false>(at, g, sources...);
-            fovea::hopper::bulk_fence();
-            __syncthreads();
-            ends([&](int i) { y[i] = at[i]; });
-            if (threadIdx.x == 0) fovea::hopper::bulk_store(y + head(), at + head(), middle());
-        }
-    }
-    /* whole: there are all places. */
-    template <bool whole, class G, class... S>
-    __device__ __forceinline__ void store_with(T *to, G g, const S &...sources) const {
-        constexpr int m = ROW_GATHERED / 2, count = sizeof...(S) > 0 ? sizeof...(S) : 1;
-        static_assert(held % m == 0, "gathered at once");
-#pragma unroll
-        for (int i = 0; i < held; i += m) {
-            int places[m], source = 0;
-            float beside[count][m][1];
-            if (!whole && first() + 32 * i >= columns) break;
-#pragma unroll
-            for (int j = 0; j < m; j++) {
-                places[j] = first() + 32 * (i + j);
-                if (whole) __builtin_assume(places[j] < columns);
-            }
-            (sources.template gather<even>(places, columns, beside[source++]), ...);
-            (void)source;
-#pragma unroll
-            for (int j = 0; j < m; j++) {
-                float one[1] = {values[i + j]};
-                if (!whole && places[j] >= columns) break;
-                row_apply(g, one, places[j], beside, j, std::index_sequence_for<S...>{});
-                to[places[j]] = narrow<T>(one[0]);
-            }
-        }
-    }
-};
-
 /* The same where there are few rows: a cluster of blocks has it in registers, so that all of its loads are on their way at
  * once. Every warp shows every block what it has of a sum, and all wait once for it. */
 template <class T>
@@ -851,32 +709,6 @@ __launch_bounds__(threads, threads == 512 && Job::needs.registers <= 80 ? 3 : 1)
     job(row, y + at[1], at[2], blockIdx.x);
 }
 
-template <class T, class Job, bool even>
-static __global__ __launch_bounds__(1024,
-                                    1) void rows_carried(const T *x, T *y,
-                                                         const __grid_constant__ row_place place,
-                                                         const __grid_constant__ Job job) {
-#if __CUDA_ARCH__ >= 900
-    extern __shared__ __align__(16) char staged_memory[];
-    __shared__ uint64_t arrived;
-    int64_t at[3];
-    const uint32_t barrier = fovea::hopper::shared_address(&arrived);
-    if (threadIdx.x == 0) {
-        fovea::hopper::barrier_init(barrier, 1);
-        fovea::hopper::barrier_init_fence();
-    }
-    release_next();
-    rows_early(x, place);
-    await_stream();
-    place.rows.offsets(blockIdx.x, at);
-    x += at[0];
-    carried_row<T, ROW_CARRIED, even> row = {(T *)(staged_memory + (uintptr_t)x % 16), x,
-                                             (int)place.columns};
-    row.load(barrier);
-    job(row, y + at[1], at[2], blockIdx.x);
-#endif
-}
-
 template <class T, class O, class Job>
 static __global__ __launch_bounds__(1024,
                                     1) void rows_spread(const T *x, O *y,
@@ -906,8 +738,8 @@ static __global__ __launch_bounds__(ROW_DISTANT) void rows_distant(
     job(row, y + at[1], at[2], blockIdx.x);
 }
 
-/* Rows that follow one another are asked for early, where they are not read alone (cross entropy of 10^7 cold 14.1 to
- * 15.0 µs by it, softmax 21.1 to 20.7, layer_norm of 9765 30.9 to 29.1). */
+/* Rows that follow one another are asked for early, where they are not read alone (10^7 cold: softmax 21.1 to 20.7 µs by
+ * it, cross entropy 14.1 to 15.0). */
 template <class T>
 static void rows_look_ahead(row_place &place, bool only_read) {
     const int64_t bytes = place.block * place.columns * (int64_t)sizeof(T);
@@ -937,6 +769,25 @@ static fovea_status rows_launch(const T *x, O *y, row_place &place, fovea_run *s
     place.block = place.members > 32 ? 1 : (int)threads >> place.members_log2;
     rows_look_ahead<T>(place, (const void *)x == (const void *)y);
     return launch(state, rows_held<T, O, Job, run, held, 0>, blocks, threads, x, y, place, job);
+}
+
+/* A cluster of blocks for each row; as launch_as otherwise. */
+template <class... P, class... A>
+static fovea_status launch_spread(fovea_run *run, void (*kernel)(P...), int64_t rows,
+                                  int64_t threads, A... arguments) {
+    cudaLaunchAttribute attributes[2] = {};
+    attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[0].val.programmaticStreamSerializationAllowed = 1;
+    attributes[1].id = cudaLaunchAttributeClusterDimension;
+    attributes[1].val.clusterDim.x = ROW_CLUSTER;
+    attributes[1].val.clusterDim.y = attributes[1].val.clusterDim.z = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = dim3((unsigned)(rows * ROW_CLUSTER)),
+    config.blockDim = dim3((unsigned)threads);
+    config.stream = (cudaStream_t)run->stream;
+    config.attrs = attributes, config.numAttrs = 2;
+    cudaLaunchKernelEx(&config, kernel, arguments...);
+    return launched(run);
 }
 
 /* Places that rows take of as few lanes as hold them, with ROW_HELD values each. */
@@ -976,23 +827,11 @@ static fovea_status rows_views(fovea_view (&rows)[3], fovea_view (&elements)[2],
         fovea_cuda_capability(current_device()) >= 90) {
         int64_t threads = 256;
         while (threads * ROW_CLUSTER * ROW_SPREAD < place.columns) threads *= 2;
-        return launch(run, rows_spread<T, O, Job>, place.count * ROW_CLUSTER, threads, x, y, place,
-                      job);
+        return launch_spread(run, rows_spread<T, O, Job>, place.count, threads, x, y, place, job);
     }
     if (dense && bytes <= room && place.columns > (even ? most : ROW_STAGED)) {
         place.block = 1;
         rows_look_ahead<T>(place, (const void *)x == (const void *)y);
-        if constexpr (Job::needs.carried)
-            if (place.count >= ROW_MANY && place.columns <= 1024 * ROW_CARRIED &&
-                fovea_cuda_capability(current_device()) >= 90) {
-                bool alike = ((uintptr_t)x - (uintptr_t)y) % 16 == 0 && job.plain();
-                for (int i = 0; i < rows[0].rank; i++)
-                    alike &= (rows[0].stride[i] - rows[1].stride[i]) % size == 0;
-                return launch_as(run, true,
-                                 alike ? rows_carried<T, Job, true> : rows_carried<T, Job, false>,
-                                 place.count, blocks_for(place.columns, 32 * ROW_CARRIED) * 32,
-                                 (size_t)bytes, x, y, place, job);
-            }
         if (bytes <= ROW_SHARED)
             return launch_as(run, true, rows_staged<T, O, Job, 512>, place.count, 512,
                              (size_t)bytes, x, y, place, job);
