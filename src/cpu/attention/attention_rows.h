@@ -266,13 +266,4 @@ static inline bool positions_fit(const fovea_attention_call *call, char *reason,
     return false;
 }
 
-/* Seconds for turning all rows of so many vectors of columns into lanes, or back: 5 ns and a shuffle a
- * cycle. It is what tells tiers apart where a call is small. */
-static inline double turning_rows(const fovea_attention_call *call, int64_t column_vectors) {
-    const double seconds = 5e-9 + 0.35e-9 * VF_WIDTH * __builtin_ctz(VF_WIDTH);
-    double vectors = (double)(call->batch * call->key_heads) *
-                     (double)divide_up(call->query_length * call->group, VF_WIDTH);
-    return seconds * vectors * (double)column_vectors;
-}
-
 #endif
