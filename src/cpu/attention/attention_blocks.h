@@ -401,15 +401,6 @@ static bool serves(const fovea_problem *problem, char *reason, size_t size, int 
     return positions_fit(&call, reason, size);
 }
 
-/* Seconds for turning all rows of so many vectors of columns into lanes, or back: 5 ns and a shuffle a cycle. It is what tells
- * tiers apart where a call is small. */
-static double turning_rows(const fovea_attention_call *call, int64_t column_vectors) {
-    const double seconds = 5e-9 + 0.35e-9 * VF_WIDTH * __builtin_ctz(VF_WIDTH);
-    double vectors = (double)(call->batch * call->key_heads) *
-                     (double)divide_up(call->query_length * call->group, VF_WIDTH);
-    return seconds * vectors * (double)column_vectors;
-}
-
 /* Seconds: FLOPs at a share of the peak that the algorithm was measured at, memory traffic of the score matrix, a start. */
 static double cost(const fovea_problem *problem, int threads, double flops, double bandwidth,
                    algorithm algorithm) {
@@ -428,9 +419,7 @@ static double cost(const fovea_problem *problem, int threads, double flops, doub
     if (rows <= VF_WIDTH) share *= 0.15; /* keys come from memory, a broadcast an element */
     if (p.pairs) flops *= 2;
     if (p.shorts) flops *= 4.0 / 3; /* half of the products at twice the rate */
-    int64_t columns = divide_up(call.head_size, VF_WIDTH) + divide_up(call.value_size, VF_WIDTH);
-    return (operations / (flops * share) + scores / bandwidth + turning_rows(&call, columns)) /
-               p.threads +
+    return operations / (flops * share * p.threads) + scores / (bandwidth * p.threads) +
            (p.threads > 1 ? 3e-6 : 1e-6);
 }
 

@@ -747,14 +747,7 @@ static double cost_backward(const fovea_problem *problem, int threads, double fl
     (void)bandwidth;
     fovea_backward_describe(problem, &backward);
     backward_plan p = make_backward_plan(&backward, threads);
-    const fovea_attention_call *call = &backward.attention;
-    int64_t rows = larger(call->query_length * call->group, 1);
-    int64_t columns =
-        2 * divide_up(call->head_size, VF_WIDTH) + divide_up(call->value_size, VF_WIDTH);
-    double empty = (double)round_up(rows, VF_WIDTH) / (double)rows; /* lanes that stay so */
-    return (fovea_problem_operations(problem) * empty / (flops * 0.75) +
-            turning_rows(call, columns)) /
-               p.threads +
+    return fovea_problem_operations(problem) / (flops * 0.75 * p.threads) +
            (p.threads > 1 ? 3e-6 : 1e-6);
 }
 

@@ -747,9 +747,8 @@ static double split_cost(const fovea_problem *problem, int threads, double flops
     split_plan p = split_make_plan(&call, threads);
     double reading = fovea_problem_bytes(problem) / (bandwidth * fmin(p.threads, 3));
     double computing = fovea_problem_operations(problem) / (0.7 * flops * p.threads);
-    int64_t columns = divide_up(call.head_size, VF_WIDTH) + divide_up(call.value_size, VF_WIDTH);
     return fmax(reading, computing) + 2e-7 * (double)(p.items / p.threads) +
-           turning_rows(&call, columns) / p.threads + (p.threads > 1 ? 3e-6 : 1.6e-6);
+           (p.threads > 1 ? 3e-6 : 1.6e-6);
 }
 
 #endif
