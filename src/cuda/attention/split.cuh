@@ -20,10 +20,9 @@
 #include "cuda/attention/split_bytes.cuh"
 #include "cuda/attention/terms.cuh"
 
-/* Rows of queries to a block. Of bytes 8 are enough where there are no more, and all that registers allow where heads
- * are padded to 256. */
-static constexpr int split_rows(int size, int cache, int64_t rows) {
-    return cache == 1 && (rows <= 8 || size == 256) ? 8 : 16;
+/* Rows of queries to a block. Of bytes 8 are enough where there are no more. */
+static constexpr int split_rows(int cache, int64_t rows) {
+    return cache == 1 && rows <= 8 ? 8 : 16;
 }
 
 /* Blocks of a multiprocessor. */

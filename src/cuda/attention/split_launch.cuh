@@ -12,8 +12,7 @@ static int padded(const fovea_cuda_attention &p) {
 static bool is_bytes(const fovea_cuda_attention &p) { return fovea_dtype_size(p.k.dtype) == 1; }
 
 static int rows_each(const fovea_cuda_attention &p) {
-    return split_rows(padded(p), (int)fovea_dtype_size(p.k.dtype),
-                      (int64_t)p.query_length * p.group);
+    return split_rows((int)fovea_dtype_size(p.k.dtype), (int64_t)p.query_length * p.group);
 }
 
 static int row_tiles(const fovea_cuda_attention &p) {
@@ -69,9 +68,8 @@ static cudaError_t launch_size(const fovea_cuda_attention &p, const split_parts 
     if constexpr (sizeof(T) == 4) {
         return launch_rows<T, size, 4, 16>(p, parts, aligned, early, stream);
     } else if (is_bytes(p)) {
-        if constexpr (size < 256)
-            if (parts.rows_each == 16)
-                return launch_rows<T, size, 1, 16>(p, parts, aligned, early, stream);
+        if (parts.rows_each == 16)
+            return launch_rows<T, size, 1, 16>(p, parts, aligned, early, stream);
         return launch_rows<T, size, 1, 8>(p, parts, aligned, early, stream);
     } else {
         return launch_rows<T, size, 2, 16>(p, parts, aligned, early, stream);
