@@ -2,6 +2,7 @@
 # make bench    measures this machine: a table here, a page and samples in build/bench
 # make check    compares every implementation with the reference
 # make test     everything that is tested
+# make mutants  whether the check sees kernels that are broken on purpose
 # make peers    installs what bench compares with besides NumPy: PyTorch, OpenVINO, ...
 # make wheel    the package for Python, to dist
 # make wheel-test  pip installs the package into a new environment and runs the README's example
@@ -10,7 +11,7 @@ PRESET = release
 PREFIX = /usr/local
 BUILD = build/$(PRESET)
 
-.PHONY: all packages python bench check test peers wheel wheel-test install clean
+.PHONY: all packages python bench check test mutants peers wheel wheel-test install clean
 
 all: packages $(BUILD)/build.ninja
 	cmake --build $(BUILD)
@@ -35,6 +36,9 @@ check: all
 
 test: all python
 	@tests/run
+
+mutants: all
+	@tests/mutants/run
 
 peers: python
 	@scripts/python-env --peers

@@ -200,7 +200,7 @@ static fovea_dtype dtype_number(uint32_t set, int number) {
 /* ---- Kernels whose shapes are letters ------------------------------------------------------- */
 
 static const int64_t lengths[] = {1023, 0, 1, 2, 3, 31, 33, 1000, 4097, 16, 64, 65, 257, 100003};
-static const int64_t row_counts[] = {3, 1, 2, 0, 7, 33, 6};
+static const int64_t row_counts[] = {3, 1, 2, 0, 7, 33, 6, 30};
 static const int64_t small_extents[] = {2, 1, 3, 5, 8, 17, 33, 0};
 
 #define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
@@ -242,7 +242,7 @@ static const int64_t *letter_values(int kernel, const general *g, int letter, in
     return *count = COUNT(lengths), lengths;
 }
 
-enum { SPLITS = 6, REAL_VALUES = 4, AXIS_VALUES = 6 };
+enum { SPLITS = 7, REAL_VALUES = 4, AXIS_VALUES = 6 };
 
 static bool is_axis(const fovea_parameter *parameter) {
     return strcmp(parameter->name, "axis") == 0;
@@ -285,23 +285,27 @@ static void general_factors(int kernel, cover *cover, general *g) {
 
 /* Splits the group's extent into dimensions in one of several ways. */
 static void split_group(fovea_case *c, int letter, int way) {
-    int64_t extent = letter >= 0 ? c->extents[letter] : 0, first = 1;
+    int64_t extent = letter >= 0 ? c->extents[letter] : 0;
     if (way == 0 || letter < 0) return;
     if (way == 5 && extent == 1) {
         c->group_rank = 0;
         return;
     }
-    for (int64_t f = 2; f <= 31 && first == 1; f++)
-        if (extent % f == 0) first = f;
-    int64_t rest = extent / first, second = 1;
-    for (int64_t f = 2; f <= 31 && second == 1; f++)
-        if (rest > 0 && rest % f == 0) second = f;
-    const int64_t ways[][4] = {{first, rest},
-                               {rest, first},
-                               {first, 1, rest},
-                               {first, second, rest / second},
-                               {1, rest / second, second, first}};
-    static const int ranks[] = {2, 2, 3, 3, 4};
+    int64_t factors[4], rest = extent;
+    for (int i = 0; i < COUNT(factors); i++) {
+        factors[i] = 1;
+        for (int64_t f = 2; f <= 31 && factors[i] == 1; f++)
+            if (rest > 0 && rest % f == 0) factors[i] = f;
+        rest /= factors[i];
+    }
+    const int64_t first = factors[0], second = factors[1], all = extent / first;
+    const int64_t ways[][5] = {{first, all},
+                               {all, first},
+                               {first, 1, all},
+                               {first, second, all / second},
+                               {1, all / second, second, first},
+                               {second, first, factors[2], factors[3], rest}};
+    static const int ranks[] = {2, 2, 3, 3, 4, 5};
     c->group_rank = ranks[way - 1];
     memcpy(c->group, ways[way - 1], sizeof ways[0]);
 }
@@ -816,33 +820,101 @@ static bool general_long(int kernel, int length, int dtype, fovea_check_cases *c
     return !grows || append(cases, &check);
 }
 
-/* More rows than a device holds at once, so that blocks of them follow one another: rows of some lanes, of a warp, of
- * a block in registers, and in shared memory. */
-static bool general_rows(int kernel, fovea_check_cases *cases) {
-    static const int64_t extents[][2] = {
-        {70000, 33}, {46000, 100}, {9000, 305}, {1100, 4096}, {450, 9765}};
+/* Rows and columns of a kernel of rows: with all optional tensors by each dtype, and without any. */
+typedef struct table_size {
+    int64_t rows, columns;
+} table_size;
+static bool general_tables(int kernel, const table_size *sizes, int count,
+                           fovea_check_cases *cases) {
     const fovea_kernel *row = fovea_catalogue_kernel(kernel);
     const fovea_shape *shape = fovea_kernel_shape(kernel, 0);
-    const int dtypes = __builtin_popcount(row->dtypes);
-    for (int d = 0; strcmp(row->domain, "normalization") == 0 && d < dtypes; d++)
-        if (!general_long(kernel, LENGTH_OF_WAVES, d, cases)) return false;
     if (row->elementwise || shape->group < 0 || shape->count != 1 ||
         fovea_kernel_letter_name(kernel, 2))
         return true;
-    for (int i = 0; i < COUNT(extents) * (dtypes + 1); i++) {
+    const int dtypes = __builtin_popcount(row->dtypes);
+    for (int i = 0; i < count * (dtypes + 1); i++) {
         fovea_check_case check = {0};
         fovea_message message;
         fovea_case_begin(&check.c, kernel);
-        check.c.extents[shape->group] = extents[i % COUNT(extents)][0];
-        check.c.extents[shape->letters[0]] = extents[i % COUNT(extents)][1];
-        /* With all optional tensors by each dtype, and without any. */
-        if (i / COUNT(extents) < dtypes) {
-            check.c.dtype = dtype_number(row->dtypes, i / COUNT(extents));
+        check.c.extents[shape->group] = sizes[i % count].rows;
+        check.c.extents[shape->letters[0]] = sizes[i % count].columns;
+        if (i / count < dtypes) {
+            check.c.dtype = dtype_number(row->dtypes, i / count);
             for (int a = 0; a < fovea_kernel_arguments(row); a++)
                 if (row->arguments[a].optional) check.c.optional |= 1u << a;
         }
         fovea_case_complete(&check.c, &message);
         if (is_accepted(&check.c) && !append(cases, &check)) return false;
+    }
+    return true;
+}
+
+/* Dense rows of whole lines, which some forms alone take, at every effort. */
+static bool general_plain(int kernel, fovea_check_cases *cases) {
+    static const table_size sizes[] = {{1, 4096}, {5, 2048}};
+    return general_tables(kernel, sizes, COUNT(sizes), cases);
+}
+
+/* More rows than a device holds at once, so that blocks of them follow one another: rows of some lanes, of a warp, of
+ * a block in registers, and in shared memory. */
+static bool general_rows(int kernel, fovea_check_cases *cases) {
+    static const table_size sizes[] = {
+        {70000, 33}, {46000, 100}, {9000, 305}, {1100, 4096}, {450, 9765}};
+    const fovea_kernel *row = fovea_catalogue_kernel(kernel);
+    const int dtypes = __builtin_popcount(row->dtypes);
+    for (int d = 0; strcmp(row->domain, "normalization") == 0 && d < dtypes; d++)
+        if (!general_long(kernel, LENGTH_OF_WAVES, d, cases)) return false;
+    return general_tables(kernel, sizes, COUNT(sizes), cases);
+}
+
+/* ---- In words ------------------------------------------------------------------------------- */
+
+/* Calls that no draw makes: each reaches a form that only some shapes take, at every effort. */
+static const struct {
+    const char *kernel, *text;
+} written[] = {
+    /* Far from what their first elements tell; rows side by side in more than one chain. */
+    {"layer_norm", "b=1,d=100003,data=step"},
+    {"reduce_var", "n=100003,data=step"},
+    {"batch_norm", "b=60000,c=2,t=1,mean=1,var=1,data=step"},
+    {"batch_norm", "b=300,c=70,t=1,gamma=1,mean=1,var=1"},
+    /* Rows without a finite element for long, and to their end. */
+    {"softmax_stable", "r=3,c=4096,data=masked"},
+    {"softmax_online", "r=3,c=4096,data=masked"},
+    {"log_softmax", "r=3,c=4096,data=masked"},
+    /* Dense rows whose mask is not. */
+    {"fused_layernorm_dropout_residual", "b=40,d=256,mask=1,memory=mixed,sample=1"},
+    /* Along the first axis: rows that fill no fold or no eight, several tiles of columns, chunks of rows. */
+    {"reduce_sum", "n=4097,split=241x17,axis=0"},
+    {"reduce_sum", "n=1050,split=15x70,axis=0"},
+    {"reduce_sum", "n=630000,split=2100x300,axis=0"},
+    {"reduce_sum", "dtype=f64,n=330000,split=300x1100,axis=0"},
+    {"reduce_mean", "n=330000,split=300x1100,axis=0"},
+    /* Sums of integers a piece ahead, of what roundings leave out, and of an infinity. */
+    {"scan_inclusive", "dtype=i32,r=2,n=100003"},
+    {"scan_inclusive", "dtype=f64,r=1,n=100003,data=constant"},
+    {"scan_inclusive", "dtype=f64,r=1,n=1000,data=masked"},
+    /* More equal elements than 16 bits count; edges as close as elements. */
+    {"reduce_histogram", "n=700000,bins=10,data=zeros"},
+    {"reduce_histogram", "n=1000,bins=2000,data=far_offset"},
+    /* Products that threads share, and past the caches, in blocks. */
+    {"matmul_batched", "b=1,m=150,n=200,k=170"},
+    {"matmul_batched", "dtype=f64,b=1,m=200,n=150,k=170"},
+    {"matmul_batched", "b=2,m=24,n=64,k=300"},
+    /* More rows than a block of sums; rows of many entries. */
+    {"matvec", "b=2,r=2100,c=30,transpose=1"},
+    {"spmv_csr", "z=6000,r=90,c=500"},
+    {"spmv_csr", "dtype=f64,z=6000,r=90,c=500"},
+};
+
+static bool written_cases(int kernel, fovea_check_cases *cases) {
+    for (int i = 0; i < COUNT(written); i++) {
+        fovea_check_case check;
+        fovea_message message;
+        if (strcmp(written[i].kernel, fovea_catalogue_kernel(kernel)->name) != 0) continue;
+        if (fovea_check_case_parse(&check, kernel, written[i].text, &message) != FOVEA_OK)
+            return false;
+        if (!append(cases, &check)) return false;
     }
     return true;
 }
@@ -1005,12 +1077,13 @@ bool fovea_check_cases_create(int kernel, fovea_effort effort, uint64_t seed, bo
     if (!c) return false;
     c->random = seed ^ (uint64_t)kernel << 32;
     const fovea_kernel *row = fovea_catalogue_kernel(kernel);
-    bool enough = !row->shape ? general_cases(kernel, counts[effort], c, cases) &&
-                                    (effort == FOVEA_QUICK ||
-                                     (general_long(kernel, LENGTH_OF_PIECES, -1, cases) &&
-                                      (!device || general_rows(kernel, cases))))
-                  : is_attention(kernel) ? attention_cases(kernel, effort, c, cases)
-                                         : append_cases(kernel, counts[effort], c, cases);
+    bool enough =
+        !row->shape
+            ? general_plain(kernel, cases) && general_cases(kernel, counts[effort], c, cases) &&
+                  (effort == FOVEA_QUICK || (general_long(kernel, LENGTH_OF_PIECES, -1, cases) &&
+                                             (!device || general_rows(kernel, cases))))
+        : is_attention(kernel) ? attention_cases(kernel, effort, c, cases)
+                               : append_cases(kernel, counts[effort], c, cases);
     free(c);
-    return enough;
+    return enough && written_cases(kernel, cases);
 }

@@ -10,11 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static const char *const layout_names[FOVEA_LAYOUT_COUNT] = {"contiguous", "padded",   "stepped",
-                                                             "transposed", "reversed", "outer"};
+static const char *const layout_names[FOVEA_LAYOUT_COUNT] = {
+    "contiguous", "padded", "stepped", "transposed", "reversed", "outer", "turned", "mixed"};
 static const char *const data_names[FOVEA_DATA_COUNT] = {
-    "row",   "offset",  "far_offset", "small",    "constant",
-    "zeros", "impulse", "integers",   "extremes", "nonfinite"};
+    "row",      "offset", "far_offset", "small",    "step",     "masked",
+    "constant", "zeros",  "impulse",    "integers", "extremes", "nonfinite"};
 
 const char *fovea_layout_name(fovea_layout layout) { return layout_names[layout]; }
 const char *fovea_distribution_name(fovea_distribution data) { return data_names[data]; }
@@ -321,6 +321,10 @@ static double check_value(const fovea_case *c, fovea_dtype dtype, int64_t i, int
         return 1e4 + normal;
     case FOVEA_DATA_SMALL:
         return 1e-3 * normal;
+    case FOVEA_DATA_STEP:
+        return i < 64 ? 1000 + normal : normal;
+    case FOVEA_DATA_MASKED:
+        return i < count / 2 ? -INFINITY : normal;
     case FOVEA_DATA_CONSTANT:
         return 0.1;
     case FOVEA_DATA_ZEROS:
@@ -398,6 +402,13 @@ static void fill_words(void *task, int64_t first, int64_t end, int thread) {
     }
 }
 
+/* 0 or 1; in check a byte that is not 0 is true, and a third of floats lie between. */
+static double check_truth(const filling *f, int64_t i, double uniform) {
+    fovea_dtype dtype = f->view->dtype;
+    if (f->c->data && fovea_dtype_is_float(dtype) && i % 3 == 0) return uniform;
+    return uniform < 0.5 ? (f->c->data && dtype == FOVEA_U8 ? 1 << i % 8 : 1) : 0;
+}
+
 /* Groups of four elements. */
 static void fill_groups(void *task, int64_t first, int64_t end, int thread) {
     const filling *f = task;
@@ -415,7 +426,7 @@ static void fill_groups(void *task, int64_t first, int64_t end, int thread) {
             double value = values[j - 4 * group];
             if (argument->fill == FOVEA_FILL_UNIFORM && !normal)
                 value = argument->low + (argument->high - argument->low) * value;
-            if (argument->fill == FOVEA_FILL_BINARY) value = value < 0.5;
+            if (argument->fill == FOVEA_FILL_BINARY) value = check_truth(f, j, value);
             if (argument->fill == FOVEA_FILL_ONES) value = 1;
             if (argument->fill == FOVEA_FILL_ZEROS) value = 0;
             if (varied && f->c->data)
@@ -511,7 +522,7 @@ static void case_shape(const fovea_case *c, int argument, int *rank, int64_t *sh
 
 /* Order of the dimensions in memory, outermost first. */
 static void memory_order(fovea_layout layout, int rank, int order[]) {
-    for (int i = 0; i < rank; i++) order[i] = i;
+    for (int i = 0; i < rank; i++) order[i] = layout == FOVEA_TURNED ? rank - 1 - i : i;
     int a = layout == FOVEA_TRANSPOSED && rank >= 2 ? rank - 2 : -1;
     if (layout == FOVEA_OUTER && rank >= 3) a = 1;
     if (a >= 0 && a + 1 < rank) {
@@ -559,6 +570,7 @@ static fovea_status make_tensor(fovea_sample *sample, int a, fovea_message *mess
     /* Metadata of one dimension stays plain: layouts are for the operands. */
     bool metadata = argument->fill == FOVEA_FILL_BY_ROW && case_kernel(c)->shape;
     fovea_layout layout = metadata ? FOVEA_CONTIGUOUS : c->layout;
+    if (layout == FOVEA_MIXED) layout = (fovea_layout)((3 * (uint64_t)a + c->seed) % FOVEA_MIXED);
     if (!lay_out(layout, rank, sample->shapes[a], sample->strides[a], &elements, &origin) ||
         elements > INT64_MAX / 16)
         return fovea_fail(message, FOVEA_INVALID_ARGUMENT, "%s: too many elements", argument->name);

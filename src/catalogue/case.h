@@ -12,6 +12,8 @@ typedef enum fovea_layout {
     FOVEA_TRANSPOSED, /* the last two dimensions swapped in memory */
     FOVEA_REVERSED,   /* a negative stride in the first dimension */
     FOVEA_OUTER,      /* the first two dimensions swapped in memory (bshd data in a bhsd view) */
+    FOVEA_TURNED,     /* all dimensions in the opposite order in memory */
+    FOVEA_MIXED,      /* another one of these for each tensor, by its number and the seed */
     FOVEA_LAYOUT_COUNT
 } fovea_layout;
 
@@ -21,6 +23,8 @@ typedef enum fovea_distribution {
     FOVEA_DATA_OFFSET,     /* normal + 100 */
     FOVEA_DATA_FAR_OFFSET, /* 1e4 + normal */
     FOVEA_DATA_SMALL,      /* 1e-3 normal */
+    FOVEA_DATA_STEP,       /* the first 64 1000 + normal, the rest normal: no sample of the whole */
+    FOVEA_DATA_MASKED,     /* the first half -inf, the rest normal */
     FOVEA_DATA_CONSTANT,   /* 0.1 */
     FOVEA_DATA_ZEROS,      /* of both signs */
     FOVEA_DATA_IMPULSE,    /* one element 1, the rest 0; the seed places it */

@@ -181,6 +181,9 @@ static void tell_float(const fovea_view *view, int64_t i, float value) {
     if (view->data) ((float *)(void *)view->data)[i * view->stride[0]] = value;
 }
 
+/* Whether the first element was so far off that its distance has taken digits of the mean. */
+static bool is_far(double rest, double variance) { return rest * rest > 16 * variance; }
+
 static void normalise_sets(const void *task, int64_t begin, int64_t end, int thread) {
     const channels_plan *plan = task;
     _Alignas(64) float scratch[SEGMENT];
@@ -198,6 +201,10 @@ static void normalise_sets(const void *task, int64_t begin, int64_t end, int thr
             double rest = sum_set(plan, from, from_centre, &state, scratch) / size;
             state.mean = (float)((double)state.mean + rest);
             variance = sum_set(plan, from, squared_distance, &state, scratch) / size;
+            if (is_far(rest, variance)) {
+                rest = sum_set(plan, from, from_centre, &state, scratch) / size;
+                state.mean = (float)((double)state.mean + rest);
+            }
             tell_float(&plan->mean, set, state.mean), tell_float(&plan->var, set, (float)variance);
         }
         state.factor = (float)(1 / sqrt(variance + plan->eps));
@@ -511,6 +518,14 @@ static void keep_sides(const float *from, float *kept) {
     memcpy(kept + LINE_FLOATS, from, SIDE * sizeof *kept);
 }
 
+/* As is_far, of any channel. */
+static bool are_far(const vf rest[SIDE_VECTORS], const vf variance[SIDE_VECTORS]) {
+    vm far = vm_first(0);
+    for (int k = 0; k < SIDE_VECTORS; k++)
+        far = vm_or(far, vf_gt(vf_mul(rest[k], rest[k]), vf_mul(vf_set1(16), variance[k])));
+    return vm_any(far) != 0;
+}
+
 /* A tile of at most SIDE channels; `channels` is a constant where it is SIDE. lines: NULL, or where y bypasses the
  * caches. */
 FOVEA_INLINE void normalise_side(const channels_plan *plan, fovea_dtype dtype, int64_t first,
@@ -530,10 +545,16 @@ FOVEA_INLINE void normalise_side(const channels_plan *plan, fovea_dtype dtype, i
         const vf size = vf_set1((float)plan->length);
         if (!from_memory || !find_down(plan, x, channels, mean, variance)) {
             sum_down(plan, dtype, x, channels, false, mean, factor);
+            vf rest[SIDE_VECTORS];
             for (int k = 0; k < SIDE_VECTORS; k++)
-                mean[k] = vf_add(mean[k], vf_div(factor[k], size));
+                rest[k] = vf_div(factor[k], size), mean[k] = vf_add(mean[k], rest[k]);
             sum_down(plan, dtype, x, channels, true, mean, factor);
             for (int k = 0; k < SIDE_VECTORS; k++) variance[k] = vf_div(factor[k], size);
+            if (are_far(rest, variance)) {
+                sum_down(plan, dtype, x, channels, false, mean, factor);
+                for (int k = 0; k < SIDE_VECTORS; k++)
+                    mean[k] = vf_add(mean[k], vf_div(factor[k], size));
+            }
         }
         for (int k = 0; k < SIDE_VECTORS; k++) {
             vf_store(means + k * VF_WIDTH, mean[k]);

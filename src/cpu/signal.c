@@ -305,13 +305,17 @@ FOVEA_INLINE vf window_at(int window, vf t) {
     return window_of(window, vf_select(vf_lt(near, far), vf_sub(vf_set1(2), v), v));
 }
 
-/* Elements of a window of n, from number `first` on. Of four vectors only the middle of t is taken from double: 10^7
- * elements took 2.7 ms with a division for each vector and nothing fetched, and take 2.06 where copying takes 1.97. */
+/* Elements of a window of n, from number `first` on; its ends are exact, since 0 times an infinity is NaN. Of four
+ * vectors only the middle of t is taken from double: 10^7 elements took 2.7 ms with a division for each vector and
+ * nothing fetched, and take 2.06 where copying takes 1.97. */
 FOVEA_INLINE void apply(int window, const float *x, float *y, int64_t first, int64_t count,
                         int64_t n, bool stream) {
     enum { W = VF_WIDTH };
     const double step = n > 1 ? 1 / (double)(n - 1) : 0;
     const vf steps = vf_set1((float)step), lanes = vf_from_vi(vi_iota());
+    const float end = n == 1 ? 1 : window == FOVEA_WINDOW_APPLY_WINDOW_HAMMING ? 0.08f : 0;
+    if (count <= 0) return;
+    const float head = x[0], tail = x[count - 1];
     int64_t i = 0;
 #define MIDDLE(i) vf_set1((float)((double)(first + (i)) * step - 0.5))
     for (; i + 4 * W <= count; i += 4 * W) {
@@ -328,9 +332,11 @@ FOVEA_INLINE void apply(int window, const float *x, float *y, int64_t first, int
     }
     for (; i < count; i += W) {
         size_t left = (size_t)smaller(W, count - i);
-        vf w = n == 1 ? vf_set1(1) : window_at(window, vf_fma(lanes, steps, MIDDLE(i)));
+        vf w = window_at(window, vf_fma(lanes, steps, MIDDLE(i)));
         vf_store_n(y + i, vf_mul(vf_load_n(x + i, left), w), left);
     }
+    if (first == 0) y[0] = head * end;
+    if (first + count == n) y[count - 1] = tail * end;
 #undef MIDDLE
 }
 

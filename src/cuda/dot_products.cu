@@ -37,6 +37,37 @@ struct cosine_method {
     }
 };
 
+/* Of as few terms as a warp has room for, in f32. */
+template <class T>
+struct brief_cosine : cosine_method<T> {
+    struct state {
+        float ab, aa, bb;
+    };
+    float least;
+    static __device__ __forceinline__ state empty() { return {}; }
+    template <int n, int run>
+    __device__ __forceinline__ void take(state &s, const T *a, const T *b, int64_t, int64_t) const {
+        float ab[n], aa[n], bb[n];
+#pragma unroll
+        for (int i = 0; i < n; i++) {
+            float x = widen(a[i]), y = widen(b[i]);
+            ab[i] = x * y, aa[i] = x * x, bb[i] = y * y;
+        }
+        add_terms(s.ab, ab), add_terms(s.aa, aa), add_terms(s.bb, bb);
+    }
+    static __device__ __forceinline__ state join(const state &a, const state &b) {
+        return {a.ab + b.ab, a.aa + b.aa, a.bb + b.bb};
+    }
+    __device__ __forceinline__ void finish(const state &s, int64_t, float *y, float *) const {
+        const float a = sqrtf(s.aa), b = sqrtf(s.bb);
+        *y = s.aa == 0 || s.bb == 0 ? 0 : s.ab / (a < least ? least : a) / (b < least ? least : b);
+    }
+};
+template <class T>
+static brief_cosine<T> brief_of(const cosine_method<T> &method, int64_t) {
+    return {{method}, (float)method.eps};
+}
+
 static fovea_status dot_batched(const fovea_problem *problem, fovea_run *run) {
     const fovea_view *v = problem->views;
     return by_float(problem->dtype, [&](auto zero) {

@@ -20,9 +20,13 @@ enum {
     FOLD_PARTS = FOLD_DEVICE * FOLD_RESIDENT * 128, /* states in the workspace */
     FOLD_WORKSPACE = FOLD_PARTS * FOLD_STATE,
     FOLD_WARP_PARTS = 64, /* that a warp joins */
-    FOLD_MEETING = 128,   /* parts that a warp joins of those it is shown, FOLD_AT_ONCE a lane */
-    FOLD_AT_ONCE = 4,
-    FOLD_MANY = 1 << 20 /* elements from which slices go several to a thread */
+    FOLD_MEETING = 128,   /* parts that a warp joins of those it is shown */
+    FOLD_WHOLE = 512,     /* threads of a block that is alone on its multiprocessor */
+    FOLD_WHOLE_MEETING = 160,
+    FOLD_WHOLE_MOST = 1 << 25, /* elements of a slice that such blocks have */
+    FOLD_ROOM = 60 << 10,      /* bytes of shared memory that leave place for three blocks */
+    FOLD_LINES = 1 << 17,      /* elements up to which a short slice has a warp */
+    FOLD_MANY = 1 << 20        /* elements from which slices go several to a thread */
 };
 
 /* Slices in tensors x and w and their results in y and z: slice `o` begins at outputs.offsets(o), element
@@ -35,6 +39,13 @@ struct fold_place {
     /* Powers of 2: threads to a part; adjacent slices that a warp reads side by side. */
     int group, group_log2, across, across_log2;
     bool wide, meet; /* vectors are aligned; parts meet in one launch */
+};
+
+/* The same of few short ones, which follow one another at one distance in each tensor. */
+struct fold_lines_place {
+    int64_t stride[4];
+    int count, length;
+    bool wide;
 };
 
 /* Parts are counted within slices. There are few where a slice has more than one. */
@@ -145,10 +156,10 @@ static bool fold_rooms_suffice(const fold_place &place) {
 
 /* Over the threads of a group, one of 1 ... 32 or the block, to the first of them. Once a kernel, or with barriers
  * between. */
-template <class Method>
+template <class Method, int threads = FOLD_THREADS>
 static __device__ __forceinline__ typename Method::state fold_group(typename Method::state state,
                                                                     int group) {
-    constexpr int warps = FOLD_THREADS / 32;
+    constexpr int warps = threads / 32;
     __shared__ typename Method::state partial[warps];
     auto join = [](const typename Method::state &a, const typename Method::state &b) {
         return Method::join(a, b);
@@ -162,24 +173,25 @@ static __device__ __forceinline__ typename Method::state fold_group(typename Met
 }
 
 /* The block of the last part has the state of the whole slice in its first thread then; false for the others. */
-template <class Method>
+template <class Method, int threads = FOLD_THREADS>
 static __device__ __forceinline__ bool fold_meet(typename Method::state &state, int part, int parts,
                                                  shown<typename Method::state> *rooms) {
-    constexpr int at_once = sizeof state > 8 ? 1 : FOLD_AT_ONCE;
+    constexpr int most = threads > FOLD_THREADS ? FOLD_WHOLE_MEETING : FOLD_MEETING;
+    constexpr int at_once = sizeof state > 8 ? 1 : most / 32;
     const int last = parts - 1;
     if (part < last) {
         if (threadIdx.x == 0) show(rooms + part, state);
         return false;
     }
     if (threadIdx.x > 0) state = Method::empty();
-    if (at_once > 1 && last <= FOLD_MEETING) {
+    if (at_once > 1 && last <= most) {
         if (threadIdx.x >= 32) return false;
         fold_await<Method, at_once>(state, rooms, threadIdx.x, last, 32);
         state = fold_group<Method>(state, 32);
     } else {
-        fold_await<Method, 1>(state, rooms, threadIdx.x, last, FOLD_THREADS);
+        fold_await<Method, 1>(state, rooms, threadIdx.x, last, threads);
         __syncthreads(); /* fold_group was here before */
-        state = fold_group<Method>(state, FOLD_THREADS);
+        state = fold_group<Method, threads>(state, threads);
     }
     return true;
 }
@@ -262,7 +274,8 @@ fold_rest(const Method &method, typename Method::state &state, const typename Me
 #pragma unroll
     for (int s = 0; s < steps; s++) {
         if (i + size > end) break;
-        method.template take<size, size>(state, loaded[s].at, more[s].at, i, 0);
+        method.template take<size, size>(state, loaded[s].at, more[Method::inputs > 1 ? s : 0].at,
+                                         i, 0);
         i += step;
     }
 #pragma unroll 1
@@ -328,6 +341,54 @@ static __global__ __launch_bounds__(FOLD_THREADS, fold_beside<Method>()) void fo
                                          rooms_of(partials) + slice * place.parts))
         return;
     if (member == 0 && !idle) fold_end(method, place, state, slice, part, partials, y, z);
+}
+
+/* Blocks of fold_whole that a multiprocessor has room for: the next kernel's is there before this one has ended. */
+template <class Method>
+static constexpr int fold_pairs() {
+    const bool broad = sizeof(typename Method::other) > sizeof(typename Method::element);
+    return sizeof(typename Method::state) > 16 || broad ? 1 : 2;
+}
+
+/* All that a thread of fold_whole has. */
+template <class Method, bool wide>
+static __device__ __forceinline__ typename Method::state
+fold_share(const Method &method, const typename Method::element *x, const typename Method::other *w,
+           int64_t i, int64_t step, int64_t end) {
+    constexpr int steps = fold_steps(sizeof(typename Method::element));
+    typename Method::state state = Method::empty(), seen;
+    i = fold_walk<Method, wide, steps>(method, state, x, w, i, step, end, seen);
+    if (i < end) fold_rest(method, state, x, w, i, step, end, wide);
+    return state;
+}
+
+/* One large slice of two tensors, in a block a multiprocessor, so that no multiprocessor has more of it than another. A
+ * block asks for what it reads first while the kernel before it ends: lines come to the second cache, where what that
+ * kernel still writes is seen. */
+template <class Method>
+static __global__ __launch_bounds__(FOLD_WHOLE, fold_pairs<Method>()) void fold_whole(
+    const typename Method::element *x, const typename Method::other *w, typename Method::output *y,
+    typename Method::second *z, typename Method::state *partials, int64_t length, bool wide,
+    Method method) {
+    constexpr int size = 16 / sizeof(typename Method::element);
+    const int part = (int)blockIdx.x, parts = (int)gridDim.x;
+    const int64_t step = (int64_t)parts * FOLD_WHOLE * size;
+    const int64_t first = ((int64_t)part * FOLD_WHOLE + (int)threadIdx.x) * size;
+    release_next();
+    x = ready_global(x), w = ready_global(w);
+#pragma unroll
+    for (int s = 0; s < FOLD_STEPS; s++) {
+        if (first + s * step >= length) break;
+        prefetch_l2(x + first + s * step), prefetch_l2(w + first + s * step);
+    }
+    await_stream();
+    method.begin(x, w);
+    typename Method::state state =
+        wide ? fold_share<Method, true>(method, x, w, first, step, length)
+             : fold_share<Method, false>(method, x, w, first, step, length);
+    state = fold_group<Method, FOLD_WHOLE>(state, FOLD_WHOLE);
+    if (!fold_meet<Method, FOLD_WHOLE>(state, part, parts, rooms_of(partials))) return;
+    if (threadIdx.x == 0) method.finish(state, length, y, z);
 }
 
 /* Elements i, i + 1, ... from x on, a vector or what there is of it. */
@@ -421,6 +482,31 @@ static __global__ __launch_bounds__(FOLD_THREADS) void fold_one(const typename M
 #pragma unroll
         for (int i = 0; i < warps; i += 2 * span) sums[i] = Method::join(sums[i], sums[i + span]);
     method.finish(sums[0], length, y, z);
+}
+
+/* Slices of one vector a lane, a warp to each, as long as there are few. */
+template <class Method>
+static __global__ __launch_bounds__(FOLD_THREADS) void fold_lines(
+    const typename Method::element *x, const typename Method::other *w, typename Method::output *y,
+    typename Method::second *z, const __grid_constant__ fold_lines_place place, Method method) {
+    using state = typename Method::state;
+    constexpr int size = 16 / sizeof(typename Method::element);
+    const int slice = (int)((blockIdx.x * FOLD_THREADS + threadIdx.x) / 32);
+    const int first = (int)threadIdx.x % 32 * size;
+    state sum = Method::empty();
+    release_next();
+    if (slice >= place.count) return;
+    x = ready_global(x + slice * place.stride[0]), w = ready_global(w + slice * place.stride[1]);
+    await_stream();
+    method.begin(x, w);
+    fold_vector(method, sum, x + first, w + first, first, place.length, place.wide);
+    if constexpr (has_over_warp<Method>(0))
+        sum = Method::over_warp(sum);
+    else
+        sum = reduce_warp(sum, [](const state &a, const state &b) { return Method::join(a, b); });
+    if (threadIdx.x % 32 > 0) return;
+    method.finish(sum, place.length, y + slice * place.stride[2],
+                  z ? z + slice * place.stride[3] : z);
 }
 
 /* Elements k, k + members, ... below `end` of `size` slices side by side; in lines with one stride. */
@@ -622,9 +708,23 @@ static fovea_status fold_views(fovea_view (&lines)[2], fovea_view (&rests)[4], b
         return launch(run, place.wide ? fold_one<Brief, true> : fold_one<Brief, false>, 1,
                       FOLD_THREADS, from, other, to, second, (int)place.length, brief);
     }
+    if (contiguous && place.length > 8 * size && place.length <= 32 * size && rests[2].rank == 1 &&
+        place.count * place.length <= FOLD_LINES) {
+        const auto brief = brief_of(method, place.length);
+        fold_lines_place lines_at = {{}, (int)place.count, (int)place.length, place.wide};
+        for (int t = 0; t < 4; t++) lines_at.stride[t] = place.outputs.stride[t][0];
+        return launch(run, fold_lines<std::decay_t<decltype(brief)>>,
+                      blocks_for(place.count * 32, FOLD_THREADS), FOLD_THREADS, from, other, to,
+                      second, lines_at, brief);
+    }
     if (contiguous && place.count == 1 && few > 0 && few <= FOLD_MEETING)
         return launch(run, fold_few<Method>, few, FOLD_THREADS, from, other, to, second, partials,
                       (int)place.length, place.wide, method);
+    if constexpr (w) {
+        if (contiguous && place.count == 1 && few > 0 && place.length <= FOLD_WHOLE_MOST)
+            return launch(run, fold_whole<Method>, FOLD_DEVICE, FOLD_WHOLE, from, other, to, second,
+                          partials, place.length, place.wide, method);
+    }
     if (contiguous) {
         constexpr int blocks_at_once = FOLD_DEVICE * fold_beside<Method>();
         constexpr int steps = fold_steps(sizeof(T));
@@ -639,8 +739,9 @@ static fovea_status fold_views(fovea_view (&lines)[2], fovea_view (&rests)[4], b
         while (1 << place.group_log2 < place.group) place.group_log2++;
         place.meet = place.parts > 1 && fold_rooms_suffice<typename Method::state>(place);
         blocks = blocks_for(place.count * place.parts * place.group, FOLD_THREADS);
-        status = launch(run, fold_contiguous<Method>, blocks, FOLD_THREADS, from, other, to, second,
-                        partials, place, method);
+        status = launch_as(run, true, fold_contiguous<Method>, blocks, FOLD_THREADS,
+                           place.count == 1 && place.parts > 1 ? FOLD_ROOM : 0, from, other, to,
+                           second, partials, place, method);
     } else {
         constexpr int blocks_at_once = FOLD_DEVICE * fold_resident<Method>();
         constexpr int beside = w ? 1 : size < 4 ? size : 4;

@@ -40,10 +40,9 @@ static __device__ __forceinline__ float kl_div(float p, float q) {
 }
 /* Of probabilities from 1e-7 on: terms may err by 9 eps (1 + |ln|). */
 static __device__ __forceinline__ float short_log(float p) { return 0.693147182f * quick_log2(p); }
-/* Targets are 0 or 1 as a rule: then one logarithm does. */
+/* A branch for targets that are 0 or 1 would keep terms apart. */
 static __device__ __forceinline__ float bce(float p, float y) {
     p = probability(p);
-    if (y == 1 || y == 0) return -short_log(y == 1 ? p : 1 - p);
     return -fmaf(y, short_log(p), (1 - y) * short_log(1 - p));
 }
 static __device__ __forceinline__ float bce_slope(float p, float y) {

@@ -128,12 +128,19 @@ static __device__ __forceinline__ float inverse_root(float x, double eps) {
 template <class Row>
 static __device__ __forceinline__ float centre(Row &row, double eps, float *mean) {
     const float count = (float)row.columns;
-    const float middle = row.sum([](float x) { return x; }) / count;
-    *mean = middle;
-    float variance = sum_derived(
-                         row, [=](float x) { return x - middle; }, [](float d) { return d * d; }) /
-                     count;
-    return inverse_root(variance, eps);
+    if constexpr (Row::at_once) {
+        const float squares = row.moments(mean), middle = *mean;
+        row.replace([=](float x) { return x - middle; });
+        return inverse_root(squares / count, eps);
+    } else {
+        const float middle = row.sum([](float x) { return x; }) / count;
+        *mean = middle;
+        return inverse_root(
+            sum_derived(
+                row, [=](float x) { return x - middle; }, [](float d) { return d * d; }) /
+                count,
+            eps);
+    }
 }
 
 template <class T>
@@ -148,14 +155,16 @@ struct layer_norm_job {
     template <class Row, class O>
     __device__ __forceinline__ void operator()(Row &row, O *y, int64_t, int64_t number) const {
         float mean;
-        const float factor = centre(row, eps, &mean);
         const int64_t first = groups > 0 ? (unsigned)number % (unsigned)groups * channels : 0;
-        row.store(
-            y, [=](float x) { return x - mean; },
+        const auto asked =
+            row_ask(row, gamma.from(first * gamma.step), beta.from(first * beta.step));
+        const float factor = centre(row, eps, &mean);
+        row_store(
+            row, y, [=](float x) { return x - mean; },
             [=](auto &d, int64_t, const auto &scale, const auto &offset) {
                 scale_and_shift(d, factor, scale, offset);
             },
-            gamma.from(first * gamma.step), beta.from(first * beta.step));
+            asked);
     }
 };
 
@@ -168,11 +177,12 @@ struct rms_norm_job {
 
     template <class Row, class O>
     __device__ __forceinline__ void operator()(Row &row, O *y, int64_t, int64_t) const {
+        const auto asked = row_ask(row, gamma);
         float square = row.sum([](float x) { return x * x; }) / (float)row.columns;
         const float factor = inverse_root(square, eps);
-        row.store(
-            y, [](float x) { return x; },
-            [=](auto &x, int64_t, const auto &weight) { scale(x, factor, weight); }, gamma);
+        row_store(
+            row, y, [](float x) { return x; },
+            [=](auto &x, int64_t, const auto &weight) { scale(x, factor, weight); }, asked);
     }
     template <int n>
     static __device__ __forceinline__ void scale(float (&x)[n], float factor,
@@ -355,7 +365,12 @@ struct channel_finish {
     }
 };
 
-enum { CHANNEL_ROWS = 8, CHANNELS_MANY = 1 << 20 /* elements from which 16 bytes a thread pay */ };
+enum {
+    CHANNEL_ROWS = 8,
+    CHANNELS_MANY = 1 << 20, /* elements from which 16 bytes a thread pay */
+    CHANNEL_THREADS = 128,
+    CHANNEL_FEW = 16 /* rows of which a thread has all */
+};
 
 template <class T>
 struct channel_job {
@@ -446,6 +461,48 @@ static fovea_status columns_run(const channel_job<T> &job, int64_t rows, int64_t
                   period, blocks);
 }
 
+/* Where the statistics of a call go; NULL: nowhere. */
+struct channel_statistics {
+    float *mean, *variance;
+    int64_t step_mean, step_variance;
+
+    __device__ __forceinline__ void store(int64_t channel, float m, float v) const {
+        if (mean) mean[channel * step_mean] = m;
+        if (variance) variance[channel * step_variance] = v;
+    }
+};
+
+/* A thread has all rows of a channel. */
+template <class T>
+static __global__ __launch_bounds__(CHANNEL_THREADS) void channels_few(
+    const __grid_constant__ channel_job<T> job,
+    const __grid_constant__ channel_statistics statistics, int rows, int channels) {
+    const int c = (int)blockIdx.x * CHANNEL_THREADS + (int)threadIdx.x;
+    const T *x = job.x + c;
+    T *y = job.y + c;
+    T kept[CHANNEL_FEW];
+    float sum = 0, square = 0;
+    follow_stream();
+    if (c >= channels) return;
+#pragma unroll
+    for (int r = 0; r < CHANNEL_FEW; r++)
+        if (r < rows) kept[r] = x[r * job.where.stride[0][0]];
+    const float gamma = job.gamma.at(c), beta = job.beta.at(c);
+#pragma unroll
+    for (int r = 0; r < CHANNEL_FEW; r++)
+        if (r < rows) sum += widen(kept[r]);
+    const float mean = sum / (float)rows;
+#pragma unroll
+    for (int r = 0; r < CHANNEL_FEW; r++)
+        if (r < rows) square = fmaf(widen(kept[r]) - mean, widen(kept[r]) - mean, square);
+    const float variance = square / (float)rows, scale = gamma * inverse_root(variance, job.eps);
+#pragma unroll
+    for (int r = 0; r < CHANNEL_FEW; r++)
+        if (r < rows)
+            y[r * job.where.stride[1][0]] = narrow<T>(fmaf(widen(kept[r]) - mean, scale, beta));
+    statistics.store(c, mean, variance);
+}
+
 /* Any order of elements. */
 template <class T>
 static __global__
@@ -486,14 +543,10 @@ static fovea_status batch_norm(const fovea_problem *problem, fovea_run *run) {
     for (int i = 0; i < channel.rank; i++) channel.stride[i] = i == 1;
     return by_float(problem->dtype, [&](auto zero) {
         using T = decltype(zero);
-        fovea_status status = FOVEA_OK;
-        int64_t count = fovea_view_elements(x);
-        if (o->statistics == FOVEA_BATCH_NORM_STATISTICS_TRAINING)
-            status =
-                fold_channels(*x, mean, variance, run, moments_method<T, false, channel_finish>{});
-        if (status != FOVEA_OK || count == 0) return status;
+        const int64_t count = fovea_view_elements(x);
+        const bool training = o->statistics == FOVEA_BATCH_NORM_STATISTICS_TRAINING;
         fovea_view views[3] = {*x, *y, channel}, *all[] = {&views[0], &views[1], &views[2]};
-        fovea_views_collapse(all, 3);
+        if (count > 0) fovea_views_collapse(all, 3);
         channel_job<T> job = {(const T *)x->data,
                               (T *)y->data,
                               strided_of<3>({&views[0], &views[1], &views[2]}),
@@ -505,13 +558,30 @@ static fovea_status batch_norm(const fovea_problem *problem, fovea_run *run) {
                               weights_of<T>(problem, 3, 0),
                               o->eps};
         constexpr int size = 16 / sizeof(T);
-        if (views[0].rank == 2 && views[2].stride[0] == 0 && views[2].stride[1] == 1) {
-            const bool alike = count >= CHANNELS_MANY && views[0].stride[1] == 1 &&
-                               views[1].stride[1] == 1 &&
+        const bool beside =
+            count > 0 && views[0].rank == 2 && views[2].stride[0] == 0 && views[2].stride[1] == 1;
+        const bool dense = beside && views[0].stride[1] == 1 && views[1].stride[1] == 1;
+        const int64_t rows = views[0].shape[0], channels = views[0].shape[1];
+        if (training && dense && rows <= CHANNEL_FEW && channels <= INT32_MAX) {
+            channel_statistics statistics = {fovea_given(problem, MEAN) ? (float *)mean.data : NULL,
+                                             fovea_given(problem, VARIANCE) ? (float *)variance.data
+                                                                            : NULL,
+                                             mean.stride[0], variance.stride[0]};
+            return launch(run, channels_few<T>, blocks_for(channels, CHANNEL_THREADS),
+                          CHANNEL_THREADS, job, statistics, (int)rows, (int)channels);
+        }
+        if (training) {
+            fovea_status status =
+                fold_channels(*x, mean, variance, run, moments_method<T, false, channel_finish>{});
+            if (status != FOVEA_OK) return status;
+        }
+        if (count == 0) return FOVEA_OK;
+        if (beside) {
+            const bool alike = dense && count >= CHANNELS_MANY &&
                                (views[0].stride[0] - views[1].stride[0]) % size == 0 &&
                                ((uintptr_t)job.x - (uintptr_t)job.y) % 16 == 0;
-            if (alike) return columns_run<T, size>(job, views[0].shape[0], views[0].shape[1], run);
-            return columns_run<T, 1>(job, views[0].shape[0], views[0].shape[1], run);
+            if (alike) return columns_run<T, size>(job, rows, channels, run);
+            return columns_run<T, 1>(job, rows, channels, run);
         }
         return launch(run, channels_apply<T>, blocks_for(count, MAP_THREADS), MAP_THREADS, job,
                       count);

@@ -1,8 +1,7 @@
 /* Domain 8, optimizers: parameters and their states, updated in place in one pass over memory; and 114,
  * which clips first. Parameters of the method that multiply data are rounded to f32; 1 - beta and the like
  * are formed in double and rounded once. */
-#include "cuda/fold.cuh"
-#include "cuda/map.cuh"
+#include "cuda/fold_map.cuh"
 
 #include <math.h>
 
@@ -103,12 +102,12 @@ static fovea_status grad_clip_value(const fovea_problem *problem, fovea_run *run
     return map_views<float, float, 1, 1>(views, run, clip_function{{(float)o->c, 0}});
 }
 
-/* By the norm, which stands in memory. */
+/* By the norm. */
 struct shrink_function {
-    const float *norm;
+    const float *number;
     float largest, factor;
     __device__ __forceinline__ void prepare() {
-        float ratio = largest / (*norm + 1e-6f);
+        float ratio = largest / (*number + 1e-6f);
         factor = ratio < 1 ? ratio : isnan(ratio) ? ratio : 1; /* NaN passes */
     }
     __device__ __forceinline__ void operator()(const float (&x)[1], float (&y)[1]) const {
@@ -120,11 +119,8 @@ static fovea_status grad_clip_norm(const fovea_problem *problem, fovea_run *run)
     const auto *o = (const fovea_grad_clip_norm_options *)problem->options;
     const fovea_view *g = &problem->views[0], *norm = &problem->views[1];
     sum_method<float, float, square_term> method = {{}, FOLD_ROOT};
-    fovea_status status = fold_run(*g, NULL, *norm, NULL, -1, run, method);
-    if (status != FOVEA_OK) return status;
-    const fovea_view *const views[] = {g, g};
-    shrink_function function = {(const float *)norm->data, (float)o->max_norm, 0};
-    return map_views<float, float, 1, 1>(views, run, function, true);
+    return fold_and_map<float, float>(*g, *norm, *g, run, method,
+                                      shrink_function{NULL, (float)o->max_norm, 0});
 }
 
 #define UPDATE(name) CUDA_ROW(name, 1u << FOVEA_F32, name)

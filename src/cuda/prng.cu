@@ -6,6 +6,7 @@
 enum {
     PRNG_THREADS = 128,
     PRNG_TURNS = 4,      /* vectors a thread, where there are many */
+    PRNG_FEW = 1 << 17,  /* bytes up to which a thread draws one block */
     PRNG_EARLY = 1 << 21 /* elements below which a kernel is short */
 };
 
@@ -227,7 +228,10 @@ static fovea_status prng_normal(const fovea_problem *problem, fovea_run *run) {
 static fovea_status prng_dropout_mask(const fovea_problem *problem, fovea_run *run) {
     const auto *o = (const fovea_prng_dropout_mask_options *)problem->options;
     const unsigned limit = philox_limit((float)o->keep);
-    return draw<4>(problem, run, o->seed, o->stream, mask_maker{limit << 7});
+    const mask_maker maker = {limit << 7};
+    if (fovea_view_elements(&problem->views[0]) <= PRNG_FEW)
+        return draw<1>(problem, run, o->seed, o->stream, maker);
+    return draw<4>(problem, run, o->seed, o->stream, maker);
 }
 
 extern "C" const fovea_implementation fovea_cuda_table_prng[] = {

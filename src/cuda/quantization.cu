@@ -1,8 +1,7 @@
 /* Domain 17, quantization: conversions to narrower types and back. Codes x/scale are x times the
  * reciprocal of the scale, which is off by 127 * 2^-23 at most, where 2^-14 is allowed. By tensor the
  * largest magnitude is a pass of its own; rows and groups are read once. */
-#include "cuda/fold.cuh"
-#include "cuda/map.cuh"
+#include "cuda/fold_map.cuh"
 #include "cuda/network.cuh"
 #include "cuda/rows.cuh"
 
@@ -54,10 +53,34 @@ struct scale_method {
     }
 };
 
+/* Of one block, by the bits of magnitudes, in whose order NaN is the greatest. */
+template <class T>
+struct brief_scale : scale_method<T> {
+    using state = unsigned;
+    static __device__ __forceinline__ state empty() { return 0; }
+    template <int n, int run>
+    __device__ __forceinline__ void take(state &most, const T *x, const T *, int64_t,
+                                         int64_t) const {
+#pragma unroll
+        for (int i = 0; i < n; i++) most = max(most, without_sign(__float_as_uint(widen(x[i]))));
+    }
+    static __device__ __forceinline__ state join(state a, state b) { return max(a, b); }
+    static __device__ __forceinline__ state over_warp(state most) {
+        return __reduce_max_sync(0xffffffffu, most);
+    }
+    __device__ __forceinline__ void finish(state most, int64_t, float *scale, float *) const {
+        *scale = scale_of(__uint_as_float(most));
+    }
+};
+template <class T>
+static brief_scale<T> brief_of(const scale_method<T> &, int64_t) {
+    return {};
+}
+
 struct code_function {
-    const float *scale;
+    const float *number;
     float factor;
-    __device__ __forceinline__ void prepare() { factor = factor_of(*scale); }
+    __device__ __forceinline__ void prepare() { factor = factor_of(*number); }
     __device__ __forceinline__ void operator()(const float (&x)[1], float (&y)[1]) const {
         y[0] = code_of(x[0], factor);
     }
@@ -140,13 +163,7 @@ static fovea_status quantize_f16_to_i8(const fovea_problem *problem, fovea_run *
             return each_block(sizes, x, q, scale, [&](auto &rows, auto &lines) {
                 return rows_views<T, int8_t>(rows, lines, run, code_job{(float *)rows[2].data});
             });
-        fovea_view one = scale;
-        one.rank = 0;
-        fovea_status status = fold_run(x, NULL, one, NULL, -1, run, scale_method<T>{});
-        if (status != FOVEA_OK) return status;
-        const fovea_view *const views[] = {&x, &q};
-        return map_views<T, int8_t, 1, 1>(views, run, code_function{(const float *)scale.data, 0},
-                                          true);
+        return fold_and_map<T, int8_t>(x, scale, q, run, scale_method<T>{}, code_function{});
     });
 }
 

@@ -124,8 +124,9 @@ struct brief_place : place_method<float, largest> {
         for (int i = 0; i < n; i++)
             best = join(best, {key_of<largest>(x[i] + 0.0f), (unsigned)first + i});
     }
+    /* a stands before b. */
     static __device__ __forceinline__ state join(const state &a, const state &b) {
-        return b.key > a.key || (b.key == a.key && b.index < a.index) ? b : a;
+        return b.key > a.key ? b : a;
     }
     static __device__ __forceinline__ state over_warp(const state &best) {
         const unsigned key = __reduce_max_sync(0xffffffffu, best.key);
@@ -163,6 +164,20 @@ struct variance_finish {
         *y = (T)(root ? sqrt(variance) : variance);
     }
 };
+
+/* Of so few elements of f32 that what divides them is known before. */
+struct brief_variance : moments_method<float, false, variance_finish<float>> {
+    double part, share; /* 1 / count, 1 / (count - correction) */
+    __device__ __forceinline__ void finish(const state &s, int64_t, float *y, float *) const {
+        const float variance = (float)(positive(s.xx - s.x * (s.x * part)) * share);
+        *y = result.root ? sqrtf(variance) : variance;
+    }
+};
+static brief_variance brief_of(const moments_method<float, false, variance_finish<float>> &method,
+                               int64_t count) {
+    const double divisor = (double)count - method.result.correction;
+    return {method, 1 / (double)count, 1 / (divisor > 0 ? divisor : 0)};
+}
 
 static fovea_status variance(const fovea_problem *problem, fovea_run *run, double correction,
                              bool root) {

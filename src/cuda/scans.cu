@@ -16,7 +16,8 @@ enum {
     COMPACT_STEPS = 8,
     COMPACT_RESIDENT = 2,
     SCAN_SMALL = 4 << 20, /* bytes */
-    SCAN_PAUSE = 200,     /* ns between two looks */
+    SCAN_FEW_THREADS = 256,
+    SCAN_PAUSE = 200, /* ns between two looks */
     SCAN_SPACE = 16 /* words between two sums, so that who looks at one does not hold up another */
 };
 
@@ -190,12 +191,12 @@ struct scan_place {
 };
 
 /* `size` elements of a row from i on, and 0 beyond its end, to shared memory, where nobody else looks. */
-template <class T, int size>
+template <class T, int size, bool dense>
 static __device__ __forceinline__ void scan_stage(pack<T, size> *to, const T *x,
                                                   const scan_place &place, int64_t row, int64_t i) {
-    if (place.dense && place.wide && i + size <= place.columns) {
+    if (dense && place.wide && i + size <= place.columns) {
         stage_vector(to, x + i);
-    } else if (place.dense) {
+    } else if (dense) {
         *to = load_pack<T, size>(x + i, place.columns - i, false);
     } else {
         pack<T, size> values = {};
@@ -211,8 +212,8 @@ static __device__ __forceinline__ void scan_stage(pack<T, size> *to, const T *x,
 
 extern __shared__ __align__(16) char scan_memory[]; /* a tile: step by step, those of all threads */
 
-/* T is unsigned for integers, which wrap. */
-template <class T, int steps>
+/* T is unsigned for integers, which wrap. dense: rows have their elements side by side. */
+template <class T, int steps, bool dense>
 static __global__ __launch_bounds__(SCAN_THREADS, SCAN_RESIDENT) void scan_kernel(
     const T *x, T *y, const __grid_constant__ scan_place place,
     const scan_board<typename scan_carrier<T>::sum> board, bool inclusive) {
@@ -225,17 +226,26 @@ static __global__ __launch_bounds__(SCAN_THREADS, SCAN_RESIDENT) void scan_kerne
     const int64_t first =
         tile * (scan_bytes(steps) / (int64_t)sizeof(T)) + warp * (32 * steps * size) + lane * size;
     auto *mine = (pack<T, size> *)scan_memory + threadIdx.x;
+    const bool whole = dense && place.wide &&
+                       (tile + 1) * (scan_bytes(steps) / (int64_t)sizeof(T)) <= place.columns;
     int64_t at[2] = {0, 0};
     T sums[steps];
     follow_stream();
     scan_gate(board);
-    if (place.dense) place.rows.offsets(line, at);
+    if (dense) place.rows.offsets(line, at);
     x += at[0], y += at[1];
+    if (whole) {
 #pragma unroll
-    for (int s = 0; s < steps; s++)
-        scan_stage<T, size>(mine + s * SCAN_THREADS, x, place, line, first + s * 32 * size);
+        for (int s = 0; s < steps; s++)
+            stage_vector(mine + s * SCAN_THREADS, x + first + s * 32 * size);
+    } else {
+#pragma unroll 1
+        for (int s = 0; s < steps; s++)
+            scan_stage<T, size, dense>(mine + s * SCAN_THREADS, x, place, line,
+                                       first + s * 32 * size);
+    }
     stage_commit();
-    if (place.dense) scan_ask(board, tile, x, scan_bytes(steps));
+    if (dense) scan_ask(board, tile, x, scan_bytes(steps));
     stage_wait<0>();
 #pragma unroll
     for (int s = 0; s < steps; s++) {
@@ -259,16 +269,60 @@ static __global__ __launch_bounds__(SCAN_THREADS, SCAN_RESIDENT) void scan_kerne
             result.at[j] = before.plus(inclusive ? next : running);
             running = next;
         }
-        if (place.dense) {
+        if (whole) {
+            *reinterpret_cast<pack<T, size> *>(y + i) = result;
+        } else if (dense) {
             store_pack<T, size>(y + i, result, place.columns - i, place.wide);
-            continue;
-        }
+        } else {
 #pragma unroll
-        for (int j = 0; j < size; j++) {
-            place.all.offsets(line * place.columns + i + j, at);
-            if (i + j < place.columns) y[at[1]] = result.at[j];
+            for (int j = 0; j < size; j++) {
+                place.all.offsets(line * place.columns + i + j, at);
+                if (i + j < place.columns) y[at[1]] = result.at[j];
+            }
         }
     }
+}
+
+/* A row that is so small that each thread of a block has one vector: no tile and nobody to hear. */
+template <class T>
+static __global__ __launch_bounds__(SCAN_FEW_THREADS) void scan_few(const T *x, T *y, int count,
+                                                                    bool wide, bool inclusive) {
+    constexpr int size = 16 / sizeof(T), group = SCAN_FEW_THREADS / 32;
+    __shared__ __align__(16) T warps[group];
+    const int first = (int)threadIdx.x * size, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    release_next();
+    const T *from = ready_global(x + first);
+    T *to = ready_global(y + first), *mine = ready_shared(warps + warp);
+    await_stream();
+    const pack<T, size> values = load_pack<T, size>(from, count - first, wide);
+    T own = values.at[0];
+#pragma unroll
+    for (int j = 1; j < size; j++) own += values.at[j];
+    T sum = own;
+#pragma unroll
+    for (int distance = 1; distance < 32; distance *= 2) {
+        const T other = __shfl_up_sync(0xffffffffu, sum, distance);
+        if (lane >= distance) sum = other + sum;
+    }
+    if (lane == 31) *mine = sum;
+    T running = __shfl_up_sync(0xffffffffu, sum, 1), before[group];
+    if (lane == 0) running = 0;
+    __syncthreads();
+#pragma unroll
+    for (int w = 0; w < group; w++) before[w] = w < warp ? warps[w] : 0;
+#pragma unroll
+    for (int span = 1; span < group; span *= 2)
+#pragma unroll
+        for (int w = 0; w < group; w += 2 * span) before[w] += before[w + span];
+    running = before[0] + running;
+    pack<T, size> result;
+#pragma unroll
+    for (int j = 0; j < size; j++) {
+        const T next = running + values.at[j];
+        result.at[j] = inclusive ? next : running;
+        running = next;
+    }
+    store_pack(to, result, count - first, wide);
 }
 
 /* ---- Compaction ----------------------------------------------------------------------------- */
@@ -423,6 +477,47 @@ static __global__ __launch_bounds__(SCAN_THREADS, COMPACT_RESIDENT) void compact
     if (threadIdx.x == 0 && blockIdx.x == gridDim.x - 1) *total = before + own;
 }
 
+/* Of as many elements as a block has threads for, each with one vector: where they go is counted by the bits of the
+ * lanes before. */
+template <class T, class Choice>
+static __global__
+__launch_bounds__(SCAN_FEW_THREADS) void compact_few(const T *x, T *y, int64_t step_y,
+                                                     int64_t *total, int count,
+                                                     const __grid_constant__ Choice choice) {
+    constexpr int size = 16 / sizeof(T), group = SCAN_FEW_THREADS / 32;
+    __shared__ __align__(16) unsigned warps[group];
+    const int first = (int)threadIdx.x * size, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    release_next();
+    const T *from = ready_global(x + first);
+    unsigned *mine = ready_shared(warps + warp);
+    await_stream();
+    const pack<T, size> values = load_pack<T, size>(from, count - first, true);
+    unsigned keep = 0;
+    if (first + size <= count) {
+        keep = choice(choice.look(first), values);
+    } else if (first < count) {
+        keep = choice(choice.look(first, count), values) & ((1u << (count - first)) - 1);
+    }
+    unsigned before = 0, all = 0, own = 0;
+#pragma unroll
+    for (int j = 0; j < size; j++) {
+        const unsigned lanes = __ballot_sync(0xffffffffu, keep >> j & 1);
+        before += __popc(lanes & ((1u << lane) - 1)), all += __popc(lanes);
+    }
+    if (lane == 0) *mine = all;
+    __syncthreads();
+#pragma unroll
+    for (int w = 0; w < group; w++) {
+        if (w < warp) before += warps[w];
+        own += warps[w];
+    }
+    y += before * step_y;
+#pragma unroll
+    for (int j = 0; j < size; j++)
+        if (keep >> j & 1) *y = values.at[j], y += step_y;
+    if (threadIdx.x == 0) *total = own;
+}
+
 /* ---- The host's part ------------------------------------------------------------------------ */
 
 struct scan_sizes {
@@ -522,10 +617,15 @@ static fovea_status scan_as(const fovea_problem *problem, fovea_run *run, bool i
     if (fovea_view_elements(&x) == 0) return FOVEA_OK;
     bool along_last = o->over == FOVEA_SCAN_INCLUSIVE_OVER_LAST;
     scan_place place = place_of(x, y, along_last, sizes.columns);
+    if (sizes.rows == 1 && place.dense && sizes.columns <= SCAN_FEW_THREADS * (16 / (int)sizeof(T)))
+        return launch(run, scan_few<T>, 1, SCAN_FEW_THREADS, (const T *)x.data, (T *)y.data,
+                      (int)sizes.columns, place.wide, inclusive);
     fovea_status status = make_board(sizes, true, run, &board);
     if (status != FOVEA_OK) return status;
-    return launch_as(run, true, sizes.small ? scan_kernel<T, 1> : scan_kernel<T, SCAN_STEPS>,
-                     sizes.rows * sizes.tiles, SCAN_THREADS,
+    const auto large =
+        place.dense ? scan_kernel<T, SCAN_STEPS, true> : scan_kernel<T, SCAN_STEPS, false>;
+    const auto small = place.dense ? scan_kernel<T, 1, true> : scan_kernel<T, 1, false>;
+    return launch_as(run, true, sizes.small ? small : large, sizes.rows * sizes.tiles, SCAN_THREADS,
                      (size_t)scan_bytes(sizes.small ? 1 : SCAN_STEPS), (const T *)x.data,
                      (T *)y.data, place, board, inclusive);
 }
@@ -569,6 +669,11 @@ static fovea_status compact_as(const fovea_problem *problem, fovea_run *run, int
     scan_place place = {};
     place.columns = count;
     if (count > 0) place = place_of(x, x, false, count);
+    if (place.dense && place.wide && choice.wide &&
+        count <= SCAN_FEW_THREADS * (16 / (int)sizeof(T)))
+        return launch(run, compact_few<T, Choice>, 1, SCAN_FEW_THREADS, (const T *)x.data,
+                      (T *)y.data, y.stride[0], (int64_t *)problem->views[to + 1].data, (int)count,
+                      choice);
     fovea_status status = make_board(sizes, false, run, &board);
     if (status != FOVEA_OK) return status;
     return launch_as(run, true,

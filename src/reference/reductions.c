@@ -117,7 +117,7 @@ static bool reduce_histogram(const fovea_problem *problem, double *const outputs
     for (int64_t i = 0; i < count; i++) {
         double element = fovea_view_read(x, i);
         int64_t first = 0, end = bins; /* the last bin whose lower edge is not above */
-        if (!(element >= lo && element <= hi)) continue;
+        if (!finite || !(element >= lo && element <= hi)) continue;
         while (end - first > 1) {
             int64_t middle = first + (end - first) / 2;
             if (edges[middle] <= element)

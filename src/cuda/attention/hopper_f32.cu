@@ -12,9 +12,9 @@ namespace {
 using namespace fovea::hopper;
 
 /*                               head keys groups K/V Q turns trusting varied planes */
-using d64 = attention_shape<__half, 64, 128, 2, 2, 1, true, false, false, 2>;
+using d64 = attention_shape<__half, 64, 128, 2, 2, 2, true, false, false, 2>;
 using d64_few = attention_shape<__half, 64, 64, 1, 4, 1, false, false, false, 2>;
-using d128 = attention_shape<__half, 128, 64, 2, 2, 1, true, false, false, 2>;
+using d128 = attention_shape<__half, 128, 64, 2, 2, 2, true, false, false, 2>;
 using d128_few = attention_shape<__half, 128, 64, 1, 2, 1, false, false, false, 2>;
 
 const char *refusal(const fovea_cuda_attention *a) {

@@ -58,16 +58,18 @@ struct modified_parameters : attention_parameters {
     attention_options options;
 };
 
-template <typename Element_, int D_, int N_, int groups_, int stages_, int query_stages_,
-          bool turns_, bool trusting_, bool varied_ = false, int planes_ = 1, int option_ = 0,
-          int drawers_ = 0>
+template <typename Element_, int D_, int N_, int groups_, int stages_, int queries_, bool turns_,
+          bool trusting_, bool varied_ = false, int planes_ = 1, int option_ = 0, int drawers_ = 0>
 struct attention_shape {
     using Element = Element_;
-    static constexpr int D = D_;                       /* head size, a multiple of 64 */
-    static constexpr int N = N_;                       /* keys a block */
-    static constexpr int groups = groups_;             /* consumer warpgroups */
-    static constexpr int stages = stages_;             /* blocks of K, and of V, in shared memory */
-    static constexpr int query_stages = query_stages_; /* tiles of Q in shared memory */
+    static constexpr int D = D_;           /* head size, a multiple of 64 */
+    static constexpr int N = N_;           /* keys a block */
+    static constexpr int groups = groups_; /* consumer warpgroups */
+    static constexpr int stages = stages_; /* blocks of K, and of V, in shared memory */
+    /* Blocks of 64 rows of Q in shared memory. One more than a tile has hides how long the next ones take: what a
+     * warpgroup leaves is for the one after it. */
+    static constexpr int queries = queries_;
+    static_assert(queries >= groups);
     static constexpr bool turns = turns_; /* warpgroups take turns at the tensor cores */
     static constexpr bool trusting =
         trusting_;                          /* maxima are taken again only where sums ask for it */
@@ -109,9 +111,8 @@ struct attention_shape {
     static_assert(producer_registers + drawers * drawer_registers + groups * consumer_registers <=
                   all_registers);
     static constexpr int tile_slots = 2, slot_bytes = varied ? 48 : 16;
-    static constexpr int barriers =
-        4 * stages + 2 * query_stages * groups + 2 * tile_slots + 1 + 2 * draw_stages;
-    static constexpr int query_offset = 0, key_offset = query_stages * groups * query_bytes,
+    static constexpr int barriers = 4 * stages + 2 * queries + 2 * tile_slots + 1 + 2 * draw_stages;
+    static constexpr int query_offset = 0, key_offset = queries * query_bytes,
                          value_offset = key_offset + stages * block_bytes,
                          option_offset = value_offset + stages * block_bytes,
                          draw_offset = option_offset + stages * option_bytes,
@@ -132,9 +133,7 @@ using parameters_of =
 template <typename Shape>
 struct attention_memory {
     uint32_t base;
-    __device__ uint32_t query(int stage, int group) const {
-        return base + (stage * Shape::groups + group) * Shape::query_bytes;
-    }
+    __device__ uint32_t query(int i) const { return base + i * Shape::query_bytes; }
     __device__ uint32_t key() const { return base + Shape::key_offset; }
     __device__ uint32_t value() const { return base + Shape::value_offset; }
     __device__ uint32_t option(int stage) const {
@@ -159,14 +158,10 @@ struct attention_memory {
     __device__ uint32_t key_empty(int i) const { return barrier(Shape::stages + i); }
     __device__ uint32_t value_full(int i) const { return barrier(2 * Shape::stages + i); }
     __device__ uint32_t value_empty(int i) const { return barrier(3 * Shape::stages + i); }
-    __device__ uint32_t query_full(int stage, int group) const {
-        return barrier(4 * Shape::stages + stage * Shape::groups + group);
-    }
-    __device__ uint32_t query_empty(int stage, int group) const {
-        return barrier(4 * Shape::stages + (Shape::query_stages + stage) * Shape::groups + group);
-    }
+    __device__ uint32_t query_full(int i) const { return barrier(4 * Shape::stages + i); }
+    __device__ uint32_t query_empty(int i) const { return query_full(Shape::queries + i); }
     __device__ uint32_t tile_full(int i) const {
-        return barrier(4 * Shape::stages + 2 * Shape::query_stages * Shape::groups + i);
+        return barrier(4 * Shape::stages + 2 * Shape::queries + i);
     }
     __device__ uint32_t tile_empty(int i) const { return tile_full(Shape::tile_slots + i); }
     __device__ uint32_t tile_wanted() const { return tile_full(2 * Shape::tile_slots); }
@@ -179,9 +174,10 @@ template <int count>
 struct ring_place {
     int stage = 0;
     uint32_t parity = 0;
-    __device__ void advance() {
-        if (++stage == count) {
-            stage = 0;
+    __device__ void advance(int by = 1) {
+        stage += by;
+        if (stage >= count) {
+            stage -= count;
             parity ^= 1;
         }
     }
@@ -417,7 +413,7 @@ __device__ __forceinline__ void copy_tile(uint32_t to, int panel_bytes, const CU
 template <typename Shape>
 __device__ void load_queries(const attention_parameters &p, const attention_memory<Shape> &memory) {
     tile_reader<Shape> reader;
-    ring_place<Shape::query_stages> place;
+    ring_place<Shape::queries> place;
     uint64_t policy = stream_policy();
     prefetch_map(&p.q);
     wait_for_the_grid_before();
@@ -427,15 +423,14 @@ __device__ void load_queries(const attention_parameters &p, const attention_memo
             start = tile.query_start;
             if (p.sequences.query_starts) batch = 0;
         }
-        for (int group = 0; group < Shape::groups; group++) {
-            uint32_t full = memory.query_full(place.stage, group);
-            barrier_wait(memory.query_empty(place.stage, group), place.parity ^ 1);
+        for (int group = 0; group < Shape::groups; group++, place.advance()) {
+            uint32_t full = memory.query_full(place.stage);
+            barrier_wait(memory.query_empty(place.stage), place.parity ^ 1);
             barrier_expect(full, Shape::query_bytes);
             int row = start + tile.row + group * 64;
-            copy_tile<Shape>(memory.query(place.stage, group), 8192, &p.q, full, row, tile.head,
+            copy_tile<Shape>(memory.query(place.stage), 8192, &p.q, full, row, tile.head,
                              p.query_heads, batch, policy);
         }
-        place.advance();
     }
 }
 
@@ -829,7 +824,7 @@ struct consumer_course {
     const int group, lane, thread_row; /* thread_row: of the warpgroup's 64, a thread's first */
     tile_reader<Shape> reader;
     ring_place<Shape::stages> key, value;
-    ring_place<Shape::query_stages> query;
+    ring_place<Shape::queries> query;
     ring_place<Shape::draw_stages> draws;
     key_blocks blocks;   /* of the tile */
     int first_row, last; /* of the warpgroup: its first row, the last block that it needs */
@@ -838,7 +833,7 @@ struct consumer_course {
     __device__ __forceinline__ consumer_course(const parameters_of<Shape> &p,
                                                const attention_memory<Shape> &memory, int group)
         : p(p), memory(memory), group(group), lane(threadIdx.x % 32),
-          thread_row(threadIdx.x / 32 % 4 * 16 + lane / 4) {}
+          thread_row(threadIdx.x / 32 % 4 * 16 + lane / 4), query{group} {}
 
     __device__ __forceinline__ Work &work() { return static_cast<Work &>(*this); }
 
@@ -849,7 +844,7 @@ struct consumer_course {
         barrier_wait(memory.value_full(value.stage), value.parity);
     }
     __device__ __forceinline__ void wait_query() {
-        barrier_wait(memory.query_full(query.stage, group), query.parity);
+        barrier_wait(memory.query_full(query.stage), query.parity);
     }
     __device__ __forceinline__ void release_key() {
         release(memory.key_empty(key.stage));
@@ -859,9 +854,7 @@ struct consumer_course {
         release(memory.value_empty(value.stage));
         value.advance();
     }
-    __device__ __forceinline__ void release_query() {
-        release(memory.query_empty(query.stage, group));
-    }
+    __device__ __forceinline__ void release_query() { release(memory.query_empty(query.stage)); }
     __device__ __forceinline__ void wait_draws() {
         barrier_wait(memory.draws_full(draws.stage), draws.parity);
     }
@@ -869,7 +862,7 @@ struct consumer_course {
         barrier_arrive(memory.draws_empty(draws.stage));
         draws.advance();
     }
-    __device__ __forceinline__ uint32_t query_place() { return memory.query(query.stage, group); }
+    __device__ __forceinline__ uint32_t query_place() { return memory.query(query.stage); }
     __device__ __forceinline__ uint32_t key_place() {
         return memory.key() + key.stage * Shape::block_bytes;
     }
@@ -932,7 +925,7 @@ struct consumer_course {
             while (true) {
                 work().first_block();
                 work().middle_blocks();
-                query.advance();
+                query.advance(Shape::groups);
                 next = reader.next(memory, false);
                 if (next.valid()) {
                     blocks = blocks_of<Shape>(p, next);
@@ -1172,14 +1165,16 @@ struct consumer : consumer_course<Shape, consumer<Shape>> {
     }
 
     /* The tile's last product, and the next tile's first, which is computed while rows are
-     * written. */
+     * written. Where two warpgroups share the tensor cores, what the next one needs is waited for under the last
+     * product; more of them do not gain by a turn that takes longer. */
     __device__ __forceinline__ void cross_over(const tile_of<Shape> &) {
-        this->wait_query();
-        this->wait_key();
+        constexpr bool late = Shape::groups == 2;
+        if constexpr (!late) this->wait_query(), this->wait_key();
         turn<Shape>::take(group);
         hold_registers(o);
         product_fence();
         output();
+        if constexpr (late) this->wait_query(), this->wait_key(), product_fence();
         scores();
         turn<Shape>::pass(group);
         product_wait<1>();
@@ -1218,9 +1213,9 @@ __device__ __forceinline__ void attend(const Parameters &p) {
             barrier_init(memory.key_empty(i), warps);
             barrier_init(memory.value_empty(i), warps);
         }
-        for (int i = 0; i < Shape::query_stages * Shape::groups; i++) {
-            barrier_init(memory.query_full(0, i), 1);
-            barrier_init(memory.query_empty(0, i), 4);
+        for (int i = 0; i < Shape::queries; i++) {
+            barrier_init(memory.query_full(i), 1);
+            barrier_init(memory.query_empty(i), 4);
         }
         barrier_init(memory.tile_wanted(), 1);
         for (int i = 0; i < Shape::tile_slots; i++) {

@@ -208,6 +208,17 @@ void parametrize(attention_parameters *parameters, const attention_call &call, i
     p.counter = (call.banded || Shape::varied) && p.tiles > processors ? call.counter : nullptr;
 }
 
+/* Words become 0 by a kernel, which overlaps its neighbours; memset cannot. */
+static __global__ __launch_bounds__(256) void clear_words(uint32_t *words, int count) {
+    let_the_next_grid_start();
+    wait_for_the_grid_before();
+    for (int i = threadIdx.x; i < count; i += blockDim.x) words[i] = 0;
+}
+
+inline cudaError_t clear(uint32_t *words, int count, cudaStream_t stream) {
+    return launch_after(clear_words, 1, count > 32 ? 256 : 32, 0, true, stream, words, count);
+}
+
 template <typename Shape>
 cudaError_t launch_attention(const attention_call &call, int processors, cudaStream_t stream) {
     using Element = typename Shape::Element;
@@ -229,17 +240,12 @@ cudaError_t launch_attention(const attention_call &call, int processors, cudaStr
     if constexpr (Shape::has_options)
         if (!describe_options(&p.options, call.problem, Shape::rows)) return cudaErrorInvalidValue;
     parametrize<Shape>(&p, call, processors);
-    if (p.counter) {
-        cudaError_t error = cudaMemsetAsync(p.counter, 0, 4, stream);
-        if (error != cudaSuccess) return error;
-    }
-    if (p.rest > 0) {
-        cudaError_t error =
-            cudaMemsetAsync(p.arrivals, 0, size_t(p.rest) * Shape::groups * 4 * 4, stream);
-        if (error != cudaSuccess) return error;
-    }
-    cudaError_t prepared = allow_shared_bytes<attention_kernel<Shape>>(Shape::shared_bytes);
-    if (prepared != cudaSuccess) return prepared;
+    cudaError_t error = p.counter    ? clear(p.counter, 1, stream)
+                        : p.rest > 0 ? clear(p.arrivals, p.rest * Shape::groups * 4, stream)
+                                     : cudaSuccess;
+    if (error != cudaSuccess) return error;
+    error = allow_shared_bytes<attention_kernel<Shape>>(Shape::shared_bytes);
+    if (error != cudaSuccess) return error;
     return launch_after(attention_kernel<Shape>, unsigned(std::min(p.tiles, processors)),
                         Shape::threads, Shape::shared_bytes, true, stream, p);
 }

@@ -8,11 +8,11 @@ namespace fovea::hopper {
 template <class Element>
 static cudaError_t launch_dropout(const attention_call &call, int processors, cudaStream_t stream) {
     /*                            head keys groups K/V Q turns trusting varied planes option drawers */
-    using d64 = attention_shape<Element, 64, 128, 2, 2, 2, true, true, false, 1, 0, 2>;
-    using d128 = attention_shape<Element, 128, 64, 2, 4, 2, true, true, false, 1, 0, 2>;
-    using d256 = attention_shape<Element, 256, 64, 2, 2, 1, true, false, false, 1, 0, 1>;
-    using d64_more = attention_shape<Element, 64, 64, 3, 3, 1, true, false, false, 1, 4, 1>;
-    using d128_more = attention_shape<Element, 128, 64, 2, 2, 1, true, false, false, 1, 4, 1>;
+    using d64 = attention_shape<Element, 64, 128, 2, 2, 4, true, true, false, 1, 0, 2>;
+    using d128 = attention_shape<Element, 128, 64, 2, 4, 4, true, true, false, 1, 0, 2>;
+    using d256 = attention_shape<Element, 256, 64, 2, 2, 2, true, false, false, 1, 0, 1>;
+    using d64_more = attention_shape<Element, 64, 64, 3, 3, 3, true, false, false, 1, 4, 1>;
+    using d128_more = attention_shape<Element, 128, 64, 2, 2, 2, true, false, false, 1, 4, 1>;
     const fovea_cuda_attention *a = call.problem;
     int size = std::max(call.head_size, call.value_size);
     bool more = a->mask.data || a->bias.data || a->slopes || a->softcap < INFINITY;
@@ -26,10 +26,10 @@ static cudaError_t launch_dropout(const attention_call &call, int processors, cu
 template <class Element>
 static cudaError_t launch(const attention_call &call, int processors, cudaStream_t stream) {
     /*                            head keys groups K/V Q turns trusting varied planes option */
-    using d64 = attention_shape<Element, 64, 64, 3, 3, 1, true, false, false, 1, 4>;
-    using d128 = attention_shape<Element, 128, 64, 3, 2, 1, true, false, false, 1, 2>;
-    using d128_wide = attention_shape<Element, 128, 64, 2, 3, 1, true, false, false, 1, 4>;
-    using d256 = attention_shape<Element, 256, 64, 2, 2, 1, true, false, false, 1, 2>;
+    using d64 = attention_shape<Element, 64, 64, 3, 3, 3, true, false, false, 1, 4>;
+    using d128 = attention_shape<Element, 128, 64, 3, 2, 3, true, false, false, 1, 2>;
+    using d128_wide = attention_shape<Element, 128, 64, 2, 3, 2, true, false, false, 1, 4>;
+    using d256 = attention_shape<Element, 256, 64, 2, 2, 2, true, false, false, 1, 2>;
     int size = std::max(call.head_size, call.value_size);
     const fovea_cuda_tensor &bias = call.problem->bias;
     auto run = size <= 64                             ? launch_attention<d64>

@@ -7,9 +7,9 @@ namespace fovea::hopper {
 template <class Element>
 static cudaError_t launch(const attention_call &call, int processors, cudaStream_t stream) {
     /*                                      head keys    groups K/V Q turns trusting varied */
-    using d64 = attention_shape<Element, 64, varied_keys, 3, 4, 2, true, true, true>;
-    using d128 = attention_shape<Element, 128, varied_keys, 3, 4, 2, true, true, true>;
-    using d256 = attention_shape<Element, 256, varied_keys, 2, 2, 1, true, false, true>;
+    using d64 = attention_shape<Element, 64, varied_keys, 3, 4, 6, true, true, true>;
+    using d128 = attention_shape<Element, 128, varied_keys, 3, 4, 6, true, true, true>;
+    using d256 = attention_shape<Element, 256, varied_keys, 2, 2, 3, true, false, true>;
     int size = std::max(call.head_size, call.value_size);
     auto run = size <= 64    ? launch_attention<d64>
                : size <= 128 ? launch_attention<d128>

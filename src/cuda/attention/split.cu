@@ -22,12 +22,11 @@ static int count_pieces(const fovea_cuda_attention &p, int64_t blocks, int slots
 
 static split_parts plan_of(const fovea_cuda_attention &p, int multiprocessors, void *workspace) {
     int64_t blocks = blocks_of(p);
-    int slots = multiprocessors * (padded(p) > 128 && fovea_dtype_size(p.k.dtype) == 2 ? 1
-                                   : padded(p) == 64 && is_bytes(p)                    ? 3
-                                                                                       : 2);
-    split_parts parts = {(float *)workspace, NULL, count_pieces(p, blocks, slots),
-                         (int)blocks_for((int64_t)p.query_length * p.group, 16)};
-    parts.states = (float2 *)(parts.rows + blocks * parts.pieces * 16 * padded(p));
+    int slots =
+        multiprocessors * split_blocks(padded(p), (int)fovea_dtype_size(p.k.dtype), rows_each(p));
+    split_parts parts = {(float *)workspace, NULL, count_pieces(p, blocks, slots), rows_each(p),
+                         row_tiles(p)};
+    parts.states = (float2 *)(parts.rows + blocks * parts.pieces * parts.rows_each * padded(p));
     return parts;
 }
 
@@ -35,7 +34,8 @@ extern "C" size_t fovea_cuda_attention_split_workspace(const fovea_cuda_attentio
                                                        int multiprocessors) {
     split_parts parts = plan_of(*problem, multiprocessors, NULL);
     if (parts.pieces == 1) return 0;
-    return (size_t)(blocks_of(*problem) * parts.pieces) * 16 * ((size_t)padded(*problem) * 4 + 8);
+    return (size_t)(blocks_of(*problem) * parts.pieces) * parts.rows_each *
+           ((size_t)padded(*problem) * 4 + 8);
 }
 
 extern "C" int fovea_cuda_attention_split(const fovea_cuda_attention *problem, int multiprocessors,

@@ -1,5 +1,5 @@
 /* split: attention of few query rows over many keys, where time is reading k and v (Dao et al.,
- * Flash-Decoding, 2023, for the idea). The rows are the queries of a key head's whole group, 16 to a
+ * Flash-Decoding, 2023, for the idea). The rows are the queries of a key head's whole group, 8 or 16 to a
  * block; the keys are cut into as many pieces as fill the device evenly, one to a block, and what
  * the pieces give is merged in their order, so that the bits repeat.
  *
@@ -20,8 +20,18 @@
 #include "cuda/attention/split_bytes.cuh"
 #include "cuda/attention/terms.cuh"
 
+/* Rows of queries to a block. Of bytes 8 are enough where there are no more. */
+static constexpr int split_rows(int cache, int64_t rows) {
+    return cache == 1 && rows <= 8 ? 8 : 16;
+}
+
+/* Blocks of a multiprocessor. */
+static constexpr int split_blocks(int size, int cache, int rows) {
+    return size == 256 && cache == 2 ? 1 : size == 64 && cache == 1 && rows == 16 ? 3 : 2;
+}
+
 /* cache: bytes of an element of k and v. */
-template <class T, int size_, int cache_, bool plain_>
+template <class T, int size_, int cache_, int rows_, bool plain_>
 struct split_form {
     using element = T;
     /* What the tensor cores multiply: a cache of bytes is widened to f16, which holds both of its types and costs half
@@ -31,10 +41,14 @@ struct split_form {
     static constexpr int values =
         cache < 4 || size <= 128 ? size : 128; /* columns of a value row */
     static constexpr bool plain = plain_;
-    static constexpr int warps = 4, threads = warps * 32, rows = 16;
+    static constexpr int warps = 4, threads = warps * 32, rows = rows_, halves = rows / 8;
     static constexpr bool holds_queries = size <= 128 && cache < 4; /* in registers */
     static constexpr int row_bytes = size * cache, value_row_bytes = values * cache;
-    static constexpr int keys = row_bytes <= 128 ? 32 : cache < 4 || size <= 64 ? 16 : 8;
+    static constexpr int keys = row_bytes <= 64 && rows == 8 ? 64
+                                : row_bytes <= 128           ? 32
+                                : cache < 4 || size <= 64    ? 16
+                                                             : 8;
+    static constexpr int blocks = split_blocks(size, cache, rows); /* of a multiprocessor */
     static constexpr int stages = size > 128 && cache > 1 ? 2 : 3;
     static constexpr bool has_parts = cache == 4; /* sums in two levels */
     static constexpr int key_bytes = keys * row_bytes, value_bytes = keys * value_row_bytes;
@@ -42,7 +56,8 @@ struct split_form {
     static constexpr int step_bytes = key_bytes + value_bytes + scale_bytes;
     static constexpr int query_row = size * (int)sizeof(T);
     static constexpr int factor_bytes = cache == 1 ? rows * 8 : 0; /* of the rows of queries */
-    static constexpr int query_bytes = rows * query_row + factor_bytes;
+    /* Copies into lines that begin in the middle of one take twice as long. */
+    static constexpr int query_bytes = (rows * query_row + factor_bytes + 127) / 128 * 128;
     static constexpr int out_pitch =
         values + 8; /* floats, of the warps' results on their way to one */
     static constexpr int weights_offset = warps * rows * (out_pitch + 2) * 4;
@@ -50,8 +65,7 @@ struct split_form {
     static constexpr int ring_bytes = warps * stages * step_bytes;
     static constexpr int shared_bytes =
         query_bytes + (ring_bytes > merge_bytes ? ring_bytes : merge_bytes);
-    /* Of a multiprocessor: bytes of 64 columns wait for themselves in eight warps (3.0 TB/s). */
-    static constexpr int blocks = shared_bytes > 113 << 10 ? 1 : cache == 1 && size == 64 ? 3 : 2;
+    static_assert((shared_bytes + 1024) * blocks <= 228 << 10);
     using key_loader = tile_loader<row_bytes, keys, 32>;
     using value_loader = tile_loader<value_row_bytes, keys, 32>;
 };
@@ -66,14 +80,14 @@ struct split_pitches {
 struct split_parts {
     float *rows;
     float2 *states;
-    int pieces, row_tiles;
+    int pieces, rows_each, row_tiles; /* rows_each: to a block */
 };
 
 template <class Form>
 struct split_work {
     using T = typename Form::element;
     using factor = typename Form::factor;
-    static constexpr int KEYS = Form::keys;
+    static constexpr int KEYS = Form::keys, lines = (KEYS + 31) / 32;
 
     const fovea_cuda_attention &p;
     const split_pitches &pitches;
@@ -83,13 +97,19 @@ struct split_work {
     uint32_t query_tile, ring; /* ring: of this warp */
     typename Form::key_loader k_loader;
     typename Form::value_loader v_loader;
-    const char *k_base, *v_base; /* of the head, and of the sequence unless paged */
-    int page, slot;              /* paged: where key `lane` of the step to be fetched next is */
-    int first[2], end[2];        /* keys that this thread's rows may attend */
+    const char *k_base, *v_base;     /* of the head, and of the sequence unless paged */
+    const char *k_scales, *v_scales; /* likewise */
+    int page[lines],
+        slot[lines];      /* paged: where key `lane` of each 32 of the step to be fetched next is */
+    int first[2], end[2]; /* keys that this thread's rows may attend */
     uint32_t query[Form::holds_queries ? Form::size / 16 : 1][4];
-    float out[Form::values / 8][4], scores[KEYS / 8][4], maximum[2], sum[2];
+    /* Of bytes what is multiplied is v transposed, and so is out: 16 columns of 8 rows, and behind the last ones
+     * what integers came too great by. */
+    static constexpr bool turned = Form::cache == 1;
+    static constexpr int strips = Form::values / 16 + 1;
+    float out[turned ? Form::halves * strips : Form::values / 8][4];
+    float scores[KEYS / 8][4], maximum[2], sum[2];
     float part[Form::has_parts ? Form::values / 8 : 1][4], part_sum[2]; /* of the last steps */
-    bool second; /* there are rows from 8 on; without, nothing is done for them */
     float score_factor[2], bias[2]; /* bytes: what products are multiplied by, and begin at */
     bool raised;                    /* signed bytes: they come 128 too great */
     int value_exponent;             /* bytes: the greatest of the scales of values so far */
@@ -117,6 +137,8 @@ struct split_work {
 
     __device__ __forceinline__ void begin_fetching(int key, bool paged) {
         int64_t k_at = key_head * p.k.stride[1], v_at = key_head * p.v.stride[1];
+        if constexpr (Form::cache == 1)
+            k_scales = scales_of(p.k_scale, paged), v_scales = scales_of(p.v_scale, paged);
         if (!paged) {
             k_at += s.batch * p.k.stride[0] + (int64_t)s.key_start * p.k.stride[2];
             v_at += s.batch * p.v.stride[0] + (int64_t)s.key_start * p.v.stride[2];
@@ -128,15 +150,24 @@ struct split_work {
         k_base = p.k.data + Form::cache * k_at, v_base = p.v.data + Form::cache * v_at;
     }
 
+    /* Of key 0 of the sequence, or of slot 0 of page 0. */
+    __device__ __forceinline__ const char *scales_of(const fovea_cuda_tensor &t, bool paged) const {
+        int64_t at = key_head * t.stride[1];
+        if (!paged) at += s.batch * t.stride[0] + (int64_t)s.key_start * t.stride[2];
+        return t.data ? t.data + 4 * at : NULL;
+    }
+
     __device__ __forceinline__ void find_pages(int key) {
-        int j = key + lane;
-        page = slot = 0;
-        if (j < s.key_count && lane < KEYS) {
-            int number = j / p.page_size;
-            page = p.block_table
-                       .data[s.batch * p.block_table.stride[0] + number * p.block_table.stride[1]];
-            page = between(0, page, p.pages - 1);
-            slot = j - number * p.page_size;
+#pragma unroll
+        for (int i = 0; i < lines; i++) {
+            int j = key + 32 * i + lane;
+            page[i] = slot[i] = 0;
+            if (j < s.key_count && 32 * i + lane < KEYS) {
+                int number = j / p.page_size;
+                int64_t at = s.batch * p.block_table.stride[0] + number * p.block_table.stride[1];
+                page[i] = between(0, p.block_table.data[at], p.pages - 1);
+                slot[i] = j - number * p.page_size;
+            }
         }
     }
 
@@ -166,7 +197,9 @@ struct split_work {
             int r = (i * 32 + lane) / chunks, c = (i * 32 + lane) % chunks, j = key + r;
             int64_t k_at, v_at;
             if (p.block_table.data) {
-                int at = __shfl_sync(~0u, page, r), in = __shfl_sync(~0u, slot, r);
+                bool more = lines > 1 && i * 32 / chunks >= 32;
+                int at = __shfl_sync(~0u, more ? page[lines - 1] : page[0], r);
+                int in = __shfl_sync(~0u, more ? slot[lines - 1] : slot[0], r);
                 k_at = at * p.k.stride[0] + in * p.k.stride[2];
                 v_at = at * p.v.stride[0] + in * p.v.stride[2];
             } else {
@@ -182,11 +215,18 @@ struct split_work {
         }
     }
 
-    __device__ __forceinline__ void fetch_scale(uint32_t to, const fovea_cuda_tensor &t, int key) {
-        int j = key + lane;
-        bool real = j < s.key_count;
-        if (!t.data || lane >= KEYS) return;
-        copy_word_async(to + 4 * lane, real ? key_row(p, t, 4, s, key_head, j) : t.data, real);
+    __device__ __forceinline__ void fetch_scales(uint32_t to, const char *from,
+                                                 const fovea_cuda_tensor &t, int key) {
+        if (!from) return;
+#pragma unroll
+        for (int i = 0; i < lines; i++) {
+            int j = key + 32 * i + lane;
+            bool real = j < s.key_count;
+            int64_t at = j * t.stride[2];
+            if (p.block_table.data) at = page[i] * t.stride[0] + slot[i] * t.stride[2];
+            if (32 * i + lane < KEYS)
+                copy_word_async(to + 4 * (32 * i + lane), real ? from + 4 * at : t.data, real);
+        }
     }
 
     __device__ __forceinline__ void fetch(int stage, int key) {
@@ -199,8 +239,8 @@ struct split_work {
             fetch_rows(stage, key);
         }
         if constexpr (Form::cache == 1) {
-            fetch_scale(scales(stage), p.k_scale, key);
-            fetch_scale(scales(stage) + 4 * KEYS, p.v_scale, key);
+            fetch_scales(scales(stage), k_scales, p.k_scale, key);
+            fetch_scales(scales(stage) + 4 * KEYS, v_scales, p.v_scale, key);
         }
     }
 
@@ -234,11 +274,14 @@ struct split_work {
             load_matrices(a, chunk_address<Form::size>(query_tile, lane % 16, 2 * k + lane / 16));
         } else {
 #pragma unroll
-            for (int h = 0; h < 2; h++)
-                load_pair(
-                    a[h], a[2 + h],
-                    chunk_address<Form::size>(query_tile, h * 8 + lane / 4, 2 * k + lane % 4 / 2) +
-                        lane % 2 * 8);
+            for (int h = 0; h < 2; h++) {
+                a[h] = a[2 + h] = 0;
+                if (h < Form::halves)
+                    load_pair(a[h], a[2 + h],
+                              chunk_address<Form::size>(query_tile, h * 8 + lane / 4,
+                                                        2 * k + lane % 4 / 2) +
+                                  lane % 2 * 8);
+            }
         }
     }
     __device__ __forceinline__ void load_queries(void) {
@@ -293,9 +336,10 @@ struct split_work {
     __device__ __forceinline__ void load_factors(void) {
 #pragma unroll
         for (int h = 0; h < 2; h++) {
-            uint32_t pair[2];
-            load_pair(pair[0], pair[1],
-                      query_tile + Form::rows * Form::query_row + (h * 8 + lane / 4) * 8);
+            uint32_t pair[2] = {0, 0};
+            if (h < Form::halves)
+                load_pair(pair[0], pair[1],
+                          query_tile + Form::rows * Form::query_row + (h * 8 + lane / 4) * 8);
             score_factor[h] = __uint_as_float(pair[0]), bias[h] = __uint_as_float(pair[1]);
         }
         bool integers = p.k.dtype == FOVEA_I8;
@@ -461,24 +505,34 @@ struct split_work {
         for (int h = 0; h < 2; h++) sum[h] += part_sum[h], part_sum[h] = 0;
     }
 
-    /* Of 16 columns of v the even ones make one product, the odd ones another. */
+    /* Out transposed, for then 8 rows of probabilities are a whole factor: v transposed has its even columns as
+     * rows 0 to 7, its odd ones as rows 8 to 15. Integers come 128 too great, which a product of the same
+     * probabilities and 128 takes off in the end. */
     template <bool integers>
     __device__ __forceinline__ void accumulate_bytes(uint32_t tile) {
 #pragma unroll
         for (int k = 0; k < KEYS / 16; k++) {
-            uint32_t a[4];
-            pack_probabilities(k, a);
+            uint32_t rows[4]; /* 0 to 7 and 8 to 15 of keys 0 to 7, then of keys 8 to 15 */
+            pack_probabilities(k, rows);
+            if constexpr (integers) {
+                const uint32_t more[4] = {0x00800080, 0x00800080, 0x00800080, 0x00800080};
+                multiply<factor>(out[strips - 1], more, rows[0], rows[2]);
+                if constexpr (Form::halves > 1)
+                    multiply<factor>(out[2 * strips - 1], more, rows[1], rows[3]);
+            }
 #pragma unroll
             for (int n = 0; n < Form::size / 16; n += 2) {
-                uint32_t b[4], even[4], odd[4]; /* keys 0 to 7 and 8 to 15 of chunk n, then n + 1 */
+                uint32_t b[4]; /* keys 0 to 7 and 8 to 15 of chunk n, then n + 1 */
                 load_transposed(b, byte_chunk_address<Form::row_bytes>(tile, k * 16 + lane % 16,
                                                                        n + lane / 16));
 #pragma unroll
-                for (int i = 0; i < 4; i++) widen_apart<integers>(b[i], even[i], odd[i]);
-#pragma unroll
                 for (int c = 0; c < 2; c++) {
-                    multiply<factor>(out[2 * (n + c)], a, even[2 * c], even[2 * c + 1]);
-                    multiply<factor>(out[2 * (n + c) + 1], a, odd[2 * c], odd[2 * c + 1]);
+                    uint32_t a[4];
+                    widen_apart<integers>(b[2 * c], a[0], a[1]);
+                    widen_apart<integers>(b[2 * c + 1], a[2], a[3]);
+                    multiply<factor>(out[n + c], a, rows[0], rows[2]);
+                    if constexpr (Form::halves > 1)
+                        multiply<factor>(out[strips + n + c], a, rows[1], rows[3]);
                 }
             }
         }
@@ -495,8 +549,7 @@ struct split_work {
     /* The column of out that element e of product n holds. */
     __device__ __forceinline__ int column_of(int n, int e) const {
         if (Form::cache == 2) return n * 8 + lane % 4 * 2 + e;
-        if (Form::cache == 4) return n / 4 * 32 + lane % 4 * 8 + 4 * e + n % 4;
-        return n / 2 * 16 + lane % 4 * 4 + 2 * e + n % 2;
+        return n / 4 * 32 + lane % 4 * 8 + 4 * e + n % 4;
     }
 
     /* ---- Softmax ---- */
@@ -514,24 +567,33 @@ struct split_work {
                 scores[n][e] *= scale[n][e];
             }
         }
-        if (second)
+        if constexpr (Form::halves > 1)
 #pragma unroll
             for (int n = 0; n < KEYS / 8; n++)
 #pragma unroll
                 for (int e = 0; e < 2; e++) scores[n][2 + e] *= scale[n][e];
     }
 
+    __device__ __forceinline__ void multiply_out(float by) {
+#pragma unroll
+        for (auto &four : out)
+#pragma unroll
+            for (float &x : four) x *= by;
+    }
+
     /* The scales of the values, in a unit by which the greatest so far is in [2^14, 2^15): their products with
      * probabilities are f16. What has no exponent shows itself. */
     __device__ __forceinline__ void apply_value_scales(uint32_t scales) {
-        uint32_t mine = lane < KEYS ? load_one(scales + 4 * lane) & 0x7fffffff : 0;
-        int exponent = (int)(__reduce_max_sync(~0u, mine < 0x7f000000 ? mine : 0) >> 23);
+        uint32_t greatest = 0;
+#pragma unroll
+        for (int i = 0; i < lines; i++) {
+            uint32_t at = 32 * i + lane;
+            uint32_t mine = at < KEYS ? load_one(scales + 4 * at) & 0x7fffffff : 0;
+            greatest = max(greatest, mine < 0x7f000000 ? mine : 0);
+        }
+        int exponent = (int)(__reduce_max_sync(~0u, greatest) >> 23);
         if (exponent > value_exponent) {
-            float less = __uint_as_float((uint32_t)max(127 + value_exponent - exponent, 0) << 23);
-#pragma unroll
-            for (int n = 0; n < Form::values / 8; n++)
-#pragma unroll
-                for (int e = 0; e < 4; e++) out[n][e] *= less;
+            multiply_out(__uint_as_float((uint32_t)max(127 + value_exponent - exponent, 0) << 23));
             value_exponent = exponent;
         }
         apply_scales(scales, __uint_as_float((uint32_t)(268 - value_exponent) << 23));
@@ -560,7 +622,7 @@ struct split_work {
         bool moved = false;
 #pragma unroll
         for (int h = 0; h < 2; h++) {
-            if (h == 1 && !second) {
+            if (h >= Form::halves) {
                 rescale[h] = 1;
                 break;
             }
@@ -585,7 +647,20 @@ struct split_work {
             sum[h] *= rescale[h];
             part_sum[h] = fmaf(part_sum[h], rescale[h], total);
         }
-        if (__any_sync(~0u, moved))
+        if (!__any_sync(~0u, moved)) return;
+        if constexpr (turned) {
+#pragma unroll
+            for (int h = 0; h < Form::halves; h++)
+#pragma unroll
+                for (int e = 0; e < 2; e++) { /* of row 2 (lane mod 4) + e */
+                    float by = __shfl_sync(~0u, rescale[h], (lane % 4 * 2 + e) * 4);
+#pragma unroll
+                    for (int n = 0; n < strips; n++) {
+                        float(&four)[4] = out[h * strips + n];
+                        four[e] *= by, four[2 + e] *= by;
+                    }
+                }
+        } else {
 #pragma unroll
             for (int n = 0; n < Form::values / 8; n++)
 #pragma unroll
@@ -593,6 +668,7 @@ struct split_work {
                     out[n][e] *= rescale[e / 2];
                     if constexpr (Form::has_parts) part[n][e] *= rescale[e / 2];
                 }
+        }
     }
 
     __device__ __forceinline__ void attend(int stage, int key, bool edge,
@@ -643,18 +719,13 @@ struct split_work {
 
     /* The warps' results lie in shared memory one after the other. */
     __device__ __forceinline__ void hand_over(char *memory, const float (&factor)[2]) {
-        if constexpr (Form::cache == 1)
-            if (p.v_scale.data) {
-                float unit = __uint_as_float((uint32_t)(value_exponent - 14) << 23);
-#pragma unroll
-                for (int n = 0; n < Form::values / 8; n++)
-#pragma unroll
-                    for (int e = 0; e < 4; e++) out[n][e] *= unit;
-            }
+        bool integers = turned && p.v.dtype == FOVEA_I8;
+        float whole = integers ? 0x1p24f : 1, unit = 1;
+        if (turned && p.v_scale.data) unit = __uint_as_float((uint32_t)(value_exponent - 14) << 23);
         float *rows = (float *)memory + warp * Form::rows * Form::out_pitch;
         float2 *states = (float2 *)((float *)memory + Form::warps * Form::rows * Form::out_pitch);
 #pragma unroll
-        for (int h = 0; h < 2; h++) {
+        for (int h = 0; h < Form::halves; h++) {
             int r = h * 8 + lane / 4;
             float l = sum[h];
             l += __shfl_xor_sync(~0u, l, 1);
@@ -663,14 +734,29 @@ struct split_work {
             if (lane % 4 == 0)
                 states[warp * Form::rows + r] =
                     make_float2(maximum[h] == -INFINITY ? maximum[h] : maximum[h] * factor[h], l);
+            if constexpr (turned) {
+                float *to = rows + (h * 8 + lane % 4 * 2) * Form::out_pitch + lane / 4 * 2;
 #pragma unroll
-            for (int n = 0; n < Form::values / 8; n++) {
-                float *to = rows + r * Form::out_pitch + column_of(n, 0);
-                if (Form::cache == 2)
-                    *(float2 *)to = make_float2(out[n][2 * h], out[n][2 * h + 1]);
-                else
-                    to[0] = out[n][2 * h],
-                    to[column_of(0, 1) - column_of(0, 0)] = out[n][2 * h + 1];
+                for (int e = 0; e < 2; e++) {
+                    float excess = integers ? out[(h + 1) * strips - 1][e] : 0;
+#pragma unroll
+                    for (int n = 0; n < strips - 1; n++) {
+                        const float(&four)[4] = out[h * strips + n];
+                        *(float2 *)(to + e * Form::out_pitch + n * 16) =
+                            make_float2((four[e] - excess) * whole * unit,
+                                        (four[2 + e] - excess) * whole * unit);
+                    }
+                }
+            } else {
+#pragma unroll
+                for (int n = 0; n < Form::values / 8; n++) {
+                    float *to = rows + r * Form::out_pitch + column_of(n, 0);
+                    if (Form::cache == 2)
+                        *(float2 *)to = make_float2(out[n][2 * h], out[n][2 * h + 1]);
+                    else
+                        to[0] = out[n][2 * h],
+                        to[column_of(0, 1) - column_of(0, 0)] = out[n][2 * h + 1];
+                }
             }
         }
     }
@@ -784,12 +870,13 @@ static __global__ __launch_bounds__(Form::threads, Form::blocks) void split_keys
         if (paged) w.find_pages(key + (i + 1) * stride);
     }
 #pragma unroll
-    for (int n = 0; n < Form::values / 8; n++)
+    for (auto &four : w.out)
 #pragma unroll
-        for (int e = 0; e < 4; e++) {
-            w.out[n][e] = 0;
-            if constexpr (Form::has_parts) w.part[n][e] = 0;
-        }
+        for (float &x : four) x = 0;
+#pragma unroll
+    for (auto &four : w.part)
+#pragma unroll
+        for (float &x : four) x = 0;
 #pragma unroll
     for (int h = 0; h < 2; h++) {
         int row = w.row_of(h);
@@ -809,7 +896,6 @@ static __global__ __launch_bounds__(Form::threads, Form::blocks) void split_keys
         if (Form::plain) factor[0] *= w.score_factor[0], factor[1] *= w.score_factor[1];
     }
     w.load_queries();
-    w.second = Form::cache > 1 || w.row_count - w.first_row > 8;
     for (int stage = 0, count = 0; key < end_key; key += stride) {
         copies_wait<stages - 2>();
         __syncwarp(); /* this stage is there for all, and nobody reads the one before any more */
@@ -839,9 +925,10 @@ template <class T, int size>
 static __global__
 __launch_bounds__(128) void merge_pieces(const __grid_constant__ fovea_cuda_attention p,
                                          const __grid_constant__ split_parts parts) {
-    constexpr int rows = 16, warps = 4, width = size > 128 ? 2 : 1;
+    constexpr int warps = 4, width = size > 128 ? 2 : 1;
     __shared__ float sums[warps][width * 128];
     wait_for_the_grid_before();
+    int rows = parts.rows_each;
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, item = blockIdx.x / rows;
     int r = blockIdx.x % rows, head = item / parts.row_tiles;
     int row = item % parts.row_tiles * rows + r, key_head = head % p.key_heads;

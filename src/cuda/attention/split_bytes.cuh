@@ -81,17 +81,12 @@ static __device__ __forceinline__ void widen_small(uint32_t bytes, uint32_t &low
     }
 }
 
-/* Bytes 0 and 2, and 1 and 3, of signed integers or of e4m3. */
+/* Bytes 0 and 2, and 1 and 3, of e4m3, or of signed integers, 128 more, as the lowest bits of f16. */
 template <bool integers>
 static __device__ __forceinline__ void widen_apart(uint32_t bytes, uint32_t &even, uint32_t &odd) {
     if constexpr (integers) {
-        /* 1024 and a byte plus 128, less 1152. */
-        uint32_t offset = 0x64806480;
-        even = (bytes & 0x00ff00ff) ^ offset, odd = (bytes >> 8 & 0x00ff00ff) ^ offset;
-        __half2 less = *reinterpret_cast<__half2 *>(&offset);
-        __half2 a = __hsub2(*reinterpret_cast<__half2 *>(&even), less);
-        __half2 b = __hsub2(*reinterpret_cast<__half2 *>(&odd), less);
-        even = *reinterpret_cast<uint32_t *>(&a), odd = *reinterpret_cast<uint32_t *>(&b);
+        even = (bytes & 0x00ff00ff) ^ 0x00800080;
+        odd = __byte_perm(bytes ^ 0x80808080, 0, 0x4341);
     } else {
         uint32_t apart = __byte_perm(bytes, 0, 0x3120);
         even = widen_e4m3(apart), odd = widen_e4m3(apart >> 16);

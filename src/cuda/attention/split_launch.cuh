@@ -9,18 +9,26 @@ static int padded(const fovea_cuda_attention &p) {
     return size <= 64 ? 64 : size <= 128 ? 128 : 256;
 }
 
-static int64_t blocks_of(const fovea_cuda_attention &p) {
-    return (int64_t)p.batch * p.key_heads * blocks_for((int64_t)p.query_length * p.group, 16);
+static bool is_bytes(const fovea_cuda_attention &p) { return fovea_dtype_size(p.k.dtype) == 1; }
+
+static int rows_each(const fovea_cuda_attention &p) {
+    return split_rows((int)fovea_dtype_size(p.k.dtype), (int64_t)p.query_length * p.group);
 }
 
-static bool is_bytes(const fovea_cuda_attention &p) { return fovea_dtype_size(p.k.dtype) == 1; }
+static int row_tiles(const fovea_cuda_attention &p) {
+    return (int)blocks_for((int64_t)p.query_length * p.group, rows_each(p));
+}
+
+static int64_t blocks_of(const fovea_cuda_attention &p) {
+    return (int64_t)p.batch * p.key_heads * row_tiles(p);
+}
 
 /* The merge may be put on the device before the pieces are done: it waits there. */
 template <class T, int size>
 static cudaError_t launch_merge(const fovea_cuda_attention &p, const split_parts &parts, bool early,
                                 cudaStream_t stream) {
-    return launch_after(merge_pieces<T, size>, (unsigned)(blocks_of(p) * 16), 128, 0, early, stream,
-                        p, parts);
+    return launch_after(merge_pieces<T, size>, (unsigned)(blocks_of(p) * rows_each(p)), 128, 0,
+                        early, stream, p, parts);
 }
 
 template <class Form>
@@ -41,23 +49,31 @@ static cudaError_t launch_form(const fovea_cuda_attention &p, const split_parts 
     return launch_merge<typename Form::element, Form::values>(p, parts, early, stream);
 }
 
+template <class T, int size, int cache, int rows>
+static cudaError_t launch_rows(const fovea_cuda_attention &p, const split_parts &parts,
+                               uint32_t aligned, bool early, cudaStream_t stream) {
+    bool plain = aligned == 7 && !p.mask.data && !p.bias.data && !p.slopes && isinf(p.softcap) &&
+                 p.keep == 1 && p.scale > 0;
+    auto launch = plain ? launch_form<split_form<T, size, cache, rows, true>>
+                        : launch_form<split_form<T, size, cache, rows, false>>;
+    return launch(p, parts, aligned, early, stream);
+}
+
 template <class T, int size>
 static cudaError_t launch_size(const fovea_cuda_attention &p, const split_parts &parts, bool early,
                                cudaStream_t stream) {
     uint32_t aligned = fovea_cuda_rows_are_aligned(&p.q, p.head_size) |
                        fovea_cuda_rows_are_aligned(&p.k, p.head_size) << 1 |
                        fovea_cuda_rows_are_aligned(&p.v, p.value_size) << 2;
-    bool plain = aligned == 7 && !p.mask.data && !p.bias.data && !p.slopes && isinf(p.softcap) &&
-                 p.keep == 1 && p.scale > 0;
-    if constexpr (sizeof(T) == 4)
-        return plain ? launch_form<split_form<T, size, 4, true>>(p, parts, aligned, early, stream)
-                     : launch_form<split_form<T, size, 4, false>>(p, parts, aligned, early, stream);
-    else if (is_bytes(p))
-        return plain ? launch_form<split_form<T, size, 1, true>>(p, parts, aligned, early, stream)
-                     : launch_form<split_form<T, size, 1, false>>(p, parts, aligned, early, stream);
-    else
-        return plain ? launch_form<split_form<T, size, 2, true>>(p, parts, aligned, early, stream)
-                     : launch_form<split_form<T, size, 2, false>>(p, parts, aligned, early, stream);
+    if constexpr (sizeof(T) == 4) {
+        return launch_rows<T, size, 4, 16>(p, parts, aligned, early, stream);
+    } else if (is_bytes(p)) {
+        if (parts.rows_each == 16)
+            return launch_rows<T, size, 1, 16>(p, parts, aligned, early, stream);
+        return launch_rows<T, size, 1, 8>(p, parts, aligned, early, stream);
+    } else {
+        return launch_rows<T, size, 2, 16>(p, parts, aligned, early, stream);
+    }
 }
 
 template <class T>

@@ -7,7 +7,7 @@ cudaError_t fovea_cuda_attention_split_words(const fovea_cuda_attention &p,
                                              const split_parts &parts, bool early,
                                              cudaStream_t stream) {
     /* As many columns of the values as a launch takes; all of them give the same lse. */
-    constexpr int most = split_form<float, 256, 4, true>::values;
+    constexpr int most = split_form<float, 256, 4, 16, true>::values;
     fovea_cuda_attention part = p;
     cudaError_t error;
     int first = 0;
