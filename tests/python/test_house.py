@@ -4,6 +4,7 @@ examples in the documents."""
 import os
 import re
 import subprocess
+import tomllib
 
 import pytest
 from library import BUILD, ROOT
@@ -187,6 +188,14 @@ def test_commands_that_documents_name_exist(document):
         assert name in known, f"{document}: fovea {name}"
     for name in re.findall(r"(?:`|^    )make (\w+)", text, re.M):
         assert name in targets, f"{document}: make {name}"
+
+
+def test_breaks_of_kernels_have_their_place():
+    """`make mutants` takes long; that each of its texts still stands in the source, once, is seen at once."""
+    mutants = tomllib.loads((ROOT / "tests/mutants/table.toml").read_text())["mutant"]
+    lost = [f"{m['file']}: {m['breaks']}" for m in mutants
+            if (ROOT / m["file"]).read_text().count(m["text"]) != 1 or m["becomes"] == m["text"]]
+    assert mutants and not lost, lost
 
 
 @pytest.mark.parametrize("command", ["", "no_such", "report --no-such-option"])
