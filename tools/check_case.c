@@ -897,6 +897,8 @@ static const struct {
     /* More equal elements than 16 bits count; edges as close as elements. */
     {"reduce_histogram", "n=700000,bins=10,data=zeros"},
     {"reduce_histogram", "n=1000,bins=2000,data=far_offset"},
+    /* A row in parts, by threads: more equal elements among the largest than one part has. */
+    {"topk_select", "dtype=i32,r=1,n=300000,k=5300,data=far_offset"},
     /* Products that threads share, and past the caches, in blocks. */
     {"matmul_batched", "b=1,m=150,n=200,k=170"},
     {"matmul_batched", "dtype=f64,b=1,m=200,n=150,k=170"},
