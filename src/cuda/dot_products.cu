@@ -1,17 +1,18 @@
 /* Domain 18, dot products of rows. */
 #include "cuda/fold.cuh"
 
-template <class T>
+/* Sum: what terms are added in; f32 for as few as a warp has room for. */
+template <class T, class Sum = double>
 struct cosine_method {
     using element = T;
     using other = T;
     using output = float;
     using second = float;
     struct state {
-        double ab, aa, bb;
+        Sum ab, aa, bb;
     };
     static constexpr int inputs = 2;
-    double eps;
+    Sum eps;
 
     static __device__ __forceinline__ state empty() { return {}; }
     __device__ __forceinline__ void begin(const T *, const T *) {}
@@ -29,7 +30,7 @@ struct cosine_method {
         return {a.ab + b.ab, a.aa + b.aa, a.bb + b.bb};
     }
     __device__ __forceinline__ void finish(const state &s, int64_t, float *y, float *) const {
-        double a = sqrt(s.aa), b = sqrt(s.bb);
+        const Sum a = sqrt(s.aa), b = sqrt(s.bb);
         if (s.aa == 0 || s.bb == 0)
             *y = 0;
         else
@@ -37,35 +38,9 @@ struct cosine_method {
     }
 };
 
-/* Of as few terms as a warp has room for, in f32. */
 template <class T>
-struct brief_cosine : cosine_method<T> {
-    struct state {
-        float ab, aa, bb;
-    };
-    float least;
-    static __device__ __forceinline__ state empty() { return {}; }
-    template <int n, int run>
-    __device__ __forceinline__ void take(state &s, const T *a, const T *b, int64_t, int64_t) const {
-        float ab[n], aa[n], bb[n];
-#pragma unroll
-        for (int i = 0; i < n; i++) {
-            float x = widen(a[i]), y = widen(b[i]);
-            ab[i] = x * y, aa[i] = x * x, bb[i] = y * y;
-        }
-        add_terms(s.ab, ab), add_terms(s.aa, aa), add_terms(s.bb, bb);
-    }
-    static __device__ __forceinline__ state join(const state &a, const state &b) {
-        return {a.ab + b.ab, a.aa + b.aa, a.bb + b.bb};
-    }
-    __device__ __forceinline__ void finish(const state &s, int64_t, float *y, float *) const {
-        const float a = sqrtf(s.aa), b = sqrtf(s.bb);
-        *y = s.aa == 0 || s.bb == 0 ? 0 : s.ab / (a < least ? least : a) / (b < least ? least : b);
-    }
-};
-template <class T>
-static brief_cosine<T> brief_of(const cosine_method<T> &method, int64_t) {
-    return {{method}, (float)method.eps};
+static cosine_method<T, float> brief_of(const cosine_method<T> &method, int64_t) {
+    return {(float)method.eps};
 }
 
 static fovea_status dot_batched(const fovea_problem *problem, fovea_run *run) {
