@@ -150,6 +150,10 @@ static void a_tensor_may_lie_elsewhere_or_otherwise(void **state) {
     begins(&repeat, &c), c.tensors[1].strides = NULL; /* dense now */
     assert_false(agrees(&repeat, &c, FOVEA_OK));
     fovea_sample_destroy(&c.sample);
+    make(&c, "map_add", "n=1");
+    begins(&repeat, &c), c.tensors[1].strides[0] = INT64_MAX; /* of one element, to nowhere */
+    assert_true(agrees(&repeat, &c, FOVEA_OK));
+    fovea_sample_destroy(&c.sample);
     make(&c, "reduce_sum", "n=24");
     begins(&repeat, &c), c.tensors[1].data = c.tensors[0].data;
     agrees(&repeat, &c, FOVEA_INVALID_ARGUMENT);
