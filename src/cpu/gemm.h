@@ -22,18 +22,9 @@
     #define GEMM_ROWS 4
 #endif
 enum { GEMM_VECTORS = 3 };
-/* The inner extent of a block: a panel of b, the panel of a in work, the next one and a tile of the result
- * take 42 KiB of the first-level cache on AVX-512. With 192 terms they took 60 of its 48: 88 instead of 97 %
- * of the rate of a tile by itself. */
-enum { GEMM_INNER = VF_WIDTH == 16 ? 128 : 192 };
-/* The lines of the result are fetched so many steps before the end of a tile, 770 cycles on Zen 5. Fetched at
- * its beginning, those of rows a page apart, which share a few sets of the first-level cache with b, are gone
- * when they are wanted: 1024^3 on one thread of a Zen 5, by turns, 201 GFLOP/s, so 204 (two: 380 and 384).
- * What else was tried there changed nothing beyond the noise of 1 %: 256 and 384 terms; 512 terms and twice the
- * rows gained 1 %, and would make chains of 512; rows of a copied rather than turned into steps. A tile by
- * itself has 96 % of the peak, 92 to 94 where its result walks through memory. */
-enum { GEMM_LATE = 64 };
-enum { GEMM_PANEL_BYTES = GEMM_INNER * GEMM_VECTORS * (VF_WIDTH > 1 ? VF_BYTES : 8) };
+enum { GEMM_INNER = VF_WIDTH == 16 ? 512 : 192 };
+/* The steps between two groups of lines that a tile fetches. */
+enum { GEMM_STEPS = 16 };
 
 /* One product; strides in elements. b and y may be what the caller called a and y transposed. */
 typedef struct gemm_matrix {
@@ -56,6 +47,13 @@ typedef struct gemm_region {
 /* What becomes of a tile: y = sum, past the caches too; y += sum; or all that gemm_matrix says. */
 typedef enum gemm_plain { GEMM_ANY, GEMM_STORE, GEMM_STREAM, GEMM_ADD } gemm_plain;
 
+/* Lines that are fetched into the second-level cache while tiles are multiplied: `groups` times, GEMM_STEPS steps
+ * apart, `count` lines which lie `stride` bytes apart; each group begins `step` bytes after the one before. */
+typedef struct gemm_fetch {
+    const char *from;
+    int64_t count, stride, step, groups;
+} gemm_fetch;
+
 /* A few rows by at most 3 vectors. */
 typedef struct gemm_tile {
     const void *a, *b, *c;
@@ -65,8 +63,7 @@ typedef struct gemm_tile {
     double alpha, beta;
     bool add; /* to y: not the first block of the inner extent */
     gemm_plain way;
-    const char *ahead; /* what to fetch meanwhile; NULL: nothing */
-    int64_t ahead_row; /* bytes of it for each row of the tile */
+    gemm_fetch fetch;
 } gemm_tile;
 
 /* The inner extent in blocks of about one size. */
@@ -75,11 +72,29 @@ static inline int64_t gemm_inner(int64_t k) {
     return larger(divide_up(divide_up(k, blocks), 8) * 8, 8);
 }
 
-/* While strip `at` of `all` is computed its share of the next product is fetched: first a, then b. */
-static inline void gemm_fetch_next(const gemm_matrix *m, gemm_tile *tile, int64_t at, int64_t all) {
-    int64_t half = divide_up(all, 2), which = at >= half;
-    tile->ahead_row = divide_up(m->next_bytes[which], half);
-    tile->ahead = m->next[which] + (at - which * half) * tile->ahead_row;
+/* Bytes of a packed panel of b. */
+static inline int64_t gemm_panel_bytes(int64_t k) {
+    return gemm_inner(k) * GEMM_VECTORS * (VF_WIDTH > 1 ? VF_BYTES : 8);
+}
+
+/* Part `number` of `parts` of an extent, cut at multiples of `unit`. */
+static inline int64_t gemm_cut(int64_t extent, int64_t parts, int64_t number, int64_t unit) {
+    int64_t units = divide_up(extent, unit);
+    return smaller(extent, units * number / parts * unit);
+}
+
+/* While rows `at` and on of `all` rows of tiles are computed, `rows` of them, their share of the next product is
+ * fetched: first a, then b. */
+static inline gemm_fetch gemm_fetch_next(const gemm_matrix *m, int64_t at, int64_t rows,
+                                         int64_t all) {
+    int64_t half = divide_up(all, 2), which = at >= half, size = m->next_bytes[which];
+    int64_t groups = larger(divide_up(rows, GEMM_ROWS) * (m->k / GEMM_STEPS), 1);
+    int64_t count = divide_up(divide_up(size * rows, half), groups * 64);
+    return (gemm_fetch){.from = m->next[which] + size * (at - which * half) / half / 64 * 64,
+                        .count = count,
+                        .stride = 64,
+                        .step = count * 64,
+                        .groups = groups};
 }
 
 #define ELEMENT float
@@ -99,10 +114,10 @@ static inline int64_t gemm_block_rows(int64_t size, int64_t k) {
     return larger(rows, 16);
 }
 
-/* Scratch of a thread: a panel of b and a block of a of at most m rows. */
+/* Scratch of a thread: two panels of b and a block of a of at most m rows. */
 static inline int64_t gemm_scratch_bytes(int64_t size, int64_t m, int64_t k) {
     int64_t rows = smaller(gemm_block_rows(size, k), divide_up(m, 16) * 16);
-    return GEMM_PANEL_BYTES + divide_up(rows * gemm_inner(k) * size, 64) * 64;
+    return 2 * gemm_panel_bytes(k) + divide_up(rows * gemm_inner(k) * size, 64) * 64;
 }
 
 /* Packing a pays where several panels of b use it, packing b where several tiles do. */
