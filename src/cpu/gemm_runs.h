@@ -16,9 +16,12 @@ FOVEA_INLINE void OF_TYPE(multiply)(const int rows, const int vectors, const gem
                                     const ELEMENT *a, const ELEMENT *b, int64_t steps,
                                     VECTOR acc[GEMM_ROWS][GEMM_VECTORS]) {
     const int64_t row = t->a_row, inner = t->a_inner, b_row = t->b_row;
+    const int64_t next = inner == 1 ? row : inner;
+    const ELEMENT *ahead = a + GEMM_STEPS * inner;
     for (int64_t l = 0; l < steps; l++, a += inner, b += b_row) {
         VECTOR right[GEMM_VECTORS];
         VF_UNROLLED for (int v = 0; v < vectors; v++) right[v] = V(load)(b + v * WIDTH);
+        if (VF_WIDTH > 1) __builtin_prefetch(ahead, 0, 3), ahead += next;
         VF_UNROLLED for (int i = 0; i < rows; i++) {
             VECTOR left = V(set1)(a[i * row]);
             VF_UNROLLED for (int v = 0; v < vectors; v++) acc[i][v] =
@@ -27,10 +30,10 @@ FOVEA_INLINE void OF_TYPE(multiply)(const int rows, const int vectors, const gem
     }
 }
 
-/* The lines of `vectors` vectors of a row of the result. */
-FOVEA_INLINE void OF_TYPE(fetch_row)(const int vectors, const ELEMENT *y) {
-    VF_UNROLLED for (int v = 0; v < vectors; v++) __builtin_prefetch(y + v * WIDTH, 1, 3);
-    __builtin_prefetch(y + vectors * WIDTH - 1, 1, 3);
+/* The lines of `vectors` vectors, to be read or written. */
+FOVEA_INLINE void OF_TYPE(fetch_row)(const int vectors, const int write, const ELEMENT *x) {
+    VF_UNROLLED for (int v = 0; v < vectors; v++) __builtin_prefetch(x + v * WIDTH, write, 3);
+    __builtin_prefetch(x + vectors * WIDTH - 1, write, 3);
 }
 
 /* n elements of a row of the result: the first block scales them and adds beta c, the others add. */
@@ -74,9 +77,22 @@ FOVEA_INLINE void OF_TYPE(put_plain)(const int rows, const int vectors, const ge
     }
 }
 
+/* A group of rows of the next panel of b. */
+FOVEA_INLINE void OF_TYPE(copy_rows)(gemm_copy *c) {
+    const ELEMENT *from = c->from;
+    ELEMENT *to = c->to;
+    for (int64_t i = 0; i < c->count && c->rows > 0; i++, c->rows--) {
+        OF_TYPE(fetch_row)(GEMM_VECTORS, 0, from + GEMM_AHEAD * c->row);
+        VF_UNROLLED for (int v = 0; v < GEMM_VECTORS; v++)
+            V(store)(to + v * WIDTH, V(load)(from + v * WIDTH));
+        from += c->row, to += GEMM_VECTORS * WIDTH;
+    }
+    c->from = from, c->to = to;
+}
+
 /* The rows of the result are fetched one before each of the last groups of steps: all at once they would wait for
  * each other, and at the beginning of the tile b would push them out again. */
-FOVEA_INLINE void OF_TYPE(tile)(const int rows, const int vectors, const gemm_tile *from) {
+FOVEA_INLINE void OF_TYPE(tile)(const int rows, const int vectors, gemm_tile *from) {
     const gemm_tile t = *from; /* stores of vectors may alias what is behind the pointer */
     gemm_plain way = t.last == WIDTH ? t.way : GEMM_ANY;
     const bool fetches = VF_WIDTH > 1 && way != GEMM_STREAM;
@@ -87,7 +103,7 @@ FOVEA_INLINE void OF_TYPE(tile)(const int rows, const int vectors, const gemm_ti
     VF_UNROLLED for (int i = 0; i < rows; i++) VF_UNROLLED for (int v = 0; v < vectors; v++)
         acc[i][v] = V(set1)(0);
     for (int i = (int)smaller(left, rows); fetches && i < rows; i++, y += t.y_row)
-        OF_TYPE(fetch_row)(vectors, y);
+        OF_TYPE(fetch_row)(vectors, 1, y);
     OF_TYPE(multiply)(rows, vectors, &t, a, b, rest, acc);
     a += rest * t.a_inner, b += rest * t.b_row;
     for (; left > 0; left--, a += GEMM_STEPS * t.a_inner, b += GEMM_STEPS * t.b_row) {
@@ -96,7 +112,8 @@ FOVEA_INLINE void OF_TYPE(tile)(const int rows, const int vectors, const gemm_ti
                 __builtin_prefetch(line + i * t.fetch.stride, 0, 2);
             line += t.fetch.step;
         }
-        if (fetches && left <= rows) OF_TYPE(fetch_row)(vectors, y), y += t.y_row;
+        if (VF_WIDTH > 1 && from->copy.rows > 0) OF_TYPE(copy_rows)(&from->copy);
+        if (fetches && left <= rows) OF_TYPE(fetch_row)(vectors, 1, y), y += t.y_row;
         OF_TYPE(multiply)(rows, vectors, &t, a, b, GEMM_STEPS, acc);
     }
     if (way == GEMM_ADD)
@@ -111,9 +128,7 @@ FOVEA_INLINE void OF_TYPE(tile)(const int rows, const int vectors, const gemm_ti
 }
 
 #define TILE(rows, vectors)                                                                        \
-    static void OF_TYPE(tile_##rows##_##vectors)(const gemm_tile *t) {                             \
-        OF_TYPE(tile)(rows, vectors, t);                                                           \
-    }
+    static void OF_TYPE(tile_##rows##_##vectors)(gemm_tile * t) { OF_TYPE(tile)(rows, vectors, t); }
 #define TILES(rows) TILE(rows, 1) TILE(rows, 2) TILE(rows, 3)
 TILES(1)
 TILES(2)
@@ -126,7 +141,7 @@ TILES(8)
 
 /* Some rows of a panel of at most TILE_COLUMNS columns: eight at a time, then four, two and one. */
 static void OF_TYPE(strip)(gemm_tile *t, int64_t rows, int64_t columns) {
-    typedef void tile_function(const gemm_tile *);
+    typedef void tile_function(gemm_tile *);
     static tile_function *const tiles[4][GEMM_VECTORS] = {
         {OF_TYPE(tile_1_1), OF_TYPE(tile_1_2), OF_TYPE(tile_1_3)},
         {OF_TYPE(tile_2_1), OF_TYPE(tile_2_2), OF_TYPE(tile_2_3)},
@@ -268,7 +283,7 @@ static void OF_TYPE(block)(const gemm_matrix *m, const gemm_region *r, int64_t i
                : r->stream                       ? GEMM_STREAM
                                                  : GEMM_STORE;
     tile.a_row = r->pack_a ? 1 : m->a_row, tile.a_inner = r->pack_a ? PANEL : m->a_inner;
-    int64_t step = r->pack_a ? PANEL : smaller(rows, 2 * GEMM_ROWS), parts = divide_up(rows, step);
+    int64_t step = GEMM_ROWS, parts = divide_up(rows, step);
     int64_t strips = divide_up(r->column_end - r->column, OF_TYPE(TILE_COLUMNS)) * rows, strip = 0;
     int64_t columns = OF_TYPE(panel_columns)(r->column_end - r->column), next;
     bool first = true, packs = OF_TYPE(packs_b)(m, r, columns);
@@ -278,13 +293,17 @@ static void OF_TYPE(block)(const gemm_matrix *m, const gemm_region *r, int64_t i
         next = OF_TYPE(panel_columns)(r->column_end - j - columns);
         bool packs_next = OF_TYPE(packs_b)(m, r, next);
         tile.b_row = packs ? divide_up(columns, WIDTH) * WIDTH : m->b_row;
+        bool copies =
+            packs_next && VF_WIDTH > 1 && m->b_column == 1 && next == OF_TYPE(TILE_COLUMNS);
+        tile.copy = (gemm_copy){next_from, next_b, m->b_row,
+                                divide_up(GEMM_ROWS * GEMM_STEPS, rows), copies ? k : 0};
         for (int64_t p = 0; p < rows; p += step) {
             int64_t count = smaller(step, rows - p);
             tile.b = packs ? packed_b : b, tile.fetch = (gemm_fetch){0};
-            tile.a = r->pack_a ? packed_a + p * k : a + p * m->a_row;
+            tile.a = r->pack_a ? packed_a + p / PANEL * PANEL * k + p % PANEL : a + p * m->a_row;
             tile.y = (ELEMENT *)m->y + (i + p) * m->y_row + j;
             tile.c = m->c ? (const ELEMENT *)m->c + (i + p) * m->c_row + j * m->c_column : NULL;
-            if (packs_next) {
+            if (packs_next && !copies) {
                 int64_t part = p / step, at = gemm_cut(k, parts, part, UNIT),
                         to = gemm_cut(k, parts, part + 1, UNIT);
                 OF_TYPE(pack_b)(m, next_from, next, at, to, next_b);
@@ -292,14 +311,16 @@ static void OF_TYPE(block)(const gemm_matrix *m, const gemm_region *r, int64_t i
                     OF_TYPE(fetch_b)(m, next_from, next, to, gemm_cut(k, parts, part + 2, UNIT));
             }
             if (first && r->pack_a) {
-                OF_TYPE(pack_a)(m, i + p, count, l, k, packed_a + p * k);
-                tile.fetch =
-                    OF_TYPE(fetch_a)(m, i + p + step, smaller(step, rows - p - step), l, k);
+                int64_t after = p + PANEL;
+                if (p % PANEL == 0)
+                    OF_TYPE(pack_a)(m, i + p, smaller(PANEL, rows - p), l, k, packed_a + p * k);
+                tile.fetch = OF_TYPE(fetch_a)(m, i + after, smaller(step, rows - after), l, k);
             } else if (m->next_bytes[0]) {
                 tile.fetch = gemm_fetch_next(m, strip + p, count, strips);
             }
             OF_TYPE(strip)(&tile, count, columns);
         }
+        if (tile.copy.rows > 0) OF_TYPE(pack_b)(m, next_from, next, k - tile.copy.rows, k, next_b);
         b = next_from, packs = packs_next, strip += rows;
         ELEMENT *used = packed_b;
         packed_b = next_b, next_b = used;
@@ -310,10 +331,9 @@ static void OF_TYPE(region)(const gemm_matrix *m, const gemm_region *r, char *me
     int64_t height = r->block_rows, inner = gemm_inner(m->k), panel = gemm_panel_bytes(m->k);
     void *packed_b = memory, *next_b = memory + panel, *packed_a = memory + 2 * panel;
     for (int64_t i = r->row; i < r->row_end; i += height)
-        for (int64_t l = 0; l == 0 || l < m->k; l += inner)
-            OF_TYPE(block)
-            (m, r, i, smaller(height, r->row_end - i), l, smaller(inner, m->k - l), packed_a,
-             packed_b, next_b);
+        for (int64_t l = 0; l == 0 || l < m->k; l += inner) OF_TYPE(block)
+    (m, r, i, smaller(height, r->row_end - i), l, smaller(inner, m->k - l), packed_a, packed_b,
+     next_b);
 }
 
 #undef ELEMENT
