@@ -903,6 +903,11 @@ static const struct {
     {"matmul_batched", "b=1,m=150,n=200,k=170"},
     {"matmul_batched", "dtype=f64,b=1,m=200,n=150,k=170"},
     {"matmul_batched", "b=2,m=24,n=64,k=300"},
+    /* Products of several blocks and panels, packed and copied; fewer terms than a panel is copied by. */
+    {"matmul_batched", "b=1,m=70,n=300,k=600"},
+    {"matmul_batched", "b=1,m=41,n=300,k=530,transpose_a=1,transpose_b=1,alpha=0.75,beta=0.1,c=1"},
+    {"matmul_batched", "dtype=f64,b=1,m=41,n=200,k=530"},
+    {"matmul_batched", "b=1,m=40,n=300,k=7"},
     /* More rows than a block of sums; rows of many entries. */
     {"matvec", "b=2,r=2100,c=30,transpose=1"},
     {"spmv_csr", "z=6000,r=90,c=500"},
