@@ -20,7 +20,8 @@
  * has 16 under way. 512 terms 86 %; packing between tiles from lines that were fetched by tiles 88.5; rows of b
  * copied by tiles 89.8; a fetched a group ahead 93. Of that 1 % is pages of 4 KiB. What lost: 256 and 384 terms
  * (0.5 to 1), hints for b (1), the whole second-level cache for a (8), a quarter of it (0.8). A small b,
- * not copied: 128^3 88 -> 92 %, 64^3 75 -> 83; 384^3 and 512^3 lose 2 and 8, so those are copied. On AVX2 192 terms
+ * not copied: 128^3 88 -> 92 %, 64^3 75 -> 83; 384^3 and 512^3 lose 2 and 8, so those are copied, and what
+ * crosses lines (128^3: 130, not 144 GFLOP/s). On AVX2 192 terms
  * became 256: 78 -> 82 of 92 GFLOP/s. Groups of steps whose first one is the odd rest, in one loop instead of two,
  * lost 5. */
 #ifndef FOVEA_CPU_GEMM_H
@@ -148,7 +149,8 @@ static inline gemm_region gemm_make_region(const gemm_matrix *m, int64_t size, i
                      .block_rows = gemm_block_rows(size, m->k)};
     r.pack_a = column_end - column > 6 * panel;
     bool wide = m->b_row * size > 1024 || m->k > 256;
-    r.pack_b = (wide && row_end - row >= GEMM_ROWS) || m->b_column != 1;
+    bool crosses = ((uintptr_t)m->b | (uintptr_t)(m->b_row * size)) % VF_BYTES != 0;
+    r.pack_b = ((wide || crosses) && row_end - row >= GEMM_ROWS) || m->b_column != 1;
     return r;
 }
 
