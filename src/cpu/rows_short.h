@@ -1,7 +1,8 @@
 /* Short rows after one another, normalised as many at a time as a vector has lanes: what their sums come to is found
  * for all of them at once, by transposing, and while one block is summed the results of the block before are written,
- * so that nothing waits for roots and divisions. Rows of 305 floats that were reduced each by itself took 290 cycles,
- * of 300 that memory needs for them. */
+ * so that nothing waits for roots and divisions. In a cache, ns an element: rows of 32 floats 0.56 (each by itself 1.33, groups of
+ * channels by eight 0.78), of 100 0.24 (0.52, 0.43), of 305 0.20 (0.26). Past the caches rows that are long enough
+ * overlap by one instead: a block's rows are out of the first level when they are written. */
 #ifndef FOVEA_CPU_ROWS_SHORT_H
 #define FOVEA_CPU_ROWS_SHORT_H
 
