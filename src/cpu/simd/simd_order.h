@@ -7,12 +7,13 @@
  * Across    vf_prefix, vi_prefix, vd_prefix: lane l is the sum of lanes 0 to l, in one fixed order;
  *           vf_up, vi_up, vd_up: lanes moved up by one, 0 in the first; vf_last, vi_last, vd_last: the
  *           last lane.
- *           vi_keep(x, m), vl_keep: the lanes of m to the front; vm_without(a, b), vlm_without: a and not b.
  *           vi_order(&a, &b), vl_order: the lesser of two lanes to a, the greater to b.
- * Integers  of 64 bits: vl is VD_WIDTH of them. vl_load, vl_store, vl_load_n(p, n, x): lanes beyond
- *           are those of x, vl_store_n, vl_set1, vl_add, vl_sub, vl_xor, vl_min, vl_max,
- *           vl_gt -> vlm, vl_eq, vlm_or, vlm_and, vlm_bits, vl_select(m, a, b); vl_transpose(x): the square of
- *           VD_WIDTH vectors, in place; vl_as_vd, vd_as_vl: bits kept. */
+ * Integers  of 64 bits: vl is VD_WIDTH of them. vl_load, vl_store, vl_set1, vl_add, vl_sub, vl_xor, vl_min, vl_max,
+ *           vl_gt -> vlm, vl_eq, vlm_or, vlm_and, vl_select(m, a, b); vl_transpose(x): the square of
+ *           VD_WIDTH vectors, in place; vl_as_vd, vd_as_vl: bits kept.
+ * AVX-512   alone: vi_keep(x, m), vl_keep: the lanes of m to the front, what follows them is 0; vm_without(a, b),
+ *           vlm_without: a and not b; vlm_first, vlm_bits; vl_load_n(p, n, x): lanes beyond n are those of x;
+ *           vl_store_n. */
 #ifndef FOVEA_CPU_SIMD_SIMD_ORDER_H
 #define FOVEA_CPU_SIMD_SIMD_ORDER_H
 
@@ -195,32 +196,16 @@ static inline double vd_last(vd x) {
     return _mm_cvtsd_f64(_mm_unpackhi_pd(high, high));
 }
 
-static inline vm vm_without(vm a, vm b) { return vm_and(a, vm_not(b)); }
-static inline vi vi_keep(vi x, vm m) { return vf_as_vi(vf_compress(vi_as_vf(x), vm_bits(m))); }
-
 typedef __m256i vl;
 typedef __m256i vlm;
 static inline vl vl_load(const int64_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
 static inline void vl_store(int64_t *p, vl x) { _mm256_storeu_si256((__m256i *)p, x); }
-static inline vl vl_load_n(const int64_t *p, size_t n, vl x) {
-    vl first = vf_as_vi(vm_first(2 * n));
-    return _mm256_blendv_epi8(x, _mm256_maskload_epi64((const long long *)p, first), first);
-}
-static inline void vl_store_n(int64_t *p, vl x, size_t n) {
-    _mm256_maskstore_epi64((long long *)p, vf_as_vi(vm_first(2 * n)), x);
-}
 static inline vl vl_set1(int64_t x) { return _mm256_set1_epi64x(x); }
 static inline vl vl_add(vl a, vl b) { return _mm256_add_epi64(a, b); }
 static inline vl vl_sub(vl a, vl b) { return _mm256_sub_epi64(a, b); }
 static inline vl vl_xor(vl a, vl b) { return _mm256_xor_si256(a, b); }
 static inline vd vl_as_vd(vl x) { return _mm256_castsi256_pd(x); }
 static inline vl vd_as_vl(vd x) { return _mm256_castpd_si256(x); }
-static inline unsigned vlm_bits(vlm m) {
-    return (unsigned)_mm256_movemask_pd(_mm256_castsi256_pd(m));
-}
-static inline vlm vlm_without(vlm a, vlm b) { return _mm256_andnot_si256(b, a); }
-static inline vl vl_keep(vl x, vlm m) { return vi_keep(x, vi_as_vf(m)); }
-static inline vlm vlm_first(size_t n) { return vf_as_vi(vm_first(2 * n)); }
 static inline vlm vl_gt(vl a, vl b) { return _mm256_cmpgt_epi64(a, b); }
 static inline vlm vl_eq(vl a, vl b) { return _mm256_cmpeq_epi64(a, b); }
 static inline vlm vlm_or(vlm a, vlm b) { return _mm256_or_si256(a, b); }
@@ -283,31 +268,16 @@ static inline int32_t vi_last(vi x) { return vgetq_lane_s32(x, 3); }
 static inline float vf_last(vf x) { return vgetq_lane_f32(x, 3); }
 static inline double vd_last(vd x) { return vgetq_lane_f64(x, 1); }
 
-static inline vm vm_without(vm a, vm b) { return vm_and(a, vm_not(b)); }
-static inline vi vi_keep(vi x, vm m) { return vf_as_vi(vf_compress(vi_as_vf(x), vm_bits(m))); }
-
 typedef int64x2_t vl;
 typedef uint64x2_t vlm;
 static inline vl vl_load(const int64_t *p) { return vld1q_s64(p); }
 static inline void vl_store(int64_t *p, vl x) { vst1q_s64(p, x); }
-static inline vl vl_load_n(const int64_t *p, size_t n, vl x) {
-    if (n > 0) x = vsetq_lane_s64(p[0], x, 0);
-    return n > 1 ? vsetq_lane_s64(p[1], x, 1) : x;
-}
-static inline void vl_store_n(int64_t *p, vl x, size_t n) {
-    if (n > 0) p[0] = vgetq_lane_s64(x, 0);
-    if (n > 1) p[1] = vgetq_lane_s64(x, 1);
-}
 static inline vl vl_set1(int64_t x) { return vdupq_n_s64(x); }
 static inline vl vl_add(vl a, vl b) { return vaddq_s64(a, b); }
 static inline vl vl_sub(vl a, vl b) { return vsubq_s64(a, b); }
 static inline vl vl_xor(vl a, vl b) { return veorq_s64(a, b); }
 static inline vd vl_as_vd(vl x) { return vreinterpretq_f64_s64(x); }
 static inline vl vd_as_vl(vd x) { return vreinterpretq_s64_f64(x); }
-static inline unsigned vlm_bits(vlm m) {
-    return (unsigned)(vgetq_lane_u64(m, 0) & 1) | (unsigned)(vgetq_lane_u64(m, 1) & 2);
-}
-static inline vl vl_compress(vl x, uint32_t bits) { return bits == 2 ? vdupq_laneq_s64(x, 1) : x; }
 static inline vlm vl_gt(vl a, vl b) { return vcgtq_s64(a, b); }
 static inline vlm vl_eq(vl a, vl b) { return vceqq_s64(a, b); }
 static inline vlm vlm_or(vlm a, vlm b) { return vorrq_u64(a, b); }
@@ -341,17 +311,10 @@ static inline int32_t vi_last(vi x) { return x; }
 static inline float vf_last(vf x) { return x; }
 static inline double vd_last(vd x) { return x; }
 
-static inline vm vm_without(vm a, vm b) { return vm_and(a, vm_not(b)); }
-static inline vi vi_keep(vi x, vm m) { return vf_as_vi(vf_compress(vi_as_vf(x), vm_bits(m))); }
-
 typedef int64_t vl;
 typedef int vlm;
 static inline vl vl_load(const int64_t *p) { return *p; }
 static inline void vl_store(int64_t *p, vl x) { *p = x; }
-static inline vl vl_load_n(const int64_t *p, size_t n, vl x) { return n ? *p : x; }
-static inline void vl_store_n(int64_t *p, vl x, size_t n) {
-    if (n) *p = x;
-}
 static inline vl vl_set1(int64_t x) { return x; }
 static inline vl vl_add(vl a, vl b) { return (vl)((uint64_t)a + (uint64_t)b); }
 static inline vl vl_sub(vl a, vl b) { return (vl)((uint64_t)a - (uint64_t)b); }
@@ -366,10 +329,6 @@ static inline vl vd_as_vl(vd x) {
     memcpy(&bits, &x, sizeof bits);
     return bits;
 }
-static inline unsigned vlm_bits(vlm m) { return (unsigned)m; }
-static inline vlm vlm_without(vlm a, vlm b) { return a & !b; }
-static inline vl vl_keep(vl x, vlm m) { return (void)m, x; }
-static inline vlm vlm_first(size_t n) { return n > 0; }
 static inline vlm vl_gt(vl a, vl b) { return a > b; }
 static inline vlm vl_eq(vl a, vl b) { return a == b; }
 static inline vlm vlm_or(vlm a, vlm b) { return a | b; }

@@ -5,11 +5,14 @@
 #include "catalogue/order.h"
 #include "cpu/sorting/bitonic.h"
 #include "cpu/sorting/buckets.h"
-#include "cpu/sorting/quick.h"
 #include "cpu/sorting/select.h"
 #include "fovea/kernels.h"
 
 #include <math.h>
+
+#ifdef FOVEA_TIER_AVX512
+    #include "cpu/sorting/quick.h"
+#endif
 
 #define DTYPES                                                                                     \
     (1u << FOVEA_F32 | 1u << FOVEA_F64 | 1u << FOVEA_I32 | 1u << FOVEA_U32 | 1u << FOVEA_I64)
@@ -177,7 +180,9 @@ static void radix_rows(const void *task, int64_t begin, int64_t end, int thread)
         radix_row(t, row, t->scratch + (size_t)thread * t->row_bytes);
 }
 
-/* ---- Keys alone ------------------------------------------------------------------------------- */
+/* ---- Keys alone, where an instruction compresses vectors -------------------------------------- */
+
+#ifdef FOVEA_TIER_AVX512
 
 enum { INSERTED = 16 }; /* keys up to which inserting is faster than a network */
 
@@ -200,7 +205,7 @@ static quick_task describe_quick(const fovea_problem *problem) {
 
 static bool quick_serves(const fovea_problem *problem) {
     quick_task t = describe_quick(problem);
-    return quick_suits(t.key_bytes) && t.n > INSERTED && !fovea_given(problem, RADIX_PAYLOAD);
+    return t.n > INSERTED && !fovea_given(problem, RADIX_PAYLOAD);
 }
 
 static size_t quick_row_bytes(const quick_task *t, int within) {
@@ -242,13 +247,19 @@ static size_t quick_workspace(const fovea_problem *problem, int threads) {
     return rows > 0 && several < alone ? alone : several;
 }
 
+#endif
+
 static size_t radix_workspace(const fovea_problem *problem, int threads) {
+#ifdef FOVEA_TIER_AVX512
     if (quick_serves(problem)) return quick_workspace(problem, threads);
+#endif
     return scratch_of(rows_of(&problem->views[0]), radix_row_bytes(problem), threads);
 }
 
 static fovea_status sort_radix(const fovea_problem *problem, fovea_run *run) {
+#ifdef FOVEA_TIER_AVX512
     if (quick_serves(problem)) return sort_keys(problem, run);
+#endif
     const fovea_view *x = &problem->views[RADIX_X];
     int64_t rows = rows_of(x);
     radix_task t = {.problem = problem, .scratch = run->workspace};
