@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from library import needs
 
-import fovea
+fovea = needs("fovea")
 
 
 def _contents(kind, n):
