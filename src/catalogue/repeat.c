@@ -96,8 +96,9 @@ static bool same_tensor(const fovea_repeat *repeat, const fovea_repeat_tensor *k
     for (int i = 0; i < view->rank; i++)
         differences |= (uint64_t)(tensor->shape[i] ^ view->shape[i]);
     if (!tensor->strides) return differences == 0 && kept->dense;
-    for (int i = 0; i < view->rank; i++)
-        differences |= (uint64_t)(tensor->strides[i] ^ view->stride[i]);
+    for (int i = 0; i < view->rank; i++) /* those of one element do not matter */
+        differences |=
+            (uint64_t)(tensor->strides[i] ^ view->stride[i]) & -(uint64_t)(view->shape[i] > 1);
     return differences == 0;
 }
 

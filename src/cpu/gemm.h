@@ -2,14 +2,27 @@
  *
  * Rows of a tile are broadcast, columns are vectors. On AVX-512 and NEON a tile is 8 rows by 3 vectors: 24
  * accumulators, 3 vectors of b and a broadcast in 32 registers, 11 loads for 24 multiply-adds; on AVX2 4 by
- * 3. A panel of b (GEMM_INNER x 3 vectors, 24 KiB on AVX-512) stays in the first-level cache while rows
- * of a go by, a block of a (GEMM_INNER x as many rows as take half the second-level cache) in the second
- * while panels of b are packed one after the other, each just before it is used: packing costs a load and a
- * store for every 8 rows of tiles. The kernel takes a with any two strides, so that small products pack
- * only what has to be.
+ * 3. A block of a (GEMM_INNER x as many rows as take half the second-level cache) stays in the second-level cache
+ * while panels of b (GEMM_INNER x 3 vectors) go by, each twice there: the one in work, and the next one. Tiles read
+ * both from there, at 224 bytes in 12 cycles on AVX-512. The kernel takes a with any two strides, so that small
+ * products pack only what has to be.
+ *
+ * A tile by itself has 98 % of the peak; what is lost is waiting, so nothing is fetched or copied by itself: while
+ * a tile is multiplied, a few lines every GEMM_STEPS steps, it fetches what is packed next and the rows of its
+ * result, and copies rows of the next panel of b.
  *
  * The sum of an element is a chain over at most GEMM_INNER terms; chains are added in their order. Threads share
- * rows and columns of the result, never the inner extent, so that no number of threads changes a bit. */
+ * rows and columns of the result, never the inner extent, so that no number of threads changes a bit.
+ *
+ * 1024^3 f32 on one core of a Xeon (2 MiB of second-level cache, peak 176 GFLOP/s), by turns: 84 % of the peak with
+ * 128 terms, whose b stays in the first-level cache, packed panel after panel. Of the time then 4 % were packing a,
+ * 3 % packing b, 14 % tiles: eight times the result, and bursts of hints for lines far away, of which a core
+ * has 16 under way. 512 terms 86 %; packing between tiles from lines that were fetched by tiles 88.5; rows of b
+ * copied by tiles 89.8; a fetched a group ahead 93. Of that 1 % is pages of 4 KiB. What lost: 256 and 384 terms
+ * (0.5 to 1), hints for b (1), the whole second-level cache for a (8), a quarter of it (0.8). A small b,
+ * not copied: 128^3 88 -> 92 %, 64^3 75 -> 83; 384^3 and 512^3 lose 2 and 8, so those are copied. On AVX2 192 terms
+ * became 256: 78 -> 82 of 92 GFLOP/s. Groups of steps whose first one is the odd rest, in one loop instead of two,
+ * lost 5. */
 #ifndef FOVEA_CPU_GEMM_H
 #define FOVEA_CPU_GEMM_H
 
@@ -22,18 +35,9 @@
     #define GEMM_ROWS 4
 #endif
 enum { GEMM_VECTORS = 3 };
-/* The inner extent of a block: a panel of b, the panel of a in work, the next one and a tile of the result
- * take 42 KiB of the first-level cache on AVX-512. With 192 terms they took 60 of its 48: 88 instead of 97 %
- * of the rate of a tile by itself. */
-enum { GEMM_INNER = VF_WIDTH == 16 ? 128 : 192 };
-/* The lines of the result are fetched so many steps before the end of a tile, 770 cycles on Zen 5. Fetched at
- * its beginning, those of rows a page apart, which share a few sets of the first-level cache with b, are gone
- * when they are wanted: 1024^3 on one thread of a Zen 5, by turns, 201 GFLOP/s, so 204 (two: 380 and 384).
- * What else was tried there changed nothing beyond the noise of 1 %: 256 and 384 terms; 512 terms and twice the
- * rows gained 1 %, and would make chains of 512; rows of a copied rather than turned into steps. A tile by
- * itself has 96 % of the peak, 92 to 94 where its result walks through memory. */
-enum { GEMM_LATE = 64 };
-enum { GEMM_PANEL_BYTES = GEMM_INNER * GEMM_VECTORS * (VF_WIDTH > 1 ? VF_BYTES : 8) };
+enum { GEMM_INNER = VF_WIDTH == 16 ? 512 : 256 };
+/* The steps between two groups of lines that a tile fetches. */
+enum { GEMM_STEPS = 16 };
 
 /* One product; strides in elements. b and y may be what the caller called a and y transposed. */
 typedef struct gemm_matrix {
@@ -56,6 +60,22 @@ typedef struct gemm_region {
 /* What becomes of a tile: y = sum, past the caches too; y += sum; or all that gemm_matrix says. */
 typedef enum gemm_plain { GEMM_ANY, GEMM_STORE, GEMM_STREAM, GEMM_ADD } gemm_plain;
 
+/* Lines that are fetched into the second-level cache while tiles are multiplied: `groups` times, GEMM_STEPS steps
+ * apart, `count` lines which lie `stride` bytes apart; each group begins `step` bytes after the one before. */
+typedef struct gemm_fetch {
+    const char *from;
+    int64_t count, stride, step, groups;
+} gemm_fetch;
+
+/* Rows of the panel of b after this one, which are copied while tiles are multiplied, `count` of them every
+ * GEMM_STEPS steps. A row is fetched GEMM_AHEAD rows before it is copied. */
+typedef struct gemm_copy {
+    const void *from;
+    void *to;
+    int64_t row, count, rows;
+} gemm_copy;
+enum { GEMM_AHEAD = 4 };
+
 /* A few rows by at most 3 vectors. */
 typedef struct gemm_tile {
     const void *a, *b, *c;
@@ -65,8 +85,8 @@ typedef struct gemm_tile {
     double alpha, beta;
     bool add; /* to y: not the first block of the inner extent */
     gemm_plain way;
-    const char *ahead; /* what to fetch meanwhile; NULL: nothing */
-    int64_t ahead_row; /* bytes of it for each row of the tile */
+    gemm_fetch fetch;
+    gemm_copy copy;
 } gemm_tile;
 
 /* The inner extent in blocks of about one size. */
@@ -75,11 +95,23 @@ static inline int64_t gemm_inner(int64_t k) {
     return larger(divide_up(divide_up(k, blocks), 8) * 8, 8);
 }
 
-/* While strip `at` of `all` is computed its share of the next product is fetched: first a, then b. */
-static inline void gemm_fetch_next(const gemm_matrix *m, gemm_tile *tile, int64_t at, int64_t all) {
-    int64_t half = divide_up(all, 2), which = at >= half;
-    tile->ahead_row = divide_up(m->next_bytes[which], half);
-    tile->ahead = m->next[which] + (at - which * half) * tile->ahead_row;
+/* Bytes of a packed panel of b. */
+static inline int64_t gemm_panel_bytes(int64_t k) {
+    return gemm_inner(k) * GEMM_VECTORS * (VF_WIDTH > 1 ? VF_BYTES : 8);
+}
+
+/* What a strip of `rows` rows fetches of the next product: the first half of the strips all of a, the others b; at most
+ * half the lines that a core has under way at once. */
+static inline gemm_fetch gemm_fetch_next(const gemm_matrix *m, int64_t rows, int64_t strip,
+                                         int64_t strips) {
+    int64_t half = divide_up(strips, 2), which = strip >= half;
+    int64_t groups = larger(rows / GEMM_ROWS * (m->k / GEMM_STEPS), 1);
+    int64_t count = smaller(divide_up(m->next_bytes[which], half * groups * 64), 8);
+    return (gemm_fetch){.from = m->next[which] + (strip - which * half) * groups * count * 64,
+                        .count = count,
+                        .stride = 64,
+                        .step = count * 64,
+                        .groups = groups};
 }
 
 #define ELEMENT float
@@ -99,10 +131,10 @@ static inline int64_t gemm_block_rows(int64_t size, int64_t k) {
     return larger(rows, 16);
 }
 
-/* Scratch of a thread: a panel of b and a block of a of at most m rows. */
+/* Scratch of a thread: two panels of b and a block of a of at most m rows. */
 static inline int64_t gemm_scratch_bytes(int64_t size, int64_t m, int64_t k) {
     int64_t rows = smaller(gemm_block_rows(size, k), divide_up(m, 16) * 16);
-    return GEMM_PANEL_BYTES + divide_up(rows * gemm_inner(k) * size, 64) * 64;
+    return 2 * gemm_panel_bytes(k) + divide_up(rows * gemm_inner(k) * size, 64) * 64;
 }
 
 /* Packing a pays where several panels of b use it, packing b where several tiles do. */
@@ -115,7 +147,8 @@ static inline gemm_region gemm_make_region(const gemm_matrix *m, int64_t size, i
                      .column_end = column_end,
                      .block_rows = gemm_block_rows(size, m->k)};
     r.pack_a = column_end - column > 6 * panel;
-    r.pack_b = row_end - row > 2 * GEMM_ROWS || m->b_column != 1;
+    bool wide = m->b_row * size > 1024 || m->k > 256;
+    r.pack_b = (wide && row_end - row >= GEMM_ROWS) || m->b_column != 1;
     return r;
 }
 

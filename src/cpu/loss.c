@@ -483,27 +483,25 @@ static float entropy_overlapped_row(const entropy_plan *entropy, int64_t row, in
 static void entropy_overlapping(const rows_plan *plan, int64_t begin, int64_t end, float *scratch) {
     const entropy_plan *entropy = plan->constants;
     int64_t first = begin;
-    overlapped o = {.now = {.size = sizeof(float)}};
-    gradient_state last = {0, 0};
+    overlapped o = {0};
     entropy_rows block = {0};
+    overlap_start(plan, begin, end, &o);
     for (int64_t row = begin; row < end; row++) {
-        const float *x = (const float *)(const void *)rows_address(&plan->x, row);
         float sum = overlap_exponentials(plan, row, begin, end, scratch, &o);
-        o.factor = entropy_overlapped_row(entropy, row, plan->columns, x, o.now.maximum, sum,
-                                          o.now.to, &block);
-        overlap_end(plan, row, o.now.to, &o);
+        float factor = entropy_overlapped_row(entropy, row, plan->columns, overlap_row(plan, row),
+                                              o.now.maximum, sum, o.now.to, &block);
+        overlap_end(plan, row, o.now.to, factor, &o);
         if (row % VF_WIDTH != VF_WIDTH - 1 && row + 1 < end) continue;
         write_losses(entropy, &block, first % VF_WIDTH, first, row + 1 - first);
         first = row + 1;
     }
-    last.factor = o.factor;
-    if (begin < end) rows_store(plan, (char *)o.y, gradient_item, o.kept, &last, scratch);
+    overlap_finish(plan, begin, end, overlap_scaled, &o);
 }
 
 static void entropy_pieces(const void *task, int64_t begin, int64_t end, int thread) {
     const rows_plan *plan = task;
     const entropy_plan *entropy = plan->constants;
-    float *scratch = (float *)(void *)(plan->scratch + 2 * thread * plan->scratch_step);
+    float *scratch = (float *)(void *)(plan->scratch + OVERLAP_ROWS * thread * plan->scratch_step);
     bool overlap = entropy->gradient && entropy->off == 0 && rows_overlap(plan);
     if (overlap) entropy_overlapping(plan, begin, end, scratch);
     float maximum =
@@ -527,7 +525,7 @@ static size_t losses_bytes(const fovea_problem *problem) {
 }
 static size_t entropy_workspace(const fovea_problem *problem, int threads) {
     const fovea_view *z = &problem->views[FOVEA_LOSS_FIRST];
-    return (size_t)(2 * rows_scratch_bytes(z->shape[z->rank - 1]) * threads) +
+    return (size_t)(OVERLAP_ROWS * rows_scratch_bytes(z->shape[z->rank - 1]) * threads) +
            losses_bytes(problem);
 }
 

@@ -15,13 +15,14 @@
 #include "cpu/chain.h"
 #include "cpu/dense.h"
 #include "cpu/fetch.h"
+#include "cpu/outflow.h"
 #include "cpu/simd/simd_order.h"
 #include "cpu/threads.h"
 #include "fovea/kernels.h"
 
 #include <math.h>
 
-enum { PIECE_BYTES = 1 << 16, STRIDED_BYTES = 1 << 14, FETCHED_BYTES = 1 << 12 };
+enum { PIECE_BYTES = 1 << 17, STRIDED_BYTES = 1 << 14, FETCHED_BYTES = 1 << 12 };
 
 /* ---- Sums ------------------------------------------------------------------------------------ */
 
@@ -267,14 +268,12 @@ static fovea_status scan_inclusive(const fovea_problem *problem, fovea_run *run)
 
 /* ---- Compaction ------------------------------------------------------------------------------ */
 
-enum { KEPT_MAX = PIECE_BYTES / 4, LINE_WORDS = 16, RUN_WORDS = 1024 }; /* elements of a piece */
-
-/* Which elements of a piece are kept: bits by vectors, or bytes by elements of 64 bits. */
-typedef struct flags {
-    uint16_t vectors[KEPT_MAX / VF_WIDTH + 1];
-    uint8_t elements[KEPT_MAX];
-    int64_t count;
-} flags;
+/* What is kept of a piece is brought together in a block of the thread, and goes to its place when that is known: past
+ * the caches vector by vector, while the next piece is read. Two cores of a Xeon, 10^7 floats, half of them kept, where
+ * moving the same takes 1.51 ms: 2.08 where each piece was flagged and counted, read again, and written 4 KiB at a time;
+ * 1.94 so with pieces of 64 KiB, 1.88 with 128, 1.85 with 256, as threads wait for one another seldom. From a cache
+ * 0.19 ns an element instead of 0.25. */
+enum { KEPT_BYTES = 1 << 18 };
 
 typedef struct compact_plan {
     fovea_view x, y, mask;
@@ -285,6 +284,8 @@ typedef struct compact_plan {
     int32_t word_limit, word_sign; /* of u32 with the sign bit changed, which is word_sign */
     int64_t size, elements, piece;
     bool stream;
+    char *blocks; /* two of each thread */
+    int64_t block_bytes;
     chain *chain;
 } compact_plan;
 
@@ -309,159 +310,120 @@ FOVEA_INLINE uint32_t kept_lanes(choice choice, const compact_plan *p, const pie
     return first & vm_bits(vi_gt(vi_xor(words, vi_set1(p->word_sign)), vi_set1(p->word_limit)));
 }
 
-/* Those of a piece from element i on, a whole number of vectors. */
-FOVEA_INLINE void flag_rest(choice choice, const compact_plan *p, const piece *from, int64_t i,
-                            flags *f) {
-    for (int64_t lanes; i < from->n; i += lanes) {
-        lanes = smaller(VF_WIDTH, from->n - i);
-        f->vectors[i / VF_WIDTH] = (uint16_t)kept_lanes(choice, p, from, i, lanes);
-        f->count += __builtin_popcount(f->vectors[i / VF_WIDTH]);
-    }
-}
-static void flag_words(const compact_plan *p, const piece *from, flags *f) {
-    if (from->mask)
-        flag_rest(BY_MASK, p, from, 0, f);
-    else if (p->x.dtype == FOVEA_F32)
-        flag_rest(FLOATS_ABOVE, p, from, 0, f);
-    else
-        flag_rest(WORDS_ABOVE, p, from, 0, f);
+/* What is read after a piece, and what of the piece before goes past the caches meanwhile. */
+typedef struct meanwhile {
+    piece next;
+    outflow past;
+} meanwhile;
+
+/* What is 4 KiB ahead of a byte of a piece, or of the next one that this thread has. */
+FOVEA_INLINE void fetch_far(const void *x, const void *next, int64_t byte, int64_t bytes) {
+    const char *far = byte + 4096 < bytes ? (const char *)x + bytes : (const char *)next;
+    __builtin_prefetch(far + (byte + 4096 - bytes), 0, 2);
+    __builtin_prefetch((const char *)x + byte + 512, 0, 3);
 }
 
-static void flag_longs(const compact_plan *p, const piece *from, flags *f) {
+/* The kept elements of a piece side by side; returns how many. Up to a vector beyond them is written. */
+FOVEA_INLINE int64_t keep_words(choice choice, bool past, const compact_plan *p, const piece *from,
+                                float *to, meanwhile *m) {
+    const float *x = (const float *)(const void *)from->x;
+    int64_t n = from->n, kept = 0, i = 0, due = 0;
+    outflow out = m->past; /* in registers */
+    int64_t share = (out.end - out.to) / VF_WIDTH, vectors = n / VF_WIDTH;
+    for (; i + VF_WIDTH <= n; i += VF_WIDTH) {
+        if (past) fetch_far(x, m->next.x, i * 4, n * 4);
+        if (past && choice == BY_MASK && i % LINE_BYTES == 0)
+            fetch_far(from->mask, m->next.mask, i, n);
+        uint32_t lanes = kept_lanes(choice, p, from, i, VF_WIDTH);
+        vf_store(to + kept, vf_compress(vf_load(x + i), lanes));
+        kept += __builtin_popcount(lanes);
+        if (past && (due += share) >= vectors) due -= vectors, outflow_put(&out);
+    }
+    m->past = out;
+    if (i == n) return kept;
+    uint32_t lanes = kept_lanes(choice, p, from, i, n - i);
+    vf_store(to + kept, vf_compress(vf_load_n(x + i, (size_t)(n - i)), lanes));
+    return kept + __builtin_popcount(lanes);
+}
+FOVEA_INLINE int64_t keep_words_of(bool past, const compact_plan *p, const piece *from, float *to,
+                                   meanwhile *m) {
+    if (p->masked) return keep_words(BY_MASK, past, p, from, to, m);
+    if (p->x.dtype == FOVEA_F32) return keep_words(FLOATS_ABOVE, past, p, from, to, m);
+    return keep_words(WORDS_ABOVE, past, p, from, to, m);
+}
+
+static int64_t keep_longs(const compact_plan *p, const piece *from, dense_uint64_t *to) {
+    const dense_uint64_t *x = (const dense_uint64_t *)(const void *)from->x;
     const double *doubles = (const double *)(const void *)from->x;
     const int64_t *longs = (const int64_t *)(const void *)from->x;
+    int64_t kept = 0;
     for (int64_t i = 0; i < from->n; i++) {
-        f->elements[i] = from->mask                ? from->mask[i] != 0
-                         : p->x.dtype == FOVEA_F64 ? doubles[i] > p->double_limit
-                                                   : longs[i] > p->long_limit;
-        f->count += f->elements[i];
+        to[kept] = x[i];
+        kept += from->mask                ? from->mask[i] != 0
+                : p->x.dtype == FOVEA_F64 ? doubles[i] > p->double_limit
+                                          : longs[i] > p->long_limit;
     }
+    return kept;
 }
 
-/* The kept elements side by side; nothing is written beyond the last of them. */
-static void keep_words(const char *x, char *y, int64_t n, const flags *f) {
-    const float *from = (const float *)(const void *)x;
-    float *to = (float *)(void *)y;
-    int64_t kept = 0, v = 0;
-    for (int64_t i = 0; i < n; i += VF_WIDTH, v++) {
-        int64_t count = __builtin_popcount(f->vectors[v]), lanes = smaller(VF_WIDTH, n - i);
-        vf whole = lanes == VF_WIDTH ? vf_load(from + i) : vf_load_n(from + i, (size_t)lanes);
-        vf front = vf_compress(whole, f->vectors[v]);
-        if (kept + VF_WIDTH <= f->count)
-            vf_store(to + kept, front);
-        else
-            vf_store_n(to + kept, front, (size_t)count);
-        kept += count;
-    }
-}
-
-/* What was gathered of lines that begin at `base`: whole ones past the caches; of the first, where others own
- * what stands before `first`, and of the last, what is ours. */
-static void put_lines(const float *lines, int64_t first, int64_t end, float *base) {
-    int64_t i = 0;
-    if (first > 0) {
-        memcpy(base + first, lines + first,
-               (size_t)(smaller(end, LINE_WORDS) - first) * sizeof *base);
-        i = LINE_WORDS;
-    }
-    for (; i + LINE_WORDS <= end; i += LINE_WORDS)
-        VF_UNROLLED for (int v = 0; v < LINE_WORDS; v += VF_WIDTH)
-            vf_stream(base + i + v, vf_load(lines + i + v));
-    if (i < end) memcpy(base + i, lines + i, (size_t)(end - i) * sizeof *base);
-}
-
-/* The same past the caches; the piece that is wanted next is fetched, and flagged. */
-FOVEA_INLINE void keep_past(choice choice, const compact_plan *p, const piece *from, char *y,
-                            const flags *f, const piece *next, flags *following) {
-    _Alignas(64) float lines[RUN_WORDS + 2 * LINE_WORDS];
-    const float *x = (const float *)(const void *)from->x;
-    int64_t first = (int64_t)((uintptr_t)y / sizeof *x % LINE_WORDS), at = first, v = 0;
-    int64_t flagged = next->n / VF_WIDTH * VF_WIDTH;
-    float *base = (float *)(void *)y - first;
-    following->count = 0;
-    for (int64_t i = 0; i < from->n; i += VF_WIDTH, v++) {
-        int64_t lanes = smaller(VF_WIDTH, from->n - i);
-        vf whole = lanes == VF_WIDTH ? vf_load(x + i) : vf_load_n(x + i, (size_t)lanes);
-        if (i < flagged) {
-            fetch_ahead(next->x, i * (int64_t)sizeof *x);
-            if (choice == BY_MASK && i % 64 == 0) fetch_ahead(next->mask, i);
-            following->vectors[v] = (uint16_t)kept_lanes(choice, p, next, i, VF_WIDTH);
-            following->count += __builtin_popcount(following->vectors[v]);
-        }
-        vf_store(lines + at, vf_compress(whole, f->vectors[v]));
-        at += __builtin_popcount(f->vectors[v]);
-        if (at < RUN_WORDS) continue;
-        put_lines(lines, first, RUN_WORDS, base);
-        base += RUN_WORDS, at -= RUN_WORDS, first = 0;
-        memcpy(lines, lines + RUN_WORDS, LINE_WORDS * sizeof *lines);
-    }
-    flag_rest(choice, p, next, flagged, following);
-    if (at > first) put_lines(lines, first, at, base);
-}
-static void keep_words_past(const compact_plan *p, const piece *from, char *y, const flags *f,
-                            const piece *next, flags *following) {
-    if (p->masked)
-        keep_past(BY_MASK, p, from, y, f, next, following);
-    else if (p->x.dtype == FOVEA_F32)
-        keep_past(FLOATS_ABOVE, p, from, y, f, next, following);
-    else
-        keep_past(WORDS_ABOVE, p, from, y, f, next, following);
-}
-
-static void keep_longs(const char *x, char *y, const flags *f) {
-    const dense_uint64_t *from = (const dense_uint64_t *)(const void *)x;
-    dense_uint64_t *to = (dense_uint64_t *)(void *)y;
-    for (int64_t i = 0, kept = 0; kept < f->count; i++) to[kept] = from[i], kept += f->elements[i];
-}
-
-/* Where a piece is; x NULL: its elements stand apart. No piece has number -1, and no elements. */
+/* Where a piece is; x NULL: its elements stand apart. */
 static piece find_piece(const compact_plan *p, int64_t number) {
     int64_t first = number * p->piece;
-    if (number < 0) return (piece){0};
     piece found = {.n = smaller(p->piece, p->elements - first)};
     found.x = dense_place(&p->x, first, found.n);
     if (p->masked) found.mask = dense_place(&p->mask, first, found.n);
     return found;
 }
 
-/* f: what is kept of the piece if that is known already; following: of the next, found if the results go past the
- * caches. */
-static void compact_piece(const compact_plan *p, int64_t number, int64_t next, bool known, flags *f,
-                          flags *following) {
-    _Alignas(64) char x_block[STRIDED_BYTES], y_block[STRIDED_BYTES];
+static int64_t keep_piece(const compact_plan *p, int64_t number, char *to, meanwhile *m) {
+    _Alignas(64) char x_block[STRIDED_BYTES];
     uint8_t mask_block[STRIDED_BYTES / 4];
     piece from = find_piece(p, number);
     int64_t first = number * p->piece;
     if (!from.x) dense_read(&p->x, first, from.n, x_block), from.x = x_block;
     if (p->masked && !from.mask)
         dense_read(&p->mask, first, from.n, mask_block), from.mask = mask_block;
-    if (!known) f->count = 0, (p->size == 4 ? flag_words : flag_longs)(p, &from, f);
-    chain_value before = chain_wait(p->chain, number);
-    int64_t place = (int64_t)before.word;
-    before.word += (uint64_t)f->count;
-    chain_pass(p->chain, number, before);
-    char *y = p->y.stride[0] == 1 ? p->y.data + place * p->size : y_block;
-    piece later = find_piece(p, p->stream ? next : -1);
-    if (p->stream)
-        keep_words_past(p, &from, y, f, &later, following);
-    else if (p->size == 4)
-        keep_words(from.x, y, from.n, f);
-    else
-        keep_longs(from.x, y, f);
-    if (y == y_block) dense_write(&p->y, place, f->count, y_block);
+    if (p->size == 8) return keep_longs(p, &from, (dense_uint64_t *)(void *)to);
+    float *words = (float *)(void *)to;
+    return p->stream ? keep_words_of(true, p, &from, words, m)
+                     : keep_words_of(false, p, &from, words, m);
 }
 
 static void compact_chain(const void *task, int64_t begin, int64_t end, int thread) {
     const compact_plan *p = task;
-    flags kept[2];
-    (void)begin, (void)end, (void)thread;
-    int64_t piece, next, turn = 0;
-    for (bool more = chain_take(p->chain, &piece); more; piece = next, turn++) {
+    meanwhile m = {.past = {0}};
+    int64_t number, next, turn = 2 * thread;
+    (void)begin, (void)end;
+    for (bool more = chain_take(p->chain, &number); more; number = next, turn ^= 1) {
+        char *kept = p->blocks + turn * p->block_bytes;
         more = chain_take(p->chain, &next);
-        compact_piece(p, piece, more ? next : -1, p->stream && turn > 0, &kept[turn % 2],
-                      &kept[(turn + 1) % 2]);
+        m.next = find_piece(p, more ? next : number);
+        int64_t count = keep_piece(p, number, kept, &m);
+        outflow_end(&m.past);
+        chain_value before = chain_wait(p->chain, number);
+        int64_t place = (int64_t)before.word;
+        before.word += (uint64_t)count;
+        chain_pass(p->chain, number, before);
+        char *y = p->y.data + place * p->size;
+        if (p->stream)
+            m.past = outflow_begin((float *)(void *)kept, count, (float *)(void *)y);
+        else if (p->y.stride[0] == 1)
+            memcpy(y, kept, (size_t)(count * p->size));
+        else
+            dense_write(&p->y, place, count, kept);
     }
+    outflow_end(&m.past);
     if (p->stream) vf_stream_fence();
+}
+
+/* Of a piece, and what a vector may write beyond it. */
+static int64_t kept_bytes(const fovea_view *x) {
+    return smaller(fovea_view_elements(x) * (int64_t)fovea_dtype_size(x->dtype), KEPT_BYTES) / 64 *
+               64 +
+           128;
+}
+static size_t compact_workspace(const fovea_problem *problem, int threads) {
+    return (size_t)(2 * threads * kept_bytes(&problem->views[0]));
 }
 
 static fovea_status compact(compact_plan *p, fovea_run *run, const fovea_view *count) {
@@ -473,7 +435,8 @@ static fovea_status compact(compact_plan *p, fovea_run *run, const fovea_view *c
     bool dense =
         p->x.stride[0] == 1 && p->y.stride[0] == 1 && (!p->masked || p->mask.stride[0] == 1);
     bool large = fovea_worth_streaming(2 * p->elements * p->size, allowed);
-    p->piece = (dense && large ? PIECE_BYTES : STRIDED_BYTES) / p->size;
+    p->piece = (dense && large ? KEPT_BYTES : STRIDED_BYTES) / p->size;
+    p->blocks = run->workspace, p->block_bytes = kept_bytes(&p->x);
     p->stream = dense && large && p->size == 4 && VF_WIDTH > 1 && (uintptr_t)p->y.data % 4 == 0;
     p->chain = &chain;
     chain.pieces = divide_up(p->elements, p->piece);
@@ -515,7 +478,15 @@ static fovea_status fused_scan_compact(const fovea_problem *problem, fovea_run *
     (1u << FOVEA_F32 | 1u << FOVEA_F64 | 1u << FOVEA_I32 | 1u << FOVEA_U32 | 1u << FOVEA_I64)
 #define ENTRY(name)                                                                                \
     { #name, FOVEA_CPU_NAME("chain"), DTYPES, FOVEA_TIER_HERE, .run = name }
+#define COMPACT_ENTRY(name)                                                                        \
+    {                                                                                              \
+        #name, FOVEA_CPU_NAME("chain"), DTYPES, FOVEA_TIER_HERE, .workspace = compact_workspace,   \
+                                                                 .run = name                       \
+    }
 
-const fovea_implementation FOVEA_TIERED(fovea_cpu_scans)[] = {
-    ENTRY(scan_exclusive), ENTRY(scan_inclusive),     ENTRY(compact_mask),
-    ENTRY(compact_if),     ENTRY(fused_scan_compact), {0}};
+const fovea_implementation FOVEA_TIERED(fovea_cpu_scans)[] = {ENTRY(scan_exclusive),
+                                                              ENTRY(scan_inclusive),
+                                                              COMPACT_ENTRY(compact_mask),
+                                                              COMPACT_ENTRY(compact_if),
+                                                              COMPACT_ENTRY(fused_scan_compact),
+                                                              {0}};

@@ -8,18 +8,19 @@ FOVEA_INLINE vf scaled(const float *x, void *state, int64_t i, int64_t n) {
 }
 
 static void softmax_overlapping(const rows_plan *plan, int64_t begin, int64_t end, float *scratch) {
-    overlapped o = {.now = {.size = sizeof(float)}};
+    overlapped o = {0};
+    overlap_start(plan, begin, end, &o);
     for (int64_t row = begin; row < end; row++) {
-        o.factor = 1 / overlap_exponentials(plan, row, begin, end, scratch, &o);
-        overlap_end(plan, row, o.now.to, &o);
+        float factor = 1 / overlap_exponentials(plan, row, begin, end, scratch, &o);
+        overlap_end(plan, row, o.now.to, factor, &o);
     }
-    if (begin < end) rows_store(plan, (char *)o.y, scaled, o.kept, &o.factor, scratch);
+    overlap_finish(plan, begin, end, overlap_scaled, &o);
 }
 
 static void softmax_rows(const void *task, int64_t begin, int64_t end, int thread) {
     const rows_plan *plan = task;
     int64_t n = plan->columns;
-    float *scratch = (float *)(void *)(plan->scratch + 2 * thread * plan->scratch_step);
+    float *scratch = (float *)(void *)(plan->scratch + OVERLAP_ROWS * thread * plan->scratch_step);
     bool overlap = rows_overlap(plan);
     if (overlap) softmax_overlapping(plan, begin, end, scratch);
     for (int64_t row = overlap ? end : begin; row < end; row++) {
@@ -42,45 +43,38 @@ FOVEA_INLINE vf shifted(const float *x, void *state, int64_t i, int64_t n) {
     return vf_sub(vf_sub(rows_take(x, i, n), vf_set1(s->maximum)), vf_set1(s->logarithm));
 }
 
-FOVEA_INLINE vf passing_after_shifted(const float *x, void *state, int64_t i, int64_t n) {
-    overlapped *o = state;
-    shift s = {o->maximum, o->factor};
-    vf_stream(o->y + i, shifted(o->kept, &s, i, n));
-    overlap_follow(o, i);
-    return passing(x, &o->now, i, n);
+FOVEA_INLINE vf overlap_shifted(const float *x, void *state, int64_t i, int64_t n) {
+    const overlapped *o = state;
+    shift s = {o->before.maximum, o->before.factor};
+    return shifted(x, &s, i, n);
 }
-
-FOVEA_INLINE vf passing_before(const float *x, void *state, int64_t i, int64_t n) {
+FOVEA_INLINE vf passing_and_shifted(const float *x, void *state, int64_t i, int64_t n) {
     overlapped *o = state;
     overlap_follow(o, i);
-    return passing(x, &o->now, i, n);
+    vf y = passing_exponential(&o->now, x, i, n);
+    vf_stream(o->before.y + i, overlap_shifted(o->before.kept, o, i, n));
+    return y;
+}
+FOVEA_INLINE vf passing_alone(const float *x, void *state, int64_t i, int64_t n) {
+    overlapped *o = state;
+    overlap_follow(o, i);
+    return passing_exponential(&o->now, x, i, n);
 }
 
 static void log_softmax_overlapping(const rows_plan *plan, int64_t begin, int64_t end) {
-    int64_t n = plan->columns;
-    overlapped o = {.now = {.size = sizeof(float)}};
+    overlapped o = {0};
+    overlap_start(plan, begin, end, &o);
     for (int64_t row = begin; row < end; row++) {
-        const float *x = (const float *)(const void *)rows_address(&plan->x, row);
-        float sum;
-        overlap_begin(plan, row, end, &o);
-        if (row == begin) {
-            o.now.maximum = row_maximum(x, n);
-            sum = rows_sum(passing_before, x, &o, n);
-        } else {
-            sum = rows_sum(passing_after_shifted, x, &o, n);
-        }
-        o.factor = (float)log((double)sum);
-        o.maximum = o.now.maximum;
-        overlap_end(plan, row, x, &o);
+        float sum = overlap_sum(plan, row, begin, end, passing_alone, passing_and_shifted, &o);
+        overlap_end(plan, row, overlap_row(plan, row), (float)log((double)sum), &o);
     }
-    shift last = {o.maximum, o.factor};
-    if (begin < end) rows_store(plan, (char *)o.y, shifted, o.kept, &last, NULL);
+    overlap_finish(plan, begin, end, overlap_shifted, &o);
 }
 
 static void log_softmax_rows(const void *task, int64_t begin, int64_t end, int thread) {
     const rows_plan *plan = task;
     int64_t n = plan->columns;
-    float *scratch = (float *)(void *)(plan->scratch + 2 * thread * plan->scratch_step);
+    float *scratch = (float *)(void *)(plan->scratch + OVERLAP_ROWS * thread * plan->scratch_step);
     bool overlap = rows_overlap(plan);
     if (overlap) log_softmax_overlapping(plan, begin, end);
     for (int64_t row = overlap ? end : begin; row < end; row++) {
@@ -131,7 +125,7 @@ FOVEA_INLINE vf weighted(const float *x, void *state, int64_t i, int64_t n) {
 static void online_rows(const void *task, int64_t begin, int64_t end, int thread) {
     const rows_plan *plan = task;
     int64_t n = plan->columns;
-    float *scratch = (float *)(void *)(plan->scratch + 2 * thread * plan->scratch_step);
+    float *scratch = (float *)(void *)(plan->scratch + OVERLAP_ROWS * thread * plan->scratch_step);
     if (n <= ONLINE_BLOCK) { /* one block, whose exponentials the first-level cache keeps */
         softmax_rows(task, begin, end, thread);
         return;
@@ -149,7 +143,7 @@ static void online_rows(const void *task, int64_t begin, int64_t end, int thread
 
 static size_t softmax_workspace(const fovea_problem *problem, int threads) {
     const fovea_view *x = &problem->views[0];
-    return (size_t)(2 * rows_scratch_bytes(x->shape[x->rank - 1]) * threads);
+    return (size_t)(OVERLAP_ROWS * rows_scratch_bytes(x->shape[x->rank - 1]) * threads);
 }
 
 static fovea_status softmax_stable(const fovea_problem *problem, fovea_run *run) {

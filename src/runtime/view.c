@@ -49,10 +49,11 @@ static fovea_status check_extents(const DLTensor *tensor, const char *name, fove
                               (long long)extent, i);
         view->shape[i] = extent;
     }
-    /* Strides of a tensor without elements may be any numbers, and nobody needs them. */
+    /* Nobody needs the strides of a tensor without elements, nor those of dimensions of one element: they may be
+     * any numbers, which would overflow in products of bytes. */
     const int64_t *strides = fovea_view_elements(view) > 0 ? tensor->strides : NULL;
     for (int i = tensor->ndim - 1; i >= 0; i--) {
-        view->stride[i] = strides ? strides[i] : elements;
+        view->stride[i] = strides && view->shape[i] > 1 ? strides[i] : elements;
         int64_t extent = view->shape[i] > 0 ? view->shape[i] : 1;
         if (!fovea_multiply(elements, extent, &elements) || elements > elements_limit)
             return fovea_fail(message, FOVEA_INVALID_ARGUMENT,

@@ -142,6 +142,14 @@ static void strides_of_empty_tensors_do_not_matter(void **state) {
     assert_memory_equal(view.stride, STRIDES(2, 2, 1), 3 * sizeof *view.stride);
 }
 
+static void strides_of_single_elements_do_not_matter(void **state) {
+    (void)state;
+    DLTensor tensor = TENSOR(data, FOVEA_F64, 1, 3, 1);
+    tensor.strides = STRIDES(INT64_MAX, 2, INT64_MIN);
+    fovea_view view = view_of(tensor);
+    assert_memory_equal(view.stride, STRIDES(3, 2, 1), 3 * sizeof *view.stride);
+}
+
 static void finds_elements_that_share_memory(void **state) {
     (void)state;
     assert_false(overlaps(3, 4, 4, 1));
@@ -219,6 +227,7 @@ int main(void) {
         cmocka_unit_test(accepts_empty_tensors_without_data),
         cmocka_unit_test(merges_nothing_by_a_span_that_overflows),
         cmocka_unit_test(strides_of_empty_tensors_do_not_matter),
+        cmocka_unit_test(strides_of_single_elements_do_not_matter),
         cmocka_unit_test(finds_elements_that_share_memory),
         cmocka_unit_test(compares_address_ranges),
         cmocka_unit_test(collapses_as_far_as_strides_allow),
