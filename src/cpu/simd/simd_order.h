@@ -7,9 +7,13 @@
  * Across    vf_prefix, vi_prefix, vd_prefix: lane l is the sum of lanes 0 to l, in one fixed order;
  *           vf_up, vi_up, vd_up: lanes moved up by one, 0 in the first; vf_last, vi_last, vd_last: the
  *           last lane.
- * Integers  of 64 bits: vl is VD_WIDTH of them. vl_load, vl_store, vl_set1, vl_xor, vl_min, vl_max,
+ *           vi_order(&a, &b), vl_order: the lesser of two lanes to a, the greater to b.
+ * Integers  of 64 bits: vl is VD_WIDTH of them. vl_load, vl_store, vl_set1, vl_add, vl_sub, vl_xor, vl_min, vl_max,
  *           vl_gt -> vlm, vl_eq, vlm_or, vlm_and, vl_select(m, a, b); vl_transpose(x): the square of
- *           VD_WIDTH vectors, in place. */
+ *           VD_WIDTH vectors, in place; vl_as_vd, vd_as_vl: bits kept.
+ * AVX-512   alone: vi_keep(x, m), vl_keep: the lanes of m to the front, what follows them is 0; vm_without(a, b),
+ *           vlm_without: a and not b; vlm_first, vlm_bits; vl_load_n(p, n, x): lanes beyond n are those of x;
+ *           vl_store_n. */
 #ifndef FOVEA_CPU_SIMD_SIMD_ORDER_H
 #define FOVEA_CPU_SIMD_SIMD_ORDER_H
 
@@ -71,14 +75,41 @@ static inline double vd_last(vd x) {
     return _mm_cvtsd_f64(_mm_unpackhi_pd(high, high));
 }
 
+/* What is not the least: an operation of another port than extremes have. */
+VF_INLINE void vi_order(vi *a, vi *b) {
+    vi least = vi_min(*a, *b);
+    *b = vi_xor3(*a, *b, least), *a = least;
+}
+
 typedef __m512i vl;
 typedef __mmask8 vlm;
 static inline vl vl_load(const int64_t *p) { return _mm512_loadu_si512(p); }
 static inline void vl_store(int64_t *p, vl x) { _mm512_storeu_si512(p, x); }
+static inline vl vl_load_n(const int64_t *p, size_t n, vl x) {
+    return _mm512_mask_loadu_epi64(x, (__mmask8)vm_first(n), p);
+}
+static inline void vl_store_n(int64_t *p, vl x, size_t n) {
+    _mm512_mask_storeu_epi64(p, (__mmask8)vm_first(n), x);
+}
 static inline vl vl_set1(int64_t x) { return _mm512_set1_epi64(x); }
+static inline vl vl_add(vl a, vl b) { return _mm512_add_epi64(a, b); }
+static inline vl vl_sub(vl a, vl b) { return _mm512_sub_epi64(a, b); }
 static inline vl vl_xor(vl a, vl b) { return _mm512_xor_si512(a, b); }
 static inline vl vl_min(vl a, vl b) { return _mm512_min_epi64(a, b); }
 static inline vl vl_max(vl a, vl b) { return _mm512_max_epi64(a, b); }
+static inline vd vl_as_vd(vl x) { return _mm512_castsi512_pd(x); }
+static inline vl vd_as_vl(vd x) { return _mm512_castpd_si512(x); }
+static inline unsigned vlm_bits(vlm m) { return m; }
+/* In mask registers, whence general ones need a port of compressions for the way back. */
+static inline vm vm_without(vm a, vm b) { return _kandn_mask16(b, a); }
+static inline vlm vlm_without(vlm a, vlm b) { return _kandn_mask8(b, a); }
+static inline vi vi_keep(vi x, vm m) { return _mm512_maskz_compress_epi32(m, x); }
+static inline vl vl_keep(vl x, vlm m) { return _mm512_maskz_compress_epi64(m, x); }
+static inline vlm vlm_first(size_t n) { return (vlm)vm_first(n); }
+VF_INLINE void vl_order(vl *a, vl *b) {
+    vl least = vl_min(*a, *b);
+    *b = vi_xor3(*a, *b, least), *a = least;
+}
 static inline vlm vl_gt(vl a, vl b) { return _mm512_cmpgt_epi64_mask(a, b); }
 static inline vlm vl_eq(vl a, vl b) { return _mm512_cmpeq_epi64_mask(a, b); }
 static inline vlm vlm_or(vlm a, vlm b) { return (vlm)(a | b); }
@@ -170,7 +201,11 @@ typedef __m256i vlm;
 static inline vl vl_load(const int64_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
 static inline void vl_store(int64_t *p, vl x) { _mm256_storeu_si256((__m256i *)p, x); }
 static inline vl vl_set1(int64_t x) { return _mm256_set1_epi64x(x); }
+static inline vl vl_add(vl a, vl b) { return _mm256_add_epi64(a, b); }
+static inline vl vl_sub(vl a, vl b) { return _mm256_sub_epi64(a, b); }
 static inline vl vl_xor(vl a, vl b) { return _mm256_xor_si256(a, b); }
+static inline vd vl_as_vd(vl x) { return _mm256_castsi256_pd(x); }
+static inline vl vd_as_vl(vd x) { return _mm256_castpd_si256(x); }
 static inline vlm vl_gt(vl a, vl b) { return _mm256_cmpgt_epi64(a, b); }
 static inline vlm vl_eq(vl a, vl b) { return _mm256_cmpeq_epi64(a, b); }
 static inline vlm vlm_or(vlm a, vlm b) { return _mm256_or_si256(a, b); }
@@ -238,7 +273,11 @@ typedef uint64x2_t vlm;
 static inline vl vl_load(const int64_t *p) { return vld1q_s64(p); }
 static inline void vl_store(int64_t *p, vl x) { vst1q_s64(p, x); }
 static inline vl vl_set1(int64_t x) { return vdupq_n_s64(x); }
+static inline vl vl_add(vl a, vl b) { return vaddq_s64(a, b); }
+static inline vl vl_sub(vl a, vl b) { return vsubq_s64(a, b); }
 static inline vl vl_xor(vl a, vl b) { return veorq_s64(a, b); }
+static inline vd vl_as_vd(vl x) { return vreinterpretq_f64_s64(x); }
+static inline vl vd_as_vl(vd x) { return vreinterpretq_s64_f64(x); }
 static inline vlm vl_gt(vl a, vl b) { return vcgtq_s64(a, b); }
 static inline vlm vl_eq(vl a, vl b) { return vceqq_s64(a, b); }
 static inline vlm vlm_or(vlm a, vlm b) { return vorrq_u64(a, b); }
@@ -277,7 +316,19 @@ typedef int vlm;
 static inline vl vl_load(const int64_t *p) { return *p; }
 static inline void vl_store(int64_t *p, vl x) { *p = x; }
 static inline vl vl_set1(int64_t x) { return x; }
+static inline vl vl_add(vl a, vl b) { return (vl)((uint64_t)a + (uint64_t)b); }
+static inline vl vl_sub(vl a, vl b) { return (vl)((uint64_t)a - (uint64_t)b); }
 static inline vl vl_xor(vl a, vl b) { return a ^ b; }
+static inline vd vl_as_vd(vl x) {
+    vd bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+static inline vl vd_as_vl(vd x) {
+    vl bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
 static inline vlm vl_gt(vl a, vl b) { return a > b; }
 static inline vlm vl_eq(vl a, vl b) { return a == b; }
 static inline vlm vlm_or(vlm a, vlm b) { return a | b; }
@@ -287,6 +338,17 @@ static inline vl vl_min(vl a, vl b) { return a < b ? a : b; }
 static inline vl vl_max(vl a, vl b) { return a > b ? a : b; }
 VF_INLINE void vl_transpose(vl x[1]) { (void)x; }
 
+#endif
+
+#ifndef FOVEA_TIER_AVX512
+VF_INLINE void vi_order(vi *a, vi *b) {
+    vi least = vi_min(*a, *b);
+    *b = vi_max(*a, *b), *a = least;
+}
+VF_INLINE void vl_order(vl *a, vl *b) {
+    vl least = vl_min(*a, *b);
+    *b = vl_max(*a, *b), *a = least;
+}
 #endif
 
 #endif

@@ -3,6 +3,7 @@
 #define FOVEA_CPU_SORTING_KEYS_H
 
 #include "cpu/dense.h"
+#include "cpu/simd/simd_order.h"
 
 /* Floats of 32 bits: without a sign they compare as they do once the bits of negative ones are inverted
  * and the sign of others is set. NaN of the sign are below -inf then; a rotation by as many as there are
@@ -36,32 +37,39 @@ static inline uint64_t key_sign(fovea_dtype dtype) {
     return dtype == FOVEA_I32 ? UINT64_C(1) << 31 : dtype == FOVEA_I64 ? UINT64_C(1) << 63 : 0;
 }
 
-/* The first elements in vectors; how many. */
-static inline int64_t turn_vectors(bool to_keys, const dense_uint32_t *from, dense_uint32_t *to,
-                                   int64_t n, uint32_t also) {
-    const vi sign = vi_set1(INT32_MIN), nan = vi_set1(KEY_NAN_32), other = vi_set1((int32_t)also);
+/* The first elements in vectors; how many. Integers are `change`d alone. */
+static inline int64_t turn_vectors_32(bool floats, bool to_keys, const void *from, void *to,
+                                      int64_t n, uint32_t change) {
+    const vi sign = vi_set1(INT32_MIN), nan = vi_set1(KEY_NAN_32), other = vi_set1((int32_t)change);
     int64_t i = 0;
     for (; i + VF_WIDTH <= n; i += VF_WIDTH) {
-        vi x = vi_load((const int32_t *)(const void *)(from + i));
-        if (to_keys) {
-            x = vi_sub(vi_xor(x, vi_or(vi_sar(x, 31), sign)), nan);
-            x = vi_xor(x, other);
-        } else {
-            x = vi_add(vi_xor(x, other), nan);
+        vi x = vi_load((const int32_t *)from + i);
+        if (floats && to_keys) x = vi_sub(vi_xor(x, vi_or(vi_sar(x, 31), sign)), nan);
+        x = vi_xor(x, other);
+        if (floats && !to_keys) {
+            x = vi_add(x, nan);
             x = vi_xor(x, vi_or(vi_xor(vi_sar(x, 31), vi_set1(-1)), sign));
         }
-        vi_store((int32_t *)(void *)(to + i), x);
+        vi_store((int32_t *)to + i, x);
     }
     return i;
 }
-static inline int64_t turn_vectors_32(bool to_keys, const void *from, void *to, int64_t n,
-                                      uint32_t also) {
-    return turn_vectors(to_keys, from, to, n, also);
-}
-/* Two cycles an element, as memory has them. */
-static inline int64_t turn_vectors_64(bool to_keys, const void *from, void *to, int64_t n,
-                                      uint64_t also) {
-    return (void)to_keys, (void)from, (void)to, (void)n, (void)also, 0;
+static inline int64_t turn_vectors_64(bool floats, bool to_keys, const void *from, void *to,
+                                      int64_t n, uint64_t change) {
+    const vl sign = vl_set1(INT64_MIN), nan = vl_set1((int64_t)KEY_NAN_64), all = vl_set1(-1);
+    const vl zero = vl_set1(0), other = vl_set1((int64_t)change);
+    int64_t i = 0;
+    for (; i + VD_WIDTH <= n; i += VD_WIDTH) {
+        vl x = vl_load((const int64_t *)from + i);
+        if (floats && to_keys) x = vl_sub(vl_xor(x, vl_select(vl_gt(zero, x), all, sign)), nan);
+        x = vl_xor(x, other);
+        if (floats && !to_keys) {
+            x = vl_add(x, nan);
+            x = vl_xor(x, vl_select(vl_gt(zero, x), sign, all));
+        }
+        vl_store((int64_t *)to + i, x);
+    }
+    return i;
 }
 
 /* Turns n elements that stand side by side into keys, or keys into elements; `also` is exclusive-ored to
@@ -72,20 +80,22 @@ static inline int64_t turn_vectors_64(bool to_keys, const void *from, void *to, 
         const dense_uint##bits##_t *x = from;                                                      \
         uint##bits##_t change = (uint##bits##_t)key_sign(dtype) ^ also;                            \
         if (key_is_float(dtype))                                                                   \
-            for (int64_t i = turn_vectors_##bits(true, from, to, n, also); i < n; i++)             \
-                to[i] = key_of_float_##bits(x[i]) ^ also;                                          \
+            for (int64_t i = turn_vectors_##bits(true, true, from, to, n, change); i < n; i++)     \
+                to[i] = key_of_float_##bits(x[i]) ^ change;                                        \
         else                                                                                       \
-            for (int64_t i = 0; i < n; i++) to[i] = x[i] ^ change;                                 \
+            for (int64_t i = turn_vectors_##bits(false, true, from, to, n, change); i < n; i++)    \
+                to[i] = x[i] ^ change;                                                             \
     }                                                                                              \
     static inline void keys_to_##bits(fovea_dtype dtype, const uint##bits##_t *from, void *to,     \
                                       int64_t n, uint##bits##_t also) {                            \
         dense_uint##bits##_t *x = to;                                                              \
         uint##bits##_t change = (uint##bits##_t)key_sign(dtype) ^ also;                            \
         if (key_is_float(dtype))                                                                   \
-            for (int64_t i = turn_vectors_##bits(false, from, to, n, also); i < n; i++)            \
-                x[i] = float_of_key_##bits(from[i] ^ also);                                        \
+            for (int64_t i = turn_vectors_##bits(true, false, from, to, n, change); i < n; i++)    \
+                x[i] = float_of_key_##bits(from[i] ^ change);                                      \
         else                                                                                       \
-            for (int64_t i = 0; i < n; i++) x[i] = from[i] ^ change;                               \
+            for (int64_t i = turn_vectors_##bits(false, false, from, to, n, change); i < n; i++)   \
+                x[i] = from[i] ^ change;                                                           \
     }
 TURN(32)
 TURN(64)

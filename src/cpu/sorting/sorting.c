@@ -10,6 +10,10 @@
 
 #include <math.h>
 
+#ifdef FOVEA_TIER_AVX512
+    #include "cpu/sorting/quick.h"
+#endif
+
 #define DTYPES                                                                                     \
     (1u << FOVEA_F32 | 1u << FOVEA_F64 | 1u << FOVEA_I32 | 1u << FOVEA_U32 | 1u << FOVEA_I64)
 
@@ -176,11 +180,86 @@ static void radix_rows(const void *task, int64_t begin, int64_t end, int thread)
         radix_row(t, row, t->scratch + (size_t)thread * t->row_bytes);
 }
 
+/* ---- Keys alone, where an instruction compresses vectors -------------------------------------- */
+
+#ifdef FOVEA_TIER_AVX512
+
+enum { INSERTED = 16 }; /* keys up to which inserting is faster than a network */
+
+typedef struct quick_task {
+    const fovea_problem *problem;
+    char *scratch;
+    size_t row_bytes;
+    int64_t n, key_bytes;
+    bool dense; /* y's rows are memory to sort in */
+    int within;
+} quick_task;
+
+static quick_task describe_quick(const fovea_problem *problem) {
+    const fovea_view *x = &problem->views[RADIX_X], *y = &problem->views[RADIX_Y];
+    return (quick_task){.problem = problem,
+                        .n = x->shape[x->rank - 1],
+                        .key_bytes = (int64_t)fovea_dtype_size(x->dtype),
+                        .dense = fovea_view_is_contiguous(y) || y->stride[y->rank - 1] == 1};
+}
+
+static bool quick_serves(const fovea_problem *problem) {
+    quick_task t = describe_quick(problem);
+    return t.n > INSERTED && !fovea_given(problem, RADIX_PAYLOAD);
+}
+
+static size_t quick_row_bytes(const quick_task *t, int within) {
+    quick_row r = {.n = t->n, .threads = within};
+    return quick_lay_out(&r, t->key_bytes, t->dense, NULL);
+}
+
+static void quick_rows(const void *task, int64_t begin, int64_t end, int thread) {
+    const quick_task *t = task;
+    for (int64_t row = begin; row < end; row++) {
+        quick_row r = {.x = &t->problem->views[RADIX_X],
+                       .y = &t->problem->views[RADIX_Y],
+                       .first = row * t->n,
+                       .n = t->n,
+                       .threads = t->within};
+        r.to = t->dense ? dense_place(r.y, r.first, r.n) : NULL;
+        quick_lay_out(&r, t->key_bytes, t->dense, t->scratch + (size_t)thread * t->row_bytes);
+        t->key_bytes == 4 ? words_sort_row(&r) : longs_sort_row(&r);
+    }
+}
+
+static fovea_status sort_keys(const fovea_problem *problem, fovea_run *run) {
+    quick_task t = describe_quick(problem);
+    int64_t rows = rows_of(&problem->views[RADIX_X]);
+    split s = split_threads(rows, t.n * t.key_bytes * t.key_bytes, run->threads);
+    t.scratch = run->workspace;
+    t.within = s.within;
+    t.row_bytes = quick_row_bytes(&t, s.within);
+    run->threads = s.over_rows > s.within ? s.over_rows : s.within;
+    fovea_share(rows, s.over_rows, quick_rows, &t);
+    return FOVEA_OK;
+}
+
+static size_t quick_workspace(const fovea_problem *problem, int threads) {
+    quick_task t = describe_quick(problem);
+    int64_t rows = rows_of(&problem->views[RADIX_X]);
+    size_t several = scratch_of(rows, quick_row_bytes(&t, 1), threads);
+    size_t alone = quick_row_bytes(&t, threads < PARTS_MAX ? threads : PARTS_MAX);
+    return rows > 0 && several < alone ? alone : several;
+}
+
+#endif
+
 static size_t radix_workspace(const fovea_problem *problem, int threads) {
+#ifdef FOVEA_TIER_AVX512
+    if (quick_serves(problem)) return quick_workspace(problem, threads);
+#endif
     return scratch_of(rows_of(&problem->views[0]), radix_row_bytes(problem), threads);
 }
 
 static fovea_status sort_radix(const fovea_problem *problem, fovea_run *run) {
+#ifdef FOVEA_TIER_AVX512
+    if (quick_serves(problem)) return sort_keys(problem, run);
+#endif
     const fovea_view *x = &problem->views[RADIX_X];
     int64_t rows = rows_of(x);
     radix_task t = {.problem = problem, .scratch = run->workspace};
