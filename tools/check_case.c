@@ -936,6 +936,36 @@ static const struct {
     {"reduce_covariance_matrix", "b=1,n=7000,p=20"},
     {"reduce_pearson_pairwise", "b=1,n=5000,p=20"},
     {"reduce_pearson_pairwise", "b=2,n=60,p=300"},
+    /* Rows without keys beside a sink that counts nothing; gradients along broadcast keys and rows. */
+    {"attention", "b=1,hq=2,hkv=1,sq=20,sk=40,d=16,mask=bool,sinks=1,lse=1,touch=mask,sample=1"},
+    {"attention_backward", "b=2,hq=4,hkv=2,sq=33,sk=65,d=16,bias=f32,sinks=1,dbias=f32,sample=5"},
+    {"attention_backward", "b=3,hq=4,hkv=2,sq=37,sk=260,d=16,bias=f32,dbias=f32,sample=10"},
+    {"attention_backward",
+     "dtype=f16,b=2,hq=4,hkv=2,sq=37,sk=260,d=16,softcap=2,bias=f16,dbias=f16,sample=9"},
+    /* Blocks that begin within a window; one to the right alone; log-sum-exps, which integers would spoil. */
+    {"attention", "dtype=f16,b=1,hq=1,hkv=1,sq=257,sk=257,d=80,window_left=16,sample=1"},
+    {"attention", "b=1,hq=1,hkv=1,sq=70,sk=77,d=32,window_right=5,sample=1"},
+    {"attention", "dtype=f16,b=1,hq=2,hkv=2,sq=130,sk=300,d=64,lse=1,sample=1"},
+    /* Packed rows under a bias and a mask of their own; few rows over pieces of keys, of two sequences. */
+    {"attention",
+     "b=3,hq=2,hkv=1,sq=12,sk=40,d=16,bias=f32,mask=bool,cu_seqlens_q=1,sinks=1,slopes=1,"
+     "causal=bottom_right,sample=2"},
+    {"attention", "dtype=f16,b=2,hq=4,hkv=1,sq=3,sk=1100,d=40,slopes=1,mask=u8,data=small,"
+                  "causal=bottom_right,sample=8"},
+    /* Heads of several waves and rows without keys; keys about a mean; caches in pages. */
+    {"attention",
+     "algorithm=sage,dtype=f16,b=3,hq=8,hkv=8,sq=40,sk=300,d=64,causal=bottom_right,pv=i8,"
+     "softcap=20,lse=1,mask=bool,touch=mask,sample=1"},
+    {"attention",
+     "algorithm=sage,dtype=f16,b=1,hq=2,hkv=2,sq=40,sk=300,d=64,pv=i8,touch=channels,sample=1"},
+    {"attention", "algorithm=sage,dtype=f16,b=2,hq=2,hkv=2,sq=40,sk=300,d=64,k=i8,v=i8,k_scale=1,"
+                  "v_scale=1,seqused_k=1,block_table=1,sample=1"},
+    /* Groups with NaN, with an infinity and of zeros; positions that no float holds. */
+    {"kv_append",
+     "b=1,hkv=2,t=5,s=33,d=16,k_cache=e4m3,v_cache=i8,k_scale=1,v_scale=1,data=nonfinite"},
+    {"kv_append",
+     "b=1,hkv=2,t=5,s=33,d=16,k_cache=e4m3,v_cache=e4m3,k_scale=1,v_scale=1,data=zeros"},
+    {"rope_apply", "b=1,s=40,d=16,offset=16777217"},
 };
 
 static bool written_cases(int kernel, fovea_check_cases *cases) {

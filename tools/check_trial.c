@@ -103,6 +103,11 @@ static void touch_mask(const fovea_view *view) {
         if (i / keys % 3 == 1) fovea_view_write(view, i, 0);
 }
 
+/* As if there were none, for every other head. */
+static void touch_sinks(const fovea_view *view) {
+    for (int64_t h = 0; h < fovea_view_elements(view); h += 2) fovea_view_write(view, h, -INFINITY);
+}
+
 static bool is_backward(const fovea_problem *problem) { return fovea_is_backward(problem->kernel); }
 
 /* Some channels of real keys lie far off 0; rounded to 8 bits with the others they take all steps. */
@@ -187,6 +192,8 @@ static bool touch(fovea_trial *trial) {
     case FOVEA_TOUCH_MASK:
         if (fovea_given(&sample->problem, FOVEA_ATTENTION_MASK))
             touch_mask(&views[FOVEA_ATTENTION_MASK]);
+        if (fovea_given(&sample->problem, FOVEA_ATTENTION_SINKS))
+            touch_sinks(&views[FOVEA_ATTENTION_SINKS]);
         break;
     case FOVEA_TOUCH_BEYOND:
         for (int a = FOVEA_ATTENTION_K; a <= FOVEA_ATTENTION_V_SCALE; a++)

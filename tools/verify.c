@@ -15,6 +15,8 @@
 #include <stdlib.h>
 
 /* What one output must be. numbers NULL: all elements in order. */
+enum { NEVER_NAN = 2 };
+
 typedef struct expectation {
     fovea_view view;
     int64_t count; /* of values: of complex elements both parts */
@@ -22,7 +24,7 @@ typedef struct expectation {
     double *expected, *bound; /* bound NULL: exact */
     bool bits;                /* what is expected are bits */
     double *peer_bound;       /* NULL: derived from bound */
-    uint8_t *may_be_nan;      /* NULL: none */
+    uint8_t *may_be_nan;      /* NULL: none; NEVER_NAN: not even where an infinity is expected */
     double *norms; /* of transforms: what norm2 of the error of each row may be; NaN: free */
     int64_t row_values;
 } expectation;
@@ -254,7 +256,7 @@ static void expect_row(const fovea_attention_call *call, const row *place, int64
     if (!lse) return;
     lse->numbers[r] = fovea_attention_lse_number(call, &sequence, place->head, place->i);
     lse->expected[r] = logarithm;
-    lse->may_be_nan[r] = may_be_nan;
+    lse->may_be_nan[r] = !may_be_nan && quality->empty ? NEVER_NAN : may_be_nan;
 }
 
 /* Peers get 64 times what f32 arithmetic may lose, but only twice what a half itself loses, and of f16 nothing beyond our own
@@ -576,7 +578,8 @@ static double peer_bound(const fovea_verification *verification, fovea_dtype dty
 
 /* NaN is accepted for an infinity in attention: a weight that underflows times inf is NaN. */
 static bool nan_is_accepted(const expectation *output, int64_t e) {
-    return output->may_be_nan && (output->may_be_nan[e] || isinf(output->expected[e]));
+    if (!output->may_be_nan || output->may_be_nan[e] == NEVER_NAN) return false;
+    return output->may_be_nan[e] || isinf(output->expected[e]);
 }
 
 static void note_worst(const fovea_verification *verification, int argument, int64_t e,

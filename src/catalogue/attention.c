@@ -727,7 +727,9 @@ void fovea_attention_case_shape(const fovea_case *c, int argument, int *rank, in
             if (ragged_q) sq = longest_q;
             if (ragged_k) sk = longest_k;
         }
-        set_shape(rank, shape, 4, (int64_t[]){c->seed & 1 ? 1 : b, c->seed & 2 ? 1 : hq, sq, sk});
+        set_shape(rank, shape, 4,
+                  (int64_t[]){c->seed & 1 ? 1 : b, c->seed & 2 ? 1 : hq, c->seed % 6 == 4 ? 1 : sq,
+                              c->seed % 6 == 5 ? 1 : sk});
         break;
     case FOVEA_ATTENTION_K_SCALE:
     case FOVEA_ATTENTION_V_SCALE:
