@@ -872,6 +872,7 @@ struct consumer_course {
     __device__ __forceinline__ void mask(float (&s)[N / 2], int n) {
         int row = first_row + thread_row, column = n * N + lane % 4 * 2;
         const attention_band &band = band_of(p, tile);
+        if (n >= seen_whole.first && n <= seen_whole.last) return;
         if (n > seen_whole.last) mask_after(s, band, row, column);
         if (n < seen_whole.first) mask_before(s, band, row, column);
     }
@@ -958,6 +959,8 @@ struct consumer : consumer_course<Shape, consumer<Shape>> {
     static constexpr int N = Shape::N, D = Shape::D;
     static constexpr bool loads_queries = false; /* a producer's warp does */
     static constexpr bool splits_keys = false;   /* they come as they are */
+    /* Where the next tile has queries of its own, a tile's are released once, behind the loop. */
+    static constexpr bool releases_late = Shape::queries >= 2 * Shape::groups;
 
     float s[N / 2], o[D / 2], correction[2];
     uint32_t probabilities[N / 4];
@@ -1064,7 +1067,7 @@ struct consumer : consumer_course<Shape, consumer<Shape>> {
                                                           Shape::rows * 128, row, s);
         }
         this->release_key();
-        if (n == blocks.first) this->release_query();
+        if (!releases_late && n == blocks.first) this->release_query();
         this->mask(s, n);
     }
 
@@ -1135,7 +1138,7 @@ struct consumer : consumer_course<Shape, consumer<Shape>> {
             state.sum[1] += sum[1];
         }
         this->release_key();
-        if (n == blocks.first) this->release_query();
+        if (!releases_late && n == blocks.first) this->release_query();
         take_draws();
         finish_block(n, again, 0);
     }
@@ -1163,6 +1166,7 @@ struct consumer : consumer_course<Shape, consumer<Shape>> {
             else
                 block_by_maximum(n);
         }
+        if constexpr (releases_late) this->release_query();
     }
 
     /* The tile's last product, and the next tile's first, which is computed while rows are
