@@ -107,6 +107,12 @@ typedef struct fovea_bench_case {
     char ceiling[FOVEA_PLACES][40];
     bool by_bytes[FOVEA_PLACES]; /* the ceiling is a bandwidth */
     int sets[FOVEA_PLACES];      /* of its tensors, over which calls took turns */
+    /* Of cold calls on a device: copying, or reading where next to nothing is written, as many bytes by the same
+     * turns. */
+    struct {
+        bool writes;
+        double bytes, rate; /* 0: not measured */
+    } at_size;
     /* Of what a call needs and gives, to the device and back, from this process's memory, which is pageable. */
     size_t sent_bytes, fetched_bytes;
     double sent_seconds, fetched_seconds;
@@ -232,6 +238,8 @@ static inline bool fovea_bench_on_both(const fovea_bench_run *run) {
 /* The device of a run (bench_device.c): opens and describes it, measures its ceilings, lets it go. */
 fovea_status fovea_bench_open_device(fovea_bench_run *run, fovea_message *message);
 void fovea_bench_measure_device(fovea_bench_run *run);
+/* What its bytes take at the least where calls are cold, for a case whose sets are made. */
+void fovea_bench_measure_at_size(fovea_bench_run *run, fovea_bench_case *c);
 void fovea_bench_close_device(fovea_bench_run *run);
 
 /* Peers of a run (bench_peers.c) */
@@ -261,6 +269,8 @@ bool fovea_bench_write_json(const fovea_bench_run *run, const char *path, fovea_
  * of tiles, their peak. NULL: not measured. */
 const fovea_ceiling *fovea_bench_ceiling(const fovea_bench_run *run, const fovea_bench_case *c,
                                          const fovea_bench_row *row);
+/* The share of what copying or reading as many bytes reached, cold as the row is; 0: not measured. */
+double fovea_share_at_size(const fovea_bench_case *c, const fovea_bench_row *row);
 /* Shares of the ceilings as they are known now; also flags what is above one. */
 void fovea_bench_update_shares(fovea_bench_run *run);
 /* The noise floor: a ratio of medians that equal work reaches in nine of ten cases. */

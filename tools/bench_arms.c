@@ -858,7 +858,6 @@ static void conclude(bench *b) {
     fovea_bench_case *c = b->c;
     for (int r = 0; r < c->row_count; r++) conclude_row(b, &c->rows[r]);
     conclude_journey(b);
-    c->sets[FOVEA_ON_CPU] = b->sets, c->sets[FOVEA_ON_CUDA] = b->device_sets;
     c->memory.median = fovea_summarise(c->memory.timings.values, c->memory.timings.count).median;
     warn_if_warm(b);
     fovea_summary again = fovea_summarise(c->noise_timings.values, c->noise_timings.count);
@@ -897,6 +896,8 @@ void fovea_bench_measure(fovea_bench_run *run, fovea_bench_case *c, double secon
     progress(run, c, "the reference");
     if (take_prepared(b) && make_device_tensors(b)) {
         find_ceilings(b);
+        c->sets[FOVEA_ON_CPU] = b->sets, c->sets[FOVEA_ON_CUDA] = b->device_sets;
+        fovea_bench_measure_at_size(run, c);
         c->prepared_seconds = fovea_seconds_now() - start;
         list_arms(b);
         verify(b, progress);

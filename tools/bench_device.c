@@ -6,6 +6,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* ---- Arms ----------------------------------------------------------------------------------- */
 
@@ -177,7 +178,7 @@ static void measure(fovea_bench_run *run, const char *kind, const char *unit,
                     fovea_cuda_probe probe, void *memory, size_t bytes) {
     fovea_message message;
     double rate;
-    if (fovea_device_probe(probe, memory, bytes, &rate, &message) == FOVEA_OK)
+    if (fovea_device_probe(probe, memory, bytes, 1, &rate, &message) == FOVEA_OK)
         fovea_ceilings_add(&run->ceilings, kind, unit, rate);
     else
         fovea_bench_warn(run, "the ceiling %s of the device is unknown: %s", kind, message.text);
@@ -187,7 +188,7 @@ static void measure(fovea_bench_run *run, const char *kind, const char *unit,
 static double launch_seconds(fovea_bench_run *run, bool programmatic) {
     fovea_message message;
     double launches;
-    if (fovea_device_probe(FOVEA_CUDA_PROBE_EMPTY, NULL, programmatic, &launches, &message) ==
+    if (fovea_device_probe(FOVEA_CUDA_PROBE_EMPTY, NULL, programmatic, 1, &launches, &message) ==
         FOVEA_OK)
         return 1 / launches;
     fovea_bench_warn(run, "what launching an empty kernel takes is unknown: %s", message.text);
@@ -216,4 +217,34 @@ void fovea_bench_measure_device(fovea_bench_run *run) {
     fovea_device_enqueue(&run->enqueue_seconds, &message);
     fovea_tool_cuda()->release(memory);
     describe(run);
+}
+
+/* The same of as many bytes as a case has, met as its calls meet them: in turns over as many pieces, which no cache
+ * holds between two launches. 0: unknown. */
+static double rate_at_size(bool writes, size_t bytes, int pieces) {
+    const size_t each = bytes / 256 * 256; /* so that all are aligned */
+    fovea_message message;
+    double rate = 0;
+    void *memory = fovea_tool_cuda()->allocate((size_t)pieces * each);
+    if (!memory) return 0;
+    fovea_tool_cuda()->fill(memory, 0x3D, (size_t)pieces * each, fovea_tool_stream(), &message);
+    if (fovea_device_probe(writes ? FOVEA_CUDA_PROBE_COPY : FOVEA_CUDA_PROBE_READ, memory, each,
+                           pieces, &rate, &message) != FOVEA_OK)
+        rate = 0;
+    fovea_tool_cuda()->release(memory);
+    return rate;
+}
+
+void fovea_bench_measure_at_size(fovea_bench_run *run, fovea_bench_case *c) {
+    const int pieces = c->sets[FOVEA_ON_CUDA];
+    if (!c->cold || pieces < 2 || !c->by_bytes[FOVEA_ON_CUDA]) return;
+    c->at_size.writes = strncmp(c->ceiling[FOVEA_ON_CUDA], "copy", 4) == 0;
+    c->at_size.bytes = c->bytes;
+    for (const fovea_bench_case *known = run->cases; known < c; known++)
+        if (known->at_size.rate > 0 && known->at_size.writes == c->at_size.writes &&
+            known->at_size.bytes == c->bytes && known->sets[FOVEA_ON_CUDA] == pieces) {
+            c->at_size.rate = known->at_size.rate;
+            return;
+        }
+    c->at_size.rate = rate_at_size(c->at_size.writes, (size_t)c->bytes, pieces);
 }

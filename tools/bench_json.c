@@ -102,9 +102,17 @@ static json_t *with_transfers(const fovea_bench_row *row) {
                      s->median, "mad", s->mad, "p10", s->p10, "p90", s->p90, "minimum", s->minimum);
 }
 
+/* What as many bytes take that are copied or read alone, cold as the calls are; null where it was not measured. */
+static json_t *at_size_json(const fovea_bench_case *c) {
+    if (!(c->at_size.rate > 0)) return json_null();
+    return json_pack("{s:s,s:f,s:f}", "kind", c->at_size.writes ? "copy" : "read", "bytes",
+                     c->at_size.bytes, "value", c->at_size.rate);
+}
+
 /* Rows of a device have samples of another state too, and what was seen of it: each burst is of the
  * next so many samples of its state. */
-static void add_device(json_t *object, const fovea_bench_run *run, const fovea_bench_row *row) {
+static void add_device(json_t *object, const fovea_bench_run *run, const fovea_bench_case *c,
+                       const fovea_bench_row *row) {
     const fovea_summary *s = &row->hot_summary;
     if (row->place != FOVEA_ON_CUDA) return;
     json_t *bursts = json_array(), *hot = json_null();
@@ -135,6 +143,10 @@ static void add_device(json_t *object, const fovea_bench_run *run, const fovea_b
         json_object_set_new(burst, "samples_throttled", held);
         json_array_append_new(bursts, burst);
     }
+    json_object_set_new(object, "share_at_size",
+                        fovea_share_at_size(c, row) > 0 ? real(fovea_share_at_size(c, row))
+                                                        : json_null());
+    json_object_set_new(object, "ceiling_at_size", at_size_json(c));
     json_object_set_new(object, "bursts", bursts);
     json_object_set_new(object, "with_transfers", with_transfers(row));
     json_object_set_new(object, "enqueue_seconds",
@@ -222,7 +234,7 @@ static json_t *row_json(const fovea_bench_run *run, const fovea_bench_case *c,
     json_object_set_new(object, "cold_by", cold_by(c, row));
     json_object_set_new(object, "sets", count(c->sets[row->place]));
     if (row->place == FOVEA_ON_CUDA) json_object_set_new(object, "transfers", transfers(c));
-    add_device(object, run, row);
+    add_device(object, run, c, row);
     json_object_set_new(object, "memory", memory_json(c, row));
     return object;
 }

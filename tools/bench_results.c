@@ -98,6 +98,12 @@ const fovea_ceiling *fovea_bench_ceiling(const fovea_bench_run *run, const fovea
     return tiles;
 }
 
+double fovea_share_at_size(const fovea_bench_case *c, const fovea_bench_row *row) {
+    bool known = c->at_size.rate > 0 && row->flags & FOVEA_ROW_COLD && row->summary.count;
+    return known && row->place == FOVEA_ON_CUDA ? c->bytes / row->summary.median / c->at_size.rate
+                                                : 0;
+}
+
 /* Of two loops that take turns. */
 static const double noise_of_turns = 0.05;
 

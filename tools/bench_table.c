@@ -173,6 +173,17 @@ static void print_cold(const fovea_bench_run *run, const fovea_screen *screen) {
             flushed);
 }
 
+static void print_at_size(const fovea_bench_run *run, const fovea_screen *screen) {
+    bool found = false;
+    for (int i = 0; i < run->case_count; i++) found |= run->cases[i].at_size.rate > 0;
+    if (found)
+        fovea_screen_say(
+            screen, FOVEA_FAINT,
+            "Of peak: of the ceiling that was measured over 2 GiB; of its size: of what copying "
+            "as many bytes, or reading them where next to nothing is written, reaches by the same "
+            "turns and launches.");
+}
+
 static bool has_memory(const fovea_bench_run *run) {
     bool found = false;
     for (int i = 0; i < run->case_count; i++) found |= run->cases[i].memory.timings.count > 0;
@@ -203,6 +214,7 @@ void fovea_bench_print_foot(const fovea_bench_run *run) {
             "heat it, and arms 5 times slower than the fastest, in one state alone. Copies to and "
             "from the device are not in these times.");
     print_cold(run, &screen);
+    print_at_size(run, &screen);
     print_formulas(run, &screen);
     if (run->ceilings.buffer_bytes) {
         char text[32];

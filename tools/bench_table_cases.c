@@ -203,13 +203,13 @@ static const fovea_column attention_columns[] = {
     {"vs best peer", 19, false}, {"vs NumPy", 15, false},    {"of bound", 5, false},
     {"hot", 13, false},          {"vs best, hot", 18, false}};
 static const fovea_column kernel_columns[] = {
-    {"case", 0, true},       {"ours", 13, true},
-    {"time", 20, false},     {"launches (programmatic)", 6, false},
-    {"rate", 12, false},     {"of peak", 14, false},
-    {"", 1, false},          {"scratch", 4, false},
-    {"best peer", 11, true}, {"vs best peer", 19, false},
-    {"vs NumPy", 15, false}, {"of bound", 5, false},
-    {"hot", 13, false},      {"vs best, hot", 18, false}};
+    {"case", 0, true},          {"ours", 13, true},
+    {"time", 20, false},        {"launches (programmatic)", 6, false},
+    {"rate", 12, false},        {"of peak", 14, false},
+    {"of its size", 16, false}, {"scratch", 4, false},
+    {"best peer", 11, true},    {"vs best peer", 19, false},
+    {"vs NumPy", 15, false},    {"of bound", 5, false},
+    {"hot", 13, false},         {"vs best, hot", 18, false}};
 enum { LINE_COLUMNS = sizeof attention_columns / sizeof *attention_columns };
 
 static int64_t extent(const fovea_bench_case *c, const char *letter) {
@@ -273,7 +273,10 @@ static void case_line(const fovea_bench_run *run, const fovea_bench_case *c, fov
                                                 : "FLOP/s",
                                     text, sizeof text));
     if (row->share > 0) fovea_line_cell(line, 5, "%.0f %%", 100 * row->share);
-    if (attention) ratio_cell(line, 6, row, fovea_find_row(c, place, "/textbook"));
+    if (attention)
+        ratio_cell(line, 6, row, fovea_find_row(c, place, "/textbook"));
+    else if (fovea_share_at_size(c, row) > 0)
+        fovea_line_cell(line, 6, "%.0f %%", 100 * fovea_share_at_size(c, row));
     fovea_line_cell(line, 7, "%s", fovea_bytes_text((double)row->scratch_bytes, text, sizeof text));
     if (peer) fovea_line_cell(line, 8, "%s", fovea_last_part(peer->arm));
     ratio_cell(line, 9, row, peer);

@@ -912,6 +912,30 @@ static const struct {
     {"matvec", "b=2,r=2100,c=30,transpose=1"},
     {"spmv_csr", "z=6000,r=90,c=500"},
     {"spmv_csr", "dtype=f64,z=6000,r=90,c=500"},
+    /* Rows that threads share; lengths with large prime factors, back; bins to the end of a block. */
+    {"fft", "r=200,n=1000"},
+    {"fft", "r=1,n=27720"},
+    {"fft", "r=2,n=31,direction=inverse"},
+    {"fft_real", "r=3,n=94"},
+    {"fft_real", "dtype=f64,r=3,n=94"},
+    /* Bands of rows past the caches, whole lines or not; planes in blocks of rows. */
+    {"transpose_2d", "b=1,r=150,c=70"},
+    {"transpose_2d", "b=1,r=192,c=64"},
+    {"transpose_2d", "dtype=f16,b=1,r=1100,c=40"},
+    {"sim_stencil_3d", "b=1,d=2,h=3000,w=3"},
+    /* NaN alone in a tail or a vector; in a piece and a chunk before finite ones; pieces of a row. */
+    {"quantize_f16_to_i8", "r=300,c=83,granularity=row,data=nonfinite"},
+    {"quantize_f16_to_i8", "r=9,c=2060,granularity=row,data=nonfinite"},
+    {"quantize_f16_to_i8", "r=1,c=100003,data=nonfinite,seed=1"},
+    {"quantize_f16_to_i8", "r=3,c=5000,granularity=row"},
+    {"quantize_f16_to_i8", "r=300,c=1,granularity=row,data=extremes"},
+    /* Uniforms beside the limit, which lies between two of them. */
+    {"prng_dropout_mask", "n=100003,keep=0.4119,seed=4"},
+    /* Rows of zeros where no norm is too small; blocks and tiles of columns, and chunks of rows. */
+    {"cosine_similarity", "r=30,d=3,eps=0,data=integers"},
+    {"reduce_covariance_matrix", "b=1,n=7000,p=20"},
+    {"reduce_pearson_pairwise", "b=1,n=5000,p=20"},
+    {"reduce_pearson_pairwise", "b=2,n=60,p=300"},
 };
 
 static bool written_cases(int kernel, fovea_check_cases *cases) {

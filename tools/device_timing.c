@@ -248,10 +248,12 @@ void fovea_device_journey_release(fovea_device_journey *samples) {
 /* ---- Probes --------------------------------------------------------------------------------- */
 
 /* A graph of many launches, replayed; the best of several is what the device can do. */
-fovea_status fovea_device_probe(fovea_cuda_probe probe, void *memory, size_t bytes, double *rate,
-                                fovea_message *message) {
+fovea_status fovea_device_probe(fovea_cuda_probe probe, void *memory, size_t bytes, int pieces,
+                                double *rate, fovea_message *message) {
     enum { LARGE = 20, EMPTY = 400, REPEATS = 10 };
-    const int launches = probe == FOVEA_CUDA_PROBE_EMPTY ? EMPTY : LARGE;
+    const int launches = probe == FOVEA_CUDA_PROBE_EMPTY ? EMPTY
+                         : pieces < LARGE                ? LARGE * pieces
+                                                         : pieces;
     const fovea_cuda_backend *cuda = fovea_tool_cuda();
     void *stream = fovea_tool_stream(), *graph = NULL;
     double work = 0, seconds;
@@ -260,7 +262,8 @@ fovea_status fovea_device_probe(fovea_cuda_probe probe, void *memory, size_t byt
     if (status == FOVEA_OK) status = cuda->capture_begin(stream, message);
     if (status != FOVEA_OK) return status;
     for (int i = 0; i < launches && status == FOVEA_OK; i++)
-        status = cuda->probe(probe, memory, bytes, stream, &work, message);
+        status = cuda->probe(probe, (char *)memory + (size_t)(i % pieces) * bytes, bytes, stream,
+                             &work, message);
     fovea_message ignored;
     fovea_status ended = cuda->capture_end(stream, &graph, status == FOVEA_OK ? message : &ignored);
     if (status == FOVEA_OK) status = ended;

@@ -43,9 +43,10 @@ fovea_status fovea_device_call_travel(fovea_device_call *call, const fovea_devic
                                       fovea_device_journey *samples, fovea_message *message);
 void fovea_device_journey_release(fovea_device_journey *samples);
 
-/* Work and seconds of the best of several repeats of a probe over that memory. */
-fovea_status fovea_device_probe(fovea_cuda_probe probe, void *memory, size_t bytes, double *rate,
-                                fovea_message *message);
+/* Work a second of the best of several repeats of a probe over that memory. pieces: launches take turns over so many
+ * of it, `bytes` each, as cold calls do over sets of tensors. */
+fovea_status fovea_device_probe(fovea_cuda_probe probe, void *memory, size_t bytes, int pieces,
+                                double *rate, fovea_message *message);
 
 /* Seconds between two events with an empty kernel between them, the median of several. */
 fovea_status fovea_device_lone_launch(double *seconds, fovea_message *message);

@@ -7,7 +7,7 @@
 #define FOVEA_CPU_CHANNELS_H
 
 #include "catalogue/network.h"
-#include "cpu/rows_moments.h"
+#include "cpu/rows_short.h"
 
 #include <math.h>
 
@@ -46,6 +46,89 @@ static const float *affine_row(const fovea_problem *problem, const char *name, i
     if (view) return rows_load(view->dtype, view->data, view->stride[0], view->shape[0], to);
     for (int64_t i = 0; i < count; i++) to[i] = otherwise;
     return to;
+}
+
+typedef struct affine_constants {
+    double eps;
+    const float *gamma, *beta; /* NULL both or neither */
+    int64_t period;            /* rows that have weights of their own */
+} affine_constants;
+
+/* Mean and factor of a row: by two passes over it where one did not tell. */
+FOVEA_INLINE void find_moments(const rows_moments *moments, const float *x, int64_t n, double eps,
+                               affine *state) {
+    double variance;
+    if (!rows_moments_hold(moments, n, &state->mean, &variance))
+        variance = rows_moments_again(x, n, &state->mean);
+    state->factor = (float)(1 / sqrt(variance + eps));
+}
+
+/* ---- Rows past the caches -------------------------------------------------------------------- */
+
+/* Whether a row's results are written while the next is read: both stay in the second-level cache. */
+static bool rows_overlap(const rows_plan *plan) {
+    return VF_WIDTH > 1 && plan->stream && plan->dtype == FOVEA_F32 && plan->x_step == 1 &&
+           plan->y_step == 1 && plan->columns >= 128 && plan->columns <= 1 << 16 &&
+           (uintptr_t)plan->y.data % sizeof(float) == 0;
+}
+
+static bool rows_are_dense(const rows_plan *plan) {
+    return plan->x_step == 1 && plan->y_step == 1 && plan->x.rank == 1 && plan->y.rank == 1 &&
+           plan->x.stride[0] == plan->columns && plan->y.stride[0] == plan->columns;
+}
+
+static bool rows_share_lines(const rows_plan *plan) {
+    return rows_are_dense(plan) &&
+           ((uintptr_t)plan->y.data % LINE_BYTES != 0 || plan->columns % LINE_FLOATS != 0);
+}
+
+/* Rows that overlap, or those of rms_norm (not centred). 10^7 floats in rows of 305, two cores of a Xeon,
+ * where moving them takes 1.99 ms: 2.81 where ends of rows were stored to their lines, 2.46 with lines of two rows. */
+FOVEA_INLINE void normalise_overlapping(const rows_plan *plan, int64_t begin, int64_t end,
+                                        rows_item *item, bool centred) {
+    const affine_constants *constants = plan->constants;
+    int64_t n = plan->columns;
+    affine state = {.gamma = constants->gamma, .beta = constants->beta};
+    rows_lines lines = {.rows = 0};
+    rows_beside before = {.state = &state, .n = n, .lines = rows_share_lines(plan) ? &lines : NULL};
+    for (int64_t row = begin; row < end; row++) {
+        const float *x = (const float *)(const void *)rows_address(&plan->x, row);
+        rows_moments moments = rows_sum_moments(x, n, centred ? rows_centre(x, n) : 0, centred,
+                                                &before, item, true, rows_idle, NULL);
+        if (centred)
+            find_moments(&moments, x, n, constants->eps, &state);
+        else
+            state.factor = (float)(1 / sqrt(moments.squares / (double)n + constants->eps));
+        if (constants->period > 1) {
+            int64_t weights = row % constants->period * n;
+            state.gamma = constants->gamma + weights, state.beta = constants->beta + weights;
+        }
+        before.x = x, before.to = (float *)(void *)rows_address(&plan->y, row);
+    }
+    rows_finish(&before, item, true);
+}
+
+/* Short rows after one another, or sets of channels: with weights. */
+static bool rows_are_short(const rows_plan *plan) {
+    return plan->dtype == FOVEA_F32 && plan->columns <= SHORT_ROW && rows_are_dense(plan);
+}
+static void normalise_dense_rows(const void *task, int64_t begin, int64_t end, int thread) {
+    const rows_plan *plan = task;
+    const affine_constants *constants = plan->constants;
+    const short_rows rows = {.x = (const float *)(const void *)plan->x.data,
+                             .y = (float *)(void *)plan->y.data,
+                             .columns = plan->columns,
+                             .period = constants->period,
+                             .gamma = constants->gamma,
+                             .beta = constants->beta,
+                             .eps = constants->eps,
+                             .stream = plan->stream};
+    (void)thread;
+    if (rows_overlap(plan))
+        normalise_overlapping(plan, begin, end, transformed, true);
+    else
+        normalise_short_rows(&rows, begin, end);
+    if (plan->stream) vf_stream_fence();
 }
 
 /* ---- Sets ----------------------------------------------------------------------------------- */
@@ -214,12 +297,6 @@ static void normalise_sets(const void *task, int64_t begin, int64_t end, int thr
 
 /* ---- Short sets after one another ------------------------------------------------------------ */
 
-/* Sets of a few hundred contiguous elements go through each pass together, so that one's sums do not wait for the
- * roots and divisions of another; and their results stand side by side, so that only the lines at both ends
- * are not whole. One by one, 32,768 sets of 305 floats took 920 cycles each, of 300 that memory needs. One pass
- * of sums instead of two gained nothing by itself, with the writing in both passes 7 % of the rate of memory. */
-enum { SHORT_SET = 64 * VF_WIDTH, SHORT_BLOCK = 1536, SHORT_SETS = 8, LINE_FLOATS = 16 };
-
 static bool short_sets(const channels_plan *plan) {
     bool dense = plan->segments == 1 && plan->step[0] == 1 && plan->step[1] == 1;
     for (int side = 0; side < 2; side++) /* set after set, sample after sample */
@@ -227,136 +304,29 @@ static bool short_sets(const channels_plan *plan) {
                 (plan->sets.sets == plan->groups ||
                  plan->set_step[side][1] == plan->length * plan->groups);
     return dense && plan->channels_along && !plan->given && plan->dtype == FOVEA_F32 &&
-           plan->length <= SHORT_SET;
+           plan->length <= SHORT_ROW;
 }
 
-/* What both passes over a block do for memory: lines of the block before are written past the caches, and lines
- * of the next fetched, one of them for each vector. In bursts, each waits for the other. */
-typedef struct block_traffic {
-    const float *from; /* results of the block before, */
-    float *to, *end;   /* and where they belong: whole lines first */
-    const char *next;
-} block_traffic;
-
-FOVEA_INLINE void move_line(block_traffic *t, bool write) {
-    if (VF_WIDTH == 1) return;
-    if (!write) {
-        __builtin_prefetch(t->next, 0, 3);
-        t->next += VF_BYTES;
-    } else if (t->to + VF_WIDTH <= t->end) {
-        vf_stream(t->to, vf_load(t->from));
-        t->from += VF_WIDTH, t->to += VF_WIDTH;
-    }
+static fovea_view view_of_sets(const channels_plan *plan, int side) {
+    return (fovea_view){.data = (char *)(uintptr_t)set_address(plan, side, 0),
+                        .dtype = FOVEA_F32,
+                        .rank = 1,
+                        .shape = {plan->sets.sets},
+                        .stride = {plan->length}};
 }
-
-/* Begins with the elements before the first whole line, and ends with those after the last. */
-static block_traffic begin_traffic(const float *results, int64_t count, float *to,
-                                   const char *next) {
-    int64_t head = smaller((int64_t)(-(uintptr_t)to / sizeof *to % LINE_FLOATS), count);
-    memcpy(to, results, (size_t)head * sizeof *to);
-    return (block_traffic){results + head, to + head, to + count, next};
-}
-static void end_traffic(block_traffic *t) {
-    while (t->to + VF_WIDTH <= t->end) move_line(t, true);
-    memcpy(t->to, t->from, (size_t)(t->end - t->to) * sizeof *t->to);
-}
-
-/* Sums over at most SHORT_SET elements: two chains of each, of at most 32 vectors, and no tree, which would take
- * as long as the sums. */
-FOVEA_INLINE rows_moments sum_short_set(const float *x, int64_t n, block_traffic *traffic) {
-    enum { W = VF_WIDTH };
-    block_traffic moving = *traffic; /* in registers */
-    float centre = rows_centre(x, n);
-    const vf c = vf_set1(centre);
-    vf s[2], q[2];
-    int64_t i = 0;
-    VF_UNROLLED for (int k = 0; k < 2; k++) s[k] = q[k] = vf_set1(0);
-    for (; i + 2 * W <= n; i += 2 * W) {
-        VF_UNROLLED for (int k = 0; k < 2; k++) {
-            vf d = vf_sub(vf_load(x + i + k * W), c);
-            s[k] = vf_add(s[k], d), q[k] = vf_fma(d, d, q[k]);
-            move_line(&moving, k);
-        }
-    }
-    *traffic = moving;
-    for (; i < n; i += W) {
-        size_t count = (size_t)smaller(W, n - i);
-        vf d = vf_select(vm_first(count), vf_sub(vf_load_n(x + i, count), c), vf_set1(0));
-        s[0] = vf_add(s[0], d), q[0] = vf_fma(d, d, q[0]);
-    }
-    return (rows_moments){centre, (double)vf_reduce_add(vf_add(s[0], s[1])),
-                          (double)vf_reduce_add(vf_add(q[0], q[1]))};
-}
-
-static affine find_short_set(const channels_plan *plan, const float *x, const rows_moments *m) {
-    affine s = {.next = (const char *)x};
-    double variance;
-    if (!rows_moments_hold(m, plan->length, &s.mean, &variance))
-        variance = (double)rows_sum(squared_distance, x, &s, plan->length) / (double)plan->length;
-    s.factor = (float)(1 / sqrt(variance + plan->eps));
-    return s;
-}
-
-static void write_short_set(const float *x, int64_t n, const affine *state, float *to,
-                            block_traffic *traffic) {
-    enum { W = VF_WIDTH };
-    block_traffic moving = *traffic;
-    const vf mean = vf_set1(state->mean), factor = vf_set1(state->factor);
-    const float *gamma = state->gamma, *beta = state->beta;
-    int64_t i = 0;
-#define ITEM(i, n)                                                                                 \
-    vf_fma(vf_mul(vf_sub(rows_take(x, i, n), mean), factor), rows_take(gamma, i, n),               \
-           rows_take(beta, i, n))
-    for (; i + 2 * W <= n; i += 2 * W) {
-        VF_UNROLLED for (int k = 0; k < 2; k++) {
-            vf_store(to + i + k * W, ITEM(i + k * W, W));
-            move_line(&moving, k);
-        }
-    }
-    *traffic = moving;
-    for (; i < n; i += W) {
-        int64_t count = smaller(W, n - i);
-        vf_store_n(to + i, ITEM(i, count), (size_t)count);
-    }
-#undef ITEM
-}
-
-/* `sets` sets from number `set` on, to `to`. */
-static void normalise_block(const channels_plan *plan, int64_t set, int64_t sets, float *to,
-                            block_traffic *traffic) {
-    const float *x = (const float *)(const void *)set_address(plan, 0, set);
-    rows_moments moments[SHORT_SETS];
-    int64_t n = plan->length;
-    for (int64_t k = 0; k < sets; k++) moments[k] = sum_short_set(x + k * n, n, traffic);
-    affine states[SHORT_SETS];
-    for (int64_t k = 0; k < sets; k++) states[k] = find_short_set(plan, x + k * n, &moments[k]);
-    for (int64_t k = 0; k < sets; k++) {
-        int64_t first = (set + k) % plan->groups * plan->sets.group;
-        states[k].gamma = plan->gamma + first, states[k].beta = plan->beta + first;
-        write_short_set(x + k * n, n, &states[k], to + k * n, traffic);
-    }
-}
-
 static void normalise_short_sets(const void *task, int64_t begin, int64_t end, int thread) {
     const channels_plan *plan = task;
-    _Alignas(64) float results[2][SHORT_BLOCK];
-    int64_t most = smaller(SHORT_SETS, SHORT_BLOCK / plan->length), n = plan->length, number = 0;
-    int64_t written = 0;
-    float *y = results[1];
-    (void)thread;
-    for (int64_t set = begin; set < end; set += most, number++) {
-        int64_t sets = smaller(most, end - set);
-        const float *x = (const float *)(const void *)set_address(plan, 0, set);
-        float *to = (float *)(void *)(uintptr_t)set_address(plan, 1, set);
-        block_traffic traffic =
-            begin_traffic(results[(number + 1) % 2], written, y, (const char *)(x + sets * n));
-        normalise_block(plan, set, sets, plan->stream ? results[number % 2] : to, &traffic);
-        end_traffic(&traffic);
-        y = to, written = plan->stream ? sets * n : 0;
-    }
-    block_traffic last = begin_traffic(results[(number + 1) % 2], written, y, NULL);
-    end_traffic(&last);
-    if (plan->stream) vf_stream_fence();
+    const affine_constants constants = {plan->eps, plan->gamma, plan->beta, plan->groups};
+    const rows_plan rows = {.dtype = FOVEA_F32,
+                            .x = view_of_sets(plan, 0),
+                            .y = view_of_sets(plan, 1),
+                            .rows = plan->sets.sets,
+                            .columns = plan->length,
+                            .x_step = 1,
+                            .y_step = 1,
+                            .stream = plan->stream,
+                            .constants = &constants};
+    normalise_dense_rows(&rows, begin, end, thread);
 }
 
 /* ---- Channels side by side ------------------------------------------------------------------ */

@@ -20,7 +20,9 @@
  * has 16 under way. 512 terms 86 %; packing between tiles from lines that were fetched by tiles 88.5; rows of b
  * copied by tiles 89.8; a fetched a group ahead 93. Of that 1 % is pages of 4 KiB. What lost: 256 and 384 terms
  * (0.5 to 1), hints for b (1), the whole second-level cache for a (8), a quarter of it (0.8). A small b,
- * not copied: 128^3 88 -> 92 %, 64^3 75 -> 83; 384^3 and 512^3 lose 2 and 8, so those are copied. */
+ * not copied: 128^3 88 -> 92 %, 64^3 75 -> 83; 384^3 and 512^3 lose 2 and 8, so those are copied. On AVX2 192 terms
+ * became 256: 78 -> 82 of 92 GFLOP/s. Groups of steps whose first one is the odd rest, in one loop instead of two,
+ * lost 5. */
 #ifndef FOVEA_CPU_GEMM_H
 #define FOVEA_CPU_GEMM_H
 
@@ -98,20 +100,14 @@ static inline int64_t gemm_panel_bytes(int64_t k) {
     return gemm_inner(k) * GEMM_VECTORS * (VF_WIDTH > 1 ? VF_BYTES : 8);
 }
 
-/* Part `number` of `parts` of an extent, cut at multiples of `unit`. */
-static inline int64_t gemm_cut(int64_t extent, int64_t parts, int64_t number, int64_t unit) {
-    int64_t units = divide_up(extent, unit);
-    return smaller(extent, units * number / parts * unit);
-}
-
-/* While rows `at` and on of `all` rows of tiles are computed, `rows` of them, their share of the next product is
- * fetched: first a, then b. */
-static inline gemm_fetch gemm_fetch_next(const gemm_matrix *m, int64_t at, int64_t rows,
-                                         int64_t all) {
-    int64_t half = divide_up(all, 2), which = at >= half, size = m->next_bytes[which];
-    int64_t groups = larger(divide_up(rows, GEMM_ROWS) * (m->k / GEMM_STEPS), 1);
-    int64_t count = divide_up(divide_up(size * rows, half), groups * 64);
-    return (gemm_fetch){.from = m->next[which] + size * (at - which * half) / half / 64 * 64,
+/* What a strip of `rows` rows fetches of the next product: the first half of the strips all of a, the others b; at most
+ * half the lines that a core has under way at once. */
+static inline gemm_fetch gemm_fetch_next(const gemm_matrix *m, int64_t rows, int64_t strip,
+                                         int64_t strips) {
+    int64_t half = divide_up(strips, 2), which = strip >= half;
+    int64_t groups = larger(rows / GEMM_ROWS * (m->k / GEMM_STEPS), 1);
+    int64_t count = smaller(divide_up(m->next_bytes[which], half * groups * 64), 8);
+    return (gemm_fetch){.from = m->next[which] + (strip - which * half) * groups * count * 64,
                         .count = count,
                         .stride = 64,
                         .step = count * 64,
@@ -152,7 +148,7 @@ static inline gemm_region gemm_make_region(const gemm_matrix *m, int64_t size, i
                      .block_rows = gemm_block_rows(size, m->k)};
     r.pack_a = column_end - column > 6 * panel;
     bool wide = m->b_row * size > 1024 || m->k > 256;
-    r.pack_b = (wide && row_end - row > 2 * GEMM_ROWS) || m->b_column != 1;
+    r.pack_b = (wide && row_end - row >= GEMM_ROWS) || m->b_column != 1;
     return r;
 }
 

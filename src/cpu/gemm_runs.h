@@ -30,10 +30,15 @@ FOVEA_INLINE void OF_TYPE(multiply)(const int rows, const int vectors, const gem
     }
 }
 
-/* The lines of `vectors` vectors, to be read or written. */
-FOVEA_INLINE void OF_TYPE(fetch_row)(const int vectors, const int write, const ELEMENT *x) {
-    VF_UNROLLED for (int v = 0; v < vectors; v++) __builtin_prefetch(x + v * WIDTH, write, 3);
-    __builtin_prefetch(x + vectors * WIDTH - 1, write, 3);
+/* The lines in which vectors end, to be written or else read; the one in which the first begins is that in which the
+ * panel before ends. */
+FOVEA_INLINE void OF_TYPE(fetch_row)(const int vectors, const bool write, const ELEMENT *x) {
+    VF_UNROLLED for (int v = 1; v <= vectors; v++) {
+        if (write)
+            __builtin_prefetch(x + v * WIDTH - 1, 1, 3);
+        else
+            __builtin_prefetch(x + v * WIDTH - 1, 0, 3);
+    }
 }
 
 /* n elements of a row of the result: the first block scales them and adds beta c, the others add. */
@@ -82,7 +87,7 @@ FOVEA_INLINE void OF_TYPE(copy_rows)(gemm_copy *c) {
     const ELEMENT *from = c->from;
     ELEMENT *to = c->to;
     for (int64_t i = 0; i < c->count && c->rows > 0; i++, c->rows--) {
-        OF_TYPE(fetch_row)(GEMM_VECTORS, 0, from + GEMM_AHEAD * c->row);
+        OF_TYPE(fetch_row)(GEMM_VECTORS, false, from + GEMM_AHEAD * c->row);
         VF_UNROLLED for (int v = 0; v < GEMM_VECTORS; v++)
             V(store)(to + v * WIDTH, V(load)(from + v * WIDTH));
         from += c->row, to += GEMM_VECTORS * WIDTH;
@@ -103,7 +108,7 @@ FOVEA_INLINE void OF_TYPE(tile)(const int rows, const int vectors, gemm_tile *fr
     VF_UNROLLED for (int i = 0; i < rows; i++) VF_UNROLLED for (int v = 0; v < vectors; v++)
         acc[i][v] = V(set1)(0);
     for (int i = (int)smaller(left, rows); fetches && i < rows; i++, y += t.y_row)
-        OF_TYPE(fetch_row)(vectors, 1, y);
+        OF_TYPE(fetch_row)(vectors, true, y);
     OF_TYPE(multiply)(rows, vectors, &t, a, b, rest, acc);
     a += rest * t.a_inner, b += rest * t.b_row;
     for (; left > 0; left--, a += GEMM_STEPS * t.a_inner, b += GEMM_STEPS * t.b_row) {
@@ -113,7 +118,7 @@ FOVEA_INLINE void OF_TYPE(tile)(const int rows, const int vectors, gemm_tile *fr
             line += t.fetch.step;
         }
         if (VF_WIDTH > 1 && from->copy.rows > 0) OF_TYPE(copy_rows)(&from->copy);
-        if (fetches && left <= rows) OF_TYPE(fetch_row)(vectors, 1, y), y += t.y_row;
+        if (fetches && left <= rows) OF_TYPE(fetch_row)(vectors, true, y), y += t.y_row;
         OF_TYPE(multiply)(rows, vectors, &t, a, b, GEMM_STEPS, acc);
     }
     if (way == GEMM_ADD)
@@ -273,7 +278,7 @@ static inline gemm_fetch OF_TYPE(fetch_a)(const gemm_matrix *m, int64_t i, int64
 static void OF_TYPE(block)(const gemm_matrix *m, const gemm_region *r, int64_t i, int64_t rows,
                            int64_t l, int64_t k, ELEMENT *packed_a, ELEMENT *packed_b,
                            ELEMENT *next_b) {
-    enum { PANEL = OF_TYPE(PANEL), UNIT = 16 };
+    enum { PANEL = OF_TYPE(PANEL), UNIT = 64 };
     const ELEMENT *a = (const ELEMENT *)m->a + i * m->a_row + l * m->a_inner;
     const ELEMENT *b = (const ELEMENT *)m->b + l * m->b_row + r->column * m->b_column;
     gemm_tile tile = {.k = k, .y_row = m->y_row, .alpha = m->alpha, .beta = m->beta};
@@ -283,8 +288,10 @@ static void OF_TYPE(block)(const gemm_matrix *m, const gemm_region *r, int64_t i
                : r->stream                       ? GEMM_STREAM
                                                  : GEMM_STORE;
     tile.a_row = r->pack_a ? 1 : m->a_row, tile.a_inner = r->pack_a ? PANEL : m->a_inner;
-    int64_t step = GEMM_ROWS, parts = divide_up(rows, step);
-    int64_t strips = divide_up(r->column_end - r->column, OF_TYPE(TILE_COLUMNS)) * rows, strip = 0;
+    int64_t step = r->pack_a ? GEMM_ROWS : 2 * GEMM_ROWS;
+    int64_t strip = 0, strips = divide_up(rows, step);
+    int64_t share = divide_up(divide_up(k, strips), UNIT) * UNIT; /* of the next panel of b */
+    strips *= divide_up(r->column_end - r->column, OF_TYPE(TILE_COLUMNS));
     int64_t columns = OF_TYPE(panel_columns)(r->column_end - r->column), next;
     bool first = true, packs = OF_TYPE(packs_b)(m, r, columns);
     if (packs) OF_TYPE(pack_b)(m, b, columns, 0, k, packed_b);
@@ -297,18 +304,17 @@ static void OF_TYPE(block)(const gemm_matrix *m, const gemm_region *r, int64_t i
             packs_next && VF_WIDTH > 1 && m->b_column == 1 && next == OF_TYPE(TILE_COLUMNS);
         tile.copy = (gemm_copy){next_from, next_b, m->b_row,
                                 divide_up(GEMM_ROWS * GEMM_STEPS, rows), copies ? k : 0};
-        for (int64_t p = 0; p < rows; p += step) {
+        for (int64_t p = 0, at = 0; p < rows; p += step, strip++) {
             int64_t count = smaller(step, rows - p);
             tile.b = packs ? packed_b : b, tile.fetch = (gemm_fetch){0};
             tile.a = r->pack_a ? packed_a + p / PANEL * PANEL * k + p % PANEL : a + p * m->a_row;
             tile.y = (ELEMENT *)m->y + (i + p) * m->y_row + j;
             tile.c = m->c ? (const ELEMENT *)m->c + (i + p) * m->c_row + j * m->c_column : NULL;
-            if (packs_next && !copies) {
-                int64_t part = p / step, at = gemm_cut(k, parts, part, UNIT),
-                        to = gemm_cut(k, parts, part + 1, UNIT);
-                OF_TYPE(pack_b)(m, next_from, next, at, to, next_b);
-                tile.fetch =
-                    OF_TYPE(fetch_b)(m, next_from, next, to, gemm_cut(k, parts, part + 2, UNIT));
+            if (packs_next && !copies && at < k) {
+                int64_t end = smaller(at + share, k);
+                OF_TYPE(pack_b)(m, next_from, next, at, end, next_b);
+                at = end, end = smaller(at + share, k);
+                tile.fetch = OF_TYPE(fetch_b)(m, next_from, next, at, end);
             }
             if (first && r->pack_a) {
                 int64_t after = p + PANEL;
@@ -316,12 +322,12 @@ static void OF_TYPE(block)(const gemm_matrix *m, const gemm_region *r, int64_t i
                     OF_TYPE(pack_a)(m, i + p, smaller(PANEL, rows - p), l, k, packed_a + p * k);
                 tile.fetch = OF_TYPE(fetch_a)(m, i + after, smaller(step, rows - after), l, k);
             } else if (m->next_bytes[0]) {
-                tile.fetch = gemm_fetch_next(m, strip + p, count, strips);
+                tile.fetch = gemm_fetch_next(m, step, strip, strips);
             }
             OF_TYPE(strip)(&tile, count, columns);
         }
         if (tile.copy.rows > 0) OF_TYPE(pack_b)(m, next_from, next, k - tile.copy.rows, k, next_b);
-        b = next_from, packs = packs_next, strip += rows;
+        b = next_from, packs = packs_next;
         ELEMENT *used = packed_b;
         packed_b = next_b, next_b = used;
     }

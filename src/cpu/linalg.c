@@ -327,6 +327,12 @@ static size_t matmul_workspace(const fovea_problem *problem, int threads) {
     return (size_t)(threads * p.scratch_bytes + dense_bytes(problem));
 }
 
+/* Part `number` of `parts` of an extent, cut at multiples of `unit`. */
+static int64_t cut(int64_t extent, int64_t parts, int64_t number, int64_t unit) {
+    int64_t units = divide_up(extent, unit);
+    return smaller(extent, units * number / parts * unit);
+}
+
 /* Bytes of a matrix without gaps, else 0. */
 static int64_t dense_matrix(int64_t rows, int64_t columns, int64_t row, int64_t column,
                             int64_t size) {
@@ -352,9 +358,9 @@ static void matmul_pieces(const void *task, int64_t begin, int64_t end, int thre
         m.c = p->given ? rows_address(&p->c, batch) : NULL;
         m.y = p->dense ? p->dense + batch * m.m * m.n * p->size : rows_address(&p->y, batch);
         int64_t i = part / p->across, j = part % p->across;
-        gemm_region r = gemm_make_region(
-            &m, p->size, gemm_cut(m.m, p->down, i, 16), gemm_cut(m.m, p->down, i + 1, 16),
-            gemm_cut(m.n, p->across, j, panel), gemm_cut(m.n, p->across, j + 1, panel));
+        gemm_region r =
+            gemm_make_region(&m, p->size, cut(m.m, p->down, i, 16), cut(m.m, p->down, i + 1, 16),
+                             cut(m.n, p->across, j, panel), cut(m.n, p->across, j + 1, panel));
         r.stream = p->stream;
         if (parts == 1 && piece + 1 < end) fetch_next_product(p, batch, &m);
         gemm_run_region(&m, &r, p->size, p->scratch + thread * p->scratch_bytes);
@@ -444,8 +450,7 @@ static void solve_pieces(const void *task, int64_t begin, int64_t end, int threa
     const solve_plan *p = task;
     const char *l = p->l + (p->first * p->row + p->known * p->column) * p->size;
     if (p->m == 1 && p->column == 1) {
-        int64_t first = gemm_cut(p->count, p->parts, begin, 4),
-                stop = gemm_cut(p->count, p->parts, end, 4);
+        int64_t first = cut(p->count, p->parts, begin, 4), stop = cut(p->count, p->parts, end, 4);
         (p->wide ? matvec_rows_double : matvec_rows_float)(
             l + first * p->row * p->size, p->row, p->x + p->known * p->size, p->known_count,
             stop - first, p->products + first * p->size, 1);
@@ -468,8 +473,8 @@ static void solve_pieces(const void *task, int64_t begin, int64_t end, int threa
                      .y_row = p->m,
                      .alpha = -1,
                      .beta = 1};
-    gemm_region r = gemm_make_region(&m, p->size, 0, m.m, gemm_cut(p->m, p->parts, begin, panel),
-                                     gemm_cut(p->m, p->parts, end, panel));
+    gemm_region r = gemm_make_region(&m, p->size, 0, m.m, cut(p->m, p->parts, begin, panel),
+                                     cut(p->m, p->parts, end, panel));
     gemm_run_region(&m, &r, p->size, p->scratch + thread * p->scratch_bytes);
 }
 

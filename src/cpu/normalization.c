@@ -1,74 +1,7 @@
 /* Domain 5, normalization. The variance is that of centred elements: sums of squares lose it where
- * the data have an offset. The mean is clamped to the range of the row, so that a constant row has
- * variance 0 exactly. */
+ * the data have an offset. */
 #include "cpu/channels.h"
 #include "cpu/philox_groups.h"
-
-typedef struct range {
-    vf low, high;
-} range;
-
-/* The element, for the mean; the range on the way. */
-FOVEA_INLINE vf element(const float *x, void *state, int64_t i, int64_t n) {
-    range *r = state;
-    vf value = rows_take(x, i, n), inside = value;
-    if (n != VF_WIDTH) inside = vf_select(vm_first((size_t)n), value, vf_set1(x[i]));
-    r->low = vf_min(inside, r->low), r->high = vf_max(inside, r->high);
-    return value;
-}
-
-typedef struct layer_norm_constants {
-    double eps;
-    const float *gamma, *beta; /* NULL both or neither */
-} layer_norm_constants;
-
-/* Mean and factor of a row: by two passes over it where one did not tell. */
-static void find_moments_again(const float *x, int64_t n, double eps, affine *state) {
-    range r = {vf_set1(INFINITY), vf_set1(-INFINITY)};
-    float mean = rows_sum(element, x, &r, n) / (float)n;
-    float low = vf_reduce_min(r.low), high = vf_reduce_max(r.high);
-    state->next = (const char *)x;
-    state->mean = mean < low ? low : mean > high ? high : mean; /* NaN stays */
-    double variance = (double)rows_sum(squared_distance, x, state, n) / (double)n;
-    state->factor = (float)(1 / sqrt(variance + eps));
-}
-FOVEA_INLINE void find_moments(const rows_moments *moments, const float *x, int64_t n, double eps,
-                               affine *state) {
-    double variance;
-    if (rows_moments_hold(moments, n, &state->mean, &variance))
-        state->factor = (float)(1 / sqrt(variance + eps));
-    else
-        find_moments_again(x, n, eps, state);
-}
-
-/* ---- Rows past the caches -------------------------------------------------------------------- */
-
-/* Whether a row's results are written while the next is read: both stay in the second-level cache. */
-static bool rows_overlap(const rows_plan *plan) {
-    return VF_WIDTH > 1 && plan->stream && plan->dtype == FOVEA_F32 && plan->x_step == 1 &&
-           plan->y_step == 1 && plan->columns >= 128 && plan->columns <= 1 << 16 &&
-           (uintptr_t)plan->y.data % sizeof(float) == 0;
-}
-
-/* layer_norm and rms_norm (not centred) of rows that overlap. */
-FOVEA_INLINE void normalise_overlapping(const rows_plan *plan, int64_t begin, int64_t end,
-                                        rows_item *item, bool centred) {
-    const layer_norm_constants *constants = plan->constants;
-    int64_t n = plan->columns;
-    affine state = {.gamma = constants->gamma, .beta = constants->beta};
-    rows_beside before = {.state = &state, .n = n};
-    for (int64_t row = begin; row < end; row++) {
-        const float *x = (const float *)(const void *)rows_address(&plan->x, row);
-        rows_moments moments = rows_sum_moments(x, n, centred ? rows_centre(x, n) : 0, centred,
-                                                &before, item, true, rows_idle, NULL);
-        if (centred)
-            find_moments(&moments, x, n, constants->eps, &state);
-        else
-            state.factor = (float)(1 / sqrt(moments.squares / (double)n + constants->eps));
-        before.x = x, before.to = (float *)(void *)rows_address(&plan->y, row);
-    }
-    rows_finish(&before, item, true);
-}
 
 FOVEA_INLINE vf fetching_normalized(const float *x, void *state, int64_t i, int64_t n) {
     rows_fetch(&((const affine *)state)->ahead, i);
@@ -81,7 +14,7 @@ FOVEA_INLINE vf fetching_transformed(const float *x, void *state, int64_t i, int
 
 static void layer_norm_rows(const void *task, int64_t begin, int64_t end, int thread) {
     const rows_plan *plan = task;
-    const layer_norm_constants *constants = plan->constants;
+    const affine_constants *constants = plan->constants;
     int64_t n = plan->columns;
     float *scratch = (float *)(void *)(plan->scratch + thread * plan->scratch_step);
     affine state = {.gamma = constants->gamma, .beta = constants->beta};
@@ -113,8 +46,9 @@ static size_t layer_norm_workspace(const fovea_problem *problem, int threads) {
 static fovea_status layer_norm(const fovea_problem *problem, fovea_run *run) {
     const fovea_layer_norm_options *options = problem->options;
     rows_plan plan = rows_make_plan(&problem->views[0], &problem->views[1]);
-    layer_norm_constants constants = {.eps = options->eps};
-    if (options->gamma || options->beta) {
+    affine_constants constants = {.eps = options->eps, .period = 1};
+    bool is_short = rows_are_short(&plan);
+    if (options->gamma || options->beta || is_short) {
         char *scratch = run->workspace;
         constants.gamma = affine_row(problem, "gamma", plan.columns, 1, (float *)(void *)scratch);
         scratch += plan.scratch_step;
@@ -122,7 +56,7 @@ static fovea_status layer_norm(const fovea_problem *problem, fovea_run *run) {
     }
     plan.constants = &constants;
     plan.scratch = (char *)run->workspace + 2 * plan.scratch_step;
-    return rows_call(&plan, run, layer_norm_rows, 24);
+    return rows_call(&plan, run, is_short ? normalise_dense_rows : layer_norm_rows, 24);
 }
 
 /* ---- Root mean square ----------------------------------------------------------------------- */
@@ -144,7 +78,7 @@ FOVEA_INLINE vf fetching_weighted(const float *x, void *state, int64_t i, int64_
 
 static void rms_norm_rows(const void *task, int64_t begin, int64_t end, int thread) {
     const rows_plan *plan = task;
-    const layer_norm_constants *constants = plan->constants;
+    const affine_constants *constants = plan->constants;
     int64_t n = plan->columns;
     float *scratch = (float *)(void *)(plan->scratch + thread * plan->scratch_step);
     affine state = {.gamma = constants->gamma};
@@ -171,7 +105,7 @@ static void rms_norm_rows(const void *task, int64_t begin, int64_t end, int thre
 static fovea_status rms_norm(const fovea_problem *problem, fovea_run *run) {
     const fovea_rms_norm_options *options = problem->options;
     rows_plan plan = rows_make_plan(&problem->views[0], &problem->views[1]);
-    layer_norm_constants constants = {.eps = options->eps};
+    affine_constants constants = {.eps = options->eps, .period = 1};
     char *scratch = run->workspace;
     if (options->gamma)
         constants.gamma = affine_row(problem, "gamma", plan.columns, 1, (float *)(void *)scratch);
@@ -183,7 +117,7 @@ static fovea_status rms_norm(const fovea_problem *problem, fovea_run *run) {
 /* ---- Dropout and residual ------------------------------------------------------------------- */
 
 typedef struct dropout_plan {
-    layer_norm_constants norm;
+    affine_constants norm;
     rows_side residual, mask, kept;
     philox_stream words;
     vi limit;
@@ -333,6 +267,7 @@ static fovea_status fused_layernorm_dropout_residual(const fovea_problem *proble
     char *scratch = run->workspace;
     dropout_plan dropout = {
         .norm = {.eps = options->eps,
+                 .period = 1,
                  .gamma = affine_row(problem, "gamma", plan.columns, 1, (float *)(void *)scratch),
                  .beta = affine_row(problem, "beta", plan.columns, 0,
                                     (float *)(void *)(scratch + plan.scratch_step))},

@@ -342,6 +342,8 @@ BAD = {
     "environment.a.b.c.d: it is nested": lambda d: d["environment"].update(
         a={"b": {"c": {"d": {"e": 1}}}}),
     "ceilings.fma.value": lambda d: d["ceilings"]["fma"].update(value=-1),
+    "rows[0].ceiling_at_size.value": lambda d: d["rows"][0].update(
+        ceiling_at_size={"kind": "copy", "bytes": 8e7, "value": 0}),
 }
 
 

@@ -269,6 +269,32 @@ static void test_a_share_of_memory_is_of_turns(void **unused) {
     json_decref(document);
 }
 
+/* Cold rows of a device are held against what as many bytes take, too; no others are. */
+static void test_a_share_at_its_size_is_of_cold_rows(void **unused) {
+    (void)unused;
+    fovea_bench_case *c = &run.cases[0];
+    fovea_bench_row *row = &c->rows[0], kept = *row;
+    const double bytes = c->bytes;
+    c->bytes = 8e7, c->at_size.writes = true, c->at_size.bytes = 8e7, c->at_size.rate = 4e12;
+    row->place = FOVEA_ON_CUDA, row->flags |= FOVEA_ROW_COLD;
+    row->summary = (fovea_summary){.count = 3, .median = 25e-6};
+    assert_true(fabs(fovea_share_at_size(c, row) - 0.8) < 1e-12);
+    json_t *document = fovea_bench_to_json(&run);
+    const json_t *written = json_array_get(json_object_get(document, "rows"), 0);
+    const json_t *ceiling = json_object_get(written, "ceiling_at_size");
+    assert_true(fabs(json_number_value(json_object_get(written, "share_at_size")) - 0.8) < 1e-9);
+    assert_string_equal(json_string_value(json_object_get(ceiling, "kind")), "copy");
+    assert_true(json_number_value(json_object_get(ceiling, "value")) == 4e12);
+    json_decref(document);
+    row->flags &= ~(unsigned)FOVEA_ROW_COLD;
+    assert_true(fovea_share_at_size(c, row) == 0);
+    row->flags |= FOVEA_ROW_COLD, row->place = FOVEA_ON_CPU;
+    assert_true(fovea_share_at_size(c, row) == 0);
+    row->place = FOVEA_ON_CUDA, c->at_size.rate = 0;
+    assert_true(fovea_share_at_size(c, row) == 0);
+    *row = kept, c->bytes = bytes;
+}
+
 static void test_an_interrupt_keeps_what_there_is(void **unused) {
     (void)unused;
     fovea_bench_case *c = &run.cases[0];
@@ -294,6 +320,7 @@ int main(void) {
         cmocka_unit_test(test_a_document_without_memory_is_not_written),
         cmocka_unit_test(test_slices_find_the_same),
         cmocka_unit_test(test_a_share_of_memory_is_of_turns),
+        cmocka_unit_test(test_a_share_at_its_size_is_of_cold_rows),
         cmocka_unit_test(test_an_interrupt_keeps_what_there_is),
     };
     return cmocka_run_group_tests(tests, begin, end);

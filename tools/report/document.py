@@ -130,6 +130,8 @@ TRANSFERS = record({"sent_bytes": WHOLE, "sent_seconds": COUNT, "fetched_bytes":
 
 MEMORY = record({"bytes": SECONDS, "median": SECONDS, "samples": array(SECONDS), "shares": array(SECONDS)})
 
+AT_SIZE = record({"kind": text, "bytes": SECONDS, "value": SECONDS})
+
 ROW = record(
     {
         "suite": text, "case": text, "kernel": text, "dtype": text, "arm": text,
@@ -148,6 +150,7 @@ ROW = record(
         "backend": nullable(text), "hot": nullable(HOT), "bursts": nullable(array(BURST)),
         "memory": nullable(MEMORY), "transfers": nullable(TRANSFERS), "with_transfers": nullable(WITH_TRANSFERS),
         "cold_by": nullable(text), "sets": nullable(WHOLE),
+        "share_at_size": nullable(COUNT), "ceiling_at_size": nullable(AT_SIZE),
     },
 )
 
