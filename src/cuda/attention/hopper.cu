@@ -134,15 +134,15 @@ entry choose(const attention_call &call, int processors) {
                                                    : entry_of<typename shape::d64_some>
                                             : entry_of<typename shape::d64>
                      : size <= 128 && few ? entry_of<typename shape::d128_few>
-           : size > 192         ? keys < 6144 ? entry_of<typename shape::d256_short>
-                                              : entry_of<typename shape::d256_long>
-                   : size > 128 ? keys < 3072 ? entry_of<typename shape::d192_short>
-                                              : entry_of<typename shape::d192_long>
-                   : shorter ? entry_of<typename shape::d128_short>
-           : call.banded        ? keys < 12288 ? entry_of<typename shape::d128_edge>
-                                               : entry_of<typename shape::d128_long>
-                  : keys < 1536 ? entry_of<typename shape::d128_short>
-                                : entry_of<typename shape::d128_long>;
+           : size > 192  ? keys < (call.banded ? 6144 : 3072) ? entry_of<typename shape::d256_short>
+                                                              : entry_of<typename shape::d256_long>
+            : size > 128 ? keys < 3072 ? entry_of<typename shape::d192_short>
+                                       : entry_of<typename shape::d192_long>
+            : shorter ? entry_of<typename shape::d128_short>
+           : call.banded ? keys < 12288 ? entry_of<typename shape::d128_edge>
+                                        : entry_of<typename shape::d128_long>
+           : keys < 1536 ? entry_of<typename shape::d128_short>
+                         : entry_of<typename shape::d128_long>;
 }
 
 /* What a varied shape is told besides. */

@@ -630,21 +630,18 @@ __device__ __forceinline__ bool softmax_block(float (&s)[count], softmax_state &
 /* Scores to probabilities in place, against the maxima as they stand, without looking for
  * greater ones; `sum` gets this thread's sums. Returns false where that will not do: some
  * probability of this thread is so great that its type or a sum may overflow, or a score is NaN,
- * or a row has no maximum yet (its negated maximum is NaN then). */
+ * or a row has no maximum yet (all of its probabilities are infinite or NaN then). */
 template <typename Element, int count>
 __device__ __forceinline__ bool softmax_trusting(float (&s)[count], const softmax_state &state,
                                                  float scale_log2, float (&sum)[2]) {
     constexpr float limit = std::is_same_v<Element, __nv_bfloat16> ? 0x1p60f : 0x1p14f;
-    float negative[2], part[4] = {0, 0, 0, 0};
+    float origin[2], part[4];
 #pragma unroll
-    for (int r = 0; r < 2; r++)
-        negative[r] = state.maximum[r] == -INFINITY ? __int_as_float(0x7fffffff)
-                                                    : -state.maximum[r] * scale_log2;
+    for (int r = 0; r < 2; r++) origin[r] = state.maximum[r] * scale_log2;
 #pragma unroll
     for (int i = 0; i < count; i++) {
-        float x = fmaf(s[i], scale_log2, negative[i / 2 % 2]);
-        s[i] = exp2_fast(x);
-        part[i % 4] += s[i];
+        s[i] = exp2_fast(fmaf(s[i], scale_log2, -origin[i / 2 % 2]));
+        part[i % 4] = i < 4 ? s[i] : part[i % 4] + s[i];
     }
     sum[0] = part[0] + part[1];
     sum[1] = part[2] + part[3];
@@ -826,8 +823,9 @@ struct consumer_course {
     ring_place<Shape::stages> key, value;
     ring_place<Shape::queries> query;
     ring_place<Shape::draw_stages> draws;
-    key_blocks blocks;   /* of the tile */
-    int first_row, last; /* of the warpgroup: its first row, the last block that it needs */
+    key_blocks blocks;     /* of the tile */
+    int first_row, last;   /* of the warpgroup: its first row, the last block that it needs */
+    key_blocks seen_whole; /* by all its rows */
     tile_of<Shape> tile;
 
     __device__ __forceinline__ consumer_course(const parameters_of<Shape> &p,
@@ -874,9 +872,18 @@ struct consumer_course {
     __device__ __forceinline__ void mask(float (&s)[N / 2], int n) {
         int row = first_row + thread_row, column = n * N + lane % 4 * 2;
         const attention_band &band = band_of(p, tile);
-        if ((n + 1) * N > min(band.key_length, first_row + band.shift_right + 1))
-            mask_after(s, band, row, column);
-        if (n * N < first_row + 63 + band.shift_left) mask_before(s, band, row, column);
+        if (n >= seen_whole.first && n <= seen_whole.last) return;
+        if (n > seen_whole.last) mask_after(s, band, row, column);
+        if (n < seen_whole.first) mask_before(s, band, row, column);
+    }
+
+    __device__ __forceinline__ void begin_tile(const tile_of<Shape> &next, int next_last) {
+        tile = next, last = next_last;
+        first_row = tile.row + group * 64;
+        const attention_band &band = band_of(p, tile);
+        int end = min(band.key_length, first_row + band.shift_right + 1);
+        seen_whole.last = max(end, 0) / N - 1;
+        seen_whole.first = (max(first_row + 63 + band.shift_left, 0) + N - 1) / N;
     }
 
     /* Lets the blocks go by that all rows of the warpgroup mask, and as many turns. */
@@ -910,8 +917,7 @@ struct consumer_course {
         if (!tile.valid()) return;
         turn<Shape>::begin(group);
         blocks = blocks_of<Shape>(p, tile);
-        first_row = tile.row + group * 64;
-        last = last_of<Shape>(band_of(p, tile), blocks, first_row);
+        begin_tile(tile, last_of<Shape>(band_of(p, tile), blocks, tile.row + group * 64));
         while (true) {
             pass_over();
             work().begin_queries(tile);
@@ -934,15 +940,11 @@ struct consumer_course {
                 wait_value();
                 if (!next.valid() || next_last < blocks.last) break;
                 work().cross_over(next);
-                tile = next;
-                last = next_last;
-                first_row = tile.row + group * 64;
+                begin_tile(next, next_last);
             }
             work().last_product();
             if (!next.valid()) break;
-            tile = next;
-            last = next_last;
-            first_row = tile.row + group * 64;
+            begin_tile(next, next_last);
         }
     }
 };
@@ -957,6 +959,8 @@ struct consumer : consumer_course<Shape, consumer<Shape>> {
     static constexpr int N = Shape::N, D = Shape::D;
     static constexpr bool loads_queries = false; /* a producer's warp does */
     static constexpr bool splits_keys = false;   /* they come as they are */
+    /* Where the next tile has queries of its own, a tile's are released once, behind the loop. */
+    static constexpr bool releases_late = Shape::queries >= 2 * Shape::groups;
 
     float s[N / 2], o[D / 2], correction[2];
     uint32_t probabilities[N / 4];
@@ -1063,7 +1067,7 @@ struct consumer : consumer_course<Shape, consumer<Shape>> {
                                                           Shape::rows * 128, row, s);
         }
         this->release_key();
-        if (n == blocks.first) this->release_query();
+        if (!releases_late && n == blocks.first) this->release_query();
         this->mask(s, n);
     }
 
@@ -1134,7 +1138,7 @@ struct consumer : consumer_course<Shape, consumer<Shape>> {
             state.sum[1] += sum[1];
         }
         this->release_key();
-        if (n == blocks.first) this->release_query();
+        if (!releases_late && n == blocks.first) this->release_query();
         take_draws();
         finish_block(n, again, 0);
     }
@@ -1162,6 +1166,7 @@ struct consumer : consumer_course<Shape, consumer<Shape>> {
             else
                 block_by_maximum(n);
         }
+        if constexpr (releases_late) this->release_query();
     }
 
     /* The tile's last product, and the next tile's first, which is computed while rows are

@@ -191,11 +191,16 @@ void parametrize(attention_parameters *parameters, const attention_call &call, i
         p.tiles = (p.row_tiles + call.batch - 1) * call.query_heads;
     p.descending = call.banded;
     /* A section's keys and values fit in half of the L2, or its key heads are so few that many
-     * blocks follow each of them, a few blocks of keys apart. */
+     * blocks follow each of them, a few blocks of keys apart. Long ones of more than 128 columns have one
+     * tile a block. Sections are as long as one another, for the last one has nobody to even out its end. */
     int64_t head_bytes = int64_t{4} * Shape::planes * std::max(call.key_length, 1) * call.head_size,
             key_heads = p.heads / p.group;
     int64_t section = std::max((int64_t{32} << 20) / head_bytes, int64_t{processors} / 16);
-    p.section = call.banded ? int(std::min(section, key_heads)) * p.group : p.heads;
+    if (Shape::D > 128 && call.key_length >= 1024)
+        section = std::max(processors / (p.row_tiles * p.group), 1);
+    int64_t sections = (key_heads + section - 1) / section;
+    section = (key_heads + sections - 1) / sections;
+    p.section = call.banded ? int(section) * p.group : p.heads;
     /* Tiles of one length are dealt in turns; where lengths differ, whoever is done takes the
      * next one. */
     shared_tiles shared = share<Shape>(call, processors);

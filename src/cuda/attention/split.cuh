@@ -94,6 +94,7 @@ struct split_work {
     sequence s;
     int key_head, first_row, row_count, warp, lane;
     bool aligned_keys, aligned_values;
+    uint64_t policy;           /* of bytes in the L2 */
     uint32_t query_tile, ring; /* ring: of this warp */
     typename Form::key_loader k_loader;
     typename Form::value_loader v_loader;
@@ -232,8 +233,13 @@ struct split_work {
     __device__ __forceinline__ void fetch(int stage, int key) {
         if (!p.block_table.data && (Form::plain || (aligned_keys && aligned_values))) {
             int left = s.key_count - key;
-            k_loader.load(key_tile(stage), left, Form::cache * p.head_size, pitches.row.k);
-            v_loader.load(value_tile(stage), left, Form::cache * p.value_size, pitches.row.v);
+            if constexpr (Form::cache == 1) {
+                k_loader.load(key_tile(stage), left, p.head_size, pitches.row.k, policy);
+                v_loader.load(value_tile(stage), left, p.value_size, pitches.row.v, policy);
+            } else {
+                k_loader.load(key_tile(stage), left, Form::cache * p.head_size, pitches.row.k);
+                v_loader.load(value_tile(stage), left, Form::cache * p.value_size, pitches.row.v);
+            }
             k_loader.from += pitches.jump.k, v_loader.from += pitches.jump.v;
         } else {
             fetch_rows(stage, key);
@@ -839,6 +845,8 @@ static __global__ __launch_bounds__(Form::threads, Form::blocks) void split_keys
     int head = rest;
     if (parts.pieces > 1) piece = rest % parts.pieces, head = rest / parts.pieces;
     split_work<Form> w = {p, pitches};
+    w.policy = first_to_leave();
+    wait_for_the_grid_before();
     w.s = sequence_of(p, head / p.key_heads);
     w.key_head = head % p.key_heads;
     w.first_row = tile * Form::rows;

@@ -41,10 +41,8 @@ static cudaError_t launch_form(const fovea_cuda_attention &p, const split_parts 
                       jump = Form::cache * (Form::warps - 1) * Form::keys;
     split_pitches pitches = {{key_pass * p.k.stride[2], value_pass * p.v.stride[2]},
                              {jump * p.k.stride[2], jump * p.v.stride[2]}};
-    split_keys<Form>
-        <<<(unsigned)(blocks_of(p) * parts.pieces), Form::threads, Form::shared_bytes, stream>>>(
-            p, pitches, parts, aligned);
-    error = cudaGetLastError();
+    error = launch_after(split_keys<Form>, (unsigned)(blocks_of(p) * parts.pieces), Form::threads,
+                         Form::shared_bytes, early, stream, p, pitches, parts, aligned);
     if (error != cudaSuccess || parts.pieces == 1) return error;
     return launch_merge<typename Form::element, Form::values>(p, parts, early, stream);
 }

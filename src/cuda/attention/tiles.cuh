@@ -17,6 +17,19 @@ static __device__ __forceinline__ void copy_async(uint32_t to, const void *from,
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes)
                  : "memory");
 }
+/* The same, with where its lines stand in the L2's order of eviction. */
+static __device__ __forceinline__ void copy_async(uint32_t to, const void *from, int bytes,
+                                                  uint64_t policy) {
+    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(to),
+                 "l"(from), "r"(bytes), "l"(policy)
+                 : "memory");
+}
+/* Of lines that leave the L2 before all others: what is read once. */
+static __device__ __forceinline__ uint64_t first_to_leave(void) {
+    uint64_t policy;
+    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    return policy;
+}
 static __device__ __forceinline__ void copies_commit(void) {
     asm volatile("cp.async.commit_group;" ::: "memory");
 }
@@ -127,7 +140,9 @@ struct tile_loader {
 
     /* The next tile, of which `left` rows of `real` bytes are there. pitch: bytes from one of a
      * thread's rows to the next, which stands in the parameters and takes no register. */
-    __device__ __forceinline__ void load(uint32_t tile, int left, int real, const int64_t &pitch) {
+    template <class... Policy>
+    __device__ __forceinline__ void load(uint32_t tile, int left, int real, const int64_t &pitch,
+                                         Policy... policy) {
         uint32_t place = byte_chunk_address<row_bytes>(0, row(), chunk());
         int bytes[columns];
 #pragma unroll
@@ -137,14 +152,15 @@ struct tile_loader {
             for (int i = 0; i < rows / pass; i++, from += pitch)
 #pragma unroll
                 for (int c = 0; c < columns; c++)
-                    copy_async(tile + place_of(place, i, c), from + c * across * 16, bytes[c]);
+                    copy_async(tile + place_of(place, i, c), from + c * across * 16, bytes[c],
+                               policy...);
         } else {
 #pragma unroll 1
             for (int i = 0; i < rows / pass; i++, from += pitch)
 #pragma unroll
                 for (int c = 0; c < columns; c++)
                     copy_async(tile + place_of(place, i, c), from + c * across * 16,
-                               row() + i * pass < left ? bytes[c] : 0);
+                               row() + i * pass < left ? bytes[c] : 0, policy...);
         }
     }
 
