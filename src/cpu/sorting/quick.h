@@ -13,11 +13,12 @@
  * Many keys are first dealt to buckets, block by block, each block in a cache, by splitters that all blocks
  * share; threads then take buckets, which fit a cache too. So all keys move through memory twice.
  *
- * 10^6 keys on a Xeon of 2.9 GHz, one thread and two, medians: floats 4.4 and 2.1 ms, where buckets of
- * digits (buckets.h) took 9.0 and 4.4 and NumPy 4.1; doubles 9.7 and 4.7, where digits of 8 bits took 29.7
- * and 15.5 and NumPy 7.4. Two vectors' worth of lanes sorted by transposing to and fro and by minimum and
- * maximum took 1.36 ns a key, interleaved 0.88, with the maximum as an exclusive or 0.78. Pieces of other
- * sizes (blocks of 2^17 and 2^18, 16 buckets) were no faster. With AVX2 it is as fast as buckets. */
+ * 10^6 keys on a Xeon of 2.9 GHz, one thread and two, medians: floats 4.4 and 2.1 ms (4.8 to 5.1 and 2.3
+ * to 3.9 in later runs beside others), where buckets of digits (buckets.h) took 9.0 and 4.4 and NumPy 4.1;
+ * doubles 9.7 and 4.7, where digits of 8 bits took 29.7 and 15.5 and NumPy 7.4. In the network of 256 keys
+ * transpositions to and fro took 1.36 ns a key, interleaving 0.88, the maximum as an exclusive or 0.78.
+ * Blocks of 2^17 and 2^18 and 16 buckets differed by less than the noise. With AVX2 it was as fast as
+ * buckets, so that only AVX-512 has it. */
 #ifndef FOVEA_CPU_SORTING_QUICK_H
 #define FOVEA_CPU_SORTING_QUICK_H
 
