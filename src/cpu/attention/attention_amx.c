@@ -34,8 +34,9 @@ typedef struct plan {
     bool bytes; /* sage: q and k as bytes, p and v in one term */
     shapes shapes;
     int64_t block_keys, block_rows, superblocks, items;
-    int64_t chunk_keys; /* packed at a time: whole blocks */
-    bool shared;        /* threads share packed heads (attention_shared.h) */
+    int64_t chunk_keys;  /* attended at a time by all tiles of a superblock: whole blocks */
+    int64_t packed_keys; /* that stand side by side: a chunk's, or a head's */
+    bool shared;         /* threads share packed heads (attention_shared.h) */
     int64_t heads, wave_heads, slots, pieces;
     /* Bytes of a thread's slice: a chunk of k and v, scores of a block and p of two, of bytes their mean and what scales and
      * shifts a block's scores, then for the tiles of a superblock queries, outputs, row data. */
@@ -58,11 +59,11 @@ static bool is_causal(const fovea_attention_call *call) {
     return call->options->causal != FOVEA_ATTENTION_CAUSAL_NONE;
 }
 
-/* Of bf16 up to 64 elements and of bytes 128 keys' scores and p stay in L1; beyond that, loading and storing out once a block costs more
- * than scores out of L2. */
+/* Up to 64 elements and of bytes 128 keys' scores and p stay in L1, or near it; beyond that, loading and storing out once a block costs
+ * more than scores out of L2. */
 static int64_t keys_of_a_block(const fovea_attention_call *call) {
     bool narrow = (call->head_size <= 64 && call->value_size <= 64) || is_sage(call);
-    int64_t keys = narrow ? terms_of(call) == 1 ? 128 : 256 : 384;
+    int64_t keys = narrow ? 128 : 384;
     if (call->options->block_keys > 0) keys = call->options->block_keys;
     return round_up(larger(smaller(keys, call->key_length), 1), STEP);
 }
@@ -95,36 +96,39 @@ static int threads_that_pay(const fovea_attention_call *call, int terms, int thr
     return most < 1 ? 1 : most < threads ? (int)most : threads;
 }
 
-/* Packed k and v in half of L2, where every tile of rows finds them. */
+static int64_t bytes_of_a_key(const plan *p) {
+    return larger(
+        (p->shapes.head_steps + divide_up(p->shapes.value_tiles, 2)) * STEP * p->terms * 2, 1);
+}
+
+/* Packed k and v in an eighth of L2, where every tile of rows finds them. */
 static int64_t keys_of_a_chunk(const fovea_attention_call *call, const plan *p) {
-    int64_t key_bytes =
-        (p->shapes.head_steps + divide_up(p->shapes.value_tiles, 2)) * STEP * p->terms * 2;
-    int64_t keys = (int64_t)fovea_processor_get()->l2_bytes / 2 / larger(key_bytes, 1);
+    int64_t keys = (int64_t)fovea_processor_get()->l2_bytes / 8 / bytes_of_a_key(p);
     return round_up(larger(smaller(keys, call->key_length), 1), p->block_keys);
 }
 
-/* Where a chunk holds all keys of a head, and rows attend all of them. Causal calls lose: 4743 and 8717 GFLOP/s where they have 4811
- * and 9759 (H8 S1024 and B4 H16 S2048, D64, 16 threads). */
+/* Where what is packed at a time takes no more than half of the threads' L2, and rows attend all keys of a head. Causal calls lose: 4743
+ * and 8717 GFLOP/s where they have 4811 and 9759 (H8 S1024 and B4 H16 S2048, D64, 16 threads). */
 static bool heads_are_shared(const fovea_attention_call *call, const plan *p) {
     const fovea_attention_options *options = call->options;
-    return p->threads > 1 && p->chunk_keys >= call->key_length && !is_causal(call) &&
-           options->window_left < 0 && options->window_right < 0 &&
+    double packed = (double)p->slots * (double)call->key_length * (double)bytes_of_a_key(p);
+    return p->threads > 1 &&
+           packed <= (double)p->threads * (double)fovea_processor_get()->l2_bytes / 2 &&
+           !is_causal(call) && options->window_left < 0 && options->window_right < 0 &&
            2 * call->query_length >= call->key_length;
 }
 
-/* Eight items a thread, of two tiles at least. */
+/* Eight items a thread, but rather of four tiles, and of two at least. */
 static int64_t shares_of_a_head(const fovea_attention_call *call, const plan *p, int64_t most) {
-    int64_t rows = call->query_length * call->group;
-    int64_t wanted = rows * p->heads / (8 * p->threads);
+    int64_t rows = call->query_length * call->group, of_a_thread = rows * p->heads / p->threads;
+    int64_t wanted = larger(of_a_thread / 8, smaller(of_a_thread, 4 * TILE_ROWS));
     return larger(divide_up(rows, larger(smaller(wanted, most), 2 * TILE_ROWS)), 1);
 }
 
 /* Heads whose packed keys stand side by side: a wave's, or those of two. */
-static void plan_waves(const fovea_attention_call *call, plan *p) {
+static void plan_waves(plan *p) {
     p->wave_heads = divide_up(p->heads, larger(p->heads / p->threads, 1));
     p->slots = p->heads > p->wave_heads ? 2 * p->wave_heads : p->wave_heads;
-    p->pieces = larger(divide_up(call->key_length, PIECE_KEYS), 1);
-    p->slot_bytes = p->keys_bytes + p->values_bytes + p->facts_bytes + p->mean_bytes;
 }
 
 static plan make_plan(const fovea_attention_call *call, int threads) {
@@ -141,7 +145,10 @@ static plan make_plan(const fovea_attention_call *call, int threads) {
     int64_t rows = call->query_length * call->group, count = larger(divide_up(rows, most), 1);
     p.heads = call->batch * call->key_heads;
     p.chunk_keys = keys_of_a_chunk(call, &p);
+    plan_waves(&p);
     p.shared = heads_are_shared(call, &p);
+    p.packed_keys = p.shared ? round_up(larger(call->key_length, 1), p.block_keys) : p.chunk_keys;
+    p.pieces = larger(divide_up(call->key_length, PIECE_KEYS), 1);
     if (call->options->block_rows <= 0)
         count = p.shared ? shares_of_a_head(call, &p, most)
                          : superblocks_of_a_head(call, most, p.threads);
@@ -150,10 +157,10 @@ static plan make_plan(const fovea_attention_call *call, int threads) {
     p.items = p.superblocks * p.heads;
     if (p.items < p.threads) p.threads = (int)larger(p.items, 1);
     p.shapes.p_term = p.block_keys * TILE_ROWS;
-    p.keys_bytes = (size_t)(p.chunk_keys * p.shapes.head_steps * AMX_ROW_BYTES * p.terms);
-    p.shapes.value_pair = p.chunk_keys * 2 * AMX_ROWS * p.terms;
+    p.keys_bytes = (size_t)(p.packed_keys * p.shapes.head_steps * AMX_ROW_BYTES * p.terms);
+    p.shapes.value_pair = p.packed_keys * 2 * AMX_ROWS * p.terms;
     p.values_bytes = (size_t)(divide_up(p.shapes.value_tiles, 2) * p.shapes.value_pair) * 2;
-    p.facts_bytes = (size_t)round_up(p.chunk_keys / STEP * (int64_t)sizeof(group_facts), 64);
+    p.facts_bytes = (size_t)round_up(p.packed_keys / STEP * (int64_t)sizeof(group_facts), 64);
     p.scores_bytes = (size_t)(p.block_keys * TILE_ROWS) * 4;
     p.p_bytes = (size_t)(p.shapes.p_term * p.terms) * 2;
     if (p.bytes) {
@@ -164,10 +171,8 @@ static plan make_plan(const fovea_attention_call *call, int threads) {
     p.out_bytes = (size_t)(p.block_rows * out_row);
     p.slice_bytes = p.scores_bytes + 2 * p.p_bytes + p.mean_bytes + p.rows_bytes + p.query_bytes +
                     p.out_bytes + (size_t)((TILE_ARRAYS + 1) * p.block_rows) * 4;
-    if (p.shared)
-        plan_waves(call, &p);
-    else
-        p.slice_bytes += p.keys_bytes + p.values_bytes + p.facts_bytes;
+    p.slot_bytes = p.keys_bytes + p.values_bytes + p.facts_bytes + p.mean_bytes;
+    if (!p.shared) p.slice_bytes += p.keys_bytes + p.values_bytes + p.facts_bytes;
     return p;
 }
 
@@ -510,10 +515,8 @@ static void pack(const superblock *b, key_chunk *chunk) {
     if (b->p->terms == 3) pack_chunk(3, b, chunk);
 }
 
-/* Keys [first, end) of the chunk. */
-static key_chunk part_of_chunk(const superblock *b, int64_t first, int64_t end) {
-    const plan *p = b->p;
-    const key_chunk *chunk = &b->chunk;
+/* Keys [first, end) of a chunk. */
+static key_chunk part_of_chunk(const plan *p, const key_chunk *chunk, int64_t first, int64_t end) {
     int64_t group = (first - chunk->first) / STEP;
     return (key_chunk){.first = first,
                        .end = end,
@@ -533,8 +536,8 @@ static void pack_with_others(superblock *b, shared_slot *slot, int64_t uses, flo
         if (piece < 0) break;
         piece -= uses * p->pieces;
         int64_t first = piece * PIECE_KEYS;
-        key_chunk part =
-            part_of_chunk(b, first, smaller(first + PIECE_KEYS, b->at.sequence.key_count));
+        key_chunk part = part_of_chunk(p, &b->chunk, first,
+                                       smaller(first + PIECE_KEYS, b->at.sequence.key_count));
         if (p->bytes && !found) begin_mean(b);
         found = true;
         if (piece == 0) memcpy(mean, b->mean, p->mean_bytes);
@@ -645,7 +648,7 @@ static void look_ahead(superblock *b, int64_t high) {
     if (call->paged) return;
     if (b->chunk.end < high) {
         int64_t first = sequence->key_start + b->chunk.end;
-        high += sequence->key_start;
+        high = smaller(sequence->key_start + high, first + p->chunk_keys);
         ask_for_rows(&b->next, call, &call->k, sequence->batch, b->at.key_head, first, high);
         ask_for_rows(&b->next, call, &call->v, sequence->batch, b->at.key_head, first, high);
     } else if (next < p->items && call->group == 1) {
@@ -667,7 +670,30 @@ static void look_ahead(superblock *b, int64_t high) {
     ahead_share(&b->next, larger(portions / p->block_keys, 1));
 }
 
-static void attend_superblock(superblock *b) {
+static void attend_chunk(superblock *b) {
+    for (int64_t i = 0; i < b->count; i++) attend_tile(b, &b->tiles[i]);
+}
+
+static void finish_jobs(superblock *b) {
+    if (b->has_current) advance(b, NULL);
+    retire_previous(b);
+}
+
+/* Rows attend all keys of a shared head. */
+static void attend_shared_head(superblock *b) {
+    const plan *p = b->p;
+    const int64_t keys = b->at.sequence.key_count;
+    b->chunk.first = 0, b->chunk.end = keys;
+    const key_chunk head = b->chunk;
+    look_ahead(b, keys);
+    for (int64_t first = 0; first < keys; first += p->chunk_keys) {
+        b->chunk = part_of_chunk(p, &head, first, smaller(first + p->chunk_keys, keys));
+        attend_chunk(b);
+    }
+    finish_jobs(b);
+}
+
+static void attend_own_chunks(superblock *b) {
     const plan *p = b->p;
     int64_t low = INT64_MAX, high = 0;
     for (int64_t i = 0; i < b->count; i++)
@@ -677,12 +703,18 @@ static void attend_superblock(superblock *b) {
          first += p->chunk_keys) {
         b->chunk.first = larger(first, low / STEP * STEP);
         b->chunk.end = smaller(first + p->chunk_keys, high);
-        if (!p->shared) pack(b, &b->chunk);
+        pack(b, &b->chunk);
         look_ahead(b, high);
-        for (int64_t i = 0; i < b->count; i++) attend_tile(b, &b->tiles[i]);
-        if (b->has_current) advance(b, NULL);
-        retire_previous(b);
+        attend_chunk(b);
+        finish_jobs(b);
     }
+}
+
+static void attend_superblock(superblock *b) {
+    if (b->p->shared)
+        attend_shared_head(b);
+    else
+        attend_own_chunks(b);
     for (int64_t i = 0; i < b->count; i++) tile_finish(&b->at, &b->tiles[i].t);
 }
 

@@ -217,8 +217,27 @@ VF_INLINE void store_accumulators(float *first, float *second) {
     if (second) amx_store(C11, second + AMX_ROWS, row);
 }
 
-/* s = K Q^T for all keys of a job. The small products of terms come first; `order` is the largest sum of
- * their numbers, from 0, that counts. */
+/* The numbers of two terms that are multiplied. */
+typedef struct term_pair {
+    int first, second;
+} term_pair;
+
+/* The products of terms of which the numbers' sum, from 0, is at most `order`: each has a term of the one before, so that two
+ * tiles are loaded for it and not four. */
+VF_INLINE term_pair pair_of_terms(const int terms, const int order, const int i) {
+    static const term_pair of_two[] = {{1, 1}, {1, 0}, {0, 0}, {0, 1}},
+                           of_three[] = {{2, 0}, {1, 0}, {1, 1}, {0, 1}, {0, 2}, {0, 0}};
+    if (terms == TERMS_MAX) return of_three[i];
+    return terms == 1 ? (term_pair){0, 0} : of_two[order < terms ? i + 1 : i];
+}
+
+static const term_pair no_terms = {-1, -1};
+
+VF_INLINE int products_of_terms(const int terms, const int order) {
+    return order < terms ? term_products(terms) : terms * terms;
+}
+
+/* s = K Q^T for all keys of a job. */
 VF_INLINE void multiply_keys(const bool bytes, const int terms, const int order,
                              const softmax_kind kind, const job *j, const shapes *at,
                              softmax_work *w) {
@@ -231,24 +250,25 @@ VF_INLINE void multiply_keys(const bool bytes, const int terms, const int order,
         BEGIN_SCORES(bytes, C10);
         BEGIN_SCORES(bytes, C11);
         for (int64_t step = 0; step < at->head_steps; step++) {
-            VF_UNROLLED for (int b = terms - 1; b >= 0; b--) {
-                const uint16_t *keys = k + b * 2 * HALF_TILE;
-                const int last = order - b < terms ? order - b : terms - 1;
-                VF_UNROLLED for (int a = last; a >= 0; a--) {
-                    const uint16_t *queries = q + a * TILE_VECTORS * HALF_TILE;
-                    if (a == last) amx_stream_load(A0, keys, AMX_ROW_BYTES);
-                    amx_load(B0, queries, AMX_ROW_BYTES);
-                    MULTIPLY_SCORES(bytes, C00, A0, B0);
-                    take_share(terms, kind, w);
-                    amx_load(B1, queries + HALF_TILE, AMX_ROW_BYTES);
-                    MULTIPLY_SCORES(bytes, C01, A0, B1);
-                    take_share(terms, kind, w);
-                    if (a == last) amx_stream_load(A1, keys + HALF_TILE, AMX_ROW_BYTES);
-                    MULTIPLY_SCORES(bytes, C10, A1, B0);
-                    take_share(terms, kind, w);
-                    MULTIPLY_SCORES(bytes, C11, A1, B1);
-                    take_share(terms, kind, w);
-                }
+            VF_UNROLLED for (int i = 0; i < products_of_terms(terms, order); i++) {
+                const term_pair n = pair_of_terms(terms, order, i),
+                                before = i ? pair_of_terms(terms, order, i - 1) : no_terms;
+                const bool other_keys = n.first != before.first,
+                           other_queries = n.second != before.second;
+                const uint16_t *keys = k + n.first * 2 * HALF_TILE,
+                               *queries = q + n.second * TILE_VECTORS * HALF_TILE;
+                if (other_keys) amx_stream_load(A0, keys, AMX_ROW_BYTES);
+                if (other_queries) amx_load(B0, queries, AMX_ROW_BYTES);
+                MULTIPLY_SCORES(bytes, C00, A0, B0);
+                take_share(terms, kind, w);
+                if (other_queries) amx_load(B1, queries + HALF_TILE, AMX_ROW_BYTES);
+                MULTIPLY_SCORES(bytes, C01, A0, B1);
+                take_share(terms, kind, w);
+                if (other_keys) amx_stream_load(A1, keys + HALF_TILE, AMX_ROW_BYTES);
+                MULTIPLY_SCORES(bytes, C10, A1, B0);
+                take_share(terms, kind, w);
+                MULTIPLY_SCORES(bytes, C11, A1, B1);
+                take_share(terms, kind, w);
             }
             k += 2 * terms * HALF_TILE;
             q += TILE_VECTORS * terms * HALF_TILE;
@@ -358,23 +378,25 @@ VF_INLINE void multiply_columns(const int terms, const bool two, const softmax_k
     else
         zero_accumulators();
     for (int64_t group = 0; group < j->groups; group++) {
-        VF_UNROLLED for (int b = terms - 1; b >= 0; b--) {
-            VF_UNROLLED for (int a = terms - 1 - b; a >= 0; a--) {
-                const uint16_t *weights = p + a * at->p_term;
-                if (a == terms - 1 - b) amx_stream_load(A0, v0 + b * HALF_TILE, AMX_ROW_BYTES);
-                amx_load(B0, weights, pair);
-                amx_bf16(C00, A0, B0);
+        VF_UNROLLED for (int i = 0; i < term_products(terms); i++) {
+            const term_pair n = pair_of_terms(terms, terms - 1, i),
+                            before = i ? pair_of_terms(terms, terms - 1, i - 1) : no_terms;
+            const bool other_values = n.first != before.first,
+                       other_weights = n.second != before.second;
+            const uint16_t *weights = p + n.second * at->p_term;
+            if (other_values) amx_stream_load(A0, v0 + n.first * HALF_TILE, AMX_ROW_BYTES);
+            if (other_weights) amx_load(B0, weights, pair);
+            amx_bf16(C00, A0, B0);
+            take_share(terms, kind, w);
+            if (other_weights) amx_load(B1, weights + STEP, pair);
+            amx_bf16(C01, A0, B1);
+            take_share(terms, kind, w);
+            if (two) {
+                if (other_values) amx_stream_load(A1, v1 + n.first * HALF_TILE, AMX_ROW_BYTES);
+                amx_bf16(C10, A1, B0);
                 take_share(terms, kind, w);
-                amx_load(B1, weights + STEP, pair);
-                amx_bf16(C01, A0, B1);
+                amx_bf16(C11, A1, B1);
                 take_share(terms, kind, w);
-                if (two) {
-                    if (a == terms - 1 - b) amx_stream_load(A1, v1 + b * HALF_TILE, AMX_ROW_BYTES);
-                    amx_bf16(C10, A1, B0);
-                    take_share(terms, kind, w);
-                    amx_bf16(C11, A1, B1);
-                    take_share(terms, kind, w);
-                }
             }
         }
         v0 += group_size, v1 += group_size;
@@ -415,8 +437,8 @@ VF_INLINE void multiply_meanwhile(const bool bytes, const int terms, const int o
     if (kind != NONE) w = *work;
     int64_t of_values = previous ? previous->groups * at->value_tiles * TILE_VECTORS : 0;
     int64_t of_keys = next ? next->groups * at->head_steps * 2 * TILE_VECTORS : 0;
-    int64_t key_products = order < terms ? term_products(terms) : terms * terms;
-    w.slots = larger(of_values * term_products(terms) + of_keys * key_products, 1);
+    w.slots =
+        larger(of_values * term_products(terms) + of_keys * products_of_terms(terms, order), 1);
     w.budget = 0;
     if (kind != NONE && kind != EXACT && kind != READY) w.halves = halves_begin();
     if (previous) multiply_values(terms, kind, previous, at, &w);
