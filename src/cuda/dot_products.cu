@@ -38,9 +38,22 @@ struct cosine_method {
     }
 };
 
+/* Of as few elements as a warp has room for: f32, and no root or quotient proper where sums are normal numbers. */
 template <class T>
-static cosine_method<T, float> brief_of(const cosine_method<T> &method, int64_t) {
-    return {(float)method.eps};
+struct brief_cosine : cosine_method<T, float> {
+    using typename cosine_method<T, float>::state;
+    float most; /* 1 / eps */
+    __device__ __forceinline__ void finish(const state &s, int64_t count, float *y, float *) const {
+        const float a = quick_inverse_root(s.aa), b = quick_inverse_root(s.bb);
+        if (s.aa > 0x1p-100f && s.bb > 0x1p-100f && s.aa < 0x1p100f && s.bb < 0x1p100f)
+            *y = s.ab * (a < most ? a : most) * (b < most ? b : most);
+        else
+            cosine_method<T, float>::finish(s, count, y, NULL);
+    }
+};
+template <class T>
+static brief_cosine<T> brief_of(const cosine_method<T> &method, int64_t) {
+    return {{(float)method.eps}, (float)(1 / method.eps)};
 }
 
 static fovea_status dot_batched(const fovea_problem *problem, fovea_run *run) {

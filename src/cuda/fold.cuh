@@ -7,6 +7,7 @@
 #ifndef FOVEA_CUDA_FOLD_CUH
 #define FOVEA_CUDA_FOLD_CUH
 
+#include "cuda/brief.cuh"
 #include "cuda/kernel.cuh"
 #include "cuda/signals.h"
 
@@ -496,6 +497,7 @@ static __global__ __launch_bounds__(FOLD_THREADS) void fold_lines(
     state sum = Method::empty();
     release_next();
     if (slice >= place.count) return;
+    ready_parameters(place), ready_parameters(method);
     x = ready_global(x + slice * place.stride[0]), w = ready_global(w + slice * place.stride[1]);
     await_stream();
     method.begin(x, w);
@@ -995,18 +997,6 @@ struct extreme_method {
         *y = (Out)best;
     }
 };
-
-/* Numbers in the order of f32, the greatest for NaN; the other way round for the smallest. */
-template <bool largest>
-static __device__ __forceinline__ unsigned key_of(float x) {
-    const unsigned bits = __float_as_uint(x), up = bits ^ ((unsigned)((int)bits >> 31) | 1u << 31);
-    return isnan(x) ? UINT32_MAX : largest ? up : ~up;
-}
-template <bool largest>
-static __device__ __forceinline__ float value_of_key(unsigned key) {
-    const unsigned up = largest ? key : ~key, bits = up ^ ((unsigned)((int)~up >> 31) | 1u << 31);
-    return key == UINT32_MAX ? NAN : __uint_as_float(bits);
-}
 
 /* Of one block of f32. */
 template <class Out, bool largest>

@@ -19,6 +19,8 @@ enum {
     HISTOGRAM_SHARED = 8192, /* counters that a block has room for */
     HISTOGRAM_ALONE =
         1 << 14, /* elements that one block counts in less time than kernels follow one another */
+    HISTOGRAM_BRIEF =
+        1 << 12, /* elements for which clearing more counters would cost more than meeting at one */
     HISTOGRAM_EDGES = 1900 /* edges that it has room for; others are looked up in memory */
 };
 
@@ -88,7 +90,7 @@ static __device__ histogram_bins<T> histogram_plan(const histogram<T> &h) {
     if (lo == hi) lo = (double)(T)(lo - 0.5), hi = (double)(T)(hi + 0.5);
     const double width = (hi - lo) / bins, size = fmax(fabs(lo), fabs(hi)), scale = 1 / width;
     /* Three roundings of a place and one of an edge, with an eighth to spare. */
-    const double near_edge = 2.25 * epsilon * bins + 0.625 * epsilon * size / width;
+    const double near_edge = 2.25 * epsilon * bins + 0.625 * epsilon * size * scale;
     const bool bisect = !(near_edge < 0.25 && hi - lo < most && scale < most && width > 1 / most);
     return {(T)lo,
             (T)hi,
@@ -198,17 +200,34 @@ struct histogram_counters {
 
 /* The range by one block, into shared memory. */
 template <class T>
-static __device__ const double *histogram_range(const T *x, const strided<1> &where,
+static __device__ const double *histogram_range(const T *x, const strided<1> &where, bool wide,
                                                 int64_t elements) {
     using method = range_method<T>;
+    constexpr int size = 16 / sizeof(T);
     __shared__ double range[2];
     typename method::state found = method::empty();
-    for (int64_t i = threadIdx.x; i < elements; i += HISTOGRAM_THREADS) {
+    const int64_t vectors = wide ? elements / size : 0;
+    for (int64_t v = threadIdx.x; v < vectors; v += HISTOGRAM_THREADS)
+        method().template take<size, size>(found, load_once<true, T, size>(x + v * size).at, x, 0,
+                                           0);
+    for (int64_t i = vectors * size + threadIdx.x; i < elements; i += HISTOGRAM_THREADS) {
         int64_t at[1];
         where.offsets(i, at);
         found = method::join(found, {x[at[0]], x[at[0]]});
     }
-    found = reduce_block(found, HISTOGRAM_THREADS / 32, method::join);
+    if constexpr (sizeof(T) == 4) { /* by keys, for which there is an instruction */
+        __shared__ __align__(16) uint2 keys[HISTOGRAM_THREADS / 32];
+        unsigned least = __reduce_max_sync(0xffffffffu, key_of<false>(found.least));
+        unsigned largest = __reduce_max_sync(0xffffffffu, key_of<true>(found.largest));
+        if (threadIdx.x % 32 == 0) keys[threadIdx.x / 32] = make_uint2(least, largest);
+        __syncthreads();
+        const uint2 mine = keys[threadIdx.x % (HISTOGRAM_THREADS / 32)];
+        least = __reduce_max_sync(0xffffffffu, mine.x);
+        largest = __reduce_max_sync(0xffffffffu, mine.y);
+        found = {value_of_key<false>(least), value_of_key<true>(largest)};
+    } else {
+        found = reduce_block(found, HISTOGRAM_THREADS / 32, method::join);
+    }
     if (threadIdx.x == 0) method().finish(found, elements, range, range + 1);
     __syncthreads();
     return range;
@@ -226,11 +245,13 @@ static __global__ __launch_bounds__(HISTOGRAM_THREADS, HISTOGRAM_RESIDENT) void 
     __shared__ unsigned counters[HISTOGRAM_SHARED + 2 * HISTOGRAM_COPIES];
     __shared__ T near_edges[HISTOGRAM_EDGES];
     const bool edges_fit = h.bins < HISTOGRAM_EDGES;
-    follow_stream();
-    if (alone && h.needs_range()) h.range = histogram_range(x, where, elements);
+    release_next();
+    if (alone) ready_parameters(h), ready_parameters(where);
+    for (int i = threadIdx.x; i < copies * (h.bins + 2); i += HISTOGRAM_THREADS) counters[i] = 0;
+    await_stream();
+    if (alone && h.needs_range()) h.range = histogram_range(x, where, wide, elements);
     const histogram_bins<T> bins = histogram_plan(h);
     if (!alone && !bins.finite) return;
-    for (int i = threadIdx.x; i < copies * (h.bins + 2); i += HISTOGRAM_THREADS) counters[i] = 0;
     for (int i = threadIdx.x; edges_fit && i <= h.bins; i += HISTOGRAM_THREADS) {
         near_edges[i] = alone ? histogram_edge(h, bins, i) : h.edges[i];
         if (alone && h.shown) h.shown[i * h.step_shown] = bins.finite ? near_edges[i] : (T)NAN;
@@ -333,6 +354,7 @@ static fovea_status histogram_as(const fovea_problem *problem, fovea_run *run, d
     while (copies > 0 && copies > HISTOGRAM_SHARED / (h.bins > 0 ? h.bins : 1)) copies /= 2;
     const bool alone = elements > 0 && elements <= HISTOGRAM_ALONE && h.bins > 0 &&
                        h.bins < HISTOGRAM_EDGES && copies > 0;
+    if (alone && elements <= HISTOGRAM_BRIEF) copies = 1;
     fovea_status status = FOVEA_OK;
     if (h.needs_range() && !alone)
         status = fold_run(x, NULL, least, &largest, -1, run, range_method<T>{});

@@ -150,6 +150,8 @@ struct targets {
     }
 };
 
+enum { ENTROPY_FEW = 32 }; /* rows of which one block has all */
+
 /* The third tensor of the rows is the loss of each. */
 template <bool gradient>
 struct entropy_job {
@@ -229,6 +231,31 @@ struct entropy_method {
     }
 };
 
+/* All rows in one block, a warp each, whose losses the first warp adds up. */
+template <class T, class U, int run>
+static __global__ __launch_bounds__(ENTROPY_FEW * 32) void entropy_few(
+    const T *x, const __grid_constant__ brief_place place,
+    const __grid_constant__ entropy_job<false> job, float *total, bool mean) {
+    __shared__ float losses[ENTROPY_FEW];
+    const int number = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
+    release_next();
+    ready_parameters(job);
+    brief_row<T, run, 1> row = {ready_global(x + number * place.stride[0]), place.columns,
+                                lane * run, place.wide, place.part};
+    entropy_job<false> mine = job;
+    mine.loss = losses;
+    await_stream();
+    row.load(entropy_job<false>::pad);
+    const bool counts = lane < place.count && job.target.at(lane) != job.ignored;
+    mine(row, (T *)NULL, number, number);
+    __syncthreads();
+    if (number > 0) return;
+    const double sum = reduce_warp(lane < place.count ? (double)losses[lane] : 0,
+                                   [](double a, double b) { return a + b; });
+    const int count = __popc(__ballot_sync(0xffffffffu, counts));
+    if (lane == 0) *total = mean ? (float)sum / (float)count : (float)sum;
+}
+
 static fovea_view dense_like(const fovea_view &view, void *data, fovea_dtype dtype) {
     fovea_view dense = view;
     int64_t step = 1;
@@ -253,8 +280,9 @@ static fovea_status entropy_with(const fovea_problem *problem, fovea_run *run) {
     bool gradient = fovea_given(problem, FOVEA_LOSS_GRADIENT), mean = rule.reduction == FOVEA_MEAN;
     char *count = (char *)run->workspace + FOLD_WORKSPACE;
     fovea_view loss = v[FOVEA_LOSS_LOSS], total = loss, lines = target, *all[] = {&lines};
-    if (rule.reduction != FOVEA_NO_REDUCTION)
-        loss = dense_like(target, count + COUNT_BYTES, FOVEA_F32);
+    const bool reduced = rule.reduction != FOVEA_NO_REDUCTION;
+    bool one_launch = false;
+    if (reduced) loss = dense_like(target, count + COUNT_BYTES, FOVEA_F32);
     fovea_view counted = total;
     counted.data = count, counted.rank = 0;
     if (mean && gradient) {
@@ -268,6 +296,21 @@ static fovea_status entropy_with(const fovea_problem *problem, fovea_run *run) {
     const int64_t *divisor = mean ? (const int64_t *)count : NULL;
     fovea_status status = by_float(problem->dtype, [&](auto zero) {
         using T = decltype(zero);
+        constexpr int size = 16 / sizeof(T);
+        const fovea_view &x = v[0];
+        const int64_t rows = fovea_view_elements(&target), columns = x.shape[x.rank - 1];
+        if (!gradient && reduced && x.rank == 2 && x.stride[1] == 1 && rows > 0 &&
+            rows <= ENTROPY_FEW && columns > 0 && columns <= 32 * size && columns % size == 0) {
+            one_launch = true;
+            const brief_place place = {{x.stride[0]},
+                                       (int)rows,
+                                       (int)columns,
+                                       is_aligned(x.data, 16) && x.stride[0] % size == 0,
+                                       1 / (double)columns};
+            return launch(run, entropy_few<T, U, size>, 1, rows * 32, (const T *)x.data, place,
+                          entropy_job<false>{read, rule.ignored, on, off, NULL, divisor},
+                          (float *)total.data, mean);
+        }
         if (!gradient)
             return rows_last<T, T>(
                 v[0], v[0], &loss, run,
@@ -276,7 +319,7 @@ static fovea_status entropy_with(const fovea_problem *problem, fovea_run *run) {
             v[0], v[FOVEA_LOSS_GRADIENT], &loss, run,
             entropy_job<true>{read, rule.ignored, on, off, (float *)loss.data, divisor});
     });
-    if (status != FOVEA_OK || rule.reduction == FOVEA_NO_REDUCTION) return status;
+    if (status != FOVEA_OK || !reduced || one_launch) return status;
     total.rank = 0;
     return fold_run(loss, &target, total, NULL, -1, run,
                     entropy_method<U, true>{rule.ignored, mean});

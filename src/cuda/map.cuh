@@ -4,6 +4,7 @@
 #ifndef FOVEA_CUDA_MAP_CUH
 #define FOVEA_CUDA_MAP_CUH
 
+#include "cuda/brief.cuh"
 #include "cuda/kernel.cuh"
 
 enum { MAP_THREADS = 256, MAP_FEW = 1 << 14, MAP_FEW_THREADS = 512 };
@@ -99,6 +100,7 @@ static __global__ __launch_bounds__(MAP_FEW_THREADS) void map_few(
     Out result[outputs];
     release_next();
     if (i >= count) return;
+    ready_parameters(function);
 #pragma unroll
     for (int a = 0; a < inputs; a++) in[a] = ready_global(at.in[a] + i);
 #pragma unroll

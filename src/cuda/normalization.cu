@@ -307,16 +307,17 @@ struct dropout_job {
     template <class Row, class O>
     __device__ __forceinline__ void operator()(Row &row, O *y, int64_t, int64_t number) const {
         float mean;
-        const float scale = centre(row, eps, &mean);
         const int64_t first = number * (int64_t)row.columns;
         int64_t at[3];
         rows.offsets(number, at);
-        row.store(
-            y, [=](float x) { return x - mean; },
+        const auto asked = row_ask(row, gamma, beta, residual.from(at[0]));
+        const float scale = centre(row, eps, &mean);
+        row_store(
+            row, y, [=](float x) { return x - mean; },
             [&](auto &d, int64_t c, const auto &weight, const auto &offset, const auto &rest) {
                 finish(d, scale, at, first, c, weight, offset, rest);
             },
-            gamma, beta, residual.from(at[0]));
+            asked);
     }
 };
 
@@ -472,34 +473,36 @@ struct channel_statistics {
     }
 };
 
-/* A thread has all rows of a channel. */
-template <class T>
+/* A thread has all rows of a channel, `most` of them; part: 1 / rows. */
+template <class T, int most>
 static __global__ __launch_bounds__(CHANNEL_THREADS) void channels_few(
     const __grid_constant__ channel_job<T> job,
-    const __grid_constant__ channel_statistics statistics, int rows, int channels) {
+    const __grid_constant__ channel_statistics statistics, int rows, int channels, float part) {
     const int c = (int)blockIdx.x * CHANNEL_THREADS + (int)threadIdx.x;
-    const T *x = job.x + c;
-    T *y = job.y + c;
-    T kept[CHANNEL_FEW];
+    const int64_t step_x = job.where.stride[0][0], step_y = job.where.stride[1][0];
+    T kept[most];
     float sum = 0, square = 0;
-    follow_stream();
+    release_next();
     if (c >= channels) return;
+    ready_parameters(job.gamma), ready_parameters(job.beta), ready_parameters(statistics);
+    const T *x = ready_global(job.x + c);
+    T *y = ready_global(job.y + c);
+    await_stream();
 #pragma unroll
-    for (int r = 0; r < CHANNEL_FEW; r++)
-        if (r < rows) kept[r] = x[r * job.where.stride[0][0]];
+    for (int r = 0; r < most; r++)
+        if (r < rows) kept[r] = x[r * step_x];
     const float gamma = job.gamma.at(c), beta = job.beta.at(c);
 #pragma unroll
-    for (int r = 0; r < CHANNEL_FEW; r++)
+    for (int r = 0; r < most; r++)
         if (r < rows) sum += widen(kept[r]);
-    const float mean = sum / (float)rows;
+    const float mean = sum * part;
 #pragma unroll
-    for (int r = 0; r < CHANNEL_FEW; r++)
+    for (int r = 0; r < most; r++)
         if (r < rows) square = fmaf(widen(kept[r]) - mean, widen(kept[r]) - mean, square);
-    const float variance = square / (float)rows, scale = gamma * inverse_root(variance, job.eps);
+    const float variance = square * part, scale = gamma * inverse_root(variance, job.eps);
 #pragma unroll
-    for (int r = 0; r < CHANNEL_FEW; r++)
-        if (r < rows)
-            y[r * job.where.stride[1][0]] = narrow<T>(fmaf(widen(kept[r]) - mean, scale, beta));
+    for (int r = 0; r < most; r++)
+        if (r < rows) y[r * step_y] = narrow<T>(fmaf(widen(kept[r]) - mean, scale, beta));
     statistics.store(c, mean, variance);
 }
 
@@ -567,8 +570,11 @@ static fovea_status batch_norm(const fovea_problem *problem, fovea_run *run) {
                                              fovea_given(problem, VARIANCE) ? (float *)variance.data
                                                                             : NULL,
                                              mean.stride[0], variance.stride[0]};
-            return launch(run, channels_few<T>, blocks_for(channels, CHANNEL_THREADS),
-                          CHANNEL_THREADS, job, statistics, (int)rows, (int)channels);
+            return launch(run,
+                          rows <= CHANNEL_FEW / 4 ? channels_few<T, CHANNEL_FEW / 4>
+                                                  : channels_few<T, CHANNEL_FEW>,
+                          blocks_for(channels, CHANNEL_THREADS), CHANNEL_THREADS, job, statistics,
+                          (int)rows, (int)channels, 1 / (float)rows);
         }
         if (training) {
             fovea_status status =

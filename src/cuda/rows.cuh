@@ -5,6 +5,7 @@
 #ifndef FOVEA_CUDA_ROWS_CUH
 #define FOVEA_CUDA_ROWS_CUH
 
+#include "cuda/brief.cuh"
 #include "cuda/hopper/cluster.cuh"
 #include "cuda/kernel.cuh"
 
@@ -20,7 +21,11 @@ enum {
     ROW_GATHERED = 8, /* of them, what is read beside the row at once */
     ROW_FORM_THREADS = 128,
     ROW_CLUSTER = 8,
-    ROW_SCARCE = 24,       /* rows, of which each has a cluster */
+    ROW_SCARCE = 24,     /* rows, of which each has a cluster */
+    ROW_BRIEF = 1 << 17, /* elements of all rows that then have a vector a lane */
+    ROW_BRIEF_THREADS = 256,
+    ROW_BRIEF_BLOCKS = 24, /* rows up to which a block has one of them, */
+    ROW_BRIEF_MORE = 132,  /* and where a job that has 40 registers would hold them */
     ROW_STAGED = 512,      /* columns from which rows that 16 bytes do not divide are staged */
     ROW_MANY = 400,        /* rows that fill the time of one another: a wave of blocks */
     ROW_SHARED = 72 << 10, /* bytes up to which three such rows find room in a multiprocessor */
@@ -392,7 +397,8 @@ struct spread_row {
     static constexpr bool replaceable = true;
     const T *x;
     int columns;
-    float values[ROW_SPREAD];
+    double part; /* 1 / columns */
+    float values[ROW_SPREAD], pivot;
 
     static __device__ __forceinline__ int warp() {
         return (int)(fovea::hopper::cluster_rank() * (blockDim.x / 32) + threadIdx.x / 32);
@@ -409,12 +415,14 @@ struct spread_row {
     }
     __device__ __forceinline__ void load() {
         T loaded[ROW_SPREAD];
+        pivot = widen(*x);
 #pragma unroll
         for (int i = 0; i < ROW_SPREAD; i++) loaded[i] = column(i) < columns ? x[column(i)] : T(0);
 #pragma unroll
         for (int i = 0; i < ROW_SPREAD; i++) values[i] = widen(loaded[i]);
     }
-    static __device__ __forceinline__ void show(float2 *shown, float2 value) {
+    template <class V>
+    static __device__ __forceinline__ void show(V *shown, V value) {
         const unsigned lane = threadIdx.x % 32;
         if (lane < ROW_CLUSTER) fovea::hopper::cluster_store(shown + warp(), lane, value);
         fovea::hopper::cluster_arrive();
@@ -453,30 +461,24 @@ struct spread_row {
     __device__ __forceinline__ void replace(F f) {
         each([&](int i) { values[i] = f(values[i]); });
     }
-    /* Columns of a warp. */
-    __device__ __forceinline__ int share(int number) const {
-        const int turn = warps() * 32, whole = columns / turn;
-        const int rest = columns - whole * turn - number * 32;
-        return whole * 32 + (rest < 0 ? 0 : rest < 32 ? rest : 32);
-    }
+    /* Mean and sum of squared differences from it: sums of differences from the first element, in f64. */
     __device__ __forceinline__ float moments(float *mean) {
-        __shared__ float2 shown[ROW_CLUSTER * 32];
-        const auto add = [](float a, float b) { return a + b; };
+        __shared__ double2 shown[ROW_CLUSTER * 32];
         const int lane = (int)threadIdx.x % 32;
-        float mine = 0, square = 0, sum = 0, squares = 0;
-        each([&](int i) { mine += values[i]; });
-        const int many = share(warp());
-        mine = reduce_warp(mine, add) / (float)(many > 0 ? many : 1);
-        each([&](int i) { square = fmaf(values[i] - mine, values[i] - mine, square); });
-        show(shown, make_float2(mine, reduce_warp(square, add)));
-        for (int w = lane; w < warps(); w += 32) sum += (float)share(w) * shown[w].x;
-        const float middle = reduce_warp(sum, add) / (float)columns;
-        for (int w = lane; w < warps(); w += 32) {
-            const float2 p = shown[w];
-            squares += fmaf((float)share(w), (p.x - middle) * (p.x - middle), p.y);
-        }
-        *mean = middle;
-        return reduce_warp(squares, add);
+        double sum = 0, squares = 0;
+        each([&](int i) {
+            const double d = (double)values[i] - (double)pivot;
+            sum += d, squares = fma(d, d, squares);
+        });
+        double2 all = sum_pair(sum, squares);
+        show(shown, all);
+        all = shown[lane];
+        for (int w = lane + 32; w < warps(); w += 32) all.x += shown[w].x, all.y += shown[w].y;
+        all = sum_pair(all.x, all.y);
+        const double middle = all.x * part;
+        *mean = (float)((double)pivot + middle);
+        const double rest = all.y - all.x * middle;
+        return rest < 0 ? 0 : (float)rest; /* NaN stays */
     }
     template <class... S>
     __device__ __forceinline__ auto ask(const S &...sources) const {
@@ -511,6 +513,140 @@ struct spread_row {
     }
     __device__ __forceinline__ float value(int64_t c) const { return widen(x[c]); }
     __device__ __forceinline__ bool leads() const { return warp() == 0 && threadIdx.x == 0; }
+};
+
+/* The same of a few rows that are short: a lane has `run` elements and no more, so that little code follows once they are
+ * there. A row has `warps`, 1 or those of a block. */
+template <class T, int run, int warps>
+struct brief_row {
+    using element_type = T;
+    static constexpr bool early = true, at_once = true;
+    static constexpr bool replaceable = true;
+    const T *x;
+    int columns, first; /* the column of values[0] */
+    bool wide;
+    double part; /* 1 / columns */
+    float values[run], pivot;
+
+    __device__ __forceinline__ bool inside() const { return first < columns; }
+    __device__ __forceinline__ void load(float otherwise) {
+        pack<T, run> loaded;
+#pragma unroll
+        for (int j = 0; j < run; j++) loaded.at[j] = narrow<T>(otherwise);
+        pivot = widen(*x);
+        if (inside()) loaded = load_pack<T, run>(x + first, run, wide);
+#pragma unroll
+        for (int j = 0; j < run; j++) values[j] = widen(loaded.at[j]);
+    }
+    /* What all warps have, by the same order in each. */
+    template <class V, class Join>
+    static __device__ __forceinline__ V over_block(V value, Join join) {
+        __shared__ __align__(16) V partial[warps];
+        V all[warps];
+        if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32] = value;
+        __syncthreads();
+#pragma unroll
+        for (int w = 0; w < warps; w++) all[w] = partial[w];
+#pragma unroll
+        for (int span = 1; span < warps; span *= 2)
+#pragma unroll
+            for (int w = 0; w < warps; w += 2 * span) all[w] = join(all[w], all[w + span]);
+        return all[0];
+    }
+    template <class Join>
+    static __device__ __forceinline__ unsigned over_keys(unsigned key, Join join) {
+        key = __reduce_max_sync(0xffffffffu, key);
+        if constexpr (warps > 1) key = over_block(key, join);
+        return key;
+    }
+    __device__ __forceinline__ float maximum() const {
+        float best = values[0];
+#pragma unroll
+        for (int j = 1; j < run; j++) best = max_or_nan(best, values[j]);
+        return value_of_key<true>(
+            over_keys(key_of<true>(best), [](unsigned a, unsigned b) { return max(a, b); }));
+    }
+    __device__ __forceinline__ float largest() const {
+        unsigned most = 0;
+#pragma unroll
+        for (int j = 0; j < run; j++) most = max(most, without_sign(__float_as_uint(values[j])));
+        return __uint_as_float(over_keys(most, [](unsigned a, unsigned b) { return max(a, b); }));
+    }
+    template <class F>
+    __device__ __forceinline__ float sum(F f) const {
+        const auto add = [](float a, float b) { return a + b; };
+        float terms[run];
+#pragma unroll
+        for (int j = 0; j < run; j++) terms[j] = inside() ? f(values[j]) : 0;
+#pragma unroll
+        for (int span = 1; span < run; span *= 2)
+#pragma unroll
+            for (int j = 0; j < run; j += 2 * span) terms[j] += terms[j + span];
+        const float total = reduce_warp(terms[0], add);
+        if constexpr (warps > 1) return over_block(total, add);
+        return total;
+    }
+    template <class F>
+    __device__ __forceinline__ float sum_inside(F f) const {
+        return sum(f);
+    }
+    template <class F>
+    __device__ __forceinline__ void replace(F f) {
+#pragma unroll
+        for (int j = 0; j < run; j++) values[j] = inside() ? f(values[j]) : 0;
+    }
+    /* Mean and sum of squared differences from it: sums of differences from the first element, in f64. */
+    __device__ __forceinline__ float moments(float *mean) const {
+        double sum = 0, squares = 0;
+#pragma unroll
+        for (int j = 0; j < run; j++) {
+            const double d = inside() ? (double)values[j] - (double)pivot : 0;
+            sum += d, squares = fma(d, d, squares);
+        }
+        double2 all = sum_pair(sum, squares);
+        if constexpr (warps > 1)
+            all = over_block(
+                all, [](double2 a, double2 b) { return make_double2(a.x + b.x, a.y + b.y); });
+        const double middle = all.x * part;
+        *mean = (float)((double)pivot + middle);
+        const double rest = all.y - all.x * middle;
+        return rest < 0 ? 0 : (float)rest; /* NaN stays */
+    }
+    template <class... S>
+    __device__ __forceinline__ auto ask(const S &...sources) const {
+        row_beside<sizeof...(S) + !sizeof...(S), 1, run> asked = {};
+        const int places[1] = {first};
+        int source = 0;
+        (sources.template gather<false>(places, columns, asked.values[source++]), ...);
+        (void)source;
+        return asked;
+    }
+    template <class O, class F, class G, int sources>
+    __device__ __forceinline__ void store_asked(O *y, F, G g,
+                                                const row_beside<sources, 1, run> &asked) const {
+        store_with(y, g, asked, std::make_index_sequence<sources>{});
+    }
+    template <class O, class F, class G, class... S>
+    __device__ __forceinline__ void store(O *y, F, G g, const S &...sources) const {
+        store_with(y, g, ask(sources...), std::index_sequence_for<S...>{});
+    }
+    template <class O, class G, int sources, size_t... S>
+    __device__ __forceinline__ void store_with(O *y, G g, const row_beside<sources, 1, run> &asked,
+                                               std::index_sequence<S...> which) const {
+        pack<O, run> result;
+        float mine[run];
+        if (!inside()) return;
+#pragma unroll
+        for (int j = 0; j < run; j++) mine[j] = values[j];
+        row_apply(g, mine, first, asked.values, 0, which);
+#pragma unroll
+        for (int j = 0; j < run; j++) result.at[j] = narrow<O>(mine[j]);
+        store_pack<O, run>(y + first, result, run, wide);
+    }
+    __device__ __forceinline__ float value(int64_t c) const { return widen(x[c]); }
+    __device__ __forceinline__ bool leads() const {
+        return threadIdx.x % (unsigned)(32 * warps) == 0;
+    }
 };
 
 /* The same of a row in memory; replacing is done anew where elements are stored. */
@@ -589,6 +725,11 @@ static __device__ __forceinline__ float sum_replaced(staged_row<T, threads> &row
 }
 template <class T, class R, class F>
 static __device__ __forceinline__ float sum_replaced(spread_row<T> &row, R r, F f) {
+    row.replace(r);
+    return row.sum(f);
+}
+template <class T, int run, int warps, class R, class F>
+static __device__ __forceinline__ float sum_replaced(brief_row<T, run, warps> &row, R r, F f) {
     row.replace(r);
     return row.sum(f);
 }
@@ -710,22 +851,49 @@ __launch_bounds__(threads, threads == 512 && Job::needs.registers <= 80 ? 3 : 1)
 }
 
 template <class T, class O, class Job>
-static __global__ __launch_bounds__(1024,
-                                    1) void rows_spread(const T *x, O *y,
-                                                        const __grid_constant__ row_place place,
-                                                        const __grid_constant__ Job job) {
+static __global__
+__launch_bounds__(1024, 1) void rows_spread(const T *x, O *y,
+                                            const __grid_constant__ row_place place, double part,
+                                            const __grid_constant__ Job job) {
 #if __CUDA_ARCH__ >= 900
     int64_t at[3];
     const int64_t number = blockIdx.x / ROW_CLUSTER;
     fovea::hopper::cluster_arrive();
     release_next();
-    await_stream();
+    ready_parameters(job);
     place.rows.offsets(number, at);
-    spread_row<T> row = {x + at[0], (int)place.columns};
+    spread_row<T> row = {ready_global(x + at[0]), (int)place.columns, part};
+    y = ready_global(y + at[1]);
+    await_stream();
     row.load();
     fovea::hopper::cluster_wait(); /* all blocks have begun */
-    job(row, y + at[1], at[2], number);
+    job(row, y, at[2], number);
 #endif
+}
+
+/* Few short rows, which follow one another at one distance in each tensor. */
+struct brief_place {
+    int64_t stride[3];
+    int count, columns;
+    bool wide;
+    double part; /* 1 / columns */
+};
+
+template <class T, class O, class Job, int run, int warps>
+static __global__ __launch_bounds__(ROW_BRIEF_THREADS) void rows_brief(
+    const T *x, O *y, const __grid_constant__ brief_place place, const __grid_constant__ Job job) {
+    constexpr int lanes = 32 * warps;
+    const int number =
+        (int)(blockIdx.x * (ROW_BRIEF_THREADS / lanes) + threadIdx.x / (unsigned)lanes);
+    release_next();
+    if (number >= place.count) return;
+    ready_parameters(job);
+    brief_row<T, run, warps> row = {ready_global(x + number * place.stride[0]), place.columns,
+                                    (int)threadIdx.x % lanes * run, place.wide, place.part};
+    y = ready_global(y + number * place.stride[1]);
+    await_stream();
+    row.load(Job::pad);
+    job(row, y, number * place.stride[2], number);
 }
 
 template <class T, class O, class Job>
@@ -797,6 +965,21 @@ static inline int64_t row_places(int64_t columns) {
     return places;
 }
 
+/* A warp a row, or a block. */
+template <class T, class O, class Job, int run>
+static fovea_status rows_brief_launch(const T *x, O *y, const row_place &place, fovea_run *state,
+                                      const Job &job) {
+    brief_place brief = {
+        {}, (int)place.count, (int)place.columns, place.wide, 1 / (double)place.columns};
+    for (int t = 0; t < 3; t++) brief.stride[t] = place.rows.stride[t][0];
+    if (place.columns <= 32 * run)
+        return launch(state, rows_brief<T, O, Job, run, 1>,
+                      blocks_for(place.count * 32, ROW_BRIEF_THREADS), ROW_BRIEF_THREADS, x, y,
+                      brief, job);
+    return launch(state, rows_brief<T, O, Job, run, ROW_BRIEF_THREADS / 32>, place.count,
+                  ROW_BRIEF_THREADS, x, y, brief, job);
+}
+
 /* rows: of x, y and a third tensor; elements: of a row of x and of y. Data are taken from rows. */
 template <class T, class O, class Job>
 static fovea_status rows_views(fovea_view (&rows)[3], fovea_view (&elements)[2], fovea_run *run,
@@ -822,12 +1005,23 @@ static fovea_status rows_views(fovea_view (&rows)[3], fovea_view (&elements)[2],
                              : ROW_THREADS * ROW_HELD; /* in registers */
     const int64_t room =
         fovea_cuda_shared_bytes(current_device()) - (4 << 10); /* beside what is static */
+    if (dense && place.rows.rank <= 1 && place.count * place.columns <= ROW_BRIEF &&
+        place.columns > 0 && place.columns <= (even ? size : 1) * ROW_BRIEF_THREADS &&
+        (place.columns <= (even ? size : 1) * 32 ||
+         place.count <= (Job::needs.registers == 40 ? ROW_BRIEF_MORE : ROW_BRIEF_BLOCKS))) {
+        place.wide = is_aligned(x, 16) && is_aligned(y, sizeof(O) * size) &&
+                     (place.count == 1 ||
+                      (place.rows.stride[0][0] % size == 0 && place.rows.stride[1][0] % size == 0));
+        if (even) return rows_brief_launch<T, O, Job, size>(x, y, place, run, job);
+        return rows_brief_launch<T, O, Job, 1>(x, y, place, run, job);
+    }
     if (dense && place.count <= ROW_SCARCE && place.columns > (even ? most : ROW_CLUSTER * 256) &&
         place.columns <= ROW_CLUSTER * 1024 * ROW_SPREAD &&
         fovea_cuda_capability(current_device()) >= 90) {
         int64_t threads = 256;
         while (threads * ROW_CLUSTER * ROW_SPREAD < place.columns) threads *= 2;
-        return launch_spread(run, rows_spread<T, O, Job>, place.count, threads, x, y, place, job);
+        return launch_spread(run, rows_spread<T, O, Job>, place.count, threads, x, y, place,
+                             1 / (double)place.columns, job);
     }
     if (dense && bytes <= room && place.columns > (even ? most : ROW_STAGED)) {
         place.block = 1;

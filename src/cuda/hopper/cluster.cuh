@@ -30,4 +30,12 @@ __device__ __forceinline__ void cluster_store(float2 *at, unsigned rank, float2 
                  : "memory");
 }
 
+__device__ __forceinline__ void cluster_store(double2 *at, unsigned rank, double2 value) {
+    uint32_t address = shared_address(at);
+    asm("mapa.shared::cluster.u32 %0, %0, %1;" : "+r"(address) : "r"(rank));
+    asm volatile("st.shared::cluster.v2.f64 [%0], {%1, %2};" ::"r"(address), "d"(value.x),
+                 "d"(value.y)
+                 : "memory");
+}
+
 } /* namespace fovea::hopper */
