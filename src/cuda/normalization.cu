@@ -71,7 +71,11 @@ struct weights {
 #pragma unroll
             for (int j = 0; j < n; j++) to[i][j] = widen(loaded[i].at[j]);
     }
-    __device__ __forceinline__ bool plain(T) const { return data && packed && wide == one_type; }
+    __host__ __device__ __forceinline__ bool plain(T) const {
+        return data && packed && wide == one_type;
+    }
+    /* Whether that depends on its address alone. */
+    bool dense() const { return data && step == 1 && inner == 1 && wide == one_type; }
     template <bool plain, int m, int n, class I>
     __device__ __forceinline__ void gather(const I (&column)[m], I limit, float (&to)[m][n]) const {
         if constexpr (plain) {
@@ -146,12 +150,15 @@ static __device__ __forceinline__ float centre(Row &row, double eps, float *mean
 template <class T>
 struct layer_norm_job {
     static constexpr float pad = 0;
-    static constexpr row_needs needs = {64, 80, true, true, {32, 1, 10, 10}}; /* groups of 305 */
+    static constexpr row_needs needs = {64,   80,   true,
+                                        true, true, {32, 1, 10, 10}}; /* groups of 305 */
     weights<T> gamma, beta;
     int groups; /* rows of a sample, each with weights of its own; 0: all rows have the same */
     int64_t channels;
     double eps;
 
+    bool carries() const { return gamma.dense() && beta.dense(); }
+    bool plain() const { return gamma.plain(T()) && beta.plain(T()); }
     template <class Row, class O>
     __device__ __forceinline__ void operator()(Row &row, O *y, int64_t, int64_t number) const {
         float mean;
@@ -171,10 +178,12 @@ struct layer_norm_job {
 template <class T>
 struct rms_norm_job {
     static constexpr float pad = 0;
-    static constexpr row_needs needs = {80, 64, true, false};
+    static constexpr row_needs needs = {80, 64, true, false, true};
     weights<T> gamma;
     double eps;
 
+    bool carries() const { return gamma.dense(); }
+    bool plain() const { return gamma.plain(T()); }
     template <class Row, class O>
     __device__ __forceinline__ void operator()(Row &row, O *y, int64_t, int64_t) const {
         const auto asked = row_ask(row, gamma);
@@ -261,7 +270,7 @@ static fovea_status group_norm(const fovea_problem *problem, fovea_run *run) {
 template <class T>
 struct dropout_job {
     static constexpr float pad = 0;
-    static constexpr row_needs needs = {96, 0, false, false};
+    static constexpr row_needs needs = {96, 0, false, false, false};
     weights<T> gamma, beta, residual;
     double eps;
     const uint8_t *mask; /* NULL: drawn */

@@ -89,7 +89,7 @@ struct code_function {
 /* The third tensor of the rows holds the scales. */
 struct code_job {
     static constexpr float pad = 0;
-    static constexpr row_needs needs = {64, 0, false, false};
+    static constexpr row_needs needs = {64, 0, false, false, false};
     float *scales;
 
     template <class Row, class O>
@@ -180,7 +180,7 @@ struct decode_function {
 
 struct decode_job {
     static constexpr float pad = 0;
-    static constexpr row_needs needs = {64, 0, false, false};
+    static constexpr row_needs needs = {64, 0, false, false, false};
     const float *scales;
 
     template <class Row, class O>

@@ -6,6 +6,7 @@
 #define FOVEA_CUDA_ROWS_CUH
 
 #include "cuda/brief.cuh"
+#include "cuda/hopper/bulk.cuh"
 #include "cuda/hopper/cluster.cuh"
 #include "cuda/kernel.cuh"
 
@@ -17,7 +18,8 @@ enum {
     ROW_DISTANT = 512,
     ROW_HELD = 16,    /* values of a thread, */
     ROW_PACKED = 32,  /* or halves that stay as they are, */
-    ROW_SPREAD = 8,   /* or of a row that a cluster of blocks has */
+    ROW_SPREAD = 8,   /* or of a row that a cluster of blocks has, */
+    ROW_CARRIED = 40, /* or of those that come and go through shared memory */
     ROW_GATHERED = 8, /* of them, what is read beside the row at once */
     ROW_FORM_THREADS = 128,
     ROW_CLUSTER = 8,
@@ -57,6 +59,7 @@ struct row_needs {
     int packed; /* the same of halves that stay so: what an element becomes costs less than room for it; or 0 */
     bool ahead;        /* rows are asked for before their blocks begin, */
     bool ahead_staged; /* and so are staged ones of f32 */
+    bool carried;      /* many uneven rows come and go by bulk copies, where job.carries() */
     row_form form;     /* for columns that it has fewer places for than one of ROW_HELD values */
 };
 
@@ -113,10 +116,19 @@ static __device__ __forceinline__ float reduce_row(float value, int warps, Join 
     return value;
 }
 
+/* The largest power of 2 below `places`. */
+static constexpr int row_above(int places) {
+    int power = 1;
+    while (2 * power < places) power *= 2;
+    return power;
+}
+
 /* Elements of a row in registers: `run` of them side by side in at[i]. `packed`: as they are in memory, where
  * halves take half the registers, so that more rows are on their way; f32 else, and can be replaced. */
-template <class T, int run, bool packed, int held>
+template <class T, int run, bool packed, int held, int lanes>
 struct held_row {
+    /* Places of a thread that are within any row of its form, which is longer than half of the next power of 2. */
+    static constexpr int sure = lanes > 0 ? row_above(lanes *held) / (lanes * run) : 0;
     static constexpr bool early = false, at_once = false;
     using element_type = T;
     static constexpr bool replaceable = !packed;
@@ -126,7 +138,10 @@ struct held_row {
     int member, members, columns;
     bool wide, idle; /* rows of x and y are aligned; there is none for this thread */
 
-    __device__ __forceinline__ int column(int i) const { return (i * members + member) * run; }
+    __device__ __forceinline__ int column(int i) const {
+        return (i * (lanes > 0 ? lanes : members) + member) * run;
+    }
+    __device__ __forceinline__ bool inside(int i) const { return i < sure || column(i) < columns; }
     __device__ __forceinline__ float element(int i) const { return widen(at[i / run].at[i % run]); }
 
     /* Places beyond the row hold `otherwise`. All loads are on their way before the first is looked at. */
@@ -137,15 +152,14 @@ struct held_row {
             for (int i = 0; i < held / run; i++) {
 #pragma unroll
                 for (int j = 0; j < run; j++) loaded[i].at[j] = narrow<T>(otherwise);
-                if (column(i) < columns)
-                    loaded[i] = *reinterpret_cast<const pack<T, run> *>(x + column(i));
+                if (inside(i)) loaded[i] = *reinterpret_cast<const pack<T, run> *>(x + column(i));
             }
         } else {
 #pragma unroll
             for (int i = 0; i < held / run; i++) {
 #pragma unroll
                 for (int j = 0; j < run; j++) loaded[i].at[j] = narrow<T>(otherwise);
-                if (column(i) < columns) loaded[i] = load_pack<T, run>(x + column(i), run, false);
+                if (inside(i)) loaded[i] = load_pack<T, run>(x + column(i), run, false);
             }
         }
 #pragma unroll
@@ -165,6 +179,12 @@ struct held_row {
     }
     template <class Join>
     __device__ __forceinline__ float over_row(float value, Join join) const {
+        if constexpr (lanes > 0) {
+#pragma unroll
+            for (int step = lanes / 2; step > 0; step /= 2)
+                value = join(value, shuffle_xor(value, step));
+            return value;
+        }
         if (members <= 32) return reduce_lanes(value, members, join);
         return reduce_row(value, members / 32, join);
     }
@@ -198,8 +218,7 @@ struct held_row {
         float chains[4] = {0, 0, 0, 0};
         renew();
 #pragma unroll
-        for (int i = 0; i < held; i++)
-            chains[i % 4] += column(i / run) < columns ? f(element(i)) : 0;
+        for (int i = 0; i < held; i++) chains[i % 4] += inside(i / run) ? f(element(i)) : 0;
         float total = (chains[0] + chains[1]) + (chains[2] + chains[3]);
         return over_row(total, [](float a, float b) { return a + b; });
     }
@@ -208,12 +227,13 @@ struct held_row {
     __device__ __forceinline__ void replace(F f) {
 #pragma unroll
         for (int i = 0; i < held; i++)
-            at[i / run].at[i % run] = column(i / run) < columns ? f(element(i)) : 0;
+            at[i / run].at[i % run] = inside(i / run) ? f(element(i)) : 0;
     }
     /* y = what g makes of elements side by side as they are now; f: what they would have been replaced by. */
     template <class O, class F, class G, class... S>
     __device__ __forceinline__ void store(O *y, F f, G g, const S &...sources) {
         renew();
+        if (lanes > 0 && idle) return;
         if ((run == 1 || wide) && (sources.plain(T()) && ...))
             store_with<true>(y, f, g, sources...);
         else
@@ -229,16 +249,19 @@ struct held_row {
             int places[m];
             float beside[count][m][run];
             int source = 0;
-            if (column(first) >= columns) break;
+            if (!inside(first)) break;
 #pragma unroll
-            for (int i = 0; i < m; i++) places[i] = column(first + i);
+            for (int i = 0; i < m; i++) {
+                places[i] = column(first + i);
+                if (first + i < sure) __builtin_assume(places[i] < columns);
+            }
             (sources.template gather<plain>(places, columns, beside[source++]), ...);
             (void)source;
 #pragma unroll
             for (int i = 0; i < m; i++) {
                 pack<O, run> result;
                 float values[run];
-                if (places[i] >= columns) break;
+                if (first + i >= held / run || (first + i >= sure && places[i] >= columns)) break;
 #pragma unroll
                 for (int j = 0; j < run; j++) {
                     values[j] = element((first + i) * run + j);
@@ -386,6 +409,139 @@ struct staged_row {
     }
     __device__ __forceinline__ float value(int64_t c) const { return widen(x[c]); }
     __device__ __forceinline__ bool leads() const { return threadIdx.x == 0; }
+};
+
+/* The same of a row that comes to shared memory and leaves it by bulk copies, at the address it has in memory but for
+ * multiples of 16, and is in registers between: a warp has 32 * held columns beside one another, so that a thread's
+ * are 32 apart, which the compiler knows. */
+template <class T, int held, bool even>
+struct carried_row {
+    using element_type = T;
+    static constexpr bool early = false, at_once = true;
+    T *at;
+    const T *x;
+    int columns;
+    float values[held];
+
+    static __device__ __forceinline__ int first() {
+        return (int)threadIdx.x / 32 * 32 * held + (int)threadIdx.x % 32;
+    }
+    /* Columns of a warp. */
+    __device__ __forceinline__ int share(int warp) const {
+        const int rest = columns - warp * 32 * held;
+        return rest < 32 * held ? rest : 32 * held;
+    }
+    /* f(i) for the places that there are. */
+    template <class F>
+    __device__ __forceinline__ void each(F f) {
+        if (share((int)threadIdx.x / 32) == 32 * held) {
+#pragma unroll
+            for (int i = 0; i < held; i++) f(i);
+        } else {
+#pragma unroll
+            for (int i = 0; i < held; i++)
+                if (first() + 32 * i < columns) f(i);
+        }
+    }
+    /* Elements before the first multiple of 16 bytes, bytes of whole vectors, elements after them. */
+    __device__ __forceinline__ int head() const { return (int)(-(uintptr_t)x % 16 / sizeof(T)); }
+    __device__ __forceinline__ int middle() const {
+        return (columns - head()) * (int)sizeof(T) / 16 * 16;
+    }
+    /* single(number) for what is outside of the vectors. */
+    template <class F>
+    __device__ __forceinline__ void ends(F single) const {
+        const int before = head(), last = before + middle() / (int)sizeof(T);
+        if ((int)threadIdx.x < before) single((int)threadIdx.x);
+        if ((int)threadIdx.x < columns - last) single(last + (int)threadIdx.x);
+    }
+    __device__ __forceinline__ void load(uint32_t barrier) {
+        if (threadIdx.x == 0) fovea::hopper::bulk_load(at + head(), x + head(), middle(), barrier);
+        ends([&](int i) { at[i] = x[i]; });
+        __syncthreads();
+        fovea::hopper::barrier_wait(barrier, 0);
+        each([&](int i) { values[i] = widen(at[first() + 32 * i]); });
+    }
+    template <class F>
+    __device__ __forceinline__ float sum_mine(F f) {
+        float chains[4] = {0, 0, 0, 0};
+        each([&](int i) { chains[i % 4] += f(values[i]); });
+        return (chains[0] + chains[1]) + (chains[2] + chains[3]);
+    }
+    template <class F>
+    __device__ __forceinline__ float sum(F f) {
+        return reduce_row(sum_mine(f), (int)blockDim.x / 32,
+                          [](float a, float b) { return a + b; });
+    }
+    template <class F>
+    __device__ __forceinline__ void replace(F f) {
+        each([&](int i) { values[i] = f(values[i]); });
+    }
+    /* Mean and sum of squared differences from it, with one barrier: warps have those of their own columns. */
+    __device__ __forceinline__ float moments(float *mean) {
+        __shared__ float2 partial[32];
+        const auto add = [](float a, float b) { return a + b; };
+        const int warp = (int)threadIdx.x / 32, warps = (int)blockDim.x / 32;
+        const float mine =
+            reduce_warp(sum_mine([](float x) { return x; }), add) / (float)share(warp);
+        const float square =
+            reduce_warp(sum_mine([=](float x) { return (x - mine) * (x - mine); }), add);
+        if (threadIdx.x % 32 == 0) partial[warp] = make_float2(mine, square);
+        __syncthreads();
+        float sum = 0, squares = 0;
+#pragma unroll 4
+        for (int w = 0; w < warps; w++) sum += (float)share(w) * partial[w].x;
+        const float middle = sum / (float)columns;
+#pragma unroll 4
+        for (int w = 0; w < warps; w++) {
+            const float2 p = partial[w];
+            squares += fmaf((float)share(w), (p.x - middle) * (p.x - middle), p.y);
+        }
+        *mean = middle;
+        return squares;
+    }
+    /* even: y lies as x does, and all sources are of T, in vectors. */
+    template <class F, class G, class... S>
+    __device__ __forceinline__ void store(T *y, F, G g, const S &...sources) {
+        if constexpr (!even) {
+            store_with<false>(y, g, sources...);
+        } else {
+            if (share((int)threadIdx.x / 32) == 32 * held)
+                store_with<true>(at, g, sources...);
+            else
+                store_with<false>(at, g, sources...);
+            fovea::hopper::bulk_fence();
+            __syncthreads();
+            ends([&](int i) { y[i] = at[i]; });
+            if (threadIdx.x == 0) fovea::hopper::bulk_store(y + head(), at + head(), middle());
+        }
+    }
+    /* whole: there are all places. */
+    template <bool whole, class G, class... S>
+    __device__ __forceinline__ void store_with(T *to, G g, const S &...sources) const {
+        constexpr int m = ROW_GATHERED / 2, count = sizeof...(S) > 0 ? sizeof...(S) : 1;
+        static_assert(held % m == 0, "gathered at once");
+#pragma unroll
+        for (int i = 0; i < held; i += m) {
+            int places[m], source = 0;
+            float beside[count][m][1];
+            if (!whole && first() + 32 * i >= columns) break;
+#pragma unroll
+            for (int j = 0; j < m; j++) {
+                places[j] = first() + 32 * (i + j);
+                if (whole) __builtin_assume(places[j] < columns);
+            }
+            (sources.template gather<even>(places, columns, beside[source++]), ...);
+            (void)source;
+#pragma unroll
+            for (int j = 0; j < m; j++) {
+                float one[1] = {values[i + j]};
+                if (!whole && places[j] >= columns) break;
+                row_apply(g, one, places[j], beside, j, std::index_sequence_for<S...>{});
+                to[places[j]] = narrow<T>(one[0]);
+            }
+        }
+    }
 };
 
 /* The same where there are few rows: a cluster of blocks has it in registers, so that all of its loads are on their way at
@@ -711,9 +867,9 @@ struct distant_row {
 };
 
 /* Sums f of elements that were replaced by r of them: in place, or each time anew. */
-template <class T, int run, bool packed, int held, class R, class F>
-static __device__ __forceinline__ float sum_replaced(held_row<T, run, packed, held> &row, R r,
-                                                     F f) {
+template <class T, int run, bool packed, int held, int lanes, class R, class F>
+static __device__ __forceinline__ float sum_replaced(held_row<T, run, packed, held, lanes> &row,
+                                                     R r, F f) {
     if constexpr (packed) return row.sum_inside([&](float x) { return f(r(x)); });
     row.replace(r);
     return row.sum(f);
@@ -739,8 +895,9 @@ static __device__ __forceinline__ float sum_replaced(distant_row<T> &row, R r, F
 }
 
 /* The same where r costs less than to keep what it makes. */
-template <class T, int run, bool packed, int held, class R, class F>
-static __device__ __forceinline__ float sum_derived(held_row<T, run, packed, held> &row, R r, F f) {
+template <class T, int run, bool packed, int held, int lanes, class R, class F>
+static __device__ __forceinline__ float sum_derived(held_row<T, run, packed, held, lanes> &row, R r,
+                                                    F f) {
     return sum_replaced(row, r, f);
 }
 template <class Row, class R, class F>
@@ -816,7 +973,7 @@ static __global__ __launch_bounds__(
     int64_t number = alone ? blockIdx.x : ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) >> log2;
     const bool idle = number >= place.count;
     int64_t at[3];
-    held_row<T, run, row_packed<T, Job, run>(), held> row;
+    held_row<T, run, row_packed<T, Job, run>(), held, lanes> row;
     release_next();
     rows_early(x, place);
     await_stream();
@@ -825,7 +982,7 @@ static __global__ __launch_bounds__(
     row.x = x + at[0];
     row.members = members;
     row.member = alone ? threadIdx.x : threadIdx.x & (members - 1);
-    row.columns = idle ? 0 : (int)place.columns;
+    row.columns = idle && lanes == 0 ? 0 : (int)place.columns;
     row.wide = place.wide, row.idle = idle;
     row.load(Job::pad);
     if constexpr (Job::needs.ahead && lanes == 0) rows_ahead(row.x, number, place);
@@ -848,6 +1005,32 @@ __launch_bounds__(threads, threads == 512 && Job::needs.registers <= 80 ? 3 : 1)
                                   false};
     row.load();
     job(row, y + at[1], at[2], blockIdx.x);
+}
+
+template <class T, class Job, bool even>
+static __global__ __launch_bounds__(1024,
+                                    1) void rows_carried(const T *x, T *y,
+                                                         const __grid_constant__ row_place place,
+                                                         const __grid_constant__ Job job) {
+#if __CUDA_ARCH__ >= 900
+    extern __shared__ __align__(16) char staged_memory[];
+    __shared__ uint64_t arrived;
+    int64_t at[3];
+    const uint32_t barrier = fovea::hopper::shared_address(&arrived);
+    if (threadIdx.x == 0) {
+        fovea::hopper::barrier_init(barrier, 1);
+        fovea::hopper::barrier_init_fence();
+    }
+    release_next();
+    rows_early(x, place);
+    await_stream();
+    place.rows.offsets(blockIdx.x, at);
+    x += at[0];
+    carried_row<T, ROW_CARRIED, even> row = {(T *)(staged_memory + (uintptr_t)x % 16), x,
+                                             (int)place.columns};
+    row.load(barrier);
+    job(row, y + at[1], at[2], blockIdx.x);
+#endif
 }
 
 template <class T, class O, class Job>
@@ -1026,6 +1209,18 @@ static fovea_status rows_views(fovea_view (&rows)[3], fovea_view (&elements)[2],
     if (dense && bytes <= room && place.columns > (even ? most : ROW_STAGED)) {
         place.block = 1;
         rows_look_ahead<T>(place, (const void *)x == (const void *)y);
+        if constexpr (Job::needs.carried)
+            if (!even && job.carries() && place.count >= ROW_MANY && 2 * bytes <= room &&
+                place.columns <= 1024 * ROW_CARRIED &&
+                fovea_cuda_capability(current_device()) >= 90) {
+                bool alike = ((uintptr_t)x - (uintptr_t)y) % 16 == 0 && job.plain();
+                for (int i = 0; i < rows[0].rank; i++)
+                    alike &= (rows[0].stride[i] - rows[1].stride[i]) % size == 0;
+                return launch_as(run, true,
+                                 alike ? rows_carried<T, Job, true> : rows_carried<T, Job, false>,
+                                 place.count, blocks_for(place.columns, 32 * ROW_CARRIED) * 32,
+                                 (size_t)bytes, x, y, place, job);
+            }
         if (bytes <= ROW_SHARED)
             return launch_as(run, true, rows_staged<T, O, Job, 512>, place.count, 512,
                              (size_t)bytes, x, y, place, job);

@@ -13,7 +13,7 @@ static __device__ __forceinline__ float power_of_e(float x) {
 
 struct softmax_job {
     static constexpr float pad = -INFINITY;
-    static constexpr row_needs needs = {40, 64, true, false};
+    static constexpr row_needs needs = {40, 64, true, false, false};
 
     template <class Row, class O>
     __device__ __forceinline__ void operator()(Row &row, O *y, int64_t, int64_t) const {
@@ -29,7 +29,7 @@ struct softmax_job {
 
 struct log_softmax_job {
     static constexpr float pad = -INFINITY;
-    static constexpr row_needs needs = {64, 64, true, false};
+    static constexpr row_needs needs = {64, 64, true, false, false};
 
     template <class Row, class O>
     __device__ __forceinline__ void operator()(Row &row, O *y, int64_t, int64_t) const {
