@@ -162,6 +162,20 @@ struct entropy_job {
     float *loss;
     const int64_t *counted; /* rows that count, where the gradient is divided by them; or NULL */
 
+    /* The loss of a row, in all of its threads. */
+    template <class Row>
+    __device__ __forceinline__ float term(Row &row, int64_t chosen) const {
+        const bool counts = chosen != ignored, known = chosen >= 0 && chosen < row.columns;
+        float mine = 0, all = 0;
+        if (counts && known) mine = row.value(chosen);
+        const float maximum = row.maximum();
+        if (off > 0) all = row.sum_inside([=](float x) { return x - maximum; });
+        float result =
+            logf(row.sum([=](float x) { return quick_exp2(1.44269504f * (x - maximum)); }));
+        if (on > 0) result = fmaf(-on, mine - maximum, result);
+        if (off > 0) result = fmaf(-off, all, result);
+        return !counts ? 0 : known ? result : NAN;
+    }
     template <class Row, class O>
     __device__ __forceinline__ void operator()(Row &row, O *y, int64_t at, int64_t number) const {
         const int64_t chosen = target.at(number), columns = row.columns;
@@ -237,7 +251,63 @@ static fovea_view dense_like(const fovea_view &view, void *data, fovea_dtype dty
     return dense;
 }
 
-enum { COUNT_BYTES = 64 };
+enum {
+    COUNT_BYTES = 64,
+    ENTROPY_MANY = 1 << 20, /* logits from which blocks that stay pay */
+    ENTROPY_RESIDENT = 4    /* such blocks of a multiprocessor */
+};
+
+/* The sum of the losses of rows of the form that entropy_job has: blocks that stay take turns along them, and meet at the
+ * end. A row's target is read while the row before is at work. */
+template <class U>
+static __global__ __launch_bounds__(FOLD_THREADS, ENTROPY_RESIDENT) void entropy_sum(
+    const float *x, float *loss, typename entropy_method<U, true>::state *workspace,
+    const __grid_constant__ row_place place, const __grid_constant__ entropy_job<false> job,
+    entropy_method<U, true> method) {
+    using way = entropy_method<U, true>;
+    constexpr row_form form = entropy_job<false>::needs.form;
+    constexpr int rows = FOLD_THREADS / form.lanes;
+    const int64_t step = (int64_t)gridDim.x * rows;
+    const int mine = (int)threadIdx.x / form.lanes;
+    typename way::state state = way::empty();
+    held_row<float, form.run, false, form.held, form.lanes> row;
+    row.member = (int)threadIdx.x % form.lanes, row.members = form.lanes;
+    row.columns = (int)place.columns, row.wide = true, row.idle = false;
+    follow_stream();
+    int64_t number = (int64_t)blockIdx.x * rows + mine;
+    int64_t chosen = number < place.count ? job.target.at(number) : job.ignored;
+#pragma unroll 1
+    for (; number - mine < place.count; number += step) {
+        /* Beyond the last row that one is read again, and counts no more. */
+        const int64_t there = number < place.count ? number : place.count - 1;
+        const int64_t next = number + step, now = chosen;
+        row.x = x + there * place.rows.stride[0][0];
+        row.load(entropy_job<false>::pad);
+        chosen = next < place.count ? job.target.at(next) : job.ignored;
+        const float term = job.term(row, now);
+        if (row.member == 0) state.sum += (double)term, state.count += now != job.ignored;
+    }
+    state = fold_group<way>(state, FOLD_THREADS);
+    if (!fold_meet<way>(state, (int)blockIdx.x, (int)gridDim.x, rooms_of(workspace))) return;
+    if (threadIdx.x == 0) method.finish(state, 0, loss, NULL);
+}
+
+/* Whether all rows of z are as entropy_sum takes them, of f32, and where they are. Others are summed in f64 too, in another
+ * order. */
+static bool entropy_sums(const fovea_view &z, row_place *place) {
+    constexpr row_form form = entropy_job<false>::needs.form;
+    constexpr int places = form.lanes * form.held;
+    fovea_view rows = z, *all[] = {&rows};
+    *place = {};
+    rows.rank--;
+    place->count = fovea_view_elements(&rows), place->columns = z.shape[rows.rank];
+    if (place->count * place->columns < ENTROPY_MANY) return false;
+    fovea_views_collapse(all, 1);
+    place->rows.stride[0][0] = rows.stride[0];
+    return z.dtype == FOVEA_F32 && place->columns % form.run == 0 && place->columns <= places &&
+           place->columns > row_above(places) && rows.rank == 1 && rows.stride[0] % form.run == 0 &&
+           z.stride[z.rank - 1] == 1 && is_aligned(z.data, 16);
+}
 
 static size_t entropy_workspace(const fovea_problem *problem, int threads) {
     (void)threads;
@@ -265,6 +335,15 @@ static fovea_status entropy_with(const fovea_problem *problem, fovea_run *run) {
     if (fovea_view_elements(&lines) > 0) fovea_views_collapse(all, 1);
     targets read = {target.data, strided_of<1>({&lines}), sizeof(U) == 8};
     float on = (float)rule.on, off = (float)rule.off;
+    row_place place;
+    if (rule.reduction != FOVEA_NO_REDUCTION && !gradient && entropy_sums(v[0], &place)) {
+        using way = entropy_method<U, true>;
+        return launch(run, entropy_sum<U>, FOLD_DEVICE * ENTROPY_RESIDENT, FOLD_THREADS,
+                      (const float *)v[0].data, (float *)total.data,
+                      (typename way::state *)run->workspace, place,
+                      entropy_job<false>{read, rule.ignored, on, off, NULL, NULL},
+                      way{rule.ignored, mean});
+    }
     const int64_t *divisor = mean ? (const int64_t *)count : NULL;
     fovea_status status = by_float(problem->dtype, [&](auto zero) {
         using T = decltype(zero);
