@@ -299,7 +299,7 @@ static __global__ __launch_bounds__(FOLD_THREADS, ENTROPY_RESIDENT) void entropy
     typename way::state state = way::empty();
     held_row<float, form.run, false, form.held, form.lanes> row;
     row.member = (int)threadIdx.x % form.lanes, row.members = form.lanes;
-    row.columns = (int)place.columns, row.wide = place.wide, row.idle = false;
+    row.columns = (int)place.columns, row.wide = true, row.idle = false;
     follow_stream();
     int64_t number = (int64_t)blockIdx.x * rows + mine;
     int64_t chosen = number < place.count ? job.target.at(number) : job.ignored;
@@ -319,7 +319,8 @@ static __global__ __launch_bounds__(FOLD_THREADS, ENTROPY_RESIDENT) void entropy
     if (threadIdx.x == 0) method.finish(state, 0, loss, NULL);
 }
 
-/* Whether the rows of z, of f32, are as entropy_sum takes them, whatever their address, and where they are. */
+/* Whether all rows of z are as entropy_sum takes them, of f32, and where they are. Others are summed in f64 too, in another
+ * order. */
 static bool entropy_sums(const fovea_view &z, row_place *place) {
     constexpr row_form form = entropy_job<false>::needs.form;
     constexpr int places = form.lanes * form.held;
@@ -330,9 +331,9 @@ static bool entropy_sums(const fovea_view &z, row_place *place) {
     if (place->count * place->columns < ENTROPY_MANY) return false;
     fovea_views_collapse(all, 1);
     place->rows.stride[0][0] = rows.stride[0];
-    place->wide = is_aligned(z.data, 16) && rows.stride[0] % form.run == 0;
     return z.dtype == FOVEA_F32 && place->columns % form.run == 0 && place->columns <= places &&
-           place->columns > row_above(places) && rows.rank == 1 && z.stride[z.rank - 1] == 1;
+           place->columns > row_above(places) && rows.rank == 1 && rows.stride[0] % form.run == 0 &&
+           z.stride[z.rank - 1] == 1 && is_aligned(z.data, 16);
 }
 
 static size_t entropy_workspace(const fovea_problem *problem, int threads) {
