@@ -966,6 +966,16 @@ static const struct {
     {"kv_append",
      "b=1,hkv=2,t=5,s=33,d=16,k_cache=e4m3,v_cache=e4m3,k_scale=1,v_scale=1,data=zeros"},
     {"rope_apply", "b=1,s=40,d=16,offset=16777217"},
+    /* Rows far from 0, and far below the maximum of those that they are summed with; groups that threads share. */
+    {"loss_cross_entropy", "b=101,c=100,reduction=none,data=far_offset"},
+    {"loss_cross_entropy", "b=3001,c=100,reduction=none,data=step"},
+    /* A row that runs downwards; NaN in one vector of a row; rows that fill no eight and no fold. */
+    {"dot_batched", "r=1,d=33,split=scalar,memory=reversed"},
+    {"reduce_max", "n=30000,split=300x100,axis=1,data=nonfinite"},
+    {"reduce_sum", "n=4500,split=15x300,axis=0"},
+    /* Channels side by side in more than one segment, and sets whose samples run downwards. */
+    {"group_norm", "b=2,c=5000,t=1,groups=1,gamma=1,beta=1"},
+    {"group_norm", "b=6,c=64,t=1,groups=2,gamma=1,beta=1,memory=reversed"},
 };
 
 static bool written_cases(int kernel, fovea_check_cases *cases) {
