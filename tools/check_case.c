@@ -892,8 +892,13 @@ static const struct {
     {"reduce_mean", "n=330000,split=300x1100,axis=0"},
     /* Sums of integers a piece ahead, of what roundings leave out, and of an infinity. */
     {"scan_inclusive", "dtype=i32,r=2,n=100003"},
+    {"scan_exclusive", "dtype=i64,r=1,n=40003"},
     {"scan_inclusive", "dtype=f64,r=1,n=100003,data=constant"},
     {"scan_inclusive", "dtype=f64,r=1,n=1000,data=masked"},
+    /* Keys that threads deal to buckets; that one does; buckets beyond the caches, of equal keys. */
+    {"sort_radix", "r=1,n=40003"},
+    {"sort_radix", "dtype=f64,r=1,n=300007"},
+    {"sort_radix", "r=1,n=600011,data=integers"},
     /* More equal elements than 16 bits count; edges as close as elements. */
     {"reduce_histogram", "n=700000,bins=10,data=zeros"},
     {"reduce_histogram", "n=1000,bins=2000,data=far_offset"},
