@@ -14,9 +14,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* What one output must be. numbers NULL: all elements in order. */
-enum { NEVER_NAN = 2 };
+enum { NEVER_NAN = 2 }; /* of an element in may_be_nan: not even where an infinity is expected */
 
+/* What one output must be. numbers NULL: all elements in order. */
 typedef struct expectation {
     fovea_view view;
     int64_t count; /* of values: of complex elements both parts */
@@ -24,7 +24,7 @@ typedef struct expectation {
     double *expected, *bound; /* bound NULL: exact */
     bool bits;                /* what is expected are bits */
     double *peer_bound;       /* NULL: derived from bound */
-    uint8_t *may_be_nan;      /* NULL: none; NEVER_NAN: not even where an infinity is expected */
+    uint8_t *may_be_nan;      /* NULL: none */
     double *norms; /* of transforms: what norm2 of the error of each row may be; NaN: free */
     int64_t row_values;
 } expectation;

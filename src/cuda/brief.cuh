@@ -28,6 +28,16 @@ static __device__ __forceinline__ double2 sum_pair(double a, double b) {
     return low ? make_double2(sum, other) : make_double2(other, sum);
 }
 
+/* Of sums over a row of differences from its pivot and of their squares: the mean, and the sum of squared differences
+ * from that. part: 1 / columns. */
+static __device__ __forceinline__ float moments_of(double2 sums, double part, float pivot,
+                                                   float *mean) {
+    const double middle = sums.x * part;
+    *mean = (float)((double)pivot + middle);
+    const double rest = sums.y - sums.x * middle;
+    return rest < 0 ? 0 : (float)rest; /* NaN stays */
+}
+
 /* Reads a word of every 64 bytes of a kernel's parameter, so that its lines are in the constant cache when the kernel has
  * waited for the stream: each costs 0.1 µs after. The sleep, of no time, keeps them from being dropped. */
 template <class P>

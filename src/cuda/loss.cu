@@ -364,7 +364,7 @@ static fovea_status entropy_with(const fovea_problem *problem, fovea_run *run) {
     targets read = {target.data, strided_of<1>({&lines}), sizeof(U) == 8};
     float on = (float)rule.on, off = (float)rule.off;
     row_place place;
-    if (rule.reduction != FOVEA_NO_REDUCTION && !gradient && entropy_sums(v[0], &place)) {
+    if (reduced && !gradient && entropy_sums(v[0], &place)) {
         using way = entropy_method<U, true>;
         return launch(run, entropy_sum<U>, FOLD_DEVICE * ENTROPY_RESIDENT, FOLD_THREADS,
                       (const float *)v[0].data, (float *)total.data,

@@ -631,10 +631,7 @@ struct spread_row {
         all = shown[lane];
         for (int w = lane + 32; w < warps(); w += 32) all.x += shown[w].x, all.y += shown[w].y;
         all = sum_pair(all.x, all.y);
-        const double middle = all.x * part;
-        *mean = (float)((double)pivot + middle);
-        const double rest = all.y - all.x * middle;
-        return rest < 0 ? 0 : (float)rest; /* NaN stays */
+        return moments_of(all, part, pivot, mean);
     }
     template <class... S>
     __device__ __forceinline__ auto ask(const S &...sources) const {
@@ -763,10 +760,7 @@ struct brief_row {
         if constexpr (warps > 1)
             all = over_block(
                 all, [](double2 a, double2 b) { return make_double2(a.x + b.x, a.y + b.y); });
-        const double middle = all.x * part;
-        *mean = (float)((double)pivot + middle);
-        const double rest = all.y - all.x * middle;
-        return rest < 0 ? 0 : (float)rest; /* NaN stays */
+        return moments_of(all, part, pivot, mean);
     }
     template <class... S>
     __device__ __forceinline__ auto ask(const S &...sources) const {

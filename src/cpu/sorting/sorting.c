@@ -204,8 +204,8 @@ static quick_task describe_quick(const fovea_problem *problem) {
 }
 
 static bool quick_serves(const fovea_problem *problem) {
-    quick_task t = describe_quick(problem);
-    return t.n > INSERTED && !fovea_given(problem, RADIX_PAYLOAD);
+    const fovea_view *x = &problem->views[RADIX_X];
+    return x->shape[x->rank - 1] > INSERTED && !fovea_given(problem, RADIX_PAYLOAD);
 }
 
 static size_t quick_row_bytes(const quick_task *t, int within) {

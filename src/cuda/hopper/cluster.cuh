@@ -21,20 +21,23 @@ __device__ __forceinline__ void cluster_wait() {
     asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
 
-/* To where `at` is in the block of that rank. */
-__device__ __forceinline__ void cluster_store(float2 *at, unsigned rank, float2 value) {
+/* Where `at` is in the block of that rank. */
+__device__ __forceinline__ uint32_t cluster_address(const void *at, unsigned rank) {
     uint32_t address = shared_address(at);
     asm("mapa.shared::cluster.u32 %0, %0, %1;" : "+r"(address) : "r"(rank));
-    asm volatile("st.shared::cluster.v2.f32 [%0], {%1, %2};" ::"r"(address), "f"(value.x),
-                 "f"(value.y)
+    return address;
+}
+
+/* To that place. */
+__device__ __forceinline__ void cluster_store(float2 *at, unsigned rank, float2 value) {
+    asm volatile("st.shared::cluster.v2.f32 [%0], {%1, %2};" ::"r"(cluster_address(at, rank)),
+                 "f"(value.x), "f"(value.y)
                  : "memory");
 }
 
 __device__ __forceinline__ void cluster_store(double2 *at, unsigned rank, double2 value) {
-    uint32_t address = shared_address(at);
-    asm("mapa.shared::cluster.u32 %0, %0, %1;" : "+r"(address) : "r"(rank));
-    asm volatile("st.shared::cluster.v2.f64 [%0], {%1, %2};" ::"r"(address), "d"(value.x),
-                 "d"(value.y)
+    asm volatile("st.shared::cluster.v2.f64 [%0], {%1, %2};" ::"r"(cluster_address(at, rank)),
+                 "d"(value.x), "d"(value.y)
                  : "memory");
 }
 
