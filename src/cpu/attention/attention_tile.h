@@ -44,14 +44,14 @@ typedef struct tile_context {
     float unit;  /* what is left of it when the softmax begins */
 } tile_context;
 
-/* Addresses of the rows of the first lanes of one vector of the tile. `start` is what the view's rows begin with: query_start,
+/* Addresses of the rows of the lanes from one vector of the tile on. `start` is what the view's rows begin with: query_start,
  * or 0 in a mask or bias. */
 static void rows_of_lanes(const tile_context *at, const tile *t, const fovea_view *view,
-                          int64_t start, int vector, int64_t lanes, char *rows[VF_WIDTH]) {
+                          int64_t start, int vector, int64_t lanes, char *rows[]) {
     int64_t size = (int64_t)fovea_dtype_size(view->dtype);
     int64_t of_head = view->stride[1] * size, of_query = view->stride[2] * size;
     if (!view->data) { /* no elements, so that nobody reads there */
-        memset(rows, 0, VF_WIDTH * sizeof *rows);
+        memset(rows, 0, (size_t)lanes * sizeof *rows);
         return;
     }
     char *base = view->data + at->sequence.batch * view->stride[0] * size + start * of_query;

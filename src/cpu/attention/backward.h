@@ -15,135 +15,12 @@
 #ifndef FOVEA_CPU_ATTENTION_BACKWARD_H
 #define FOVEA_CPU_ATTENTION_BACKWARD_H
 
-#include "cpu/attention/attention_blocks.h"
-#include "cpu/attention/backward_micro.h"
+#include "cpu/attention/backward_few.h"
 
 #include <omp.h>
 #include <sched.h>
-#include <stdatomic.h>
 
 enum { BACKWARD_TILES = 512 / TILE_ROWS };
-
-typedef struct backward_plan {
-    int64_t block_keys, block_rows; /* block_rows: a multiple of TILE_ROWS */
-    int64_t heads, interleaved;     /* key heads of all sequences; how many run at a time */
-    int64_t superblocks, slots;     /* of a head; heads whose dk and dv are gathered at a time */
-    int threads;
-    bool general, dropout, capped, biased, keys_in_place, values_in_place;
-    int64_t head_pitch, value_pitch; /* of rows of q and dout in a tile */
-    size_t block_floats, tile_floats, slice_floats;
-    size_t dk_floats, dv_floats; /* gathered for a head */
-} backward_plan;
-
-/* How far an item is: keys below have got all that it and those before it add. A cache line each. */
-typedef struct backward_progress {
-    _Alignas(64) atomic_llong keys;
-} backward_progress;
-
-/* A tile of forward (its `out` gathers dq, `reference` is lse in units of log 2, `sum` is delta), and
- * dout packed like q; rows of q, times scale, and of dout, over the share that dropout keeps. */
-typedef struct backward_tile {
-    tile t;
-    float *dout, *q_rows, *dout_rows;
-} backward_tile;
-
-typedef struct backward_slice {
-    float *keys, *values, *s, *dp, *kept, *slope, *bias, *tiles;
-} backward_slice;
-
-/* Where dk or dv of a key head is added to; row 0 is key 0 of the sequence. */
-typedef struct gradient_rows {
-    float *data;
-    int64_t stride;
-} gradient_rows;
-
-typedef struct backward_item {
-    const backward_plan *plan;
-    const fovea_backward_call *backward;
-    backward_slice slice;
-    tile_context at;
-    gradient_rows dk, dv;
-    backward_progress *all;               /* of all items */
-    backward_progress *progress, *before; /* of this one; before: NULL, it is the first */
-    float *gathered;
-} backward_item;
-
-/* ---- The plan --------------------------------------------------------------------------------------- */
-
-/* Scores and their gradients of a tile fill a third of L1 (see NOTES.md). */
-static int64_t backward_block_keys(const fovea_attention_call *call) {
-    int64_t keys = (int64_t)fovea_processor_get()->l1_bytes / 3 / (2 * TILE_ROWS * 4);
-    keys = smaller(larger(keys, 24), 192) / 24 * 24;
-    if (call->options->block_keys > 0) keys = call->options->block_keys;
-    return larger(smaller(keys, call->key_length), 1);
-}
-
-/* Tiles in half of L2; fewer rows where the threads would run out of items. */
-static int64_t backward_block_rows(const fovea_attention_call *call, const backward_plan *p) {
-    int64_t row_bytes = (int64_t)(p->tile_floats / TILE_ROWS) * 4;
-    int64_t rows = (int64_t)fovea_processor_get()->l2_bytes / 2 / row_bytes;
-    int64_t of_a_head = call->query_length * call->group;
-    if (p->threads > 1) rows = smaller(rows, of_a_head * p->heads / (8 * p->threads));
-    if (call->options->block_rows > 0) rows = call->options->block_rows;
-    rows = smaller(larger(rows, 1), smaller(of_a_head, 512));
-    return larger(round_up(rows, TILE_ROWS), TILE_ROWS);
-}
-
-static backward_plan make_backward_plan(const fovea_backward_call *backward, int threads) {
-    const fovea_attention_call *call = &backward->attention;
-    const fovea_view *dk = &backward->dk, *dv = &backward->dv;
-    int64_t d = call->head_size, dv_size = call->value_size;
-    backward_plan p = {.threads = threads_that_pay(call, threads),
-                       .heads = call->batch * call->key_heads,
-                       .general = call->has_bias || call->has_mask || call->has_slopes ||
-                                  isfinite(call->softcap) || call->options->dropout > 0,
-                       .dropout = call->options->dropout > 0,
-                       .capped = isfinite(call->softcap),
-                       .biased = backward->has_dbias,
-                       .keys_in_place = dk->dtype == FOVEA_F32 && dk->stride[3] == 1,
-                       .values_in_place = dv->dtype == FOVEA_F32 && dv->stride[3] == 1,
-                       .head_pitch = round_up(d, VF_WIDTH),
-                       .value_pitch = round_up(dv_size, VF_WIDTH)};
-    p.tile_floats =
-        (size_t)(TILE_ROWS * (2 * d + dv_size + p.head_pitch + p.value_pitch + TILE_ARRAYS));
-    p.block_keys = backward_block_keys(call);
-    p.block_rows = backward_block_rows(call, &p);
-    p.superblocks = larger(divide_up(call->query_length * call->group, p.block_rows), 1);
-    if (p.superblocks * p.heads < p.threads) p.threads = (int)larger(p.superblocks * p.heads, 1);
-    p.interleaved = larger(smaller(p.heads, p.threads), 1);
-    p.slots = smaller(p.heads, 2 * p.interleaved);
-    if (!p.keys_in_place) p.dk_floats = (size_t)round_up(call->key_length * d, 16);
-    if (!p.values_in_place) p.dv_floats = (size_t)round_up(call->key_length * dv_size, 16);
-    p.block_floats = (size_t)(p.block_keys * TILE_ROWS);
-    p.slice_floats =
-        (size_t)(round_up(p.block_keys * d, 16) + round_up(p.block_keys * dv_size, 16)) +
-        (size_t)(2 + p.dropout + p.capped + p.biased) * p.block_floats +
-        (size_t)(p.block_rows / TILE_ROWS) * p.tile_floats;
-    p.slice_floats = (p.slice_floats + 31) / 16 * 16;
-    return p;
-}
-
-/* The workspace: a slice a thread, gathered dk and dv, progress of all items. */
-static float *gathered_rows(const backward_plan *p, void *workspace) {
-    return (float *)workspace + (size_t)p->threads * p->slice_floats;
-}
-
-static backward_progress *progress_of_items(const backward_plan *p, void *workspace) {
-    return (backward_progress *)(void *)(gathered_rows(p, workspace) +
-                                         (size_t)p->slots * (p->dk_floats + p->dv_floats));
-}
-
-static void set_backward_slice(const backward_plan *p, const fovea_attention_call *call,
-                               void *workspace, int thread, backward_slice *s) {
-    s->keys = (float *)workspace + (size_t)thread * p->slice_floats;
-    s->values = s->keys + round_up(p->block_keys * call->head_size, 16);
-    s->s = s->values + round_up(p->block_keys * call->value_size, 16);
-    s->dp = s->s + p->block_floats;
-    s->kept = p->dropout ? s->dp + p->block_floats : NULL;
-    s->slope = p->capped ? s->dp + (1 + p->dropout) * p->block_floats : NULL;
-    s->bias = s->dp + (size_t)(1 + p->dropout + p->capped) * p->block_floats;
-    s->tiles = s->bias + (p->biased ? p->block_floats : 0);
-}
 
 /* ---- Tiles ------------------------------------------------------------------------------------------ */
 
@@ -168,36 +45,9 @@ static void place_tile(const backward_item *item, int number, int64_t row, int64
     set_limits(&item->at, t);
 }
 
-/* A row side by side, padded with zeros to whole vectors. */
-static void copy_row(const char *row, const fovea_view *view, int64_t pitch, float *copy) {
-    int64_t size = view->shape[3], whole = size / VF_WIDTH * VF_WIDTH;
-    convert_row(row, view->dtype, view->stride[3], whole, copy);
-    /* The last vector at once, since it is read at once: what is stored in parts is not forwarded. */
-    if (whole < pitch)
-        vf_store(copy + whole,
-                 load_elements(row, view->dtype, view->stride[3], whole, size - whole));
-}
-
 static void multiply_row(float *row, int64_t pitch, float factor) {
     for (int64_t d = 0; d < pitch; d += VF_WIDTH)
         vf_store(row + d, vf_mul(vf_load(row + d), vf_set1(factor)));
-}
-
-static float row_product(const float *dout, const char *out, const fovea_view *view) {
-    vf sum = vf_set1(0);
-    for (int64_t d = 0; d < view->shape[3]; d += VF_WIDTH) {
-        int64_t count = smaller(view->shape[3] - d, VF_WIDTH);
-        sum = vf_fma(vf_load(dout + d), load_elements(out, view->dtype, view->stride[3], d, count),
-                     sum);
-    }
-    return vf_reduce_add(sum);
-}
-
-/* A row whose lse is -inf attends nothing: with +inf its p are 0. */
-static float lse_in_log2(const char *at) {
-    float lse;
-    memcpy(&lse, at, sizeof lse);
-    return lse == -INFINITY ? INFINITY : (float)((double)lse * LOG2E);
 }
 
 /* Reads the rows of one vector of a tile. Lanes past the last row are not added to keys. */
@@ -345,12 +195,12 @@ static void backward_block(const backward_item *item, const backward_tile *b,
         micro[g->vectors].values(g->keys, head_size, item->slice.dp + place, TILE_ROWS,
                                  block->k + g->start * head_size, head_size, b->t.out + lane,
                                  false);
-        add_to_keys(g->keys, rows, value_size, item->slice.s + place,
-                    b->dout_rows + lane * p->value_pitch, p->value_pitch,
-                    item->dv.data + key * item->dv.stride, item->dv.stride);
-        add_to_keys(g->keys, rows, head_size, item->slice.dp + place,
-                    b->q_rows + lane * p->head_pitch, p->head_pitch,
-                    item->dk.data + key * item->dk.stride, item->dk.stride);
+        sum_weighted(TILE_TO_KEYS, g->keys, rows, value_size, item->slice.s + place,
+                     b->dout_rows + lane * p->value_pitch, p->value_pitch,
+                     item->dv.data + key * item->dv.stride, item->dv.stride);
+        sum_weighted(TILE_TO_KEYS, g->keys, rows, head_size, item->slice.dp + place,
+                     b->q_rows + lane * p->head_pitch, p->head_pitch,
+                     item->dk.data + key * item->dk.stride, item->dk.stride);
     }
 }
 
@@ -405,20 +255,6 @@ typedef struct backward_phase {
     void (*run)(backward_item *item, int64_t number);
 } backward_phase;
 
-/* In place, as a copy would wait for what has just been stored. */
-static void set_backward_context(const fovea_attention_call *call, int64_t batch, int64_t key_head,
-                                 tile_context *at) {
-    const fovea_attention_options *options = call->options;
-    at->call = call;
-    at->sequence = fovea_attention_sequence(call, batch);
-    at->key_head = key_head;
-    at->general = false;
-    at->limited = options->causal != FOVEA_ATTENTION_CAUSAL_NONE || options->window_left >= 0 ||
-                  options->window_right >= 0;
-    at->pairs = NULL, at->shorts = NULL;
-    at->value_keys = 0, at->scale = at->unit = 0;
-}
-
 /* Keys that no row attends, and those of no sequence, have gradient 0. */
 static void clear_keys(backward_item *item, int64_t number) {
     const fovea_view *views[] = {&item->backward->dk, &item->backward->dv};
@@ -441,15 +277,15 @@ static void clear_keys(backward_item *item, int64_t number) {
 }
 
 /* Where the keys of the item's head are added to. */
-static gradient_rows open_rows(const backward_item *item, const fovea_view *view, bool in_place,
-                               float *scratch) {
-    if (!in_place) return (gradient_rows){scratch, view->shape[3]};
+static float_rows open_rows(const backward_item *item, const fovea_view *view, bool in_place,
+                            float *scratch) {
+    if (!in_place) return (float_rows){scratch, view->shape[3]};
     char *first = fovea_key_row(item->at.call, view, &item->at.sequence, item->at.key_head, 0);
-    return (gradient_rows){(float *)(void *)first, fovea_row_stride(view)};
+    return (float_rows){(float *)(void *)first, fovea_row_stride(view)};
 }
 
 static void close_rows(const backward_item *item, const fovea_view *view, bool in_place,
-                       const gradient_rows *rows) {
+                       const float_rows *rows) {
     for (int64_t j = 0; j < item->at.sequence.key_count && !in_place; j++) {
         char *row = fovea_key_row(item->at.call, view, &item->at.sequence, item->at.key_head, j);
         for (int64_t d = 0; d < view->shape[3]; d += VF_WIDTH) {
@@ -710,12 +546,15 @@ static fovea_status run_backward(const fovea_problem *problem, fovea_run *run) {
     const fovea_attention_call *call = &backward.attention;
     backward_plan *p = fovea_kept(run, sizeof own, &own, &made);
     if (!made) *p = make_backward_plan(&backward, run->threads);
-    const backward_phase phases[] = {{backward.dk.shape[0] * backward.dk.shape[1], clear_keys},
-                                     {p->heads * p->superblocks, run_superblock},
-                                     {backward.has_dbias ? bias_items(&backward) : 0, run_bias},
-                                     {backward.has_dsinks ? call->query_heads : 0, run_sink}};
+    bool all_keys = p->few && few_reach_all_keys(&backward);
+    const backward_phase phases[] = {
+        {all_keys ? 0 : backward.dk.shape[0] * backward.dk.shape[1], clear_keys},
+        {p->heads * p->superblocks, p->few ? run_few : run_superblock},
+        {backward.has_dbias ? bias_items(&backward) : 0, run_bias},
+        {backward.has_dsinks ? call->query_heads : 0, run_sink}};
     backward_progress *progress = progress_of_items(p, run->workspace);
-    for (int64_t i = 0; i < p->heads * p->superblocks; i++) atomic_init(&progress[i].keys, 0);
+    for (int64_t i = 0; i < p->heads * p->superblocks && !p->few; i++)
+        atomic_init(&progress[i].keys, 0);
     run->threads = 1;
     for (size_t i = 0; i < sizeof phases / sizeof *phases; i++) {
         if (phases[i].items == 0) continue;

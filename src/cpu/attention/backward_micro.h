@@ -10,42 +10,46 @@
 
 #include "cpu/attention/attention_tile.h"
 
-/* out[key][columns] += sum over rows of weights[key][row] lines[row][columns]. The last vector has
- * `tail` columns. The sum begins at 0 and is added as a whole: chains stay short. */
-VF_INLINE void key_group(const int keys, const int vectors, int64_t rows, const float *weights,
-                         const float *lines, int64_t pitch, float *out, int64_t stride,
-                         size_t tail) {
+enum { FEW_KEYS = 32 }; /* of a block where rows are few */
+
+/* out[r][columns] (+)= sum over i of weights[r * apart + i * step] lines[i][columns], for `count` r and `terms` i. The last
+ * vector has `tail` columns. The sum begins at 0 and is added as a whole: chains stay short. */
+VF_INLINE void weighted_group(const int count, const int vectors, const int apart, const int step,
+                              const bool add, int64_t terms, const float *weights,
+                              const float *lines, int64_t pitch, float *out, int64_t stride,
+                              size_t tail) {
     vf sum[12][TILE_VECTORS];
-    VF_UNROLLED for (int r = 0; r < keys; r++) VF_UNROLLED for (int v = 0; v < vectors; v++)
+    VF_UNROLLED for (int r = 0; r < count; r++) VF_UNROLLED for (int v = 0; v < vectors; v++)
         sum[r][v] = vf_set1(0);
-    for (int64_t i = 0; i < rows; i++, lines += pitch) {
+    for (int64_t i = 0; i < terms; i++, lines += pitch, weights += step) {
         vf line[TILE_VECTORS];
         VF_UNROLLED for (int v = 0; v < vectors; v++) line[v] = vf_load(lines + v * VF_WIDTH);
-        VF_UNROLLED for (int r = 0; r < keys; r++) {
-            vf weight = vf_set1(weights[r * TILE_ROWS + i]);
+        VF_UNROLLED for (int r = 0; r < count; r++) {
+            vf weight = vf_set1(weights[r * apart]);
             VF_UNROLLED for (int v = 0; v < vectors; v++) sum[r][v] =
                 vf_fma(weight, line[v], sum[r][v]);
         }
     }
-    VF_UNROLLED for (int r = 0; r < keys; r++) {
+    VF_UNROLLED for (int r = 0; r < count; r++) {
         float *place = out + r * stride;
-        VF_UNROLLED for (int v = 0; v < vectors - 1; v++)
-            vf_store(place + v * VF_WIDTH, vf_add(vf_load(place + v * VF_WIDTH), sum[r][v]));
-        place += (vectors - 1) * VF_WIDTH;
+        VF_UNROLLED for (int v = 0; v < vectors - 1; v++, place += VF_WIDTH)
+            vf_store(place, add ? vf_add(vf_load(place), sum[r][v]) : sum[r][v]);
+        vf last = sum[r][vectors - 1];
         if (tail == VF_WIDTH)
-            vf_store(place, vf_add(vf_load(place), sum[r][vectors - 1]));
+            vf_store(place, add ? vf_add(vf_load(place), last) : last);
         else
-            vf_store_n(place, vf_add(vf_load_n(place, tail), sum[r][vectors - 1]), tail);
+            vf_store_n(place, add ? vf_add(vf_load_n(place, tail), last) : last, tail);
     }
 }
 
-#define KEY_GROUP(n)                                                                               \
-    key_group(n, vectors, rows, weights + i * TILE_ROWS, lines, pitch, out + i * stride, stride,   \
-              tail)
-VF_INLINE void key_panel(const int most, const int vectors, int64_t keys, int64_t rows,
-                         const float *weights, const float *lines, int64_t pitch, float *out,
-                         int64_t stride, size_t tail) {
-    IN_GROUPS(most, keys, KEY_GROUP);
+#define WEIGHTED_GROUP(n)                                                                          \
+    weighted_group(n, vectors, apart, step, add, terms, weights + i * apart, lines, pitch,         \
+                   out + i * stride, stride, tail)
+VF_INLINE void weighted_panel(const int most, const int vectors, const int apart, const int step,
+                              const bool add, int64_t count, int64_t terms, const float *weights,
+                              const float *lines, int64_t pitch, float *out, int64_t stride,
+                              size_t tail) {
+    IN_GROUPS(most, count, WEIGHTED_GROUP);
 }
 
 /* s becomes p = 2^(s - lse), dp becomes ds = p (dp - delta). */
@@ -65,23 +69,40 @@ VF_INLINE void gradients_of_block(const int vectors, int64_t keys, float *s, flo
         }
 }
 
+/* Where weights are and what becomes of their sums. */
+typedef enum weighted_kind {
+    TILE_TO_KEYS, /* weights[key][TILE_ROWS], added */
+    FEW_TO_KEYS,  /* weights[row][FEW_KEYS] (backward_few.h), stored */
+    FEW_TO_ROWS,  /* the same, added */
+    WEIGHTED_KINDS
+} weighted_kind;
+
+typedef void weighted_function(int64_t count, int64_t terms, const float *weights,
+                               const float *lines, int64_t pitch, float *out, int64_t stride,
+                               size_t tail);
+
 typedef struct backward_kernels {
-    void (*to_keys)(int64_t keys, int64_t rows, const float *weights, const float *lines,
-                    int64_t pitch, float *out, int64_t stride, size_t tail);
+    weighted_function *weighted[WEIGHTED_KINDS];
     void (*gradients)(int64_t keys, float *s, float *dp, const float *lse, const float *delta);
 } backward_kernels;
 
+#define WEIGHTED(name, most, vectors, apart, step, add)                                            \
+    static void name(int64_t count, int64_t terms, const float *weights, const float *lines,       \
+                     int64_t pitch, float *out, int64_t stride, size_t tail) {                     \
+        weighted_panel(most, vectors, apart, step, add, count, terms, weights, lines, pitch, out,  \
+                       stride, tail);                                                              \
+    }
 #define BACKWARD_KERNELS(vectors, most)                                                            \
-    static void to_keys_##vectors(int64_t keys, int64_t rows, const float *weights,                \
-                                  const float *lines, int64_t pitch, float *out, int64_t stride,   \
-                                  size_t tail) {                                                   \
-        key_panel(most, vectors, keys, rows, weights, lines, pitch, out, stride, tail);            \
-    }                                                                                              \
+    WEIGHTED(to_keys_##vectors, most, vectors, TILE_ROWS, 1, true)                                 \
+    WEIGHTED(few_to_keys_##vectors, most, vectors, 1, FEW_KEYS, false)                             \
+    WEIGHTED(few_to_rows_##vectors, most, vectors, FEW_KEYS, 1, true)                              \
     static void gradients_##vectors(int64_t keys, float *s, float *dp, const float *lse,           \
                                     const float *delta) {                                          \
         gradients_of_block(vectors, keys, s, dp, lse, delta);                                      \
     }
-#define BACKWARD_ROW(vectors) [vectors] = {to_keys_##vectors, gradients_##vectors}
+#define BACKWARD_ROW(vectors)                                                                      \
+    [vectors] = {{to_keys_##vectors, few_to_keys_##vectors, few_to_rows_##vectors},                \
+                 gradients_##vectors}
 
 #if defined(FOVEA_TIER_AVX2)
 BACKWARD_KERNELS(1, 12)
@@ -103,18 +124,20 @@ static const backward_kernels backward_micro[] = {BACKWARD_ROW(1), BACKWARD_ROW(
                                                   BACKWARD_ROW(4)};
 #endif
 
-/* gradient[keys][size] += weights^T lines, a panel of at most TILE_VECTORS columns at a time. */
-static void add_to_keys(int64_t keys, int64_t rows, int64_t size, const float *weights,
-                        const float *lines, int64_t pitch, float *gradient, int64_t stride) {
+/* out[count][size] of the sums, a panel of at most TILE_VECTORS columns at a time. */
+static void sum_weighted(weighted_kind kind, int64_t count, int64_t terms, int64_t size,
+                         const float *weights, const float *lines, int64_t pitch, float *out,
+                         int64_t stride) {
     for (int64_t d = 0; d < size; d += TILE_ROWS) {
         int64_t columns = smaller(size - d, TILE_ROWS);
         int64_t vectors = (columns + VF_WIDTH - 1) / VF_WIDTH;
-        backward_micro[vectors].to_keys(keys, rows, weights, lines + d, pitch, gradient + d, stride,
-                                        (size_t)(columns - (vectors - 1) * VF_WIDTH));
+        backward_micro[vectors].weighted[kind](count, terms, weights, lines + d, pitch, out + d,
+                                               stride,
+                                               (size_t)(columns - (vectors - 1) * VF_WIDTH));
     }
 }
 
-/* The same where elements are masked (s is -inf), dropped (kept is 0) or capped: ds *= slope. Either
+/* p and ds where elements are masked (s is -inf), dropped (kept is 0) or capped: ds *= slope. Either
  * may be NULL. */
 static void masked_gradients_of_block(int vectors, int64_t keys, float *s, float *dp,
                                       const float *kept, const float *slope, const float *lse,
