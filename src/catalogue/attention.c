@@ -120,6 +120,29 @@ void fovea_attention_describe(const fovea_problem *problem, fovea_attention_call
     fovea_attention_describe_part(problem, problem->present, problem->options, attention);
 }
 
+/* What has no data has none in any call alike: it is not given, or has no elements. */
+static void move(const fovea_view *given, fovea_view *view) {
+    if (view->data) view->data = given->data;
+}
+
+void fovea_attention_describe_again(const fovea_problem *problem,
+                                    const fovea_attention_options *options,
+                                    fovea_attention_call *attention) {
+    const fovea_view *views = problem->views;
+    attention->problem = problem, attention->options = options;
+    move(&views[FOVEA_ATTENTION_Q], &attention->q);
+    move(&views[FOVEA_ATTENTION_K], &attention->k);
+    move(&views[FOVEA_ATTENTION_V], &attention->v);
+    move(&views[FOVEA_ATTENTION_OUT], &attention->out);
+    move(&views[FOVEA_ATTENTION_LSE], &attention->lse);
+    move(&views[FOVEA_ATTENTION_MASK], &attention->mask);
+    move(&views[FOVEA_ATTENTION_BIAS], &attention->bias);
+    move(&views[FOVEA_ATTENTION_SLOPES], &attention->slopes);
+    move(&views[FOVEA_ATTENTION_SINKS], &attention->sinks);
+    move(&views[FOVEA_ATTENTION_K_SCALE], &attention->k_scale);
+    move(&views[FOVEA_ATTENTION_V_SCALE], &attention->v_scale);
+}
+
 bool fovea_attention_outcome(const fovea_problem *given, int argument, fovea_view *outcome) {
     const fovea_attention_options *options = given->options;
     const fovea_view *q = &given->views[FOVEA_ATTENTION_Q], *v = &given->views[FOVEA_ATTENTION_V];
@@ -146,7 +169,7 @@ static int64_t read_integer(const fovea_problem *problem, int argument, int64_t 
     return value;
 }
 
-fovea_sequence fovea_attention_sequence(const fovea_attention_call *attention, int64_t batch) {
+fovea_sequence fovea_ragged_sequence(const fovea_attention_call *attention, int64_t batch) {
     const fovea_problem *problem = attention->problem;
     fovea_sequence sequence = {
         .batch = batch, .query_count = attention->query_length, .key_count = attention->key_length};
@@ -212,9 +235,7 @@ static double clamped_sum(double rows, double offset, double keys) {
 double fovea_attention_pairs(const fovea_attention_call *attention) {
     const fovea_attention_options *options = attention->options;
     bool causal = options->causal != FOVEA_ATTENTION_CAUSAL_NONE;
-    const uint32_t lengths = 1u << FOVEA_ATTENTION_CU_SEQLENS_Q |
-                             1u << FOVEA_ATTENTION_CU_SEQLENS_K | 1u << FOVEA_ATTENTION_SEQUSED_K;
-    bool alike = !(attention->problem->present & lengths) || !fovea_readable(attention->problem);
+    bool alike = !fovea_has_lengths(attention->problem) || !fovea_readable(attention->problem);
     double pairs = 0;
     for (int64_t b = 0; b < (alike ? attention->batch > 0 : attention->batch); b++) {
         fovea_sequence sequence = fovea_attention_sequence(attention, b);

@@ -67,6 +67,10 @@ typedef struct fovea_sequence {
 /* The problem must have passed its checks. Of tensors on a device the contents are not known: there
  * every sequence counts as having all rows, which bounds what it can be. */
 void fovea_attention_describe(const fovea_problem *problem, fovea_attention_call *attention);
+/* The description that a call alike has left: only options and addresses may be others. */
+void fovea_attention_describe_again(const fovea_problem *problem,
+                                    const fovea_attention_options *options,
+                                    fovea_attention_call *attention);
 /* The same of a problem whose first arguments are those of attention: of these only the ones in `present`
  * count, and the options are given beside it. */
 void fovea_attention_describe_part(const fovea_problem *problem, uint32_t present,
@@ -79,7 +83,19 @@ void fovea_attention_canonical(const fovea_view *given, bool ragged, bool heads_
 void fovea_attention_broadcast(fovea_view *view);
 fovea_status fovea_attention_check_options(const fovea_attention_options *options,
                                            fovea_message *message);
-fovea_sequence fovea_attention_sequence(const fovea_attention_call *attention, int64_t batch);
+/* Where lengths are given; then the contents say it. */
+fovea_sequence fovea_ragged_sequence(const fovea_attention_call *attention, int64_t batch);
+static inline bool fovea_has_lengths(const fovea_problem *problem) {
+    const uint32_t lengths = 1u << FOVEA_ATTENTION_CU_SEQLENS_Q |
+                             1u << FOVEA_ATTENTION_CU_SEQLENS_K | 1u << FOVEA_ATTENTION_SEQUSED_K;
+    return problem->present & lengths;
+}
+static inline fovea_sequence fovea_attention_sequence(const fovea_attention_call *attention,
+                                                      int64_t batch) {
+    if (fovea_has_lengths(attention->problem)) return fovea_ragged_sequence(attention, batch);
+    return (fovea_sequence){
+        .batch = batch, .query_count = attention->query_length, .key_count = attention->key_length};
+}
 
 /* Position of query row i of a sequence on the axis of its keys. */
 int64_t fovea_query_position(const fovea_attention_call *attention, const fovea_sequence *sequence,
@@ -127,6 +143,7 @@ typedef struct fovea_backward_call {
 
 /* The problem must have passed its checks. */
 void fovea_backward_describe(const fovea_problem *problem, fovea_backward_call *backward);
+void fovea_backward_describe_again(const fovea_problem *problem, fovea_backward_call *backward);
 /* The forward problem: the same arguments at the same positions, and its own options. */
 void fovea_backward_forward(const fovea_problem *problem, fovea_problem *forward,
                             fovea_attention_options *options);

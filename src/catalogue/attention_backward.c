@@ -55,6 +55,17 @@ void fovea_backward_describe(const fovea_problem *problem, fovea_backward_call *
     fovea_attention_broadcast(&backward->dbias);
 }
 
+void fovea_backward_describe_again(const fovea_problem *problem, fovea_backward_call *backward) {
+    const fovea_view *views = problem->views;
+    fovea_attention_describe_again(problem, &backward->options, &backward->attention);
+    backward->dout.data = views[FOVEA_BACKWARD_DOUT].data;
+    backward->dq.data = views[FOVEA_BACKWARD_DQ].data;
+    backward->dk.data = views[FOVEA_BACKWARD_DK].data;
+    backward->dv.data = views[FOVEA_BACKWARD_DV].data;
+    if (backward->has_dbias) backward->dbias.data = views[FOVEA_BACKWARD_DBIAS].data;
+    if (backward->has_dsinks) backward->dsinks.data = views[FOVEA_BACKWARD_DSINKS].data;
+}
+
 /* A gradient has the shape and the dtype of what it is a gradient of. */
 bool fovea_backward_outcome(const fovea_problem *given, int argument, fovea_view *outcome) {
     static const int models[] = {[FOVEA_BACKWARD_DQ] = FOVEA_ATTENTION_Q,

@@ -9,8 +9,9 @@
 #include <stdalign.h>
 
 /* What an implementation may leave for calls alike: what it worked out from dtypes, extents, strides,
- * parameters and threads alone, such as a block plan. Addresses and contents are others the next time. */
-enum { FOVEA_KEPT_BYTES = 256 };
+ * parameters and threads alone, such as a block plan, or a description whose addresses it sets anew. Addresses and
+ * contents are others the next time. */
+enum { FOVEA_KEPT_BYTES = 3072 };
 typedef struct fovea_kept_work {
     bool made; /* `memory` holds it */
     alignas(64) char memory[FOVEA_KEPT_BYTES];

@@ -282,22 +282,34 @@ static int run_phase(const plan *p, const fovea_attention_call *call, void *work
     return threads;
 }
 
+/* What calls alike share. */
+typedef struct attention_work {
+    fovea_attention_call call;
+    plan plan;
+} attention_work;
+_Static_assert(sizeof(attention_work) <= FOVEA_KEPT_BYTES, "it can be kept");
+
 static fovea_status run_attention(const fovea_problem *problem, fovea_run *run,
                                   algorithm algorithm) {
-    fovea_attention_call call;
-    plan own;
+    attention_work own;
     bool made;
-    fovea_attention_describe(problem, &call);
-    plan *p = fovea_kept(run, sizeof own, &own, &made);
-    if (!made) *p = make_plan(&call, algorithm, run->threads);
+    attention_work *work = fovea_kept(run, sizeof own, &own, &made);
+    fovea_attention_call *call = &work->call;
+    plan *p = &work->plan;
+    if (made)
+        fovea_attention_describe_again(problem, problem->options, call);
+    else {
+        fovea_attention_describe(problem, call);
+        *p = make_plan(call, algorithm, run->threads);
+    }
     run->block_rows = p->block_rows, run->block_keys = p->block_keys;
     run->arithmetic = p->pairs ? "bf16 pairs" : p->shorts ? "16-bit integer scores" : NULL;
     if (algorithm == TEXTBOOK) {
-        run_phase(p, &call, run->workspace, textbook_scores);
-        run_phase(p, &call, run->workspace, textbook_softmax);
-        run->threads = run_phase(p, &call, run->workspace, textbook_values);
+        run_phase(p, call, run->workspace, textbook_scores);
+        run_phase(p, call, run->workspace, textbook_softmax);
+        run->threads = run_phase(p, call, run->workspace, textbook_values);
     } else
-        run->threads = run_phase(p, &call, run->workspace, flash_phase);
+        run->threads = run_phase(p, call, run->workspace, flash_phase);
     return FOVEA_OK;
 }
 

@@ -551,7 +551,7 @@ static void pack_with_others(superblock *b, shared_slot *slot, int64_t uses, flo
 static void begin_tile(const superblock *b, query_tile *q) {
     const tile_context *at = &b->at;
     number_rows(at, &q->t);
-    set_limits(at, &q->t);
+    set_limits(at, &q->t, q->t.vectors * VF_WIDTH);
     if (at->call->has_slopes) set_slopes(at, &q->t);
     if (b->p->bytes)
         pack_queries_as_bytes(b, q);

@@ -91,8 +91,9 @@ static void number_rows(const tile_context *at, tile *t) {
     }
 }
 
-static void set_limits(const tile_context *at, tile *t) {
-    int64_t first = 0, end = at->sequence.key_count, lanes = t->vectors * VF_WIDTH;
+/* Of the first `lanes`: all rows are among them. */
+static void set_limits(const tile_context *at, tile *t, int64_t lanes) {
+    int64_t first = 0, end = at->sequence.key_count;
     t->low = t->full_low = 0, t->high = t->full_high = end;
     for (int v = 0; v < t->vectors; v++) {
         vi_store(t->first + v * VF_WIDTH, vi_set1(0));
@@ -124,7 +125,7 @@ static inline void tile_begin(const tile_context *at, tile *t) {
     const fovea_attention_call *call = at->call;
     char *rows[VF_WIDTH];
     number_rows(at, t);
-    set_limits(at, t);
+    set_limits(at, t, t->vectors * VF_WIDTH);
     if (call->has_slopes) set_slopes(at, t);
     for (int v = 0; v < t->vectors; v++) {
         int64_t filled = filled_rows(at, t, &call->q, at->sequence.query_start, v, rows);

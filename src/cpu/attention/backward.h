@@ -42,7 +42,7 @@ static void place_tile(const backward_item *item, int number, int64_t row, int64
     t->head = t->query + TILE_ROWS, t->first = t->head + TILE_ROWS;
     t->end = t->first + TILE_ROWS, t->position = t->end + TILE_ROWS;
     number_rows(&item->at, t);
-    set_limits(&item->at, t);
+    set_limits(&item->at, t, t->vectors * VF_WIDTH);
 }
 
 static void multiply_row(float *row, int64_t pitch, float factor) {
@@ -538,27 +538,38 @@ static int run_backward_phase(const backward_plan *p, const fovea_backward_call 
     return used;
 }
 
+/* What calls alike share. */
+typedef struct backward_work {
+    fovea_backward_call call;
+    backward_plan plan;
+} backward_work;
+_Static_assert(sizeof(backward_work) <= FOVEA_KEPT_BYTES, "it can be kept");
+
 static fovea_status run_backward(const fovea_problem *problem, fovea_run *run) {
-    fovea_backward_call backward;
-    backward_plan own;
+    backward_work own;
     bool made;
-    fovea_backward_describe(problem, &backward);
-    const fovea_attention_call *call = &backward.attention;
-    backward_plan *p = fovea_kept(run, sizeof own, &own, &made);
-    if (!made) *p = make_backward_plan(&backward, run->threads);
-    bool all_keys = p->few && few_reach_all_keys(&backward);
+    backward_work *work = fovea_kept(run, sizeof own, &own, &made);
+    fovea_backward_call *backward = &work->call;
+    backward_plan *p = &work->plan;
+    if (made)
+        fovea_backward_describe_again(problem, backward);
+    else {
+        fovea_backward_describe(problem, backward);
+        *p = make_backward_plan(backward, run->threads);
+    }
+    bool all_keys = p->few && few_reach_all_keys(backward);
     const backward_phase phases[] = {
-        {all_keys ? 0 : backward.dk.shape[0] * backward.dk.shape[1], clear_keys},
+        {all_keys ? 0 : backward->dk.shape[0] * backward->dk.shape[1], clear_keys},
         {p->heads * p->superblocks, p->few ? run_few : run_superblock},
-        {backward.has_dbias ? bias_items(&backward) : 0, run_bias},
-        {backward.has_dsinks ? call->query_heads : 0, run_sink}};
+        {backward->has_dbias ? bias_items(backward) : 0, run_bias},
+        {backward->has_dsinks ? backward->attention.query_heads : 0, run_sink}};
     backward_progress *progress = progress_of_items(p, run->workspace);
     for (int64_t i = 0; i < p->heads * p->superblocks && !p->few; i++)
         atomic_init(&progress[i].keys, 0);
     run->threads = 1;
     for (size_t i = 0; i < sizeof phases / sizeof *phases; i++) {
         if (phases[i].items == 0) continue;
-        int used = run_backward_phase(p, &backward, run->workspace, &phases[i]);
+        int used = run_backward_phase(p, backward, run->workspace, &phases[i]);
         if (used > run->threads) run->threads = used;
     }
     run->block_rows = p->block_rows, run->block_keys = p->block_keys;

@@ -45,6 +45,9 @@ VF_INLINE void few_products(const int rows, float_rows x, float_rows y, int64_t 
         memcpy(s + r * FEW_KEYS, lanes + r * keys, (size_t)keys * sizeof *s);
 }
 
+/* How many rows are taken at a time, as long as there are so many. */
+enum { FEW_SQUARE = VF_WIDTH < 4 ? 1 : 4, FEW_PAIR = VF_WIDTH < 2 ? 1 : 2 };
+
 /* s[row][key] = x[row] y[key] for all. */
 static void few_scores(int64_t rows, int64_t keys, int64_t size, float_rows x, float_rows y,
                        float *s) {
@@ -85,26 +88,32 @@ static void few_gradients(const tile *t, int64_t first_key, int64_t keys, float 
 
 /* ---- Rows where they are, or copies ------------------------------------------------------------- */
 
-/* At most FEW_ROWS <= FEW_KEYS of the tensors of queries or of keys; `even`: all are at the same distance. */
+/* Rows of the tensors of queries or of keys: `bytes` from one to the next if `even`, else at
+ * these addresses. */
 typedef struct few_rows {
-    char *at[FEW_KEYS];
-    int64_t count;
+    char *first;
+    int64_t bytes, count;
     bool even;
+    char *at[FEW_ROWS];
 } few_rows;
 
+static char *few_row(const few_rows *rows, int64_t i) {
+    return rows->even ? rows->first + i * rows->bytes : rows->at[i];
+}
+
 static bool few_in_place(const few_rows *rows, const fovea_view *view) {
-    return view->dtype == FOVEA_F32 && view->stride[3] == 1 && rows->even && rows->at[0];
+    return view->dtype == FOVEA_F32 && view->stride[3] == 1 && rows->even && rows->first;
 }
 
 static float_rows few_placed(const few_rows *rows) {
-    int64_t bytes = rows->count > 1 ? rows->at[1] - rows->at[0] : 0;
-    return (float_rows){(float *)(void *)rows->at[0], bytes / (int64_t)sizeof(float)};
+    return (float_rows){(float *)(void *)rows->first, rows->bytes / (int64_t)sizeof(float)};
 }
 
 static float_rows few_read(const few_rows *rows, const fovea_view *view, int64_t pitch,
                            float *copy) {
     if (few_in_place(rows, view) && view->shape[3] == pitch) return few_placed(rows);
-    for (int64_t i = 0; i < rows->count; i++) copy_row(rows->at[i], view, pitch, copy + i * pitch);
+    for (int64_t i = 0; i < rows->count; i++)
+        copy_row(few_row(rows, i), view, pitch, copy + i * pitch);
     return (float_rows){copy, pitch};
 }
 
@@ -119,22 +128,29 @@ static void few_store(const few_rows *rows, const fovea_view *view, float_rows f
         for (int64_t d = 0; d < view->shape[3]; d += VF_WIDTH) {
             int64_t count = smaller(view->shape[3] - d, VF_WIDTH);
             vf x = vf_load_n(from.data + i * from.stride + d, (size_t)count);
-            store_elements(rows->at[i], view->dtype, view->stride[3], d, x, count);
+            store_elements(few_row(rows, i), view->dtype, view->stride[3], d, x, count);
         }
 }
 
 static void few_queries(const tile_context *at, const tile *t, const fovea_view *view,
                         few_rows *rows) {
-    rows->count = t->rows, rows->even = at->call->group == 1 || at->sequence.query_count == 1;
-    rows_of_lanes(at, t, view, at->sequence.query_start, 0, t->rows, rows->at);
+    const int64_t group = at->call->group, start = at->sequence.query_start;
+    rows->count = t->rows, rows->even = group == 1 || at->sequence.query_count == 1;
+    if (!rows->even) {
+        rows_of_lanes(at, t, view, start, 0, t->rows, rows->at);
+        return;
+    }
+    rows->first = fovea_row(view, at->sequence.batch, at->key_head * group, start);
+    rows->bytes = view->stride[group == 1 ? 2 : 1] * (int64_t)fovea_dtype_size(view->dtype);
+    if (!rows->first) rows->bytes = 0;
 }
 
 static void few_keys(const tile_context *at, const fovea_view *view, int64_t first, int64_t count,
                      few_rows *rows) {
-    char *row = fovea_key_row(at->call, view, &at->sequence, at->key_head, first);
-    int64_t bytes = fovea_row_stride(view) * (int64_t)fovea_dtype_size(view->dtype);
+    const fovea_sequence *sequence = &at->sequence;
+    rows->first = fovea_row(view, sequence->batch, at->key_head, sequence->key_start + first);
+    rows->bytes = fovea_row_stride(view) * (int64_t)fovea_dtype_size(view->dtype);
     rows->count = count, rows->even = true;
-    for (int64_t j = 0; j < count; j++) rows->at[j] = row + j * bytes;
 }
 
 /* ---- A key head --------------------------------------------------------------------------------- */
@@ -201,9 +217,9 @@ static void few_attend(const backward_item *item, tile *t) {
     float_rows dout = few_read(&rows, &backward->dout, p->value_pitch, f.dout);
     few_queries(&item->at, t, &call->out, &rows);
     for (int64_t i = 0; i < t->rows; i++)
-        t->sum[i] = row_product(dout.data + i * dout.stride, rows.at[i], &call->out);
+        t->sum[i] = row_product(dout.data + i * dout.stride, few_row(&rows, i), &call->out);
     few_queries(&item->at, t, &call->lse, &rows);
-    for (int64_t i = 0; i < t->rows; i++) t->reference[i] = lse_in_log2(rows.at[i]);
+    for (int64_t i = 0; i < t->rows; i++) t->reference[i] = lse_in_log2(few_row(&rows, i));
     few_queries(&item->at, t, &backward->dq, &rows);
     float_rows dq = few_written(&rows, &backward->dq, p->head_pitch, f.dq);
     clear_rows(dq, t->rows, call->head_size);
@@ -218,8 +234,8 @@ static void run_few(backward_item *item, int64_t head) {
     int64_t batch = 0;
     if (head >= call->key_heads) batch = head / call->key_heads, head = head % call->key_heads;
     set_backward_context(call, batch, head, &item->at);
-    int32_t numbers[4][TILE_ROWS];
-    float of_rows[2][TILE_ROWS];
+    int32_t numbers[4][FEW_ROWS];
+    float of_rows[2][FEW_ROWS];
     tile t;
     t.row = 0, t.rows = item->at.sequence.query_count * call->group;
     if (t.rows <= 0) return;
@@ -227,18 +243,16 @@ static void run_few(backward_item *item, int64_t head) {
     t.query = numbers[0], t.head = numbers[1], t.first = numbers[2], t.end = numbers[3];
     t.reference = of_rows[0], t.sum = of_rows[1];
     number_rows(&item->at, &t);
-    set_limits(&item->at, &t);
+    set_limits(&item->at, &t, t.rows);
     few_attend(item, &t);
 }
 
 /* Whether items set all of dk and dv, so that nothing has to be cleared before them. */
 static bool few_reach_all_keys(const fovea_backward_call *backward) {
     const fovea_attention_options *options = &backward->options;
-    const uint32_t lengths = 1u << FOVEA_ATTENTION_CU_SEQLENS_Q |
-                             1u << FOVEA_ATTENTION_CU_SEQLENS_K | 1u << FOVEA_ATTENTION_SEQUSED_K;
     bool limited = options->causal != FOVEA_ATTENTION_CAUSAL_NONE || options->window_left >= 0 ||
                    options->window_right >= 0;
-    return !limited && !(backward->attention.problem->present & lengths) &&
+    return !limited && !fovea_has_lengths(backward->attention.problem) &&
            backward->attention.query_length * backward->attention.group > 0;
 }
 

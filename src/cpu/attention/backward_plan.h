@@ -8,7 +8,7 @@
 #include <stdatomic.h>
 
 typedef struct backward_plan {
-    int64_t block_keys, block_rows; /* block_rows: a multiple of TILE_ROWS */
+    int64_t block_keys, block_rows; /* block_rows: a multiple of TILE_ROWS, or all if few */
     int64_t heads, interleaved;     /* key heads of all sequences; how many run at a time */
     int64_t superblocks, slots;     /* of a head; heads whose dk and dv are gathered at a time */
     int threads;
@@ -73,17 +73,20 @@ static int64_t backward_block_rows(const fovea_attention_call *call, const backw
     return larger(round_up(rows, TILE_ROWS), TILE_ROWS);
 }
 
-/* With more rows tiles are as fast (NOTES.md). Rows are numbered in the arrays of a tile. */
-#if defined(FOVEA_TIER_SCALAR) /* has no lanes to leave empty */
-enum { FEW_ROWS = 0, FEW_SQUARE = 1, FEW_PAIR = 1 };
-#else
-enum { FEW_ROWS = TILE_ROWS < 32 ? TILE_ROWS : 32, FEW_SQUARE = 4, FEW_PAIR = 2 };
-#endif
+enum { FEW_ROWS = 32 };
+
+/* Where tiles take longer (NOTES.md). Tiles of one lane have none to leave empty. */
+static bool rows_are_few(const fovea_attention_call *call) {
+    int64_t rows = call->query_length * call->group;
+    int64_t most = call->key_length <= FEW_KEYS ? FEW_ROWS : FEW_ROWS * 3 / 4;
+    bool forced = call->options->block_rows > 0 || call->options->block_keys > 0;
+    return VF_WIDTH > 1 && !forced && rows <= most;
+}
 
 /* Floats of a slice where rows are few: as few_slice lays them out. */
-static size_t few_slice_floats(const backward_plan *p, int64_t rows) {
-    return (size_t)(rows * (p->value_pitch + 2 * p->head_pitch) +
-                    FEW_KEYS * (p->value_pitch + p->head_pitch) + 2 * rows * FEW_KEYS);
+static size_t few_slice_floats(const backward_plan *p) {
+    return (size_t)(p->block_rows * (p->value_pitch + 2 * p->head_pitch + 2 * FEW_KEYS) +
+                    FEW_KEYS * (p->value_pitch + p->head_pitch));
 }
 
 static backward_plan make_backward_plan(const fovea_backward_call *backward, int threads) {
@@ -103,28 +106,24 @@ static backward_plan make_backward_plan(const fovea_backward_call *backward, int
                        .value_pitch = round_up(dv_size, VF_WIDTH)};
     p.tile_floats =
         (size_t)(TILE_ROWS * (2 * d + dv_size + p.head_pitch + p.value_pitch + TILE_ARRAYS));
-    p.block_keys = backward_block_keys(call);
-    p.block_rows = backward_block_rows(call, &p);
+    p.few = !p.general && rows_are_few(call);
+    p.block_keys =
+        p.few ? larger(smaller(call->key_length, FEW_KEYS), 1) : backward_block_keys(call);
+    p.block_rows =
+        p.few ? larger(call->query_length * call->group, 1) : backward_block_rows(call, &p);
     p.superblocks = larger(divide_up(call->query_length * call->group, p.block_rows), 1);
     if (p.superblocks * p.heads < p.threads) p.threads = (int)larger(p.superblocks * p.heads, 1);
     p.interleaved = larger(smaller(p.heads, p.threads), 1);
     p.slots = smaller(p.heads, 2 * p.interleaved);
-    if (!p.keys_in_place) p.dk_floats = (size_t)round_up(call->key_length * d, 16);
-    if (!p.values_in_place) p.dv_floats = (size_t)round_up(call->key_length * dv_size, 16);
+    if (!p.keys_in_place && !p.few) p.dk_floats = (size_t)round_up(call->key_length * d, 16);
+    if (!p.values_in_place && !p.few)
+        p.dv_floats = (size_t)round_up(call->key_length * dv_size, 16);
     p.block_floats = (size_t)(p.block_keys * TILE_ROWS);
     p.slice_floats =
         (size_t)(round_up(p.block_keys * d, 16) + round_up(p.block_keys * dv_size, 16)) +
         (size_t)(2 + p.dropout + p.capped + p.biased) * p.block_floats +
         (size_t)(p.block_rows / TILE_ROWS) * p.tile_floats;
-    int64_t rows = call->query_length * call->group;
-    p.few = rows <= FEW_ROWS && !p.general && call->options->block_rows <= 0 &&
-            call->options->block_keys <= 0;
-    if (p.few) {
-        p.block_rows = larger(rows, 1),
-        p.block_keys = larger(smaller(call->key_length, FEW_KEYS), 1);
-        p.dk_floats = p.dv_floats = 0;
-        p.slice_floats = few_slice_floats(&p, p.block_rows);
-    }
+    if (p.few) p.slice_floats = few_slice_floats(&p);
     p.slice_floats = (p.slice_floats + 31) / 16 * 16;
     return p;
 }
@@ -157,19 +156,26 @@ static void set_backward_slice(const backward_plan *p, const fovea_attention_cal
 /* A row side by side, padded with zeros to whole vectors. */
 static void copy_row(const char *row, const fovea_view *view, int64_t pitch, float *copy) {
     int64_t size = view->shape[3], whole = size / VF_WIDTH * VF_WIDTH;
-    convert_row(row, view->dtype, view->stride[3], whole, copy);
+    const bool plain = view->dtype == FOVEA_F32 && view->stride[3] == 1;
+    const float *from = (const float *)(const void *)row;
+    for (int64_t d = 0; plain && d < whole; d += VF_WIDTH) vf_store(copy + d, vf_load(from + d));
+    if (!plain) convert_row(row, view->dtype, view->stride[3], whole, copy);
     /* The last vector at once, since it is read at once: what is stored in parts is not forwarded. */
     if (whole < pitch)
         vf_store(copy + whole,
-                 load_elements(row, view->dtype, view->stride[3], whole, size - whole));
+                 plain ? vf_load_n(from + whole, (size_t)(size - whole))
+                       : load_elements(row, view->dtype, view->stride[3], whole, size - whole));
 }
 
 static float row_product(const float *dout, const char *out, const fovea_view *view) {
+    const bool plain = view->dtype == FOVEA_F32 && view->stride[3] == 1;
+    const float *from = (const float *)(const void *)out;
     vf sum = vf_set1(0);
     for (int64_t d = 0; d < view->shape[3]; d += VF_WIDTH) {
         int64_t count = smaller(view->shape[3] - d, VF_WIDTH);
-        sum = vf_fma(vf_load(dout + d), load_elements(out, view->dtype, view->stride[3], d, count),
-                     sum);
+        vf x = plain ? vf_load_n(from + d, (size_t)count)
+                     : load_elements(out, view->dtype, view->stride[3], d, count);
+        sum = vf_fma(vf_load(dout + d), x, sum);
     }
     return vf_reduce_add(sum);
 }

@@ -683,28 +683,40 @@ static void split_finish_heads(const split_plan *p, const fovea_attention_call *
     }
 }
 
-static fovea_status split_run(const fovea_problem *problem, fovea_run *run) {
+/* What calls alike share. */
+typedef struct split_work {
     fovea_attention_call call;
-    split_plan own;
+    split_plan plan;
+} split_work;
+_Static_assert(sizeof(split_work) <= FOVEA_KEPT_BYTES, "it can be kept");
+
+static fovea_status split_run(const fovea_problem *problem, fovea_run *run) {
+    split_work own;
     bool made;
-    fovea_attention_describe(problem, &call);
-    split_plan *p = fovea_kept(run, sizeof own, &own, &made);
-    if (!made) *p = split_make_plan(&call, run->threads);
+    split_work *work = fovea_kept(run, sizeof own, &own, &made);
+    fovea_attention_call *call = &work->call;
+    split_plan *p = &work->plan;
+    if (made)
+        fovea_attention_describe_again(problem, problem->options, call);
+    else {
+        fovea_attention_describe(problem, call);
+        *p = split_make_plan(call, run->threads);
+    }
     work_lists items;
     atomic_llong heads = 0;
     lists_begin(&items, p->lists);
     run->block_rows = SPLIT_ROWS, run->block_keys = p->block_keys;
     run->threads = p->threads;
     if (p->threads == 1) { /* without a team, which libgomp would allocate */
-        split_run_items(p, &call, run->workspace, 0, &items);
-        split_finish_heads(p, &call, run->workspace, 0, &heads);
+        split_run_items(p, call, run->workspace, 0, &items);
+        split_finish_heads(p, call, run->workspace, 0, &heads);
         return FOVEA_OK;
     }
 #pragma omp parallel num_threads(p->threads)
     {
-        split_run_items(p, &call, run->workspace, omp_get_thread_num(), &items);
+        split_run_items(p, call, run->workspace, omp_get_thread_num(), &items);
 #pragma omp barrier
-        split_finish_heads(p, &call, run->workspace, omp_get_thread_num(), &heads);
+        split_finish_heads(p, call, run->workspace, omp_get_thread_num(), &heads);
     }
     return FOVEA_OK;
 }
