@@ -209,8 +209,8 @@ static bool quick_serves(const fovea_problem *problem) {
 }
 
 static size_t quick_row_bytes(const quick_task *t, int within) {
-    quick_row r = {.n = t->n, .threads = within};
-    return quick_lay_out(&r, t->key_bytes, t->dense, NULL);
+    quick_row r = {.n = t->n, .threads = within, .dense = t->dense};
+    return quick_lay_out(&r, t->key_bytes, NULL);
 }
 
 static void quick_rows(const void *task, int64_t begin, int64_t end, int thread) {
@@ -220,9 +220,10 @@ static void quick_rows(const void *task, int64_t begin, int64_t end, int thread)
                        .y = &t->problem->views[RADIX_Y],
                        .first = row * t->n,
                        .n = t->n,
-                       .threads = t->within};
+                       .threads = t->within,
+                       .dense = t->dense};
         r.to = t->dense ? dense_place(r.y, r.first, r.n) : NULL;
-        quick_lay_out(&r, t->key_bytes, t->dense, t->scratch + (size_t)thread * t->row_bytes);
+        quick_lay_out(&r, t->key_bytes, t->scratch + (size_t)thread * t->row_bytes);
         t->key_bytes == 4 ? words_sort_row(&r) : longs_sort_row(&r);
     }
 }
