@@ -52,6 +52,7 @@ typedef struct affine_constants {
     double eps;
     const float *gamma, *beta; /* NULL both or neither */
     int64_t period;            /* rows that have weights of their own */
+    bool plain;                /* weights are 1 and 0 */
 } affine_constants;
 
 /* Mean and factor of a row: by two passes over it where one did not tell. */
@@ -124,7 +125,10 @@ static void normalise_dense_rows(const void *task, int64_t begin, int64_t end, i
                              .eps = constants->eps,
                              .stream = plan->stream};
     (void)thread;
-    if (rows_overlap(plan))
+    /* 32 groups of 305, without weights: 2.44 ms with ones and zeros from the second level, 2.23 so (moving 2.00). */
+    if (rows_overlap(plan) && constants->plain)
+        normalise_overlapping(plan, begin, end, normalized, true);
+    else if (rows_overlap(plan))
         normalise_overlapping(plan, begin, end, transformed, true);
     else
         normalise_short_rows(&rows, begin, end);
@@ -145,6 +149,7 @@ typedef struct channels_plan {
     int64_t length, step[2]; /* of a segment */
     bool channels_along;     /* a segment runs over channels */
     const float *gamma, *beta;
+    bool plain;           /* neither is given */
     fovea_view mean, var; /* data NULL: not asked for */
     bool given;
     bool stream; /* y bypasses the caches */
@@ -316,7 +321,8 @@ static fovea_view view_of_sets(const channels_plan *plan, int side) {
 }
 static void normalise_short_sets(const void *task, int64_t begin, int64_t end, int thread) {
     const channels_plan *plan = task;
-    const affine_constants constants = {plan->eps, plan->gamma, plan->beta, plan->groups};
+    const affine_constants constants = {plan->eps, plan->gamma, plan->beta, plan->groups,
+                                        plan->plain};
     const rows_plan rows = {.dtype = FOVEA_F32,
                             .x = view_of_sets(plan, 0),
                             .y = view_of_sets(plan, 1),
@@ -595,6 +601,7 @@ static fovea_status normalise_channels(const fovea_problem *problem, fovea_run *
     const fovea_view *x = &problem->views[0], *y = &problem->views[1];
     char *scratch = run->workspace;
     int allowed = run->threads;
+    plan->plain = !fovea_problem_view(problem, "gamma") && !fovea_problem_view(problem, "beta");
     plan->gamma = affine_row(problem, "gamma", channels, 1, (float *)(void *)scratch);
     scratch += rows_scratch_bytes(channels);
     plan->beta = affine_row(problem, "beta", channels, 0, (float *)(void *)scratch);

@@ -46,7 +46,8 @@ static size_t layer_norm_workspace(const fovea_problem *problem, int threads) {
 static fovea_status layer_norm(const fovea_problem *problem, fovea_run *run) {
     const fovea_layer_norm_options *options = problem->options;
     rows_plan plan = rows_make_plan(&problem->views[0], &problem->views[1]);
-    affine_constants constants = {.eps = options->eps, .period = 1};
+    affine_constants constants = {
+        .eps = options->eps, .period = 1, .plain = !options->gamma && !options->beta};
     bool is_short = rows_are_short(&plan);
     if (options->gamma || options->beta || is_short) {
         char *scratch = run->workspace;
