@@ -98,24 +98,28 @@ static void finish_tile(const backward_item *item, const backward_tile *b) {
 
 /* ---- A tile and a block of keys ------------------------------------------------------------------------ */
 
-/* Rows of k and v side by side, always copied: a superblock reads them over and over. */
 typedef struct key_block {
     int64_t key, keys;
-    const float *k, *v;
+    rows_of_block k, v;
 } key_block;
 
 static key_block fetch_block(const backward_item *item, int64_t key, int64_t keys) {
     const fovea_attention_call *call = item->at.call;
-    fetch_rows(&item->at, &call->k, true, key, keys, item->slice.keys);
-    fetch_rows(&item->at, &call->v, true, key, keys, item->slice.values);
-    return (key_block){key, keys, item->slice.keys, item->slice.values};
+    const backward_plan *p = item->plan;
+    return (key_block){
+        key, keys, fetch_rows(&item->at, &call->k, p->convert_keys, key, keys, item->slice.keys),
+        fetch_rows(&item->at, &call->v, p->convert_values, key, keys, item->slice.values)};
 }
 
-static key_block part_of_block(const backward_item *item, const key_block *block, int64_t key,
-                               int64_t end) {
-    int64_t skip = key - block->key;
-    return (key_block){key, end - key, block->k + skip * item->at.call->head_size,
-                       block->v + skip * item->at.call->value_size};
+static const float *rows_from(const rows_of_block *rows, int64_t first) {
+    return (const float *)rows->data + first * rows->stride;
+}
+
+static key_block part_of_block(const key_block *block, int64_t key, int64_t end) {
+    key_block part = {key, end - key, block->k, block->v};
+    part.k.data = rows_from(&block->k, key - block->key);
+    part.v.data = rows_from(&block->v, key - block->key);
+    return part;
 }
 
 /* Like cap_scores, and 1 - tanh^2 beside it. */
@@ -162,10 +166,10 @@ static int score_gradients(const backward_item *item, const backward_tile *b,
         int64_t lane = g->vector * VF_WIDTH, place = g->start * TILE_ROWS + lane;
         if (g->vectors == 0) continue;
         micro[g->vectors].scores(g->keys, head_size, t->q + lane, TILE_ROWS,
-                                 block->k + g->start * head_size, head_size, slice->s + place,
+                                 rows_from(&block->k, g->start), block->k.stride, slice->s + place,
                                  maximum + lane);
         micro[g->vectors].scores(g->keys, value_size, b->dout + lane, TILE_ROWS,
-                                 block->v + g->start * value_size, value_size, slice->dp + place,
+                                 rows_from(&block->v, g->start), block->v.stride, slice->dp + place,
                                  maximum + lane);
     }
     if (item->plan->general) change_for_gradient(item, b, block);
@@ -193,7 +197,7 @@ static void backward_block(const backward_item *item, const backward_tile *b,
         int64_t key = block->key + g->start;
         if (g->vectors == 0) continue;
         micro[g->vectors].values(g->keys, head_size, item->slice.dp + place, TILE_ROWS,
-                                 block->k + g->start * head_size, head_size, b->t.out + lane,
+                                 rows_from(&block->k, g->start), block->k.stride, b->t.out + lane,
                                  false);
         sum_weighted(TILE_TO_KEYS, g->keys, rows, value_size, item->slice.s + place,
                      b->dout_rows + lane * p->value_pitch, p->value_pitch,
@@ -240,7 +244,7 @@ static void backward_rows(const backward_item *item, int64_t first_row, int64_t 
         for (int i = 0; i < count; i++) {
             int64_t a = larger(from, tiles[i].t.low), z = smaller(to, tiles[i].t.high);
             if (a >= z) continue;
-            key_block part = part_of_block(item, &block, a, z);
+            key_block part = part_of_block(&block, a, z);
             backward_block(item, &tiles[i], &part);
         }
         tell_progress(item, to);

@@ -14,6 +14,7 @@ typedef struct backward_plan {
     int threads;
     bool few; /* rows of a head, all at once (backward_few.h) */
     bool general, dropout, capped, biased, keys_in_place, values_in_place;
+    bool convert_keys, convert_values;
     int64_t head_pitch, value_pitch; /* of rows of q and dout in a tile */
     size_t block_floats, tile_floats, slice_floats;
     size_t dk_floats, dv_floats; /* gathered for a head */
@@ -89,6 +90,11 @@ static size_t few_slice_floats(const backward_plan *p) {
                     FEW_KEYS * (p->value_pitch + p->head_pitch));
 }
 
+/* Rows of a block that are not floats side by side: a superblock reads them over and over. */
+static bool is_copied(const fovea_attention_call *call, const fovea_view *view) {
+    return needs_conversion(call, view, false) || fovea_row_stride(view) != view->shape[3];
+}
+
 static backward_plan make_backward_plan(const fovea_backward_call *backward, int threads) {
     const fovea_attention_call *call = &backward->attention;
     const fovea_view *dk = &backward->dk, *dv = &backward->dv;
@@ -100,6 +106,8 @@ static backward_plan make_backward_plan(const fovea_backward_call *backward, int
                        .dropout = call->options->dropout > 0,
                        .capped = isfinite(call->softcap),
                        .biased = backward->has_dbias,
+                       .convert_keys = is_copied(call, &call->k),
+                       .convert_values = is_copied(call, &call->v),
                        .keys_in_place = dk->dtype == FOVEA_F32 && dk->stride[3] == 1,
                        .values_in_place = dv->dtype == FOVEA_F32 && dv->stride[3] == 1,
                        .head_pitch = round_up(d, VF_WIDTH),
