@@ -56,15 +56,20 @@ static bool backend_wanted(const fovea_check_options *options,
     return fovea_implementation_is_cuda(implementation) == options->cuda;
 }
 
+/* By its name, or by the beginning of it, such as backend and tier. */
+static bool implementation_wanted(const fovea_check_options *options, const char *name) {
+    const char *wanted = options->implementation;
+    size_t length = wanted ? strlen(wanted) : 0;
+    return !wanted ||
+           (strncmp(wanted, name, length) == 0 && (!name[length] || name[length] == '/'));
+}
+
 static bool kernel_wanted(const fovea_check_options *options, int kernel) {
     const char *name = fovea_catalogue_kernel(kernel)->name;
     if (options->kernel && strcmp(options->kernel, name) != 0) return false;
-    return !options->implementation ||
-           fovea_implementation_find(kernel, options->implementation) != NULL;
-}
-
-static bool implementation_wanted(const fovea_check_options *options, const char *name) {
-    return !options->implementation || strcmp(options->implementation, name) == 0;
+    for (int i = 0; i < fovea_implementation_count(kernel); i++)
+        if (implementation_wanted(options, fovea_implementation_at(kernel, i)->name)) return true;
+    return !options->implementation;
 }
 
 static fovea_status check_names(const fovea_check_options *options, fovea_message *message) {
@@ -673,7 +678,8 @@ static int check_exhaustively(const arguments *a) {
 int fovea_command_check(int argc, char **argv) {
     static const struct argp_option options[] = {
         {"kernel", 'k', "NAME", 0, "Only this kernel", 0},
-        {"implementation", 'i', "NAME", 0, "Only this implementation, cpu/avx2/flash say", 0},
+        {"implementation", 'i', "NAME", 0,
+         "Only this implementation, cpu/avx2/flash say, or those of cpu/avx2", 0},
         {"backend", OPTION_BACKEND, "NAME", 0, "cpu, or cuda: implementations on a CUDA device", 0},
         {"device", OPTION_DEVICE, "N", 0, "The CUDA device (0)", 0},
         {"seed", 's', "N", 0, "Draw other cases", 0},
