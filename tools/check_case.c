@@ -965,6 +965,11 @@ static const struct {
      "algorithm=sage,dtype=f16,b=1,hq=2,hkv=2,sq=40,sk=300,d=64,pv=i8,touch=channels,sample=1"},
     {"attention", "algorithm=sage,dtype=f16,b=2,hq=2,hkv=2,sq=40,sk=300,d=64,k=i8,v=i8,k_scale=1,"
                   "v_scale=1,seqused_k=1,block_table=1,sample=1"},
+    /* Its mean by tiles and the rest of the keys; a key that is not finite. */
+    {"attention",
+     "algorithm=sage,dtype=bf16,b=1,hq=2,hkv=2,sq=65,sk=150,d=64,pv=bf16,touch=channels,sample=1"},
+    {"attention",
+     "algorithm=sage,dtype=bf16,b=1,hq=2,hkv=2,sq=65,sk=129,d=64,pv=bf16,touch=k,sample=1"},
     /* Pairs of bf16: odd heads, and tiles that begin with odd keys; rows without keys under no scale; large scores. */
     {"attention",
      "dtype=bf16,b=1,hq=1,hkv=1,sq=130,sk=150,d=33,dv=7,window_left=7,window_right=9,sample=1"},
