@@ -20,7 +20,11 @@ static void layer_norm_rows(const void *task, int64_t begin, int64_t end, int th
     affine state = {.gamma = constants->gamma, .beta = constants->beta};
     const rows_beside nothing = {0};
     bool overlap = rows_overlap(plan);
-    if (overlap && state.gamma) normalise_overlapping(plan, begin, end, transformed, true);
+    bool from_second = n > 2048;
+    if (overlap && state.gamma && from_second)
+        normalise_overlapping(plan, begin, end, transformed_from_second, true);
+    if (overlap && state.gamma && !from_second)
+        normalise_overlapping(plan, begin, end, transformed, true);
     if (overlap && !state.gamma) normalise_overlapping(plan, begin, end, normalized, true);
     for (int64_t row = overlap ? end : begin; row < end; row++) {
         char *y = rows_address(&plan->y, row);
