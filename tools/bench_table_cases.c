@@ -229,6 +229,16 @@ static const fovea_bench_row *first_wrong(const fovea_bench_case *c, fovea_place
     return NULL;
 }
 
+/* Why a case has no time of ours at a place. */
+static const char *without_time(const fovea_bench_case *c, fovea_place place) {
+    if (*c->problem) return c->problem;
+    if (!c->done) return "not measured";
+    for (int r = 0; r < c->row_count; r++)
+        if (!c->rows[r].peer && c->rows[r].place == place && c->rows[r].served)
+            return "the run ended before it was timed";
+    return "none of ours serves this";
+}
+
 /* In launches of an empty kernel; in brackets those that are brought in while the one before ends. */
 static void launches_cell(fovea_line *line, int column, const fovea_bench_run *run, double median) {
     if (run->programmatic_launch_seconds > 0)
@@ -247,10 +257,7 @@ static void case_line(const fovea_bench_run *run, const fovea_bench_case *c, fov
     *line = (fovea_line){.style = FOVEA_PLAIN};
     fovea_line_cell(line, 0, "%s", c->name);
     if (!c->done || !row) {
-        snprintf(line->note, sizeof line->note, "%s",
-                 *c->problem ? c->problem
-                 : c->done   ? "none of ours serves this"
-                             : "not measured");
+        snprintf(line->note, sizeof line->note, "%s", without_time(c, place));
         line->style = FOVEA_FAINT;
         if (wrong)
             snprintf(line->note, sizeof line->note, "WRONG: %s: %s", wrong->arm, wrong->reason);

@@ -965,6 +965,21 @@ static const struct {
      "algorithm=sage,dtype=f16,b=1,hq=2,hkv=2,sq=40,sk=300,d=64,pv=i8,touch=channels,sample=1"},
     {"attention", "algorithm=sage,dtype=f16,b=2,hq=2,hkv=2,sq=40,sk=300,d=64,k=i8,v=i8,k_scale=1,"
                   "v_scale=1,seqused_k=1,block_table=1,sample=1"},
+    /* Pairs of bf16: odd heads, and tiles that begin with odd keys; rows without keys under no scale; large scores. */
+    {"attention",
+     "dtype=bf16,b=1,hq=1,hkv=1,sq=130,sk=150,d=33,dv=7,window_left=7,window_right=9,sample=1"},
+    {"attention",
+     "dtype=bf16,b=1,hq=1,hkv=1,sq=40,sk=33,d=16,scale=0,causal=bottom_right,lse=1,sample=1"},
+    {"attention", "dtype=bf16,b=1,hq=1,hkv=1,sq=33,sk=65,d=64,scale=16,sample=1"},
+    /* Caches of bytes under queries of bf16: rows of every kernel, keys that fill no group, pages. */
+    {"attention",
+     "dtype=bf16,b=2,hq=8,hkv=1,sq=1,sk=297,d=72,dv=40,k=i8,v=i8,k_scale=1,v_scale=1,sample=1"},
+    {"attention",
+     "dtype=bf16,b=2,hq=6,hkv=3,sq=5,sk=129,d=128,dv=128,page=16,k=i8,v=e4m3,lse=1,seqused_k=1,"
+     "block_table=1,sample=3"},
+    {"attention",
+     "dtype=bf16,b=1,hq=4,hkv=1,sq=1,sk=70,d=64,dv=72,page=5,k=e4m3,v=i8,k_scale=1,v_scale=1,"
+     "seqused_k=1,block_table=1,sample=1"},
     /* Groups with NaN, with an infinity and of zeros; positions that no float holds. */
     {"kv_append",
      "b=1,hkv=2,t=5,s=33,d=16,k_cache=e4m3,v_cache=i8,k_scale=1,v_scale=1,data=nonfinite"},

@@ -298,6 +298,15 @@ void fovea_case_words(const fovea_case *c, int argument, int64_t group, uint32_t
     stream_words(&(stream){c->seed, (uint64_t)argument}, (uint64_t)group, words);
 }
 
+/* A NaN with other bits, of those that it keeps in f32: what moves elements keeps them. */
+static double nan_of_bits(double nan, uint32_t word) {
+    uint64_t bits;
+    memcpy(&bits, &nan, sizeof bits);
+    bits |= (uint64_t)(word & 255) << 29;
+    memcpy(&nan, &bits, sizeof nan);
+    return nan;
+}
+
 static double special_value(const fovea_case *c, fovea_dtype dtype, int64_t i, double normal) {
     static const double extremes[] = {FLT_MAX, -FLT_MAX, FLT_MIN, 0x1p-149, -0x1p-140, 0.0,
                                       -0.0,    88.8,     -87.5,   -103.9,   1e-20,     -1e20};
@@ -307,7 +316,9 @@ static double special_value(const fovea_case *c, fovea_dtype dtype, int64_t i, d
     if (c->data == FOVEA_DATA_NONFINITE) {
         bool rest =
             c->seed % 2 && i >= 4096; /* is finite: what joins parts of a tensor must keep NaN */
-        return words[0] % 37 == 0 && !rest ? nonfinite[words[1] % 4] : normal;
+        if (words[0] % 37 != 0 || rest) return normal;
+        double value = nonfinite[words[1] % 4];
+        return isnan(value) ? nan_of_bits(value, words[2]) : value;
     }
     if (words[0] % 5 != 0) return normal;
     double value = extremes[words[1] % (sizeof extremes / sizeof *extremes)];

@@ -38,6 +38,17 @@ FOVEA_INLINE vf transformed(const float *x, void *state, int64_t i, int64_t n) {
     return vf_fma(normalized(x, state, i, n), rows_take(a->gamma, i, n), rows_take(a->beta, i, n));
 }
 
+/* Of rows that are too long for the first level with their weights: all three come from the second. 1024 rows of
+ * 9765 floats, two cores of a Xeon: 2.68 ms without hints, 2.64 with those for the weights 512 bytes ahead, 2.58 1 KiB
+ * ahead, 2.51 with that for x too. */
+FOVEA_INLINE vf transformed_from_second(const float *x, void *state, int64_t i, int64_t n) {
+    const affine *a = state;
+    rows_prefetch((const char *)(a->gamma + i), 1024);
+    rows_prefetch((const char *)(a->beta + i), 1024);
+    rows_prefetch((const char *)(x + i), 1024);
+    return transformed(x, state, i, n);
+}
+
 /* `count` weights as contiguous floats: where they are, or copied, or the constant of those that are
  * not given. */
 static const float *affine_row(const fovea_problem *problem, const char *name, int64_t count,
@@ -52,6 +63,7 @@ typedef struct affine_constants {
     double eps;
     const float *gamma, *beta; /* NULL both or neither */
     int64_t period;            /* rows that have weights of their own */
+    bool plain;                /* weights are 1 and 0 */
 } affine_constants;
 
 /* Mean and factor of a row: by two passes over it where one did not tell. */
@@ -124,7 +136,10 @@ static void normalise_dense_rows(const void *task, int64_t begin, int64_t end, i
                              .eps = constants->eps,
                              .stream = plan->stream};
     (void)thread;
-    if (rows_overlap(plan))
+    /* 32 groups of 305, without weights: 2.44 ms with ones and zeros from the second level, 2.23 so (moving 2.00). */
+    if (rows_overlap(plan) && constants->plain)
+        normalise_overlapping(plan, begin, end, normalized, true);
+    else if (rows_overlap(plan))
         normalise_overlapping(plan, begin, end, transformed, true);
     else
         normalise_short_rows(&rows, begin, end);
@@ -145,6 +160,7 @@ typedef struct channels_plan {
     int64_t length, step[2]; /* of a segment */
     bool channels_along;     /* a segment runs over channels */
     const float *gamma, *beta;
+    bool plain;           /* neither is given */
     fovea_view mean, var; /* data NULL: not asked for */
     bool given;
     bool stream; /* y bypasses the caches */
@@ -316,7 +332,8 @@ static fovea_view view_of_sets(const channels_plan *plan, int side) {
 }
 static void normalise_short_sets(const void *task, int64_t begin, int64_t end, int thread) {
     const channels_plan *plan = task;
-    const affine_constants constants = {plan->eps, plan->gamma, plan->beta, plan->groups};
+    const affine_constants constants = {plan->eps, plan->gamma, plan->beta, plan->groups,
+                                        plan->plain};
     const rows_plan rows = {.dtype = FOVEA_F32,
                             .x = view_of_sets(plan, 0),
                             .y = view_of_sets(plan, 1),
@@ -595,6 +612,7 @@ static fovea_status normalise_channels(const fovea_problem *problem, fovea_run *
     const fovea_view *x = &problem->views[0], *y = &problem->views[1];
     char *scratch = run->workspace;
     int allowed = run->threads;
+    plan->plain = !fovea_problem_view(problem, "gamma") && !fovea_problem_view(problem, "beta");
     plan->gamma = affine_row(problem, "gamma", channels, 1, (float *)(void *)scratch);
     scratch += rows_scratch_bytes(channels);
     plan->beta = affine_row(problem, "beta", channels, 0, (float *)(void *)scratch);

@@ -20,7 +20,11 @@ static void layer_norm_rows(const void *task, int64_t begin, int64_t end, int th
     affine state = {.gamma = constants->gamma, .beta = constants->beta};
     const rows_beside nothing = {0};
     bool overlap = rows_overlap(plan);
-    if (overlap && state.gamma) normalise_overlapping(plan, begin, end, transformed, true);
+    bool from_second = n > 2048;
+    if (overlap && state.gamma && from_second)
+        normalise_overlapping(plan, begin, end, transformed_from_second, true);
+    if (overlap && state.gamma && !from_second)
+        normalise_overlapping(plan, begin, end, transformed, true);
     if (overlap && !state.gamma) normalise_overlapping(plan, begin, end, normalized, true);
     for (int64_t row = overlap ? end : begin; row < end; row++) {
         char *y = rows_address(&plan->y, row);
@@ -46,7 +50,8 @@ static size_t layer_norm_workspace(const fovea_problem *problem, int threads) {
 static fovea_status layer_norm(const fovea_problem *problem, fovea_run *run) {
     const fovea_layer_norm_options *options = problem->options;
     rows_plan plan = rows_make_plan(&problem->views[0], &problem->views[1]);
-    affine_constants constants = {.eps = options->eps, .period = 1};
+    affine_constants constants = {
+        .eps = options->eps, .period = 1, .plain = !options->gamma && !options->beta};
     bool is_short = rows_are_short(&plan);
     if (options->gamma || options->beta || is_short) {
         char *scratch = run->workspace;

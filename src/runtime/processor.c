@@ -176,7 +176,10 @@ static void cap_tiers(fovea_processor *processor) {
     const char *name = getenv("FOVEA_TIER");
     if (name && fovea_tier_parse(name, &cap)) processor->tiers &= (2u << cap) - 1;
     const char *extensions = getenv("FOVEA_EXTENSIONS");
-    if (!extensions || strcmp(extensions, "none") != 0) return;
+    if (!extensions) return;
+    if (strcmp(extensions, "fast-bf16") == 0) processor->slow_dot_bf16 = false;
+    if (strcmp(extensions, "slow-bf16") == 0) processor->slow_dot_bf16 = true;
+    if (strcmp(extensions, "none") != 0) return;
     processor->avx512_bf16 = processor->avx512_vnni = processor->avx512_fp16 = false;
     processor->avx512_vbmi = processor->avx_vnni = processor->neon_dot = false;
 }

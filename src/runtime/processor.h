@@ -31,8 +31,8 @@ typedef struct fovea_processor {
     int threads;  /* how many the affinity mask and the cgroup allow, at least 1 */
 } fovea_processor;
 
-/* Detected on the first call; thread-safe. FOVEA_TIER in the environment caps the tiers;
- * FOVEA_EXTENSIONS=none hides what stands in flags of its own above; FOVEA_LAST_CACHE is taken for l3_bytes. */
+/* Detected on the first call; thread-safe. In the environment FOVEA_TIER caps the tiers, FOVEA_EXTENSIONS=none hides the flags
+ * above but slow_dot_bf16, which slow-bf16 and fast-bf16 set and clear, and FOVEA_LAST_CACHE is taken for l3_bytes. */
 const fovea_processor *fovea_processor_get(void);
 
 const char *fovea_tier_name(fovea_tier tier); /* "avx512" */

@@ -54,8 +54,9 @@ const fovea_kernel fovea_rows_sorting[] = {
      .operations = "R*N", .bytes = "R*(s*N+K*(s+8))", .bench = "R=1,N=1000000,K=100",
      .bound_text = "exact", .check = FOVEA_HOOK(fovea_check_topk),
      .case_defaults = FOVEA_HOOK(fovea_topk_defaults)},
-    {81, "sort_radix", COMMON, .definition = "y = x in ascending order, stable, by digits",
-     .remarks = ORDER,
+    {81, "sort_radix", COMMON, .definition = "y = x in ascending order, stable",
+     .remarks = ORDER " By digits; keys without a payload, of which equal ones are alike, are "
+                      "parted about pivots where vectors can be compressed (AVX-512).",
      .arguments = {{.name = "x", .shape = "R..., N"},
                    SORTED("y"),
                    {.name = "payload",

@@ -38,9 +38,9 @@ typedef struct plan {
     int64_t packed_keys; /* that stand side by side: a chunk's, or a head's */
     bool shared;         /* threads share packed heads (attention_shared.h) */
     int64_t heads, wave_heads, slots, pieces;
-    /* Bytes of a thread's slice: a chunk of k and v, scores of a block and p of two, of bytes their mean and what scales and
-     * shifts a block's scores, then for the tiles of a superblock queries, outputs, row data. */
-    size_t keys_bytes, values_bytes, facts_bytes, scores_bytes, p_bytes, mean_bytes, rows_bytes;
+    /* Bytes of a thread's slice: a chunk of k and v, scores of a block and p of two, of bytes their mean,
+     * then for the tiles of a superblock queries, outputs, row data. */
+    size_t keys_bytes, values_bytes, facts_bytes, scores_bytes, p_bytes, mean_bytes;
     size_t query_bytes, out_bytes, slice_bytes, slot_bytes;
 } plan;
 
@@ -163,14 +163,11 @@ static plan make_plan(const fovea_attention_call *call, int threads) {
     p.facts_bytes = (size_t)round_up(p.packed_keys / STEP * (int64_t)sizeof(group_facts), 64);
     p.scores_bytes = (size_t)(p.block_keys * TILE_ROWS) * 4;
     p.p_bytes = (size_t)(p.shapes.p_term * p.terms) * 2;
-    if (p.bytes) {
-        p.mean_bytes = (size_t)(p.shapes.head_steps * BYTE_STEP) * 4;
-        p.rows_bytes = (size_t)(p.block_keys / AMX_ROWS * 2 * TILE_ROWS) * 4;
-    }
+    if (p.bytes) p.mean_bytes = (size_t)(p.shapes.head_steps * BYTE_STEP) * 4;
     p.query_bytes = (size_t)(p.block_rows * query_row);
     p.out_bytes = (size_t)(p.block_rows * out_row);
-    p.slice_bytes = p.scores_bytes + 2 * p.p_bytes + p.mean_bytes + p.rows_bytes + p.query_bytes +
-                    p.out_bytes + (size_t)((TILE_ARRAYS + 1) * p.block_rows) * 4;
+    p.slice_bytes = p.scores_bytes + 2 * p.p_bytes + p.mean_bytes + p.query_bytes + p.out_bytes +
+                    (size_t)((TILE_ARRAYS + 1) * p.block_rows) * 4;
     p.slot_bytes = p.keys_bytes + p.values_bytes + p.facts_bytes + p.mean_bytes;
     if (!p.shared) p.slice_bytes += p.keys_bytes + p.values_bytes + p.facts_bytes;
     return p;
@@ -211,7 +208,7 @@ typedef struct superblock {
     bool whole;    /* rows of q and k are whole: they become bytes in the same order */
     bool smoothed; /* something has been taken from k */
     bool shifted;  /* scores are wanted as they were before that */
-    float *mean, *rows;
+    float *mean;
     query_tile tiles[TILES_MAX];
     int64_t count;
     key_chunk chunk;
@@ -332,20 +329,6 @@ static bool change_job(const superblock *b, const attend_job *j, bool finite, bo
     return true;
 }
 
-/* What takes scores of bytes to halves of words: a factor and a shift for each row, 16 keys after 16 keys. */
-static void scale_rows(const superblock *b, const attend_job *j) {
-    const vf origin = vf_set1(-BYTE_ORIGIN), bias = vf_set1(HALVES_BIAS);
-    float *rows = b->rows;
-    for (int64_t i = 0; i < 2 * j->groups; i++, rows += 2 * TILE_ROWS) {
-        vf of_keys = vf_set1(256 * j->facts[i / 2].scale[i % 2]);
-        VF_UNROLLED for (int v = 0; v < TILE_VECTORS; v++) {
-            vf factor = vf_mul(vf_load(j->q->t.scale + v * VF_WIDTH), of_keys);
-            vf_store(rows + v * VF_WIDTH, factor);
-            vf_store(rows + TILE_ROWS + v * VF_WIDTH, vf_fma(factor, origin, bias));
-        }
-    }
-}
-
 static softmax_kind begin_softmax(superblock *b, attend_job *j, softmax_work *work) {
     const fovea_attention_call *call = b->at.call;
     query_tile *q = j->q;
@@ -378,8 +361,7 @@ static softmax_kind begin_softmax(superblock *b, attend_job *j, softmax_work *wo
     work->scores = s, work->p = j->products.p, work->p_term = b->p->shapes.p_term;
     work->pairs = keys / 2, work->pair = 0;
     work->factor = halves ? 256 * factor : factor;
-    work->rows = b->rows;
-    if (as_bytes) scale_rows(b, j);
+    work->rows = t->scale, work->facts = j->facts;
     for (int v = 0; v < TILE_VECTORS; v++) {
         vf from = vf_load(shift + v * VF_WIDTH);
         work->shift[v] =
@@ -606,8 +588,6 @@ static char *lay_out_buffers(superblock *b, char *memory) {
     const plan *p = b->p;
     b->mean = (float *)(void *)memory;
     memory += p->mean_bytes;
-    b->rows = (float *)(void *)memory;
-    memory += p->rows_bytes;
     b->scores = (float *)(void *)memory;
     memory += p->scores_bytes;
     for (int i = 0; i < 2; i++) {

@@ -45,6 +45,46 @@ static bool whole_rows(const fovea_view *view) {
     return view->stride[3] == 1 && view->shape[3] % STEP == 0;
 }
 
+/* What whole rows of bf16 that lie at equal distances add to the mean, 64 at a time. As the second factor sixteen keys are words of
+ * two elements, and a line of (1, 0) sums the even ones of all keys, a line of (0, 1) the odd ones. Returns how many were taken. */
+static int64_t find_mean_by_tiles(const tile_context *at, vf share, float *mean) {
+    enum { S0, S1, S2, S3, PARTS, K0, K1, K2, SUMS = 4, TOGETHER = SUMS * AMX_ROWS };
+    const fovea_view *k = &at->call->k;
+    const int64_t keys = at->sequence.key_count / TOGETHER * TOGETHER, row = k->stride[2] * 2;
+    uint32_t parts[AMX_ROWS][VF_WIDTH] = {{0}};
+    float sum[SUMS][AMX_ROWS][VF_WIDTH];
+    if (keys == 0) return 0;
+    for (int i = 0; i < VF_WIDTH; i++) parts[0][i] = 0x3f80, parts[1][i] = 0x3f80u << 16;
+    amx_load(PARTS, parts, AMX_ROW_BYTES);
+    for (int64_t d = 0; d < k->shape[3]; d += STEP) {
+        const char *from = fovea_key_row(at->call, k, &at->sequence, at->key_head, 0) + d * 2;
+        amx_zero(S0);
+        amx_zero(S1);
+        amx_zero(S2);
+        amx_zero(S3);
+        for (int64_t key = 0; key < keys; key += TOGETHER, from += TOGETHER * row) {
+            amx_load(K0, from, row);
+            amx_bf16(S0, PARTS, K0);
+            amx_load(K1, from + AMX_ROWS * row, row);
+            amx_bf16(S1, PARTS, K1);
+            amx_load(K2, from + 2 * AMX_ROWS * row, row);
+            amx_bf16(S2, PARTS, K2);
+            amx_load(K0, from + 3 * AMX_ROWS * row, row);
+            amx_bf16(S3, PARTS, K0);
+        }
+        amx_store(S0, sum[0], AMX_ROW_BYTES);
+        amx_store(S1, sum[1], AMX_ROW_BYTES);
+        amx_store(S2, sum[2], AMX_ROW_BYTES);
+        amx_store(S3, sum[3], AMX_ROW_BYTES);
+        for (int part = 0; part < 2; part++) {
+            vf all = vf_add(vf_add(vf_load(sum[0][part]), vf_load(sum[1][part])),
+                            vf_add(vf_load(sum[2][part]), vf_load(sum[3][part])));
+            vf_store(mean + d + part * VF_WIDTH, vf_mul(all, share));
+        }
+    }
+    return keys;
+}
+
 /* The mean of the keys of a sequence and head, part by part. */
 VF_INLINE void find_mean(const bool whole, const fovea_dtype dtype, const tile_context *at,
                          float *mean) {
@@ -52,8 +92,11 @@ VF_INLINE void find_mean(const bool whole, const fovea_dtype dtype, const tile_c
     const int64_t size = divide_up(k->shape[3], BYTE_STEP) * BYTE_STEP,
                   keys = at->sequence.key_count;
     const vf share = vf_set1(1 / (float)keys);
+    int64_t first = 0;
     memset(mean, 0, (size_t)size * sizeof *mean);
-    for (int64_t key = 0; key < keys; key += STEP) {
+    if (whole && dtype == FOVEA_BF16 && !at->call->paged)
+        first = find_mean_by_tiles(at, share, mean);
+    for (int64_t key = first; key < keys; key += STEP) {
         const char *rows[STEP];
         int64_t count = smaller(keys - key, STEP);
         rows_of_group(at, k, key, count, rows);
@@ -75,57 +118,61 @@ VF_INLINE void find_mean(const bool whole, const fovea_dtype dtype, const tile_c
 /* The larger magnitude. */
 VF_INLINE vf larger_magnitude(vf a, vf b) { return _mm512_range_ps(a, b, 0xb); }
 
-/* Of a row less the mean: its largest magnitude, by lanes, and the square of its length. */
-VF_INLINE void measure_row(const bool whole, const fovea_dtype dtype, const fovea_view *view,
-                           const char *row, const float *mean, vf *largest, vf *squares) {
-    for (int64_t d = 0; d < view->shape[3]; d += STEP, mean += STEP) {
-        vf part[2];
-        load_part(whole, dtype, view, row, d, part);
-        VF_UNROLLED for (int i = 0; i < 2; i++) {
-            vf x = vf_sub(part[i], vf_load(mean + i * VF_WIDTH));
-            *largest = larger_magnitude(*largest, x);
-            *squares = vf_fma(x, x, *squares);
-        }
-    }
-}
-
-/* 64 elements of a row, less the mean if there is one, times `inverse`, as bytes. */
-VF_INLINE __m512i round_row(const bool whole, const fovea_dtype dtype, const fovea_view *view,
-                            const char *row, int64_t d, const float *mean, vf inverse) {
-    vf part[2][2];
+/* 64 numbers times `inverse` as bytes, in an order of their own; -128 is none of them but NaN. */
+VF_INLINE __m512i round_parts(const vf part[2][2], vf inverse) {
     vi word[2][2];
-    load_part(whole, dtype, view, row, d, part[0]);
-    load_part(whole, dtype, view, row, d + STEP, part[1]);
-    VF_UNROLLED for (int i = 0; i < 2; i++) VF_UNROLLED for (int half = 0; half < 2; half++) {
-        vf x = part[i][half];
-        if (mean) x = vf_sub(x, vf_load(mean + d + i * STEP + half * VF_WIDTH));
-        word[i][half] = vi_from_vf(vf_mul(x, inverse));
-    }
+    VF_UNROLLED for (int i = 0; i < 2; i++) VF_UNROLLED for (int half = 0; half < 2; half++)
+        word[i][half] = vi_from_vf(vf_mul(part[i][half], inverse));
     return _mm512_packs_epi16(_mm512_packs_epi32(word[0][0], word[0][1]),
                               _mm512_packs_epi32(word[1][0], word[1][1]));
 }
 
 /* ---- Keys: [step][half], 16 keys x 64 elements, in groups of 32 keys --------------------------------- */
 
-VF_INLINE void pack_sixteen_keys(const bool whole, const fovea_dtype dtype, const fovea_view *k,
-                                 const char *const *rows, const float *mean, int8_t *packed,
-                                 float *scale, vf *longest, vf *poison) {
-    vf largest = vf_set1(0);
+/* `longest` gets the squares of the keys' lengths, by lanes the largest, `sizes` the largest byte in each place. */
+VF_INLINE float pack_sixteen_keys(const bool whole, const fovea_dtype dtype, const fovea_view *k,
+                                  const char *const *rows, const float *mean, int8_t *packed,
+                                  vf *longest, __m512i *sizes) {
+    const int64_t size = divide_up(k->shape[3], BYTE_STEP) * BYTE_STEP;
+    float smooth[AMX_ROWS * BYTE_HEAD_MAX], *to = smooth;
+    vf largest[4] = {vf_set1(0), vf_set1(0), vf_set1(0), vf_set1(0)};
+    vi squares = vi_set1(0);
+    for (int j = 0; j < AMX_ROWS && rows[j]; j++)
+        for (int64_t d = 0; d < size; d += BYTE_STEP, to += BYTE_STEP) {
+            vf part[4];
+            load_part(whole, dtype, k, rows[j], d, part);
+            load_part(whole, dtype, k, rows[j], d + STEP, part + 2);
+            VF_UNROLLED for (int i = 0; i < 4; i++) {
+                vf x = vf_sub(part[i], vf_load(mean + d + i * VF_WIDTH));
+                vf_store(to + i * VF_WIDTH, x);
+                largest[i] = larger_magnitude(largest[i], x);
+            }
+        }
+    largest[0] = larger_magnitude(larger_magnitude(largest[0], largest[1]),
+                                  larger_magnitude(largest[2], largest[3]));
+    const float unit = fmaxf(vf_reduce_max(largest[0]), smallest_absmax) * (1.0f / 127);
+    const vf inverse = vf_set1(1 / unit);
+    const float *from = smooth;
     for (int j = 0; j < AMX_ROWS; j++) {
-        vf squares = vf_set1(0);
-        if (!rows[j]) continue;
-        measure_row(whole, dtype, k, rows[j], mean, &largest, &squares);
-        *longest = vf_max(squares, *longest);
-        *poison = vf_fma(squares, vf_set1(0), *poison);
+        vi square = vi_set1(0);
+        for (int64_t d = 0; d < size; d += BYTE_STEP) {
+            int8_t *line = packed + d * 2 * AMX_ROWS + j * AMX_ROW_BYTES;
+            __m512i bytes = _mm512_setzero_si512();
+            if (rows[j]) {
+                const vf part[2][2] = {{vf_load(from), vf_load(from + VF_WIDTH)},
+                                       {vf_load(from + STEP), vf_load(from + STEP + VF_WIDTH)}};
+                bytes = round_parts(part, inverse);
+                from += BYTE_STEP;
+            }
+            __m512i magnitudes = _mm512_abs_epi8(bytes);
+            square = _mm512_dpbusd_epi32(square, magnitudes, magnitudes);
+            *sizes = _mm512_max_epu8(*sizes, magnitudes);
+            _mm512_storeu_si512(line, bytes);
+        }
+        squares = _mm512_max_epi32(squares, square);
     }
-    float most = fmaxf(vf_reduce_max(largest), smallest_absmax);
-    vf inverse = vf_set1(127 / most);
-    *scale = most / 127;
-    for (int64_t d = 0; d < k->shape[3]; d += BYTE_STEP, packed += 2 * AMX_TILE_BYTES)
-        for (int j = 0; j < AMX_ROWS; j++)
-            _mm512_storeu_si512(packed + j * AMX_ROW_BYTES,
-                                rows[j] ? round_row(whole, dtype, k, rows[j], d, mean, inverse)
-                                        : _mm512_setzero_si512());
+    *longest = vf_max(vf_mul(vf_from_vi(squares), vf_set1(unit * unit)), *longest);
+    return unit;
 }
 
 VF_INLINE group_facts pack_byte_keys(const bool whole, const fovea_dtype dtype,
@@ -134,12 +181,14 @@ VF_INLINE group_facts pack_byte_keys(const bool whole, const fovea_dtype dtype,
     const fovea_view *k = &at->call->k;
     const char *rows[STEP];
     group_facts facts = {0};
-    vf longest = vf_set1(0), poison = vf_set1(0);
+    vf longest = vf_set1(0);
+    __m512i sizes = _mm512_setzero_si512();
     rows_of_group(at, k, key, count, rows);
     for (int half = 0; half < 2; half++)
-        pack_sixteen_keys(whole, dtype, k, rows + half * AMX_ROWS, mean,
-                          packed + half * AMX_TILE_BYTES, &facts.scale[half], &longest, &poison);
-    facts.length = 1.01f * sqrtf(vf_reduce_add(longest)) + vf_reduce_add(poison);
+        facts.scale[half] = pack_sixteen_keys(whole, dtype, k, rows + half * AMX_ROWS, mean,
+                                              packed + half * AMX_TILE_BYTES, &longest, &sizes);
+    facts.length = 1.01f * sqrtf(vf_reduce_add(longest));
+    if (_mm512_movepi8_mask(sizes)) facts.length = NAN;
     return facts;
 }
 
@@ -206,9 +255,12 @@ VF_INLINE float pack_byte_queries(const bool whole, const fovea_dtype dtype, con
         for (int64_t d = 0; d < q->shape[3]; d += BYTE_STEP) {
             int8_t *to = packed + (d / BYTE_STEP * TILE_VECTORS + v) * AMX_TILE_BYTES;
             __m512i words[VF_WIDTH];
-            VF_UNROLLED for (int i = 0; i < VF_WIDTH; i++) words[i] =
-                round_row(whole, dtype, q, rows[v * VF_WIDTH + i], d, NULL,
-                          vf_set1(inverse[v * VF_WIDTH + i]));
+            VF_UNROLLED for (int i = 0; i < VF_WIDTH; i++) {
+                vf part[2][2];
+                load_part(whole, dtype, q, rows[v * VF_WIDTH + i], d, part[0]);
+                load_part(whole, dtype, q, rows[v * VF_WIDTH + i], d + STEP, part[1]);
+                words[i] = round_parts(part, vf_set1(inverse[v * VF_WIDTH + i]));
+            }
             transpose_words(words);
             VF_UNROLLED for (int i = 0; i < VF_WIDTH; i++) {
                 vi size = _mm512_abs_epi8(words[i]);

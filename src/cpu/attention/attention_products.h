@@ -98,7 +98,9 @@ typedef struct softmax_work {
     int64_t p_term, pairs, pair;
     int64_t budget, slots; /* pairs are spread evenly over so many products */
     float factor;          /* of the scores, to units of log 2 */
-    const float *rows;     /* of ROWS: factors and shifts of the rows, for 16 keys after 16 keys */
+    const float *rows;     /* of ROWS: the scales of the rows, and below those of the keys */
+    const group_facts *facts;
+    vf row_factor[TILE_VECTORS]; /* of ROWS, for 16 keys */
     vf shift[TILE_VECTORS], sum[TILE_VECTORS];
     halves_constants halves; /* of QUICK and CLAMPED, while products are made */
 } softmax_work;
@@ -120,9 +122,20 @@ VF_INLINE void store_pair(const int terms, vf even, vf odd, uint16_t *p, int64_t
     }
 }
 
+/* What takes the next 16 keys' scores of bytes to halves of words. */
+VF_INLINE void scale_rows(softmax_work *w) {
+    const vf of_keys =
+        vf_set1(w->factor * w->facts[w->pair / AMX_ROWS].scale[w->pair / (AMX_ROWS / 2) % 2]);
+    VF_UNROLLED for (int v = 0; v < TILE_VECTORS; v++) {
+        w->row_factor[v] = vf_mul(vf_load(w->rows + v * VF_WIDTH), of_keys);
+        w->shift[v] = vf_fma(w->row_factor[v], vf_set1(-BYTE_ORIGIN), vf_set1(HALVES_BIAS));
+    }
+}
+
 VF_INLINE void take_pair(const int terms, const softmax_kind kind, softmax_work *w) {
     const bool by_rows = kind == ROWS_QUICK || kind == ROWS_CLAMPED;
     const vf least = w->halves.least;
+    if (by_rows && w->pair % (AMX_ROWS / 2) == 0) scale_rows(w);
     VF_UNROLLED for (int v = 0; v < TILE_VECTORS; v++) {
         const float *place = w->scores + v * VF_WIDTH;
         uint16_t *to = w->p + v * STEP;
@@ -130,8 +143,7 @@ VF_INLINE void take_pair(const int terms, const softmax_kind kind, softmax_work 
             store_pair(terms, vf_load(place), vf_load(place + TILE_ROWS), to, w->p_term);
             continue;
         }
-        const vf factor = by_rows ? vf_load(w->rows + v * VF_WIDTH) : vf_set1(w->factor);
-        const vf shift = by_rows ? vf_load(w->rows + TILE_ROWS + v * VF_WIDTH) : w->shift[v];
+        const vf factor = by_rows ? w->row_factor[v] : vf_set1(w->factor), shift = w->shift[v];
         vf even = vf_fma(vf_load(place), factor, shift);
         vf odd = vf_fma(vf_load(place + TILE_ROWS), factor, shift);
         if (kind == EXACT) {
@@ -151,7 +163,6 @@ VF_INLINE void take_pair(const int terms, const softmax_kind kind, softmax_work 
     w->scores += 2 * TILE_ROWS;
     w->p += TILE_VECTORS * STEP;
     w->pair++;
-    if (by_rows && w->pair % (AMX_ROWS / 2) == 0) w->rows += 2 * TILE_ROWS;
 }
 
 /* After each product. */
@@ -173,15 +184,6 @@ VF_INLINE void take_pairs_until(const int terms, const softmax_kind kind, int64_
 
 /* ---- Products ---------------------------------------------------------------------------------------- */
 
-/* Two tiles of rows, the second of which may be missing. */
-VF_INLINE void load_accumulators(const float *first, const float *second) {
-    const int64_t row = TILE_ROWS * sizeof(float);
-    amx_load(C00, first, row);
-    amx_load(C01, first + AMX_ROWS, row);
-    if (second) amx_load(C10, second, row);
-    if (second) amx_load(C11, second + AMX_ROWS, row);
-}
-
 /* What sums of products begin with: of bytes a line with the bits of 1.5 2^23 for each row of the tile (attention_bytes.h). */
 static const _Alignas(64) float byte_origin[AMX_ROWS] = {
     BYTE_ORIGIN, BYTE_ORIGIN, BYTE_ORIGIN, BYTE_ORIGIN, BYTE_ORIGIN, BYTE_ORIGIN,
@@ -202,19 +204,17 @@ static const _Alignas(64) float byte_origin[AMX_ROWS] = {
             amx_bf16(c, a, b);                                                                     \
     } while (0)
 
-VF_INLINE void zero_accumulators(void) {
-    amx_zero(C00);
-    amx_zero(C01);
-    amx_zero(C10);
-    amx_zero(C11);
+VF_INLINE void store_second_accumulators(float *second) {
+    const int64_t row = TILE_ROWS * sizeof(float);
+    amx_store(C10, second, row);
+    amx_store(C11, second + AMX_ROWS, row);
 }
 
 VF_INLINE void store_accumulators(float *first, float *second) {
     const int64_t row = TILE_ROWS * sizeof(float);
     amx_store(C00, first, row);
     amx_store(C01, first + AMX_ROWS, row);
-    if (second) amx_store(C10, second, row);
-    if (second) amx_store(C11, second + AMX_ROWS, row);
+    if (second) store_second_accumulators(second);
 }
 
 /* The numbers of two terms that are multiplied. */
@@ -235,6 +235,16 @@ static const term_pair no_terms = {-1, -1};
 
 VF_INLINE int products_of_terms(const int terms, const int order) {
     return order < terms ? term_products(terms) : terms * terms;
+}
+
+/* Tiles of columns of out that are still in the accumulators: they are stored behind the next loads, which would have to wait for the
+ * stores, as these have to wait for the products. */
+typedef struct columns {
+    float *first, *second; /* NULL if there is none */
+} columns;
+
+VF_INLINE void store_columns(columns c) {
+    if (c.first) store_accumulators(c.first, c.second);
 }
 
 /* s = K Q^T for all keys of a job. */
@@ -281,7 +291,7 @@ VF_INLINE void multiply_keys(const bool bytes, const int terms, const int order,
 /* The same where the queries are four tiles, which then stay in registers: 16 keys at a time, half as
  * many loads. */
 VF_INLINE void multiply_keys_of_two_steps(const bool bytes, const softmax_kind kind, const job *j,
-                                          softmax_work *w) {
+                                          columns before, softmax_work *w) {
     enum { S0, S1, K0, K1, Q00, Q01, Q10, Q11 };
     const int64_t row = TILE_ROWS * sizeof(float);
     const uint16_t *k = j->keys, *q = j->queries;
@@ -290,6 +300,7 @@ VF_INLINE void multiply_keys_of_two_steps(const bool bytes, const softmax_kind k
     amx_load(Q01, q + HALF_TILE, AMX_ROW_BYTES);
     amx_load(Q10, q + 2 * HALF_TILE, AMX_ROW_BYTES);
     amx_load(Q11, q + 3 * HALF_TILE, AMX_ROW_BYTES);
+    store_columns(before);
     for (int64_t group = 0; group < j->groups; group++, k += 4 * HALF_TILE)
         VF_UNROLLED for (int half = 0; half < 2; half++, s += AMX_ROWS * TILE_ROWS) {
             BEGIN_SCORES(bytes, S0);
@@ -312,7 +323,8 @@ VF_INLINE void multiply_keys_of_two_steps(const bool bytes, const softmax_kind k
 
 /* Of bytes where the queries are two tiles: 16 keys at a time as well, and each pair of tiles of scores is stored behind the load of
  * the next keys, which would have to wait for the stores, as they have to wait for the products. */
-VF_INLINE void multiply_keys_of_one_step(const softmax_kind kind, const job *j, softmax_work *w) {
+VF_INLINE void multiply_keys_of_one_step(const softmax_kind kind, const job *j, columns before,
+                                         softmax_work *w) {
     enum { S0, S1, S2, S3, K0, K1, Q0, Q1 };
     const int64_t row = TILE_ROWS * sizeof(float);
     const uint16_t *k = j->keys;
@@ -320,6 +332,7 @@ VF_INLINE void multiply_keys_of_one_step(const softmax_kind kind, const job *j, 
     amx_load(Q0, j->queries, AMX_ROW_BYTES);
     amx_load(Q1, j->queries + HALF_TILE, AMX_ROW_BYTES);
     amx_stream_load(K0, k, AMX_ROW_BYTES);
+    store_columns(before);
     for (int64_t group = 0; group < j->groups; group++, k += 2 * HALF_TILE) {
         BEGIN_SCORES(true, S0);
         BEGIN_SCORES(true, S1);
@@ -361,71 +374,88 @@ VF_INLINE const uint16_t *values_of(const int terms, const job *j, const shapes 
     return j->values + tile / 2 * at->value_pair + tile % 2 * terms * HALF_TILE;
 }
 
-/* out += V^T P^T for one or two tiles of columns of v, the first and the second. With three terms the sum of a block begins at
- * 0 and is added as a whole: where 4097 values are equal, the six roundings of every 32 keys in one chain lose 1.9 times what
- * the bound of f32 allows. */
-VF_INLINE void multiply_columns(const int terms, const bool two, const softmax_kind kind,
-                                const job *j, const shapes *at, int64_t first, int64_t second,
-                                softmax_work *w) {
+/* A tile of out takes the place of another. */
+#define TURN(c, before, started, out)                                                              \
+    do {                                                                                           \
+        const int64_t row_ = TILE_ROWS * sizeof(float);                                            \
+        if (before) amx_store(c, before, row_);                                                    \
+        if (started)                                                                               \
+            amx_load(c, out, row_);                                                                \
+        else                                                                                       \
+            amx_zero(c);                                                                           \
+    } while (0)
+
+/* out += V^T P^T for one or two tiles of columns of v, the first and the second, which stay in the accumulators. With three terms the
+ * sum of a block begins at 0 and is added as a whole: where 4097 values are equal, the six roundings of every 32 keys in one chain
+ * lose 1.9 times what the bound of f32 allows. */
+VF_INLINE columns multiply_columns(const int terms, const bool two, const softmax_kind kind,
+                                   const job *j, const shapes *at, int64_t first, int64_t second,
+                                   columns before, softmax_work *w) {
     const int64_t pair = TILE_VECTORS * AMX_ROW_BYTES, group_size = 2 * terms * HALF_TILE;
-    const bool apart = terms == TERMS_MAX && j->t->started;
+    const bool apart = terms == TERMS_MAX && j->t->started, started = j->t->started && !apart;
     float *out = j->t->out + first * AMX_ROWS * TILE_ROWS;
     float *other = two ? j->t->out + second * AMX_ROWS * TILE_ROWS : NULL;
     const uint16_t *v0 = values_of(terms, j, at, first), *p = j->p;
     const uint16_t *v1 = two ? values_of(terms, j, at, second) : v0;
-    if (j->t->started && !apart)
-        load_accumulators(out, other);
-    else
-        zero_accumulators();
     for (int64_t group = 0; group < j->groups; group++) {
         VF_UNROLLED for (int i = 0; i < term_products(terms); i++) {
             const term_pair n = pair_of_terms(terms, terms - 1, i),
-                            before = i ? pair_of_terms(terms, terms - 1, i - 1) : no_terms;
-            const bool other_values = n.first != before.first,
-                       other_weights = n.second != before.second;
+                            last = i ? pair_of_terms(terms, terms - 1, i - 1) : no_terms;
+            const bool other_values = n.first != last.first,
+                       other_weights = n.second != last.second;
+            const bool begins = i == 0 && group == 0;
             const uint16_t *weights = p + n.second * at->p_term;
             if (other_values) amx_stream_load(A0, v0 + n.first * HALF_TILE, AMX_ROW_BYTES);
             if (other_weights) amx_load(B0, weights, pair);
+            if (begins) TURN(C00, before.first, started, out);
             amx_bf16(C00, A0, B0);
             take_share(terms, kind, w);
             if (other_weights) amx_load(B1, weights + STEP, pair);
+            if (begins)
+                TURN(C01, before.first ? before.first + AMX_ROWS : NULL, started, out + AMX_ROWS);
             amx_bf16(C01, A0, B1);
             take_share(terms, kind, w);
             if (two) {
                 if (other_values) amx_stream_load(A1, v1 + n.first * HALF_TILE, AMX_ROW_BYTES);
+                if (begins) TURN(C10, before.second, started, other);
                 amx_bf16(C10, A1, B0);
                 take_share(terms, kind, w);
+                if (begins)
+                    TURN(C11, before.second ? before.second + AMX_ROWS : NULL, started,
+                         other + AMX_ROWS);
                 amx_bf16(C11, A1, B1);
                 take_share(terms, kind, w);
+            } else if (begins && before.second) {
+                store_second_accumulators(before.second);
             }
         }
         v0 += group_size, v1 += group_size;
         p += STEP / 2 * TILE_VECTORS * STEP;
     }
-    if (!apart) {
-        store_accumulators(out, other);
-        return;
-    }
+    if (!apart) return (columns){out, other};
     float sum[2][AMX_ROWS * TILE_ROWS];
     store_accumulators(sum[0], two ? sum[1] : NULL);
     add_columns(out, sum[0]);
     if (two) add_columns(other, sum[1]);
+    return (columns){NULL, NULL};
 }
 
 /* The first and third, then the second and fourth of every four tiles of columns: a tile of out is 2 KiB, and what is loaded
  * then never lies 4 KiB from what was just stored, which the load would have to wait for. */
-VF_INLINE void multiply_values(const int terms, const softmax_kind kind, const job *j,
-                               const shapes *at, softmax_work *w) {
+VF_INLINE columns multiply_values(const int terms, const softmax_kind kind, const job *j,
+                                  const shapes *at, softmax_work *w) {
     enum { QUAD = 4 };
+    columns c = {NULL, NULL};
     for (int64_t quad = 0; quad < at->value_tiles; quad += QUAD) {
         int64_t tiles = smaller(at->value_tiles - quad, QUAD), distance = tiles < 3 ? 1 : 2;
         for (int64_t i = 0; i < smaller(tiles, distance); i++)
             if (i + distance < tiles)
-                multiply_columns(terms, true, kind, j, at, quad + i, quad + i + distance, w);
+                c = multiply_columns(terms, true, kind, j, at, quad + i, quad + i + distance, c, w);
             else
-                multiply_columns(terms, false, kind, j, at, quad + i, 0, w);
+                c = multiply_columns(terms, false, kind, j, at, quad + i, 0, c, w);
     }
     j->t->started = true;
+    return c;
 }
 
 /* The values of `previous` and the scores of `next` (either may be NULL), and meanwhile all of the
@@ -441,13 +471,16 @@ VF_INLINE void multiply_meanwhile(const bool bytes, const int terms, const int o
         larger(of_values * term_products(terms) + of_keys * products_of_terms(terms, order), 1);
     w.budget = 0;
     if (kind != NONE && kind != EXACT && kind != READY) w.halves = halves_begin();
-    if (previous) multiply_values(terms, kind, previous, at, &w);
-    if (next && bytes && at->head_steps == 1)
-        multiply_keys_of_one_step(kind, next, &w);
-    else if (next && terms == 1 && at->head_steps == 2)
-        multiply_keys_of_two_steps(bytes, kind, next, &w);
-    else if (next)
-        multiply_keys(bytes, terms, order, kind, next, at, &w);
+    columns out = {NULL, NULL};
+    if (previous) out = multiply_values(terms, kind, previous, at, &w);
+    if (next && bytes && at->head_steps == 1) {
+        multiply_keys_of_one_step(kind, next, out, &w);
+    } else if (next && terms == 1 && at->head_steps == 2) {
+        multiply_keys_of_two_steps(bytes, kind, next, out, &w);
+    } else {
+        store_columns(out);
+        if (next) multiply_keys(bytes, terms, order, kind, next, at, &w);
+    }
     while (kind != NONE && w.pair < w.pairs) take_pair(terms, kind, &w);
     if (kind == NONE) return;
     VF_UNROLLED for (int v = 0; v < TILE_VECTORS; v++) work->sum[v] = w.sum[v];

@@ -205,16 +205,22 @@ static inline vf vf_sigmoid(vf x) {
     return vf_div(numerator, vf_add(e, vf_set1(1.0f)));
 }
 
-/* tanh x, full range. 2.7 ULP. From e = e^2|x| - 1, as e / (e + 2), which loses nothing near 0; 2|x| = n ln 2 + r with
- * n in the low bits of 1.5 * 2^23 + 127 + n. */
+/* tanh x, full range. 2.7 ULP. From e = e^2|x| - 1, as e / (e + 2), which loses nothing near 0; |x| = n (ln 2)/2 + h with
+ * n in the low bits of 1.5 * 2^23 + 128 + n. What (ln 2)/2 as a float leaves out counts for less than 2^-28 of the result. 17
+ * operations beside the division. */
 static inline vf vf_tanh(vf x) {
-    const vf magic = vf_set1(0x1.8p23f + 127.0f);
+    const vf magic = vf_set1(0x1.8p23f + 128.0f);
     vf a = vf_min(vf_set1(10.0f), vf_abs(x)); /* tanh 10 rounds to 1; NaN passes */
-    vf y = vf_add(a, a), biased = vf_fma(y, vf_set1(VF_LOG2E), magic), n = vf_sub(biased, magic);
-    vf r = vf_fnma(n, vf_set1(VF_LN2_LOW), vf_fnma(n, vf_set1(VF_LN2_HIGH), y));
-    vf p = vf_fma(vf_mul(r, r), vf_exp_polynomial(r), r);
-    vf scale = vi_as_vf(vi_shl(vf_as_vi(biased), 23));
-    vf e = vf_fma(scale, p, vf_sub(scale, vf_set1(1.0f)));
+    vf biased = vf_fma(a, vf_set1(2 * VF_LOG2E), magic), n = vf_sub(biased, magic);
+    vf h = vf_fnma(n, vf_set1(0.5f * VF_LN2_HIGH), a);
+    vf p = vf_set1(0x1.6a243ap-5f); /* (e^2h - 1 - 2h) / 2h^2, that of vf_exp_polynomial in 2h */
+    p = vf_fma(p, h, vf_set1(0x1.1239e4p-3f));
+    p = vf_fma(p, h, vf_set1(0x1.5558f2p-2f));
+    p = vf_fma(p, h, vf_set1(0x1.555492p-1f));
+    p = vf_fma(p, h, vf_set1(0x1.fffffcp-1f));
+    p = vf_fma(vf_mul(h, h), p, h);
+    vf twice = vi_as_vf(vi_shl(vf_as_vi(biased), 23)); /* 2^(n + 1) */
+    vf e = vf_fma(twice, p, vf_fma(twice, vf_set1(0.5f), vf_set1(-1.0f)));
     return vf_copysign(vf_div(e, vf_add(e, vf_set1(2.0f))), x);
 }
 

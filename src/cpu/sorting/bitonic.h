@@ -7,8 +7,14 @@
  * of the next into the same lane of both, and after the last every element to its place: one shuffle a
  * vector and stage, where a permute, two extremes and a blend would be four operations and transpositions
  * to and fro two shuffles.
- * Stages over more than a square take up to STAGES at a time, with 2^STAGES vectors in registers. Merges
- * descend depth first, so that a part that fits a cache is finished in it.
+ * Stages over more than a square take up to STAGES at a time, with 2^STAGES vectors in registers: these stand a
+ * power of two apart, in one set of a cache, so that 16 of them displace one another in L1 (12 ways): 10^6 floats in
+ * 6.5 ms with 4 stages, 5.7 with 3, 6.2 with 2. Merges descend depth first, so that a part that fits a cache is
+ * finished in it.
+ *
+ * On a Xeon of 3 GHz a square is merged in 0.45 cycles a key, where its 208 operations for two ports need 0.41, and
+ * a wide stage takes 0.04 in L1. Of 2^20 words the operations come to 3.5 ns each and the network takes 4.8: passes over
+ * L2 (0.09 ns for up to 3 stages) and, in the last merge, L3 (0.17) are the rest.
  *
  * Descending runs swap minimum and maximum. */
 #ifndef FOVEA_CPU_SORTING_BITONIC_H
@@ -17,7 +23,7 @@
 #include "cpu/kernel.h"
 #include "cpu/simd/simd_order.h"
 
-enum { STAGES = VF_WIDTH >= 16 ? 4 : 3 };
+enum { STAGES = 3 };
 
 /* What is sorted: words, longs, or longs with longs that go with them and come second in comparisons. */
 typedef int32_t *words;
@@ -178,8 +184,6 @@ FOVEA_INLINE void pairs_transpose(vp x[]) {
         if (stages == 2 && !down) D##_wide_to(p, at, size, 2, begin, end, false);                    \
         if (stages == 3 && down) D##_wide_to(p, at, size, 3, begin, end, true);                      \
         if (stages == 3 && !down) D##_wide_to(p, at, size, 3, begin, end, false);                    \
-        if (stages == 4 && down) D##_wide_to(p, at, size, STAGES, begin, end, true);                 \
-        if (stages == 4 && !down) D##_wide_to(p, at, size, STAGES, begin, end, false);               \
     }                                                                                                \
     static void D##_merge(D p, int64_t at, int64_t size, bool down) {                                \
         if (size <= D##_SQUARE) {                                                                    \

@@ -5,25 +5,12 @@
 #include "cpu/dense.h"
 #include "cpu/simd/simd_order.h"
 
-/* Floats of 32 bits: without a sign they compare as they do once the bits of negative ones are inverted
- * and the sign of others is set. NaN of the sign are below -inf then; a rotation by as many as there are
- * brings them above all others, and can be undone. */
+/* One formula for all: x, of which the bits of `flip` are inverted if its sign is set, less `rotation`,
+ * with the bits of `change` inverted. The bits of negative floats but the sign are inverted, then all
+ * compare with a sign; NaN of the sign are below -inf, and a rotation by as many as there are brings them
+ * above all others. Integers are `change`d alone. */
 enum { KEY_NAN_32 = 0x7fffff };
 #define KEY_NAN_64 UINT64_C(0xfffffffffffff)
-
-#define KEYS(bits, all)                                                                            \
-    static inline uint##bits##_t key_of_float_##bits(uint##bits##_t x) {                           \
-        uint##bits##_t sign = (uint##bits##_t)1 << (bits - 1);                                     \
-        return (x ^ ((uint##bits##_t)((int##bits##_t)x >> (bits - 1)) | sign)) -                   \
-               (uint##bits##_t)KEY_NAN_##bits;                                                     \
-    }                                                                                              \
-    static inline uint##bits##_t float_of_key_##bits(uint##bits##_t key) {                         \
-        uint##bits##_t sign = (uint##bits##_t)1 << (bits - 1);                                     \
-        uint##bits##_t x = key + (uint##bits##_t)KEY_NAN_##bits;                                   \
-        return x & sign ? x ^ sign : ~x;                                                           \
-    }
-KEYS(32, UINT32_MAX)
-KEYS(64, UINT64_MAX)
 
 /* The keys of NaN: from that of the first beyond +inf on. */
 #define KEY_FIRST_NAN_32 (UINT32_C(0xff800000) - KEY_NAN_32 + 1)
@@ -32,73 +19,65 @@ KEYS(64, UINT64_MAX)
 static inline bool key_is_float(fovea_dtype dtype) {
     return dtype == FOVEA_F32 || dtype == FOVEA_F64;
 }
-/* What integers are changed by to compare without a sign. */
-static inline uint64_t key_sign(fovea_dtype dtype) {
-    return dtype == FOVEA_I32 ? UINT64_C(1) << 31 : dtype == FOVEA_I64 ? UINT64_C(1) << 63 : 0;
-}
 
-/* The first elements in vectors; how many. Integers are `change`d alone. */
-static inline int64_t turn_vectors_32(bool floats, bool to_keys, const void *from, void *to,
-                                      int64_t n, uint32_t change) {
-    const vi sign = vi_set1(INT32_MIN), nan = vi_set1(KEY_NAN_32), other = vi_set1((int32_t)change);
-    int64_t i = 0;
-    for (; i + VF_WIDTH <= n; i += VF_WIDTH) {
-        vi x = vi_load((const int32_t *)from + i);
-        if (floats && to_keys) x = vi_sub(vi_xor(x, vi_or(vi_sar(x, 31), sign)), nan);
-        x = vi_xor(x, other);
-        if (floats && !to_keys) {
-            x = vi_add(x, nan);
-            x = vi_xor(x, vi_or(vi_xor(vi_sar(x, 31), vi_set1(-1)), sign));
-        }
-        vi_store((int32_t *)to + i, x);
+#define VECTOR_KEYS(V, T, bits, spread)                                                            \
+    typedef struct V##_turn {                                                                      \
+        V flip, rotation, change;                                                                  \
+    } V##_turn;                                                                                    \
+    static inline V##_turn V##_turn_of(turn_##bits t) {                                            \
+        return (V##_turn){V##_set1((T)t.flip), V##_set1((T)t.rotation), V##_set1((T)t.change)};    \
+    }                                                                                              \
+    static inline V V##_key(V##_turn t, V x) {                                                     \
+        return V##_xor(V##_sub(V##_xor(x, spread(x, t.flip)), t.rotation), t.change);              \
+    }                                                                                              \
+    static inline V V##_element(V##_turn t, V key) {                                               \
+        V x = V##_add(V##_xor(key, t.change), t.rotation);                                         \
+        return V##_xor(x, spread(x, t.flip));                                                      \
     }
-    return i;
-}
-static inline int64_t turn_vectors_64(bool floats, bool to_keys, const void *from, void *to,
-                                      int64_t n, uint64_t change) {
-    const vl sign = vl_set1(INT64_MIN), nan = vl_set1((int64_t)KEY_NAN_64), all = vl_set1(-1);
-    const vl zero = vl_set1(0), other = vl_set1((int64_t)change);
-    int64_t i = 0;
-    for (; i + VD_WIDTH <= n; i += VD_WIDTH) {
-        vl x = vl_load((const int64_t *)from + i);
-        if (floats && to_keys) x = vl_sub(vl_xor(x, vl_select(vl_gt(zero, x), all, sign)), nan);
-        x = vl_xor(x, other);
-        if (floats && !to_keys) {
-            x = vl_add(x, nan);
-            x = vl_xor(x, vl_select(vl_gt(zero, x), sign, all));
-        }
-        vl_store((int64_t *)to + i, x);
-    }
-    return i;
-}
 
-/* Turns n elements that stand side by side into keys, or keys into elements; `also` is exclusive-ored to
- * the keys: the sign bit, for those that are compared with a sign. */
-#define TURN(bits)                                                                                 \
+/* Turns n elements that stand side by side into keys, or keys into elements. Keys compare without a sign;
+ * `also` is exclusive-ored to them: the sign bit, for those that are compared with a sign. */
+#define TURN(bits, V, T, W, spread)                                                                \
+    typedef struct turn_##bits {                                                                   \
+        uint##bits##_t flip, rotation, change;                                                     \
+    } turn_##bits;                                                                                 \
+    static inline turn_##bits turn_##bits##_of(fovea_dtype dtype, uint##bits##_t also) {           \
+        const uint##bits##_t sign = (uint##bits##_t)1 << (bits - 1);                               \
+        bool floats = key_is_float(dtype);                                                         \
+        return (turn_##bits){floats ? sign - 1 : 0, floats ? KEY_NAN_##bits : 0,                   \
+                             (dtype == FOVEA_U32 ? 0 : sign) ^ also};                              \
+    }                                                                                              \
+    static inline uint##bits##_t spread_##bits(uint##bits##_t x, uint##bits##_t flip) {            \
+        return (uint##bits##_t)((int##bits##_t)x >> (bits - 1)) & flip;                            \
+    }                                                                                              \
+    VECTOR_KEYS(V, T, bits, spread)                                                                \
     static inline void keys_from_##bits(fovea_dtype dtype, const void *from, uint##bits##_t *to,   \
                                         int64_t n, uint##bits##_t also) {                          \
         const dense_uint##bits##_t *x = from;                                                      \
-        uint##bits##_t change = (uint##bits##_t)key_sign(dtype) ^ also;                            \
-        if (key_is_float(dtype))                                                                   \
-            for (int64_t i = turn_vectors_##bits(true, true, from, to, n, change); i < n; i++)     \
-                to[i] = key_of_float_##bits(x[i]) ^ change;                                        \
-        else                                                                                       \
-            for (int64_t i = turn_vectors_##bits(false, true, from, to, n, change); i < n; i++)    \
-                to[i] = x[i] ^ change;                                                             \
+        const turn_##bits t = turn_##bits##_of(dtype, also);                                       \
+        const V##_turn turn = V##_turn_of(t);                                                      \
+        int64_t i = 0;                                                                             \
+        for (; i + W <= n; i += W)                                                                 \
+            V##_store((T *)to + i, V##_key(turn, V##_load((const T *)from + i)));                  \
+        for (; i < n; i++) to[i] = ((x[i] ^ spread_##bits(x[i], t.flip)) - t.rotation) ^ t.change; \
     }                                                                                              \
     static inline void keys_to_##bits(fovea_dtype dtype, const uint##bits##_t *from, void *to,     \
                                       int64_t n, uint##bits##_t also) {                            \
         dense_uint##bits##_t *x = to;                                                              \
-        uint##bits##_t change = (uint##bits##_t)key_sign(dtype) ^ also;                            \
-        if (key_is_float(dtype))                                                                   \
-            for (int64_t i = turn_vectors_##bits(true, false, from, to, n, change); i < n; i++)    \
-                x[i] = float_of_key_##bits(from[i] ^ change);                                      \
-        else                                                                                       \
-            for (int64_t i = turn_vectors_##bits(false, false, from, to, n, change); i < n; i++)   \
-                x[i] = from[i] ^ change;                                                           \
+        const turn_##bits t = turn_##bits##_of(dtype, also);                                       \
+        const V##_turn turn = V##_turn_of(t);                                                      \
+        int64_t i = 0;                                                                             \
+        for (; i + W <= n; i += W)                                                                 \
+            V##_store((T *)to + i, V##_element(turn, V##_load((const T *)from + i)));              \
+        for (; i < n; i++) {                                                                       \
+            uint##bits##_t y = (from[i] ^ t.change) + t.rotation;                                  \
+            x[i] = y ^ spread_##bits(y, t.flip);                                                   \
+        }                                                                                          \
     }
-TURN(32)
-TURN(64)
+#define SPREAD_WORDS(x, flip) vi_and(vi_sar(x, 31), flip)
+#define SPREAD_LONGS(x, flip) vl_select(vl_gt(vl_set1(0), x), flip, vl_set1(0))
+TURN(32, vi, int32_t, VF_WIDTH, SPREAD_WORDS)
+TURN(64, vl, int64_t, VD_WIDTH, SPREAD_LONGS)
 
 /* The same of elements [first, first + n) of a view, by blocks where they do not stand side by side. */
 enum { TURN_BLOCK = 1024 };

@@ -209,8 +209,8 @@ static bool quick_serves(const fovea_problem *problem) {
 }
 
 static size_t quick_row_bytes(const quick_task *t, int within) {
-    quick_row r = {.n = t->n, .threads = within};
-    return quick_lay_out(&r, t->key_bytes, t->dense, NULL);
+    quick_row r = {.n = t->n, .threads = within, .dense = t->dense};
+    return quick_lay_out(&r, t->key_bytes, NULL);
 }
 
 static void quick_rows(const void *task, int64_t begin, int64_t end, int thread) {
@@ -220,9 +220,10 @@ static void quick_rows(const void *task, int64_t begin, int64_t end, int thread)
                        .y = &t->problem->views[RADIX_Y],
                        .first = row * t->n,
                        .n = t->n,
-                       .threads = t->within};
+                       .threads = t->within,
+                       .dense = t->dense};
         r.to = t->dense ? dense_place(r.y, r.first, r.n) : NULL;
-        quick_lay_out(&r, t->key_bytes, t->dense, t->scratch + (size_t)thread * t->row_bytes);
+        quick_lay_out(&r, t->key_bytes, t->scratch + (size_t)thread * t->row_bytes);
         t->key_bytes == 4 ? words_sort_row(&r) : longs_sort_row(&r);
     }
 }
@@ -281,91 +282,8 @@ static fovea_status sort_radix(const fovea_problem *problem, fovea_run *run) {
 /* Elements are words, longs, words with a value below them in a long, or longs beside values. */
 typedef enum content { WORDS, LONGS, PACKED, PAIRS } content;
 
-enum { CHUNK_BYTES = 1 << 16, CHUNKS = 16 };
-
-typedef struct network {
-    content content;
-    void *keys;
-    int64_t *values;
-    int64_t size;       /* elements, a power of two */
-    int64_t chunk;      /* elements of a piece of work */
-    int64_t span, part; /* of a merge; of what its stages are taken over */
-    int stages;         /* at a time */
-} network;
-
-static void sort_part(const network *n, int64_t at, int64_t size, bool down) {
-    if (n->content == WORDS)
-        words_sort(n->keys, at, size, down);
-    else if (n->content == PAIRS)
-        pairs_sort((pairs){n->keys, n->values}, at, size, down);
-    else
-        longs_sort(n->keys, at, size, down);
-}
-
-static void merge_part(const network *n, int64_t at, int64_t size, bool down) {
-    if (n->content == WORDS)
-        words_merge(n->keys, at, size, down);
-    else if (n->content == PAIRS)
-        pairs_merge((pairs){n->keys, n->values}, at, size, down);
-    else
-        longs_merge(n->keys, at, size, down);
-}
-
-static void widen_part(const network *n, int64_t at, int64_t begin, int64_t end, bool down) {
-    if (n->content == WORDS)
-        words_wide(n->keys, at, n->part, n->stages, begin, end, down);
-    else if (n->content == PAIRS)
-        pairs_wide((pairs){n->keys, n->values}, at, n->part, n->stages, begin, end, down);
-    else
-        longs_wide(n->keys, at, n->part, n->stages, begin, end, down);
-}
-
-static void sort_chunks(const void *task, int64_t begin, int64_t end, int thread) {
-    const network *n = task;
-    (void)thread;
-    for (int64_t c = begin; c < end; c++) sort_part(n, c * n->chunk, n->chunk, c & 1);
-}
-
-/* Every second merge runs down, but for the last. */
-static bool runs_down(const network *n, int64_t at) {
-    return n->span < n->size && at / n->span & 1;
-}
-
-static void merge_chunks(const void *task, int64_t begin, int64_t end, int thread) {
-    const network *n = task;
-    (void)thread;
-    for (int64_t c = begin; c < end; c++)
-        merge_part(n, c * n->chunk, n->chunk, runs_down(n, c * n->chunk));
-}
-
-/* The stages of a merge that are wider than a chunk: each piece takes a share of the places. */
-static void widen_chunks(const void *task, int64_t begin, int64_t end, int thread) {
-    const network *n = task;
-    int64_t shares = n->part / n->chunk, share = (n->part >> n->stages) / shares;
-    (void)thread;
-    for (int64_t c = begin; c < end; c++) {
-        int64_t at = c / shares * n->part, first = c % shares * share;
-        widen_part(n, at, first, first + share, runs_down(n, at));
-    }
-}
-
-/* By all threads: chunks are sorted, then merged two by two. */
-static void run_network(network *n, int threads) {
-    int64_t chunks = threads > 1 ? CHUNKS : 1;
-    n->chunk = n->size / chunks;
-    if (chunks == 1) {
-        sort_part(n, 0, n->size, false);
-        return;
-    }
-    fovea_share(chunks, threads, sort_chunks, n);
-    for (n->span = 2 * n->chunk; n->span <= n->size; n->span *= 2) {
-        for (n->part = n->span; n->part > n->chunk; n->part >>= n->stages) {
-            n->stages = stages_at_once(n->part / n->chunk);
-            fovea_share(chunks, threads, widen_chunks, n);
-        }
-        fovea_share(chunks, threads, merge_chunks, n);
-    }
-}
+/* Blocks of 2^14, 2^15, 2^16 and 2^17 bytes: 10^6 floats in 6.02, 5.90, 5.90, 6.08 ms. */
+enum { BLOCK_BYTES = 1 << 16, PIECES = 16 };
 
 /* How a row's tensors become the network's elements. */
 typedef struct bitonic_task {
@@ -377,8 +295,202 @@ typedef struct bitonic_task {
     int within;
 } bitonic_task;
 
+/* A row on its way. */
+typedef struct network {
+    const bitonic_task *task;
+    int64_t first; /* of its elements */
+    void *keys;
+    int64_t *values;
+    int64_t block;      /* elements that are filled, sorted, merged and emptied in a cache */
+    int64_t piece;      /* of a thread */
+    int64_t span, part; /* of a merge; of what its stages are taken over */
+    int stages;         /* at a time */
+} network;
+
 static bool has_values(const fovea_problem *problem) {
     return problem->kernel->arguments[3].name != NULL;
+}
+
+/* Keys that compare with a sign, and values, of n elements from `first` on, in blocks. */
+static void fill_packed(const bitonic_task *t, int64_t first, int64_t n, int64_t *to) {
+    uint32_t keys[TURN_BLOCK], values[TURN_BLOCK];
+    for (int64_t i = 0; i < n; i += TURN_BLOCK) {
+        int64_t count = smaller(TURN_BLOCK, n - i);
+        keys_read_32(&t->problem->views[0], first + i, count, keys, UINT32_C(1) << 31);
+        dense_read(&t->problem->views[1], first + i, count, values);
+        for (int64_t j = 0; j < count; j++)
+            to[i + j] = (int64_t)((uint64_t)keys[j] << 32 | values[j]);
+    }
+}
+static void empty_packed(const bitonic_task *t, int64_t first, int64_t n, const int64_t *from) {
+    uint32_t keys[TURN_BLOCK], values[TURN_BLOCK];
+    for (int64_t i = 0; i < n; i += TURN_BLOCK) {
+        int64_t count = smaller(TURN_BLOCK, n - i);
+        for (int64_t j = 0; j < count; j++)
+            keys[j] = (uint32_t)((uint64_t)from[i + j] >> 32), values[j] = (uint32_t)from[i + j];
+        keys_write_32(&t->problem->views[2], first + i, count, keys, UINT32_C(1) << 31);
+        dense_write(&t->problem->views[3], first + i, count, values);
+    }
+}
+static void fill_values(const bitonic_task *t, int64_t first, int64_t n, int64_t *to) {
+    uint32_t values[TURN_BLOCK];
+    for (int64_t i = 0; i < n; i += TURN_BLOCK) {
+        int64_t count = smaller(TURN_BLOCK, n - i);
+        dense_read(&t->problem->views[1], first + i, count, values);
+        for (int64_t j = 0; j < count; j++) to[i + j] = values[j];
+    }
+}
+static void empty_values(const bitonic_task *t, int64_t first, int64_t n, const int64_t *from) {
+    uint32_t values[TURN_BLOCK];
+    for (int64_t i = 0; i < n; i += TURN_BLOCK) {
+        int64_t count = smaller(TURN_BLOCK, n - i);
+        for (int64_t j = 0; j < count; j++) values[j] = (uint32_t)from[i + j];
+        dense_write(&t->problem->views[3], first + i, count, values);
+    }
+}
+
+/* Of `size` places from `at` on those that have an element. */
+static int64_t elements_at(const network *n, int64_t at, int64_t size) {
+    int64_t rest = n->task->n - at;
+    return rest < 0 ? 0 : smaller(rest, size);
+}
+
+/* Places from `at` on, from the row's elements; padding comes last. */
+static void fill_places(const network *n, int64_t at, int64_t size) {
+    const bitonic_task *t = n->task;
+    const fovea_view *x = &t->problem->views[0];
+    int64_t count = elements_at(n, at, size), first = n->first + at;
+    int32_t *words = (int32_t *)n->keys + at;
+    int64_t *longs = (int64_t *)n->keys + at;
+    if (count > 0 && t->content == WORDS)
+        keys_read_32(x, first, count, (uint32_t *)words, UINT32_C(1) << 31);
+    else if (count > 0 && t->content == PACKED)
+        fill_packed(t, first, count, longs);
+    else if (count > 0)
+        keys_read_64(x, first, count, (uint64_t *)longs, UINT64_C(1) << 63);
+    if (t->content == PAIRS) fill_values(t, first, count, n->values + at);
+    for (int64_t i = count; i < size && t->content == WORDS; i++) words[i] = INT32_MAX;
+    for (int64_t i = count; i < size && t->content != WORDS; i++) longs[i] = INT64_MAX;
+    for (int64_t i = count; i < size && t->content == PAIRS; i++) n->values[at + i] = INT64_MAX;
+}
+
+/* Their elements, to where they are sorted. */
+static void empty_places(const network *n, int64_t at, int64_t size) {
+    const bitonic_task *t = n->task;
+    const fovea_view *y = &t->problem->views[has_values(t->problem) ? 2 : 1];
+    int64_t count = elements_at(n, at, size), first = n->first + at;
+    if (count == 0) return;
+    if (t->content == WORDS)
+        keys_write_32(y, first, count, (uint32_t *)n->keys + at, UINT32_C(1) << 31);
+    else if (t->content == PACKED)
+        empty_packed(t, first, count, (int64_t *)n->keys + at);
+    else
+        keys_write_64(y, first, count, (uint64_t *)n->keys + at, UINT64_C(1) << 63);
+    if (t->content == PAIRS) empty_values(t, first, count, n->values + at);
+}
+
+static void sort_part(const network *n, int64_t at, int64_t size, bool down) {
+    if (n->task->content == WORDS)
+        words_sort(n->keys, at, size, down);
+    else if (n->task->content == PAIRS)
+        pairs_sort((pairs){n->keys, n->values}, at, size, down);
+    else
+        longs_sort(n->keys, at, size, down);
+}
+
+static void merge_part(const network *n, int64_t at, int64_t size, bool down) {
+    if (n->task->content == WORDS)
+        words_merge(n->keys, at, size, down);
+    else if (n->task->content == PAIRS)
+        pairs_merge((pairs){n->keys, n->values}, at, size, down);
+    else
+        longs_merge(n->keys, at, size, down);
+}
+
+static void widen_part(const network *n, int64_t at, int64_t part, int stages, int64_t begin,
+                       int64_t end, bool down) {
+    if (n->task->content == WORDS)
+        words_wide(n->keys, at, part, stages, begin, end, down);
+    else if (n->task->content == PAIRS)
+        pairs_wide((pairs){n->keys, n->values}, at, part, stages, begin, end, down);
+    else
+        longs_wide(n->keys, at, part, stages, begin, end, down);
+}
+
+/* Merges a part, block by block once it is narrow enough. What the last merge leaves goes to the row. */
+static void merge_from(const network *n, int64_t at, int64_t size, bool down, bool last) {
+    if (last && elements_at(n, at, size) == 0) return;
+    if (size <= n->block) {
+        merge_part(n, at, size, down);
+        if (last) empty_places(n, at, size);
+        return;
+    }
+    int stages = stages_at_once(size / n->block);
+    int64_t part = size >> stages;
+    widen_part(n, at, size, stages, 0, part, down);
+    for (int64_t i = 0; i < size; i += part) merge_from(n, at + i, part, down, last);
+}
+
+/* Sorts a part, from the row's elements on; padding alone is sorted. */
+static void sort_from(const network *n, int64_t at, int64_t size, bool down) {
+    bool padding = elements_at(n, at, size) == 0, last = size == n->task->size;
+    if (size <= n->block || padding) {
+        fill_places(n, at, size);
+        if (!padding) sort_part(n, at, size, down);
+        if (last) empty_places(n, at, size);
+        return;
+    }
+    sort_from(n, at, size / 2, false);
+    sort_from(n, at + size / 2, size / 2, true);
+    merge_from(n, at, size, down, last);
+}
+
+static void sort_pieces(const void *task, int64_t begin, int64_t end, int thread) {
+    const network *n = task;
+    (void)thread;
+    for (int64_t p = begin; p < end; p++) sort_from(n, p * n->piece, n->piece, p & 1);
+}
+
+/* Every second merge runs down, but for the last. */
+static bool runs_down(const network *n, int64_t at) {
+    return n->span < n->task->size && at / n->span & 1;
+}
+
+static void merge_pieces(const void *task, int64_t begin, int64_t end, int thread) {
+    const network *n = task;
+    (void)thread;
+    for (int64_t p = begin; p < end; p++)
+        merge_from(n, p * n->piece, n->piece, runs_down(n, p * n->piece), n->span == n->task->size);
+}
+
+/* The stages of a merge that are wider than a piece: each piece takes a share of the places. */
+static void widen_pieces(const void *task, int64_t begin, int64_t end, int thread) {
+    const network *n = task;
+    int64_t shares = n->part / n->piece, share = (n->part >> n->stages) / shares;
+    (void)thread;
+    for (int64_t p = begin; p < end; p++) {
+        int64_t at = p / shares * n->part, first = p % shares * share;
+        widen_part(n, at, n->part, n->stages, first, first + share, runs_down(n, at));
+    }
+}
+
+/* Each thread sorts a piece, or several where threads are no power of two; all merge them two by two. */
+static void run_network(network *n, int threads) {
+    int64_t size = n->task->size,
+            pieces = threads <= PIECES && !(threads & (threads - 1)) ? threads : PIECES;
+    if (threads == 1) {
+        sort_from(n, 0, size, false);
+        return;
+    }
+    n->piece = size / pieces;
+    fovea_share(pieces, threads, sort_pieces, n);
+    for (n->span = 2 * n->piece; n->span <= size; n->span *= 2) {
+        for (n->part = n->span; n->part > n->piece; n->part >>= n->stages) {
+            n->stages = stages_at_once(n->part / n->piece);
+            fovea_share(pieces, threads, widen_pieces, n);
+        }
+        fovea_share(pieces, threads, merge_pieces, n);
+    }
 }
 
 static bitonic_task describe_bitonic(const fovea_problem *problem) {
@@ -394,79 +506,19 @@ static bitonic_task describe_bitonic(const fovea_problem *problem) {
     return t;
 }
 
-/* Keys that compare with a sign; padding comes last. */
-static void fill_words_of(const bitonic_task *t, int64_t first, int32_t *to) {
-    keys_read_32(&t->problem->views[0], first, t->n, (uint32_t *)to, UINT32_C(1) << 31);
-    for (int64_t i = t->n; i < t->size; i++) to[i] = INT32_MAX;
-}
-static void fill_longs_of(const bitonic_task *t, int64_t first, int64_t *to) {
-    keys_read_64(&t->problem->views[0], first, t->n, (uint64_t *)to, UINT64_C(1) << 63);
-    for (int64_t i = t->n; i < t->size; i++) to[i] = INT64_MAX;
-}
-
-static void fill_packed(const bitonic_task *t, int64_t first, int64_t *to) {
-    uint32_t keys[TURN_BLOCK], values[TURN_BLOCK];
-    for (int64_t i = 0; i < t->n; i += TURN_BLOCK) {
-        int64_t count = smaller(TURN_BLOCK, t->n - i);
-        keys_read_32(&t->problem->views[0], first + i, count, keys, UINT32_C(1) << 31);
-        dense_read(&t->problem->views[1], first + i, count, values);
-        for (int64_t j = 0; j < count; j++)
-            to[i + j] = (int64_t)((uint64_t)keys[j] << 32 | values[j]);
-    }
-    for (int64_t i = t->n; i < t->size; i++) to[i] = INT64_MAX;
-}
-static void empty_packed(const bitonic_task *t, int64_t first, const int64_t *from) {
-    uint32_t keys[TURN_BLOCK], values[TURN_BLOCK];
-    for (int64_t i = 0; i < t->n; i += TURN_BLOCK) {
-        int64_t count = smaller(TURN_BLOCK, t->n - i);
-        for (int64_t j = 0; j < count; j++)
-            keys[j] = (uint32_t)((uint64_t)from[i + j] >> 32), values[j] = (uint32_t)from[i + j];
-        keys_write_32(&t->problem->views[2], first + i, count, keys, UINT32_C(1) << 31);
-        dense_write(&t->problem->views[3], first + i, count, values);
-    }
-}
-
-static void fill_values(const bitonic_task *t, int64_t first, int64_t *to) {
-    uint32_t values[TURN_BLOCK];
-    for (int64_t i = 0; i < t->n; i += TURN_BLOCK) {
-        int64_t count = smaller(TURN_BLOCK, t->n - i);
-        dense_read(&t->problem->views[1], first + i, count, values);
-        for (int64_t j = 0; j < count; j++) to[i + j] = values[j];
-    }
-    for (int64_t i = t->n; i < t->size; i++) to[i] = INT64_MAX;
-}
-static void empty_values(const bitonic_task *t, int64_t first, const int64_t *from) {
-    uint32_t values[TURN_BLOCK];
-    for (int64_t i = 0; i < t->n; i += TURN_BLOCK) {
-        int64_t count = smaller(TURN_BLOCK, t->n - i);
-        for (int64_t j = 0; j < count; j++) values[j] = (uint32_t)from[i + j];
-        dense_write(&t->problem->views[3], first + i, count, values);
-    }
-}
-
 static void bitonic_row(const bitonic_task *t, int64_t row, char *scratch) {
-    const fovea_view *y = &t->problem->views[has_values(t->problem) ? 2 : 1];
-    int64_t first = row * t->n;
-    network n = {.content = t->content,
+    network n = {.task = t,
+                 .first = row * t->n,
                  .keys = scratch,
                  .values = (int64_t *)(void *)(scratch + t->key_bytes_all),
-                 .size = t->size};
-    if (t->content == WORDS)
-        fill_words_of(t, first, n.keys);
-    else if (t->content == PACKED)
-        fill_packed(t, first, n.keys);
-    else
-        fill_longs_of(t, first, n.keys);
-    if (t->content == PAIRS) fill_values(t, first, n.values);
+                 .block = BLOCK_BYTES / t->element};
     /* One element is sorted; its network is of 256, padded, and takes 300 ns. */
-    if (t->n > 1) run_network(&n, t->size * t->element > CHUNKS * 1024 ? t->within : 1);
-    if (t->content == WORDS)
-        keys_write_32(y, first, t->n, n.keys, UINT32_C(1) << 31);
-    else if (t->content == PACKED)
-        empty_packed(t, first, n.keys);
-    else
-        keys_write_64(y, first, t->n, n.keys, UINT64_C(1) << 63);
-    if (t->content == PAIRS) empty_values(t, first, n.values);
+    if (t->n == 1) {
+        fill_places(&n, 0, 1);
+        empty_places(&n, 0, 1);
+        return;
+    }
+    run_network(&n, t->size * t->element > PIECES * 1024 ? t->within : 1);
 }
 
 static void bitonic_rows(const void *task, int64_t begin, int64_t end, int thread) {
