@@ -1,15 +1,20 @@
 /* Domain 16, scans and compaction, and 112: one pass over memory. A block brings a tile into shared memory,
  * where more of it finds room than in registers, scans it and publishes its sum. What stands before it is the sum of
- * the tiles before it in its group, of those of the group before, and of all before that, which the last tile of that
- * one has published: so every sum has one order, which follows from the number of elements, and nobody waits for what
- * has only just been put together. Blocks begin in the order of their numbers; what a block waits for was begun before
- * it. */
+ * the tiles before it in its group of 32 and in some groups before, of the groups before these in its section of 32 and
+ * in the section before, and of all before that: so every sum has one order, which follows from the number of elements,
+ * nobody waits for what has only just been put together, and a block looks at 193 places, however many tiles there are:
+ * what it looks at takes of the cache's time what the data would. Blocks begin in the order of their numbers; what a
+ * block waits for was begun before it. */
 #include "cuda/fold.cuh"
 
 enum {
     SCAN_THREADS = 512,
     SCAN_RESIDENT = 3,
-    SCAN_GROUP = SCAN_THREADS / 2, /* tiles; a thread looks at one of this or the last group */
+    SCAN_GROUP = 32,   /* tiles; a lane looks at one */
+    SCAN_SECTION = 32, /* groups */
+    /* Groups whose tiles are looked at one by one; of small tensors all but the first few. */
+    SCAN_NEAR = 4,
+    SCAN_SMALL_NEAR = 13,
     SCAN_WARPS = SCAN_THREADS / 32,
     /* 16 bytes each of a thread; one of what is small, which then has more blocks. */
     SCAN_STEPS = 8,
@@ -18,7 +23,8 @@ enum {
     SCAN_SMALL = 4 << 20, /* bytes */
     SCAN_FEW_THREADS = 256,
     SCAN_PAUSE = 200, /* ns between two looks */
-    SCAN_SPACE = 16 /* words between two sums, so that who looks at one does not hold up another */
+    SCAN_ROOM = 4,    /* words of a place on the board */
+    SCAN_LINE = 16    /* words of a line of the cache */
 };
 
 /* Bytes of a tile. */
@@ -54,35 +60,43 @@ struct scan_carrier<double> {
     }
 };
 
-/* What tiles tell one another: sums of tiles alone, and of all before a group's end. 32 bits a word with a bit
- * that says that they are there: one trip to memory brings both, and no order between words matters. */
+/* What tiles tell one another: sums of tiles and of groups alone, and of all before a section's end. 32 bits a word with
+ * a bit that says that they are there: one trip to memory brings both, and no order between words matters. */
 template <class Sum>
 struct scan_board {
-    uint64_t *tiles, *groups;
-    int64_t tiles_of_row, groups_of_row;
-    int space, gate, ahead; /* words between places; tiles */
-    unsigned pause;         /* ns between two looks, which take time from the data's own way */
+    uint64_t *tiles, *groups, *sections;
+    int tiles_of_row, groups_of_row, sections_of_row;
+    int lines_log2; /* of lines that neighbours are spread over, so that who looks at one does not hold up another */
+    int gate, ahead; /* tiles */
+    unsigned pause;  /* ns between two looks, which take time from the data's own way */
 
     static constexpr int pairs = (sizeof(Sum) + 7) / 8; /* of words */
 
-    __device__ __forceinline__ void tell(uint64_t *board, int64_t place, Sum sum) const {
+    static_assert(2 * pairs <= SCAN_ROOM, "they have a place");
+
+    __device__ __forceinline__ unsigned at(int place) const {
+        const int line = place & ((1 << lines_log2) - 1);
+        return (unsigned)(line * SCAN_LINE + (place >> lines_log2) * SCAN_ROOM);
+    }
+    __device__ __forceinline__ void tell(uint64_t *board, int place, Sum sum) const {
         const uint64_t there = 1ull << 32;
         unsigned words[2 * pairs] = {};
         memcpy(words, &sum, sizeof sum);
+        board += at(place);
 #pragma unroll
         for (int p = 0; p < pairs; p++)
-            store_shown(board + place * space + p * 2, there | words[2 * p],
-                        there | words[2 * p + 1]);
+            store_shown(board + p * 2, there | words[2 * p], there | words[2 * p + 1]);
     }
-    __device__ __forceinline__ Sum hear(const uint64_t *board, int64_t place) const {
+    __device__ __forceinline__ Sum hear(const uint64_t *board, int place) const {
         unsigned words[2 * pairs];
         Sum sum;
+        board += at(place);
         for (;;) {
             bool there = true;
 #pragma unroll
             for (int p = 0; p < pairs; p++) {
                 uint64_t a, b;
-                load_shown(board + place * space + p * 2, a, b);
+                load_shown(board + p * 2, a, b);
                 words[2 * p] = (unsigned)a, words[2 * p + 1] = (unsigned)b;
                 there = there && a >> 32 && b >> 32;
             }
@@ -98,7 +112,7 @@ struct scan_board {
  * and be written at once, and memory would read, wait and write in turns. */
 template <class Sum>
 static __device__ __forceinline__ void scan_gate(const scan_board<Sum> &board) {
-    const int64_t before = (int64_t)blockIdx.x - board.gate;
+    const int before = (int)blockIdx.x - board.gate;
     if (board.gate == 0 || before < 0) return;
     if (threadIdx.x == 0) board.hear(board.tiles, before);
     __syncthreads();
@@ -106,9 +120,9 @@ static __device__ __forceinline__ void scan_gate(const scan_board<Sum> &board) {
 
 /* Asks for the tile that is so many ahead, which is then in the cache when a block begins it: `bytes` of `row`. */
 template <class Sum>
-static __device__ __forceinline__ void scan_ask(const scan_board<Sum> &board, int64_t tile,
+static __device__ __forceinline__ void scan_ask(const scan_board<Sum> &board, int tile,
                                                 const void *row, int64_t bytes) {
-    const int64_t at = (tile + board.ahead) * bytes + threadIdx.x * 128;
+    const int64_t at = (int64_t)(tile + board.ahead) * bytes + threadIdx.x * 128;
     if (board.ahead > 0 && tile + board.ahead < board.tiles_of_row - 1 &&
         (int)threadIdx.x * 128 < bytes)
         prefetch_l2((const char *)row + at);
@@ -116,38 +130,48 @@ static __device__ __forceinline__ void scan_ask(const scan_board<Sum> &board, in
 
 /* Tells others the sum of a tile, as soon as it is known. */
 template <class Sum>
-static __device__ __forceinline__ void scan_tell(const scan_board<Sum> &board, int64_t row,
-                                                 int64_t tile, Sum own) {
+static __device__ __forceinline__ void scan_tell(const scan_board<Sum> &board, int row, int tile,
+                                                 Sum own) {
     if (board.tiles_of_row == 1 || threadIdx.x != 0) return;
     board.tell(board.tiles, row * board.tiles_of_row + tile, own);
 }
 
-/* The sum of all tiles before `tile` of its row, given that of this tile. One thread waits for the tile right
- * before, which is as a rule the last to come, and one for the groups; then all look at the others. Were all to wait
- * for theirs at once, their looking would take more of the cache's time than the data. */
-template <class Sum>
-static __device__ __forceinline__ Sum scan_before(const scan_board<Sum> &board, int64_t row,
-                                                  int64_t tile, Sum own) {
-    __shared__ Sum before_groups;
-    const int64_t group = tile / SCAN_GROUP, here = row * board.groups_of_row + group;
-    /* The tile that this thread looks at; that of the last thread is never before. */
-    const int64_t mine = (group - 1) * SCAN_GROUP + threadIdx.x;
-    const bool last = threadIdx.x == SCAN_THREADS - 1;
-    Sum before = {};
-    if (board.tiles_of_row == 1) return before;
-    if (mine == tile - 1) {
-        if (mine >= 0) before = board.hear(board.tiles, row * board.tiles_of_row + mine);
-    } else if (last) {
-        before_groups = {};
-        if (group > 1) before_groups = board.hear(board.groups, here - 2);
+/* The sum of all tiles before `tile` of its row, given that of this tile: a warp looks at each of the `near` groups up to
+ * its own, two at those before them, and one thread at all before these. */
+template <int near, class Sum>
+static __device__ __forceinline__ Sum scan_before(const scan_board<Sum> &board, int row, int tile,
+                                                  Sum own) {
+    constexpr int looking = near + 2;
+    static_assert(looking < SCAN_WARPS, "there are so many warps");
+    __shared__ Sum parts[looking + 1];
+    const int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
+    const int group = tile / SCAN_GROUP, section = group / SCAN_SECTION;
+    if (board.tiles_of_row == 1) return {};
+    if (warp < looking) {
+        const bool tiles = warp < near;
+        const int place = lane + (tiles ? (group - warp) * SCAN_GROUP
+                                        : (section - 1 + warp - near) * SCAN_SECTION);
+        Sum sum = {};
+        if (place >= 0 && place < (tiles ? tile : group - near + 1))
+            sum = tiles ? board.hear(board.tiles, row * board.tiles_of_row + place)
+                        : board.hear(board.groups, row * board.groups_of_row + place);
+        sum = reduce_warp(sum, [](const Sum &a, const Sum &b) { return add(a, b); });
+        if (lane == 0) parts[warp] = sum;
+        if (threadIdx.x == 0 && tile % SCAN_GROUP == SCAN_GROUP - 1)
+            board.tell(board.groups, row * board.groups_of_row + group, add(sum, own));
+    } else if (threadIdx.x == 32 * looking) {
+        parts[looking] = {};
+        if (section > 1)
+            parts[looking] = board.hear(board.sections, row * board.sections_of_row + section - 2);
     }
     __syncthreads();
-    if (mine >= 0 && mine < tile - 1)
-        before = board.hear(board.tiles, row * board.tiles_of_row + mine);
-    before = reduce_block(before, SCAN_WARPS, [](const Sum &a, const Sum &b) { return add(a, b); });
-    before = add(before_groups, before);
-    if (threadIdx.x == 0 && tile % SCAN_GROUP == SCAN_GROUP - 1)
-        board.tell(board.groups, here, add(before, own));
+    Sum before = parts[looking];
+#pragma unroll
+    for (int p = near; p < looking; p++) before = add(before, parts[p]);
+#pragma unroll
+    for (int p = near - 1; p >= 0; p--) before = add(before, parts[p]);
+    if (threadIdx.x == 0 && (tile + 1) % (SCAN_GROUP * SCAN_SECTION) == 0)
+        board.tell(board.sections, row * board.sections_of_row + section, add(before, own));
     return before;
 }
 
@@ -210,6 +234,17 @@ static __device__ __forceinline__ void scan_stage(pack<T, size> *to, const T *x,
     }
 }
 
+/* 16 bytes in one access; the compiler would take some apart. */
+template <class T, int size>
+static __device__ __forceinline__ void store_vector(T *to, const pack<T, size> &values) {
+    unsigned words[4];
+    static_assert(sizeof words == sizeof values, "a vector");
+    memcpy(words, &values, sizeof words);
+    asm volatile("st.global.v4.u32 [%0], {%1,%2,%3,%4};" ::"l"(to), "r"(words[0]), "r"(words[1]),
+                 "r"(words[2]), "r"(words[3])
+                 : "memory");
+}
+
 extern __shared__ __align__(16) char scan_memory[]; /* a tile: step by step, those of all threads */
 
 /* T is unsigned for integers, which wrap. dense: rows have their elements side by side. */
@@ -219,12 +254,12 @@ static __global__ __launch_bounds__(SCAN_THREADS, SCAN_RESIDENT) void scan_kerne
     const scan_board<typename scan_carrier<T>::sum> board, bool inclusive) {
     using carrier = scan_carrier<T>;
     constexpr int size = 16 / sizeof(T);
-    const int64_t line =
-        board.tiles_of_row > 1 ? blockIdx.x / (unsigned)board.tiles_of_row : blockIdx.x;
-    const int64_t tile = blockIdx.x - line * board.tiles_of_row;
+    const int line =
+        (int)(board.tiles_of_row > 1 ? blockIdx.x / (unsigned)board.tiles_of_row : blockIdx.x);
+    const int tile = (int)blockIdx.x - line * board.tiles_of_row;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int64_t first =
-        tile * (scan_bytes(steps) / (int64_t)sizeof(T)) + warp * (32 * steps * size) + lane * size;
+        tile * (scan_bytes(steps) / (int64_t)sizeof(T)) + (warp * (32 * steps) + lane) * size;
     auto *mine = (pack<T, size> *)scan_memory + threadIdx.x;
     const bool whole = dense && place.wide &&
                        (tile + 1) * (scan_bytes(steps) / (int64_t)sizeof(T)) <= place.columns;
@@ -256,7 +291,8 @@ static __global__ __launch_bounds__(SCAN_THREADS, SCAN_RESIDENT) void scan_kerne
     }
     const T all = scan_block(sums);
     scan_tell(board, line, tile, carrier::of(all));
-    const carrier before = {scan_before(board, line, tile, carrier::of(all))};
+    constexpr int near = steps > 1 ? SCAN_NEAR : SCAN_SMALL_NEAR;
+    const carrier before = {scan_before<near>(board, line, tile, carrier::of(all))};
 #pragma unroll
     for (int s = 0; s < steps; s++) {
         const int64_t i = first + s * 32 * size;
@@ -270,7 +306,7 @@ static __global__ __launch_bounds__(SCAN_THREADS, SCAN_RESIDENT) void scan_kerne
             running = next;
         }
         if (whole) {
-            *reinterpret_cast<pack<T, size> *>(y + i) = result;
+            store_vector(y + i, result);
         } else if (dense) {
             store_pack<T, size>(y + i, result, place.columns - i, place.wide);
         } else {
@@ -468,12 +504,16 @@ static __global__ __launch_bounds__(SCAN_THREADS, COMPACT_RESIDENT) void compact
         for (int j = 0; j < size; j++)
             if (keep >> (s * size + j) & 1) *to++ = values[s].at[j];
     }
-    const int64_t before = (int64_t)scan_before(board, 0, blockIdx.x, (uint64_t)own);
+    constexpr int near = steps > 1 ? SCAN_NEAR : SCAN_SMALL_NEAR;
+    const int64_t before = (int64_t)scan_before<near>(board, 0, blockIdx.x, (uint64_t)own);
     __syncthreads();
-    y += (before + threadIdx.x) * step_y;
+    /* A warp writes whole lines of memory. */
+    int i = (int)threadIdx.x - (int)((uintptr_t)(y + before) / sizeof(T) % (128 / sizeof(T)));
+    y += (before + i) * step_y;
+    if (i >= 0 && i < (int)own) *y = kept[i];
+    i += SCAN_THREADS, y += SCAN_THREADS * step_y;
 #pragma unroll 4
-    for (unsigned i = threadIdx.x; i < own; i += SCAN_THREADS, y += SCAN_THREADS * step_y)
-        *y = kept[i];
+    for (; i < (int)own; i += SCAN_THREADS, y += SCAN_THREADS * step_y) *y = kept[i];
     if (threadIdx.x == 0 && blockIdx.x == gridDim.x - 1) *total = before + own;
 }
 
@@ -521,7 +561,7 @@ __launch_bounds__(SCAN_FEW_THREADS) void compact_few(const T *x, T *y, int64_t s
 /* ---- The host's part ------------------------------------------------------------------------ */
 
 struct scan_sizes {
-    int64_t rows, columns, tiles, groups; /* tiles and groups: of a row */
+    int64_t rows, columns, tiles, groups, sections; /* of a row, but for the rows */
     bool small;
 };
 
@@ -529,16 +569,28 @@ static scan_sizes sizes_of(int64_t rows, int64_t columns, size_t element, int st
     const bool small = columns <= SCAN_SMALL / (int64_t)element;
     int64_t tiles = blocks_for(columns, scan_bytes(small ? 1 : steps) / (int64_t)element);
     if (tiles < 1) tiles = 1;
-    return {rows, columns, tiles, blocks_for(tiles, SCAN_GROUP), small};
+    const int64_t groups = blocks_for(tiles, SCAN_GROUP);
+    return {rows, columns, tiles, groups, blocks_for(groups, SCAN_SECTION), small};
 }
 
-/* Words of a place on the board; those of small tensors stand close, as they are cleared first. */
-static int board_space(const scan_sizes &s) {
-    return s.small ? (int)(2 * sizeof(pair) / sizeof(uint64_t)) : SCAN_SPACE;
+/* Lines that a large board's neighbours are spread over: places of a line are far apart. Small tensors have but a
+ * few, which are cleared first. */
+static int board_lines_log2(const scan_sizes &s) {
+    int log2 = 0;
+    while (!s.small && ((int64_t)SCAN_LINE / SCAN_ROOM << log2) < s.rows * s.tiles) log2++;
+    return log2;
+}
+
+/* Words for so many places. */
+static int64_t board_part(const scan_sizes &s, int64_t places) {
+    const int64_t lines = (int64_t)1 << board_lines_log2(s);
+    return lines == 1 ? places * SCAN_ROOM : (places < lines ? places : lines) * SCAN_LINE;
 }
 
 static int64_t board_words(const scan_sizes &s) {
-    return s.tiles > 1 ? s.rows * (s.tiles + s.groups) * board_space(s) : 0;
+    if (s.tiles == 1) return 0;
+    return board_part(s, s.rows * s.tiles) + board_part(s, s.rows * s.groups) +
+           board_part(s, s.rows * s.sections);
 }
 
 static __global__ __launch_bounds__(SCAN_THREADS) void scan_clear(uint64_t *board, int64_t words) {
@@ -554,11 +606,14 @@ static fovea_status make_board(const scan_sizes &s, bool in_order, fovea_run *ru
                                scan_board<Sum> *board) {
     const int multiprocessors = fovea_cuda_multiprocessors(current_device());
     *board = {};
-    board->tiles_of_row = s.tiles, board->groups_of_row = s.groups;
+    if (!grid_fits(s.rows * s.tiles)) return FOVEA_OK; /* what is launched refuses it */
+    board->tiles_of_row = (int)s.tiles, board->groups_of_row = (int)s.groups;
+    board->sections_of_row = (int)s.sections;
     if (s.tiles == 1) return FOVEA_OK;
-    board->space = board_space(s);
+    board->lines_log2 = board_lines_log2(s);
     board->tiles = (uint64_t *)run->workspace;
-    board->groups = board->tiles + s.rows * s.tiles * board->space;
+    board->groups = board->tiles + board_part(s, s.rows * s.tiles);
+    board->sections = board->groups + board_part(s, s.rows * s.groups);
     if (!s.small) {
         board->pause = SCAN_PAUSE;
         board->ahead = multiprocessors / 2;
