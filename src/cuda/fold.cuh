@@ -24,10 +24,11 @@ enum {
     FOLD_MEETING = 128,   /* parts that a warp joins of those it is shown */
     FOLD_WHOLE = 512,     /* threads of a block that is alone on its multiprocessor */
     FOLD_WHOLE_MEETING = 160,
-    FOLD_WHOLE_MOST = 1 << 25, /* elements of a slice that such blocks have */
-    FOLD_ROOM = 60 << 10,      /* bytes of shared memory that leave place for three blocks */
-    FOLD_LINES = 1 << 17,      /* elements up to which a short slice has a warp */
-    FOLD_MANY = 1 << 20        /* elements from which slices go several to a thread */
+    FOLD_WHOLE_LEAST = 1 << 22, /* elements of a slice of one tensor that such blocks have, */
+    FOLD_WHOLE_MOST = 1 << 25,  /* and of any */
+    FOLD_ROOM = 60 << 10,       /* bytes of shared memory that leave place for three blocks */
+    FOLD_LINES = 1 << 17,       /* elements up to which a short slice has a warp */
+    FOLD_MANY = 1 << 20         /* elements from which slices go several to a thread */
 };
 
 /* Slices in tensors x and w and their results in y and z: slice `o` begins at outputs.offsets(o), element
@@ -357,13 +358,21 @@ static __device__ __forceinline__ typename Method::state
 fold_share(const Method &method, const typename Method::element *x, const typename Method::other *w,
            int64_t i, int64_t step, int64_t end) {
     constexpr int steps = fold_steps(sizeof(typename Method::element));
-    typename Method::state state = Method::empty(), seen;
+    typename Method::state state = Method::empty(), seen = Method::empty();
+    const int64_t first = i;
+    if constexpr (Method::inputs == 1)
+        i = fold_walk<Method, wide, FOLD_AHEAD>(method, state, x, w, i, step, end, seen);
     i = fold_walk<Method, wide, steps>(method, state, x, w, i, step, end, seen);
+    if constexpr (has_glance<Method>(0)) {
+        constexpr int size = 16 / sizeof(typename Method::element);
+        method.template settle<steps, size>(seen, x, first, i > first, step, true);
+        state = Method::join(state, seen);
+    }
     if (i < end) fold_rest(method, state, x, w, i, step, end, wide);
     return state;
 }
 
-/* One large slice of two tensors, in a block a multiprocessor, so that no multiprocessor has more of it than another. A
+/* One large slice of two tensors, or of one of f32, in a block a multiprocessor, so that no multiprocessor has more of it than another. A
  * block asks for what it reads first while the kernel before it ends: lines come to the second cache, where what that
  * kernel still writes is seen. */
 template <class Method>
@@ -380,7 +389,8 @@ static __global__ __launch_bounds__(FOLD_WHOLE, fold_pairs<Method>()) void fold_
 #pragma unroll
     for (int s = 0; s < FOLD_STEPS; s++) {
         if (first + s * step >= length) break;
-        prefetch_l2(x + first + s * step), prefetch_l2(w + first + s * step);
+        prefetch_l2(x + first + s * step);
+        if (Method::inputs > 1) prefetch_l2(w + first + s * step);
     }
     await_stream();
     method.begin(x, w);
@@ -735,8 +745,9 @@ static fovea_status fold_views(fovea_view (&lines)[2], fovea_view (&rests)[4], b
     if (contiguous && place.count == 1 && few > 0 && few <= FOLD_MEETING)
         return launch(run, fold_few<Method>, few, FOLD_THREADS, from, other, to, second, partials,
                       (int)place.length, place.wide, method);
-    if constexpr (w) {
-        if (contiguous && place.count == 1 && few > 0 && place.length <= FOLD_WHOLE_MOST)
+    if constexpr (w || std::is_same<T, float>::value) {
+        if (contiguous && place.count == 1 && few > 0 && (w || place.length >= FOLD_WHOLE_LEAST) &&
+            place.length <= FOLD_WHOLE_MOST)
             return launch(run, fold_whole<Method>, FOLD_DEVICE, FOLD_WHOLE, from, other, to, second,
                           partials, place.length, place.wide, method);
     }

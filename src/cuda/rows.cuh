@@ -752,6 +752,8 @@ struct brief_row {
             for (int j = 0; j < run; j += 2 * span) terms[j] += terms[j + span];
         return terms[0];
     }
+    /* Each kind of sum has shared memory of its own, so that no barrier is needed between two. */
+    template <class Kind>
     static __device__ __forceinline__ float sum_over_row(float mine) {
         mine = sum_of_warp(mine);
         if constexpr (warps > 1) return over_block(mine, [](float a, float b) { return a + b; });
@@ -760,7 +762,7 @@ struct brief_row {
     template <class F>
     __device__ __forceinline__ float sum(F f) const {
         const float mine = sum_mine(values, f);
-        return sum_over_row(inside() ? mine : 0);
+        return sum_over_row<F>(inside() ? mine : 0);
     }
     /* Elements become e^x, whose sum is returned, without a maximum that all have to wait for; NaN where not all are
      * near enough to 0 for it. */
@@ -770,7 +772,7 @@ struct brief_row {
         for (int j = 0; j < run; j++)
             near = near & (fabsf(values[j]) <= BRIEF_NEAR), values[j] = near_exp(values[j]);
         const float mine = sum_mine(values, [](float e) { return e; });
-        return sum_over_row(!inside() ? 0 : near ? mine : NAN);
+        return sum_over_row<brief_row>(!inside() ? 0 : near ? mine : NAN);
     }
     template <class F>
     __device__ __forceinline__ float sum_inside(F f) const {
