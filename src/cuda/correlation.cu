@@ -26,6 +26,41 @@ struct covariance_finish {
     }
 };
 
+/* Of so few elements of f32 that what divides is known before. part: 1 / count. */
+static __device__ __forceinline__ joint_moments brief_moments(const moment_sums<false, true> &s,
+                                                              double part) {
+    const double xx = s.xx - s.x * (s.x * part), yy = s.yy - s.y * (s.y * part);
+    return {0, 0, 0, xx < 0 ? 0 : xx, yy < 0 ? 0 : yy, s.xy - s.x * (s.y * part)};
+}
+struct brief_correlation : moments_method<float, true, correlation_finish<float>> {
+    double part;
+    __device__ __forceinline__ void finish(const state &s, int64_t, float *y, float *) const {
+        const joint_moments m = brief_moments(s, part);
+        const float xx = (float)m.xx, yy = (float)m.yy;
+        if (xx > 0x1p-60f && xx < 0x1p60f && yy > 0x1p-60f && yy < 0x1p60f) {
+            const float r = (float)m.xy * (quick_inverse_root(xx) * quick_inverse_root(yy));
+            *y = r > 1 ? 1 : r < -1 ? -1 : r;
+        } else {
+            result(m, y, y);
+        }
+    }
+};
+static brief_correlation
+brief_of(const moments_method<float, true, correlation_finish<float>> &method, int64_t count) {
+    return {method, 1 / (double)count};
+}
+struct brief_covariance : moments_method<float, true, covariance_finish<float>> {
+    double part, share; /* 1 / (count - correction) */
+    __device__ __forceinline__ void finish(const state &s, int64_t, float *y, float *) const {
+        *y = (float)(brief_moments(s, part).xy * share);
+    }
+};
+static brief_covariance
+brief_of(const moments_method<float, true, covariance_finish<float>> &method, int64_t count) {
+    const double divisor = (double)count - method.result.correction;
+    return {method, 1 / (double)count, 1 / (divisor > 0 ? divisor : 0)};
+}
+
 static fovea_status reduce_correlation(const fovea_problem *problem, fovea_run *run) {
     const fovea_view *v = problem->views;
     return by_precision(problem->dtype, [&](auto zero) {
@@ -85,6 +120,33 @@ struct weighted_mean_method {
         *y = weights == 0 ? (T)NAN : (T)(value_of(s.products) / weights);
     }
 };
+
+/* Of one block, in f32. */
+struct brief_weighted_mean : weighted_mean_method<float> {
+    struct state {
+        float products, weights;
+    };
+    static __device__ __forceinline__ state empty() { return {}; }
+    template <int n, int run>
+    __device__ __forceinline__ void take(state &s, const float *x, const float *w, int64_t,
+                                         int64_t) const {
+        float products[n], weights[n];
+#pragma unroll
+        for (int i = 0; i < n; i++) products[i] = x[i] * w[i], weights[i] = w[i];
+        add_terms(s.products, products), add_terms(s.weights, weights);
+    }
+    static __device__ __forceinline__ state join(const state &a, const state &b) {
+        return {a.products + b.products, a.weights + b.weights};
+    }
+    static __device__ __forceinline__ state over_warp(const state &s) {
+        const double2 sums = sum_pair((double)s.products, (double)s.weights);
+        return {(float)sums.x, (float)sums.y};
+    }
+    __device__ __forceinline__ void finish(const state &s, int64_t, float *y, float *) const {
+        *y = s.weights == 0 ? NAN : s.products / s.weights;
+    }
+};
+static brief_weighted_mean brief_of(const weighted_mean_method<float> &, int64_t) { return {}; }
 
 static fovea_status reduce_weighted_mean(const fovea_problem *problem, fovea_run *run) {
     const fovea_view *v = problem->views;

@@ -24,10 +24,11 @@ enum {
     FOLD_MEETING = 128,   /* parts that a warp joins of those it is shown */
     FOLD_WHOLE = 512,     /* threads of a block that is alone on its multiprocessor */
     FOLD_WHOLE_MEETING = 160,
-    FOLD_WHOLE_MOST = 1 << 25, /* elements of a slice that such blocks have */
-    FOLD_ROOM = 60 << 10,      /* bytes of shared memory that leave place for three blocks */
-    FOLD_LINES = 1 << 17,      /* elements up to which a short slice has a warp */
-    FOLD_MANY = 1 << 20        /* elements from which slices go several to a thread */
+    FOLD_WHOLE_LEAST = 1 << 22, /* elements of a slice of one tensor that such blocks have, */
+    FOLD_WHOLE_MOST = 1 << 25,  /* and of any */
+    FOLD_ROOM = 60 << 10,       /* bytes of shared memory that leave place for three blocks */
+    FOLD_LINES = 1 << 17,       /* elements up to which a short slice has a warp */
+    FOLD_MANY = 1 << 20         /* elements from which slices go several to a thread */
 };
 
 /* Slices in tensors x and w and their results in y and z: slice `o` begins at outputs.offsets(o), element
@@ -357,13 +358,21 @@ static __device__ __forceinline__ typename Method::state
 fold_share(const Method &method, const typename Method::element *x, const typename Method::other *w,
            int64_t i, int64_t step, int64_t end) {
     constexpr int steps = fold_steps(sizeof(typename Method::element));
-    typename Method::state state = Method::empty(), seen;
+    typename Method::state state = Method::empty(), seen = Method::empty();
+    const int64_t first = i;
+    if constexpr (Method::inputs == 1)
+        i = fold_walk<Method, wide, FOLD_AHEAD>(method, state, x, w, i, step, end, seen);
     i = fold_walk<Method, wide, steps>(method, state, x, w, i, step, end, seen);
+    if constexpr (has_glance<Method>(0)) {
+        constexpr int size = 16 / sizeof(typename Method::element);
+        method.template settle<steps, size>(seen, x, first, i > first, step, true);
+        state = Method::join(state, seen);
+    }
     if (i < end) fold_rest(method, state, x, w, i, step, end, wide);
     return state;
 }
 
-/* One large slice of two tensors, in a block a multiprocessor, so that no multiprocessor has more of it than another. A
+/* One large slice of two tensors, or of one of f32, in a block a multiprocessor, so that no multiprocessor has more of it than another. A
  * block asks for what it reads first while the kernel before it ends: lines come to the second cache, where what that
  * kernel still writes is seen. */
 template <class Method>
@@ -380,7 +389,8 @@ static __global__ __launch_bounds__(FOLD_WHOLE, fold_pairs<Method>()) void fold_
 #pragma unroll
     for (int s = 0; s < FOLD_STEPS; s++) {
         if (first + s * step >= length) break;
-        prefetch_l2(x + first + s * step), prefetch_l2(w + first + s * step);
+        prefetch_l2(x + first + s * step);
+        if (Method::inputs > 1) prefetch_l2(w + first + s * step);
     }
     await_stream();
     method.begin(x, w);
@@ -392,18 +402,24 @@ static __global__ __launch_bounds__(FOLD_WHOLE, fold_pairs<Method>()) void fold_
     if (threadIdx.x == 0) method.finish(state, length, y, z);
 }
 
-/* Elements i, i + 1, ... from x on, a vector or what there is of it. */
+/* Elements i, i + 1, ... from x on: a vector where that is `whole`, else what there is of it. The slice begins at x_first
+ * and w_first, which the method looks at when all that is asked for is on its way. */
 template <class Method>
 static __device__ __forceinline__ void
-fold_vector(const Method &method, typename Method::state &state, const typename Method::element *x,
-            const typename Method::other *w, int i, int length, bool wide) {
+fold_vector(Method &method, typename Method::state &state, const typename Method::element *x_first,
+            const typename Method::other *w_first, const typename Method::element *x,
+            const typename Method::other *w, int i, int length, bool wide, bool whole) {
     using T = typename Method::element;
     using U = typename Method::other;
     constexpr int size = 16 / sizeof(T);
-    if (i + size <= length) {
-        const pack<T, size> loaded = load_pack<T, size>(x, size, wide);
-        pack<U, size> more = {};
+    pack<T, size> loaded = {};
+    pack<U, size> more = {};
+    if (whole) {
+        loaded = load_pack<T, size>(x, size, wide);
         if constexpr (Method::inputs > 1) more = load_pack<U, size>(w, size, wide);
+    }
+    method.begin(x_first, w_first);
+    if (__builtin_expect(whole, true)) {
         method.template take<size, size>(state, loaded.at, more.at, i, 0);
         return;
     }
@@ -426,8 +442,7 @@ static __global__ __launch_bounds__(FOLD_THREADS) void fold_few(
     const auto *from = ready_global(x + i);
     const auto *beside = Method::inputs > 1 ? ready_global(w + i) : w;
     await_stream();
-    method.begin(x, w);
-    fold_vector(method, state, from, beside, i, length, wide);
+    fold_vector(method, state, x, w, from, beside, i, length, wide, i + size <= length);
     state = fold_group<Method>(state, FOLD_THREADS);
     const int parts = (int)gridDim.x;
     if (parts > 1 && !fold_meet<Method>(state, (int)blockIdx.x, parts, rooms_of(partials))) return;
@@ -449,26 +464,32 @@ static constexpr bool has_over_warp(...) {
     return false;
 }
 
-/* The same of one block, whose first thread joins what its warps have. */
+/* The same of one block, whose first thread joins what its warps have. Threads beyond the end take a vector that another
+ * has, so that their warp need not branch. */
 template <class Method, bool wide>
-static __global__ __launch_bounds__(FOLD_THREADS) void fold_one(const typename Method::element *x,
-                                                                const typename Method::other *w,
-                                                                typename Method::output *y,
-                                                                typename Method::second *z,
-                                                                int length, Method method) {
+static __global__ __launch_bounds__(FOLD_THREADS) void fold_one(
+    const typename Method::element *x, const typename Method::other *w, typename Method::output *y,
+    typename Method::second *z, int length, const __grid_constant__ Method given) {
     using state = typename Method::state;
     constexpr int size = 16 / sizeof(typename Method::element), warps = FOLD_THREADS / 32;
     constexpr bool pair = Method::inputs > 1;
     __shared__ __align__(16) state partial[warps];
     const int first = (int)threadIdx.x * size;
+    const bool none = first >= length, whole = first + size <= length || (none && length >= size);
     state sum = Method::empty(), sums[warps];
     release_next();
-    const auto *from = ready_global(x + first);
-    const auto *beside = pair ? ready_global(w + first) : w;
-    state *mine = ready_shared(partial + threadIdx.x / 32);
+    ready_parameters(given);
+    Method method = given;
+    const auto *from = settled_global(x + (none ? 0 : first));
+    const auto *beside = pair ? settled_global(w + (none ? 0 : first)) : w;
+    state *mine = settled_shared(partial + threadIdx.x / 32);
+    const state *all = settled_shared(partial);
+    y = settled_global(
+        y +
+        threadIdx.x); /* of the first thread, so that it is not read from the parameters again */
     await_stream();
-    method.begin(x, w);
-    fold_vector(method, sum, from, beside, first, length, wide);
+    fold_vector(method, sum, x, w, from, beside, first, length, wide, whole);
+    if (none) sum = Method::empty();
     if constexpr (has_over_warp<Method>(0))
         sum = Method::over_warp(sum);
     else
@@ -477,7 +498,7 @@ static __global__ __launch_bounds__(FOLD_THREADS) void fold_one(const typename M
     __syncthreads();
     if (threadIdx.x > 0) return;
 #pragma unroll
-    for (int i = 0; i < warps; i++) sums[i] = partial[i];
+    for (int i = 0; i < warps; i++) sums[i] = all[i];
 #pragma unroll
     for (int span = 1; span < warps; span *= 2)
 #pragma unroll
@@ -498,17 +519,19 @@ static __global__ __launch_bounds__(FOLD_THREADS) void fold_lines(
     release_next();
     if (slice >= place.count) return;
     ready_parameters(place), ready_parameters(method);
-    x = ready_global(x + slice * place.stride[0]), w = ready_global(w + slice * place.stride[1]);
+    x += slice * place.stride[0], w += slice * place.stride[1];
+    const auto *from = settled_global(x + first);
+    const auto *beside = Method::inputs > 1 ? settled_global(w + first) : w;
+    y = settled_global(y + slice * place.stride[2]);
     await_stream();
-    method.begin(x, w);
-    fold_vector(method, sum, x + first, w + first, first, place.length, place.wide);
+    fold_vector(method, sum, x, w, from, beside, first, place.length, place.wide,
+                first + size <= place.length);
     if constexpr (has_over_warp<Method>(0))
         sum = Method::over_warp(sum);
     else
         sum = reduce_warp(sum, [](const state &a, const state &b) { return Method::join(a, b); });
     if (threadIdx.x % 32 > 0) return;
-    method.finish(sum, place.length, y + slice * place.stride[2],
-                  z ? z + slice * place.stride[3] : z);
+    method.finish(sum, place.length, y, z ? z + slice * place.stride[3] : z);
 }
 
 /* Elements k, k + members, ... below `end` of `size` slices side by side; in lines with one stride. */
@@ -722,8 +745,9 @@ static fovea_status fold_views(fovea_view (&lines)[2], fovea_view (&rests)[4], b
     if (contiguous && place.count == 1 && few > 0 && few <= FOLD_MEETING)
         return launch(run, fold_few<Method>, few, FOLD_THREADS, from, other, to, second, partials,
                       (int)place.length, place.wide, method);
-    if constexpr (w) {
-        if (contiguous && place.count == 1 && few > 0 && place.length <= FOLD_WHOLE_MOST)
+    if constexpr (w || std::is_same<T, float>::value) {
+        if (contiguous && place.count == 1 && few > 0 && (w || place.length >= FOLD_WHOLE_LEAST) &&
+            place.length <= FOLD_WHOLE_MOST)
             return launch(run, fold_whole<Method>, FOLD_DEVICE, FOLD_WHOLE, from, other, to, second,
                           partials, place.length, place.wide, method);
     }
@@ -905,6 +929,7 @@ struct sum_method {
 template <class T, class Out, class Term, class U>
 struct brief_sum : sum_method<T, Out, Term, U, float> {
     float share; /* 1 / count of a mean, else 1 */
+    static __device__ __forceinline__ float over_warp(float sum) { return sum_of_warp(sum); }
     __device__ __forceinline__ void finish(float sum, int64_t, Out *y, Out *) const {
         sum *= share;
         *y = (Out)(this->result == FOLD_ROOT ? sqrtf(sum) : sum);
@@ -1090,8 +1115,8 @@ struct moments_method {
 
     static __device__ __forceinline__ state empty() { return {}; }
     __device__ __forceinline__ void begin(const T *x, const T *y) {
-        first_x = finite((double)widen(*x));
-        first_y = two ? finite((double)widen(*y)) : 0;
+        first_x = (double)finite(widen(*x));
+        first_y = two ? (double)finite(widen(*y)) : 0;
     }
     template <int n, int run>
     __device__ __forceinline__ void take(state &s, const T *x, const T *y, int64_t, int64_t) const {
@@ -1137,6 +1162,26 @@ struct moments_method {
         if constexpr (two) sums.y += b.y, sums.yy += b.yy, sums.xy += b.xy;
         return sums;
     }
+    /* In the first lane. */
+    static __device__ __forceinline__ state over_warp(const state &s) {
+        if constexpr (by_pieces) {
+            return reduce_warp(s, [](const state &a, const state &b) { return join(a, b); });
+        } else if constexpr (!two) {
+            const double2 sums = sum_pair(s.x, s.xx);
+            return {sums.x, sums.y};
+        } else {
+            const double parts[5] = {s.x, s.xx, s.y, s.yy, s.xy};
+            double eights = 0;
+#pragma unroll
+            for (int i = 0; i < 5; i++) {
+                const double part = sum_of_eight(parts[i]);
+                if (threadIdx.x % 32 / 4 == i) eights = part;
+            }
+            const double2 sums = sums_of_eights(eights); /* lane t has 2 t and 2 t + 1 */
+            return {sums.x, sums.y, __shfl_sync(0xffffffffu, sums.x, 1),
+                    __shfl_sync(0xffffffffu, sums.y, 1), __shfl_sync(0xffffffffu, sums.x, 2)};
+        }
+    }
     __device__ __forceinline__ void finish(const state &s, int64_t count, output *y,
                                            output *z) const {
         joint_moments m = s.all();
@@ -1154,7 +1199,10 @@ struct moments_method {
         result(m, y, z);
     }
     static __device__ __forceinline__ double positive(double x) { return x < 0 ? 0 : x; }
-    static __device__ __forceinline__ double finite(double x) { return isfinite(x) ? x : 0; }
+    template <class V>
+    static __device__ __forceinline__ V finite(V x) {
+        return isfinite(x) ? x : 0;
+    }
 };
 
 #endif

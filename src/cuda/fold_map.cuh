@@ -11,20 +11,28 @@
 template <class Method, class T, class Out, class Function>
 static __global__
 __launch_bounds__(FOLD_THREADS) void fold_map_few(const T *x, float *result, Out *y, int length,
-                                                  bool wide, Method method, Function function) {
+                                                  bool wide, const __grid_constant__ Method given,
+                                                  const __grid_constant__ Function form) {
     using state = typename Method::state;
     constexpr int size = 16 / sizeof(T), warps = FOLD_THREADS / 32;
     __shared__ __align__(16) state partial[warps];
     const int first = (int)threadIdx.x * size;
     state sum = Method::empty(), sums[warps];
+    const bool all_wide = wide && first + size <= length;
+    pack<T, size> values = {};
     pack<Out, size> results;
     float number;
     release_next();
-    const T *from = ready_global(x + first);
-    Out *to = ready_global(y + first);
-    state *mine = ready_shared(partial + threadIdx.x / 32);
+    ready_parameters(given), ready_parameters(form);
+    Method method = given;
+    Function function = form;
+    const T *from = settled_global(x + first);
+    Out *to = settled_global(y + first);
+    state *mine = settled_shared(partial + threadIdx.x / 32);
+    const state *all = settled_shared(partial);
+    result = settled_global(result + threadIdx.x); /* of the first thread */
     await_stream();
-    const pack<T, size> values = load_pack<T, size>(from, length - first, wide);
+    load_some(values, from, length - first, all_wide);
     method.template take<size, size>(sum, values.at, values.at, first, 0);
     if constexpr (has_over_warp<Method>(0))
         sum = Method::over_warp(sum);
@@ -33,7 +41,7 @@ __launch_bounds__(FOLD_THREADS) void fold_map_few(const T *x, float *result, Out
     if (threadIdx.x % 32 == 0) *mine = sum;
     __syncthreads();
 #pragma unroll
-    for (int i = 0; i < warps; i++) sums[i] = partial[i];
+    for (int i = 0; i < warps; i++) sums[i] = all[i];
 #pragma unroll
     for (int span = 1; span < warps; span *= 2)
 #pragma unroll
@@ -49,7 +57,7 @@ __launch_bounds__(FOLD_THREADS) void fold_map_few(const T *x, float *result, Out
         map_one<T, Out, 1, 1>(function, value, mapped);
         results.at[i] = mapped[0];
     }
-    store_pack(to, results, length - first, wide);
+    store_some(to, results, length - first, all_wide);
 }
 
 /* function.number: where it finds what the method makes of all elements, `result`. */

@@ -143,11 +143,15 @@ struct targets {
     strided<1> where;
     bool wide; /* of 64 bits */
 
-    __device__ __forceinline__ int64_t at(int64_t row) const {
-        int64_t place[1];
-        where.offsets(row, place);
-        return wide ? ((const int64_t *)data)[place[0]] : ((const int32_t *)data)[place[0]];
+    __device__ __forceinline__ int64_t place(int64_t row) const {
+        int64_t at[1];
+        where.offsets(row, at);
+        return at[0];
     }
+    __device__ __forceinline__ int64_t at_place(int64_t place) const {
+        return wide ? ((const int64_t *)data)[place] : ((const int32_t *)data)[place];
+    }
+    __device__ __forceinline__ int64_t at(int64_t row) const { return at_place(place(row)); }
 };
 
 enum { ENTROPY_FEW = 32 }; /* rows of which one block has all */
@@ -178,10 +182,52 @@ struct entropy_job {
         if (off > 0) result = fmaf(-off, all, result);
         return !counts ? 0 : known ? result : NAN;
     }
+    /* y: e^x as the row's elements or `power` of them are. */
+    template <class Row, class O, class F>
+    __device__ __forceinline__ void slopes(Row &row, O *y, F power, float factor,
+                                           int64_t chosen) const {
+        const bool counts = chosen != ignored, known = chosen >= 0 && chosen < row.columns;
+        const float scale = counted ? (float)(1 / (double)*counted) : 1;
+        row.store(y, power, [&](auto &values, int64_t c) {
+            for (float &e : values) {
+                float weight = off + (c == chosen ? on : 0);
+                e = !counts ? 0 : known ? (e * factor - weight) * scale : NAN;
+                c++;
+            }
+        });
+    }
+    /* Without a maximum: its lanes have all of a row, and the one that has the target's element tells the loss. */
+    template <class Row, class O>
+    __device__ __forceinline__ bool brief(Row &row, O *y, int64_t at, int64_t chosen) const {
+        Row powers = row;
+        const float sum = powers.near_powers();
+        const ln_parts total = ln_in_parts(sum);
+        if (!(sum == sum && on == 1 && off == 0)) return false;
+        if (chosen == ignored || chosen < 0 || chosen >= row.columns) {
+            if (row.leads()) loss[at] = chosen == ignored ? 0 : NAN;
+        } else {
+#pragma unroll
+            for (int j = 0; j < (int)(sizeof row.values / sizeof(float)); j++)
+                if (row.first + j == (int)chosen)
+                    loss[at] = (total.high - row.values[j]) + total.low;
+        }
+        if (gradient)
+            slopes(
+                powers, y, [](float e) { return e; }, quick_reciprocal(sum), chosen);
+        return true;
+    }
     template <class Row, class O>
     __device__ __forceinline__ void operator()(Row &row, O *y, int64_t at, int64_t number) const {
-        const int64_t chosen = target.at(number), columns = row.columns;
-        const bool counts = chosen != ignored, known = chosen >= 0 && chosen < columns;
+        size_t place = (size_t)target.place(number);
+        if (Row::brief) settle(place);
+        row_ask(row);
+        with(row, y, at, target.at_place((int64_t)place));
+    }
+    template <class Row, class O>
+    __device__ __forceinline__ void with(Row &row, O *y, int64_t at, int64_t chosen) const {
+        const bool counts = chosen != ignored, known = chosen >= 0 && chosen < row.columns;
+        if constexpr (Row::brief)
+            if (brief(row, y, at, chosen)) return;
         const float maximum = row.maximum();
         float all = 0, mine = counts && known ? row.value(chosen) - maximum : 0;
         if (off > 0) all = row.sum_inside([=](float x) { return x - maximum; });
@@ -194,15 +240,7 @@ struct entropy_job {
             if (off > 0) result = fmaf(-off, all, result);
             loss[at] = !counts ? 0 : known ? result : NAN;
         }
-        if (!gradient) return;
-        const float scale = counted ? (float)(1 / (double)*counted) : 1, factor = 1 / sum;
-        row.store(y, power, [&](auto &values, int64_t c) {
-            for (float &e : values) {
-                float weight = off + (c == chosen ? on : 0);
-                e = !counts ? 0 : known ? (e * factor - weight) * scale : NAN;
-                c++;
-            }
-        });
+        if (gradient) slopes(row, y, power, 1 / sum, chosen);
     }
 };
 
@@ -245,29 +283,36 @@ struct entropy_method {
     }
 };
 
-/* All rows in one block, a warp each, whose losses the first warp adds up. */
-template <class T, class U, int run>
+/* All rows in one block, a warp each, whose losses the first thread adds up. */
+template <class T, class U, int run, bool wide>
 static __global__ __launch_bounds__(ENTROPY_FEW * 32) void entropy_few(
     const T *x, const __grid_constant__ brief_place place,
     const __grid_constant__ entropy_job<false> job, float *total, bool mean) {
-    __shared__ float losses[ENTROPY_FEW];
-    const int number = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
+    __shared__ __align__(16) float losses[ENTROPY_FEW];
+    const int number = (int)threadIdx.x / 32, first = (int)threadIdx.x % 32 * run;
     release_next();
-    ready_parameters(job);
-    brief_row<T, run, 1> row = {ready_global(x + number * place.stride[0]), place.columns,
-                                lane * run, place.wide, place.part};
+    if (threadIdx.x < ENTROPY_FEW) losses[threadIdx.x] = 0;
+    x += number * place.stride[0];
+    ready_parameters(job), ready_parameters(place);
+    brief_row<T, run, 1, wide> row = {x,          settled_global(x + first), place.columns, first,
+                                      place.part, entropy_job<false>::pad};
+    const U *target = settled_global((const U *)job.target.data + job.target.place(number));
     entropy_job<false> mine = job;
     mine.loss = losses;
-    await_stream();
-    row.load(entropy_job<false>::pad);
-    const bool counts = lane < place.count && job.target.at(lane) != job.ignored;
-    mine(row, (T *)NULL, number, number);
     __syncthreads();
-    if (number > 0) return;
-    const double sum = reduce_warp(lane < place.count ? (double)losses[lane] : 0,
-                                   [](double a, double b) { return a + b; });
-    const int count = __popc(__ballot_sync(0xffffffffu, counts));
-    if (lane == 0) *total = mean ? (float)sum / (float)count : (float)sum;
+    row_ask(row);
+    const int64_t chosen = *target;
+    mine.with(row, (T *)NULL, number, chosen);
+    const int count = __syncthreads_count(first == 0 && chosen != job.ignored);
+    if (threadIdx.x > 0) return;
+    float sums[ENTROPY_FEW];
+#pragma unroll
+    for (int i = 0; i < ENTROPY_FEW; i++) sums[i] = losses[i];
+#pragma unroll
+    for (int span = 1; span < ENTROPY_FEW; span *= 2)
+#pragma unroll
+        for (int i = 0; i < ENTROPY_FEW; i += 2 * span) sums[i] += sums[i + span];
+    *total = mean ? sums[0] * quick_reciprocal((float)count) : sums[0];
 }
 
 static fovea_view dense_like(const fovea_view &view, void *data, fovea_dtype dtype) {
@@ -381,12 +426,11 @@ static fovea_status entropy_with(const fovea_problem *problem, fovea_run *run) {
         if (!gradient && reduced && x.rank == 2 && x.stride[1] == 1 && rows > 0 &&
             rows <= ENTROPY_FEW && columns > 0 && columns <= 32 * size && columns % size == 0) {
             one_launch = true;
-            const brief_place place = {{x.stride[0]},
-                                       (int)rows,
-                                       (int)columns,
-                                       is_aligned(x.data, 16) && x.stride[0] % size == 0,
-                                       1 / (double)columns};
-            return launch(run, entropy_few<T, U, size>, 1, rows * 32, (const T *)x.data, place,
+            const brief_place place = {{x.stride[0]}, (int)rows, (int)columns, 1 / (double)columns};
+            const bool wide = is_aligned(x.data, 16) && x.stride[0] % size == 0;
+            return launch(run,
+                          wide ? entropy_few<T, U, size, true> : entropy_few<T, U, size, false>, 1,
+                          rows * 32, (const T *)x.data, place,
                           entropy_job<false>{read, rule.ignored, on, off, NULL, divisor},
                           (float *)total.data, mean);
         }

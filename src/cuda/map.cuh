@@ -120,9 +120,9 @@ static __global__ __launch_bounds__(MAP_FEW_THREADS) void map_few(
     if (i >= count) return;
     ready_parameters(function);
 #pragma unroll
-    for (int a = 0; a < inputs; a++) in[a] = ready_global(at.in[a] + i);
+    for (int a = 0; a < inputs; a++) in[a] = settled_global(at.in[a] + i);
 #pragma unroll
-    for (int a = 0; a < outputs; a++) out[a] = ready_global(at.out[a] + i);
+    for (int a = 0; a < outputs; a++) out[a] = settled_global(at.out[a] + i);
     await_stream();
     function.prepare();
 #pragma unroll

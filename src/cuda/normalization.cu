@@ -8,6 +8,37 @@
 
 #include <stdio.h>
 
+/* `n` elements of a lane, `apart` from one another, or `step` where that is 0. */
+template <class T, int n, int apart>
+struct aimed_weights {
+    const void *first;
+    int64_t step;
+    int valid; /* how many are read; the others are `otherwise` */
+    bool wide; /* f32 */
+    float otherwise;
+
+    /* plain: in vectors of T. */
+    template <bool plain>
+    __device__ __forceinline__ void load(float (&to)[n]) const {
+#pragma unroll
+        for (int j = 0; j < n; j++) to[j] = otherwise;
+        if constexpr (plain) {
+            if (valid > 0) {
+                const auto loaded = *(const pack<T, n> *)first;
+#pragma unroll
+                for (int j = 0; j < n; j++) to[j] = widen(loaded.at[j]);
+            }
+        } else {
+#pragma unroll
+            for (int j = 0; j < n; j++)
+                if (j < valid)
+                    to[j] = std::is_same<T, float>::value || wide
+                                ? ((const float *)first)[j * (apart ? apart : step)]
+                                : widen(((const T *)first)[j * (apart ? apart : step)]);
+        }
+    }
+};
+
 /* gamma or beta, of f32 or of the dtype of the call; a residual too: a source of rows.cuh. Where a row is a
  * group of channels with `inner` elements each, there is one for each channel. */
 template <class T>
@@ -74,6 +105,27 @@ struct weights {
     __host__ __device__ __forceinline__ bool plain(T) const {
         return data && packed && wide == one_type;
     }
+    bool fits() const { return !data || plain(T()); }
+    bool together(int elements) const { return !data || inner == 1 || inner % elements == 0; }
+    /* Of together(n). */
+    template <int n>
+    __device__ __forceinline__ aimed_weights<T, n, 0> aim(int column, bool inside) const {
+        const int channel = inner > 1 ? (int)((unsigned)column / (unsigned)inner) : column;
+        return aimed<n, 0>(base + channel * step, inner > 1 ? 0 : step, inside ? n : 0);
+    }
+    /* Of adjacent(). */
+    template <int n, int apart>
+    __device__ __forceinline__ aimed_weights<T, n, apart> aim_apart(int column, int valid) const {
+        return aimed<n, apart>(base + column, 0, valid);
+    }
+    bool adjacent() const { return !data || (step == 1 && inner == 1); }
+    template <int n, int apart>
+    __device__ __forceinline__ aimed_weights<T, n, apart> aimed(int64_t place, int64_t from_one,
+                                                                int valid) const {
+        const void *at =
+            (const char *)data + place * (int64_t)(one_type || wide ? sizeof(float) : sizeof(T));
+        return {settled_global(at), from_one, data ? valid : 0, wide, data ? 0 : otherwise};
+    }
     /* Whether that depends on its address alone. */
     bool dense() const { return data && step == 1 && inner == 1 && wide == one_type; }
     template <bool plain, int m, int n, class I>
@@ -133,9 +185,9 @@ template <class Row>
 static __device__ __forceinline__ float centre(Row &row, double eps, float *mean) {
     const float count = (float)row.columns;
     if constexpr (Row::at_once) {
-        const float squares = row.moments(mean), middle = *mean;
+        const float variance = row.moments(mean), middle = *mean;
         row.replace([=](float x) { return x - middle; });
-        return inverse_root(squares / count, eps);
+        return inverse_root(variance, eps);
     } else {
         const float middle = row.sum([](float x) { return x; }) / count;
         *mean = middle;
@@ -159,6 +211,9 @@ struct layer_norm_job {
 
     bool carries() const { return gamma.dense() && beta.dense(); }
     bool plain() const { return gamma.plain(T()) && beta.plain(T()); }
+    bool fits() const { return gamma.fits() && beta.fits(); }
+    bool dense() const { return gamma.adjacent() && beta.adjacent(); }
+    bool together(int n) const { return gamma.together(n) && beta.together(n); }
     template <class Row, class O>
     __device__ __forceinline__ void operator()(Row &row, O *y, int64_t, int64_t number) const {
         float mean;
@@ -184,6 +239,8 @@ struct rms_norm_job {
 
     bool carries() const { return gamma.dense(); }
     bool plain() const { return gamma.plain(T()); }
+    bool fits() const { return gamma.fits(); }
+    bool dense() const { return gamma.adjacent(); }
     template <class Row, class O>
     __device__ __forceinline__ void operator()(Row &row, O *y, int64_t, int64_t) const {
         const auto asked = row_ask(row, gamma);
@@ -281,6 +338,9 @@ struct dropout_job {
     unsigned limit; /* of a word of 24 bits that is kept */
     float factor;   /* 1 / keep */
 
+    bool fits() const { return gamma.fits() && beta.fits() && residual.fits(); }
+    bool dense() const { return gamma.adjacent() && beta.adjacent() && residual.adjacent(); }
+
     /* Where there are several elements side by side, they are so in the generator's blocks too. */
     template <int n>
     __device__ __forceinline__ void draw(int64_t element, bool (&keeps)[n]) const {
@@ -297,12 +357,16 @@ struct dropout_job {
     }
     template <int n>
     __device__ __forceinline__ void finish(float (&d)[n], float scale, const int64_t (&at)[3],
-                                           int64_t first, int64_t c, const float (&weight)[n],
-                                           const float (&offset)[n], const float (&rest)[n]) const {
+                                           int64_t first, int64_t c, const unsigned *drawn,
+                                           const float (&weight)[n], const float (&offset)[n],
+                                           const float (&rest)[n]) const {
         bool keeps[n];
         if (mask) {
 #pragma unroll
             for (int j = 0; j < n; j++) keeps[j] = mask[at[1] + (c + j) * step_mask] != 0;
+        } else if (drawn) {
+#pragma unroll
+            for (int j = 0; j < n; j++) keeps[j] = *drawn >> j & 1;
         } else {
             draw(first + c, keeps);
         }
@@ -319,12 +383,20 @@ struct dropout_job {
         const int64_t first = number * (int64_t)row.columns;
         int64_t at[3];
         rows.offsets(number, at);
+        unsigned drawn = 0; /* bits of the elements of a brief row's lane, before it waits */
+        if constexpr (Row::brief) {
+            bool keeps[sizeof row.values / sizeof(float)];
+            if (!mask) draw(first + row.first, keeps);
+#pragma unroll
+            for (unsigned j = 0; !mask && j < sizeof keeps; j++) drawn |= (unsigned)keeps[j] << j;
+            settle(drawn);
+        }
         const auto asked = row_ask(row, gamma, beta, residual.from(at[0]));
         const float scale = centre(row, eps, &mean);
         row_store(
             row, y, [=](float x) { return x - mean; },
             [&](auto &d, int64_t c, const auto &weight, const auto &offset, const auto &rest) {
-                finish(d, scale, at, first, c, weight, offset, rest);
+                finish(d, scale, at, first, c, Row::brief ? &drawn : NULL, weight, offset, rest);
             },
             asked);
     }
@@ -494,13 +566,23 @@ static __global__ __launch_bounds__(CHANNEL_THREADS) void channels_few(
     release_next();
     if (c >= channels) return;
     ready_parameters(job.gamma), ready_parameters(job.beta), ready_parameters(statistics);
-    const T *x = ready_global(job.x + c);
-    T *y = ready_global(job.y + c);
+    const T *x[most];
+#pragma unroll
+    for (int r = 0; r < most; r++) {
+        x[r] = job.x + c + r * step_x;
+        if (most <= CHANNEL_FEW / 4)
+            x[r] = settled_global(x[r]); /* more would not find registers */
+    }
+    T *y = settled_global(job.y + c);
+    const auto gamma_there = job.gamma.template aim<1>(c, true);
+    const auto beta_there = job.beta.template aim<1>(c, true);
+    float gammas[1], betas[1];
     await_stream();
 #pragma unroll
     for (int r = 0; r < most; r++)
-        if (r < rows) kept[r] = x[r * step_x];
-    const float gamma = job.gamma.at(c), beta = job.beta.at(c);
+        if (r < rows) kept[r] = *x[r];
+    gamma_there.template load<false>(gammas), beta_there.template load<false>(betas);
+    const float gamma = gammas[0], beta = betas[0];
 #pragma unroll
     for (int r = 0; r < most; r++)
         if (r < rows) sum += widen(kept[r]);

@@ -20,7 +20,7 @@ static fovea_status quantize_f32_to_f16(const fovea_problem *problem, fovea_run 
 static __device__ __forceinline__ float scale_of(float largest) {
     float scale = largest / 127;
     if (!isfinite(scale)) return NAN;
-    return (double)largest < 127 * 0x1p-126 ? 0 : scale;
+    return largest < 127 * 0x1p-126f ? 0 : scale;
 }
 /* What makes codes; 0 where all of them are. */
 static __device__ __forceinline__ float factor_of(float scale) { return scale > 0 ? 1 / scale : 0; }
@@ -94,6 +94,7 @@ struct code_job {
 
     template <class Row, class O>
     __device__ __forceinline__ void operator()(Row &row, O *q, int64_t at, int64_t) const {
+        row_ask(row);
         const float scale = scale_of(row.largest()), factor = factor_of(scale);
         if (row.leads()) scales[at] = scale;
         row.store(
@@ -185,7 +186,10 @@ struct decode_job {
 
     template <class Row, class O>
     __device__ __forceinline__ void operator()(Row &row, O *y, int64_t at, int64_t) const {
-        const float scale = scales[at];
+        const float *mine = scales + at;
+        if (Row::brief) mine = settled_global(mine);
+        row_ask(row);
+        const float scale = *mine;
         row.store(
             y, [](float x) { return x; },
             [=](auto &values, int64_t) {

@@ -78,9 +78,10 @@ template <int sources, int m, int n>
 struct row_beside {
     float values[sources][m][n];
 };
-/* Of a row that has room for it; the sources themselves of others, which read as they store. */
+/* Of a row that has room for it; the sources themselves of others, which read as they store. What a job does first: a
+ * brief row is there after it, as it waits for the stream when it knows where everything is. */
 template <class Row, class... S>
-static __device__ __forceinline__ auto row_ask(const Row &row, const S &...sources) {
+static __device__ __forceinline__ auto row_ask(Row &row, const S &...sources) {
     if constexpr (Row::early)
         return row.ask(sources...);
     else
@@ -129,7 +130,7 @@ template <class T, int run, bool packed, int held, int lanes>
 struct held_row {
     /* Places of a thread that are within any row of its form, which is longer than half of the next power of 2. */
     static constexpr int sure = lanes > 0 ? row_above(lanes *held) / (lanes * run) : 0;
-    static constexpr bool early = false, at_once = false;
+    static constexpr bool early = false, at_once = false, brief = false;
     using element_type = T;
     static constexpr bool replaceable = !packed;
     using kept = typename std::conditional<packed, T, float>::type;
@@ -283,7 +284,7 @@ struct held_row {
 template <class T, int threads>
 struct staged_row {
     using element_type = T;
-    static constexpr bool early = false, at_once = false;
+    static constexpr bool early = false, at_once = false, brief = false;
     T *at;
     const T *x;
     int columns;
@@ -417,7 +418,7 @@ struct staged_row {
 template <class T, int held, bool even>
 struct carried_row {
     using element_type = T;
-    static constexpr bool early = false, at_once = true;
+    static constexpr bool early = false, at_once = true, brief = false;
     T *at;
     const T *x;
     int columns;
@@ -477,7 +478,7 @@ struct carried_row {
     __device__ __forceinline__ void replace(F f) {
         each([&](int i) { values[i] = f(values[i]); });
     }
-    /* Mean and sum of squared differences from it, with one barrier: warps have those of their own columns. */
+    /* Mean and variance, with one barrier: warps have those of their own columns. */
     __device__ __forceinline__ float moments(float *mean) {
         __shared__ float2 partial[32];
         const auto add = [](float a, float b) { return a + b; };
@@ -498,7 +499,7 @@ struct carried_row {
             squares += fmaf((float)share(w), (p.x - middle) * (p.x - middle), p.y);
         }
         *mean = middle;
-        return squares;
+        return squares / (float)columns;
     }
     /* even: y lies as x does, and all sources are of T, in vectors. */
     template <class F, class G, class... S>
@@ -546,34 +547,35 @@ struct carried_row {
 
 /* The same where there are few rows: a cluster of blocks has it in registers, so that all of its loads are on their way at
  * once. Every warp shows every block what it has of a sum, and all wait once for it. */
-template <class T>
+template <class T, int threads>
 struct spread_row {
     using element_type = T;
-    static constexpr bool early = true, at_once = true;
+    static constexpr bool early = true, at_once = true, brief = false;
     static constexpr bool replaceable = true;
-    const T *x;
-    int columns;
-    double part; /* 1 / columns */
+    static constexpr int distance = ROW_CLUSTER * threads; /* of columns between two values */
+    const T *x, *mine;                                     /* of the row, and of values[0] */
+    int columns, valid;                                    /* values */
+    double part;                                           /* 1 / columns */
     float values[ROW_SPREAD], pivot;
 
     static __device__ __forceinline__ int warp() {
-        return (int)(fovea::hopper::cluster_rank() * (blockDim.x / 32) + threadIdx.x / 32);
+        return (int)(fovea::hopper::cluster_rank() * (threads / 32) + threadIdx.x / 32);
     }
-    static __device__ __forceinline__ int warps() { return ROW_CLUSTER * (int)blockDim.x / 32; }
-    static __device__ __forceinline__ int column(int i) {
-        return (i * warps() + warp()) * 32 + (int)threadIdx.x % 32;
+    static constexpr int warps = distance / 32;
+    __device__ __forceinline__ int column(int i) const {
+        return warp() * 32 + (int)threadIdx.x % 32 + i * distance;
     }
     template <class F>
     __device__ __forceinline__ void each(F f) {
 #pragma unroll
         for (int i = 0; i < ROW_SPREAD; i++)
-            if (column(i) < columns) f(i);
+            if (i < valid) f(i);
     }
     __device__ __forceinline__ void load() {
         T loaded[ROW_SPREAD];
-        pivot = widen(*x);
 #pragma unroll
-        for (int i = 0; i < ROW_SPREAD; i++) loaded[i] = column(i) < columns ? x[column(i)] : T(0);
+        for (int i = 0; i < ROW_SPREAD; i++) loaded[i] = i < valid ? mine[i * distance] : T(0);
+        pivot = widen(*x);
 #pragma unroll
         for (int i = 0; i < ROW_SPREAD; i++) values[i] = widen(loaded[i]);
     }
@@ -586,11 +588,12 @@ struct spread_row {
     }
     template <class Join>
     __device__ __forceinline__ float over_row(float value, Join join) const {
-        __shared__ float2 shown[ROW_CLUSTER * 32];
+        __shared__ float2 shown[warps];
         const int lane = (int)threadIdx.x % 32;
         show(shown, make_float2(reduce_warp(value, join), 0));
         float all = shown[lane].x;
-        for (int w = lane + 32; w < warps(); w += 32) all = join(all, shown[w].x);
+#pragma unroll
+        for (int w = 32; w < warps; w += 32) all = join(all, shown[w + lane].x);
         return reduce_warp(all, join);
     }
     __device__ __forceinline__ float maximum() {
@@ -617,9 +620,9 @@ struct spread_row {
     __device__ __forceinline__ void replace(F f) {
         each([&](int i) { values[i] = f(values[i]); });
     }
-    /* Mean and sum of squared differences from it: sums of differences from the first element, in f64. */
+    /* Mean and variance: sums of differences from the first element, in f64. */
     __device__ __forceinline__ float moments(float *mean) {
-        __shared__ double2 shown[ROW_CLUSTER * 32];
+        __shared__ double2 shown[warps];
         const int lane = (int)threadIdx.x % 32;
         double sum = 0, squares = 0;
         each([&](int i) {
@@ -629,28 +632,40 @@ struct spread_row {
         double2 all = sum_pair(sum, squares);
         show(shown, all);
         all = shown[lane];
-        for (int w = lane + 32; w < warps(); w += 32) all.x += shown[w].x, all.y += shown[w].y;
+#pragma unroll
+        for (int w = 32; w < warps; w += 32) all.x += shown[w + lane].x, all.y += shown[w + lane].y;
         all = sum_pair(all.x, all.y);
         return moments_of(all, part, pivot, mean);
     }
+    /* A source has aim_apart<ROW_SPREAD, distance>(column, valid), as aim of brief rows. */
     template <class... S>
-    __device__ __forceinline__ auto ask(const S &...sources) const {
+    __device__ __forceinline__ auto ask(const S &...sources) {
+        float loaded[sizeof...(S) + !sizeof...(S)][ROW_SPREAD];
         row_beside<sizeof...(S) + !sizeof...(S), ROW_SPREAD, 1> asked = {};
-        int places[ROW_SPREAD], source = 0;
-#pragma unroll
-        for (int i = 0; i < ROW_SPREAD; i++) places[i] = column(i);
-        (sources.template gather<false>(places, columns, asked.values[source++]), ...);
+        const auto aims =
+            std::make_tuple(sources.template aim_apart<ROW_SPREAD, distance>(column(0), valid)...);
+        int source = 0;
+        await_stream();
+        load();
+        fovea::hopper::cluster_wait(); /* all have begun, and the row is asked for first */
+        std::apply([&](const auto &...aim) { (aim.template load<false>(loaded[source++]), ...); },
+                   aims);
         (void)source;
+#pragma unroll
+        for (int n = 0; n < (int)sizeof...(S); n++)
+#pragma unroll
+            for (int i = 0; i < ROW_SPREAD; i++) asked.values[n][i][0] = loaded[n][i];
         return asked;
     }
+    /* y: where values[0] goes. */
     template <class O, class F, class G, int sources>
     __device__ __forceinline__ void
     store_asked(O *y, F, G g, const row_beside<sources, ROW_SPREAD, 1> &asked) const {
         store_with(y, g, asked, std::make_index_sequence<sources>{});
     }
-    template <class O, class F, class G, class... S>
-    __device__ __forceinline__ void store(O *y, F, G g, const S &...sources) const {
-        store_with(y, g, ask(sources...), std::index_sequence_for<S...>{});
+    template <class O, class F, class G>
+    __device__ __forceinline__ void store(O *y, F, G g) const {
+        store_with(y, g, row_beside<1, ROW_SPREAD, 1>{}, std::index_sequence<>{});
     }
     template <class O, class G, int sources, size_t... S>
     __device__ __forceinline__ void store_with(O *y, G g,
@@ -659,9 +674,9 @@ struct spread_row {
 #pragma unroll
         for (int i = 0; i < ROW_SPREAD; i++) {
             float one[1] = {values[i]};
-            if (column(i) >= columns) break;
+            if (i >= valid) break;
             row_apply(g, one, column(i), asked.values, i, which);
-            y[column(i)] = narrow<O>(one[0]);
+            y[i * distance] = narrow<O>(one[0]);
         }
     }
     __device__ __forceinline__ float value(int64_t c) const { return widen(x[c]); }
@@ -670,24 +685,24 @@ struct spread_row {
 
 /* The same of a few rows that are short: a lane has `run` elements and no more, so that little code follows once they are
  * there. A row has `warps`, 1 or those of a block. */
-template <class T, int run, int warps>
+template <class T, int run, int warps, bool wide>
 struct brief_row {
     using element_type = T;
-    static constexpr bool early = true, at_once = true;
+    static constexpr bool early = true, at_once = true, brief = true;
     static constexpr bool replaceable = true;
-    const T *x;
-    int columns, first; /* the column of values[0] */
-    bool wide;
-    double part; /* 1 / columns */
+    const T *x, *mine;  /* of the row, and of values[0] */
+    int columns, first; /* the column of that */
+    double part;        /* 1 / columns */
+    float otherwise;    /* beyond the end */
     float values[run], pivot;
 
     __device__ __forceinline__ bool inside() const { return first < columns; }
-    __device__ __forceinline__ void load(float otherwise) {
+    __device__ __forceinline__ void load() {
         pack<T, run> loaded;
 #pragma unroll
         for (int j = 0; j < run; j++) loaded.at[j] = narrow<T>(otherwise);
+        if (inside()) loaded = load_pack<T, run>(mine, run, wide);
         pivot = widen(*x);
-        if (inside()) loaded = load_pack<T, run>(x + first, run, wide);
 #pragma unroll
         for (int j = 0; j < run; j++) values[j] = widen(loaded.at[j]);
     }
@@ -725,19 +740,39 @@ struct brief_row {
         for (int j = 0; j < run; j++) most = max(most, without_sign(__float_as_uint(values[j])));
         return __uint_as_float(over_keys(most, [](unsigned a, unsigned b) { return max(a, b); }));
     }
+    /* No branch around f, which would keep elements apart. */
     template <class F>
-    __device__ __forceinline__ float sum(F f) const {
-        const auto add = [](float a, float b) { return a + b; };
+    static __device__ __forceinline__ float sum_mine(const float (&of)[run], F f) {
         float terms[run];
 #pragma unroll
-        for (int j = 0; j < run; j++) terms[j] = inside() ? f(values[j]) : 0;
+        for (int j = 0; j < run; j++) terms[j] = f(of[j]);
 #pragma unroll
         for (int span = 1; span < run; span *= 2)
 #pragma unroll
             for (int j = 0; j < run; j += 2 * span) terms[j] += terms[j + span];
-        const float total = reduce_warp(terms[0], add);
-        if constexpr (warps > 1) return over_block(total, add);
-        return total;
+        return terms[0];
+    }
+    /* Each kind of sum has shared memory of its own, so that no barrier is needed between two. */
+    template <class Kind>
+    static __device__ __forceinline__ float sum_over_row(float mine) {
+        mine = sum_of_warp(mine);
+        if constexpr (warps > 1) return over_block(mine, [](float a, float b) { return a + b; });
+        return mine;
+    }
+    template <class F>
+    __device__ __forceinline__ float sum(F f) const {
+        const float mine = sum_mine(values, f);
+        return sum_over_row<F>(inside() ? mine : 0);
+    }
+    /* Elements become e^x, whose sum is returned, without a maximum that all have to wait for; NaN where not all are
+     * near enough to 0 for it. */
+    __device__ __forceinline__ float near_powers() {
+        bool near = true;
+#pragma unroll
+        for (int j = 0; j < run; j++)
+            near = near & (fabsf(values[j]) <= BRIEF_NEAR), values[j] = near_exp(values[j]);
+        const float mine = sum_mine(values, [](float e) { return e; });
+        return sum_over_row<brief_row>(!inside() ? 0 : near ? mine : NAN);
     }
     template <class F>
     __device__ __forceinline__ float sum_inside(F f) const {
@@ -746,14 +781,17 @@ struct brief_row {
     template <class F>
     __device__ __forceinline__ void replace(F f) {
 #pragma unroll
-        for (int j = 0; j < run; j++) values[j] = inside() ? f(values[j]) : 0;
+        for (int j = 0; j < run; j++) {
+            const float value = f(values[j]);
+            values[j] = inside() ? value : 0;
+        }
     }
-    /* Mean and sum of squared differences from it: sums of differences from the first element, in f64. */
+    /* Mean and variance: sums of differences from the first element, in f64. */
     __device__ __forceinline__ float moments(float *mean) const {
         double sum = 0, squares = 0;
 #pragma unroll
         for (int j = 0; j < run; j++) {
-            const double d = inside() ? (double)values[j] - (double)pivot : 0;
+            const double d = (double)(inside() ? values[j] : pivot) - (double)pivot;
             sum += d, squares = fma(d, d, squares);
         }
         double2 all = sum_pair(sum, squares);
@@ -762,23 +800,29 @@ struct brief_row {
                 all, [](double2 a, double2 b) { return make_double2(a.x + b.x, a.y + b.y); });
         return moments_of(all, part, pivot, mean);
     }
+    /* A source has aim<run>(column, inside): where a lane's elements are, as something with load<wide>(values). */
     template <class... S>
-    __device__ __forceinline__ auto ask(const S &...sources) const {
+    __device__ __forceinline__ auto ask(const S &...sources) {
         row_beside<sizeof...(S) + !sizeof...(S), 1, run> asked = {};
-        const int places[1] = {first};
+        const auto aims = std::make_tuple(sources.template aim<run>(first, inside())...);
         int source = 0;
-        (sources.template gather<false>(places, columns, asked.values[source++]), ...);
+        await_stream();
+        load();
+        std::apply(
+            [&](const auto &...aim) { (aim.template load<wide>(asked.values[source++][0]), ...); },
+            aims);
         (void)source;
         return asked;
     }
+    /* y: where values[0] goes. */
     template <class O, class F, class G, int sources>
     __device__ __forceinline__ void store_asked(O *y, F, G g,
                                                 const row_beside<sources, 1, run> &asked) const {
         store_with(y, g, asked, std::make_index_sequence<sources>{});
     }
-    template <class O, class F, class G, class... S>
-    __device__ __forceinline__ void store(O *y, F, G g, const S &...sources) const {
-        store_with(y, g, ask(sources...), std::index_sequence_for<S...>{});
+    template <class O, class F, class G>
+    __device__ __forceinline__ void store(O *y, F, G g) const {
+        store_with(y, g, row_beside<1, 1, run>{}, std::index_sequence<>{});
     }
     template <class O, class G, int sources, size_t... S>
     __device__ __forceinline__ void store_with(O *y, G g, const row_beside<sources, 1, run> &asked,
@@ -791,7 +835,7 @@ struct brief_row {
         row_apply(g, mine, first, asked.values, 0, which);
 #pragma unroll
         for (int j = 0; j < run; j++) result.at[j] = narrow<O>(mine[j]);
-        store_pack<O, run>(y + first, result, run, wide);
+        store_pack(y, result, run, wide);
     }
     __device__ __forceinline__ float value(int64_t c) const { return widen(x[c]); }
     __device__ __forceinline__ bool leads() const {
@@ -803,7 +847,7 @@ struct brief_row {
 template <class T>
 struct distant_row {
     using element_type = T;
-    static constexpr bool early = false, at_once = false;
+    static constexpr bool early = false, at_once = false, brief = false;
     const T *x;
     const strided<2> *elements;
     int64_t columns;
@@ -873,13 +917,14 @@ static __device__ __forceinline__ float sum_replaced(staged_row<T, threads> &row
     row.replace(r);
     return row.sum([&](float x) { return f(row.replaceable ? x : r(x)); });
 }
-template <class T, class R, class F>
-static __device__ __forceinline__ float sum_replaced(spread_row<T> &row, R r, F f) {
+template <class T, int threads, class R, class F>
+static __device__ __forceinline__ float sum_replaced(spread_row<T, threads> &row, R r, F f) {
     row.replace(r);
     return row.sum(f);
 }
-template <class T, int run, int warps, class R, class F>
-static __device__ __forceinline__ float sum_replaced(brief_row<T, run, warps> &row, R r, F f) {
+template <class T, int run, int warps, bool wide, class R, class F>
+static __device__ __forceinline__ float sum_replaced(brief_row<T, run, warps, wide> &row, R r,
+                                                     F f) {
     row.replace(r);
     return row.sum(f);
 }
@@ -1027,23 +1072,28 @@ static __global__ __launch_bounds__(1024,
 #endif
 }
 
-template <class T, class O, class Job>
+template <class T, class O, class Job, int threads>
 static __global__
-__launch_bounds__(1024, 1) void rows_spread(const T *x, O *y,
-                                            const __grid_constant__ row_place place, double part,
-                                            const __grid_constant__ Job job) {
+__launch_bounds__(threads, 1) void rows_spread(const T *x, O *y,
+                                               const __grid_constant__ row_place place, double part,
+                                               const __grid_constant__ Job job) {
 #if __CUDA_ARCH__ >= 900
     int64_t at[3];
     const int64_t number = blockIdx.x / ROW_CLUSTER;
     fovea::hopper::cluster_arrive();
     release_next();
-    ready_parameters(job);
+    ready_parameters(job), ready_parameters(place);
     place.rows.offsets(number, at);
-    spread_row<T> row = {ready_global(x + at[0]), (int)place.columns, part};
-    y = ready_global(y + at[1]);
-    await_stream();
-    row.load();
-    fovea::hopper::cluster_wait(); /* all blocks have begun */
+    x += at[0], y += at[1];
+    using spread = spread_row<T, threads>;
+    const int first = spread::warp() * 32 + (int)threadIdx.x % 32;
+    unsigned valid =
+        first < place.columns
+            ? ((unsigned)place.columns - first + spread::distance - 1) / (unsigned)spread::distance
+            : 0;
+    settle(valid);
+    spread row = {x, settled_global(x + first), (int)place.columns, (int)valid, part};
+    y = settled_global(y + first);
     job(row, y, at[2], number);
 #endif
 }
@@ -1052,24 +1102,23 @@ __launch_bounds__(1024, 1) void rows_spread(const T *x, O *y,
 struct brief_place {
     int64_t stride[3];
     int count, columns;
-    bool wide;
     double part; /* 1 / columns */
 };
 
-template <class T, class O, class Job, int run, int warps>
+template <class T, class O, class Job, int run, int warps, bool wide>
 static __global__ __launch_bounds__(ROW_BRIEF_THREADS) void rows_brief(
     const T *x, O *y, const __grid_constant__ brief_place place, const __grid_constant__ Job job) {
-    constexpr int lanes = 32 * warps;
-    const int number =
-        (int)(blockIdx.x * (ROW_BRIEF_THREADS / lanes) + threadIdx.x / (unsigned)lanes);
+    constexpr unsigned lanes = 32 * warps;
+    const int number = (int)(blockIdx.x * (ROW_BRIEF_THREADS / lanes) + threadIdx.x / lanes);
+    unsigned first = threadIdx.x % lanes * run;
     release_next();
     if (number >= place.count) return;
-    ready_parameters(job);
-    brief_row<T, run, warps> row = {ready_global(x + number * place.stride[0]), place.columns,
-                                    (int)threadIdx.x % lanes * run, place.wide, place.part};
-    y = ready_global(y + number * place.stride[1]);
-    await_stream();
-    row.load(Job::pad);
+    ready_parameters(job), ready_parameters(place);
+    settle(first);
+    x += number * place.stride[0], y += number * place.stride[1];
+    brief_row<T, run, warps, wide> row = {
+        x, settled_global(x + first), place.columns, (int)first, place.part, Job::pad};
+    y = settled_global(y + first);
     job(row, y, number * place.stride[2], number);
 }
 
@@ -1142,18 +1191,45 @@ static inline int64_t row_places(int64_t columns) {
     return places;
 }
 
+/* Whether all that a job reads beside a row lies side by side; true of jobs that do not say. */
+template <class Job>
+static auto job_dense(const Job &job, int) -> decltype(job.dense()) {
+    return job.dense();
+}
+template <class Job>
+static bool job_dense(const Job &, long) {
+    return true;
+}
+/* Whether what a job reads beside a row comes `together` elements at a time, and whether it does in vectors; true of jobs
+ * that do not say. */
+template <class Job>
+static auto job_together(const Job &job, int together, int) -> decltype(job.together(together)) {
+    return job.together(together);
+}
+template <class Job>
+static bool job_together(const Job &, int, long) {
+    return true;
+}
+template <class Job>
+static auto job_fits(const Job &job, int) -> decltype(job.fits()) {
+    return job.fits();
+}
+template <class Job>
+static bool job_fits(const Job &, long) {
+    return true;
+}
+
 /* A warp a row, or a block. */
-template <class T, class O, class Job, int run>
+template <class T, class O, class Job, int run, bool wide>
 static fovea_status rows_brief_launch(const T *x, O *y, const row_place &place, fovea_run *state,
                                       const Job &job) {
-    brief_place brief = {
-        {}, (int)place.count, (int)place.columns, place.wide, 1 / (double)place.columns};
+    brief_place brief = {{}, (int)place.count, (int)place.columns, 1 / (double)place.columns};
     for (int t = 0; t < 3; t++) brief.stride[t] = place.rows.stride[t][0];
     if (place.columns <= 32 * run)
-        return launch(state, rows_brief<T, O, Job, run, 1>,
+        return launch(state, rows_brief<T, O, Job, run, 1, wide>,
                       blocks_for(place.count * 32, ROW_BRIEF_THREADS), ROW_BRIEF_THREADS, x, y,
                       brief, job);
-    return launch(state, rows_brief<T, O, Job, run, ROW_BRIEF_THREADS / 32>, place.count,
+    return launch(state, rows_brief<T, O, Job, run, ROW_BRIEF_THREADS / 32, wide>, place.count,
                   ROW_BRIEF_THREADS, x, y, brief, job);
 }
 
@@ -1182,22 +1258,27 @@ static fovea_status rows_views(fovea_view (&rows)[3], fovea_view (&elements)[2],
                              : ROW_THREADS * ROW_HELD; /* in registers */
     const int64_t room =
         fovea_cuda_shared_bytes(current_device()) - (4 << 10); /* beside what is static */
+    const int beside =
+        even && job_together(job, size, 0) ? size : 1; /* elements of a lane of a brief row */
     if (dense && place.rows.rank <= 1 && place.count * place.columns <= ROW_BRIEF &&
-        place.columns > 0 && place.columns <= (even ? size : 1) * ROW_BRIEF_THREADS &&
-        (place.columns <= (even ? size : 1) * 32 ||
+        place.columns > 0 && place.columns <= beside * ROW_BRIEF_THREADS &&
+        (place.columns <= beside * 32 ||
          place.count <= (Job::needs.registers == 40 ? ROW_BRIEF_MORE : ROW_BRIEF_BLOCKS))) {
-        place.wide = is_aligned(x, 16) && is_aligned(y, sizeof(O) * size) &&
+        place.wide = is_aligned(x, 16) && is_aligned(y, sizeof(O) * size) && job_fits(job, 0) &&
                      (place.count == 1 ||
                       (place.rows.stride[0][0] % size == 0 && place.rows.stride[1][0] % size == 0));
-        if (even) return rows_brief_launch<T, O, Job, size>(x, y, place, run, job);
-        return rows_brief_launch<T, O, Job, 1>(x, y, place, run, job);
+        if (beside == 1) return rows_brief_launch<T, O, Job, 1, false>(x, y, place, run, job);
+        if (place.wide) return rows_brief_launch<T, O, Job, size, true>(x, y, place, run, job);
+        return rows_brief_launch<T, O, Job, size, false>(x, y, place, run, job);
     }
-    if (dense && place.count <= ROW_SCARCE && place.columns > (even ? most : ROW_CLUSTER * 256) &&
+    if (dense && job_dense(job, 0) && place.count <= ROW_SCARCE &&
+        place.columns > (even ? most : ROW_CLUSTER * 256) &&
         place.columns <= ROW_CLUSTER * 1024 * ROW_SPREAD &&
         fovea_cuda_capability(current_device()) >= 90) {
-        int64_t threads = 256;
-        while (threads * ROW_CLUSTER * ROW_SPREAD < place.columns) threads *= 2;
-        return launch_spread(run, rows_spread<T, O, Job>, place.count, threads, x, y, place,
+        if (place.columns <= 256 * ROW_CLUSTER * ROW_SPREAD)
+            return launch_spread(run, rows_spread<T, O, Job, 256>, place.count, 256, x, y, place,
+                                 1 / (double)place.columns, job);
+        return launch_spread(run, rows_spread<T, O, Job, 1024>, place.count, 1024, x, y, place,
                              1 / (double)place.columns, job);
     }
     if (dense && bytes <= room && place.columns > (even ? most : ROW_STAGED)) {

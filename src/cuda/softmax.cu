@@ -17,6 +17,19 @@ struct softmax_job {
 
     template <class Row, class O>
     __device__ __forceinline__ void operator()(Row &row, O *y, int64_t, int64_t) const {
+        row_ask(row);
+        if constexpr (Row::brief) {
+            Row powers = row;
+            const float sum = powers.near_powers(), factor = quick_reciprocal(sum);
+            if (sum == sum) {
+                powers.store(
+                    y, [](float e) { return e; },
+                    [=](auto &values, int64_t) {
+                        for (float &e : values) e *= factor;
+                    });
+                return;
+            }
+        }
         const float maximum = row.maximum();
         auto power = [=](float x) { return power_of_e<typename Row::element_type>(x - maximum); };
         float sum = sum_replaced(row, power, [](float e) { return e; });
@@ -33,6 +46,20 @@ struct log_softmax_job {
 
     template <class Row, class O>
     __device__ __forceinline__ void operator()(Row &row, O *y, int64_t, int64_t) const {
+        row_ask(row);
+        if constexpr (Row::brief) {
+            Row powers = row;
+            const float sum = powers.near_powers();
+            const ln_parts total = ln_in_parts(sum);
+            if (sum == sum) {
+                row.store(
+                    y, [](float x) { return x; },
+                    [=](auto &values, int64_t) {
+                        for (float &x : values) x = x - total.high - total.low;
+                    });
+                return;
+            }
+        }
         const float maximum = row.maximum();
         const float rest = logf(
             row.sum([=](float x) { return power_of_e<typename Row::element_type>(x - maximum); }));
