@@ -51,7 +51,7 @@ static void rows_of_lanes(const tile_context *at, const tile *t, const fovea_vie
     int64_t size = (int64_t)fovea_dtype_size(view->dtype);
     int64_t of_head = view->stride[1] * size, of_query = view->stride[2] * size;
     if (!view->data) { /* no elements, so that nobody reads there */
-        memset(rows, 0, (size_t)lanes * sizeof *rows);
+        for (int64_t i = 0; i < lanes; i++) rows[i] = NULL;
         return;
     }
     char *base = view->data + at->sequence.batch * view->stride[0] * size + start * of_query;
@@ -65,7 +65,7 @@ static void vector_rows(const tile_context *at, const tile *t, const fovea_view 
     rows_of_lanes(at, t, view, start, vector, VF_WIDTH, rows);
 }
 
-/* Of the lanes that have a row of their own; returns how many, at least one. */
+/* Of the lanes that have a row of their own; returns how many: 0 or less of a vector past the last row. */
 static int64_t filled_rows(const tile_context *at, const tile *t, const fovea_view *view,
                            int64_t start, int vector, char *rows[VF_WIDTH]) {
     int64_t filled = smaller(t->rows - vector * VF_WIDTH, VF_WIDTH);
