@@ -137,8 +137,9 @@ static __device__ __forceinline__ void scan_tell(const scan_board<Sum> &board, i
 }
 
 /* The sum of all tiles before `tile` of its row, given that of this tile: a warp looks at each of the `near` groups up to
- * its own, two at those before them, and one thread at all before these. */
-template <int near, class Sum>
+ * its own, two at those before them, and one thread at all before these. ordered: one thread first waits for the tile right
+ * before, which is as a rule the last to come, so that others look less often. */
+template <int near, bool ordered, class Sum>
 static __device__ __forceinline__ Sum scan_before(const scan_board<Sum> &board, int row, int tile,
                                                   Sum own) {
     constexpr int looking = near + 2;
@@ -147,6 +148,11 @@ static __device__ __forceinline__ Sum scan_before(const scan_board<Sum> &board, 
     const int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
     const int group = tile / SCAN_GROUP, section = group / SCAN_SECTION;
     if (board.tiles_of_row == 1) return {};
+    if (ordered) {
+        if (threadIdx.x == 0 && tile > 0)
+            board.hear(board.tiles, row * board.tiles_of_row + tile - 1);
+        __syncthreads();
+    }
     if (warp < looking) {
         const bool tiles = warp < near;
         const int place = lane + (tiles ? (group - warp) * SCAN_GROUP
@@ -292,7 +298,7 @@ static __global__ __launch_bounds__(SCAN_THREADS, SCAN_RESIDENT) void scan_kerne
     const T all = scan_block(sums);
     scan_tell(board, line, tile, carrier::of(all));
     constexpr int near = steps > 1 ? SCAN_NEAR : SCAN_SMALL_NEAR;
-    const carrier before = {scan_before<near>(board, line, tile, carrier::of(all))};
+    const carrier before = {scan_before<near, false>(board, line, tile, carrier::of(all))};
 #pragma unroll
     for (int s = 0; s < steps; s++) {
         const int64_t i = first + s * 32 * size;
@@ -505,7 +511,8 @@ static __global__ __launch_bounds__(SCAN_THREADS, COMPACT_RESIDENT) void compact
             if (keep >> (s * size + j) & 1) *to++ = values[s].at[j];
     }
     constexpr int near = steps > 1 ? SCAN_NEAR : SCAN_SMALL_NEAR;
-    const int64_t before = (int64_t)scan_before<near>(board, 0, blockIdx.x, (uint64_t)own);
+    const int64_t before =
+        (int64_t)scan_before<near, (steps == 1)>(board, 0, blockIdx.x, (uint64_t)own);
     __syncthreads();
     /* A warp writes whole lines of memory. */
     int i = (int)threadIdx.x - (int)((uintptr_t)(y + before) / sizeof(T) % (128 / sizeof(T)));
