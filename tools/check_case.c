@@ -947,6 +947,14 @@ static const struct {
     {"attention_backward", "b=3,hq=4,hkv=2,sq=37,sk=260,d=16,bias=f32,dbias=f32,sample=10"},
     {"attention_backward",
      "dtype=f16,b=2,hq=4,hkv=2,sq=37,sk=260,d=16,softcap=2,bias=f16,dbias=f16,sample=9"},
+    /* Gradients of few rows: over blocks of keys within a window, of heads in groups, of lengths, of no rows. */
+    {"attention_backward",
+     "dtype=bf16,b=2,hq=4,hkv=2,sq=5,sk=70,d=24,dv=40,causal=bottom_right,window_left=50,sample=3"},
+    {"attention_backward", "b=2,hq=6,hkv=2,sq=1,sk=9,d=32,scale=-0.5,sample=1"},
+    {"attention_backward", "b=2,hq=2,hkv=2,sq=4,sk=40,d=16,causal=top_left,sample=2"},
+    {"attention_backward", "b=3,hq=2,hkv=2,sq=3,sk=20,d=16,seqused_k=1,sample=4"},
+    {"attention_backward", "b=3,hq=2,hkv=1,sq=6,sk=20,d=16,cu_seqlens_q=1,cu_seqlens_k=1,sample=2"},
+    {"attention_backward", "b=2,hq=2,hkv=1,sq=0,sk=6,d=16,sample=1"},
     /* Blocks that begin within a window; one to the right alone; log-sum-exps, which integers would spoil. */
     {"attention", "dtype=f16,b=1,hq=1,hkv=1,sq=257,sk=257,d=80,window_left=16,sample=1"},
     {"attention", "b=1,hq=1,hkv=1,sq=70,sk=77,d=32,window_right=5,sample=1"},
