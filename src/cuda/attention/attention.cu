@@ -457,7 +457,9 @@ static bool launch_merge(const merge_call &c, fovea_run *run) {
 enum {
     MERGE_FEW_THREADS = 128,
     MERGE_FEW_PARTS = 8,
-    MERGE_FEW = 1 << 18 /* elements of a result of which each thread has but one vector, with all parts on their way */
+    MERGE_FEW =
+        1
+        << 18 /* elements of a result of which each thread has but one vector, with all parts on their way */
 };
 
 /* Where there is little to merge, of a few parts: a thread has the weights of all of them, so that it waits for memory once
@@ -495,8 +497,7 @@ __launch_bounds__(MERGE_FEW_THREADS) void merge_few(const __grid_constant__ merg
 #pragma unroll
     for (int p = 0; p < MERGE_FEW_PARTS; p++) x[p] = *(const pack<T, WIDTH> *)parts[p];
 #pragma unroll
-    for (int p = 1; p < MERGE_FEW_PARTS; p++)
-        weights[p] = p < (int)count ? weights[p] : -INFINITY;
+    for (int p = 1; p < MERGE_FEW_PARTS; p++) weights[p] = p < (int)count ? weights[p] : -INFINITY;
     float top = weights[0], sum = 0;
 #pragma unroll
     for (int p = 1; p < MERGE_FEW_PARTS; p++) top = max_or_nan(top, weights[p]);
@@ -541,7 +542,8 @@ static bool comes_in_packs(const merge_call &c, size_t bytes, int width) {
 template <class T>
 static bool launch_merge_of(const merge_call &c, fovea_run *run) {
     constexpr int width = 16 / sizeof(T);
-    if (c.parts_count > 0 && c.parts_count <= MERGE_FEW_PARTS && c.size > 0 && c.rows <= MERGE_FEW / c.size) {
+    if (c.rows > 0 && c.parts_count > 0 && c.parts_count <= MERGE_FEW_PARTS && c.size > 0 &&
+        c.rows <= MERGE_FEW / c.size) {
         const bool packs = comes_in_packs(c, sizeof(T), width);
         const unsigned vectors = (unsigned)(packs ? c.size / width : c.size);
         launch(run, packs ? merge_few<T, width> : merge_few<T, 1>,
