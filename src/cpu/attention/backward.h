@@ -351,7 +351,8 @@ static void run_superblock(backward_item *item, int64_t number) {
         clear_gathered(item, item->all, head);
     }
     item->dk = open_rows(item, &backward->dk, p->keys_in_place, p->head_pitch, dk);
-    item->dv = open_rows(item, &backward->dv, p->values_in_place, p->value_pitch, dk + p->dk_floats);
+    item->dv =
+        open_rows(item, &backward->dv, p->values_in_place, p->value_pitch, dk + p->dk_floats);
     int64_t row = superblock * p->block_rows;
     int64_t rows = item->at.sequence.query_count * call->group - row;
     if (rows > 0) backward_rows(item, row, smaller(rows, p->block_rows));

@@ -101,13 +101,13 @@ static bool is_copied(const fovea_attention_call *call, const fovea_view *view) 
 
 #ifdef FOVEA_TIER_AMX
 enum { BACKWARD_LANES = STEP, TILED_KEYS = 128 };
-    #define TILED_FLOATS(p) ((p).block_floats / 2) /* ds of a tile */
+    #define TILED_FLOATS(p) (p).block_floats /* ds of two tiles */
 
 /* What backward_tiles.h wants: whole groups of keys, tiles of halves, gradients of keys gathered as they come from the products. */
 static void plan_tiles(const fovea_attention_call *call, backward_plan *p) {
     int64_t keys = call->options->block_keys > 0 ? call->options->block_keys : TILED_KEYS;
     size_t tile = (size_t)(TILE_ROWS * (2 * p->head_pitch + p->value_pitch + TILE_ARRAYS));
-    p->block_keys = round_up(larger(smaller(keys, call->key_length), 1), STEP);
+    p->block_keys = round_up(larger(smaller(keys, call->key_length), STEP + 1), STEP);
     tile += (size_t)(p->block_keys * TILE_ROWS);
     p->tile_floats = p->biased && p->tile_floats > tile ? p->tile_floats : tile;
     p->keys_in_place = p->values_in_place = false;
@@ -156,10 +156,9 @@ static backward_plan make_backward_plan(const fovea_backward_call *backward, int
     if (!p.keys_in_place && !p.few) p.dk_floats = (size_t)(gathered * p.head_pitch);
     if (!p.values_in_place && !p.few) p.dv_floats = (size_t)(gathered * p.value_pitch);
     p.block_floats = (size_t)(p.block_keys * TILE_ROWS);
-    p.slice_floats =
-        (size_t)(p.block_keys * (p.head_pitch + p.value_pitch)) +
-        (size_t)(2 + p.dropout + p.capped + p.biased) * p.block_floats +
-        (size_t)(p.block_rows / TILE_ROWS) * p.tile_floats + TILED_FLOATS(p);
+    p.slice_floats = (size_t)(p.block_keys * (p.head_pitch + p.value_pitch)) +
+                     (size_t)(2 + p.dropout + p.capped + p.biased) * p.block_floats +
+                     (size_t)(p.block_rows / TILE_ROWS) * p.tile_floats + TILED_FLOATS(p);
     if (p.few) p.slice_floats = few_slice_floats(&p);
     p.slice_floats = (p.slice_floats + 31) / 16 * 16;
     return p;

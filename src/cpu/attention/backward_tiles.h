@@ -19,21 +19,30 @@
 
 #include "cpu/simd/amx.h"
 
-enum { T00, T01, T10, T11, F0, F1, S0, S1 }; /* sums of two by two tiles, first and second factors */
+enum {
+    T00,
+    T01,
+    T10,
+    T11,
+    F0,
+    F1,
+    S0,
+    S1
+}; /* sums of two by two tiles, first and second factors */
 
 typedef struct row_tile {
-    backward_tile b;                         /* t.out gathers dq: [column][row] */
-    uint16_t *queries, *gradients;           /* [step][vector]: second factors of s and dp */
-    uint16_t *query_pairs, *gradient_pairs;  /* [16 columns]: second factors of dk and dv */
-    uint16_t *p, *ds;                        /* [16 keys of the block]: first factors of dv and dk */
+    backward_tile b;                        /* t.out gathers dq: [column][row] */
+    uint16_t *queries, *gradients;          /* [step][vector]: second factors of s and dp */
+    uint16_t *query_pairs, *gradient_pairs; /* [16 columns]: second factors of dk and dv */
+    uint16_t *p, *ds;                       /* [16 keys of the block]: first factors of dv and dk */
 } row_tile;
 
 /* A block of keys in packed form. */
 typedef struct tiled_block {
-    int64_t first, end;          /* multiples of 32 */
-    uint16_t *keys, *values;     /* [group][step][16 keys]: first factors of s and dp */
-    uint16_t *columns;           /* [32 columns][group][16 columns]: first factors of dq */
-    uint16_t *ds;                /* [group][vector]: second factors of dq, of the tile in hand */
+    int64_t first, end;      /* multiples of 32 */
+    uint16_t *keys, *values; /* [group][step][16 keys]: first factors of s and dp */
+    uint16_t *columns;       /* [32 columns][group][16 columns]: first factors of dq */
+    uint16_t *ds;            /* [group][vector]: second factors of dq, of the tile in hand */
 } tiled_block;
 
 /* ---- Rows ------------------------------------------------------------------------------------------- */
@@ -41,7 +50,7 @@ typedef struct tiled_block {
 static void place_rows(const backward_item *item, int number, int64_t row, int64_t rows,
                        row_tile *r) {
     const backward_plan *p = item->plan;
-    float *data = item->slice.tiles + p->block_floats / 2 + (size_t)number * p->tile_floats;
+    float *data = item->slice.tiles + p->block_floats + (size_t)number * p->tile_floats;
     tile *t = &r->b.t;
     *r = (row_tile){0};
     t->row = row, t->rows = smaller(rows, TILE_ROWS), t->vectors = TILE_VECTORS;
@@ -189,12 +198,66 @@ static tiled_block pack_block(const backward_item *item, int64_t first, int64_t 
     return b;
 }
 
+/* ---- p and ds --------------------------------------------------------------------------------------- */
+
+/* Where the halves of a group go. */
+typedef struct weights {
+    uint16_t *p, *ds, *ds_pairs;
+} weights;
+
+VF_INLINE __m512i halves_of_row(const vf x[TILE_VECTORS]) {
+    return (__m512i)_mm512_cvtne2ps_pbh(x[1], x[0]);
+}
+
+/* The factors of two keys. */
+VF_INLINE void store_weights(int pair, vf p[2][TILE_VECTORS], vf ds[2][TILE_VECTORS],
+                             const weights *to) {
+    __m512i row[2];
+    VF_UNROLLED for (int odd = 0; odd < 2; odd++) {
+        _mm512_storeu_si512(to->p + (2 * pair + odd) * STEP, halves_of_row(p[odd]));
+        row[odd] = halves_of_row(ds[odd]);
+        _mm512_storeu_si512(to->ds + (2 * pair + odd) * STEP, row[odd]);
+    }
+    _mm512_storeu_si512(to->ds_pairs + pair * STEP, _mm512_unpacklo_epi16(row[0], row[1]));
+    _mm512_storeu_si512(to->ds_pairs + pair * STEP + HALF_TILE,
+                        _mm512_unpackhi_epi16(row[0], row[1]));
+}
+
+/* A group that all rows attend, whose scores want a factor: taken a pair of keys at a time while other products are made. */
+typedef struct weight_work {
+    const float *s, *dp;
+    weights to;
+    int pair, budget, slots; /* pairs are spread evenly over so many products */
+    vf unit, shift[TILE_VECTORS], mean[TILE_VECTORS];
+} weight_work;
+
+VF_INLINE void take_pair(weight_work *w) {
+    vf p[2][TILE_VECTORS], ds[2][TILE_VECTORS];
+    VF_UNROLLED for (int i = 0; i < 2; i++) VF_UNROLLED for (int v = 0; v < TILE_VECTORS; v++) {
+        const int64_t place = i * TILE_ROWS + v * VF_WIDTH;
+        p[i][v] = vf_exp2_softmax(vf_fma(vf_load(w->s + place), w->unit, w->shift[v]));
+        ds[i][v] = vf_mul(p[i][v], vf_sub(vf_load(w->dp + place), w->mean[v]));
+    }
+    store_weights(w->pair++, p, ds, &w->to);
+    w->s += 2 * TILE_ROWS, w->dp += 2 * TILE_ROWS;
+}
+
+VF_INLINE void take_share(const bool busy, weight_work *w) {
+    if (!busy) return;
+    w->budget += STEP / 2;
+    while (w->budget >= w->slots && w->pair < STEP / 2) {
+        take_pair(w);
+        w->budget -= w->slots;
+    }
+}
+
 /* ---- Products --------------------------------------------------------------------------------------- */
 
 enum { FLOAT_LINE = TILE_ROWS * sizeof(float) };
 
 /* s[32 keys][32 rows] of `steps` elements. */
-static void multiply_group(int64_t steps, const uint16_t *keys, const uint16_t *rows, float *s) {
+VF_INLINE void multiply_group(const bool busy, int64_t steps, const uint16_t *keys,
+                              const uint16_t *rows, float *s, weight_work *w) {
     amx_zero(T00);
     amx_zero(T01);
     amx_zero(T10);
@@ -203,11 +266,15 @@ static void multiply_group(int64_t steps, const uint16_t *keys, const uint16_t *
         amx_load(F0, keys, AMX_ROW_BYTES);
         amx_load(S0, rows, AMX_ROW_BYTES);
         amx_bf16(T00, F0, S0);
+        take_share(busy, w);
         amx_load(S1, rows + HALF_TILE, AMX_ROW_BYTES);
         amx_bf16(T01, F0, S1);
+        take_share(busy, w);
         amx_load(F1, keys + HALF_TILE, AMX_ROW_BYTES);
         amx_bf16(T10, F1, S0);
+        take_share(busy, w);
         amx_bf16(T11, F1, S1);
+        take_share(busy, w);
     }
     amx_store(T00, s, FLOAT_LINE);
     amx_store(T01, s + AMX_ROWS, FLOAT_LINE);
@@ -246,80 +313,37 @@ static void add_products(const uint16_t *first, const uint16_t *second) {
 
 /* dq of a tile += K^T ds for groups [first, end) of the block. */
 static void add_to_rows(const backward_item *item, const row_tile *r, const tiled_block *block,
-                        int64_t first, int64_t end) {
+                        int half, int64_t first, int64_t end) {
     const uint16_t *columns = block->columns;
+    const uint16_t *ds = block->ds + half * groups_of(block) * 2 * HALF_TILE;
     float *out = r->b.t.out;
     for (int64_t d = 0; d < item->plan->head_pitch; d += STEP, out += STEP * TILE_ROWS) {
         load_sums(out, FLOAT_LINE);
         for (int64_t g = first; g < end; g++)
-            add_products(columns + g * 2 * HALF_TILE, block->ds + g * 2 * HALF_TILE);
+            add_products(columns + g * 2 * HALF_TILE, ds + g * 2 * HALF_TILE);
         store_sums(out, FLOAT_LINE);
         columns += groups_of(block) * 2 * HALF_TILE;
     }
 }
 
 /* sums[32 keys][columns] += first^T second over tiles of rows. */
-static void add_to_keys(int64_t count, const uint16_t *const first[], const uint16_t *const second[],
-                        int64_t pitch, float *sums) {
+static void add_to_keys(int64_t count, const uint16_t *const first[],
+                        const uint16_t *const second[], int64_t pitch, float *sums) {
     for (int64_t d = 0; d < pitch; d += STEP) {
         load_sums(sums + d, pitch * (int64_t)sizeof(float));
-        for (int64_t i = 0; i < count; i++) add_products(first[i], second[i] + d / STEP * 2 * HALF_TILE);
+        for (int64_t i = 0; i < count; i++)
+            add_products(first[i], second[i] + d / STEP * 2 * HALF_TILE);
         store_sums(sums + d, pitch * (int64_t)sizeof(float));
-    }
-}
-
-/* ---- p and ds --------------------------------------------------------------------------------------- */
-
-/* Where the halves of a group go. */
-typedef struct weights {
-    uint16_t *p, *ds, *ds_pairs;
-} weights;
-
-VF_INLINE __m512i halves_of_row(const vf x[TILE_VECTORS]) {
-    return (__m512i)_mm512_cvtne2ps_pbh(x[1], x[0]);
-}
-
-/* The factors of two keys. */
-VF_INLINE void store_weights(int pair, vf p[2][TILE_VECTORS], vf ds[2][TILE_VECTORS],
-                             const weights *to) {
-    __m512i row[2];
-    VF_UNROLLED for (int odd = 0; odd < 2; odd++) {
-        _mm512_storeu_si512(to->p + (2 * pair + odd) * STEP, halves_of_row(p[odd]));
-        row[odd] = halves_of_row(ds[odd]);
-        _mm512_storeu_si512(to->ds + (2 * pair + odd) * STEP, row[odd]);
-    }
-    _mm512_storeu_si512(to->ds_pairs + pair * STEP, _mm512_unpacklo_epi16(row[0], row[1]));
-    _mm512_storeu_si512(to->ds_pairs + pair * STEP + HALF_TILE,
-                        _mm512_unpackhi_epi16(row[0], row[1]));
-}
-
-/* Of a group that all rows attend, from scores that want a factor. */
-static void find_weights(const tile *t, float factor, const float *s, const float *dp,
-                         const weights *to) {
-    const vf unit = vf_set1(factor);
-    vf shift[TILE_VECTORS], mean[TILE_VECTORS];
-    VF_UNROLLED for (int v = 0; v < TILE_VECTORS; v++) {
-        shift[v] = vf_sub(vf_set1(0), vf_load(t->reference + v * VF_WIDTH));
-        mean[v] = vf_load(t->sum + v * VF_WIDTH);
-    }
-    for (int pair = 0; pair < STEP / 2; pair++, s += 2 * TILE_ROWS, dp += 2 * TILE_ROWS) {
-        vf p[2][TILE_VECTORS], ds[2][TILE_VECTORS];
-        VF_UNROLLED for (int i = 0; i < 2; i++) VF_UNROLLED for (int v = 0; v < TILE_VECTORS; v++) {
-            const int64_t place = i * TILE_ROWS + v * VF_WIDTH;
-            p[i][v] = vf_exp2_softmax(vf_fma(vf_load(s + place), unit, shift[v]));
-            ds[i][v] = vf_mul(p[i][v], vf_sub(vf_load(dp + place), mean[v]));
-        }
-        store_weights(pair, p, ds, to);
     }
 }
 
 /* Of any group: by the functions of backward.h, then rounded. */
 static void find_weights_with_options(const backward_item *item, const row_tile *r, int64_t key,
-                                      const weights *to) {
+                                      float *s, float *dp, const weights *to) {
     const backward_slice *slice = &item->slice;
     const tile *t = &r->b.t;
     const float keep = item->plan->value_factor;
-    float *s = slice->s, *dp = slice->dp, maximum[TILE_ROWS];
+    float maximum[TILE_ROWS];
     key_block block = {.key = key, .keys = smaller(STEP, item->at.sequence.key_count - key)};
     scale_scores(&item->at, s, STEP, TILE_VECTORS);
     for (int64_t i = 0; keep != 1 && i < STEP * TILE_ROWS; i += VF_WIDTH)
@@ -331,7 +355,8 @@ static void find_weights_with_options(const backward_item *item, const row_tile 
     for (int pair = 0; pair < STEP / 2; pair++, s += 2 * TILE_ROWS, dp += 2 * TILE_ROWS) {
         vf p[2][TILE_VECTORS], ds[2][TILE_VECTORS];
         for (int i = 0; i < 2 * TILE_VECTORS; i++)
-            p[i / 2][i % 2] = vf_load(s + i * VF_WIDTH), ds[i / 2][i % 2] = vf_load(dp + i * VF_WIDTH);
+            p[i / 2][i % 2] = vf_load(s + i * VF_WIDTH),
+                         ds[i / 2][i % 2] = vf_load(dp + i * VF_WIDTH);
         store_weights(pair, p, ds, to);
     }
 }
@@ -346,27 +371,83 @@ static void attended_groups(const tile *t, const tiled_block *block, int64_t *fi
     *end = t->low < t->high ? larger((high - block->first) / STEP, *first) : *first;
 }
 
-/* p and ds of a tile, and its dq. */
-static void attend_block(const backward_item *item, const row_tile *r, const tiled_block *block) {
+/* A tile and a group whose s and dp there are, or NULL. */
+typedef struct pending {
+    const row_tile *r;
+    int64_t group;
+    int turn; /* which buffers of s and dp, and of ds */
+    int half;
+} pending;
+
+static weights weights_of(const row_tile *r, const tiled_block *block, int64_t g, int half) {
+    return (weights){r->p + g * 2 * HALF_TILE, r->ds + g * 2 * HALF_TILE,
+                     block->ds + (half * groups_of(block) + g) * 2 * HALF_TILE};
+}
+
+static bool is_plain(const backward_item *item, const tile *t, int64_t key) {
+    return !item->plan->general && key >= t->full_low && key + STEP <= t->full_high;
+}
+
+/* s and dp of the next, if there is one, and meanwhile p and ds of the one before. */
+static void advance(const backward_item *item, const tiled_block *block, pending *before,
+                    pending next) {
     const backward_plan *p = item->plan;
-    const tile *t = &r->b.t;
-    int64_t first, end;
-    attended_groups(t, block, &first, &end);
-    if (first == end) return;
-    for (int64_t g = first; g < end; g++) {
-        const int64_t key = block->first + g * STEP;
-        const weights to = {r->p + g * 2 * HALF_TILE, r->ds + g * 2 * HALF_TILE,
-                            block->ds + g * 2 * HALF_TILE};
-        multiply_group(p->head_pitch / STEP, block->keys + g * STEP * p->head_pitch, r->queries,
-                       item->slice.s);
-        multiply_group(p->value_pitch / STEP, block->values + g * STEP * p->value_pitch,
-                       r->gradients, item->slice.dp);
-        if (p->general || key < t->full_low || key + STEP > t->full_high)
-            find_weights_with_options(item, r, key, &to);
-        else
-            find_weights(t, item->at.scale, item->slice.s, item->slice.dp, &to);
+    const int64_t head_steps = p->head_pitch / STEP, value_steps = p->value_pitch / STEP;
+    weight_work w = {0};
+    bool busy = false;
+    if (before->r) {
+        const tile *t = &before->r->b.t;
+        const int64_t key = block->first + before->group * STEP;
+        const weights to = weights_of(before->r, block, before->group, before->half);
+        float *s = item->slice.s + before->turn * STEP * TILE_ROWS;
+        float *dp = item->slice.dp + before->turn * STEP * TILE_ROWS;
+        if (is_plain(item, t, key)) {
+            busy = true;
+            w = (weight_work){.s = s, .dp = dp, .to = to, .unit = vf_set1(item->at.scale)};
+            w.slots = (int)larger(4 * (head_steps + value_steps), 1);
+            for (int v = 0; v < TILE_VECTORS; v++) {
+                w.shift[v] = vf_sub(vf_set1(0), vf_load(t->reference + v * VF_WIDTH));
+                w.mean[v] = vf_load(t->sum + v * VF_WIDTH);
+            }
+        } else {
+            find_weights_with_options(item, before->r, key, s, dp, &to);
+        }
     }
-    add_to_rows(item, r, block, first, end);
+    if (next.r) {
+        float *s = item->slice.s + next.turn * STEP * TILE_ROWS;
+        float *dp = item->slice.dp + next.turn * STEP * TILE_ROWS;
+        const uint16_t *keys = block->keys + next.group * STEP * p->head_pitch;
+        const uint16_t *values = block->values + next.group * STEP * p->value_pitch;
+        if (busy) {
+            multiply_group(true, head_steps, keys, next.r->queries, s, &w);
+            multiply_group(true, value_steps, values, next.r->gradients, dp, &w);
+        } else {
+            multiply_group(false, head_steps, keys, next.r->queries, s, NULL);
+            multiply_group(false, value_steps, values, next.r->gradients, dp, NULL);
+        }
+    }
+    while (busy && w.pair < STEP / 2) take_pair(&w);
+    *before = next;
+}
+
+/* p, ds and dq of all tiles. dq of a tile follows when the next one has begun. */
+static void attend_block(const backward_item *item, const row_tile *tiles, int count,
+                         const tiled_block *block) {
+    pending before = {0};
+    const row_tile *last = NULL;
+    int64_t first, end, last_first = 0, last_end = 0;
+    int turn = 0, half = 0;
+    for (int i = 0; i < count; i++) {
+        attended_groups(&tiles[i].b.t, block, &first, &end);
+        if (first == end) continue;
+        for (int64_t g = first; g < end; g++, turn ^= !item->plan->general) {
+            advance(item, block, &before, (pending){&tiles[i], g, turn, half});
+            if (g == first && last) add_to_rows(item, last, block, half ^ 1, last_first, last_end);
+        }
+        last = &tiles[i], last_first = first, last_end = end, half ^= 1;
+    }
+    advance(item, block, &before, (pending){0});
+    if (last) add_to_rows(item, last, block, half ^ 1, last_first, last_end);
 }
 
 static void attend_keys(const backward_item *item, const row_tile *tiles, int count,
@@ -407,7 +488,7 @@ static void backward_rows(const backward_item *item, int64_t first_row, int64_t 
          start += p->block_keys) {
         int64_t from = larger(start, low), to = smaller(start + p->block_keys, high);
         tiled_block block = pack_block(item, from, to);
-        for (int i = 0; i < count; i++) attend_block(item, &tiles[i], &block);
+        attend_block(item, tiles, count, &block);
         wait_for_turn(item, to);
         attend_keys(item, tiles, count, &block);
         tell_progress(item, to);
