@@ -602,8 +602,8 @@ static bool serves_backward(const fovea_problem *problem, char *reason, size_t s
     return positions_fit(&backward.attention, reason, size);
 }
 
-static double cost_backward(const fovea_problem *problem, int threads, double flops,
-                            double bandwidth) {
+static inline double cost_backward(const fovea_problem *problem, int threads, double flops,
+                                   double bandwidth) {
     fovea_backward_call backward;
     (void)bandwidth;
     fovea_backward_describe(problem, &backward);

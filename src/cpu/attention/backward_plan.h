@@ -19,8 +19,9 @@ typedef struct backward_plan {
     bool general, dropout, capped, biased, keys_in_place, values_in_place;
     bool convert_keys, convert_values;
     int64_t head_pitch, value_pitch; /* of rows of q and dout in a tile, and of gathered ones */
+    int terms;                       /* of bf16 (backward_tiles.h) */
     float key_factor, value_factor;  /* that gathered dk and dv still want */
-    size_t block_floats, tile_floats, slice_floats;
+    size_t keys_floats, values_floats, block_floats, tile_floats, slice_floats;
     size_t dk_floats, dv_floats; /* gathered for a head */
 } backward_plan;
 
@@ -67,6 +68,26 @@ static int64_t backward_block_keys(const fovea_attention_call *call) {
     return larger(smaller(keys, call->key_length), 1);
 }
 
+#ifdef FOVEA_TIER_AMX
+/* Of tiles: keys in whole steps, and rows that are summed before they join dk and dv. */
+enum { BACKWARD_LANES = STEP, BACKWARD_ROWS = 4 * TILE_ROWS, TILED_KEYS = 128 };
+
+/* What backward_tiles.h wants: keys and rows as halves in two orders each, p and ds of a block, and ds of a tile in a second order. */
+static void plan_tiles(const fovea_attention_call *call, backward_plan *p) {
+    int64_t keys = call->options->block_keys > 0 ? call->options->block_keys : TILED_KEYS;
+    p->terms = call->q.dtype == FOVEA_BF16 ? 1 : call->q.dtype == FOVEA_F16 ? 2 : TERMS_MAX;
+    p->block_keys = round_up(larger(smaller(keys, call->key_length), 1), STEP);
+    int64_t row = p->terms * (p->head_pitch + p->value_pitch + p->block_keys) + p->head_pitch;
+    size_t tile = (size_t)(TILE_ROWS * (row + TILE_ARRAYS));
+    p->tile_floats = p->biased && p->tile_floats > tile ? p->tile_floats : tile;
+    p->keys_in_place = p->values_in_place = false;
+    p->key_factor = (float)call->scale;
+    p->value_factor = (float)(1 / (1 - call->options->dropout));
+}
+#else
+enum { BACKWARD_LANES = VF_WIDTH, BACKWARD_ROWS = TILE_ROWS };
+#endif
+
 /* Tiles in half of L2; fewer rows where the threads would run out of items. */
 static int64_t backward_block_rows(const fovea_attention_call *call, const backward_plan *p) {
     int64_t row_bytes = (int64_t)(p->tile_floats / TILE_ROWS) * 4;
@@ -75,7 +96,7 @@ static int64_t backward_block_rows(const fovea_attention_call *call, const backw
     if (p->threads > 1) rows = smaller(rows, of_a_head * p->heads / (8 * p->threads));
     if (call->options->block_rows > 0) rows = call->options->block_rows;
     rows = smaller(larger(rows, 1), smaller(of_a_head, 512));
-    return larger(round_up(rows, TILE_ROWS), TILE_ROWS);
+    return larger(round_up(rows, BACKWARD_ROWS), BACKWARD_ROWS);
 }
 
 enum { FEW_ROWS = 32 };
@@ -98,26 +119,6 @@ static size_t few_slice_floats(const backward_plan *p) {
 static bool is_copied(const fovea_attention_call *call, const fovea_view *view) {
     return needs_conversion(call, view, false) || fovea_row_stride(view) != view->shape[3];
 }
-
-#ifdef FOVEA_TIER_AMX
-enum { BACKWARD_LANES = STEP, TILED_KEYS = 128 };
-    #define TILED_FLOATS(p) (p).block_floats /* ds of two tiles */
-
-/* What backward_tiles.h wants: whole groups of keys, tiles of halves, gradients of keys gathered as they come from the products. */
-static void plan_tiles(const fovea_attention_call *call, backward_plan *p) {
-    int64_t keys = call->options->block_keys > 0 ? call->options->block_keys : TILED_KEYS;
-    size_t tile = (size_t)(TILE_ROWS * (2 * p->head_pitch + p->value_pitch + TILE_ARRAYS));
-    p->block_keys = round_up(larger(smaller(keys, call->key_length), STEP + 1), STEP);
-    tile += (size_t)(p->block_keys * TILE_ROWS);
-    p->tile_floats = p->biased && p->tile_floats > tile ? p->tile_floats : tile;
-    p->keys_in_place = p->values_in_place = false;
-    p->key_factor = (float)call->scale;
-    p->value_factor = (float)(1 / (1 - call->options->dropout));
-}
-#else
-enum { BACKWARD_LANES = VF_WIDTH };
-    #define TILED_FLOATS(p) 0
-#endif
 
 static backward_plan make_backward_plan(const fovea_backward_call *backward, int threads) {
     const fovea_attention_call *call = &backward->attention;
@@ -156,9 +157,12 @@ static backward_plan make_backward_plan(const fovea_backward_call *backward, int
     if (!p.keys_in_place && !p.few) p.dk_floats = (size_t)(gathered * p.head_pitch);
     if (!p.values_in_place && !p.few) p.dv_floats = (size_t)(gathered * p.value_pitch);
     p.block_floats = (size_t)(p.block_keys * TILE_ROWS);
-    p.slice_floats = (size_t)(p.block_keys * (p.head_pitch + p.value_pitch)) +
+    p.keys_floats = (size_t)(p.block_keys * p.head_pitch * larger(p.terms, 1));
+    p.values_floats = (size_t)(p.block_keys * p.value_pitch * larger(p.terms, 1));
+    p.slice_floats = p.keys_floats + p.values_floats +
                      (size_t)(2 + p.dropout + p.capped + p.biased) * p.block_floats +
-                     (size_t)(p.block_rows / TILE_ROWS) * p.tile_floats + TILED_FLOATS(p);
+                     (size_t)p.terms * p.block_floats / 2 +
+                     (size_t)(p.block_rows / TILE_ROWS) * p.tile_floats;
     if (p.few) p.slice_floats = few_slice_floats(&p);
     p.slice_floats = (p.slice_floats + 31) / 16 * 16;
     return p;
@@ -178,8 +182,8 @@ static void set_backward_slice(const backward_plan *p, void *workspace, int thre
                                backward_slice *s) {
     s->keys = s->tiles = (float *)workspace + (size_t)thread * p->slice_floats;
     if (p->few) return;
-    s->values = s->keys + p->block_keys * p->head_pitch;
-    s->s = s->values + p->block_keys * p->value_pitch;
+    s->values = s->keys + p->keys_floats;
+    s->s = s->values + p->values_floats;
     s->dp = s->s + p->block_floats;
     s->kept = p->dropout ? s->dp + p->block_floats : NULL;
     s->slope = p->capped ? s->dp + (1 + p->dropout) * p->block_floats : NULL;

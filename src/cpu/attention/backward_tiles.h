@@ -19,30 +19,25 @@
 
 #include "cpu/simd/amx.h"
 
-enum {
-    T00,
-    T01,
-    T10,
-    T11,
-    F0,
-    F1,
-    S0,
-    S1
-}; /* sums of two by two tiles, first and second factors */
+/* Sums of two by two tiles, first and second factors. */
+enum { T00, T01, T10, T11, F0, F1, S0, S1 };
 
+/* Halves are in tiles of 512, and terms one behind another where [term] stands. */
 typedef struct row_tile {
     backward_tile b;                        /* t.out gathers dq: [column][row] */
-    uint16_t *queries, *gradients;          /* [step][vector]: second factors of s and dp */
-    uint16_t *query_pairs, *gradient_pairs; /* [16 columns]: second factors of dk and dv */
-    uint16_t *p, *ds;                       /* [16 keys of the block]: first factors of dv and dk */
+    uint16_t *queries, *gradients;          /* [step][term][vector]: second factors of s and dp */
+    uint16_t *query_pairs, *gradient_pairs; /* [32 columns][term][16]: second factors of dk, dv */
+    uint16_t *p, *ds;                       /* [group][term][16 keys]: first factors of dv, dk */
+    bool finite;                            /* its queries are */
 } row_tile;
 
 /* A block of keys in packed form. */
 typedef struct tiled_block {
     int64_t first, end;      /* multiples of 32 */
-    uint16_t *keys, *values; /* [group][step][16 keys]: first factors of s and dp */
-    uint16_t *columns;       /* [32 columns][group][16 columns]: first factors of dq */
-    uint16_t *ds;            /* [group][vector]: second factors of dq, of the tile in hand */
+    uint16_t *keys, *values; /* [group][step][term][16 keys]: first factors of s and dp */
+    uint16_t *columns;       /* [32 columns][group][16][term]: first factors of dq */
+    uint16_t *ds;            /* [group][term][vector]: second factors of dq, of the tile in hand */
+    bool finite;             /* its keys are */
 } tiled_block;
 
 /* ---- Rows ------------------------------------------------------------------------------------------- */
@@ -50,16 +45,20 @@ typedef struct tiled_block {
 static void place_rows(const backward_item *item, int number, int64_t row, int64_t rows,
                        row_tile *r) {
     const backward_plan *p = item->plan;
-    float *data = item->slice.tiles + p->block_floats + (size_t)number * p->tile_floats;
+    float *data = item->slice.tiles + (size_t)p->terms * p->block_floats / 2 +
+                  (size_t)number * p->tile_floats;
+    const int64_t queries = p->terms * TILE_ROWS * p->head_pitch / 2,
+                  gradients = p->terms * TILE_ROWS * p->value_pitch / 2,
+                  halves = p->terms * (int64_t)p->block_floats / 2;
     tile *t = &r->b.t;
     *r = (row_tile){0};
     t->row = row, t->rows = smaller(rows, TILE_ROWS), t->vectors = TILE_VECTORS;
-    r->queries = (uint16_t *)(void *)data, data += TILE_ROWS * p->head_pitch / 2;
-    r->query_pairs = (uint16_t *)(void *)data, data += TILE_ROWS * p->head_pitch / 2;
-    r->gradients = (uint16_t *)(void *)data, data += TILE_ROWS * p->value_pitch / 2;
-    r->gradient_pairs = (uint16_t *)(void *)data, data += TILE_ROWS * p->value_pitch / 2;
-    r->p = (uint16_t *)(void *)data, data += p->block_floats / 2;
-    r->ds = (uint16_t *)(void *)data, data += p->block_floats / 2;
+    r->queries = (uint16_t *)(void *)data, data += queries;
+    r->query_pairs = (uint16_t *)(void *)data, data += queries;
+    r->gradients = (uint16_t *)(void *)data, data += gradients;
+    r->gradient_pairs = (uint16_t *)(void *)data, data += gradients;
+    r->p = (uint16_t *)(void *)data, data += halves;
+    r->ds = (uint16_t *)(void *)data, data += halves;
     t->out = data, data += TILE_ROWS * p->head_pitch;
     t->reference = data, t->sum = data + TILE_ROWS, t->slope = data + 2 * TILE_ROWS;
     t->query = (int32_t *)(void *)(data + 3 * TILE_ROWS);
@@ -69,49 +68,64 @@ static void place_rows(const backward_item *item, int number, int64_t row, int64
     set_limits(&item->at, t, TILE_ROWS);
 }
 
-/* [16 columns][pair of rows]: words of two rows. */
-static void pair_rows(char *const rows[TILE_ROWS], const fovea_view *view, uint16_t *packed) {
-    const bool whole = view->stride[3] == 1 && view->shape[3] % STEP == 0;
+/* [32 columns][term][16 columns][pair of rows]: words of two rows. */
+VF_INLINE void pair_rows(const int terms, const bool whole, char *const rows[TILE_ROWS],
+                         const fovea_view *view, uint16_t *packed) {
     const __m512i iota = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
     const __m512i low = _mm512_add_epi32(_mm512_mullo_epi32(iota, vi_set1(0x10001)),
                                          vi_set1(0x200000)),
                   high = _mm512_add_epi32(low, vi_set1(0x100010));
-    for (int64_t d = 0; d < view->shape[3]; d += STEP, packed += 2 * HALF_TILE)
+    for (int64_t d = 0; d < view->shape[3]; d += STEP, packed += terms * 2 * HALF_TILE)
         for (int i = 0; i < TILE_ROWS; i += 2) {
-            __m512i row[2];
-            for (int odd = 0; odd < 2; odd++)
-                load_terms(1, whole, rows[i + odd], FOVEA_BF16, view->stride[3], d,
-                           smaller(view->shape[3] - d, STEP), &row[odd]);
-            uint16_t *to = packed + i / 2 * STEP;
-            _mm512_storeu_si512(to, _mm512_permutex2var_epi16(row[0], low, row[1]));
-            _mm512_storeu_si512(to + HALF_TILE, _mm512_permutex2var_epi16(row[0], high, row[1]));
+            __m512i row[2][TERMS_MAX];
+            VF_UNROLLED for (int odd = 0; odd < 2; odd++)
+                load_terms(terms, whole, rows[i + odd], dtype_of_terms(terms), view->stride[3], d,
+                           smaller(view->shape[3] - d, STEP), row[odd]);
+            VF_UNROLLED for (int n = 0; n < terms; n++) {
+                uint16_t *to = packed + n * 2 * HALF_TILE + i / 2 * STEP;
+                _mm512_storeu_si512(to, _mm512_permutex2var_epi16(row[0][n], low, row[1][n]));
+                _mm512_storeu_si512(to + HALF_TILE,
+                                    _mm512_permutex2var_epi16(row[0][n], high, row[1][n]));
+            }
         }
 }
 
-static void pack_tile_rows(char *const rows[TILE_ROWS], const fovea_view *view, uint16_t *packed,
-                           uint16_t *pairs) {
-    const bool whole = view->stride[3] == 1 && view->shape[3] % STEP == 0;
+VF_INLINE bool pack_whole_rows(const int terms, const bool whole, char *const rows[TILE_ROWS],
+                               const fovea_view *view, uint16_t *packed, uint16_t *pairs) {
+    vf squares = vf_set1(0);
     for (int v = 0; v < TILE_VECTORS; v++)
-        if (whole)
-            pack_query_vector(1, true, view, rows + v * VF_WIDTH, packed + v * HALF_TILE);
-        else
-            pack_query_vector(1, false, view, rows + v * VF_WIDTH, packed + v * HALF_TILE);
-    pair_rows(rows, view, pairs);
+        squares = vf_add(squares, pack_query_vector(terms, whole, view, rows + v * VF_WIDTH,
+                                                    packed + v * HALF_TILE));
+    pair_rows(terms, whole, rows, view, pairs);
+    return isfinite(vf_reduce_add(squares));
 }
 
-static float product_of_rows(const char *x, const fovea_view *a, const char *y,
-                             const fovea_view *b) {
+/* In both orders; returns whether all elements are finite, or false. */
+VF_INLINE bool pack_tile_rows(const int terms, char *const rows[TILE_ROWS], const fovea_view *view,
+                              uint16_t *packed, uint16_t *pairs) {
+    return view->stride[3] == 1 && view->shape[3] % STEP == 0
+               ? pack_whole_rows(terms, true, rows, view, packed, pairs)
+               : pack_whole_rows(terms, false, rows, view, packed, pairs);
+}
+
+VF_INLINE float product_of_rows(const int terms, const char *x, const fovea_view *a, const char *y,
+                                const fovea_view *b) {
+    const bool whole = a->stride[3] == 1 && b->stride[3] == 1;
     vf sum = vf_set1(0);
-    for (int64_t d = 0; d < a->shape[3]; d += VF_WIDTH) {
+    int64_t d = 0;
+    for (; terms == 1 && whole && d + STEP <= a->shape[3]; d += STEP)
+        sum = _mm512_dpbf16_ps(sum, (__m512bh)_mm512_loadu_si512(x + 2 * d),
+                               (__m512bh)_mm512_loadu_si512(y + 2 * d));
+    for (; d < a->shape[3]; d += VF_WIDTH) {
         int64_t count = smaller(a->shape[3] - d, VF_WIDTH);
-        sum = vf_fma(load_elements(x, a->dtype, a->stride[3], d, count),
-                     load_elements(y, b->dtype, b->stride[3], d, count), sum);
+        sum = vf_fma(load_elements(x, dtype_of_terms(terms), a->stride[3], d, count),
+                     load_elements(y, dtype_of_terms(terms), b->stride[3], d, count), sum);
     }
     return vf_reduce_add(sum);
 }
 
 /* Lanes past the last row repeat it with p and ds of 0. */
-static void read_tile_rows(const backward_item *item, row_tile *r) {
+VF_INLINE void read_tile_rows(const int terms, const backward_item *item, row_tile *r) {
     const fovea_attention_call *call = item->at.call;
     const fovea_view *dout = &item->backward->dout;
     const int64_t start = item->at.sequence.query_start;
@@ -122,11 +136,11 @@ static void read_tile_rows(const backward_item *item, row_tile *r) {
     rows_of_lanes(&item->at, t, &call->out, start, 0, TILE_ROWS, out);
     rows_of_lanes(&item->at, t, &call->lse, start, 0, TILE_ROWS, lse);
     if (call->has_slopes) set_slopes(&item->at, t);
-    pack_tile_rows(q, &call->q, r->queries, r->query_pairs);
-    pack_tile_rows(gradient, dout, r->gradients, r->gradient_pairs);
+    r->finite = pack_tile_rows(terms, q, &call->q, r->queries, r->query_pairs);
+    pack_tile_rows(terms, gradient, dout, r->gradients, r->gradient_pairs);
     for (int64_t i = 0; i < TILE_ROWS; i++) {
         bool there = i < t->rows;
-        t->sum[i] = there ? product_of_rows(gradient[i], dout, out[i], &call->out) : 0;
+        t->sum[i] = there ? product_of_rows(terms, gradient[i], dout, out[i], &call->out) : 0;
         t->reference[i] = there ? lse_in_log2(lse[i]) : INFINITY;
     }
     memset(t->out, 0, (size_t)(TILE_ROWS * item->plan->head_pitch) * sizeof(float));
@@ -157,43 +171,39 @@ static void finish_rows(const backward_item *item, const row_tile *r) {
 
 static int64_t groups_of(const tiled_block *block) { return (block->end - block->first) / STEP; }
 
-VF_INLINE void pack_group(const bool whole, const fovea_view *view, const char *const rows[STEP],
-                          uint16_t *packed) {
-    pack_key_rows(1, whole, view, rows, packed);
+VF_INLINE bool pack_key_group(const int terms, const bool whole, const fovea_view *k,
+                              const char *const rows[STEP], int64_t groups, uint16_t *keys,
+                              uint16_t *columns) {
+    for (int64_t d = 0; d < k->shape[3]; d += STEP, columns += groups * terms * 2 * HALF_TILE)
+        pack_value_columns(terms, dtype_of_terms(terms), whole, k, rows, d, vi_set1(0), columns);
+    return isfinite(pack_key_rows(terms, whole, k, rows, keys));
 }
 
-VF_INLINE void pack_columns(const bool whole, const fovea_view *view, const char *const rows[STEP],
-                            int64_t groups, uint16_t *packed) {
-    for (int64_t d = 0; d < view->shape[3]; d += STEP, packed += groups * 2 * HALF_TILE)
-        pack_value_columns(1, FOVEA_BF16, whole, view, rows, d, vi_set1(0), packed);
-}
-
-static tiled_block pack_block(const backward_item *item, int64_t first, int64_t end) {
+VF_INLINE tiled_block pack_block(const int terms, const backward_item *item, int64_t first,
+                                 int64_t end) {
     const fovea_attention_call *call = item->at.call;
     const backward_plan *p = item->plan;
     tiled_block b = {.first = first,
                      .end = end,
                      .keys = (uint16_t *)(void *)item->slice.keys,
                      .values = (uint16_t *)(void *)item->slice.values,
-                     .ds = (uint16_t *)(void *)item->slice.tiles};
-    b.columns = b.keys + p->block_keys * p->head_pitch;
+                     .ds = (uint16_t *)(void *)item->slice.tiles,
+                     .finite = true};
+    b.columns = b.keys + p->keys_floats;
     for (int64_t g = 0; g < groups_of(&b); g++) {
-        int64_t key = first + g * STEP, count = item->at.sequence.key_count - key;
+        int64_t key = first + g * STEP, count = smaller(item->at.sequence.key_count - key, STEP);
         const char *rows[STEP];
-        uint16_t *keys = b.keys + g * STEP * p->head_pitch;
-        uint16_t *values = b.values + g * STEP * p->value_pitch;
-        uint16_t *columns = b.columns + g * 2 * HALF_TILE;
-        if (rows_of_group(&item->at, &call->k, key, smaller(count, STEP), rows)) {
-            pack_group(true, &call->k, rows, keys);
-            pack_columns(true, &call->k, rows, groups_of(&b), columns);
-        } else {
-            pack_group(false, &call->k, rows, keys);
-            pack_columns(false, &call->k, rows, groups_of(&b), columns);
-        }
-        if (rows_of_group(&item->at, &call->v, key, smaller(count, STEP), rows))
-            pack_group(true, &call->v, rows, values);
+        uint16_t *keys = b.keys + g * terms * STEP * p->head_pitch;
+        uint16_t *values = b.values + g * terms * STEP * p->value_pitch;
+        uint16_t *columns = b.columns + g * terms * 2 * HALF_TILE;
+        b.finite &=
+            rows_of_group(&item->at, &call->k, key, count, rows)
+                ? pack_key_group(terms, true, &call->k, rows, groups_of(&b), keys, columns)
+                : pack_key_group(terms, false, &call->k, rows, groups_of(&b), keys, columns);
+        if (rows_of_group(&item->at, &call->v, key, count, rows))
+            pack_key_rows(terms, true, &call->v, rows, values);
         else
-            pack_group(false, &call->v, rows, values);
+            pack_key_rows(terms, false, &call->v, rows, values);
     }
     return b;
 }
@@ -205,49 +215,84 @@ typedef struct weights {
     uint16_t *p, *ds, *ds_pairs;
 } weights;
 
-VF_INLINE __m512i halves_of_row(const vf x[TILE_VECTORS]) {
-    return (__m512i)_mm512_cvtne2ps_pbh(x[1], x[0]);
+/* The terms of a key's lanes: all but the last are cut, so that the rest is exact. */
+VF_INLINE void split_lanes(const int terms, vf x[TILE_VECTORS], __m512i term[]) {
+    const vi mask = vi_set1((int32_t)0xffff0000);
+    VF_UNROLLED for (int n = 0; n < terms; n++) {
+        vf cut[TILE_VECTORS];
+        VF_UNROLLED for (int v = 0; v < TILE_VECTORS; v++) {
+            cut[v] = n == terms - 1 ? x[v] : vi_as_vf(vi_and(vf_as_vi(x[v]), mask));
+            x[v] = vf_sub(x[v], cut[v]);
+        }
+        term[n] = (__m512i)_mm512_cvtne2ps_pbh(cut[1], cut[0]);
+    }
 }
 
 /* The factors of two keys. */
-VF_INLINE void store_weights(int pair, vf p[2][TILE_VECTORS], vf ds[2][TILE_VECTORS],
-                             const weights *to) {
-    __m512i row[2];
+VF_INLINE void store_weights(const int terms, int pair, vf p[2][TILE_VECTORS],
+                             vf ds[2][TILE_VECTORS], const weights *to) {
+    const int row = pair / (AMX_ROWS / 2) * HALF_TILE + pair % (AMX_ROWS / 2) * 2 * STEP;
+    __m512i term[2][TERMS_MAX];
     VF_UNROLLED for (int odd = 0; odd < 2; odd++) {
-        _mm512_storeu_si512(to->p + (2 * pair + odd) * STEP, halves_of_row(p[odd]));
-        row[odd] = halves_of_row(ds[odd]);
-        _mm512_storeu_si512(to->ds + (2 * pair + odd) * STEP, row[odd]);
+        split_lanes(terms, p[odd], term[odd]);
+        VF_UNROLLED for (int n = 0; n < terms; n++)
+            _mm512_storeu_si512(to->p + n * 2 * HALF_TILE + row + odd * STEP, term[odd][n]);
     }
-    _mm512_storeu_si512(to->ds_pairs + pair * STEP, _mm512_unpacklo_epi16(row[0], row[1]));
-    _mm512_storeu_si512(to->ds_pairs + pair * STEP + HALF_TILE,
-                        _mm512_unpackhi_epi16(row[0], row[1]));
+    VF_UNROLLED for (int odd = 0; odd < 2; odd++) {
+        split_lanes(terms, ds[odd], term[odd]);
+        VF_UNROLLED for (int n = 0; n < terms; n++)
+            _mm512_storeu_si512(to->ds + n * 2 * HALF_TILE + row + odd * STEP, term[odd][n]);
+    }
+    VF_UNROLLED for (int n = 0; n < terms; n++) {
+        uint16_t *pairs = to->ds_pairs + n * 2 * HALF_TILE + pair * STEP;
+        _mm512_storeu_si512(pairs, _mm512_unpacklo_epi16(term[0][n], term[1][n]));
+        _mm512_storeu_si512(pairs + HALF_TILE, _mm512_unpackhi_epi16(term[0][n], term[1][n]));
+    }
 }
 
-/* A group that all rows attend, whose scores want a factor: taken a pair of keys at a time while other products are made. */
-typedef struct weight_work {
-    const float *s, *dp;
-    weights to;
-    int pair, budget, slots; /* pairs are spread evenly over so many products */
-    vf unit, shift[TILE_VECTORS], mean[TILE_VECTORS];
-} weight_work;
-
-VF_INLINE void take_pair(weight_work *w) {
-    vf p[2][TILE_VECTORS], ds[2][TILE_VECTORS];
-    VF_UNROLLED for (int i = 0; i < 2; i++) VF_UNROLLED for (int v = 0; v < TILE_VECTORS; v++) {
-        const int64_t place = i * TILE_ROWS + v * VF_WIDTH;
-        p[i][v] = vf_exp2_softmax(vf_fma(vf_load(w->s + place), w->unit, w->shift[v]));
-        ds[i][v] = vf_mul(p[i][v], vf_sub(vf_load(w->dp + place), w->mean[v]));
+/* Of a group that all rows attend, from scores that want a factor. */
+VF_INLINE void find_weights(const int terms, const tile *t, float factor, const float *s,
+                            const float *dp, const weights *to) {
+    const vf unit = vf_set1(factor);
+    vf shift[TILE_VECTORS], mean[TILE_VECTORS];
+    VF_UNROLLED for (int v = 0; v < TILE_VECTORS; v++) {
+        shift[v] = vf_sub(vf_set1(0), vf_load(t->reference + v * VF_WIDTH));
+        mean[v] = vf_load(t->sum + v * VF_WIDTH);
     }
-    store_weights(w->pair++, p, ds, &w->to);
-    w->s += 2 * TILE_ROWS, w->dp += 2 * TILE_ROWS;
+    for (int pair = 0; pair < STEP / 2; pair++, s += 2 * TILE_ROWS, dp += 2 * TILE_ROWS) {
+        vf p[2][TILE_VECTORS], ds[2][TILE_VECTORS];
+        VF_UNROLLED for (int i = 0; i < 2; i++) VF_UNROLLED for (int v = 0; v < TILE_VECTORS; v++) {
+            const int64_t place = i * TILE_ROWS + v * VF_WIDTH;
+            p[i][v] = vf_exp2_softmax(vf_fma(vf_load(s + place), unit, shift[v]));
+            ds[i][v] = vf_mul(p[i][v], vf_sub(vf_load(dp + place), mean[v]));
+        }
+        store_weights(terms, pair, p, ds, to);
+    }
 }
 
-VF_INLINE void take_share(const bool busy, weight_work *w) {
-    if (!busy) return;
-    w->budget += STEP / 2;
-    while (w->budget >= w->slots && w->pair < STEP / 2) {
-        take_pair(w);
-        w->budget -= w->slots;
+/* Of any group: by the functions of backward.h, then rounded. */
+VF_INLINE void find_weights_with_options(const int terms, const backward_item *item,
+                                         const row_tile *r, bool finite, int64_t key,
+                                         const weights *to) {
+    const backward_slice *slice = &item->slice;
+    const tile *t = &r->b.t;
+    const float keep = item->plan->value_factor;
+    float *s = slice->s, *dp = slice->dp, maximum[TILE_ROWS];
+    key_block block = {.key = key, .keys = smaller(STEP, item->at.sequence.key_count - key)};
+    if (!finite) score_plainly(&item->at, t, key, block.keys, 1, s);
+    scale_scores(&item->at, s, STEP, TILE_VECTORS);
+    for (int64_t i = 0; keep != 1 && i < STEP * TILE_ROWS; i += VF_WIDTH)
+        vf_store(dp + i, vf_mul(vf_load(dp + i), vf_set1(keep)));
+    if (item->plan->general) change_for_gradient(item, &r->b, &block);
+    limit_scores(t, s, key, STEP, maximum);
+    masked_gradients_of_block(TILE_VECTORS, STEP, s, dp, slice->kept, slice->slope, t->reference,
+                              t->sum);
+    for (int pair = 0; pair < STEP / 2; pair++, s += 2 * TILE_ROWS, dp += 2 * TILE_ROWS) {
+        vf p[2][TILE_VECTORS], ds[2][TILE_VECTORS];
+        for (int i = 0; i < 2 * TILE_VECTORS; i++)
+            p[i / 2][i % 2] = vf_load(s + i * VF_WIDTH),
+                         ds[i / 2][i % 2] = vf_load(dp + i * VF_WIDTH);
+        store_weights(terms, pair, p, ds, to);
     }
 }
 
@@ -255,31 +300,38 @@ VF_INLINE void take_share(const bool busy, weight_work *w) {
 
 enum { FLOAT_LINE = TILE_ROWS * sizeof(float) };
 
-/* s[32 keys][32 rows] of `steps` elements. */
-VF_INLINE void multiply_group(const bool busy, int64_t steps, const uint16_t *keys,
-                              const uint16_t *rows, float *s, weight_work *w) {
-    amx_zero(T00);
-    amx_zero(T01);
-    amx_zero(T10);
-    amx_zero(T11);
-    for (int64_t step = 0; step < steps; step++, keys += 2 * HALF_TILE, rows += 2 * HALF_TILE) {
-        amx_load(F0, keys, AMX_ROW_BYTES);
-        amx_load(S0, rows, AMX_ROW_BYTES);
+/* Where the terms and the second tile of a first factor lie; those of a second factor lie as in `of_keys`. */
+typedef struct factor_order {
+    int64_t term, second;
+} factor_order;
+static const factor_order of_keys = {2 * HALF_TILE, HALF_TILE}; /* [term][tile] */
+
+/* A factor that others follow before it is needed again is loaded with the hint that spares the lines of the other. */
+#define LOAD_FACTOR(passing, t, from)                                                              \
+    do {                                                                                           \
+        if (passing)                                                                               \
+            amx_stream_load(t, from, AMX_ROW_BYTES);                                               \
+        else                                                                                       \
+            amx_load(t, from, AMX_ROW_BYTES);                                                      \
+    } while (0)
+typedef enum passing_factor { FIRST_PASSES, SECOND_PASSES } passing_factor;
+
+/* The products of two by two tiles. */
+VF_INLINE void add_products(const int terms, const passing_factor passing, const uint16_t *first,
+                            const factor_order at, const uint16_t *second) {
+    VF_UNROLLED for (int i = 0; i < term_products(terms); i++) {
+        const term_pair n = pair_of_terms(terms, terms - 1, i),
+                        before = i ? pair_of_terms(terms, terms - 1, i - 1) : no_terms;
+        const uint16_t *a = first + n.first * at.term, *b = second + n.second * 2 * HALF_TILE;
+        if (n.first != before.first) LOAD_FACTOR(passing == FIRST_PASSES, F0, a);
+        if (n.second != before.second) LOAD_FACTOR(passing == SECOND_PASSES, S0, b);
         amx_bf16(T00, F0, S0);
-        take_share(busy, w);
-        amx_load(S1, rows + HALF_TILE, AMX_ROW_BYTES);
+        if (n.second != before.second) LOAD_FACTOR(passing == SECOND_PASSES, S1, b + HALF_TILE);
         amx_bf16(T01, F0, S1);
-        take_share(busy, w);
-        amx_load(F1, keys + HALF_TILE, AMX_ROW_BYTES);
+        if (n.first != before.first) LOAD_FACTOR(passing == FIRST_PASSES, F1, a + at.second);
         amx_bf16(T10, F1, S0);
-        take_share(busy, w);
         amx_bf16(T11, F1, S1);
-        take_share(busy, w);
     }
-    amx_store(T00, s, FLOAT_LINE);
-    amx_store(T01, s + AMX_ROWS, FLOAT_LINE);
-    amx_store(T10, s + AMX_ROWS * TILE_ROWS, FLOAT_LINE);
-    amx_store(T11, s + AMX_ROWS * TILE_ROWS + AMX_ROWS, FLOAT_LINE);
 }
 
 /* Two by two tiles of floats, lines `line` bytes apart. */
@@ -299,65 +351,71 @@ static void store_sums(float *to, int64_t line) {
     amx_store(T11, below + AMX_ROWS, line);
 }
 
-/* The products of two by two tiles, each factor's side by side. */
-static void add_products(const uint16_t *first, const uint16_t *second) {
-    amx_load(F0, first, AMX_ROW_BYTES);
-    amx_load(S0, second, AMX_ROW_BYTES);
-    amx_bf16(T00, F0, S0);
-    amx_load(S1, second + HALF_TILE, AMX_ROW_BYTES);
-    amx_bf16(T01, F0, S1);
-    amx_load(F1, first + HALF_TILE, AMX_ROW_BYTES);
-    amx_bf16(T10, F1, S0);
-    amx_bf16(T11, F1, S1);
+static void clear_sums(void) {
+    amx_zero(T00);
+    amx_zero(T01);
+    amx_zero(T10);
+    amx_zero(T11);
+}
+
+/* s[32 keys][32 rows] of `steps` elements. */
+VF_INLINE void multiply_group(const int terms, int64_t steps, const uint16_t *keys,
+                              const uint16_t *rows, float *s) {
+    clear_sums();
+    for (int64_t step = 0; step < steps; step++, keys += terms * 2 * HALF_TILE) {
+        add_products(terms, FIRST_PASSES, keys, of_keys, rows);
+        rows += terms * 2 * HALF_TILE;
+    }
+    store_sums(s, FLOAT_LINE);
+}
+
+/* Sums of three terms begin at 0 and are added as a whole, those of fewer go on in the registers: one chain over 4097 equal values
+ * would lose more than the bound of f32. */
+VF_INLINE void begin_sums(const int terms, const float *sums, int64_t line) {
+    if (terms == TERMS_MAX)
+        clear_sums();
+    else
+        load_sums(sums, line);
+}
+
+VF_INLINE void end_sums(const int terms, float *sums, int64_t line) {
+    if (terms < TERMS_MAX) {
+        store_sums(sums, line);
+        return;
+    }
+    float block[STEP][STEP];
+    store_sums(block[0], sizeof block[0]);
+    for (int i = 0; i < STEP; i++, sums += line / (int64_t)sizeof(float))
+        VF_UNROLLED for (int v = 0; v < STEP; v += VF_WIDTH)
+            vf_store(sums + v, vf_add(vf_load(sums + v), vf_load(block[i] + v)));
 }
 
 /* dq of a tile += K^T ds for groups [first, end) of the block. */
-static void add_to_rows(const backward_item *item, const row_tile *r, const tiled_block *block,
-                        int half, int64_t first, int64_t end) {
-    const uint16_t *columns = block->columns;
-    const uint16_t *ds = block->ds + half * groups_of(block) * 2 * HALF_TILE;
+VF_INLINE void add_to_rows(const int terms, const backward_item *item, const row_tile *r,
+                           const tiled_block *block, int64_t first, int64_t end) {
+    const factor_order of_columns = {HALF_TILE, terms * HALF_TILE}; /* [tile][term] */
+    const int64_t group = terms * 2 * HALF_TILE;
+    const uint16_t *columns = block->columns, *ds = block->ds;
     float *out = r->b.t.out;
     for (int64_t d = 0; d < item->plan->head_pitch; d += STEP, out += STEP * TILE_ROWS) {
-        load_sums(out, FLOAT_LINE);
+        begin_sums(terms, out, FLOAT_LINE);
         for (int64_t g = first; g < end; g++)
-            add_products(columns + g * 2 * HALF_TILE, ds + g * 2 * HALF_TILE);
-        store_sums(out, FLOAT_LINE);
-        columns += groups_of(block) * 2 * HALF_TILE;
+            add_products(terms, FIRST_PASSES, columns + g * group, of_columns, ds + g * group);
+        end_sums(terms, out, FLOAT_LINE);
+        columns += groups_of(block) * group;
     }
 }
 
 /* sums[32 keys][columns] += first^T second over tiles of rows. */
-static void add_to_keys(int64_t count, const uint16_t *const first[],
-                        const uint16_t *const second[], int64_t pitch, float *sums) {
+VF_INLINE void add_to_keys(const int terms, int64_t count, const uint16_t *const first[],
+                           const uint16_t *const second[], int64_t pitch, float *sums) {
+    const int64_t line = pitch * (int64_t)sizeof(float);
     for (int64_t d = 0; d < pitch; d += STEP) {
-        load_sums(sums + d, pitch * (int64_t)sizeof(float));
+        begin_sums(terms, sums + d, line);
         for (int64_t i = 0; i < count; i++)
-            add_products(first[i], second[i] + d / STEP * 2 * HALF_TILE);
-        store_sums(sums + d, pitch * (int64_t)sizeof(float));
-    }
-}
-
-/* Of any group: by the functions of backward.h, then rounded. */
-static void find_weights_with_options(const backward_item *item, const row_tile *r, int64_t key,
-                                      float *s, float *dp, const weights *to) {
-    const backward_slice *slice = &item->slice;
-    const tile *t = &r->b.t;
-    const float keep = item->plan->value_factor;
-    float maximum[TILE_ROWS];
-    key_block block = {.key = key, .keys = smaller(STEP, item->at.sequence.key_count - key)};
-    scale_scores(&item->at, s, STEP, TILE_VECTORS);
-    for (int64_t i = 0; keep != 1 && i < STEP * TILE_ROWS; i += VF_WIDTH)
-        vf_store(dp + i, vf_mul(vf_load(dp + i), vf_set1(keep)));
-    if (item->plan->general) change_for_gradient(item, &r->b, &block);
-    limit_scores(t, s, key, STEP, maximum);
-    masked_gradients_of_block(TILE_VECTORS, STEP, s, dp, slice->kept, slice->slope, t->reference,
-                              t->sum);
-    for (int pair = 0; pair < STEP / 2; pair++, s += 2 * TILE_ROWS, dp += 2 * TILE_ROWS) {
-        vf p[2][TILE_VECTORS], ds[2][TILE_VECTORS];
-        for (int i = 0; i < 2 * TILE_VECTORS; i++)
-            p[i / 2][i % 2] = vf_load(s + i * VF_WIDTH),
-                         ds[i / 2][i % 2] = vf_load(dp + i * VF_WIDTH);
-        store_weights(pair, p, ds, to);
+            add_products(terms, SECOND_PASSES, first[i], of_keys,
+                         second[i] + d / STEP * terms * 2 * HALF_TILE);
+        end_sums(terms, sums + d, line);
     }
 }
 
@@ -371,107 +429,69 @@ static void attended_groups(const tile *t, const tiled_block *block, int64_t *fi
     *end = t->low < t->high ? larger((high - block->first) / STEP, *first) : *first;
 }
 
-/* A tile and a group whose s and dp there are, or NULL. */
-typedef struct pending {
-    const row_tile *r;
-    int64_t group;
-    int turn; /* which buffers of s and dp, and of ds */
-    int half;
-} pending;
-
-static weights weights_of(const row_tile *r, const tiled_block *block, int64_t g, int half) {
-    return (weights){r->p + g * 2 * HALF_TILE, r->ds + g * 2 * HALF_TILE,
-                     block->ds + (half * groups_of(block) + g) * 2 * HALF_TILE};
-}
-
-static bool is_plain(const backward_item *item, const tile *t, int64_t key) {
-    return !item->plan->general && key >= t->full_low && key + STEP <= t->full_high;
-}
-
-/* s and dp of the next, if there is one, and meanwhile p and ds of the one before. */
-static void advance(const backward_item *item, const tiled_block *block, pending *before,
-                    pending next) {
+/* p and ds of a tile, and its dq. */
+VF_INLINE void attend_block(const int terms, const backward_item *item, const row_tile *r,
+                            const tiled_block *block) {
     const backward_plan *p = item->plan;
-    const int64_t head_steps = p->head_pitch / STEP, value_steps = p->value_pitch / STEP;
-    weight_work w = {0};
-    bool busy = false;
-    if (before->r) {
-        const tile *t = &before->r->b.t;
-        const int64_t key = block->first + before->group * STEP;
-        const weights to = weights_of(before->r, block, before->group, before->half);
-        float *s = item->slice.s + before->turn * STEP * TILE_ROWS;
-        float *dp = item->slice.dp + before->turn * STEP * TILE_ROWS;
-        if (is_plain(item, t, key)) {
-            busy = true;
-            w = (weight_work){.s = s, .dp = dp, .to = to, .unit = vf_set1(item->at.scale)};
-            w.slots = (int)larger(4 * (head_steps + value_steps), 1);
-            for (int v = 0; v < TILE_VECTORS; v++) {
-                w.shift[v] = vf_sub(vf_set1(0), vf_load(t->reference + v * VF_WIDTH));
-                w.mean[v] = vf_load(t->sum + v * VF_WIDTH);
-            }
-        } else {
-            find_weights_with_options(item, before->r, key, s, dp, &to);
-        }
+    const tile *t = &r->b.t;
+    const bool finite = terms == 1 || (r->finite && block->finite);
+    int64_t first, end;
+    attended_groups(t, block, &first, &end);
+    if (first == end) return;
+    for (int64_t g = first; g < end; g++) {
+        const int64_t key = block->first + g * STEP, group = g * terms * 2 * HALF_TILE;
+        const weights to = {r->p + group, r->ds + group, block->ds + group};
+        multiply_group(terms, p->head_pitch / STEP, block->keys + g * terms * STEP * p->head_pitch,
+                       r->queries, item->slice.s);
+        multiply_group(terms, p->value_pitch / STEP,
+                       block->values + g * terms * STEP * p->value_pitch, r->gradients,
+                       item->slice.dp);
+        if (p->general || !finite || key < t->full_low || key + STEP > t->full_high)
+            find_weights_with_options(terms, item, r, finite, key, &to);
+        else
+            find_weights(terms, t, item->at.scale, item->slice.s, item->slice.dp, &to);
     }
-    if (next.r) {
-        float *s = item->slice.s + next.turn * STEP * TILE_ROWS;
-        float *dp = item->slice.dp + next.turn * STEP * TILE_ROWS;
-        const uint16_t *keys = block->keys + next.group * STEP * p->head_pitch;
-        const uint16_t *values = block->values + next.group * STEP * p->value_pitch;
-        if (busy) {
-            multiply_group(true, head_steps, keys, next.r->queries, s, &w);
-            multiply_group(true, value_steps, values, next.r->gradients, dp, &w);
-        } else {
-            multiply_group(false, head_steps, keys, next.r->queries, s, NULL);
-            multiply_group(false, value_steps, values, next.r->gradients, dp, NULL);
-        }
-    }
-    while (busy && w.pair < STEP / 2) take_pair(&w);
-    *before = next;
+    add_to_rows(terms, item, r, block, first, end);
 }
 
-/* p, ds and dq of all tiles. dq of a tile follows when the next one has begun. */
-static void attend_block(const backward_item *item, const row_tile *tiles, int count,
-                         const tiled_block *block) {
-    pending before = {0};
-    const row_tile *last = NULL;
-    int64_t first, end, last_first = 0, last_end = 0;
-    int turn = 0, half = 0;
-    for (int i = 0; i < count; i++) {
-        attended_groups(&tiles[i].b.t, block, &first, &end);
-        if (first == end) continue;
-        for (int64_t g = first; g < end; g++, turn ^= !item->plan->general) {
-            advance(item, block, &before, (pending){&tiles[i], g, turn, half});
-            if (g == first && last) add_to_rows(item, last, block, half ^ 1, last_first, last_end);
-        }
-        last = &tiles[i], last_first = first, last_end = end, half ^= 1;
-    }
-    advance(item, block, &before, (pending){0});
-    if (last) add_to_rows(item, last, block, half ^ 1, last_first, last_end);
+/* Tiles that attend a group, and share a sum. */
+typedef struct sharers {
+    int64_t count;
+    const uint16_t *p[BACKWARD_TILES], *ds[BACKWARD_TILES], *dout[BACKWARD_TILES],
+        *q[BACKWARD_TILES];
+} sharers;
+
+VF_INLINE void add_sharers(const int terms, const backward_item *item, int64_t key, sharers *s) {
+    const float_rows *dv = &item->dv, *dk = &item->dk;
+    if (s->count == 0) return;
+    add_to_keys(terms, s->count, s->p, s->dout, dv->stride, dv->data + key * dv->stride);
+    add_to_keys(terms, s->count, s->ds, s->q, dk->stride, dk->data + key * dk->stride);
+    s->count = 0;
 }
 
-static void attend_keys(const backward_item *item, const row_tile *tiles, int count,
-                        const tiled_block *block) {
+VF_INLINE void attend_keys(const int terms, const backward_item *item, const row_tile *tiles,
+                           int count, const tiled_block *block) {
     for (int64_t g = 0; g < groups_of(block); g++) {
-        const uint16_t *p[BACKWARD_TILES], *ds[BACKWARD_TILES], *dout[BACKWARD_TILES],
-            *q[BACKWARD_TILES];
-        const int64_t key = block->first + g * STEP;
-        int64_t found = 0, first, end;
+        const int64_t key = block->first + g * STEP, group = g * terms * 2 * HALF_TILE;
+        int64_t first, end;
+        sharers s = {.count = 0};
         for (int i = 0; i < count; i++) {
-            attended_groups(&tiles[i].b.t, block, &first, &end);
+            const row_tile *r = &tiles[i];
+            if (terms == TERMS_MAX && r->b.t.row % BACKWARD_ROWS == 0)
+                add_sharers(terms, item, key, &s);
+            attended_groups(&r->b.t, block, &first, &end);
             if (g < first || g >= end) continue;
-            p[found] = tiles[i].p + g * 2 * HALF_TILE, ds[found] = tiles[i].ds + g * 2 * HALF_TILE;
-            dout[found] = tiles[i].gradient_pairs, q[found] = tiles[i].query_pairs;
-            found++;
+            s.p[s.count] = r->p + group, s.ds[s.count] = r->ds + group;
+            s.dout[s.count] = r->gradient_pairs, s.q[s.count] = r->query_pairs;
+            s.count++;
         }
-        if (found == 0) continue;
-        add_to_keys(found, p, dout, item->dv.stride, item->dv.data + key * item->dv.stride);
-        add_to_keys(found, ds, q, item->dk.stride, item->dk.data + key * item->dk.stride);
+        add_sharers(terms, item, key, &s);
     }
 }
 
-/* A superblock of rows through all keys. Turns are taken by whole groups, as these are added to. */
-static void backward_rows(const backward_item *item, int64_t first_row, int64_t rows) {
+/* Turns are taken by whole groups, as these are added to. */
+VF_INLINE void rows_by_terms(const int terms, const backward_item *item, int64_t first_row,
+                             int64_t rows) {
     const backward_plan *p = item->plan;
     const amx_configuration whole = amx_whole_tiles();
     row_tile tiles[BACKWARD_TILES];
@@ -480,21 +500,28 @@ static void backward_rows(const backward_item *item, int64_t first_row, int64_t 
     amx_configure(&whole);
     for (int64_t row = 0; row < rows; row += TILE_ROWS, count++) {
         place_rows(item, count, first_row + row, rows - row, &tiles[count]);
-        read_tile_rows(item, &tiles[count]);
+        read_tile_rows(terms, item, &tiles[count]);
         low = smaller(low, tiles[count].b.t.low), high = larger(high, tiles[count].b.t.high);
     }
     low = low / STEP * STEP, high = round_up(high, STEP);
     for (int64_t start = low / p->block_keys * p->block_keys; start < high;
          start += p->block_keys) {
         int64_t from = larger(start, low), to = smaller(start + p->block_keys, high);
-        tiled_block block = pack_block(item, from, to);
-        attend_block(item, tiles, count, &block);
+        tiled_block block = pack_block(terms, item, from, to);
+        for (int i = 0; i < count; i++) attend_block(terms, item, &tiles[i], &block);
         wait_for_turn(item, to);
-        attend_keys(item, tiles, count, &block);
+        attend_keys(terms, item, tiles, count, &block);
         tell_progress(item, to);
     }
     for (int i = 0; i < count; i++) finish_rows(item, &tiles[i]);
     amx_release();
+}
+
+/* A superblock of rows through all keys. */
+static void backward_rows(const backward_item *item, int64_t first_row, int64_t rows) {
+    if (item->plan->terms == 1) rows_by_terms(1, item, first_row, rows);
+    if (item->plan->terms == 2) rows_by_terms(2, item, first_row, rows);
+    if (item->plan->terms == 3) rows_by_terms(3, item, first_row, rows);
 }
 
 #endif
