@@ -1011,12 +1011,17 @@ static const struct {
      "b=1,hq=8,hkv=1,sq=1,sk=300,d=16,k=i8,v=e4m3,k_scale=1,v_scale=1,slopes=1,sample=8"},
     {"attention", "b=2,hq=2,hkv=1,sq=1,sk=40,d=16,k=i8,v=i8,k_scale=1,v_scale=1,seqused_k=1,"
                   "block_table=1,sample=5"},
+    /* Scores of f16 in integers: elements as large as their row. Parts that hold nothing of a row, in all of them. */
+    {"attention", "dtype=f16,b=1,hq=1,hkv=1,sq=65,sk=33,d=2,data=integers,sample=1"},
+    {"attention_merge", "p=1,b=2,hq=2,sq=9,dv=8,lse=1,data=masked"},
     /* Groups with NaN, with an infinity and of zeros; positions that no float holds. */
     {"kv_append",
      "b=1,hkv=2,t=5,s=33,d=16,k_cache=e4m3,v_cache=i8,k_scale=1,v_scale=1,data=nonfinite"},
     {"kv_append",
      "b=1,hkv=2,t=5,s=33,d=16,k_cache=e4m3,v_cache=e4m3,k_scale=1,v_scale=1,data=zeros"},
     {"rope_apply", "b=1,s=40,d=16,offset=16777217"},
+    /* Sines that lie otherwise than cosines. */
+    {"kv_append", "b=1,hkv=1,t=3,s=33,d=16,rope=half,cos=1,sin=1,memory=mixed,seed=4"},
     /* Rows far from 0, and far below the maximum of those that they are summed with; groups that threads share. */
     {"loss_cross_entropy", "b=101,c=100,reduction=none,data=far_offset"},
     {"loss_cross_entropy", "b=3001,c=100,reduction=none,data=step"},
