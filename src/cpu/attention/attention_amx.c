@@ -947,5 +947,4 @@ const fovea_implementation FOVEA_TIERED(fovea_cpu_attention)[] = {
      .cost = fovea_split_amx_cost},
     BACKWARD_ROW("flash", FOVEA_BF16),
     BACKWARD_ROW("flash_bf16x2", FOVEA_F16),
-    BACKWARD_ROW("flash_bf16x3", FOVEA_F32),
     {0}};

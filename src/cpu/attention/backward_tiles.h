@@ -1,4 +1,4 @@
-/* The rows of backward.h on AMX's tiles: its five products of bf16, included by it in that tier.
+/* The rows of backward.h on AMX's tiles: its five products of bf16, or of f16 as two terms each (attention_terms.h), included by it in that tier.
  *
  * A block of keys is taken in groups of 32. Lanes are query rows: s[key][row] = K Q^T and dp[key][row] = V dout^T for 32 rows
  * come out of the tiles as floats and become p and ds, rounded to bf16 once each, in the orders in which the other products take
@@ -532,7 +532,6 @@ VF_INLINE void rows_by_terms(const int terms, const backward_item *item, int64_t
 static void backward_rows(const backward_item *item, int64_t first_row, int64_t rows) {
     if (item->plan->terms == 1) rows_by_terms(1, item, first_row, rows);
     if (item->plan->terms == 2) rows_by_terms(2, item, first_row, rows);
-    if (item->plan->terms == 3) rows_by_terms(3, item, first_row, rows);
 }
 
 #endif
