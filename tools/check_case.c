@@ -958,6 +958,15 @@ static const struct {
     {"attention_backward", "b=3,hq=2,hkv=2,sq=3,sk=20,d=16,seqused_k=1,sample=4"},
     {"attention_backward", "b=3,hq=2,hkv=1,sq=6,sk=20,d=16,cu_seqlens_q=1,cu_seqlens_k=1,sample=2"},
     {"attention_backward", "b=2,hq=2,hkv=1,sq=0,sk=6,d=16,sample=1"},
+    /* Over several superblocks of rows and blocks of keys of tiles: in groups, causal with edges within steps, in a window, with
+     * options, of lengths, of head sizes that are no whole steps. */
+    {"attention_backward",
+     "dtype=bf16,b=1,hq=4,hkv=2,sq=330,sk=300,d=64,causal=bottom_right,sample=2"},
+    {"attention_backward",
+     "dtype=bf16,b=1,hq=2,hkv=1,sq=150,sk=290,d=40,dv=72,window_left=90,window_right=20,sample=3"},
+    {"attention_backward",
+     "dtype=bf16,b=2,hq=2,hkv=2,sq=70,sk=200,d=32,dropout=0.3,softcap=3,bias=bf16,mask=bool,"
+     "dbias=bf16,seqused_k=1,sample=4"},
     /* Blocks that begin within a window; one to the right alone; log-sum-exps, which integers would spoil. */
     {"attention", "dtype=f16,b=1,hq=1,hkv=1,sq=257,sk=257,d=80,window_left=16,sample=1"},
     {"attention", "b=1,hq=1,hkv=1,sq=70,sk=77,d=32,window_right=5,sample=1"},
