@@ -204,9 +204,9 @@ static void times_are_those_of_the_nearest(void **state) {
 static void of_two_alike_the_wider_tier_is_taken(void **state) {
     (void)state;
     uint32_t tiers = fovea_processor_get()->tiers;
-    fovea_routes *routes = empty_routes();
     way_0.tier = FOVEA_TIER_SCALAR, way_1.tier = (fovea_tier)(31 - __builtin_clz(tiers));
     if (way_1.tier == FOVEA_TIER_SCALAR) skip();
+    fovea_routes *routes = empty_routes();
     add(routes, "n=1024", 0, 1e-6), add(routes, "n=1024", 1, 1.02e-6);
     add(routes, "n=65536", 0, 1e-6), add(routes, "n=65536", 1, 2e-6);
     assert_ptr_equal(choose(routes, "n=2048").implementation, &way_1);
