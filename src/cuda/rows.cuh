@@ -725,7 +725,10 @@ struct repeated_row {
         for (int i = 0; i < ROW_OWN; i++)
             kept[i] = i < owned ? own[i * threads] : narrow<T>(0.0f);
 #pragma unroll
-        for (int i = 0; i < ROW_REPEATED; i++) values[i] = widen(loaded[i]);
+        for (int i = 0; i < ROW_REPEATED; i++) {
+            values[i] = widen(loaded[i]);
+            asm volatile("" : "+f"(values[i])); /* none is asked for later, where it is first looked at */
+        }
 #pragma unroll
         for (int i = 0; i < ROW_OWN; i++) results[i] = widen(kept[i]);
     }
@@ -748,22 +751,30 @@ struct repeated_row {
      * differences from the first element of the row are added in f64. */
     __device__ __forceinline__ float moments(float *mean) const {
         double sum = 0, squares = 0;
-#pragma unroll
-        for (int p = 0; p < ROW_REPEATED; p += piece) {
-            const int count = valid - p < piece ? valid - p : piece;
+        const auto add = [&](const float(&of)[piece], int count) {
             float about = 0, s = 0, q = 0;
 #pragma unroll
-            for (int i = p; i < p + piece; i++)
-                about = fmaf(i < valid ? values[i] : values[p], 1.0f / piece, about);
+            for (int i = 0; i < piece; i++) about = fmaf(of[i], 1.0f / piece, about);
 #pragma unroll
-            for (int i = p; i < p + piece; i++) {
-                const float d = i < valid ? values[i] - about : 0;
+            for (int i = 0; i < piece; i++) {
+                const float d = i < count ? of[i] - about : 0;
                 s += d, q = fmaf(d, d, q);
             }
-            if (count > 0) {
-                const double d = (double)about - (double)pivot, s64 = (double)s;
-                const double all = fma((double)count, d, s64);
-                sum += all, squares += fma(d, s64 + all, (double)q);
+            const double d = (double)about - (double)pivot, s64 = (double)s;
+            const double all = fma((double)count, d, s64);
+            sum += all, squares += fma(d, s64 + all, (double)q);
+        };
+#pragma unroll
+        for (int p = 0; p < ROW_REPEATED; p += piece) {
+            float of[piece];
+            if (valid >= p + piece) {
+#pragma unroll
+                for (int i = 0; i < piece; i++) of[i] = values[p + i];
+                add(of, piece);
+            } else if (valid > p) {
+#pragma unroll
+                for (int i = 0; i < piece; i++) of[i] = p + i < valid ? values[p + i] : values[p];
+                add(of, valid - p);
             }
         }
         const double2 all = join_warps<threads / 32>(
