@@ -26,7 +26,7 @@ enum {
     ROW_SCARCE = 24,     /* rows, of which each has a cluster */
     ROW_REPEATED = 40,   /* values of a thread of a row that several blocks read, each for a part of the results, */
     ROW_OWN = 4,         /* so many of its own, */
-    ROW_REPEATS = 132,   /* and so many blocks at most */
+    ROW_REPEATS = 24,    /* and so many blocks at most */
     ROW_BRIEF = 1 << 17, /* elements of all rows that then have a vector a lane */
     ROW_BRIEF_THREADS = 256,
     ROW_BRIEF_BLOCKS = 24, /* rows up to which a block has one of them, */
