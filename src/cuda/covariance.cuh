@@ -13,10 +13,10 @@
 enum {
     GRAM_THREADS = 256,
     GRAM_WARPS = GRAM_THREADS / 32,
-    GRAM_WHOLE = 8, /* tiles of 8 columns: one triangle of them, */
-    GRAM_HALF = 4,  /* or, of more columns, squares of pairs of so many */
-    GRAM_PART = 64, /* rows of a part at least: 8 of each warp */
-    GRAM_MEET = 4,  /* warps that bring their sums into shared memory at once */
+    GRAM_WHOLE = 8,     /* tiles of 8 columns: one triangle of them, */
+    GRAM_HALF = 4,      /* or, of more columns, squares of pairs of so many */
+    GRAM_PART = 64,     /* rows of a part at least: 8 of each warp */
+    GRAM_MEET = 4,      /* warps that bring their sums into shared memory at once */
     GRAM_FEW_ROWS = 64, /* rows of which each thread of a block has all of a pair of columns, */
     GRAM_FEW = 1 << 16, /* where there are so few pairs */
     GRAM_FEW_LEFT = 8,  /* columns of a block, from the left and from the right */

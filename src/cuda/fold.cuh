@@ -1241,8 +1241,8 @@ struct brief_moments_method : moments_method<float, two, Finish> {
             sx += dx, xx = fmaf(dx, dx, xx);
             if constexpr (two) sy += dy, yy = fmaf(dy, dy, yy), xy = fmaf(dx, dy, xy);
         }
-        const bool tame = xx > 0x1p-60f && xx < 0x1p60f &&
-                          (!two || (yy > 0x1p-60f && yy < 0x1p60f));
+        const bool tame =
+            xx > 0x1p-60f && xx < 0x1p60f && (!two || (yy > 0x1p-60f && yy < 0x1p60f));
         if (!tame) {
             whole::template take<n, run>(s, x, y, 0, 0);
             return;

@@ -280,8 +280,8 @@ static __global__ __launch_bounds__(HISTOGRAM_THREADS, HISTOGRAM_RESIDENT) void 
     auto decide = [&](T value) {
         if (!(value >= bins.lo && value <= bins.hi)) return;
         const int guess = bins.bisect ? 0 : (int)((value - bins.lo) * bins.scale);
-        const int bin =
-            histogram_decide(h, [=](int i) { return edges[i]; }, bins.bisect, value, guess);
+        const int bin = histogram_decide(
+            h, [=](int i) { return edges[i]; }, bins.bisect, value, guess);
         if (copies > 0)
             atomicAdd(&counters[(bin + 1) * copies + own], 1u);
         else
@@ -336,8 +336,9 @@ static __global__ __launch_bounds__(HISTOGRAM_THREADS, HISTOGRAM_RESIDENT) void 
 /* All of a small tensor in the registers of one block: it is read once, every warp knows the range by the same barrier
  * that clears the counters, and edges are computed where one decides. Beyond the end there are infinities. */
 template <class T, int held, bool wide>
-static __global__ __launch_bounds__(HISTOGRAM_FEW) void histogram_few(
-    const T *x, int elements, const __grid_constant__ histogram<T> given) {
+static __global__
+__launch_bounds__(HISTOGRAM_FEW) void histogram_few(const T *x, int elements,
+                                                    const __grid_constant__ histogram<T> given) {
     using method = range_method<T>;
     using state = typename method::state;
     constexpr int size = 16 / sizeof(T), warps = HISTOGRAM_FEW / 32;
@@ -483,7 +484,8 @@ static fovea_status histogram_as(const fovea_problem *problem, fovea_run *run, d
     if (alone && dense && elements <= HISTOGRAM_HELD * vectors) {
         const bool one = elements <= vectors, wide = is_aligned(x.data, 16);
         return launch(run,
-                      wide  ? one ? histogram_few<T, 1, true> : histogram_few<T, HISTOGRAM_HELD, true>
+                      wide
+                          ? one ? histogram_few<T, 1, true> : histogram_few<T, HISTOGRAM_HELD, true>
                       : one ? histogram_few<T, 1, false>
                             : histogram_few<T, HISTOGRAM_HELD, false>,
                       1, HISTOGRAM_FEW, (const T *)x.data, (int)elements, h);

@@ -23,8 +23,9 @@ enum {
     ROW_GATHERED = 8, /* of them, what is read beside the row at once */
     ROW_FORM_THREADS = 128,
     ROW_CLUSTER = 8,
-    ROW_SCARCE = 24,     /* rows, of which each has a cluster */
-    ROW_REPEATED = 40,   /* values of a thread of a row that several blocks read, each for a part of the results, */
+    ROW_SCARCE = 24, /* rows, of which each has a cluster */
+    ROW_REPEATED =
+        40, /* values of a thread of a row that several blocks read, each for a part of the results, */
     ROW_OWN = 4,         /* so many of its own, */
     ROW_REPEATS = 24,    /* and so many blocks at most */
     ROW_BRIEF = 1 << 17, /* elements of all rows that then have a vector a lane */
@@ -64,7 +65,8 @@ struct row_needs {
     bool ahead_staged; /* and so are staged ones of f32 */
     bool carried;      /* many uneven rows come and go by bulk copies, where job.carries() */
     row_form form;     /* for columns that it has fewer places for than one of ROW_HELD values */
-    bool repeated;     /* few long rows are read by several blocks, where sums and moments are all it needs of them */
+    bool
+        repeated; /* few long rows are read by several blocks, where sums and moments are all it needs of them */
 };
 
 /* g(values, column, what the sources have there). A source has gather<plain>(columns, limit, values): `n`
@@ -710,9 +712,11 @@ struct repeated_row {
     using element_type = T;
     static constexpr bool early = true, at_once = true, brief = false;
     static constexpr int piece = 10; /* values that are near one another by a reference of theirs */
-    const T *x, *mine, *own; /* of the row; of this thread's first value in it, and among the results */
-    int columns, valid, first, owned; /* values of the thread; its first column; how many are its own */
-    double part;                      /* 1 / columns */
+    const T *x, *mine,
+        *own; /* of the row; of this thread's first value in it, and among the results */
+    int columns, valid, first,
+        owned;   /* values of the thread; its first column; how many are its own */
+    double part; /* 1 / columns */
     float values[ROW_REPEATED], results[ROW_OWN], pivot;
 
     __device__ __forceinline__ void load() {
@@ -722,12 +726,13 @@ struct repeated_row {
             loaded[i] = i < valid ? mine[i * threads] : narrow<T>(0.0f);
         pivot = widen(*x);
 #pragma unroll
-        for (int i = 0; i < ROW_OWN; i++)
-            kept[i] = i < owned ? own[i * threads] : narrow<T>(0.0f);
+        for (int i = 0; i < ROW_OWN; i++) kept[i] = i < owned ? own[i * threads] : narrow<T>(0.0f);
 #pragma unroll
         for (int i = 0; i < ROW_REPEATED; i++) {
             values[i] = widen(loaded[i]);
-            asm volatile("" : "+f"(values[i])); /* none is asked for later, where it is first looked at */
+            asm volatile(
+                ""
+                : "+f"(values[i])); /* none is asked for later, where it is first looked at */
         }
 #pragma unroll
         for (int i = 0; i < ROW_OWN; i++) results[i] = widen(kept[i]);
@@ -777,9 +782,10 @@ struct repeated_row {
                 add(of, valid - p);
             }
         }
-        const double2 all = join_warps<threads / 32>(
-            sum_pair(sum, squares),
-            [](double2 a, double2 b) { return make_double2(a.x + b.x, a.y + b.y); });
+        const double2 all =
+            join_warps<threads / 32>(sum_pair(sum, squares), [](double2 a, double2 b) {
+                return make_double2(a.x + b.x, a.y + b.y);
+            });
         return moments_of(all, part, pivot, mean);
     }
     template <class... S>
@@ -877,7 +883,8 @@ struct brief_row {
     template <class Kind>
     static __device__ __forceinline__ float sum_over_row(float mine) {
         mine = sum_of_warp(mine);
-        if constexpr (warps > 1) return join_warps<warps>(mine, [](float a, float b) { return a + b; });
+        if constexpr (warps > 1)
+            return join_warps<warps>(mine, [](float a, float b) { return a + b; });
         return mine;
     }
     template <class F>
@@ -1220,9 +1227,11 @@ __launch_bounds__(threads, 1) void rows_spread(const T *x, O *y,
 }
 
 template <class T, class O, class Job, int threads>
-static __global__ __launch_bounds__(threads, 1) void rows_repeated(
-    const T *x, O *y, const __grid_constant__ row_place place, unsigned blocks, double part,
-    const __grid_constant__ Job job) {
+static __global__ __launch_bounds__(threads,
+                                    1) void rows_repeated(const T *x, O *y,
+                                                          const __grid_constant__ row_place place,
+                                                          unsigned blocks, double part,
+                                                          const __grid_constant__ Job job) {
     const unsigned number = blockIdx.x / blocks;
     int64_t at[3];
     release_next();
@@ -1232,15 +1241,22 @@ static __global__ __launch_bounds__(threads, 1) void rows_repeated(
     const int columns = (int)place.columns, thread = (int)threadIdx.x;
     const int first = (int)(blockIdx.x - number * blocks) * threads * ROW_OWN + thread;
     const auto from = [=](int column) { /* how many there are, `threads` apart */
-        unsigned count = column < columns ? (unsigned)(columns - column + threads - 1) / threads : 0;
-        settle(count);
-        return (int)count;
+                                        unsigned count =
+                                            column < columns
+                                                ? (unsigned)(columns - column + threads - 1) /
+                                                      threads
+                                                : 0;
+                                        settle(count);
+                                        return (int)count;
     };
     const int rest = from(first);
-    repeated_row<T, threads> row = {x,       settled_global(x + thread),
+    repeated_row<T, threads> row = {x,
+                                    settled_global(x + thread),
                                     settled_global(x + first),
-                                    columns, from(thread),
-                                    first,   rest < ROW_OWN ? rest : ROW_OWN,
+                                    columns,
+                                    from(thread),
+                                    first,
+                                    rest < ROW_OWN ? rest : ROW_OWN,
                                     part};
     y = settled_global(y + first);
     job(row, y, at[2], number);
@@ -1424,11 +1440,10 @@ static fovea_status rows_views(fovea_view (&rows)[3], fovea_view (&elements)[2],
         const int64_t blocks = blocks_for(place.columns, threads * ROW_OWN);
         if (dense && job_dense(job, 0) && place.columns > 256 * ROW_CLUSTER &&
             place.columns <= threads * ROW_REPEATED && place.count * blocks <= ROW_REPEATS)
-            return launch(run,
-                          threads == 256 ? rows_repeated<T, O, Job, 256>
-                                         : rows_repeated<T, O, Job, 512>,
-                          place.count * blocks, threads, x, y, place, (unsigned)blocks,
-                          1 / (double)place.columns, job);
+            return launch(
+                run, threads == 256 ? rows_repeated<T, O, Job, 256> : rows_repeated<T, O, Job, 512>,
+                place.count * blocks, threads, x, y, place, (unsigned)blocks,
+                1 / (double)place.columns, job);
     }
     if (dense && job_dense(job, 0) && place.count <= ROW_SCARCE &&
         place.columns > (even ? most : ROW_CLUSTER * 256) &&

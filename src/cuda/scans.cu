@@ -585,8 +585,9 @@ static __global__ __launch_bounds__(SCAN_THREADS, COMPACT_RESIDENT) void compact
  * bits of the lanes before, and by bytes that warps show one another, of which one instruction adds four. Threads beyond the
  * end take another's vector and keep nothing of it. */
 template <class T, class Choice>
-static __global__ __launch_bounds__(SCAN_FEW_THREADS) void compact_few(
-    const T *x, T *y, int64_t *total, int count, const __grid_constant__ Choice choice) {
+static __global__
+__launch_bounds__(SCAN_FEW_THREADS) void compact_few(const T *x, T *y, int64_t *total, int count,
+                                                     const __grid_constant__ Choice choice) {
     constexpr int size = 16 / sizeof(T), group = SCAN_FEW_THREADS / 32;
     static_assert(group == 8 && 32 * size < 256, "bytes of two words");
     __shared__ __align__(8) uint8_t warps[group];
@@ -633,8 +634,7 @@ static __global__ __launch_bounds__(SCAN_FEW_THREADS) void compact_few(
 #pragma unroll
     for (int j = 0; j < size; j++)
         if (keeps[j]) y[before + places[j]] = values.at[j];
-    if (threadIdx.x == 0)
-        *total = __dp4a(kept.x, 0x01010101u, __dp4a(kept.y, 0x01010101u, 0u));
+    if (threadIdx.x == 0) *total = __dp4a(kept.x, 0x01010101u, __dp4a(kept.y, 0x01010101u, 0u));
 }
 
 /* ---- The host's part ------------------------------------------------------------------------ */
@@ -752,9 +752,8 @@ static fovea_status scan_as(const fovea_problem *problem, fovea_run *run, bool i
     bool along_last = o->over == FOVEA_SCAN_INCLUSIVE_OVER_LAST;
     scan_place place = place_of(x, y, along_last, sizes.columns);
     if (sizes.rows == 1 && place.dense && sizes.columns <= SCAN_FEW_THREADS * (16 / (int)sizeof(T)))
-        return launch(run, place.wide ? scan_few<T, true> : scan_few<T, false>, 1,
-                      SCAN_FEW_THREADS, (const T *)x.data, (T *)y.data, (int)sizes.columns,
-                      inclusive);
+        return launch(run, place.wide ? scan_few<T, true> : scan_few<T, false>, 1, SCAN_FEW_THREADS,
+                      (const T *)x.data, (T *)y.data, (int)sizes.columns, inclusive);
     fovea_status status = make_board(sizes, true, run, &board);
     if (status != FOVEA_OK) return status;
     const auto large =

@@ -454,7 +454,9 @@ static bool launch_merge(const merge_call &c, fovea_run *run) {
 
 enum {
     MERGE_FEW_PARTS = 8,
-    MERGE_FEW = 1 << 18 /* elements of a result of which each thread has but one vector, with all parts on their way */
+    MERGE_FEW =
+        1
+        << 18 /* elements of a result of which each thread has but one vector, with all parts on their way */
 };
 
 /* number / divisor of numbers of MERGE_FEW at most: a product, as a quotient takes as long as a trip to memory. */
@@ -484,8 +486,7 @@ struct merge_few_call {
 /* Where there is little to merge, of a few parts: a thread has the weights of all of them, so that it waits for memory once
  * and for no other lane. */
 template <class T, int WIDTH>
-static __global__
-__launch_bounds__(256) void merge_few(const __grid_constant__ merge_few_call c) {
+static __global__ __launch_bounds__(256) void merge_few(const __grid_constant__ merge_few_call c) {
     const unsigned number = blockIdx.x * blockDim.x + threadIdx.x, row = c.vectors(number);
     const int d = (int)(number - row * c.vectors.divisor) * WIDTH;
     release_next();
@@ -517,8 +518,7 @@ __launch_bounds__(256) void merge_few(const __grid_constant__ merge_few_call c) 
 #pragma unroll
     for (int p = 0; p < MERGE_FEW_PARTS; p++) x[p] = *(const pack<T, WIDTH> *)parts[p];
 #pragma unroll
-    for (int p = 1; p < MERGE_FEW_PARTS; p++)
-        weights[p] = p < (int)count ? weights[p] : -INFINITY;
+    for (int p = 1; p < MERGE_FEW_PARTS; p++) weights[p] = p < (int)count ? weights[p] : -INFINITY;
     float top = weights[0], sum = 0;
 #pragma unroll
     for (int p = 1; p < MERGE_FEW_PARTS; p++) top = max_or_nan(top, weights[p]);
