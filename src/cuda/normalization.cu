@@ -203,8 +203,7 @@ template <class T>
 struct layer_norm_job {
     static constexpr float pad = 0;
     static constexpr row_needs needs = {64,   80,   true,
-                                        true, true, {32, 1, 10, 10}, /* groups of 305 */
-                                        true};
+                                        true, true, {32, 1, 10, 10}}; /* groups of 305 */
     weights<T> gamma, beta;
     int groups; /* rows of a sample, each with weights of its own; 0: all rows have the same */
     int64_t channels;

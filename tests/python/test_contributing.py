@@ -38,7 +38,7 @@ def copy(tmp_path_factory):
         assert text.count(line + "\n") == 1, f"{file} has not exactly one line «{line}»"
         (place / file).write_text(text.replace(line + "\n", code + line + "\n"))
     build = place / "build"
-    run("cmake", "-S", place, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=RelWithDebInfo",
+    run("cmake", "-S", place, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Debug",
         f"-DFOVEA_ONLY_TIERS={TIERS}", "-DFOVEA_WERROR=ON", "-DFOVEA_CUDA=OFF", "-DFOVEA_PYTHON=OFF")
     run("cmake", "--build", build, "--target", "fovea-command", "fovea", "manual")
     return place

@@ -14,6 +14,7 @@
 #include "cpu/attention/attention_ahead.h"
 #include "cpu/attention/attention_products.h"
 #include "cpu/attention/attention_shared.h"
+#include "cpu/attention/backward_amx.h"
 #include "cpu/attention/sage_amx.h"
 #include "cpu/attention/split_amx.h"
 
@@ -936,4 +937,12 @@ const fovea_implementation FOVEA_TIERED(fovea_cpu_attention)[] = {
      .workspace = fovea_split_amx_workspace,
      .run = fovea_split_amx_run,
      .cost = fovea_split_amx_cost},
+    {.kernel = "attention_backward",
+     .name = FOVEA_CPU_NAME("flash"),
+     .dtypes = 1u << FOVEA_BF16,
+     .tier = FOVEA_TIER_HERE,
+     .serves = fovea_backward_amx_serves,
+     .workspace = fovea_backward_amx_workspace,
+     .run = fovea_backward_amx_run,
+     .cost = fovea_backward_amx_cost},
     {0}};

@@ -102,12 +102,12 @@ VF_INLINE void pack_word(const product kind, const int vectors, const bool ready
         }
         total[v] = vf_add(total[v], part);
         vi word, integers[4];
-        VF_UNROLLED for (int e = 0; kind != HALVES && e < DOT_ELEMENTS; e++) integers[e] =
-            vi_from_vf(weights[e]);
-        if (kind == HALVES)
+        if (kind == HALVES) {
             word = vi_pack_bf16(weights[0], weights[1]);
-        else
+        } else {
+            VF_UNROLLED for (int e = 0; e < DOT_ELEMENTS; e++) integers[e] = vi_from_vf(weights[e]);
             word = DOT_ELEMENTS == 4 ? vi_pack_bytes(integers) : vi_pack_shorts(integers);
+        }
         vf_store(packed + v * VF_WIDTH, vi_as_vf(word));
     }
 }
