@@ -7,7 +7,6 @@
 
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <type_traits>
 
 /* ---- The problem ---------------------------------------------------------------------------- */
@@ -453,6 +452,7 @@ static bool launch_merge(const merge_call &c, fovea_run *run) {
 }
 
 enum {
+    MERGE_FEW_THREADS = 64,
     MERGE_FEW_PARTS = 8,
     MERGE_FEW =
         1
@@ -486,8 +486,9 @@ struct merge_few_call {
 /* Where there is little to merge, of a few parts: a thread has the weights of all of them, so that it waits for memory once
  * and for no other lane. */
 template <class T, int WIDTH>
-static __global__ __launch_bounds__(256) void merge_few(const __grid_constant__ merge_few_call c) {
-    const unsigned number = blockIdx.x * blockDim.x + threadIdx.x, row = c.vectors(number);
+static __global__
+__launch_bounds__(MERGE_FEW_THREADS) void merge_few(const __grid_constant__ merge_few_call c) {
+    const unsigned number = blockIdx.x * MERGE_FEW_THREADS + threadIdx.x, row = c.vectors(number);
     const int d = (int)(number - row * c.vectors.divisor) * WIDTH;
     release_next();
     if (row >= c.rows) return;
@@ -600,10 +601,8 @@ static bool launch_merge_of(const merge_call &c, fovea_run *run) {
     const bool packs = comes_in_packs(c, sizeof(T), width);
     merge_few_call few;
     if (merge_few_of<T>(c, packs, &few)) {
-        const char *e = getenv("FV_MERGE");
-        const int threads = e ? atoi(e) : 128;
         launch(run, packs ? merge_few<T, width> : merge_few<T, 1>,
-               blocks_for(c.rows * few.vectors.divisor, threads), threads, few);
+               blocks_for(c.rows * few.vectors.divisor, MERGE_FEW_THREADS), MERGE_FEW_THREADS, few);
         return true;
     }
     if (!packs) return launch_merge<T, 32, 1>(c, run);
