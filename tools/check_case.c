@@ -878,6 +878,9 @@ static const struct {
     {"reduce_var", "n=100003,data=step"},
     {"batch_norm", "b=60000,c=2,t=1,mean=1,var=1,data=step"},
     {"batch_norm", "b=300,c=70,t=1,gamma=1,mean=1,var=1"},
+    /* Short rows, and sets, whose first element is far from their mean. */
+    {"layer_norm", "b=40,d=33"},
+    {"group_norm", "b=30,c=12,t=1,groups=3,gamma=1,beta=1"},
     /* Rows without a finite element for long, and to their end. */
     {"softmax_stable", "r=3,c=4096,data=masked"},
     {"softmax_online", "r=3,c=4096,data=masked"},

@@ -21,7 +21,7 @@ bool fovea_backward_amx_serves(const fovea_problem *problem, char *reason, size_
     return false;
 }
 
-/* Seconds: products of whole tiles at a share of their peak that was measured (bf16, NOTES.md), and a start. */
+/* Seconds: products of whole tiles at a share of their peak that was measured (NOTES.md), and a start. */
 double fovea_backward_amx_cost(const fovea_problem *problem, int threads, double flops,
                                double bandwidth) {
     fovea_backward_call backward;
@@ -31,7 +31,7 @@ double fovea_backward_amx_cost(const fovea_problem *problem, int threads, double
     const fovea_attention_call *call = &backward.attention;
     double wanted = (double)(call->head_size + call->value_size);
     double padding = (double)(p.head_pitch + p.value_pitch) / fmax(wanted, 1);
-    static const double shares[] = {0, 0.2, 0.2, 0.2};
+    static const double shares[] = {0, 0.2, 0.3, 0.3};
     return fovea_problem_operations(problem) * padding * term_products(p.terms) /
                (flops * shares[p.terms] * p.threads) +
            (p.threads > 1 ? 3e-6 : 1e-6);

@@ -1,4 +1,4 @@
-/* The rows of backward.h on AMX's tiles: its five products of bf16, included by it in that tier.
+/* The rows of backward.h on AMX's tiles: its five products of bf16, or of f16 as two terms each (attention_terms.h), included by it in that tier.
  *
  * A block of keys is taken in groups of 32. Lanes are query rows: s[key][row] = K Q^T and dp[key][row] = V dout^T for 32 rows
  * come out of the tiles as floats and become p and ds, rounded to bf16 once each, in the orders in which the other products take
@@ -306,22 +306,39 @@ typedef struct factor_order {
 } factor_order;
 static const factor_order of_keys = {2 * HALF_TILE, HALF_TILE}; /* [term][tile] */
 
-/* The products of two by two tiles. */
-VF_INLINE void add_products(const int terms, const uint16_t *first, const factor_order at,
-                            const uint16_t *second) {
-    VF_UNROLLED for (int i = 0; i < term_products(terms); i++) {
+/* A factor that others follow before it is needed again is loaded with the hint that spares the lines of the other. */
+#define LOAD_FACTOR(passing, t, from)                                                              \
+    do {                                                                                           \
+        if (passing)                                                                               \
+            amx_stream_load(t, from, AMX_ROW_BYTES);                                               \
+        else                                                                                       \
+            amx_load(t, from, AMX_ROW_BYTES);                                                      \
+    } while (0)
+typedef enum passing_factor { FIRST_PASSES, SECOND_PASSES } passing_factor;
+
+/* Products [begin, end) of the terms of two by two tiles. */
+VF_INLINE void add_some_products(const int terms, const int begin, const int end,
+                                 const passing_factor passing, const uint16_t *first,
+                                 const factor_order at, const uint16_t *second) {
+    VF_UNROLLED for (int i = begin; i < end; i++) {
         const term_pair n = pair_of_terms(terms, terms - 1, i),
-                        before = i ? pair_of_terms(terms, terms - 1, i - 1) : no_terms;
+                        before = i > begin ? pair_of_terms(terms, terms - 1, i - 1) : no_terms;
         const uint16_t *a = first + n.first * at.term, *b = second + n.second * 2 * HALF_TILE;
-        if (n.first != before.first) amx_load(F0, a, AMX_ROW_BYTES);
-        if (n.second != before.second) amx_load(S0, b, AMX_ROW_BYTES);
+        const bool other = n.second != before.second;
+        if (n.first != before.first) LOAD_FACTOR(passing == FIRST_PASSES, F0, a);
+        if (other) LOAD_FACTOR(passing == SECOND_PASSES, S0, b);
         amx_bf16(T00, F0, S0);
-        if (n.second != before.second) amx_load(S1, b + HALF_TILE, AMX_ROW_BYTES);
+        if (other) LOAD_FACTOR(passing == SECOND_PASSES, S1, b + HALF_TILE);
         amx_bf16(T01, F0, S1);
-        if (n.first != before.first) amx_load(F1, a + at.second, AMX_ROW_BYTES);
+        if (n.first != before.first) LOAD_FACTOR(passing == FIRST_PASSES, F1, a + at.second);
         amx_bf16(T10, F1, S0);
         amx_bf16(T11, F1, S1);
     }
+}
+
+VF_INLINE void add_products(const int terms, const passing_factor passing, const uint16_t *first,
+                            const factor_order at, const uint16_t *second) {
+    add_some_products(terms, 0, term_products(terms), passing, first, at, second);
 }
 
 /* Two by two tiles of floats, lines `line` bytes apart. */
@@ -348,14 +365,18 @@ static void clear_sums(void) {
     amx_zero(T11);
 }
 
-/* s[32 keys][32 rows] of `steps` elements. */
+/* s[32 keys][32 rows] of `steps` elements. The products of first terms come last where there are three, for each of the others would
+ * round a sum as large as theirs: the scores of equal signs would lose more than the bound of f32. */
 VF_INLINE void multiply_group(const int terms, int64_t steps, const uint16_t *keys,
                               const uint16_t *rows, float *s) {
+    const int64_t step = terms * 2 * HALF_TILE;
+    const int all = term_products(terms), small = terms == TERMS_MAX ? all - 1 : 0;
     clear_sums();
-    for (int64_t step = 0; step < steps; step++, keys += terms * 2 * HALF_TILE) {
-        add_products(terms, keys, of_keys, rows);
-        rows += terms * 2 * HALF_TILE;
-    }
+    for (int64_t i = 0; i < steps && small > 0; i++)
+        add_some_products(terms, 0, small, FIRST_PASSES, keys + i * step, of_keys, rows + i * step);
+    for (int64_t i = 0; i < steps; i++)
+        add_some_products(terms, small, all, FIRST_PASSES, keys + i * step, of_keys,
+                          rows + i * step);
     store_sums(s, FLOAT_LINE);
 }
 
@@ -390,7 +411,7 @@ VF_INLINE void add_to_rows(const int terms, const backward_item *item, const row
     for (int64_t d = 0; d < item->plan->head_pitch; d += STEP, out += STEP * TILE_ROWS) {
         begin_sums(terms, out, FLOAT_LINE);
         for (int64_t g = first; g < end; g++)
-            add_products(terms, columns + g * group, of_columns, ds + g * group);
+            add_products(terms, FIRST_PASSES, columns + g * group, of_columns, ds + g * group);
         end_sums(terms, out, FLOAT_LINE);
         columns += groups_of(block) * group;
     }
@@ -403,7 +424,8 @@ VF_INLINE void add_to_keys(const int terms, int64_t count, const uint16_t *const
     for (int64_t d = 0; d < pitch; d += STEP) {
         begin_sums(terms, sums + d, line);
         for (int64_t i = 0; i < count; i++)
-            add_products(terms, first[i], of_keys, second[i] + d / STEP * terms * 2 * HALF_TILE);
+            add_products(terms, SECOND_PASSES, first[i], of_keys,
+                         second[i] + d / STEP * terms * 2 * HALF_TILE);
         end_sums(terms, sums + d, line);
     }
 }
@@ -508,7 +530,8 @@ VF_INLINE void rows_by_terms(const int terms, const backward_item *item, int64_t
 
 /* A superblock of rows through all keys. */
 static void backward_rows(const backward_item *item, int64_t first_row, int64_t rows) {
-    rows_by_terms(1, item, first_row, rows);
+    if (item->plan->terms == 1) rows_by_terms(1, item, first_row, rows);
+    if (item->plan->terms == 2) rows_by_terms(2, item, first_row, rows);
 }
 
 #endif
