@@ -158,17 +158,26 @@ static fovea_status reduce_weighted_mean(const fovea_problem *problem, fovea_run
 
 /* ---- Columns -------------------------------------------------------------------------------- */
 
+/* part: 1 / rows; share: 1 / (rows - correction). sums: gram_sums or gram_pair_sums. */
 struct covariance_result {
-    double count, divisor;
-    __device__ __forceinline__ double operator()(const gram_sums &sums, int i, int j) const {
-        return sums.centred(i, j, count) / divisor;
+    double part, share;
+    template <class Sums>
+    __device__ __forceinline__ double operator()(const Sums &sums, int i, int j) const {
+        return sums.centred(i, j, part) * share;
     }
 };
+template <bool single>
 struct pearson_result {
-    double count;
-    __device__ __forceinline__ double operator()(const gram_sums &sums, int i, int j) const {
-        const double xx = sums.centred(i, i, count), yy = sums.centred(j, j, count);
-        const double r = i == j ? xx / xx : sums.centred(i, j, count) / (sqrt(xx) * sqrt(yy));
+    double part;
+    template <class Sums>
+    __device__ __forceinline__ double operator()(const Sums &sums, int i, int j) const {
+        const double xx = sums.centred(i, i, part), yy = sums.centred(j, j, part);
+        const float a = (float)xx, b = (float)yy;
+        double r;
+        if (single && i != j && a > 0x1p-60f && a < 0x1p60f && b > 0x1p-60f && b < 0x1p60f)
+            r = (float)sums.centred(i, j, part) * (quick_inverse_root(a) * quick_inverse_root(b));
+        else
+            r = i == j ? xx / xx : sums.centred(i, j, part) / (sqrt(xx) * sqrt(yy));
         return xx == 0 || yy == 0 ? NAN : r > 1 ? 1 : r < -1 ? -1 : r;
     }
 };
@@ -178,15 +187,17 @@ static fovea_status reduce_covariance_matrix(const fovea_problem *problem, fovea
     const fovea_view &x = problem->views[0];
     const double count = (double)x.shape[x.rank - 2], divisor = count - o->correction;
     return by_precision(problem->dtype, [&](auto zero) {
-        return gram_run<decltype(zero)>(problem, run,
-                                        covariance_result{count, divisor > 0 ? divisor : 0});
+        return gram_run<decltype(zero)>(
+            problem, run, covariance_result{1 / count, 1 / (divisor > 0 ? divisor : 0)});
     });
 }
 
 static fovea_status reduce_pearson_pairwise(const fovea_problem *problem, fovea_run *run) {
     const fovea_view &x = problem->views[0];
     return by_precision(problem->dtype, [&](auto zero) {
-        return gram_run<decltype(zero)>(problem, run, pearson_result{(double)x.shape[x.rank - 2]});
+        using T = decltype(zero);
+        return gram_run<T>(problem, run,
+                           pearson_result<sizeof(T) == 4>{1 / (double)x.shape[x.rank - 2]});
     });
 }
 

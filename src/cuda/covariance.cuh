@@ -13,10 +13,15 @@
 enum {
     GRAM_THREADS = 256,
     GRAM_WARPS = GRAM_THREADS / 32,
-    GRAM_WHOLE = 8, /* tiles of 8 columns: one triangle of them, */
-    GRAM_HALF = 4,  /* or, of more columns, squares of pairs of so many */
-    GRAM_PART = 64, /* rows of a part at least: 8 of each warp */
-    GRAM_MEET = 4   /* warps that bring their sums into shared memory at once */
+    GRAM_WHOLE = 8,     /* tiles of 8 columns: one triangle of them, */
+    GRAM_HALF = 4,      /* or, of more columns, squares of pairs of so many */
+    GRAM_PART = 64,     /* rows of a part at least: 8 of each warp */
+    GRAM_MEET = 4,      /* warps that bring their sums into shared memory at once */
+    GRAM_FEW_ROWS = 64, /* rows of which each thread of a block has all of a pair of columns, */
+    GRAM_FEW = 1 << 16, /* where there are so few pairs */
+    GRAM_FEW_LEFT = 8,  /* columns of a block, from the left and from the right */
+    GRAM_FEW_RIGHT = 16,
+    GRAM_FEW_THREADS = GRAM_FEW_LEFT * GRAM_FEW_RIGHT
 };
 
 /* A matrix of `rows` by `columns`, one of `batches`; blocks of columns in pairs, parts of rows. */
@@ -197,6 +202,14 @@ static __global__ __launch_bounds__(GRAM_THREADS) void gram_join(double *partial
     *at = sum;
 }
 
+/* The sum of products of differences from the means, given those from shifts. */
+static __device__ __forceinline__ double gram_centred(double product, double x, double y,
+                                                      double part, bool same) {
+    const double m = product - x * y * part;
+    if (!isfinite(x) || !isfinite(y)) return NAN;
+    return same && m < 0 ? 0 : m;
+}
+
 /* Where the sum of products of two columns, or of one alone, stands. */
 struct gram_sums {
     const double *partials; /* of a matrix */
@@ -217,11 +230,19 @@ struct gram_sums {
         return partials[((int64_t)a * (a + 1) / 2 + a) * step + gram_tiles(tiles, triangle) * 64 +
                         i % width];
     }
-    /* Of differences from the means. */
-    __device__ __forceinline__ double centred(int i, int j, double count) const {
-        const double x = column(i), y = column(j), m = product(i, j) - x * y / count;
-        if (!isfinite(x) || !isfinite(y)) return NAN;
-        return i == j && m < 0 ? 0 : m;
+    /* Of differences from the means. part: 1 / rows. */
+    __device__ __forceinline__ double centred(int i, int j, double part) const {
+        return gram_centred(product(i, j), column(i), column(j), part, i == j);
+    }
+};
+
+/* The same of a pair of columns, i and j. */
+struct gram_pair_sums {
+    int i;
+    double x, y, xx, yy, xy;
+    __device__ __forceinline__ double centred(int a, int b, double part) const {
+        if (a != b) return gram_centred(xy, x, y, part, false);
+        return a == i ? gram_centred(xx, x, x, part, true) : gram_centred(yy, y, y, part, true);
     }
 };
 
@@ -240,6 +261,73 @@ __launch_bounds__(GRAM_THREADS) void gram_write(T *y, const __grid_constant__ st
     sums.partials += batch * batch_step;
     where.offsets(number, at);
     y[at[0]] = (T)result(sums, i > j ? i : j, i > j ? j : i);
+}
+
+/* Of a few rows a thread makes the sums of a pair of columns alone: nobody waits for another kernel. A block brings its
+ * columns into shared memory as f64; f32 as differences from the first row. */
+template <class T, class Result>
+static __global__ __launch_bounds__(GRAM_FEW_THREADS) void gram_few(
+    const T *x, T *y, const __grid_constant__ gram_place place,
+    const __grid_constant__ strided<1> where, const __grid_constant__ Result result) {
+    constexpr int width = GRAM_FEW_LEFT + GRAM_FEW_RIGHT, together = 4;
+    constexpr int loads = GRAM_FEW_ROWS * width / GRAM_FEW_THREADS;
+    __shared__ double values[GRAM_FEW_ROWS][width];
+    const int columns = (int)place.columns, rows = (int)place.rows, thread = (int)threadIdx.x;
+    const unsigned across = (unsigned)(columns + GRAM_FEW_RIGHT - 1) / GRAM_FEW_RIGHT;
+    const unsigned down = (unsigned)(columns + GRAM_FEW_LEFT - 1) / GRAM_FEW_LEFT;
+    const unsigned batch = blockIdx.x / (across * down), tile = blockIdx.x - batch * across * down;
+    const int left = (int)(tile / across) * GRAM_FEW_LEFT;
+    const int right = (int)(tile % across) * GRAM_FEW_RIGHT;
+    const int i = left + thread / GRAM_FEW_RIGHT, j = right + thread % GRAM_FEW_RIGHT;
+    const int padded = (rows + together - 1) / together * together, count = padded * width;
+    int64_t at[1];
+    release_next();
+    ready_parameters(place), ready_parameters(where), ready_parameters(result);
+    place.batches.offsets(batch, at);
+    x = settled_global(x + at[0]);
+    const bool real = i < columns && j < columns;
+    where.offsets(((int64_t)batch * columns + (real ? i : 0)) * columns + (real ? j : 0), at);
+    y = settled_global(y + at[0]);
+    await_stream();
+#pragma unroll 4
+    for (int n = 0; n < loads; n++) {
+        const int place_of = n * GRAM_FEW_THREADS + thread, row = place_of / width;
+        const int c = place_of - row * width;
+        const int column = c < GRAM_FEW_LEFT ? left + c : right + c - GRAM_FEW_LEFT;
+        double value = 0;
+        if (place_of >= count) break;
+        if (row < rows && column < columns) {
+            const T *from = x + column * place.step_column;
+            value = (double)from[row * place.step_row];
+            if constexpr (sizeof(T) < 8) {
+                const T first = *from;
+                value -= isfinite(first) ? (double)first : 0;
+            }
+        }
+        values[row][c] = value;
+    }
+    __syncthreads();
+    const double *a = &values[0][thread / GRAM_FEW_RIGHT];
+    const double *b = &values[0][GRAM_FEW_LEFT + thread % GRAM_FEW_RIGHT];
+    gram_pair_sums sums = {i, 0, 0, 0, 0, 0};
+    double shift_a = 0, shift_b = 0;
+    if constexpr (sizeof(T) == 8) { /* means, for which the rows added are 0 */
+        for (int r = 0; r < rows; r++) shift_a += a[r * width], shift_b += b[r * width];
+        shift_a *= result.part, shift_b *= result.part;
+        shift_a = isfinite(shift_a) ? shift_a : 0, shift_b = isfinite(shift_b) ? shift_b : 0;
+    }
+    for (int r = 0; r < padded; r += together) {
+#pragma unroll
+        for (int u = 0; u < together; u++) {
+            double p = a[(r + u) * width], q = b[(r + u) * width];
+            if constexpr (sizeof(T) == 8)
+                p = r + u < rows ? p - shift_a : 0, q = r + u < rows ? q - shift_b : 0;
+            sums.x += p, sums.y += q;
+            sums.xx = fma(p, p, sums.xx), sums.yy = fma(q, q, sums.yy);
+            sums.xy = fma(p, q, sums.xy);
+        }
+    }
+    if (real) *y = (T)result(sums, i > j ? i : j, i > j ? j : i);
 }
 
 /* ---- The host's part ------------------------------------------------------------------------ */
@@ -319,8 +407,27 @@ static fovea_status gram_with(const fovea_problem *problem, fovea_run *run, cons
 }
 
 template <class T, class Result>
+static fovea_status gram_run_few(const fovea_problem *problem, fovea_run *run, const gram_sizes &s,
+                                 Result result) {
+    const fovea_view &x = problem->views[0];
+    fovea_view y = problem->views[1], batches = x, *all[] = {&batches}, *out[] = {&y};
+    const int64_t tiles =
+        blocks_for(s.columns, GRAM_FEW_LEFT) * blocks_for(s.columns, GRAM_FEW_RIGHT);
+    if (s.batches == 0 || s.columns == 0) return FOVEA_OK;
+    batches.rank -= 2;
+    fovea_views_collapse(all, 1), fovea_views_collapse(out, 1);
+    gram_place place = {strided_of<1>({&batches}), s.rows, s.columns, x.stride[x.rank - 2],
+                        x.stride[x.rank - 1],      1,      1};
+    return launch(run, gram_few<T, Result>, s.batches * tiles, GRAM_FEW_THREADS, (const T *)x.data,
+                  (T *)y.data, place, strided_of<1>({&y}), result);
+}
+
+template <class T, class Result>
 static fovea_status gram_run(const fovea_problem *problem, fovea_run *run, Result result) {
     const gram_sizes s = gram_sizes_of(problem);
+    if (s.rows > 0 && s.rows <= GRAM_FEW_ROWS && s.columns <= GRAM_FEW && s.batches <= GRAM_FEW &&
+        s.batches * s.columns * s.columns <= GRAM_FEW)
+        return gram_run_few<T>(problem, run, s, result);
     double *partials = (double *)((char *)run->workspace + FOLD_WORKSPACE), *means = NULL;
     if (s.batches == 0 || s.columns == 0) return FOVEA_OK;
     if (sizeof(T) == 8 && s.rows > 0) {

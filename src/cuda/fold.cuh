@@ -434,11 +434,13 @@ template <class Method>
 static __global__ __launch_bounds__(FOLD_THREADS) void fold_few(
     const typename Method::element *x, const typename Method::other *w, typename Method::output *y,
     typename Method::second *z, typename Method::state *partials, int length, bool wide,
-    Method method) {
+    const __grid_constant__ Method given) {
     constexpr int size = 16 / sizeof(typename Method::element);
     const int i = ((int)blockIdx.x * FOLD_THREADS + (int)threadIdx.x) * size;
     typename Method::state state = Method::empty();
     release_next();
+    ready_parameters(given);
+    Method method = given;
     const auto *from = ready_global(x + i);
     const auto *beside = Method::inputs > 1 ? ready_global(w + i) : w;
     await_stream();
@@ -950,7 +952,7 @@ struct brief_sum : sum_method<T, Out, Term, U, float> {
     static __device__ __forceinline__ float over_warp(float sum) { return sum_of_warp(sum); }
     __device__ __forceinline__ void finish(float sum, int64_t, Out *y, Out *) const {
         sum *= share;
-        *y = (Out)(this->result == FOLD_ROOT ? sqrtf(sum) : sum);
+        *y = (Out)(this->result == FOLD_ROOT ? quick_root(sum) : sum);
     }
 };
 template <class T, class Out, class Term, class U>

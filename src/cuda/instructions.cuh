@@ -54,6 +54,14 @@ static __device__ __forceinline__ float quick_inverse_root(float x) {
     return y;
 }
 
+/* sqrt(x) to 1 ULP; correctly rounded near the ends of the range. */
+static __device__ __forceinline__ float quick_root(float x) {
+    float y;
+    if (!(x > 0x1p-100f && x < 0x1p100f)) return sqrtf(x);
+    asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 /* 1 / (1 + e) of e >= 0: what rounding the sum loses, and what the reciprocal does, are given back in one
  * step. 0 or NaN where e is infinite. */
 static __device__ __forceinline__ float reciprocal_of_one_plus(float e) {

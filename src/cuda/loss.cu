@@ -293,16 +293,26 @@ static __global__ __launch_bounds__(ENTROPY_FEW * 32) void entropy_few(
     if (threadIdx.x < ENTROPY_FEW) losses[threadIdx.x] = 0;
     x += number * place.stride[0];
     ready_parameters(job), ready_parameters(place);
+    unsigned averages = mean;
+    settle(averages), total = settled_global(total);
     brief_row<T, run, 1, wide> row = {x,          settled_global(x + first), place.columns, first,
                                       place.part, entropy_job<false>::pad};
-    const U *target = settled_global((const U *)job.target.data + job.target.place(number));
+    const U *const targets = (const U *)job.target.data;
+    const U *target = settled_global(targets + job.target.place(number));
+    /* The first warp counts all rows beside its own. */
+    const int other = (int)threadIdx.x < place.count ? (int)threadIdx.x : 0;
+    const U *beside = settled_global(targets + job.target.place(other));
     entropy_job<false> mine = job;
     mine.loss = losses;
     __syncthreads();
     row_ask(row);
-    const int64_t chosen = *target;
+    const int64_t chosen = *target, seen = number == 0 ? (int64_t)*beside : 0;
     mine.with(row, (T *)NULL, number, chosen);
-    const int count = __syncthreads_count(first == 0 && chosen != job.ignored);
+    const bool counts = (int)threadIdx.x < place.count && seen != job.ignored;
+    float share = 1;
+    if (number == 0 && averages)
+        share = quick_reciprocal((float)__popc(__ballot_sync(0xffffffffu, counts)));
+    __syncthreads();
     if (threadIdx.x > 0) return;
     float sums[ENTROPY_FEW];
 #pragma unroll
@@ -311,7 +321,7 @@ static __global__ __launch_bounds__(ENTROPY_FEW * 32) void entropy_few(
     for (int span = 1; span < ENTROPY_FEW; span *= 2)
 #pragma unroll
         for (int i = 0; i < ENTROPY_FEW; i += 2 * span) sums[i] += sums[i + span];
-    *total = mean ? sums[0] * quick_reciprocal((float)count) : sums[0];
+    *total = sums[0] * share;
 }
 
 static fovea_view dense_like(const fovea_view &view, void *data, fovea_dtype dtype) {

@@ -565,7 +565,7 @@ static __global__ __launch_bounds__(CHANNEL_THREADS) void channels_few(
     float sum = 0, square = 0;
     release_next();
     if (c >= channels) return;
-    ready_parameters(job.gamma), ready_parameters(job.beta), ready_parameters(statistics);
+    ready_parameters(job), ready_parameters(statistics);
     const T *x[most];
 #pragma unroll
     for (int r = 0; r < most; r++) {

@@ -107,7 +107,7 @@ struct shrink_function {
     const float *number;
     float largest, factor;
     __device__ __forceinline__ void prepare() {
-        float ratio = largest / (*number + 1e-6f);
+        float ratio = largest * quick_reciprocal(*number + 1e-6f);
         factor = ratio < 1 ? ratio : isnan(ratio) ? ratio : 1; /* NaN passes */
     }
     __device__ __forceinline__ void operator()(const float (&x)[1], float (&y)[1]) const {

@@ -174,7 +174,7 @@ struct brief_variance : brief_moments_method<false, variance_finish<float>> {
         if (!result.root)
             *y = variance;
         else if (variance > 0x1p-100f && variance < 0x1p100f)
-            *y = sqrtf(variance);
+            *y = quick_root(variance);
         else
             *y = (float)sqrt(exact);
     }

@@ -65,8 +65,7 @@ struct row_needs {
     bool ahead_staged; /* and so are staged ones of f32 */
     bool carried;      /* many uneven rows come and go by bulk copies, where job.carries() */
     row_form form;     /* for columns that it has fewer places for than one of ROW_HELD values */
-    bool
-        repeated; /* few long rows are read by several blocks, where sums and moments are all it needs of them */
+    bool repeated; /* few long rows are read by several blocks, each of which makes their sums */
 };
 
 /* g(values, column, what the sources have there). A source has gather<plain>(columns, limit, values): `n`
@@ -711,20 +710,18 @@ template <class T, int threads>
 struct repeated_row {
     using element_type = T;
     static constexpr bool early = true, at_once = true, brief = false;
-    static constexpr int piece = 10; /* values that are near one another by a reference of theirs */
-    const T *x, *mine,
-        *own; /* of the row; of this thread's first value in it, and among the results */
-    int columns, valid, first,
-        owned;   /* values of the thread; its first column; how many are its own */
-    double part; /* 1 / columns */
-    float values[ROW_REPEATED], results[ROW_OWN], pivot;
+    const T *mine; /* of this thread's first value in the row */
+    const T *own;  /* and among the results */
+    int columns;
+    int valid;        /* values of the thread */
+    int first, owned; /* its first column of the results; how many are its own */
+    float values[ROW_REPEATED], results[ROW_OWN];
 
     __device__ __forceinline__ void load() {
         T loaded[ROW_REPEATED], kept[ROW_OWN];
 #pragma unroll
         for (int i = 0; i < ROW_REPEATED; i++)
             loaded[i] = i < valid ? mine[i * threads] : narrow<T>(0.0f);
-        pivot = widen(*x);
 #pragma unroll
         for (int i = 0; i < ROW_OWN; i++) kept[i] = i < owned ? own[i * threads] : narrow<T>(0.0f);
 #pragma unroll
@@ -741,39 +738,6 @@ struct repeated_row {
         return join_warps<threads / 32>(
             sum_of_warp((chains[0] + chains[1]) + (chains[2] + chains[3])),
             [](float a, float b) { return a + b; });
-    }
-    template <class F>
-    __device__ __forceinline__ void replace(F f) {
-#pragma unroll
-        for (int i = 0; i < ROW_OWN; i++) results[i] = f(results[i]);
-    }
-    /* Mean and variance: of each piece in f32 the sums of differences from about its mean and of their squares, which as
-     * differences from the first element of the row are added in f64. */
-    __device__ __forceinline__ float moments(float *mean) const {
-        double sum = 0, squares = 0;
-#pragma unroll
-        for (int p = 0; p < ROW_REPEATED; p += piece) {
-            const int count = valid - p < piece ? valid - p : piece;
-            float about = 0, s = 0, q = 0;
-#pragma unroll
-            for (int i = p; i < p + piece; i++)
-                about = fmaf(i < valid ? values[i] : values[p], 1.0f / piece, about);
-#pragma unroll
-            for (int i = p; i < p + piece; i++) {
-                const float d = i < valid ? values[i] - about : 0;
-                s += d, q = fmaf(d, d, q);
-            }
-            if (count > 0) {
-                const double d = (double)about - (double)pivot, s64 = (double)s;
-                const double all = fma((double)count, d, s64);
-                sum += all, squares += fma(d, s64 + all, (double)q);
-            }
-        }
-        const double2 all =
-            join_warps<threads / 32>(sum_pair(sum, squares), [](double2 a, double2 b) {
-                return make_double2(a.x + b.x, a.y + b.y);
-            });
-        return moments_of(all, part, pivot, mean);
     }
     template <class... S>
     __device__ __forceinline__ auto ask(const S &...sources) {
@@ -1213,12 +1177,19 @@ __launch_bounds__(threads, 1) void rows_spread(const T *x, O *y,
 #endif
 }
 
+/* How many columns there are from one on, `threads` apart. */
+template <int threads>
+static __device__ __forceinline__ int columns_from(int column, int columns) {
+    unsigned count = column < columns ? (unsigned)(columns - column + threads - 1) / threads : 0;
+    settle(count);
+    return (int)count;
+}
+
 template <class T, class O, class Job, int threads>
-static __global__ __launch_bounds__(threads,
-                                    1) void rows_repeated(const T *x, O *y,
-                                                          const __grid_constant__ row_place place,
-                                                          unsigned blocks, double part,
-                                                          const __grid_constant__ Job job) {
+static __global__
+__launch_bounds__(threads, 1) void rows_repeated(const T *x, O *y,
+                                                 const __grid_constant__ row_place place,
+                                                 unsigned blocks, const __grid_constant__ Job job) {
     const unsigned number = blockIdx.x / blocks;
     int64_t at[3];
     release_next();
@@ -1227,24 +1198,13 @@ static __global__ __launch_bounds__(threads,
     x += at[0], y += at[1];
     const int columns = (int)place.columns, thread = (int)threadIdx.x;
     const int first = (int)(blockIdx.x - number * blocks) * threads * ROW_OWN + thread;
-    const auto from = [=](int column) { /* how many there are, `threads` apart */
-                                        unsigned count =
-                                            column < columns
-                                                ? (unsigned)(columns - column + threads - 1) /
-                                                      threads
-                                                : 0;
-                                        settle(count);
-                                        return (int)count;
-    };
-    const int rest = from(first);
-    repeated_row<T, threads> row = {x,
-                                    settled_global(x + thread),
+    const int rest = columns_from<threads>(first, columns);
+    repeated_row<T, threads> row = {settled_global(x + thread),
                                     settled_global(x + first),
                                     columns,
-                                    from(thread),
+                                    columns_from<threads>(thread, columns),
                                     first,
-                                    rest < ROW_OWN ? rest : ROW_OWN,
-                                    part};
+                                    rest < ROW_OWN ? rest : ROW_OWN};
     y = settled_global(y + first);
     job(row, y, at[2], number);
 }
@@ -1429,8 +1389,7 @@ static fovea_status rows_views(fovea_view (&rows)[3], fovea_view (&elements)[2],
             place.columns <= threads * ROW_REPEATED && place.count * blocks <= ROW_REPEATS)
             return launch(
                 run, threads == 256 ? rows_repeated<T, O, Job, 256> : rows_repeated<T, O, Job, 512>,
-                place.count * blocks, threads, x, y, place, (unsigned)blocks,
-                1 / (double)place.columns, job);
+                place.count * blocks, threads, x, y, place, (unsigned)blocks, job);
     }
     if (dense && job_dense(job, 0) && place.count <= ROW_SCARCE &&
         place.columns > (even ? most : ROW_CLUSTER * 256) &&

@@ -370,15 +370,12 @@ struct merge_call {
 };
 
 /* b, h and i of a row; divisions of 64 bits, which take a hundred instructions, only where they must be. */
-static __device__ __forceinline__ void place_row(const merge_call &c, uint32_t row, int64_t &b,
-                                                 int64_t &h, int64_t &i) {
-    const uint32_t length = (uint32_t)c.shape[2], heads = (uint32_t)c.shape[1], rest = row / length;
-    b = rest / heads, h = rest % heads, i = row % length;
-}
 static __device__ __forceinline__ void place_row(const merge_call &c, int64_t row, int64_t &b,
                                                  int64_t &h, int64_t &i) {
     if (c.rows <= UINT32_MAX) {
-        place_row(c, (uint32_t)row, b, h, i);
+        uint32_t number = (uint32_t)row, length = (uint32_t)c.shape[2];
+        uint32_t rest = number / length, heads = (uint32_t)c.shape[1];
+        b = rest / heads, h = rest % heads, i = number % length;
     } else {
         int64_t rest = row / c.shape[2];
         b = rest / c.shape[1], h = rest % c.shape[1], i = row % c.shape[2];
@@ -455,39 +452,64 @@ static bool launch_merge(const merge_call &c, fovea_run *run) {
 }
 
 enum {
-    MERGE_FEW_THREADS = 128,
+    MERGE_FEW_THREADS = 64,
     MERGE_FEW_PARTS = 8,
     MERGE_FEW =
         1
         << 18 /* elements of a result of which each thread has but one vector, with all parts on their way */
 };
 
+/* number / divisor of numbers of MERGE_FEW at most: a product, as a quotient takes as long as a trip to memory. */
+struct few_divisor {
+    unsigned divisor;
+    uint64_t factor; /* 2^40 / divisor, rounded up */
+    __device__ __forceinline__ unsigned operator()(unsigned number) const {
+        return (unsigned)(number * factor >> 40);
+    }
+};
+static few_divisor few_divisor_of(int64_t divisor) {
+    return {(unsigned)divisor, (((uint64_t)1 << 40) + (uint64_t)divisor - 1) / (uint64_t)divisor};
+}
+
+/* The same in few words, as each that a kernel waits for at its beginning takes time: strides fit an int. */
+struct merge_few_call {
+    const char *parts;
+    const float *lses;
+    char *out;
+    float *lse;
+    few_divisor vectors, length, heads; /* of a row; rows of a head; heads of a batch */
+    int part_stride[5], lse_stride[4], out_stride[4], out_lse_stride[3];
+    unsigned rows;
+    int parts_count;
+};
+
 /* Where there is little to merge, of a few parts: a thread has the weights of all of them, so that it waits for memory once
  * and for no other lane. */
 template <class T, int WIDTH>
 static __global__
-__launch_bounds__(MERGE_FEW_THREADS) void merge_few(const __grid_constant__ merge_call c,
-                                                    unsigned vectors) {
-    const unsigned number = blockIdx.x * MERGE_FEW_THREADS + threadIdx.x;
-    const unsigned row = number / vectors, d = (number - row * vectors) * WIDTH;
-    int64_t b, h, i;
+__launch_bounds__(MERGE_FEW_THREADS) void merge_few(const __grid_constant__ merge_few_call c) {
+    const unsigned number = blockIdx.x * MERGE_FEW_THREADS + threadIdx.x, row = c.vectors(number);
+    const int d = (int)(number - row * c.vectors.divisor) * WIDTH;
     release_next();
     if (row >= c.rows) return;
     ready_parameters(c);
-    place_row(c, row, b, h, i);
-    const float *lse = c.lses + b * c.lse_stride[1] + h * c.lse_stride[2] + i * c.lse_stride[3];
-    const T *part = (const T *)c.parts + b * c.part_stride[1] + h * c.part_stride[2] +
-                    i * c.part_stride[3] + d * c.part_stride[4];
-    T *out = settled_global((T *)c.out + b * c.out_stride[0] + h * c.out_stride[1] +
-                            i * c.out_stride[2] + d * c.out_stride[3]);
+    const unsigned head = c.length(row), batch = c.heads(head);
+    const int b = (int)batch, h = (int)(head - batch * c.heads.divisor);
+    const int i = (int)(row - head * c.length.divisor);
+    const float *lse = c.lses + (b * c.lse_stride[1] + h * c.lse_stride[2] + i * c.lse_stride[3]);
+    const T *part = (const T *)c.parts + (b * c.part_stride[1] + h * c.part_stride[2] +
+                                          i * c.part_stride[3] + d * c.part_stride[4]);
+    T *out = settled_global((T *)c.out + (b * c.out_stride[0] + h * c.out_stride[1] +
+                                          i * c.out_stride[2] + d * c.out_stride[3]));
     const float *lses[MERGE_FEW_PARTS];
     const T *parts[MERGE_FEW_PARTS];
     unsigned count = (unsigned)c.parts_count;
     settle(count);
 #pragma unroll
     for (int p = 0; p < MERGE_FEW_PARTS; p++) { /* the last again where there are fewer */
-        lses[p] = settled_global(lse), parts[p] = settled_global(part);
-        if (p + 1 < c.parts_count) lse += c.lse_stride[0], part += c.part_stride[0];
+        const int at = p < c.parts_count ? p : c.parts_count - 1;
+        lses[p] = settled_global(lse + at * c.lse_stride[0]);
+        parts[p] = settled_global(part + at * c.part_stride[0]);
     }
     float weights[MERGE_FEW_PARTS], total[WIDTH] = {};
     pack<T, WIDTH> x[MERGE_FEW_PARTS];
@@ -530,6 +552,40 @@ __launch_bounds__(MERGE_FEW_THREADS) void merge_few(const __grid_constant__ merg
             none ? top : top + logf(sum);
 }
 
+/* Strides as ints; false if one does not fit, or what they lead to. */
+template <int rank>
+static bool few_strides(const int64_t (&from)[rank], const int64_t (&shape)[rank],
+                        int (&to)[rank]) {
+    int64_t extent = 0;
+    for (int i = 0; i < rank; i++) {
+        if (from[i] < -INT32_MAX || from[i] > INT32_MAX) return false;
+        to[i] = (int)from[i];
+        extent += (from[i] < 0 ? -from[i] : from[i]) * (shape[i] > 0 ? shape[i] - 1 : 0);
+    }
+    return extent <= INT32_MAX;
+}
+
+template <class T>
+static bool merge_few_of(const merge_call &c, bool packs, merge_few_call *few) {
+    const int64_t width = packs ? 16 / (int64_t)sizeof(T) : 1;
+    const int64_t parts = c.parts_count, size = c.size;
+    if (c.rows == 0 || parts == 0 || parts > MERGE_FEW_PARTS || size == 0 ||
+        c.rows > MERGE_FEW / size)
+        return false;
+    *few = {c.parts, c.lses, c.out, c.lse};
+    few->vectors = few_divisor_of(size / width), few->length = few_divisor_of(c.shape[2]);
+    few->heads = few_divisor_of(c.shape[1]);
+    few->rows = (unsigned)c.rows, few->parts_count = c.parts_count;
+    return few_strides<5>(c.part_stride, {parts, c.shape[0], c.shape[1], c.shape[2], size},
+                          few->part_stride) &&
+           few_strides<4>(c.lse_stride, {parts, c.shape[0], c.shape[1], c.shape[2]},
+                          few->lse_stride) &&
+           few_strides<4>(c.out_stride, {c.shape[0], c.shape[1], c.shape[2], size},
+                          few->out_stride) &&
+           few_strides<3>(c.out_lse_stride, {c.shape[0], c.shape[1], c.shape[2]},
+                          few->out_lse_stride);
+}
+
 /* Rows of `width` elements at a time: contiguous and aligned in parts and out. */
 static bool comes_in_packs(const merge_call &c, size_t bytes, int width) {
     bool whole = c.size % width == 0 && c.part_stride[4] == 1 && c.out_stride[3] == 1 &&
@@ -542,15 +598,14 @@ static bool comes_in_packs(const merge_call &c, size_t bytes, int width) {
 template <class T>
 static bool launch_merge_of(const merge_call &c, fovea_run *run) {
     constexpr int width = 16 / sizeof(T);
-    if (c.rows > 0 && c.parts_count > 0 && c.parts_count <= MERGE_FEW_PARTS && c.size > 0 &&
-        c.rows <= MERGE_FEW / c.size) {
-        const bool packs = comes_in_packs(c, sizeof(T), width);
-        const unsigned vectors = (unsigned)(packs ? c.size / width : c.size);
+    const bool packs = comes_in_packs(c, sizeof(T), width);
+    merge_few_call few;
+    if (merge_few_of<T>(c, packs, &few)) {
         launch(run, packs ? merge_few<T, width> : merge_few<T, 1>,
-               blocks_for(c.rows * vectors, MERGE_FEW_THREADS), MERGE_FEW_THREADS, c, vectors);
+               blocks_for(c.rows * few.vectors.divisor, MERGE_FEW_THREADS), MERGE_FEW_THREADS, few);
         return true;
     }
-    if (!comes_in_packs(c, sizeof(T), width)) return launch_merge<T, 32, 1>(c, run);
+    if (!packs) return launch_merge<T, 32, 1>(c, run);
     return c.size <= 8 * width    ? launch_merge<T, 8, width>(c, run)
            : c.size <= 16 * width ? launch_merge<T, 16, width>(c, run)
                                   : launch_merge<T, 32, width>(c, run);
