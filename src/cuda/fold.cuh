@@ -156,6 +156,25 @@ static bool fold_rooms_suffice(const fold_place &place) {
     return place.count * place.parts <= FOVEA_CUDA_SIGNALS / (int64_t)sizeof(shown<State>);
 }
 
+/* Whether a method has over_warp(state), to the first lane, where instructions do what shuffles would. */
+template <class Method>
+static constexpr auto has_over_warp(int) -> decltype(Method::over_warp(Method::empty()), true) {
+    return true;
+}
+template <class Method>
+static constexpr bool has_over_warp(...) {
+    return false;
+}
+template <class Method>
+static __device__ __forceinline__ typename Method::state
+fold_warp(const typename Method::state &state) {
+    using S = typename Method::state;
+    if constexpr (has_over_warp<Method>(0))
+        return Method::over_warp(state);
+    else
+        return reduce_warp(state, [](const S &a, const S &b) { return Method::join(a, b); });
+}
+
 /* Over the threads of a group, one of 1 ... 32 or the block, to the first of them. Once a kernel, or with barriers
  * between. */
 template <class Method, int threads = FOLD_THREADS>
@@ -167,11 +186,14 @@ static __device__ __forceinline__ typename Method::state fold_group(typename Met
         return Method::join(a, b);
     };
     if (group <= 32) return reduce_lanes(state, group, join);
-    state = reduce_warp(state, join);
+    state = fold_warp<Method>(state);
     if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32] = state;
     __syncthreads();
-    if (threadIdx.x < 32) state = reduce_lanes(partial[threadIdx.x % warps], warps, join);
-    return state;
+    if (threadIdx.x >= 32) return state;
+    if constexpr (has_over_warp<Method>(0))
+        return Method::over_warp(threadIdx.x < warps ? partial[threadIdx.x] : Method::empty());
+    else
+        return reduce_lanes(partial[threadIdx.x % warps], warps, join);
 }
 
 /* The block of the last part has the state of the whole slice in its first thread then; false for the others. */
@@ -179,7 +201,8 @@ template <class Method, int threads = FOLD_THREADS>
 static __device__ __forceinline__ bool fold_meet(typename Method::state &state, int part, int parts,
                                                  shown<typename Method::state> *rooms) {
     constexpr int most = threads > FOLD_THREADS ? FOLD_WHOLE_MEETING : FOLD_MEETING;
-    constexpr int at_once = sizeof state > 8 ? 1 : most / 32;
+    constexpr size_t fits = has_over_warp<Method>(0) ? 16 : 8;
+    constexpr int at_once = sizeof state > fits ? 1 : most / 32;
     const int last = parts - 1;
     if (part < last) {
         if (threadIdx.x == 0) show(rooms + part, state);
@@ -189,7 +212,7 @@ static __device__ __forceinline__ bool fold_meet(typename Method::state &state, 
     if (at_once > 1 && last <= most) {
         if (threadIdx.x >= 32) return false;
         fold_await<Method, at_once>(state, rooms, threadIdx.x, last, 32);
-        state = fold_group<Method>(state, 32);
+        state = fold_warp<Method>(state);
     } else {
         fold_await<Method, 1>(state, rooms, threadIdx.x, last, threads);
         __syncthreads(); /* fold_group was here before */
@@ -360,7 +383,8 @@ fold_share(const Method &method, const typename Method::element *x, const typena
     constexpr int steps = fold_steps(sizeof(typename Method::element));
     typename Method::state state = Method::empty(), seen = Method::empty();
     const int64_t first = i;
-    if constexpr (Method::inputs == 1)
+    if constexpr (Method::inputs == 1 ||
+                  sizeof(typename Method::other) < sizeof(typename Method::element))
         i = fold_walk<Method, wide, FOLD_AHEAD>(method, state, x, w, i, step, end, seen);
     i = fold_walk<Method, wide, steps>(method, state, x, w, i, step, end, seen);
     if constexpr (has_glance<Method>(0)) {
@@ -457,12 +481,19 @@ template <class Method>
 static Method brief_of(const Method &method, int64_t) {
     return method;
 }
+/* What several blocks do of one slice of less than 2^32 elements: the method itself, or one of words that instructions join. */
 template <class Method>
-static constexpr auto has_over_warp(int) -> decltype(&Method::over_warp, true) {
+static Method whole_of(const Method &method) {
+    return method;
+}
+/* Whether what a method has read is read once more, from the end on: fold_whole would ask for the next tensor too early, and
+ * the cache would have lost what it still holds of this one (a histogram of 10^7 23.5 to 29.2 µs). */
+template <class Method>
+static constexpr auto reads_again(int) -> decltype(Method::again, true) {
     return true;
 }
 template <class Method>
-static constexpr bool has_over_warp(...) {
+static constexpr bool reads_again(...) {
     return false;
 }
 
@@ -502,10 +533,7 @@ static __global__ __launch_bounds__(FOLD_THREADS) void fold_one(
     await_stream();
     fold_vector(method, sum, x, w, from, beside, first, length, wide, whole);
     if (none) sum = Method::empty();
-    if constexpr (has_over_warp<Method>(0))
-        sum = Method::over_warp(sum);
-    else
-        sum = reduce_warp(sum, [](const state &a, const state &b) { return Method::join(a, b); });
+    sum = fold_warp<Method>(sum);
     if (threadIdx.x % 32 == 0) *mine = sum;
     __syncthreads();
     if constexpr (has_over_eight<Method>(0)) {
@@ -546,10 +574,7 @@ static __global__ __launch_bounds__(FOLD_THREADS) void fold_lines(
     await_stream();
     fold_vector(method, sum, x, w, from, beside, first, place.length, place.wide,
                 first + size <= place.length);
-    if constexpr (has_over_warp<Method>(0))
-        sum = Method::over_warp(sum);
-    else
-        sum = reduce_warp(sum, [](const state &a, const state &b) { return Method::join(a, b); });
+    sum = fold_warp<Method>(sum);
     if (threadIdx.x % 32 > 0) return;
     method.finish(sum, place.length, y, z ? z + slice * place.stride[3] : z);
 }
@@ -762,14 +787,17 @@ static fovea_status fold_views(fovea_view (&lines)[2], fovea_view (&rests)[4], b
                       blocks_for(place.count * 32, FOLD_THREADS), FOLD_THREADS, from, other, to,
                       second, lines_at, brief);
     }
+    const auto whole = whole_of(method);
+    using Whole = std::decay_t<decltype(whole)>;
+    auto *shares = (typename Whole::state *)run->workspace;
     if (contiguous && place.count == 1 && few > 0 && few <= FOLD_MEETING)
-        return launch(run, fold_few<Method>, few, FOLD_THREADS, from, other, to, second, partials,
-                      (int)place.length, place.wide, method);
-    if constexpr (w || std::is_same<T, float>::value) {
+        return launch(run, fold_few<Whole>, few, FOLD_THREADS, from, other, to, second, shares,
+                      (int)place.length, place.wide, whole);
+    if constexpr (w || (std::is_same<T, float>::value && !reads_again<Method>(0))) {
         if (contiguous && place.count == 1 && few > 0 && (w || place.length >= FOLD_WHOLE_LEAST) &&
             place.length <= FOLD_WHOLE_MOST)
-            return launch(run, fold_whole<Method>, FOLD_DEVICE, FOLD_WHOLE, from, other, to, second,
-                          partials, place.length, place.wide, method);
+            return launch(run, fold_whole<Whole>, FOLD_DEVICE, FOLD_WHOLE, from, other, to, second,
+                          shares, place.length, place.wide, whole);
     }
     if (contiguous) {
         constexpr int blocks_at_once = FOLD_DEVICE * fold_beside<Method>();
@@ -935,6 +963,11 @@ struct sum_method {
     static __device__ __forceinline__ state join(const state &a, const state &b) {
         return add(a, b);
     }
+    template <class State = state>
+    static __device__ __forceinline__ double
+    over_warp(const std::enable_if_t<std::is_same<State, double>::value, State> &sum) {
+        return sums_of_eights(sum_of_eight(sum)).x;
+    }
     __device__ __forceinline__ void finish(const state &sum, int64_t count, Out *y, Out *) const {
         double total = value_of(sum);
         /* What divides is known before the sum is. */
@@ -1068,6 +1101,10 @@ template <class Out, bool largest>
 static brief_extreme<Out, largest> brief_of(const extreme_method<float, Out, largest> &, int64_t) {
     return {};
 }
+template <class Out, bool largest>
+static brief_extreme<Out, largest> whole_of(const extreme_method<float, Out, largest> &) {
+    return {};
+}
 
 /* ---- Joint moments -------------------------------------------------------------------------- */
 
@@ -1182,11 +1219,10 @@ struct moments_method {
         if constexpr (two) sums.y += b.y, sums.yy += b.yy, sums.xy += b.xy;
         return sums;
     }
-    /* In the first lane. */
-    static __device__ __forceinline__ state over_warp(const state &s) {
-        if constexpr (by_pieces) {
-            return reduce_warp(s, [](const state &a, const state &b) { return join(a, b); });
-        } else if constexpr (!two) {
+    template <class State = state>
+    static __device__ __forceinline__ state
+    over_warp(const std::enable_if_t<!by_pieces, State> &s) {
+        if constexpr (!two) {
             const double2 sums = sum_pair(s.x, s.xx);
             return {sums.x, sums.y};
         } else {

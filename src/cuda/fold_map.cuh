@@ -38,10 +38,7 @@ __launch_bounds__(FOLD_THREADS) void fold_map_few(const T *x, float *result, Out
         values = load_pack<T, size>(from, length - first, false);
     method.template take<size, size>(sum, values.at, values.at, first, 0);
     if (none) sum = Method::empty();
-    if constexpr (has_over_warp<Method>(0))
-        sum = Method::over_warp(sum);
-    else
-        sum = reduce_warp(sum, [](const state &a, const state &b) { return Method::join(a, b); });
+    sum = fold_warp<Method>(sum);
     if (threadIdx.x % 32 == 0) *mine = sum;
     __syncthreads();
 #pragma unroll

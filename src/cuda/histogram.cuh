@@ -37,6 +37,7 @@ struct range_method {
         T least, largest;
     };
     static constexpr int inputs = 1;
+    static constexpr bool again = true;
 
     static __device__ __forceinline__ state empty() { return {(T)INFINITY, -(T)INFINITY}; }
     __device__ __forceinline__ void begin(const T *, const T *) {}

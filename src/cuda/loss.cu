@@ -167,12 +167,19 @@ struct entropy_job {
     float *loss;
     const int64_t *counted; /* rows that count, where the gradient is divided by them; or NULL */
 
-    /* The loss of a row, in all of its threads. */
+    /* The loss of a row, in all of its threads: without its maximum where the sum itself says that no power was too large
+     * for it or too small, and that exponents lost little by rounding. */
     template <class Row>
     __device__ __forceinline__ float term(Row &row, int64_t chosen) const {
         const bool counts = chosen != ignored, known = chosen >= 0 && chosen < row.columns;
         float mine = 0, all = 0;
         if (counts && known) mine = row.value(chosen);
+        if (on == 1 && off == 0) {
+            const float sum = row.sum([](float x) { return quick_exp2(1.44269504f * x); });
+            const bool near = sum > 0x1p-8f && sum < 0x1p12f;
+            if (__all_sync(0xffffffffu, near)) /* rows of a warp go one way, as they exchange */
+                return !counts ? 0 : known ? logf(sum) - mine : NAN;
+        }
         const float maximum = row.maximum();
         if (off > 0) all = row.sum_inside([=](float x) { return x - maximum; });
         float result =
@@ -335,11 +342,13 @@ static fovea_view dense_like(const fovea_view &view, void *data, fovea_dtype dty
 enum {
     COUNT_BYTES = 64,
     ENTROPY_MANY = 1 << 20, /* logits from which blocks that stay pay */
-    ENTROPY_RESIDENT = 4    /* such blocks of a multiprocessor */
+    ENTROPY_RESIDENT = 4,   /* such blocks of a multiprocessor, */
+    ENTROPY_ASKED = 8       /* for as many of which one asks for targets */
 };
 
 /* The sum of the losses of rows of the form that entropy_job has: blocks that stay take turns along them, and meet at the
- * end. A row's target is read while the row before is at work. */
+ * end. A row's target is read while the row before is at work; those of the round after the next are asked for 4 KiB at a
+ * time, as memory has the 512 bytes that a block needs no sooner than these. */
 template <class U>
 static __global__ __launch_bounds__(FOLD_THREADS, ENTROPY_RESIDENT) void entropy_sum(
     const float *x, float *loss, typename entropy_method<U, true>::state *workspace,
@@ -357,6 +366,11 @@ static __global__ __launch_bounds__(FOLD_THREADS, ENTROPY_RESIDENT) void entropy
     follow_stream();
     int64_t number = (int64_t)blockIdx.x * rows + mine;
     int64_t chosen = number < place.count ? job.target.at(number) : job.ignored;
+    static_assert(FOLD_DEVICE * ENTROPY_RESIDENT % ENTROPY_ASKED == 0, "all rounds are asked for");
+    constexpr int line = 128 / sizeof(U), asking = ENTROPY_ASKED * rows / line;
+    unsigned turn = threadIdx.x < asking ? blockIdx.x % ENTROPY_ASKED : 1u << 31;
+    int64_t asked = 2 * step + (int64_t)(blockIdx.x / ENTROPY_ASKED) * (ENTROPY_ASKED * rows) +
+                    (int)threadIdx.x * line;
 #pragma unroll 1
     for (; number - mine < place.count; number += step) {
         /* Beyond the last row that one is read again, and counts no more. */
@@ -364,6 +378,12 @@ static __global__ __launch_bounds__(FOLD_THREADS, ENTROPY_RESIDENT) void entropy
         const int64_t next = number + step, now = chosen;
         row.x = x + there * place.rows.stride[0][0];
         row.load(entropy_job<false>::pad);
+        if (turn-- == 0) {
+            turn = ENTROPY_ASKED - 1;
+            if (asked < place.count)
+                prefetch_l2((const U *)job.target.data + job.target.place(asked));
+        }
+        asked += step;
         chosen = next < place.count ? job.target.at(next) : job.ignored;
         const float term = job.term(row, now);
         if (row.member == 0) state.sum += (double)term, state.count += now != job.ignored;

@@ -185,9 +185,9 @@ template <class Row>
 static __device__ __forceinline__ float centre(Row &row, double eps, float *mean) {
     const float count = (float)row.columns;
     if constexpr (Row::at_once) {
-        const float variance = row.moments(mean), middle = *mean;
+        const float found = row.moments(mean), middle = *mean;
         row.replace([=](float x) { return x - middle; });
-        return inverse_root(variance, eps);
+        return inverse_root(row.variance(found), eps);
     } else {
         const float middle = row.sum([](float x) { return x; }) / count;
         *mean = middle;

@@ -143,6 +143,50 @@ static brief_place<largest> brief_of(const place_method<float, largest> &, int64
     return {};
 }
 
+/* The same of several blocks. */
+template <bool largest>
+struct whole_place : brief_place<largest> {
+    using state = typename brief_place<largest>::state;
+    static __device__ __forceinline__ state join(const state &a, const state &b) {
+        return b.key > a.key || (b.key == a.key && b.index < a.index) ? b : a;
+    }
+    template <int n>
+    __device__ __forceinline__ void glance(state &best, const float (&x)[n], int64_t first) const {
+        float most[n];
+#pragma unroll
+        for (int i = 0; i < n; i++) most[i] = x[i];
+#pragma unroll
+        for (int span = 1; span < n; span *= 2)
+#pragma unroll
+            for (int i = 0; i + span < n; i += 2 * span)
+                most[i] = extreme<largest>(most[i], most[i + span]);
+        const unsigned key = key_of<largest>(most[0] + 0.0f); /* -0 becomes 0 */
+        if (key > best.key) best = {key, (unsigned)first};
+    }
+    template <int steps, int size>
+    __device__ __forceinline__ void settle(state &best, const float *x, int64_t, bool any,
+                                           int64_t step, bool) const {
+        const unsigned most = __reduce_max_sync(0xffffffffu, best.key);
+        const float value = value_of_key<largest>(most);
+        float seen[steps * size];
+        if (!any || best.key != most) {
+            best = brief_place<largest>::empty();
+            return;
+        }
+        const unsigned from = best.index;
+#pragma unroll
+        for (int i = 0; i < steps * size; i++) seen[i] = x[from + i / size * step + i % size];
+#pragma unroll
+        for (int i = steps * size - 1; i >= 0; i--)
+            if (seen[i] == value || isnan(seen[i]))
+                best.index = from + (unsigned)(i / size * step) + i % size;
+    }
+};
+template <bool largest>
+static whole_place<largest> whole_of(const place_method<float, largest> &) {
+    return {};
+}
+
 template <bool largest>
 static fovea_status place_of(const fovea_problem *problem, fovea_run *run) {
     const fovea_view *value = fovea_given(problem, 2) ? &problem->views[2] : NULL;

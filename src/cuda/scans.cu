@@ -568,8 +568,7 @@ static __global__ __launch_bounds__(SCAN_THREADS, COMPACT_RESIDENT) void compact
             if (keep >> (s * size + j) & 1) *to++ = values[s].at[j];
     }
     constexpr int near = steps > 1 ? SCAN_NEAR : SCAN_SMALL_NEAR;
-    const int64_t before =
-        (int64_t)scan_before<near, (steps == 1)>(board, 0, blockIdx.x, (uint64_t)own);
+    const int64_t before = (int64_t)scan_before<near, true>(board, 0, blockIdx.x, (uint64_t)own);
     __syncthreads();
     /* A warp writes whole lines of memory. */
     int i = (int)threadIdx.x - (int)((uintptr_t)(y + before) / sizeof(T) % (128 / sizeof(T)));
