@@ -107,7 +107,7 @@ static fovea_verdict verdict_of(int output, int64_t first, int64_t count, double
     fovea_case c;
     fovea_sample sample;
     fovea_verdict verdict;
-    create(&c, &sample, "hq=2,sq=512,sk=300,d=64,algorithm=sage,lse=1");
+    create(&c, &sample, "hq=2,sq=128,sk=100,d=64,algorithm=sage,lse=1");
     fovea_verification *expected = fovea_verification_create(&sample.problem, 0, 1);
     const fovea_implementation *reference =
         fovea_implementation_find(sample.problem.index, "reference/scalar/double");
@@ -128,12 +128,12 @@ static void one_wrong_row_is_found(void **unused) {
     (void)unused;
     fovea_verdict right = verdict_of(FOVEA_ATTENTION_OUT, 0, 0, 1);
     assert_true(right.verified && right.share < 0.01 && right.accuracy.cosine > 0.999999);
-    fovea_verdict row = verdict_of(FOVEA_ATTENTION_OUT, 64 * 1000, 64, -1);
+    fovea_verdict row = verdict_of(FOVEA_ATTENTION_OUT, 64 * 250, 64, -1);
     assert_false(row.verified);
     assert_true(row.accuracy.relative_l1 < 0.02); /* as a whole it is still good */
     assert_false(verdict_of(FOVEA_ATTENTION_LSE, 7, 1, 1.05).verified);
     assert_false(verdict_of(FOVEA_ATTENTION_OUT, 5, 1, NAN).verified);
-    assert_false(verdict_of(FOVEA_ATTENTION_OUT, 0, 512 * 2 * 64, 1.03).verified);
+    assert_false(verdict_of(FOVEA_ATTENTION_OUT, 0, 128 * 2 * 64, 1.03).verified);
 }
 
 static void eight_bits_of_weights_have_wider_limits(void **unused) {
