@@ -19,6 +19,8 @@ FOVEA_INLINE OF_TYPE(fft_pair)
     const ELEMENT *from = rows->data + 2 * number * rows->row;
     ELEMENT copy[2 * WIDTH];
     if (!rows->direct) {
+        if (rows->lanes == 1) /* through memory it would wait for the store of its two parts */
+            return (OF_TYPE(fft_pair)){V(set1)(from[rows->swapped]), V(set1)(from[!rows->swapped])};
         memset(copy, 0, sizeof copy);
         for (int64_t lane = 0; lane < rows->lanes; lane++)
             memcpy(copy + 2 * lane, from + 2 * lane * rows->lane, 2 * sizeof *copy);
