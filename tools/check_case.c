@@ -878,6 +878,9 @@ static const struct {
     {"reduce_var", "n=100003,data=step"},
     {"batch_norm", "b=60000,c=2,t=1,mean=1,var=1,data=step"},
     {"batch_norm", "b=300,c=70,t=1,gamma=1,mean=1,var=1"},
+    /* Short rows, and sets, whose first element is far from their mean. */
+    {"layer_norm", "b=40,d=33"},
+    {"group_norm", "b=30,c=12,t=1,groups=3,gamma=1,beta=1"},
     /* Rows without a finite element for long, and to their end. */
     {"softmax_stable", "r=3,c=4096,data=masked"},
     {"softmax_online", "r=3,c=4096,data=masked"},
@@ -955,13 +958,22 @@ static const struct {
     {"attention_backward", "b=3,hq=2,hkv=2,sq=3,sk=20,d=16,seqused_k=1,sample=4"},
     {"attention_backward", "b=3,hq=2,hkv=1,sq=6,sk=20,d=16,cu_seqlens_q=1,cu_seqlens_k=1,sample=2"},
     {"attention_backward", "b=2,hq=2,hkv=1,sq=0,sk=6,d=16,sample=1"},
+    /* Over several superblocks of rows and blocks of keys of tiles: in groups, causal with edges within steps, in a window, with
+     * options, of lengths, of head sizes that are no whole steps. */
+    {"attention_backward",
+     "dtype=bf16,b=1,hq=4,hkv=2,sq=330,sk=300,d=64,causal=bottom_right,sample=2"},
+    {"attention_backward",
+     "dtype=bf16,b=1,hq=2,hkv=1,sq=150,sk=290,d=40,dv=72,window_left=90,window_right=20,sample=3"},
+    {"attention_backward",
+     "dtype=bf16,b=2,hq=2,hkv=2,sq=70,sk=200,d=32,dropout=0.3,softcap=3,bias=bf16,mask=bool,"
+     "dbias=bf16,seqused_k=1,sample=4"},
     /* Blocks that begin within a window; one to the right alone; log-sum-exps, which integers would spoil. */
     {"attention", "dtype=f16,b=1,hq=1,hkv=1,sq=257,sk=257,d=80,window_left=16,sample=1"},
     {"attention", "b=1,hq=1,hkv=1,sq=70,sk=77,d=32,window_right=5,sample=1"},
     {"attention", "dtype=f16,b=1,hq=2,hkv=2,sq=130,sk=300,d=64,lse=1,sample=1"},
     /* Packed rows under a bias and a mask of their own; few rows over pieces of keys, of two sequences. */
     {"attention",
-     "b=3,hq=2,hkv=1,sq=12,sk=40,d=16,bias=f32,mask=bool,cu_seqlens_q=1,sinks=1,slopes=1,"
+     "b=3,hq=2,hkv=1,sq=12,sk=40,d=16,bias=f32,mask=bool,cu_seqlens_q=1,sinks=1,slopes=1,lse=1,"
      "causal=bottom_right,sample=2"},
     {"attention", "dtype=f16,b=2,hq=4,hkv=1,sq=3,sk=1100,d=40,slopes=1,mask=u8,data=small,"
                   "causal=bottom_right,sample=8"},
@@ -978,6 +990,10 @@ static const struct {
      "algorithm=sage,dtype=bf16,b=1,hq=2,hkv=2,sq=65,sk=150,d=64,pv=bf16,touch=channels,sample=1"},
     {"attention",
      "algorithm=sage,dtype=bf16,b=1,hq=2,hkv=2,sq=65,sk=129,d=64,pv=bf16,touch=k,sample=1"},
+    /* Values that are not finite, in chunks whose end lies within a block. */
+    {"attention",
+     "algorithm=sage,dtype=f16,b=1,hq=1,hkv=1,sq=20,sk=150,d=64,dv=24,pv=i8,block_keys=40,"
+     "touch=v,sample=3"},
     /* Pairs of bf16: odd heads, and tiles that begin with odd keys; rows without keys under no scale; large scores. */
     {"attention",
      "dtype=bf16,b=1,hq=1,hkv=1,sq=130,sk=150,d=33,dv=7,window_left=7,window_right=9,sample=1"},
@@ -993,12 +1009,31 @@ static const struct {
     {"attention",
      "dtype=bf16,b=1,hq=4,hkv=1,sq=1,sk=70,d=64,dv=72,page=5,k=e4m3,v=i8,k_scale=1,v_scale=1,"
      "seqused_k=1,block_table=1,sample=1"},
+    /* Queries with a stride beside dense keys; odd heads, after whose last key nothing may be read. */
+    {"attention", "dtype=bf16,b=1,hq=2,hkv=1,sq=2,sk=40,d=24,memory=mixed,sample=2"},
+    {"attention", "dtype=bf16,b=2,hq=1,hkv=1,sq=40,sk=33,d=7,seqused_k=1,touch=beyond,sample=1"},
+    /* Caches of i8 under queries that are not finite, under ones of all bits, and the log-sum-exp of their scores. */
+    {"attention", "dtype=bf16,b=1,hq=2,hkv=1,sq=2,sk=40,d=24,k=i8,v=i8,touch=q,sample=1"},
+    {"attention",
+     "dtype=bf16,b=2,hq=8,hkv=1,sq=8,sk=64,d=16,k=i8,v=i8,k_scale=1,v_scale=1,sample=2"},
+    {"attention", "dtype=bf16,b=1,hq=2,hkv=1,sq=1,sk=2,d=128,k=i8,v=i8,lse=1,scale=0.01,sample=1"},
+    /* Few rows whose scores grow by a bias or by slopes beyond what exponentials hold; scales of parts of a row, of pages. */
+    {"attention", "b=1,hq=2,hkv=1,sq=1,sk=32,d=16,bias=f32,scale=0,data=offset,sample=1"},
+    {"attention",
+     "b=1,hq=8,hkv=1,sq=1,sk=300,d=16,k=i8,v=e4m3,k_scale=1,v_scale=1,slopes=1,sample=8"},
+    {"attention", "b=2,hq=2,hkv=1,sq=1,sk=40,d=16,k=i8,v=i8,k_scale=1,v_scale=1,seqused_k=1,"
+                  "block_table=1,sample=5"},
+    /* Scores of f16 in integers: elements as large as their row. Parts that hold nothing of a row, in all of them. */
+    {"attention", "dtype=f16,b=1,hq=1,hkv=1,sq=65,sk=33,d=2,data=integers,sample=1"},
+    {"attention_merge", "p=1,b=2,hq=2,sq=9,dv=8,lse=1,data=masked"},
     /* Groups with NaN, with an infinity and of zeros; positions that no float holds. */
     {"kv_append",
      "b=1,hkv=2,t=5,s=33,d=16,k_cache=e4m3,v_cache=i8,k_scale=1,v_scale=1,data=nonfinite"},
     {"kv_append",
      "b=1,hkv=2,t=5,s=33,d=16,k_cache=e4m3,v_cache=e4m3,k_scale=1,v_scale=1,data=zeros"},
     {"rope_apply", "b=1,s=40,d=16,offset=16777217"},
+    /* Sines that lie otherwise than cosines. */
+    {"kv_append", "b=1,hkv=1,t=3,s=33,d=16,rope=half,cos=1,sin=1,memory=mixed,seed=4"},
     /* Rows far from 0, and far below the maximum of those that they are summed with; groups that threads share. */
     {"loss_cross_entropy", "b=101,c=100,reduction=none,data=far_offset"},
     {"loss_cross_entropy", "b=3001,c=100,reduction=none,data=step"},

@@ -688,8 +688,8 @@ static void set_shape(int *rank, int64_t *shape, int count, const int64_t *exten
     memcpy(shape, extents, (size_t)count * sizeof *extents);
 }
 
-/* A scale a token, a head, or a group of eight elements, as the seed says; the first suits a cache
- * that grows. */
+/* A scale a token, a head (of each sequence or page, or of all), or a group of eight elements, as the seed says; the first
+ * suits a cache that grows. */
 static void scale_shape(const fovea_case *c, int argument, int *rank, int64_t *shape) {
     int of = argument == FOVEA_ATTENTION_K_SCALE ? FOVEA_ATTENTION_K : FOVEA_ATTENTION_V;
     fovea_attention_case_shape(c, of, rank, shape);
@@ -698,7 +698,7 @@ static void scale_shape(const fovea_case *c, int argument, int *rank, int64_t *s
     int64_t size = shape[*rank - 1], way = (int64_t)(c->seed / 4 % 3);
     shape[*rank - 1] = way == 2 && size > 0 && size % 8 == 0 ? size / 8 : 1;
     for (int i = 0; way == 1 && i < *rank - 1; i++)
-        if (i != (heads_inside ? *rank - 2 : 1)) shape[i] = 1;
+        if (i != (heads_inside ? *rank - 2 : 1) && !(i == 0 && c->seed & 1)) shape[i] = 1;
 }
 
 void fovea_attention_case_shape(const fovea_case *c, int argument, int *rank, int64_t *shape) {

@@ -35,9 +35,9 @@ enum { PLACES = 4 * 256 };
 static uint8_t places[PLACES];
 
 static uint32_t first_place(const char *name) {
-    uint32_t hash = UINT32_C(2166136261); /* FNV-1a */
-    for (; *name; name++) hash = (hash ^ (unsigned char)*name) * UINT32_C(16777619);
-    return (hash ^ hash >> 16) % PLACES;
+    uint64_t hash = 0; /* a rotation a letter: a product would be twice as long */
+    for (; *name; name++) hash = (hash << 5 | hash >> 59) + (unsigned char)*name;
+    return (uint32_t)(hash * UINT64_C(0x9e3779b97f4a7c15) >> 32) % PLACES;
 }
 
 static void note_place(int row) {

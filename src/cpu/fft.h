@@ -30,15 +30,15 @@ enum { FFT_PLANS = 0x666674 };
  * fft_scratch(n, part, 1) numbers. */
 static const fft_plan *fft_find_plan(fovea_run *run, int64_t n, int only, bool real,
                                      fovea_dtype part, void *scratch) {
-    fft_arena arena = {0};
-    fft_plan counted;
     fovea_plan_key key = {{FFT_PLANS + ((uint64_t)FOVEA_TIER_HERE << 32), (uint64_t)n,
                            (uint64_t)only, (uint64_t)part << 1 | real}};
-    bool made;
+    fft_plan *plan = fovea_plan_find(run->plans, &key), counted;
+    if (plan) return plan;
+    fft_arena arena = {0};
     fft_take(&arena, 1, sizeof(fft_plan));
     fft_lay_out(&counted, n, only, real, part, &arena);
-    fft_plan *plan = fovea_plan_reserve(run->plans, &key, arena.used, &made);
-    if (!plan || !made) return plan;
+    plan = fovea_plan_make(run->plans, &key, arena.used);
+    if (!plan) return NULL;
     arena = (fft_arena){.memory = (char *)plan};
     fft_take(&arena, 1, sizeof(fft_plan));
     fft_lay_out(plan, n, only, real, part, &arena);

@@ -116,10 +116,6 @@ static void moments_join(const moments_plan *p, int64_t m, int64_t n, moments_su
                          const moments_sums *from) {
     double all = to->count + from->count, weight = to->count * from->count / all;
     double rows[MOMENTS_TILE], columns[MOMENTS_TILE], share = from->count / all;
-    if (to->count == 0) {
-        memcpy(to, from, (size_t)p->sums_bytes);
-        return;
-    }
     moments_apart(&from->left, &to->left, m, rows);
     moments_apart(&from->right, &to->right, n, columns);
     for (int64_t i = 0; i < m; i++)
@@ -142,7 +138,7 @@ typedef struct moments_side {
 static void moments_begin(const moments_plan *p, moments_side *side, int64_t rows) {
     (p->wide ? means_double : means_float)(side->data, p->row, p->column, rows, side->columns,
                                            side->rest);
-    memset(side->left_over, 0, sizeof side->left_over);
+    memset(side->left_over, 0, (size_t)side->columns * sizeof *side->left_over);
 }
 
 static void moments_centre(const moments_plan *p, moments_side *side, int64_t first, int64_t rows) {
@@ -215,17 +211,19 @@ static void moments_pieces(const void *task, int64_t begin, int64_t end, int thr
     for (int64_t piece = begin; piece < end; piece++) {
         int64_t a, b, pair = piece / p->chunks, chunk = piece % p->chunks;
         moments_pair(p, pair, &a, &b);
-        moments_side left = {.columns = moments_width(p, a), .centred = memory};
-        moments_side right = {.columns = moments_width(p, b), .centred = memory + area};
+        moments_side left, right; /* their arrays are filled as far as there are columns */
+        left.columns = moments_width(p, a), left.centred = memory;
+        right.columns = moments_width(p, b), right.centred = memory + area;
         moments_sums *sums = moments_of(p, pair, chunk);
+        int64_t first = chunk * p->chunk, end = smaller(first + p->chunk, p->rows);
         sums->count = 0;
-        for (int64_t i = chunk * p->chunk; i < smaller((chunk + 1) * p->chunk, p->rows);
-             i += MOMENTS_ROWS) {
-            int64_t rows = smaller(MOMENTS_ROWS, smaller((chunk + 1) * p->chunk, p->rows) - i);
+        for (int64_t i = first; i < end; i += MOMENTS_ROWS) {
+            int64_t rows = smaller(MOMENTS_ROWS, end - i);
             left.data = t->x + (i * p->row + a * p->tile * p->column) * p->size;
             right.data = t->x + (i * p->row + b * p->tile * p->column) * p->size;
-            moments_block(p, &left, a == b ? &left : &right, rows, memory + 2 * area, block);
-            moments_join(p, left.columns, right.columns, sums, block);
+            moments_block(p, &left, a == b ? &left : &right, rows, memory + 2 * area,
+                          i == first ? sums : block);
+            if (i > first) moments_join(p, left.columns, right.columns, sums, block);
         }
     }
 }

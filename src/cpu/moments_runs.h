@@ -12,7 +12,7 @@ static void OF_TYPE(means)(const void *from, int64_t row, int64_t column, int64_
     for (int64_t j = 0; j < columns; j++) rest[j] = 0;
     for (int64_t first = 0; first < rows; first += 64) {
         int64_t stop = smaller(first + 64, rows);
-        memset(sum, 0, sizeof sum);
+        memset(sum, 0, (size_t)columns * sizeof *sum);
         for (int64_t i = first; i < stop; i++) {
             const ELEMENT *r = x + i * row;
             int64_t j = 0;
@@ -70,7 +70,8 @@ static void OF_TYPE(add_products)(const void *left, const void *right, int64_t r
 static void OF_TYPE(left_over)(const void *centred, int64_t rows, int64_t columns, int64_t pitch,
                                double *sum) {
     const ELEMENT *x = centred;
-    ELEMENT chain[MOMENTS_TILE] = {0};
+    ELEMENT chain[MOMENTS_TILE];
+    memset(chain, 0, (size_t)(divide_up(columns, WIDTH) * WIDTH) * sizeof *chain);
     for (int64_t i = 0; i < rows; i++, x += pitch)
         for (int64_t j = 0; j < columns; j += WIDTH)
             V(store)(chain + j, V(add)(V(load)(chain + j), V(load)(x + j)));

@@ -358,12 +358,13 @@ static void rotated_row(const scores_plan *plan, const rows_side *side, int64_t 
 
 /* Keys as panels; those beyond the last are 0. */
 static void pack_keys(const scores_plan *plan, int64_t batch, const scores_room *room) {
-    int64_t size = plan->size;
-    for (int64_t p = 0; p < padded_rows(plan->rows); p++) {
+    int64_t size = plan->size, whole = plan->rows / PANEL * PANEL;
+    if (whole < plan->rows)
+        memset(room->panels + whole * size, 0, (size_t)(PANEL * size) * sizeof *room->panels);
+    for (int64_t p = 0; p < plan->rows; p++) {
         float *panel = room->panels + p / PANEL * PANEL * size + p % PANEL;
-        bool exists = p < plan->rows;
-        if (exists) rotated_row(plan, &plan->k, batch, p, room->row);
-        for (int64_t d = 0; d < size; d++) panel[d * PANEL] = exists ? room->row[d] : 0;
+        rotated_row(plan, &plan->k, batch, p, room->row);
+        for (int64_t d = 0; d < size; d++) panel[d * PANEL] = room->row[d];
     }
 }
 

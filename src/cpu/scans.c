@@ -61,7 +61,6 @@ typedef struct following {
     int64_t n;       /* 0: it is only fetched */
     chain_value sum; /* found */
 } following;
-enum { FETCHED_FURTHER = 2048 }; /* bytes */
 
 /* The sum of n elements, and their prefix sums to y if that is not NULL. */
 typedef enum form { INCLUSIVE, EXCLUSIVE } form;
@@ -78,9 +77,11 @@ typedef chain_value sums_function(form form, const void *x, void *y, int64_t n, 
         for (; i + width <= n; i += width) {                                                       \
             v sums = v##_prefix(v##_load(x + i));                                                  \
             v result = v##_add(form == EXCLUSIVE ? v##_up(sums) : sums, spread(before, &c));       \
-            if (write && VF_WIDTH > 1)                                                             \
-                __builtin_prefetch((const char *)(ahead + i) + (follow ? FETCHED_FURTHER : 0), 0,  \
-                                   3);                                                             \
+            if (write && follow)                                                                   \
+                fetch_ahead(ahead + i, 0);                                                         \
+            else if (write && VF_WIDTH > 1)                                                        \
+                __builtin_prefetch(ahead + i, 0, 2),                                               \
+                    __builtin_prefetch(x + i + 1024 / sizeof *x, 0, 3);                            \
             if (follow && i < summed) totals = v##_add(totals, v##_load(ahead + i));               \
             if (write && stream)                                                                   \
                 v##_stream(y + i, result);                                                         \

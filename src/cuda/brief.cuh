@@ -102,26 +102,6 @@ static __device__ __forceinline__ T *settled_shared(T *at) {
     return (T *)__cvta_shared_to_generic(address);
 }
 
-/* The first `valid` of `size` elements, the others as they are; at once where `wide`, which only all of them are. Without
- * a branch, on both sides of which a warp would go. */
-template <class T, int size>
-static __device__ __forceinline__ void load_some(pack<T, size> &values, const T *from, int valid,
-                                                 bool wide) {
-    if (wide) values = *reinterpret_cast<const pack<T, size> *>(from);
-#pragma unroll
-    for (int i = 0; i < size; i++)
-        if (!wide && i < valid) values.at[i] = from[i];
-    put_together(values);
-}
-template <class T, int size>
-static __device__ __forceinline__ void store_some(T *to, const pack<T, size> &values, int valid,
-                                                  bool wide) {
-    if (wide) *reinterpret_cast<pack<T, size> *>(to) = values;
-#pragma unroll
-    for (int i = 0; i < size; i++)
-        if (!wide && i < valid) to[i] = values.at[i];
-}
-
 /* Reads a word of every 64 bytes of a kernel's parameter, so that its lines are in the constant cache when the kernel has
  * waited for the stream: each costs 0.1 µs after. */
 template <class P>

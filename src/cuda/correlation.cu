@@ -32,7 +32,7 @@ static __device__ __forceinline__ joint_moments brief_moments(const moment_sums<
     const double xx = s.xx - s.x * (s.x * part), yy = s.yy - s.y * (s.y * part);
     return {0, 0, 0, xx < 0 ? 0 : xx, yy < 0 ? 0 : yy, s.xy - s.x * (s.y * part)};
 }
-struct brief_correlation : moments_method<float, true, correlation_finish<float>> {
+struct brief_correlation : brief_moments_method<true, correlation_finish<float>> {
     double part;
     __device__ __forceinline__ void finish(const state &s, int64_t, float *y, float *) const {
         const joint_moments m = brief_moments(s, part);
@@ -47,9 +47,9 @@ struct brief_correlation : moments_method<float, true, correlation_finish<float>
 };
 static brief_correlation
 brief_of(const moments_method<float, true, correlation_finish<float>> &method, int64_t count) {
-    return {method, 1 / (double)count};
+    return {{method}, 1 / (double)count};
 }
-struct brief_covariance : moments_method<float, true, covariance_finish<float>> {
+struct brief_covariance : brief_moments_method<true, covariance_finish<float>> {
     double part, share; /* 1 / (count - correction) */
     __device__ __forceinline__ void finish(const state &s, int64_t, float *y, float *) const {
         *y = (float)(brief_moments(s, part).xy * share);
@@ -58,7 +58,7 @@ struct brief_covariance : moments_method<float, true, covariance_finish<float>> 
 static brief_covariance
 brief_of(const moments_method<float, true, covariance_finish<float>> &method, int64_t count) {
     const double divisor = (double)count - method.result.correction;
-    return {method, 1 / (double)count, 1 / (divisor > 0 ? divisor : 0)};
+    return {{method}, 1 / (double)count, 1 / (divisor > 0 ? divisor : 0)};
 }
 
 static fovea_status reduce_correlation(const fovea_problem *problem, fovea_run *run) {

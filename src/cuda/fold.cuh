@@ -464,7 +464,17 @@ static constexpr bool has_over_warp(...) {
     return false;
 }
 
-/* The same of one block, whose first thread joins what its warps have. Threads beyond the end take a vector that another
+/* over_eight(state): the same of eight lanes, in the first. */
+template <class Method>
+static constexpr auto has_over_eight(int) -> decltype(&Method::over_eight, true) {
+    return true;
+}
+template <class Method>
+static constexpr bool has_over_eight(...) {
+    return false;
+}
+
+/* The same of one block, whose first thread joins what its warps have, or first lanes do. Threads beyond the end take a vector that another
  * has, so that their warp need not branch. */
 template <class Method, bool wide>
 static __global__ __launch_bounds__(FOLD_THREADS) void fold_one(
@@ -496,13 +506,21 @@ static __global__ __launch_bounds__(FOLD_THREADS) void fold_one(
         sum = reduce_warp(sum, [](const state &a, const state &b) { return Method::join(a, b); });
     if (threadIdx.x % 32 == 0) *mine = sum;
     __syncthreads();
-    if (threadIdx.x > 0) return;
+    if constexpr (has_over_eight<Method>(0)) {
+        static_assert(warps == 8, "a lane each");
+        if (threadIdx.x >= 32) return;
+        sums[0] = Method::over_eight(all[threadIdx.x % warps]);
+        if (threadIdx.x > 0) return;
+    } else {
+        if (threadIdx.x > 0) return;
 #pragma unroll
-    for (int i = 0; i < warps; i++) sums[i] = all[i];
+        for (int i = 0; i < warps; i++) sums[i] = all[i];
 #pragma unroll
-    for (int span = 1; span < warps; span *= 2)
+        for (int span = 1; span < warps; span *= 2)
 #pragma unroll
-        for (int i = 0; i < warps; i += 2 * span) sums[i] = Method::join(sums[i], sums[i + span]);
+            for (int i = 0; i < warps; i += 2 * span)
+                sums[i] = Method::join(sums[i], sums[i + span]);
+    }
     method.finish(sums[0], length, y, z);
 }
 
@@ -1202,6 +1220,46 @@ struct moments_method {
     template <class V>
     static __device__ __forceinline__ V finite(V x) {
         return isfinite(x) ? x : 0;
+    }
+};
+
+/* Of one block of f32: elements that come together are summed in f32 as differences from the first of them, which is within
+ * what they differ among themselves, where their squares neither overflow nor vanish. */
+template <bool two, class Finish>
+struct brief_moments_method : moments_method<float, two, Finish> {
+    using whole = moments_method<float, two, Finish>;
+    using state = typename whole::state;
+    template <int n, int run>
+    __device__ __forceinline__ void take(state &s, const float *x, const float *y, int64_t,
+                                         int64_t) const {
+        float sx = 0, xx = 0, sy = 0, yy = 0, xy = 0;
+#pragma unroll
+        for (int i = 1; i < n; i++) {
+            const float dx = x[i] - x[0], dy = two ? y[two ? i : 0] - y[0] : 0;
+            sx += dx, xx = fmaf(dx, dx, xx);
+            if constexpr (two) sy += dy, yy = fmaf(dy, dy, yy), xy = fmaf(dx, dy, xy);
+        }
+        const bool tame =
+            xx > 0x1p-60f && xx < 0x1p60f && (!two || (yy > 0x1p-60f && yy < 0x1p60f));
+        if (!tame) {
+            whole::template take<n, run>(s, x, y, 0, 0);
+            return;
+        }
+        const double x0 = (double)x[0] - this->first_x, x1 = (double)sx, all = fma(n, x0, x1);
+        s.x += all, s.xx += fma(x0, x1 + all, (double)xx);
+        if constexpr (two) {
+            const double y0 = (double)y[0] - this->first_y, y1 = (double)sy;
+            const double other = fma(n, y0, y1);
+            s.y += other, s.yy += fma(y0, y1 + other, (double)yy);
+            s.xy += fma(x0, y1, fma(y0, all, (double)xy));
+        }
+    }
+    static __device__ __forceinline__ state over_eight(const state &s) {
+        if constexpr (two)
+            return {sum_of_eight(s.x), sum_of_eight(s.xx), sum_of_eight(s.y), sum_of_eight(s.yy),
+                    sum_of_eight(s.xy)};
+        else
+            return {sum_of_eight(s.x), sum_of_eight(s.xx)};
     }
 };
 

@@ -6,19 +6,19 @@
 #include "cuda/fold.cuh"
 #include "cuda/map.cuh"
 
-/* All threads join what the warps have, as each needs it. Elements beyond the end are 0, which adds nothing to what
- * the methods keep. */
-template <class Method, class T, class Out, class Function>
+/* All threads join what the warps have, as each needs it. Threads beyond the end take another's vector, so that their warp
+ * need not branch; elements beyond the end of one are 0, which adds nothing to what the methods keep. */
+template <class Method, class T, class Out, class Function, bool wide>
 static __global__
 __launch_bounds__(FOLD_THREADS) void fold_map_few(const T *x, float *result, Out *y, int length,
-                                                  bool wide, const __grid_constant__ Method given,
+                                                  const __grid_constant__ Method given,
                                                   const __grid_constant__ Function form) {
     using state = typename Method::state;
     constexpr int size = 16 / sizeof(T), warps = FOLD_THREADS / 32;
     __shared__ __align__(16) state partial[warps];
     const int first = (int)threadIdx.x * size;
     state sum = Method::empty(), sums[warps];
-    const bool all_wide = wide && first + size <= length;
+    const bool none = first >= length, whole = first + size <= length || (none && length >= size);
     pack<T, size> values = {};
     pack<Out, size> results;
     float number;
@@ -26,14 +26,18 @@ __launch_bounds__(FOLD_THREADS) void fold_map_few(const T *x, float *result, Out
     ready_parameters(given), ready_parameters(form);
     Method method = given;
     Function function = form;
-    const T *from = settled_global(x + first);
+    const T *from = settled_global(x + (none ? 0 : first));
     Out *to = settled_global(y + first);
     state *mine = settled_shared(partial + threadIdx.x / 32);
     const state *all = settled_shared(partial);
     result = settled_global(result + threadIdx.x); /* of the first thread */
     await_stream();
-    load_some(values, from, length - first, all_wide);
+    if (__builtin_expect(whole, true))
+        values = load_pack<T, size>(from, size, wide);
+    else
+        values = load_pack<T, size>(from, length - first, false);
     method.template take<size, size>(sum, values.at, values.at, first, 0);
+    if (none) sum = Method::empty();
     if constexpr (has_over_warp<Method>(0))
         sum = Method::over_warp(sum);
     else
@@ -57,7 +61,11 @@ __launch_bounds__(FOLD_THREADS) void fold_map_few(const T *x, float *result, Out
         map_one<T, Out, 1, 1>(function, value, mapped);
         results.at[i] = mapped[0];
     }
-    store_some(to, results, length - first, all_wide);
+    if (none) return;
+    if (__builtin_expect(whole, true))
+        store_pack(to, results, size, wide);
+    else
+        store_pack(to, results, length - first, false);
 }
 
 /* function.number: where it finds what the method makes of all elements, `result`. */
@@ -75,9 +83,12 @@ static fovea_status fold_and_map(const fovea_view &x, const fovea_view &result, 
         const auto brief = brief_of(method, count);
         const bool wide =
             is_aligned(views[0].data, 16) && is_aligned(views[1].data, size * sizeof(Out));
-        return launch(run, fold_map_few<std::decay_t<decltype(brief)>, T, Out, Function>, 1,
-                      FOLD_THREADS, (const T *)views[0].data, (float *)whole.data,
-                      (Out *)views[1].data, (int)count, wide, brief, function);
+        using Brief = std::decay_t<decltype(brief)>;
+        return launch(run,
+                      wide ? fold_map_few<Brief, T, Out, Function, true>
+                           : fold_map_few<Brief, T, Out, Function, false>,
+                      1, FOLD_THREADS, (const T *)views[0].data, (float *)whole.data,
+                      (Out *)views[1].data, (int)count, brief, function);
     }
     fovea_status status = fold_run(x, NULL, whole, NULL, -1, run, method);
     function.number = (const float *)whole.data;

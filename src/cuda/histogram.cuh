@@ -21,7 +21,9 @@ enum {
         1 << 14, /* elements that one block counts in less time than kernels follow one another */
     HISTOGRAM_BRIEF =
         1 << 12, /* elements for which clearing more counters would cost more than meeting at one */
-    HISTOGRAM_EDGES = 1900 /* edges that it has room for; others are looked up in memory */
+    HISTOGRAM_EDGES = 1900, /* edges that it has room for; others are looked up in memory */
+    HISTOGRAM_FEW = 256,    /* threads that hold all elements in registers, */
+    HISTOGRAM_HELD = 4      /* so many vectors each at most */
 };
 
 /* The least and the largest element, NaN if one is; 0 and 1 of nothing. */
@@ -62,6 +64,7 @@ struct histogram {
     const double *range;
     T *edges;
     int bins;
+    double share; /* 1 / bins */
     int64_t *counts, step_counts;
     T *shown;
     int64_t step_shown;
@@ -73,8 +76,20 @@ template <class T>
 struct histogram_bins {
     T lo, hi, scale, near_edge; /* bins a unit; how near to an edge is doubtful */
     bool finite, bisect;
-    double exact_lo, exact_hi;
+    double exact_lo, width;
 };
+
+/* distance / bins, correctly rounded: the quotient by the reciprocal is off by two ULP at most, and each step leaves less
+ * than one of it (Markstein). */
+template <class T>
+static __device__ __forceinline__ double histogram_width(const histogram<T> &h, double distance) {
+    const double bins = h.bins;
+    if (!(distance > 0x1p-900 && distance < 0x1p900)) return distance / bins;
+    double width = distance * h.share;
+#pragma unroll
+    for (int step = 0; step < 2; step++) width = fma(fma(-width, bins, distance), h.share, width);
+    return width;
+}
 
 template <class T>
 static __device__ histogram_bins<T> histogram_plan(const histogram<T> &h) {
@@ -88,9 +103,12 @@ static __device__ histogram_bins<T> histogram_plan(const histogram<T> &h) {
     else if (lo > hi)
         lo = hi;
     if (lo == hi) lo = (double)(T)(lo - 0.5), hi = (double)(T)(hi + 0.5);
-    const double width = (hi - lo) / bins, size = fmax(fabs(lo), fabs(hi)), scale = 1 / width;
-    /* Three roundings of a place and one of an edge, with an eighth to spare. */
-    const double near_edge = 2.25 * epsilon * bins + 0.625 * epsilon * size * scale;
+    /* The scale does not wait for the width. */
+    const double width = histogram_width(h, hi - lo), scale = bins * (1 / (hi - lo));
+    const double size = fmax(fabs(lo), fabs(hi));
+    /* Three roundings of a place, four of f64, and one of an edge, with an eighth to spare. */
+    const double near_edge =
+        (sizeof(T) == 4 ? 2.25 : 2.75) * epsilon * bins + 0.625 * epsilon * size * scale;
     const bool bisect = !(near_edge < 0.25 && hi - lo < most && scale < most && width > 1 / most);
     return {(T)lo,
             (T)hi,
@@ -99,14 +117,13 @@ static __device__ histogram_bins<T> histogram_plan(const histogram<T> &h) {
             isfinite(lo) && isfinite(hi),
             bisect,
             lo,
-            hi};
+            width};
 }
 
 template <class T>
 static __device__ __forceinline__ T histogram_edge(const histogram<T> &h,
                                                    const histogram_bins<T> &bins, int i) {
-    const double lo = bins.exact_lo, hi = bins.exact_hi;
-    return i == h.bins ? bins.hi : (T)(lo + (double)i * ((hi - lo) / (double)h.bins));
+    return i == h.bins ? bins.hi : (T)(bins.exact_lo + (double)i * bins.width);
 }
 
 /* Edges, also for the caller, and counts of 0. */
@@ -121,22 +138,22 @@ static __global__ __launch_bounds__(HISTOGRAM_THREADS) void histogram_begin(cons
     if (h.shown) h.shown[i * h.step_shown] = bins.finite ? h.edges[i] : (T)NAN;
 }
 
-/* The last bin whose lower edge is not above x, which lies in the range. */
-template <class T>
-static __device__ int histogram_decide(const histogram<T> &h, const T *edges, bool bisect, T x,
+/* The last bin whose lower edge, edge(bin), is not above x, which lies in the range. */
+template <class T, class Edge>
+static __device__ int histogram_decide(const histogram<T> &h, Edge edge, bool bisect, T x,
                                        int guess) {
     int first = 0, end = h.bins;
     while (bisect && end - first > 1) {
         const int middle = first + (end - first) / 2;
-        if (edges[middle] <= x)
+        if (edge(middle) <= x)
             first = middle;
         else
             end = middle;
     }
     if (bisect) return first;
     guess = guess < 0 ? 0 : guess < h.bins - 1 ? guess : h.bins - 1;
-    while (guess > 0 && x < edges[guess]) guess--;
-    while (guess + 1 < h.bins && x >= edges[guess + 1]) guess++;
+    while (guess > 0 && x < edge(guess)) guess--;
+    while (guess + 1 < h.bins && x >= edge(guess + 1)) guess++;
     return guess;
 }
 
@@ -263,7 +280,8 @@ static __global__ __launch_bounds__(HISTOGRAM_THREADS, HISTOGRAM_RESIDENT) void 
     auto decide = [&](T value) {
         if (!(value >= bins.lo && value <= bins.hi)) return;
         const int guess = bins.bisect ? 0 : (int)((value - bins.lo) * bins.scale);
-        const int bin = histogram_decide(h, edges, bins.bisect, value, guess);
+        const int bin = histogram_decide(
+            h, [=](int i) { return edges[i]; }, bins.bisect, value, guess);
         if (copies > 0)
             atomicAdd(&counters[(bin + 1) * copies + own], 1u);
         else
@@ -315,6 +333,103 @@ static __global__ __launch_bounds__(HISTOGRAM_THREADS, HISTOGRAM_RESIDENT) void 
     }
 }
 
+/* All of a small tensor in the registers of one block: it is read once, every warp knows the range by the same barrier
+ * that clears the counters, and edges are computed where one decides. Beyond the end there are infinities. */
+template <class T, int held, bool wide>
+static __global__
+__launch_bounds__(HISTOGRAM_FEW) void histogram_few(const T *x, int elements,
+                                                    const __grid_constant__ histogram<T> given) {
+    using method = range_method<T>;
+    using state = typename method::state;
+    constexpr int size = 16 / sizeof(T), warps = HISTOGRAM_FEW / 32;
+    __shared__ unsigned counters[HISTOGRAM_EDGES + 2];
+    __shared__ __align__(16) uint2 keys[warps];
+    __shared__ state partial[warps];
+    const int thread = (int)threadIdx.x;
+    const T *from[held];
+    T values[held][size];
+    release_next();
+    ready_parameters(given);
+    histogram<T> h = given;
+    for (int i = thread; i < h.bins + 2; i += HISTOGRAM_FEW) counters[i] = 0;
+    int64_t *counts = settled_global(h.counts + thread * h.step_counts);
+    T *shown = h.shown ? settled_global(h.shown + thread * h.step_shown) : NULL;
+#pragma unroll
+    for (int v = 0; v < held; v++) { /* those beyond the end have another's */
+        const int first = (v * HISTOGRAM_FEW + thread) * size;
+        from[v] = settled_global(x + (first < elements ? first : 0));
+    }
+    await_stream();
+#pragma unroll
+    for (int v = 0; v < held; v++) {
+        const int first = (v * HISTOGRAM_FEW + thread) * size;
+        const int there = elements - (first < elements ? first : 0);
+        pack<T, size> loaded;
+        if (__builtin_expect(there >= size, true)) {
+            loaded = load_pack<T, size>(from[v], size, wide);
+        } else {
+#pragma unroll
+            for (int j = 0; j < size; j++) loaded.at[j] = from[v][j < there ? j : 0];
+        }
+#pragma unroll
+        for (int j = 0; j < size; j++) values[v][j] = loaded.at[j];
+    }
+    double range[2];
+    if (h.needs_range()) {
+        state found = {values[0][0], values[0][0]};
+#pragma unroll
+        for (int v = 0; v < held; v++)
+            method().template take<size, size>(found, values[v], x, 0, 0);
+        if constexpr (sizeof(T) == 4) { /* by keys, for which there is an instruction */
+            const unsigned least = __reduce_max_sync(0xffffffffu, key_of<false>(found.least));
+            const unsigned largest = __reduce_max_sync(0xffffffffu, key_of<true>(found.largest));
+            if (thread % 32 == 0) keys[thread / 32] = make_uint2(least, largest);
+        } else {
+            found = reduce_warp(found, method::join);
+            if (thread % 32 == 0) partial[thread / 32] = found;
+        }
+    }
+    __syncthreads();
+    if (h.needs_range()) {
+        state found;
+        if constexpr (sizeof(T) == 4) {
+            const uint2 mine = keys[thread % warps];
+            found = {value_of_key<false>(__reduce_max_sync(0xffffffffu, mine.x)),
+                     value_of_key<true>(__reduce_max_sync(0xffffffffu, mine.y))};
+        } else {
+            found = reduce_lanes(partial[thread % warps], warps, method::join);
+        }
+        method().finish(found, elements, range, range + 1);
+    }
+    h.range = range;
+    const histogram_bins<T> bins = histogram_plan(h);
+    const histogram_counters<T> mine(bins, h.bins, counters, 1);
+    const auto edge = [&](int i) { return histogram_edge(h, bins, i); };
+    const auto decide = [&](T value) {
+        if (!(value >= bins.lo && value <= bins.hi)) return;
+        int bin;
+        if (!bins.bisect && (value == bins.lo || value == bins.hi)) /* as one of any data is */
+            bin = value == bins.lo ? 0 : h.bins - 1;
+        else
+            bin = histogram_decide(h, edge, bins.bisect, value,
+                                   bins.bisect ? 0 : (int)((value - bins.lo) * bins.scale));
+        atomicAdd(&counters[bin + 1], 1u);
+    };
+#pragma unroll
+    for (int v = 0; v < held; v++) {
+        const int rest = elements - (v * HISTOGRAM_FEW + thread) * size;
+#pragma unroll
+        for (int j = 0; j < size; j++) values[v][j] = j < rest ? values[v][j] : (T)INFINITY;
+        mine.count(values[v], decide);
+    }
+    if (h.shown)
+        for (int i = thread; i <= h.bins; i += HISTOGRAM_FEW, shown += HISTOGRAM_FEW * h.step_shown)
+            *shown = bins.finite ? edge(i) : (T)NAN;
+    __syncthreads();
+    for (int i = thread; i < h.bins; i += HISTOGRAM_FEW, counts += HISTOGRAM_FEW * h.step_counts)
+        *counts = bins.finite ? counters[i + 1] : 0;
+}
+
 /* ---- The host's part ------------------------------------------------------------------------ */
 
 static size_t histogram_workspace(const fovea_problem *problem, int threads) {
@@ -346,6 +461,7 @@ static fovea_status histogram_as(const fovea_problem *problem, fovea_run *run, d
                       (const double *)memory,
                       (T *)(memory + 64),
                       (int)fovea_view_elements(&counts),
+                      1 / (double)fovea_view_elements(&counts),
                       (int64_t *)counts.data,
                       counts.stride[0],
                       edges ? (T *)edges->data : NULL,
@@ -364,6 +480,16 @@ static fovea_status histogram_as(const fovea_problem *problem, fovea_run *run, d
     if (status != FOVEA_OK || elements == 0 || h.bins == 0) return status;
     fovea_views_collapse(all, 1);
     bool dense = x.rank <= 1 && (x.rank == 0 || x.stride[0] == 1);
+    constexpr int vectors = HISTOGRAM_FEW * (16 / (int)sizeof(T));
+    if (alone && dense && elements <= HISTOGRAM_HELD * vectors) {
+        const bool one = elements <= vectors, wide = is_aligned(x.data, 16);
+        return launch(run,
+                      wide
+                          ? one ? histogram_few<T, 1, true> : histogram_few<T, HISTOGRAM_HELD, true>
+                      : one ? histogram_few<T, 1, false>
+                            : histogram_few<T, HISTOGRAM_HELD, false>,
+                      1, HISTOGRAM_FEW, (const T *)x.data, (int)elements, h);
+    }
     int64_t blocks = blocks_for(elements, HISTOGRAM_THREADS * (16 / (int64_t)sizeof(T)));
     int64_t most = (int64_t)HISTOGRAM_RESIDENT * fovea_cuda_multiprocessors(current_device());
     return launch(run, alone ? histogram_count<T, true> : histogram_count<T, false>,

@@ -27,10 +27,9 @@ static __device__ __forceinline__ float sign(float x) { return x > 0 ? 1 : x < 0
 static __device__ __forceinline__ float huber(float distance, float delta) {
     return distance <= delta ? 0.5f * (distance * distance) : delta * fmaf(-0.5f, delta, distance);
 }
-/* Comparisons let NaN pass. */
+/* NaN passes. */
 static __device__ __forceinline__ float limited(float x, float low, float high) {
-    x = x < low ? low : x;
-    return x > high ? high : x;
+    return min_or_nan(max_or_nan(x, low), high);
 }
 static __device__ __forceinline__ float probability(float p) {
     return limited(p, (float)FOVEA_BCE_LEAST, (float)FOVEA_BCE_MOST);
@@ -43,7 +42,7 @@ static __device__ __forceinline__ float short_log(float p) { return 0.693147182f
 /* A branch for targets that are 0 or 1 would keep terms apart. */
 static __device__ __forceinline__ float bce(float p, float y) {
     p = probability(p);
-    return -fmaf(y, short_log(p), (1 - y) * short_log(1 - p));
+    return -0.693147182f * fmaf(y, quick_log2(p), (1 - y) * quick_log2(1 - p));
 }
 static __device__ __forceinline__ float bce_slope(float p, float y) {
     p = probability(p);
@@ -66,18 +65,18 @@ struct kl_div_term {
     template <int n>
     __device__ __forceinline__ void several(const float (&p)[n], const float (&q)[n],
                                             float (&terms)[n]) const {
-        unsigned least = UINT32_MAX,
-                 most = 0; /* bits of numbers, negative ones beyond all others */
+        float quotients[n];
+        unsigned most =
+            0; /* of what their bits are beyond those of the least that is tame; NaN too is far beyond */
 #pragma unroll
         for (int i = 0; i < n; i++) {
-            const unsigned a = __float_as_uint(p[i] == 0 ? 1 : p[i]), b = __float_as_uint(q[i]);
-            least = min(least, min(a, b)), most = max(most, max(a, b));
+            quotients[i] = (p[i] == 0 ? 1 : p[i]) * quick_reciprocal(q[i]);
+            most = max(most, __float_as_uint(quotients[i]) - __float_as_uint(0x1p-100f));
         }
-        const bool tame = least > __float_as_uint(0x1p-60f) && most < __float_as_uint(0x1p60f);
+        const bool tame = most < __float_as_uint(0x1p100f) - __float_as_uint(0x1p-100f);
         if (tame) {
 #pragma unroll
-            for (int i = 0; i < n; i++)
-                terms[i] = p[i] * short_log((p[i] == 0 ? 1 : p[i]) * quick_reciprocal(q[i]));
+            for (int i = 0; i < n; i++) terms[i] = p[i] * short_log(quotients[i]);
         } else {
 #pragma unroll
             for (int i = 0; i < n; i++) terms[i] = kl_div(p[i], q[i]);

@@ -176,7 +176,7 @@ scale_and_shift(float (&x)[n], float factor, const float (&scale)[n], const floa
 /* 1 / sqrt(x + eps). All that f32 has room for is done there: in f64 it takes as long as a barrier. */
 static __device__ __forceinline__ float inverse_root(float x, double eps) {
     const float sum = x + (float)eps;
-    if (sum > 0x1p-100f && sum < 0x1p100f) return rsqrtf(sum);
+    if (sum > 0x1p-100f && sum < 0x1p100f) return quick_inverse_root(sum);
     return (float)(1 / sqrt((double)x + eps));
 }
 
@@ -233,7 +233,7 @@ struct layer_norm_job {
 template <class T>
 struct rms_norm_job {
     static constexpr float pad = 0;
-    static constexpr row_needs needs = {80, 64, true, false, true};
+    static constexpr row_needs needs = {80, 64, true, false, true, {}, true};
     weights<T> gamma;
     double eps;
 

@@ -1,5 +1,5 @@
 /* Domain 17, quantization: conversions to narrower types and back. Codes x/scale are x times the
- * reciprocal of the scale, which is off by 127 * 2^-23 at most, where 2^-14 is allowed. By tensor the
+ * reciprocal of the scale, which is off by 127 * 2^-22 at most, where 2^-14 is allowed. By tensor the
  * largest magnitude is a pass of its own; rows and groups are read once. */
 #include "cuda/fold_map.cuh"
 #include "cuda/network.cuh"
@@ -17,13 +17,17 @@ static fovea_status quantize_f32_to_f16(const fovea_problem *problem, fovea_run 
 
 /* ---- Scales --------------------------------------------------------------------------------- */
 
+/* largest / 127, correctly rounded where it is a normal number: by the reciprocal, and what that leaves. */
 static __device__ __forceinline__ float scale_of(float largest) {
-    float scale = largest / 127;
+    const float part = 1.0f / 127, guess = largest * part;
+    const float scale = fmaf(fmaf(-guess, 127.0f, largest), part, guess);
     if (!isfinite(scale)) return NAN;
     return largest < 127 * 0x1p-126f ? 0 : scale;
 }
 /* What makes codes; 0 where all of them are. */
-static __device__ __forceinline__ float factor_of(float scale) { return scale > 0 ? 1 / scale : 0; }
+static __device__ __forceinline__ float factor_of(float scale) {
+    return scale > 0 ? quick_reciprocal(scale) : 0;
+}
 /* Not rounded yet; 127 is passed by some ULP at most. A block without a scale may hold anything; its codes
  * are 0. */
 static __device__ __forceinline__ float code_of(float x, float factor) {

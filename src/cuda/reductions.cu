@@ -166,17 +166,23 @@ struct variance_finish {
 };
 
 /* Of so few elements of f32 that what divides them is known before. */
-struct brief_variance : moments_method<float, false, variance_finish<float>> {
+struct brief_variance : brief_moments_method<false, variance_finish<float>> {
     double part, share; /* 1 / count, 1 / (count - correction) */
     __device__ __forceinline__ void finish(const state &s, int64_t, float *y, float *) const {
-        const float variance = (float)(positive(s.xx - s.x * (s.x * part)) * share);
-        *y = result.root ? sqrtf(variance) : variance;
+        const double exact = positive(s.xx - s.x * (s.x * part)) * share;
+        const float variance = (float)exact;
+        if (!result.root)
+            *y = variance;
+        else if (variance > 0x1p-100f && variance < 0x1p100f)
+            *y = sqrtf(variance);
+        else
+            *y = (float)sqrt(exact);
     }
 };
 static brief_variance brief_of(const moments_method<float, false, variance_finish<float>> &method,
                                int64_t count) {
     const double divisor = (double)count - method.result.correction;
-    return {method, 1 / (double)count, 1 / (divisor > 0 ? divisor : 0)};
+    return {{method}, 1 / (double)count, 1 / (divisor > 0 ? divisor : 0)};
 }
 
 static fovea_status variance(const fovea_problem *problem, fovea_run *run, double correction,

@@ -23,7 +23,11 @@ enum {
     ROW_GATHERED = 8, /* of them, what is read beside the row at once */
     ROW_FORM_THREADS = 128,
     ROW_CLUSTER = 8,
-    ROW_SCARCE = 24,     /* rows, of which each has a cluster */
+    ROW_SCARCE = 24, /* rows, of which each has a cluster */
+    ROW_REPEATED =
+        40, /* values of a thread of a row that several blocks read, each for a part of the results, */
+    ROW_OWN = 4,         /* so many of its own, */
+    ROW_REPEATS = 24,    /* and so many blocks at most */
     ROW_BRIEF = 1 << 17, /* elements of all rows that then have a vector a lane */
     ROW_BRIEF_THREADS = 256,
     ROW_BRIEF_BLOCKS = 24, /* rows up to which a block has one of them, */
@@ -61,6 +65,8 @@ struct row_needs {
     bool ahead_staged; /* and so are staged ones of f32 */
     bool carried;      /* many uneven rows come and go by bulk copies, where job.carries() */
     row_form form;     /* for columns that it has fewer places for than one of ROW_HELD values */
+    bool
+        repeated; /* few long rows are read by several blocks, where sums and moments are all it needs of them */
 };
 
 /* g(values, column, what the sources have there). A source has gather<plain>(columns, limit, values): `n`
@@ -683,6 +689,129 @@ struct spread_row {
     __device__ __forceinline__ bool leads() const { return warp() == 0 && threadIdx.x == 0; }
 };
 
+/* What all warps have, by the same order in each. */
+template <int warps, class V, class Join>
+static __device__ __forceinline__ V join_warps(V value, Join join) {
+    __shared__ __align__(16) V partial[warps];
+    V all[warps];
+    if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32] = value;
+    __syncthreads();
+#pragma unroll
+    for (int w = 0; w < warps; w++) all[w] = partial[w];
+#pragma unroll
+    for (int span = 1; span < warps; span *= 2)
+#pragma unroll
+        for (int w = 0; w < warps; w += 2 * span) all[w] = join(all[w], all[w + span]);
+    return all[0];
+}
+
+/* The same where every block of a row reads all of it, and knows its sums without the others, whose word would take longer
+ * to come than the row. A thread has ROW_OWN columns of the results, `threads` apart. Each kind of sum comes once. */
+template <class T, int threads>
+struct repeated_row {
+    using element_type = T;
+    static constexpr bool early = true, at_once = true, brief = false;
+    static constexpr int piece = 10; /* values that are near one another by a reference of theirs */
+    const T *x, *mine,
+        *own; /* of the row; of this thread's first value in it, and among the results */
+    int columns, valid, first,
+        owned;   /* values of the thread; its first column; how many are its own */
+    double part; /* 1 / columns */
+    float values[ROW_REPEATED], results[ROW_OWN], pivot;
+
+    __device__ __forceinline__ void load() {
+        T loaded[ROW_REPEATED], kept[ROW_OWN];
+#pragma unroll
+        for (int i = 0; i < ROW_REPEATED; i++)
+            loaded[i] = i < valid ? mine[i * threads] : narrow<T>(0.0f);
+        pivot = widen(*x);
+#pragma unroll
+        for (int i = 0; i < ROW_OWN; i++) kept[i] = i < owned ? own[i * threads] : narrow<T>(0.0f);
+#pragma unroll
+        for (int i = 0; i < ROW_REPEATED; i++) values[i] = widen(loaded[i]);
+#pragma unroll
+        for (int i = 0; i < ROW_OWN; i++) results[i] = widen(kept[i]);
+    }
+    /* f(0) is 0. */
+    template <class F>
+    __device__ __forceinline__ float sum(F f) const {
+        float chains[4] = {0, 0, 0, 0};
+#pragma unroll
+        for (int i = 0; i < ROW_REPEATED; i++) chains[i % 4] += f(values[i]);
+        return join_warps<threads / 32>(
+            sum_of_warp((chains[0] + chains[1]) + (chains[2] + chains[3])),
+            [](float a, float b) { return a + b; });
+    }
+    template <class F>
+    __device__ __forceinline__ void replace(F f) {
+#pragma unroll
+        for (int i = 0; i < ROW_OWN; i++) results[i] = f(results[i]);
+    }
+    /* Mean and variance: of each piece in f32 the sums of differences from about its mean and of their squares, which as
+     * differences from the first element of the row are added in f64. */
+    __device__ __forceinline__ float moments(float *mean) const {
+        double sum = 0, squares = 0;
+#pragma unroll
+        for (int p = 0; p < ROW_REPEATED; p += piece) {
+            const int count = valid - p < piece ? valid - p : piece;
+            float about = 0, s = 0, q = 0;
+#pragma unroll
+            for (int i = p; i < p + piece; i++)
+                about = fmaf(i < valid ? values[i] : values[p], 1.0f / piece, about);
+#pragma unroll
+            for (int i = p; i < p + piece; i++) {
+                const float d = i < valid ? values[i] - about : 0;
+                s += d, q = fmaf(d, d, q);
+            }
+            if (count > 0) {
+                const double d = (double)about - (double)pivot, s64 = (double)s;
+                const double all = fma((double)count, d, s64);
+                sum += all, squares += fma(d, s64 + all, (double)q);
+            }
+        }
+        const double2 all =
+            join_warps<threads / 32>(sum_pair(sum, squares), [](double2 a, double2 b) {
+                return make_double2(a.x + b.x, a.y + b.y);
+            });
+        return moments_of(all, part, pivot, mean);
+    }
+    template <class... S>
+    __device__ __forceinline__ auto ask(const S &...sources) {
+        float loaded[sizeof...(S) + !sizeof...(S)][ROW_OWN];
+        row_beside<sizeof...(S) + !sizeof...(S), ROW_OWN, 1> asked = {};
+        const auto aims =
+            std::make_tuple(sources.template aim_apart<ROW_OWN, threads>(first, owned)...);
+        int source = 0;
+        await_stream();
+        load();
+        std::apply([&](const auto &...aim) { (aim.template load<false>(loaded[source++]), ...); },
+                   aims);
+        (void)source;
+#pragma unroll
+        for (int n = 0; n < (int)sizeof...(S); n++)
+#pragma unroll
+            for (int i = 0; i < ROW_OWN; i++) asked.values[n][i][0] = loaded[n][i];
+        return asked;
+    }
+    /* y: where results[0] goes. */
+    template <class O, class F, class G, int sources>
+    __device__ __forceinline__ void
+    store_asked(O *y, F, G g, const row_beside<sources, ROW_OWN, 1> &asked) const {
+        store_with(y, g, asked, std::make_index_sequence<sources>{});
+    }
+    template <class O, class G, int sources, size_t... S>
+    __device__ __forceinline__ void store_with(O *y, G g,
+                                               const row_beside<sources, ROW_OWN, 1> &asked,
+                                               std::index_sequence<S...> which) const {
+#pragma unroll
+        for (int i = 0; i < ROW_OWN; i++) {
+            float one[1] = {results[i]};
+            row_apply(g, one, first + i * threads, asked.values, i, which);
+            if (i < owned) y[i * threads] = narrow<O>(one[0]);
+        }
+    }
+};
+
 /* The same of a few rows that are short: a lane has `run` elements and no more, so that little code follows once they are
  * there. A row has `warps`, 1 or those of a block. */
 template <class T, int run, int warps, bool wide>
@@ -706,25 +835,10 @@ struct brief_row {
 #pragma unroll
         for (int j = 0; j < run; j++) values[j] = widen(loaded.at[j]);
     }
-    /* What all warps have, by the same order in each. */
-    template <class V, class Join>
-    static __device__ __forceinline__ V over_block(V value, Join join) {
-        __shared__ __align__(16) V partial[warps];
-        V all[warps];
-        if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32] = value;
-        __syncthreads();
-#pragma unroll
-        for (int w = 0; w < warps; w++) all[w] = partial[w];
-#pragma unroll
-        for (int span = 1; span < warps; span *= 2)
-#pragma unroll
-            for (int w = 0; w < warps; w += 2 * span) all[w] = join(all[w], all[w + span]);
-        return all[0];
-    }
     template <class Join>
     static __device__ __forceinline__ unsigned over_keys(unsigned key, Join join) {
         key = __reduce_max_sync(0xffffffffu, key);
-        if constexpr (warps > 1) key = over_block(key, join);
+        if constexpr (warps > 1) key = join_warps<warps>(key, join);
         return key;
     }
     __device__ __forceinline__ float maximum() const {
@@ -756,7 +870,8 @@ struct brief_row {
     template <class Kind>
     static __device__ __forceinline__ float sum_over_row(float mine) {
         mine = sum_of_warp(mine);
-        if constexpr (warps > 1) return over_block(mine, [](float a, float b) { return a + b; });
+        if constexpr (warps > 1)
+            return join_warps<warps>(mine, [](float a, float b) { return a + b; });
         return mine;
     }
     template <class F>
@@ -796,7 +911,7 @@ struct brief_row {
         }
         double2 all = sum_pair(sum, squares);
         if constexpr (warps > 1)
-            all = over_block(
+            all = join_warps<warps>(
                 all, [](double2 a, double2 b) { return make_double2(a.x + b.x, a.y + b.y); });
         return moments_of(all, part, pivot, mean);
     }
@@ -1098,6 +1213,42 @@ __launch_bounds__(threads, 1) void rows_spread(const T *x, O *y,
 #endif
 }
 
+template <class T, class O, class Job, int threads>
+static __global__ __launch_bounds__(threads,
+                                    1) void rows_repeated(const T *x, O *y,
+                                                          const __grid_constant__ row_place place,
+                                                          unsigned blocks, double part,
+                                                          const __grid_constant__ Job job) {
+    const unsigned number = blockIdx.x / blocks;
+    int64_t at[3];
+    release_next();
+    ready_parameters(job), ready_parameters(place);
+    place.rows.offsets(number, at);
+    x += at[0], y += at[1];
+    const int columns = (int)place.columns, thread = (int)threadIdx.x;
+    const int first = (int)(blockIdx.x - number * blocks) * threads * ROW_OWN + thread;
+    const auto from = [=](int column) { /* how many there are, `threads` apart */
+                                        unsigned count =
+                                            column < columns
+                                                ? (unsigned)(columns - column + threads - 1) /
+                                                      threads
+                                                : 0;
+                                        settle(count);
+                                        return (int)count;
+    };
+    const int rest = from(first);
+    repeated_row<T, threads> row = {x,
+                                    settled_global(x + thread),
+                                    settled_global(x + first),
+                                    columns,
+                                    from(thread),
+                                    first,
+                                    rest < ROW_OWN ? rest : ROW_OWN,
+                                    part};
+    y = settled_global(y + first);
+    job(row, y, at[2], number);
+}
+
 /* Few short rows, which follow one another at one distance in each tensor. */
 struct brief_place {
     int64_t stride[3];
@@ -1270,6 +1421,16 @@ static fovea_status rows_views(fovea_view (&rows)[3], fovea_view (&elements)[2],
         if (beside == 1) return rows_brief_launch<T, O, Job, 1, false>(x, y, place, run, job);
         if (place.wide) return rows_brief_launch<T, O, Job, size, true>(x, y, place, run, job);
         return rows_brief_launch<T, O, Job, size, false>(x, y, place, run, job);
+    }
+    if constexpr (Job::needs.repeated) {
+        const int64_t threads = place.columns <= 256 * ROW_REPEATED ? 256 : 512;
+        const int64_t blocks = blocks_for(place.columns, threads * ROW_OWN);
+        if (dense && job_dense(job, 0) && place.columns > 256 * ROW_CLUSTER &&
+            place.columns <= threads * ROW_REPEATED && place.count * blocks <= ROW_REPEATS)
+            return launch(
+                run, threads == 256 ? rows_repeated<T, O, Job, 256> : rows_repeated<T, O, Job, 512>,
+                place.count * blocks, threads, x, y, place, (unsigned)blocks,
+                1 / (double)place.columns, job);
     }
     if (dense && job_dense(job, 0) && place.count <= ROW_SCARCE &&
         place.columns > (even ? most : ROW_CLUSTER * 256) &&

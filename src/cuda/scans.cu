@@ -325,46 +325,87 @@ static __global__ __launch_bounds__(SCAN_THREADS, SCAN_RESIDENT) void scan_kerne
     }
 }
 
-/* A row that is so small that each thread of a block has one vector: no tile and nobody to hear. */
+/* The sum of a warp's numbers, where that is there before its scan: NaN where infinities meet, as in the scan. */
 template <class T>
+static constexpr bool has_quick_total = sizeof(T) == 4;
+static __device__ __forceinline__ unsigned quick_total(unsigned x) {
+    return __reduce_add_sync(0xffffffffu, x);
+}
+static __device__ __forceinline__ float quick_total(float x) { return sum_of_warp(x); }
+
+/* A row that is so small that each thread of a block has one vector: no tile and nobody to hear. The sums of the warps
+ * are exchanged while the lanes of each are scanned. Threads beyond the end take another's vector, so that their warp need
+ * not branch: nobody is after them. */
+template <class T, bool wide>
 static __global__ __launch_bounds__(SCAN_FEW_THREADS) void scan_few(const T *x, T *y, int count,
-                                                                    bool wide, bool inclusive) {
-    constexpr int size = 16 / sizeof(T), group = SCAN_FEW_THREADS / 32;
+                                                                    bool inclusive) {
+    constexpr int size = 16 / sizeof(T), group = SCAN_FEW_THREADS / 32, early = 2;
     __shared__ __align__(16) T warps[group];
     const int first = (int)threadIdx.x * size, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const bool none = first >= count, whole = first + size <= count || (none && count >= size);
     release_next();
-    const T *from = ready_global(x + first);
-    T *to = ready_global(y + first), *mine = ready_shared(warps + warp);
+    const T *from = settled_global(x + (none ? 0 : first));
+    T *to = settled_global(y + first), *mine = settled_shared(warps + warp);
+    const T *all = settled_shared(warps);
     await_stream();
-    const pack<T, size> values = load_pack<T, size>(from, count - first, wide);
-    T own = values.at[0];
+    pack<T, size> values = {};
+    if (__builtin_expect(whole, true))
+        values = load_pack<T, size>(from, size, wide);
+    else
+        values = load_pack<T, size>(from, count - first, false);
+    T upto[size + 1], chosen[size]; /* the sum of the first so many of them; of those that count */
+    upto[0] = 0, upto[1] = values.at[0];
 #pragma unroll
-    for (int j = 1; j < size; j++) own += values.at[j];
-    T sum = own;
+    for (int j = 1; j < size; j++) upto[j + 1] = upto[j] + values.at[j];
 #pragma unroll
-    for (int distance = 1; distance < 32; distance *= 2) {
+    for (int j = 0; j < size; j++) {
+        const T with = upto[j + 1], without = upto[j];
+        chosen[j] = inclusive ? with : without;
+    }
+    T sum = upto[size], before[group];
+    const auto step = [&](int distance) {
         const T other = __shfl_up_sync(0xffffffffu, sum, distance);
         if (lane >= distance) sum = other + sum;
+    };
+    if constexpr (has_quick_total<T>) {
+        const T total = quick_total(sum);
+#pragma unroll
+        for (int s = 0; s < early; s++) step(1 << s);
+        if (lane == 0) *mine = total;
+    } else {
+#pragma unroll
+        for (int s = 0; s < 5; s++) step(1 << s);
+        if (lane == 31) *mine = sum;
     }
-    if (lane == 31) *mine = sum;
-    T running = __shfl_up_sync(0xffffffffu, sum, 1), before[group];
-    if (lane == 0) running = 0;
     __syncthreads();
 #pragma unroll
-    for (int w = 0; w < group; w++) before[w] = w < warp ? warps[w] : 0;
+    for (int w = 0; w < group; w++) before[w] = all[w];
+    if constexpr (has_quick_total<T>) {
+#pragma unroll
+        for (int s = early; s < 5; s++) step(1 << s);
+    }
+#pragma unroll
+    for (int w = 0; w < group; w++) before[w] = w < warp ? before[w] : 0;
 #pragma unroll
     for (int span = 1; span < group; span *= 2)
 #pragma unroll
         for (int w = 0; w < group; w += 2 * span) before[w] += before[w + span];
+    T running;
+    if constexpr (std::is_integral<T>::value) {
+        running = sum - upto[size];
+    } else {
+        running = __shfl_up_sync(0xffffffffu, sum, 1);
+        if (lane == 0) running = 0;
+    }
     running = before[0] + running;
     pack<T, size> result;
 #pragma unroll
-    for (int j = 0; j < size; j++) {
-        const T next = running + values.at[j];
-        result.at[j] = inclusive ? next : running;
-        running = next;
-    }
-    store_pack(to, result, count - first, wide);
+    for (int j = 0; j < size; j++) result.at[j] = running + chosen[j];
+    if (none) return;
+    if (__builtin_expect(whole, true))
+        store_pack(to, result, size, wide);
+    else
+        store_pack(to, result, count - first, false);
 }
 
 /* ---- Compaction ----------------------------------------------------------------------------- */
@@ -386,6 +427,17 @@ struct by_mask {
     bool wide;
 
     __device__ __forceinline__ beside look(int64_t i) const { return *(const beside *)(mask + i); }
+    /* Where look(i) of a `wide` one is, known before a kernel waits. */
+    __device__ __forceinline__ const beside *aim(int i) const {
+        return settled_global((const beside *)(mask + i));
+    }
+    static __device__ __forceinline__ beside at(const beside *there) { return *there; }
+    static __device__ __forceinline__ beside at(const beside *there, int valid) {
+        return load_pack<uint8_t, size>(there->at, valid, false);
+    }
+    __device__ __forceinline__ bool keeps(const beside &flags, const pack<T, size> &, int j) const {
+        return flags.at[j] != 0;
+    }
     __device__ __forceinline__ beside look(int64_t i, int64_t count) const {
         beside flags = {};
 #pragma unroll
@@ -411,6 +463,11 @@ struct by_threshold {
     static constexpr bool wide = true;
     __device__ __forceinline__ beside look(int64_t) const { return {}; }
     __device__ __forceinline__ beside look(int64_t, int64_t) const { return {}; }
+    __device__ __forceinline__ beside aim(int) const { return {}; }
+    static __device__ __forceinline__ beside at(beside there, int = 0) { return there; }
+    __device__ __forceinline__ bool keeps(const beside &, const pack<T, size> &x, int j) const {
+        return x.at[j] > threshold;
+    }
     __device__ __forceinline__ unsigned operator()(const beside &, const pack<T, size> &x) const {
         unsigned above = 0;
 #pragma unroll
@@ -524,45 +581,60 @@ static __global__ __launch_bounds__(SCAN_THREADS, COMPACT_RESIDENT) void compact
     if (threadIdx.x == 0 && blockIdx.x == gridDim.x - 1) *total = before + own;
 }
 
-/* Of as many elements as a block has threads for, each with one vector: where they go is counted by the bits of the
- * lanes before. */
+/* Of as many elements as a block has threads for, each with one vector, to neighbours: where they go is counted by the
+ * bits of the lanes before, and by bytes that warps show one another, of which one instruction adds four. Threads beyond the
+ * end take another's vector and keep nothing of it. */
 template <class T, class Choice>
 static __global__
-__launch_bounds__(SCAN_FEW_THREADS) void compact_few(const T *x, T *y, int64_t step_y,
-                                                     int64_t *total, int count,
+__launch_bounds__(SCAN_FEW_THREADS) void compact_few(const T *x, T *y, int64_t *total, int count,
                                                      const __grid_constant__ Choice choice) {
     constexpr int size = 16 / sizeof(T), group = SCAN_FEW_THREADS / 32;
-    __shared__ __align__(16) unsigned warps[group];
+    static_assert(group == 8 && 32 * size < 256, "bytes of two words");
+    __shared__ __align__(8) uint8_t warps[group];
     const int first = (int)threadIdx.x * size, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const bool none = first >= count;
+    const int start = none ? 0 : first;
     release_next();
-    const T *from = ready_global(x + first);
-    unsigned *mine = ready_shared(warps + warp);
+    const T *from = settled_global(x + start);
+    const auto there = choice.aim(start);
+    y = settled_global(y), total = settled_global(total);
+    uint8_t *mine = settled_shared(warps + warp);
+    const uint2 *all = (const uint2 *)settled_shared(warps);
+    unsigned lanes_before = (1u << lane) - 1, valid = none ? 0 : count - first;
+    /* Bytes that are 1 for the warps before. */
+    unsigned low = warp >= 4 ? 0x01010101u : 0x01010101u & ((1u << warp % 4 * 8) - 1);
+    unsigned high = warp > 4 ? 0x01010101u & ((1u << warp % 4 * 8) - 1) : 0;
+    settle(lanes_before), settle(valid), settle(low), settle(high);
+    pack<T, size> values = {};
+    typename Choice::beside beside = {};
     await_stream();
-    const pack<T, size> values = load_pack<T, size>(from, count - first, true);
-    unsigned keep = 0;
-    if (first + size <= count) {
-        keep = choice(choice.look(first), values);
-    } else if (first < count) {
-        keep = choice(choice.look(first, count), values) & ((1u << (count - first)) - 1);
+    if (__builtin_expect(count - start >= size, true)) {
+        values = load_pack<T, size>(from, size, true);
+        beside = Choice::at(there);
+    } else {
+        values = load_pack<T, size>(from, count - start, false);
+        beside = Choice::at(there, count - start);
     }
-    unsigned before = 0, all = 0, own = 0;
+    unsigned lanes[size], places[size + 1];
+    bool keeps[size];
 #pragma unroll
     for (int j = 0; j < size; j++) {
-        const unsigned lanes = __ballot_sync(0xffffffffu, keep >> j & 1);
-        before += __popc(lanes & ((1u << lane) - 1)), all += __popc(lanes);
+        keeps[j] = choice.keeps(beside, values, j) && j < (int)valid;
+        lanes[j] = __ballot_sync(0xffffffffu, keeps[j]);
     }
-    if (lane == 0) *mine = all;
-    __syncthreads();
+    places[0] = 0;
 #pragma unroll
-    for (int w = 0; w < group; w++) {
-        if (w < warp) before += warps[w];
-        own += warps[w];
-    }
-    y += before * step_y;
+    for (int j = 0; j < size; j++) places[0] += __popc(lanes[j] & lanes_before);
+#pragma unroll
+    for (int j = 0; j < size; j++) places[j + 1] = places[j] + keeps[j];
+    if (lane == 31) *mine = (uint8_t)places[size];
+    __syncthreads();
+    const uint2 kept = *all;
+    const unsigned before = __dp4a(kept.x, low, __dp4a(kept.y, high, 0u));
 #pragma unroll
     for (int j = 0; j < size; j++)
-        if (keep >> j & 1) *y = values.at[j], y += step_y;
-    if (threadIdx.x == 0) *total = own;
+        if (keeps[j]) y[before + places[j]] = values.at[j];
+    if (threadIdx.x == 0) *total = __dp4a(kept.x, 0x01010101u, __dp4a(kept.y, 0x01010101u, 0u));
 }
 
 /* ---- The host's part ------------------------------------------------------------------------ */
@@ -680,8 +752,8 @@ static fovea_status scan_as(const fovea_problem *problem, fovea_run *run, bool i
     bool along_last = o->over == FOVEA_SCAN_INCLUSIVE_OVER_LAST;
     scan_place place = place_of(x, y, along_last, sizes.columns);
     if (sizes.rows == 1 && place.dense && sizes.columns <= SCAN_FEW_THREADS * (16 / (int)sizeof(T)))
-        return launch(run, scan_few<T>, 1, SCAN_FEW_THREADS, (const T *)x.data, (T *)y.data,
-                      (int)sizes.columns, place.wide, inclusive);
+        return launch(run, place.wide ? scan_few<T, true> : scan_few<T, false>, 1, SCAN_FEW_THREADS,
+                      (const T *)x.data, (T *)y.data, (int)sizes.columns, inclusive);
     fovea_status status = make_board(sizes, true, run, &board);
     if (status != FOVEA_OK) return status;
     const auto large =
@@ -731,11 +803,10 @@ static fovea_status compact_as(const fovea_problem *problem, fovea_run *run, int
     scan_place place = {};
     place.columns = count;
     if (count > 0) place = place_of(x, x, false, count);
-    if (place.dense && place.wide && choice.wide &&
+    if (place.dense && place.wide && choice.wide && y.stride[0] == 1 &&
         count <= SCAN_FEW_THREADS * (16 / (int)sizeof(T)))
         return launch(run, compact_few<T, Choice>, 1, SCAN_FEW_THREADS, (const T *)x.data,
-                      (T *)y.data, y.stride[0], (int64_t *)problem->views[to + 1].data, (int)count,
-                      choice);
+                      (T *)y.data, (int64_t *)problem->views[to + 1].data, (int)count, choice);
     fovea_status status = make_board(sizes, false, run, &board);
     if (status != FOVEA_OK) return status;
     return launch_as(run, true,

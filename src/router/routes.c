@@ -50,9 +50,7 @@ int fovea_routes_find(const fovea_routes *routes, const fovea_route_key *key, in
 
 int fovea_routes_alike(const fovea_routes *routes, const fovea_route_key *key, int *count) {
     fovea_route_key low = *key, high = *key;
-    low.threads = INT32_MIN, high.threads = INT32_MAX;
-    memset(low.sizes, 0, sizeof low.sizes);
-    memset(high.sizes, UINT8_MAX, sizeof high.sizes);
+    low.threads = INT32_MIN, high.threads = INT32_MAX; /* which go before sizes */
     int first = lower_bound(routes, &low);
     *count = lower_bound(routes, &high) - first;
     return first;

@@ -11,21 +11,24 @@ static void drop(fovea_plans *plans, fovea_plan *plan) {
     *plan = (fovea_plan){0};
 }
 
-void *fovea_plan_reserve(fovea_plans *plans, const fovea_plan_key *key, size_t bytes, bool *made) {
-    fovea_plan *oldest = &plans->list[0];
-    *made = false;
+void *fovea_plan_find(fovea_plans *plans, const fovea_plan_key *key) {
     plans->uses++;
     for (int i = 0; i < FOVEA_PLANS_MAX; i++) {
         fovea_plan *plan = &plans->list[i];
         if (plan->memory && memcmp(&plan->key, key, sizeof *key) == 0)
             return plan->used = plans->uses, plan->memory;
-        if (plan->used < oldest->used) oldest = plan;
     }
+    return NULL;
+}
+
+void *fovea_plan_make(fovea_plans *plans, const fovea_plan_key *key, size_t bytes) {
+    fovea_plan *oldest = &plans->list[0];
+    for (int i = 1; i < FOVEA_PLANS_MAX; i++)
+        if (plans->list[i].used < oldest->used) oldest = &plans->list[i];
     void *memory = plans->allocator.allocate(plans->allocator.user, bytes, FOVEA_ALIGNMENT);
     if (!memory) return NULL;
     drop(plans, oldest);
     *oldest = (fovea_plan){*key, memory, bytes, plans->uses};
-    *made = true;
     return memory;
 }
 

@@ -25,10 +25,10 @@ typedef struct fovea_plans {
     uint64_t uses;
 } fovea_plans;
 
-/* The memory of that key, or new memory of undefined content, aligned to 64 bytes, which the caller
- * fills: *made tells. NULL if there is none. It is valid until FOVEA_PLANS_MAX other plans were asked
- * for. */
-void *fovea_plan_reserve(fovea_plans *plans, const fovea_plan_key *key, size_t bytes, bool *made);
+/* The plan of that key; NULL if there is none. It is valid until FOVEA_PLANS_MAX others were made. */
+void *fovea_plan_find(fovea_plans *plans, const fovea_plan_key *key);
+/* Memory for a plan that was not found, aligned to 64 bytes, which the caller fills; NULL if it is short. */
+void *fovea_plan_make(fovea_plans *plans, const fovea_plan_key *key, size_t bytes);
 void fovea_plans_release(fovea_plans *plans);
 
 #endif

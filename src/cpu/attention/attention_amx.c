@@ -14,6 +14,7 @@
 #include "cpu/attention/attention_ahead.h"
 #include "cpu/attention/attention_products.h"
 #include "cpu/attention/attention_shared.h"
+#include "cpu/attention/backward_amx.h"
 #include "cpu/attention/sage_amx.h"
 #include "cpu/attention/split_amx.h"
 
@@ -915,6 +916,14 @@ static double cost_sage(const fovea_problem *problem, int threads, double flops,
         .cost = cost                                                                               \
     }
 
+#define BACKWARD_ROW(algorithm, dtype)                                                             \
+    {                                                                                              \
+        .kernel = "attention_backward", .name = FOVEA_CPU_NAME(algorithm),                         \
+        .dtypes = 1u << (dtype), .tier = FOVEA_TIER_HERE, .serves = fovea_backward_amx_serves,     \
+        .workspace = fovea_backward_amx_workspace, .run = fovea_backward_amx_run,                  \
+        .cost = fovea_backward_amx_cost                                                            \
+    }
+
 extern const fovea_implementation FOVEA_TIERED(fovea_cpu_attention)[];
 const fovea_implementation FOVEA_TIERED(fovea_cpu_attention)[] = {
     ROW("flash", FOVEA_BF16),
@@ -936,4 +945,6 @@ const fovea_implementation FOVEA_TIERED(fovea_cpu_attention)[] = {
      .workspace = fovea_split_amx_workspace,
      .run = fovea_split_amx_run,
      .cost = fovea_split_amx_cost},
+    BACKWARD_ROW("flash", FOVEA_BF16),
+    BACKWARD_ROW("flash_bf16x2", FOVEA_F16),
     {0}};

@@ -171,7 +171,7 @@ typedef struct slice {
     float *keys, *values, *scores, *queries, *outputs, *rows;
 } slice;
 
-static slice thread_slice(const plan *p, void *workspace, int thread) {
+static inline slice thread_slice(const plan *p, void *workspace, int thread) {
     slice s;
     s.keys = (float *)workspace + (size_t)thread * p->slice_floats;
     s.values = s.keys + p->keys_floats;
@@ -183,7 +183,7 @@ static slice thread_slice(const plan *p, void *workspace, int thread) {
 }
 
 /* In place, as are contexts: a copy would wait for what has just been stored. */
-static void set_tile(const plan *p, const tile_context *at, const slice *s, int64_t first_row,
+static inline void set_tile(const plan *p, const tile_context *at, const slice *s, int64_t first_row,
                      int64_t rows, int64_t number, tile *t) {
     float *data = s->rows + number * TILE_ARRAYS * TILE_ROWS;
     t->row = first_row, t->rows = smaller(rows, TILE_ROWS);
@@ -345,7 +345,7 @@ static void add_piece(const tile_context *at, const tile *t, const segment *g, i
 }
 
 /* Long strips are taken in pieces that L1 holds. What comes first sets `out` instead of adding. */
-static void add_values(const tile_context *at, tile *t, const segment *segments, int count,
+static inline void add_values(const tile_context *at, tile *t, const segment *segments, int count,
                        rows_of_block v, const float *p) {
     int64_t size = at->call->value_size;
     for (int i = 0; i < count; i++) {
@@ -365,7 +365,7 @@ static void add_values(const tile_context *at, tile *t, const segment *segments,
 /* ---- Work items ------------------------------------------------------------------------------------- */
 
 /* Describes item `item` and returns how many rows it has. */
-static int64_t begin_item(const plan *p, const fovea_attention_call *call, int64_t item,
+static inline int64_t begin_item(const plan *p, const fovea_attention_call *call, int64_t item,
                           tile_context *at, int64_t *first_row) {
     int64_t heads = call->batch * call->key_heads, head = 0, block = 0, batch = 0;
     bool causal = call->options->causal != FOVEA_ATTENTION_CAUSAL_NONE;
@@ -390,7 +390,7 @@ static int64_t begin_item(const plan *p, const fovea_attention_call *call, int64
 
 /* ---- What a table row says --------------------------------------------------------------------------- */
 
-static bool serves(const fovea_problem *problem, char *reason, size_t size, int wanted) {
+static inline bool serves(const fovea_problem *problem, char *reason, size_t size, int wanted) {
     fovea_attention_call call;
     fovea_attention_describe(problem, &call);
     const fovea_attention_options *options = call.options;
@@ -402,7 +402,7 @@ static bool serves(const fovea_problem *problem, char *reason, size_t size, int 
 }
 
 /* Seconds: FLOPs at a share of the peak that the algorithm was measured at, memory traffic of the score matrix, a start. */
-static double cost(const fovea_problem *problem, int threads, double flops, double bandwidth,
+static inline double cost(const fovea_problem *problem, int threads, double flops, double bandwidth,
                    algorithm algorithm) {
     fovea_attention_call call;
     fovea_attention_describe(problem, &call);

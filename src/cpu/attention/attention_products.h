@@ -217,26 +217,6 @@ VF_INLINE void store_accumulators(float *first, float *second) {
     if (second) store_second_accumulators(second);
 }
 
-/* The numbers of two terms that are multiplied. */
-typedef struct term_pair {
-    int first, second;
-} term_pair;
-
-/* The products of terms of which the numbers' sum, from 0, is at most `order`: each has a term of the one before, so that two
- * tiles are loaded for it and not four. */
-VF_INLINE term_pair pair_of_terms(const int terms, const int order, const int i) {
-    static const term_pair of_two[] = {{1, 1}, {1, 0}, {0, 0}, {0, 1}},
-                           of_three[] = {{2, 0}, {1, 0}, {1, 1}, {0, 1}, {0, 2}, {0, 0}};
-    if (terms == TERMS_MAX) return of_three[i];
-    return terms == 1 ? (term_pair){0, 0} : of_two[order < terms ? i + 1 : i];
-}
-
-static const term_pair no_terms = {-1, -1};
-
-VF_INLINE int products_of_terms(const int terms, const int order) {
-    return order < terms ? term_products(terms) : terms * terms;
-}
-
 /* Tiles of columns of out that are still in the accumulators: they are stored behind the next loads, which would have to wait for the
  * stores, as these have to wait for the products. */
 typedef struct columns {

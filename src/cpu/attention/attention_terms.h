@@ -27,6 +27,26 @@ VF_INLINE fovea_dtype dtype_of_terms(int terms) {
 /* The products of that many terms each. */
 VF_INLINE int term_products(int terms) { return terms * (terms + 1) / 2; }
 
+/* The numbers of two terms that are multiplied. */
+typedef struct term_pair {
+    int first, second;
+} term_pair;
+
+/* The products of terms of which the numbers' sum, from 0, is at most `order`: each has a term of the one before, so that two
+ * tiles are loaded for it and not four. */
+VF_INLINE term_pair pair_of_terms(const int terms, const int order, const int i) {
+    static const term_pair of_two[] = {{1, 1}, {1, 0}, {0, 0}, {0, 1}},
+                           of_three[] = {{2, 0}, {1, 0}, {1, 1}, {0, 1}, {0, 2}, {0, 0}};
+    if (terms == TERMS_MAX) return of_three[i];
+    return terms == 1 ? (term_pair){0, 0} : of_two[order < terms ? i + 1 : i];
+}
+
+static const term_pair no_terms = {-1, -1};
+
+VF_INLINE int products_of_terms(const int terms, const int order) {
+    return order < terms ? term_products(terms) : terms * terms;
+}
+
 VF_INLINE vf from_low_halves(__m512i x) {
     return _mm512_castsi512_ps(
         _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm512_castsi512_si256(x)), 16));

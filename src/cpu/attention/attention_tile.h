@@ -248,7 +248,7 @@ static void find_maxima(const tile *t, const float *s, int64_t keys, float *maxi
     for (int v = 0; v < t->vectors; v++) vf_store(maximum + v * VF_WIDTH, largest[v]);
 }
 
-static void change_scores(const tile_context *at, const tile *t, float *s, int64_t key,
+static inline void change_scores(const tile_context *at, const tile *t, float *s, int64_t key,
                           int64_t keys) {
     const fovea_attention_call *call = at->call;
     if (isfinite(call->softcap))
@@ -419,7 +419,7 @@ static void store_lse(const tile_context *at, const tile *t, int v, int64_t fill
     for (int64_t i = 0; i < filled; i++) memcpy(rows[i], &lanes[i], sizeof lanes[i]);
 }
 
-static void tile_finish(const tile_context *at, const tile *t) {
+static inline void tile_finish(const tile_context *at, const tile *t) {
     const fovea_attention_call *call = at->call;
     double keep = 1 - call->options->dropout;
     for (int v = 0; v < t->vectors; v++) {

@@ -85,17 +85,6 @@ static void read_tile(const backward_item *item, backward_tile *b) {
     memset(b->t.out, 0, (size_t)(TILE_ROWS * item->at.call->head_size) * sizeof(float));
 }
 
-static void finish_tile(const backward_item *item, const backward_tile *b) {
-    const fovea_view *dq = &item->backward->dq;
-    for (int v = 0; v < b->t.vectors; v++) {
-        char *rows[VF_WIDTH];
-        int64_t filled = filled_rows(&item->at, &b->t, dq, item->at.sequence.query_start, v, rows);
-        unpack_rows(b->t.out + v * VF_WIDTH, TILE_ROWS, item->at.call->head_size,
-                    vf_set1((float)item->at.call->scale), vm_first(0), rows, filled, dq->dtype,
-                    dq->stride[3]);
-    }
-}
-
 /* ---- A tile and a block of keys ------------------------------------------------------------------------ */
 
 typedef struct key_block {
@@ -113,13 +102,6 @@ static key_block fetch_block(const backward_item *item, int64_t key, int64_t key
 
 static const float *rows_from(const rows_of_block *rows, int64_t first) {
     return (const float *)rows->data + first * rows->stride;
-}
-
-static key_block part_of_block(const key_block *block, int64_t key, int64_t end) {
-    key_block part = {key, end - key, block->k, block->v};
-    part.k.data = rows_from(&block->k, key - block->key);
-    part.v.data = rows_from(&block->v, key - block->key);
-    return part;
 }
 
 /* Like cap_scores, and 1 - tanh^2 beside it. */
@@ -184,6 +166,35 @@ static int score_gradients(const backward_item *item, const backward_tile *b,
     return count;
 }
 
+/* ---- Turns ------------------------------------------------------------------------------------------- */
+
+/* Until the item has come so far; its thread may have been put to sleep. */
+static void wait_for(const backward_progress *item, int64_t keys) {
+    enum { PATIENCE = 2000 };
+    for (int spins = 0; atomic_load_explicit(&item->keys, memory_order_acquire) < keys; spins++)
+        if (spins > PATIENCE) sched_yield();
+}
+
+static void wait_for_turn(const backward_item *item, int64_t keys) {
+    if (item->before) wait_for(item->before, keys);
+}
+
+static void tell_progress(const backward_item *item, int64_t keys) {
+    atomic_store_explicit(&item->progress->keys, keys, memory_order_release);
+}
+
+/* ---- A superblock of rows ------------------------------------------------------------------------------- */
+
+#ifdef FOVEA_TIER_AMX
+    #include "cpu/attention/backward_tiles.h"
+#else
+static key_block part_of_block(const key_block *block, int64_t key, int64_t end) {
+    key_block part = {key, end - key, block->k, block->v};
+    part.k.data = rows_from(&block->k, key - block->key);
+    part.v.data = rows_from(&block->v, key - block->key);
+    return part;
+}
+
 static void backward_block(const backward_item *item, const backward_tile *b,
                            const key_block *block) {
     const int64_t head_size = item->at.call->head_size, value_size = item->at.call->value_size;
@@ -208,21 +219,15 @@ static void backward_block(const backward_item *item, const backward_tile *b,
     }
 }
 
-/* ---- Turns ------------------------------------------------------------------------------------------- */
-
-/* Until the item has come so far; its thread may have been put to sleep. */
-static void wait_for(const backward_progress *item, int64_t keys) {
-    enum { PATIENCE = 2000 };
-    for (int spins = 0; atomic_load_explicit(&item->keys, memory_order_acquire) < keys; spins++)
-        if (spins > PATIENCE) sched_yield();
-}
-
-static void wait_for_turn(const backward_item *item, int64_t keys) {
-    if (item->before) wait_for(item->before, keys);
-}
-
-static void tell_progress(const backward_item *item, int64_t keys) {
-    atomic_store_explicit(&item->progress->keys, keys, memory_order_release);
+static void finish_tile(const backward_item *item, const backward_tile *b) {
+    const fovea_view *dq = &item->backward->dq;
+    for (int v = 0; v < b->t.vectors; v++) {
+        char *rows[VF_WIDTH];
+        int64_t filled = filled_rows(&item->at, &b->t, dq, item->at.sequence.query_start, v, rows);
+        unpack_rows(b->t.out + v * VF_WIDTH, TILE_ROWS, item->at.call->head_size,
+                    vf_set1((float)item->at.call->scale), vm_first(0), rows, filled, dq->dtype,
+                    dq->stride[3]);
+    }
 }
 
 /* A superblock of rows through all keys. Blocks start at multiples of block_keys. */
@@ -251,6 +256,7 @@ static void backward_rows(const backward_item *item, int64_t first_row, int64_t 
     }
     for (int i = 0; i < count; i++) finish_tile(item, &tiles[i]);
 }
+#endif
 
 /* ---- Work items -------------------------------------------------------------------------------------- */
 
@@ -282,20 +288,20 @@ static void clear_keys(backward_item *item, int64_t number) {
 
 /* Where the keys of the item's head are added to. */
 static float_rows open_rows(const backward_item *item, const fovea_view *view, bool in_place,
-                            float *scratch) {
-    if (!in_place) return (float_rows){scratch, view->shape[3]};
+                            int64_t pitch, float *scratch) {
+    if (!in_place) return (float_rows){scratch, pitch};
     char *first = fovea_key_row(item->at.call, view, &item->at.sequence, item->at.key_head, 0);
     return (float_rows){(float *)(void *)first, fovea_row_stride(view)};
 }
 
 static void close_rows(const backward_item *item, const fovea_view *view, bool in_place,
-                       const float_rows *rows) {
+                       float factor, const float_rows *rows) {
     for (int64_t j = 0; j < item->at.sequence.key_count && !in_place; j++) {
         char *row = fovea_key_row(item->at.call, view, &item->at.sequence, item->at.key_head, j);
         for (int64_t d = 0; d < view->shape[3]; d += VF_WIDTH) {
             int64_t count = smaller(view->shape[3] - d, VF_WIDTH);
             vf x = vf_load_n(rows->data + j * rows->stride + d, (size_t)count);
-            store_elements(row, view->dtype, view->stride[3], d, x, count);
+            store_elements(row, view->dtype, view->stride[3], d, vf_mul(x, vf_set1(factor)), count);
         }
     }
 }
@@ -344,15 +350,16 @@ static void run_superblock(backward_item *item, int64_t number) {
         item->dk.data = dk;
         clear_gathered(item, item->all, head);
     }
-    item->dk = open_rows(item, &backward->dk, p->keys_in_place, dk);
-    item->dv = open_rows(item, &backward->dv, p->values_in_place, dk + p->dk_floats);
+    item->dk = open_rows(item, &backward->dk, p->keys_in_place, p->head_pitch, dk);
+    item->dv =
+        open_rows(item, &backward->dv, p->values_in_place, p->value_pitch, dk + p->dk_floats);
     int64_t row = superblock * p->block_rows;
     int64_t rows = item->at.sequence.query_count * call->group - row;
     if (rows > 0) backward_rows(item, row, smaller(rows, p->block_rows));
     wait_for_turn(item, INT64_MAX);
     if (superblock == p->superblocks - 1) {
-        close_rows(item, &backward->dk, p->keys_in_place, &item->dk);
-        close_rows(item, &backward->dv, p->values_in_place, &item->dv);
+        close_rows(item, &backward->dk, p->keys_in_place, p->key_factor, &item->dk);
+        close_rows(item, &backward->dv, p->values_in_place, p->value_factor, &item->dv);
     }
     tell_progress(item, INT64_MAX);
 }
@@ -514,7 +521,7 @@ static void begin_items(const backward_plan *p, const fovea_backward_call *backw
     item->plan = p, item->backward = backward;
     item->all = progress_of_items(p, workspace);
     item->gathered = gathered_rows(p, workspace);
-    set_backward_slice(p, &backward->attention, workspace, thread, &item->slice);
+    set_backward_slice(p, workspace, thread, &item->slice);
 }
 
 static int run_backward_phase(const backward_plan *p, const fovea_backward_call *backward,
@@ -595,8 +602,8 @@ static bool serves_backward(const fovea_problem *problem, char *reason, size_t s
     return positions_fit(&backward.attention, reason, size);
 }
 
-static double cost_backward(const fovea_problem *problem, int threads, double flops,
-                            double bandwidth) {
+static inline double cost_backward(const fovea_problem *problem, int threads, double flops,
+                                   double bandwidth) {
     fovea_backward_call backward;
     (void)bandwidth;
     fovea_backward_describe(problem, &backward);

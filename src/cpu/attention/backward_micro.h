@@ -104,7 +104,7 @@ typedef struct backward_kernels {
     [vectors] = {{to_keys_##vectors, few_to_keys_##vectors, few_to_rows_##vectors},                \
                  gradients_##vectors}
 
-#if defined(FOVEA_TIER_AVX2)
+#if defined(FOVEA_TIER_AVX2) || defined(FOVEA_TIER_AMX)
 BACKWARD_KERNELS(1, 12)
 BACKWARD_KERNELS(2, 6)
 static const backward_kernels backward_micro[] = {BACKWARD_ROW(1), BACKWARD_ROW(2)};

@@ -4,6 +4,9 @@
 
 #include "cpu/attention/attention_blocks.h"
 #include "cpu/attention/backward_micro.h"
+#ifdef FOVEA_TIER_AMX
+    #include "cpu/attention/attention_terms.h"
+#endif
 
 #include <stdatomic.h>
 
@@ -15,8 +18,10 @@ typedef struct backward_plan {
     bool few; /* rows of a head, all at once (backward_few.h) */
     bool general, dropout, capped, biased, keys_in_place, values_in_place;
     bool convert_keys, convert_values;
-    int64_t head_pitch, value_pitch; /* of rows of q and dout in a tile */
-    size_t block_floats, tile_floats, slice_floats;
+    int64_t head_pitch, value_pitch; /* of rows of q and dout in a tile, and of gathered ones */
+    int terms;                       /* of bf16 (backward_tiles.h) */
+    float key_factor, value_factor;  /* that gathered dk and dv still want */
+    size_t keys_floats, values_floats, block_floats, tile_floats, slice_floats;
     size_t dk_floats, dv_floats; /* gathered for a head */
 } backward_plan;
 
@@ -63,6 +68,26 @@ static int64_t backward_block_keys(const fovea_attention_call *call) {
     return larger(smaller(keys, call->key_length), 1);
 }
 
+#ifdef FOVEA_TIER_AMX
+/* Of tiles: keys in whole steps, and rows that are summed before they join dk and dv. */
+enum { BACKWARD_LANES = STEP, BACKWARD_ROWS = 4 * TILE_ROWS, TILED_KEYS = 128 };
+
+/* What backward_tiles.h wants: keys and rows as halves in two orders each, p and ds of a block, and ds of a tile in a second order. */
+static void plan_tiles(const fovea_attention_call *call, backward_plan *p) {
+    int64_t keys = call->options->block_keys > 0 ? call->options->block_keys : TILED_KEYS;
+    p->terms = call->q.dtype == FOVEA_BF16 ? 1 : call->q.dtype == FOVEA_F16 ? 2 : TERMS_MAX;
+    p->block_keys = round_up(larger(smaller(keys, call->key_length), 1), STEP);
+    int64_t row = p->terms * (p->head_pitch + p->value_pitch + p->block_keys) + p->head_pitch;
+    size_t tile = (size_t)(TILE_ROWS * (row + TILE_ARRAYS));
+    p->tile_floats = p->biased && p->tile_floats > tile ? p->tile_floats : tile;
+    p->keys_in_place = p->values_in_place = false;
+    p->key_factor = (float)call->scale;
+    p->value_factor = (float)(1 / (1 - call->options->dropout));
+}
+#else
+enum { BACKWARD_LANES = VF_WIDTH, BACKWARD_ROWS = TILE_ROWS };
+#endif
+
 /* Tiles in half of L2; fewer rows where the threads would run out of items. */
 static int64_t backward_block_rows(const fovea_attention_call *call, const backward_plan *p) {
     int64_t row_bytes = (int64_t)(p->tile_floats / TILE_ROWS) * 4;
@@ -71,7 +96,7 @@ static int64_t backward_block_rows(const fovea_attention_call *call, const backw
     if (p->threads > 1) rows = smaller(rows, of_a_head * p->heads / (8 * p->threads));
     if (call->options->block_rows > 0) rows = call->options->block_rows;
     rows = smaller(larger(rows, 1), smaller(of_a_head, 512));
-    return larger(round_up(rows, TILE_ROWS), TILE_ROWS);
+    return larger(round_up(rows, BACKWARD_ROWS), BACKWARD_ROWS);
 }
 
 enum { FEW_ROWS = 32 };
@@ -110,27 +135,34 @@ static backward_plan make_backward_plan(const fovea_backward_call *backward, int
                        .convert_values = is_copied(call, &call->v),
                        .keys_in_place = dk->dtype == FOVEA_F32 && dk->stride[3] == 1,
                        .values_in_place = dv->dtype == FOVEA_F32 && dv->stride[3] == 1,
-                       .head_pitch = round_up(d, VF_WIDTH),
-                       .value_pitch = round_up(dv_size, VF_WIDTH)};
+                       .head_pitch = round_up(d, BACKWARD_LANES),
+                       .value_pitch = round_up(dv_size, BACKWARD_LANES),
+                       .key_factor = 1,
+                       .value_factor = 1};
     p.tile_floats =
         (size_t)(TILE_ROWS * (2 * d + dv_size + p.head_pitch + p.value_pitch + TILE_ARRAYS));
     p.few = !p.general && rows_are_few(call);
     p.block_keys =
         p.few ? larger(smaller(call->key_length, FEW_KEYS), 1) : backward_block_keys(call);
+#ifdef FOVEA_TIER_AMX
+    if (!p.few) plan_tiles(call, &p);
+#endif
     p.block_rows =
         p.few ? larger(call->query_length * call->group, 1) : backward_block_rows(call, &p);
     p.superblocks = larger(divide_up(call->query_length * call->group, p.block_rows), 1);
     if (p.superblocks * p.heads < p.threads) p.threads = (int)larger(p.superblocks * p.heads, 1);
     p.interleaved = larger(smaller(p.heads, p.threads), 1);
     p.slots = smaller(p.heads, 2 * p.interleaved);
-    if (!p.keys_in_place && !p.few) p.dk_floats = (size_t)round_up(call->key_length * d, 16);
-    if (!p.values_in_place && !p.few)
-        p.dv_floats = (size_t)round_up(call->key_length * dv_size, 16);
+    int64_t gathered = round_up(call->key_length, BACKWARD_LANES);
+    if (!p.keys_in_place && !p.few) p.dk_floats = (size_t)(gathered * p.head_pitch);
+    if (!p.values_in_place && !p.few) p.dv_floats = (size_t)(gathered * p.value_pitch);
     p.block_floats = (size_t)(p.block_keys * TILE_ROWS);
-    p.slice_floats =
-        (size_t)(round_up(p.block_keys * d, 16) + round_up(p.block_keys * dv_size, 16)) +
-        (size_t)(2 + p.dropout + p.capped + p.biased) * p.block_floats +
-        (size_t)(p.block_rows / TILE_ROWS) * p.tile_floats;
+    p.keys_floats = (size_t)(p.block_keys * p.head_pitch * larger(p.terms, 1));
+    p.values_floats = (size_t)(p.block_keys * p.value_pitch * larger(p.terms, 1));
+    p.slice_floats = p.keys_floats + p.values_floats +
+                     (size_t)(2 + p.dropout + p.capped + p.biased) * p.block_floats +
+                     (size_t)p.terms * p.block_floats / 2 +
+                     (size_t)(p.block_rows / TILE_ROWS) * p.tile_floats;
     if (p.few) p.slice_floats = few_slice_floats(&p);
     p.slice_floats = (p.slice_floats + 31) / 16 * 16;
     return p;
@@ -146,12 +178,12 @@ static backward_progress *progress_of_items(const backward_plan *p, void *worksp
                                          (size_t)p->slots * (p->dk_floats + p->dv_floats));
 }
 
-static void set_backward_slice(const backward_plan *p, const fovea_attention_call *call,
-                               void *workspace, int thread, backward_slice *s) {
+static void set_backward_slice(const backward_plan *p, void *workspace, int thread,
+                               backward_slice *s) {
     s->keys = s->tiles = (float *)workspace + (size_t)thread * p->slice_floats;
     if (p->few) return;
-    s->values = s->keys + round_up(p->block_keys * call->head_size, 16);
-    s->s = s->values + round_up(p->block_keys * call->value_size, 16);
+    s->values = s->keys + p->keys_floats;
+    s->s = s->values + p->values_floats;
     s->dp = s->s + p->block_floats;
     s->kept = p->dropout ? s->dp + p->block_floats : NULL;
     s->slope = p->capped ? s->dp + (1 + p->dropout) * p->block_floats : NULL;
@@ -206,7 +238,8 @@ static void set_backward_context(const fovea_attention_call *call, int64_t batch
     at->limited = options->causal != FOVEA_ATTENTION_CAUSAL_NONE || options->window_left >= 0 ||
                   options->window_right >= 0;
     at->pairs = NULL, at->shorts = NULL;
-    at->value_keys = 0, at->scale = at->unit = 0;
+    at->scale = (float)(call->scale * LOG2E);
+    at->value_keys = 0, at->unit = 0;
 }
 
 #endif

@@ -85,16 +85,13 @@ static inline void merge_weights(const merge_plan *plan, int64_t row, int64_t co
     enum { W = VF_WIDTH };
     const vf lowest = vf_set1(-INFINITY), left_out = vf_set1(MERGE_LEFT_OUT);
     vf maximum = lowest, nothing = vf_set1(0);
-    vm nan = vf_unordered(lowest, lowest);
     vf_tree sums;
     sums.count = 0;
     for (int64_t p = 0; p < plan->parts; p++) {
         vf lse = merge_lses(plan, row, count, p);
-        nan = vm_or(nan, vf_unordered(lse, lse));
         maximum = vf_max(lse, maximum);
         vf_store(block->weights + p * W, lse);
     }
-    maximum = vf_select(nan, vf_set1(NAN), maximum);
     for (int64_t p = 0; p < plan->parts; p++) {
         vf lse = vf_load(block->weights + p * W);
         vm out = vf_eq(lse, lowest);

@@ -2,6 +2,7 @@
  * results. */
 #include "cuda/attention/append.h"
 #include "cuda/attention/attention.h"
+#include "cuda/brief.cuh"
 #include "cuda/kernel.cuh"
 
 #include <math.h>
@@ -369,12 +370,15 @@ struct merge_call {
 };
 
 /* b, h and i of a row; divisions of 64 bits, which take a hundred instructions, only where they must be. */
+static __device__ __forceinline__ void place_row(const merge_call &c, uint32_t row, int64_t &b,
+                                                 int64_t &h, int64_t &i) {
+    const uint32_t length = (uint32_t)c.shape[2], heads = (uint32_t)c.shape[1], rest = row / length;
+    b = rest / heads, h = rest % heads, i = row % length;
+}
 static __device__ __forceinline__ void place_row(const merge_call &c, int64_t row, int64_t &b,
                                                  int64_t &h, int64_t &i) {
     if (c.rows <= UINT32_MAX) {
-        uint32_t number = (uint32_t)row, length = (uint32_t)c.shape[2];
-        uint32_t rest = number / length, heads = (uint32_t)c.shape[1];
-        b = rest / heads, h = rest % heads, i = number % length;
+        place_row(c, (uint32_t)row, b, h, i);
     } else {
         int64_t rest = row / c.shape[2];
         b = rest / c.shape[1], h = rest % c.shape[1], i = row % c.shape[2];
@@ -390,6 +394,7 @@ static __global__ __launch_bounds__(256, 4) void merge(const __grid_constant__ m
     int lane = threadIdx.x % LANES;
     bool real = row < c.rows;
     place_row(c, real ? row : c.rows - 1, b, h, i); /* all lanes of a warp stay */
+    follow_stream();
     const float *lses = c.lses + b * c.lse_stride[1] + h * c.lse_stride[2] + i * c.lse_stride[3];
     const T *parts =
         (const T *)c.parts + b * c.part_stride[1] + h * c.part_stride[2] + i * c.part_stride[3];
@@ -442,11 +447,87 @@ static __global__ __launch_bounds__(256, 4) void merge(const __grid_constant__ m
 }
 
 template <class T, int LANES, int WIDTH>
-static bool launch_merge(const merge_call &c, cudaStream_t stream) {
+static bool launch_merge(const merge_call &c, fovea_run *run) {
     int64_t blocks = blocks_for(c.rows, 256 / LANES);
     if (!grid_fits(blocks)) return false;
-    if (blocks > 0) merge<T, LANES, WIDTH><<<(unsigned)blocks, 256, 0, stream>>>(c);
+    if (blocks > 0) launch(run, merge<T, LANES, WIDTH>, blocks, 256, c);
     return true;
+}
+
+enum {
+    MERGE_FEW_THREADS = 128,
+    MERGE_FEW_PARTS = 8,
+    MERGE_FEW =
+        1
+        << 18 /* elements of a result of which each thread has but one vector, with all parts on their way */
+};
+
+/* Where there is little to merge, of a few parts: a thread has the weights of all of them, so that it waits for memory once
+ * and for no other lane. */
+template <class T, int WIDTH>
+static __global__
+__launch_bounds__(MERGE_FEW_THREADS) void merge_few(const __grid_constant__ merge_call c,
+                                                    unsigned vectors) {
+    const unsigned number = blockIdx.x * MERGE_FEW_THREADS + threadIdx.x;
+    const unsigned row = number / vectors, d = (number - row * vectors) * WIDTH;
+    int64_t b, h, i;
+    release_next();
+    if (row >= c.rows) return;
+    ready_parameters(c);
+    place_row(c, row, b, h, i);
+    const float *lse = c.lses + b * c.lse_stride[1] + h * c.lse_stride[2] + i * c.lse_stride[3];
+    const T *part = (const T *)c.parts + b * c.part_stride[1] + h * c.part_stride[2] +
+                    i * c.part_stride[3] + d * c.part_stride[4];
+    T *out = settled_global((T *)c.out + b * c.out_stride[0] + h * c.out_stride[1] +
+                            i * c.out_stride[2] + d * c.out_stride[3]);
+    const float *lses[MERGE_FEW_PARTS];
+    const T *parts[MERGE_FEW_PARTS];
+    unsigned count = (unsigned)c.parts_count;
+    settle(count);
+#pragma unroll
+    for (int p = 0; p < MERGE_FEW_PARTS; p++) { /* the last again where there are fewer */
+        lses[p] = settled_global(lse), parts[p] = settled_global(part);
+        if (p + 1 < c.parts_count) lse += c.lse_stride[0], part += c.part_stride[0];
+    }
+    float weights[MERGE_FEW_PARTS], total[WIDTH] = {};
+    pack<T, WIDTH> x[MERGE_FEW_PARTS];
+    await_stream();
+#pragma unroll
+    for (int p = 0; p < MERGE_FEW_PARTS; p++) weights[p] = *lses[p];
+#pragma unroll
+    for (int p = 0; p < MERGE_FEW_PARTS; p++) x[p] = *(const pack<T, WIDTH> *)parts[p];
+#pragma unroll
+    for (int p = 1; p < MERGE_FEW_PARTS; p++) weights[p] = p < (int)count ? weights[p] : -INFINITY;
+    float top = weights[0], sum = 0;
+#pragma unroll
+    for (int p = 1; p < MERGE_FEW_PARTS; p++) top = max_or_nan(top, weights[p]);
+    const bool none = top == -INFINITY;
+    const float base = none ? 0 : top;
+#pragma unroll
+    for (int p = 0; p < MERGE_FEW_PARTS; p++)
+        weights[p] = quick_exp2(1.44269504f * (weights[p] - base)), sum += weights[p];
+    const float share = none ? 0 : quick_reciprocal(sum);
+    float least = weights[0];
+#pragma unroll
+    for (int p = 1; p < MERGE_FEW_PARTS; p++) least = fminf(least, weights[p]);
+    const auto add = [&](auto weighs) {
+#pragma unroll
+        for (int p = 0; p < MERGE_FEW_PARTS; p++)
+#pragma unroll
+            for (int e = 0; e < WIDTH; e++)
+                if (weighs(p)) total[e] = fmaf(weights[p], widen(x[p].at[e]), total[e]);
+    };
+    if (least > 0) /* what has no weight may be NaN */
+        add([](int) { return true; });
+    else
+        add([&](int p) { return weights[p] != 0; });
+    pack<T, WIDTH> y;
+#pragma unroll
+    for (int e = 0; e < WIDTH; e++) y.at[e] = narrow<T>(total[e] * share);
+    *(pack<T, WIDTH> *)out = y;
+    if (c.lse && d == 0)
+        c.lse[b * c.out_lse_stride[0] + h * c.out_lse_stride[1] + i * c.out_lse_stride[2]] =
+            none ? top : top + logf(sum);
 }
 
 /* Rows of `width` elements at a time: contiguous and aligned in parts and out. */
@@ -459,17 +540,24 @@ static bool comes_in_packs(const merge_call &c, size_t bytes, int width) {
 }
 
 template <class T>
-static bool launch_merge_of(const merge_call &c, cudaStream_t stream) {
+static bool launch_merge_of(const merge_call &c, fovea_run *run) {
     constexpr int width = 16 / sizeof(T);
-    if (!comes_in_packs(c, sizeof(T), width)) return launch_merge<T, 32, 1>(c, stream);
-    return c.size <= 8 * width    ? launch_merge<T, 8, width>(c, stream)
-           : c.size <= 16 * width ? launch_merge<T, 16, width>(c, stream)
-                                  : launch_merge<T, 32, width>(c, stream);
+    if (c.rows > 0 && c.parts_count > 0 && c.parts_count <= MERGE_FEW_PARTS && c.size > 0 &&
+        c.rows <= MERGE_FEW / c.size) {
+        const bool packs = comes_in_packs(c, sizeof(T), width);
+        const unsigned vectors = (unsigned)(packs ? c.size / width : c.size);
+        launch(run, packs ? merge_few<T, width> : merge_few<T, 1>,
+               blocks_for(c.rows * vectors, MERGE_FEW_THREADS), MERGE_FEW_THREADS, c, vectors);
+        return true;
+    }
+    if (!comes_in_packs(c, sizeof(T), width)) return launch_merge<T, 32, 1>(c, run);
+    return c.size <= 8 * width    ? launch_merge<T, 8, width>(c, run)
+           : c.size <= 16 * width ? launch_merge<T, 16, width>(c, run)
+                                  : launch_merge<T, 32, width>(c, run);
 }
 
 static fovea_status attention_merge(const fovea_problem *problem, fovea_run *run) {
     const fovea_view *views = problem->views;
-    cudaStream_t stream = (cudaStream_t)run->stream;
     merge_call c = {};
     c.parts = views[0].data, c.lses = (const float *)views[1].data, c.out = views[2].data;
     if (fovea_given(problem, 3)) {
@@ -484,9 +572,9 @@ static fovea_status attention_merge(const fovea_problem *problem, fovea_run *run
     if (views[0].shape[0] >= INT32_MAX / 2 || views[0].shape[4] >= INT32_MAX / 2)
         return run->reason = "it serves fewer than 2^30 parts and columns", FOVEA_UNSUPPORTED;
     c.parts_count = (int)views[0].shape[0], c.size = (int)views[0].shape[4];
-    bool fits = problem->dtype == FOVEA_F16    ? launch_merge_of<__half>(c, stream)
-                : problem->dtype == FOVEA_BF16 ? launch_merge_of<__nv_bfloat16>(c, stream)
-                                               : launch_merge_of<float>(c, stream);
+    bool fits = problem->dtype == FOVEA_F16    ? launch_merge_of<__half>(c, run)
+                : problem->dtype == FOVEA_BF16 ? launch_merge_of<__nv_bfloat16>(c, run)
+                                               : launch_merge_of<float>(c, run);
     if (!fits) return run->reason = "more than 2^31 blocks", FOVEA_UNSUPPORTED;
     return launched(run);
 }
