@@ -154,8 +154,8 @@ static backward_plan make_backward_plan(const fovea_backward_call *backward, int
     p.interleaved = larger(smaller(p.heads, p.threads), 1);
     p.slots = smaller(p.heads, 2 * p.interleaved);
     int64_t gathered = round_up(call->key_length, BACKWARD_LANES);
-    if (!p.keys_in_place && !p.few) p.dk_floats = (size_t)(gathered * p.head_pitch);
-    if (!p.values_in_place && !p.few) p.dv_floats = (size_t)(gathered * p.value_pitch);
+    if (!p.keys_in_place && !p.few) p.dk_floats = (size_t)round_up(gathered * p.head_pitch, 16);
+    if (!p.values_in_place && !p.few) p.dv_floats = (size_t)round_up(gathered * p.value_pitch, 16);
     p.block_floats = (size_t)(p.block_keys * TILE_ROWS);
     p.keys_floats = (size_t)(p.block_keys * p.head_pitch * larger(p.terms, 1));
     p.values_floats = (size_t)(p.block_keys * p.value_pitch * larger(p.terms, 1));
