@@ -215,10 +215,10 @@ static void moments_pieces(const void *task, int64_t begin, int64_t end, int thr
         left.columns = moments_width(p, a), left.centred = memory;
         right.columns = moments_width(p, b), right.centred = memory + area;
         moments_sums *sums = moments_of(p, pair, chunk);
-        int64_t first = chunk * p->chunk, end = smaller(first + p->chunk, p->rows);
+        int64_t first = chunk * p->chunk, stop = smaller(first + p->chunk, p->rows);
         sums->count = 0;
-        for (int64_t i = first; i < end; i += MOMENTS_ROWS) {
-            int64_t rows = smaller(MOMENTS_ROWS, end - i);
+        for (int64_t i = first; i < stop; i += MOMENTS_ROWS) {
+            int64_t rows = smaller(MOMENTS_ROWS, stop - i);
             left.data = t->x + (i * p->row + a * p->tile * p->column) * p->size;
             right.data = t->x + (i * p->row + b * p->tile * p->column) * p->size;
             moments_block(p, &left, a == b ? &left : &right, rows, memory + 2 * area,

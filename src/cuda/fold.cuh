@@ -950,10 +950,18 @@ struct sum_method {
                                          int64_t) const {
         value terms[n];
         if constexpr (n > 1 && has_several<Term>(0)) {
-            value a[n], b[n];
+            /* Sixteen halves at once, widened, would spill. */
+            constexpr int together = sizeof(T) < 4 && n > 8 ? 8 : n;
 #pragma unroll
-            for (int i = 0; i < n; i++) a[i] = widen(x[i]), b[i] = widen(w[i]);
-            term.several(a, b, terms);
+            for (int from = 0; from < n; from += together) {
+                value a[together], b[together], part[together];
+#pragma unroll
+                for (int i = 0; i < together; i++)
+                    a[i] = widen(x[from + i]), b[i] = widen(w[from + i]);
+                term.several(a, b, part);
+#pragma unroll
+                for (int i = 0; i < together; i++) terms[from + i] = part[i];
+            }
         } else {
 #pragma unroll
             for (int i = 0; i < n; i++) terms[i] = term(widen(x[i]), widen(w[inputs > 1 ? i : 0]));

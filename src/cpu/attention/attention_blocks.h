@@ -183,8 +183,8 @@ static inline slice thread_slice(const plan *p, void *workspace, int thread) {
 }
 
 /* In place, as are contexts: a copy would wait for what has just been stored. */
-static inline void set_tile(const plan *p, const tile_context *at, const slice *s, int64_t first_row,
-                     int64_t rows, int64_t number, tile *t) {
+static inline void set_tile(const plan *p, const tile_context *at, const slice *s,
+                            int64_t first_row, int64_t rows, int64_t number, tile *t) {
     float *data = s->rows + number * TILE_ARRAYS * TILE_ROWS;
     t->row = first_row, t->rows = smaller(rows, TILE_ROWS);
     t->vectors = (int)((t->rows + VF_WIDTH - 1) / VF_WIDTH);
@@ -346,7 +346,7 @@ static void add_piece(const tile_context *at, const tile *t, const segment *g, i
 
 /* Long strips are taken in pieces that L1 holds. What comes first sets `out` instead of adding. */
 static inline void add_values(const tile_context *at, tile *t, const segment *segments, int count,
-                       rows_of_block v, const float *p) {
+                              rows_of_block v, const float *p) {
     int64_t size = at->call->value_size;
     for (int i = 0; i < count; i++) {
         const segment *g = &segments[i];
@@ -366,7 +366,7 @@ static inline void add_values(const tile_context *at, tile *t, const segment *se
 
 /* Describes item `item` and returns how many rows it has. */
 static inline int64_t begin_item(const plan *p, const fovea_attention_call *call, int64_t item,
-                          tile_context *at, int64_t *first_row) {
+                                 tile_context *at, int64_t *first_row) {
     int64_t heads = call->batch * call->key_heads, head = 0, block = 0, batch = 0;
     bool causal = call->options->causal != FOVEA_ATTENTION_CAUSAL_NONE;
     /* With a causal mask the last rows attend most keys: all heads' last superblocks come first. */
@@ -403,7 +403,7 @@ static inline bool serves(const fovea_problem *problem, char *reason, size_t siz
 
 /* Seconds: FLOPs at a share of the peak that the algorithm was measured at, memory traffic of the score matrix, a start. */
 static inline double cost(const fovea_problem *problem, int threads, double flops, double bandwidth,
-                   algorithm algorithm) {
+                          algorithm algorithm) {
     fovea_attention_call call;
     fovea_attention_describe(problem, &call);
     plan p = make_plan(&call, algorithm, threads);

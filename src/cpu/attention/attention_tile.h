@@ -249,7 +249,7 @@ static void find_maxima(const tile *t, const float *s, int64_t keys, float *maxi
 }
 
 static inline void change_scores(const tile_context *at, const tile *t, float *s, int64_t key,
-                          int64_t keys) {
+                                 int64_t keys) {
     const fovea_attention_call *call = at->call;
     if (isfinite(call->softcap))
         cap_scores(at, at->pairs ? at->scale : 1, s, keys, t->vectors);

@@ -31,7 +31,7 @@ double fovea_backward_amx_cost(const fovea_problem *problem, int threads, double
     const fovea_attention_call *call = &backward.attention;
     double wanted = (double)(call->head_size + call->value_size);
     double padding = (double)(p.head_pitch + p.value_pitch) / fmax(wanted, 1);
-    static const double shares[] = {0, 0.2, 0.3, 0.3};
+    static const double shares[] = {0, 0.2, 0.3};
     return fovea_problem_operations(problem) * padding * term_products(p.terms) /
                (flops * shares[p.terms] * p.threads) +
            (p.threads > 1 ? 3e-6 : 1e-6);

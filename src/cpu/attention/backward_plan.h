@@ -69,13 +69,13 @@ static int64_t backward_block_keys(const fovea_attention_call *call) {
 }
 
 #ifdef FOVEA_TIER_AMX
-/* Of tiles: keys in whole steps, and rows that are summed before they join dk and dv. */
+/* Of tiles: keys in whole steps, rows by four tiles. */
 enum { BACKWARD_LANES = STEP, BACKWARD_ROWS = 4 * TILE_ROWS, TILED_KEYS = 128 };
 
 /* What backward_tiles.h wants: keys and rows as halves in two orders each, p and ds of a block, and ds of a tile in a second order. */
 static void plan_tiles(const fovea_attention_call *call, backward_plan *p) {
     int64_t keys = call->options->block_keys > 0 ? call->options->block_keys : TILED_KEYS;
-    p->terms = call->q.dtype == FOVEA_BF16 ? 1 : call->q.dtype == FOVEA_F16 ? 2 : TERMS_MAX;
+    p->terms = call->q.dtype == FOVEA_BF16 ? 1 : 2;
     p->block_keys = round_up(larger(smaller(keys, call->key_length), 1), STEP);
     int64_t row = p->terms * (p->head_pitch + p->value_pitch + p->block_keys) + p->head_pitch;
     size_t tile = (size_t)(TILE_ROWS * (row + TILE_ARRAYS));

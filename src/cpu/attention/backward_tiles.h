@@ -316,13 +316,12 @@ static const factor_order of_keys = {2 * HALF_TILE, HALF_TILE}; /* [term][tile] 
     } while (0)
 typedef enum passing_factor { FIRST_PASSES, SECOND_PASSES } passing_factor;
 
-/* Products [begin, end) of the terms of two by two tiles. */
-VF_INLINE void add_some_products(const int terms, const int begin, const int end,
-                                 const passing_factor passing, const uint16_t *first,
-                                 const factor_order at, const uint16_t *second) {
-    VF_UNROLLED for (int i = begin; i < end; i++) {
+/* The products of the terms of two by two tiles. */
+VF_INLINE void add_products(const int terms, const passing_factor passing, const uint16_t *first,
+                            const factor_order at, const uint16_t *second) {
+    VF_UNROLLED for (int i = 0; i < term_products(terms); i++) {
         const term_pair n = pair_of_terms(terms, terms - 1, i),
-                        before = i > begin ? pair_of_terms(terms, terms - 1, i - 1) : no_terms;
+                        before = i > 0 ? pair_of_terms(terms, terms - 1, i - 1) : no_terms;
         const uint16_t *a = first + n.first * at.term, *b = second + n.second * 2 * HALF_TILE;
         const bool other = n.second != before.second;
         if (n.first != before.first) LOAD_FACTOR(passing == FIRST_PASSES, F0, a);
@@ -334,11 +333,6 @@ VF_INLINE void add_some_products(const int terms, const int begin, const int end
         amx_bf16(T10, F1, S0);
         amx_bf16(T11, F1, S1);
     }
-}
-
-VF_INLINE void add_products(const int terms, const passing_factor passing, const uint16_t *first,
-                            const factor_order at, const uint16_t *second) {
-    add_some_products(terms, 0, term_products(terms), passing, first, at, second);
 }
 
 /* Two by two tiles of floats, lines `line` bytes apart. */
@@ -358,47 +352,17 @@ static void store_sums(float *to, int64_t line) {
     amx_store(T11, below + AMX_ROWS, line);
 }
 
-static void clear_sums(void) {
+/* s[32 keys][32 rows] of `steps` elements. */
+VF_INLINE void multiply_group(const int terms, int64_t steps, const uint16_t *keys,
+                              const uint16_t *rows, float *s) {
+    const int64_t step = terms * 2 * HALF_TILE;
     amx_zero(T00);
     amx_zero(T01);
     amx_zero(T10);
     amx_zero(T11);
-}
-
-/* s[32 keys][32 rows] of `steps` elements. The products of first terms come last where there are three, for each of the others would
- * round a sum as large as theirs: the scores of equal signs would lose more than the bound of f32. */
-VF_INLINE void multiply_group(const int terms, int64_t steps, const uint16_t *keys,
-                              const uint16_t *rows, float *s) {
-    const int64_t step = terms * 2 * HALF_TILE;
-    const int all = term_products(terms), small = terms == TERMS_MAX ? all - 1 : 0;
-    clear_sums();
-    for (int64_t i = 0; i < steps && small > 0; i++)
-        add_some_products(terms, 0, small, FIRST_PASSES, keys + i * step, of_keys, rows + i * step);
     for (int64_t i = 0; i < steps; i++)
-        add_some_products(terms, small, all, FIRST_PASSES, keys + i * step, of_keys,
-                          rows + i * step);
+        add_products(terms, FIRST_PASSES, keys + i * step, of_keys, rows + i * step);
     store_sums(s, FLOAT_LINE);
-}
-
-/* Sums of three terms begin at 0 and are added as a whole, those of fewer go on in the registers: one chain over 4097 equal values
- * would lose more than the bound of f32. */
-VF_INLINE void begin_sums(const int terms, const float *sums, int64_t line) {
-    if (terms == TERMS_MAX)
-        clear_sums();
-    else
-        load_sums(sums, line);
-}
-
-VF_INLINE void end_sums(const int terms, float *sums, int64_t line) {
-    if (terms < TERMS_MAX) {
-        store_sums(sums, line);
-        return;
-    }
-    float block[STEP][STEP];
-    store_sums(block[0], sizeof block[0]);
-    for (int i = 0; i < STEP; i++, sums += line / (int64_t)sizeof(float))
-        VF_UNROLLED for (int v = 0; v < STEP; v += VF_WIDTH)
-            vf_store(sums + v, vf_add(vf_load(sums + v), vf_load(block[i] + v)));
 }
 
 /* dq of a tile += K^T ds for groups [first, end) of the block. */
@@ -409,10 +373,10 @@ VF_INLINE void add_to_rows(const int terms, const backward_item *item, const row
     const uint16_t *columns = block->columns, *ds = block->ds;
     float *out = r->b.t.out;
     for (int64_t d = 0; d < item->plan->head_pitch; d += STEP, out += STEP * TILE_ROWS) {
-        begin_sums(terms, out, FLOAT_LINE);
+        load_sums(out, FLOAT_LINE);
         for (int64_t g = first; g < end; g++)
             add_products(terms, FIRST_PASSES, columns + g * group, of_columns, ds + g * group);
-        end_sums(terms, out, FLOAT_LINE);
+        store_sums(out, FLOAT_LINE);
         columns += groups_of(block) * group;
     }
 }
@@ -422,11 +386,11 @@ VF_INLINE void add_to_keys(const int terms, int64_t count, const uint16_t *const
                            const uint16_t *const second[], int64_t pitch, float *sums) {
     const int64_t line = pitch * (int64_t)sizeof(float);
     for (int64_t d = 0; d < pitch; d += STEP) {
-        begin_sums(terms, sums + d, line);
+        load_sums(sums + d, line);
         for (int64_t i = 0; i < count; i++)
             add_products(terms, SECOND_PASSES, first[i], of_keys,
                          second[i] + d / STEP * terms * 2 * HALF_TILE);
-        end_sums(terms, sums + d, line);
+        store_sums(sums + d, line);
     }
 }
 
@@ -472,31 +436,24 @@ typedef struct sharers {
         *q[BACKWARD_TILES];
 } sharers;
 
-VF_INLINE void add_sharers(const int terms, const backward_item *item, int64_t key, sharers *s) {
-    const float_rows *dv = &item->dv, *dk = &item->dk;
-    if (s->count == 0) return;
-    add_to_keys(terms, s->count, s->p, s->dout, dv->stride, dv->data + key * dv->stride);
-    add_to_keys(terms, s->count, s->ds, s->q, dk->stride, dk->data + key * dk->stride);
-    s->count = 0;
-}
-
 VF_INLINE void attend_keys(const int terms, const backward_item *item, const row_tile *tiles,
                            int count, const tiled_block *block) {
+    const float_rows *dv = &item->dv, *dk = &item->dk;
     for (int64_t g = 0; g < groups_of(block); g++) {
         const int64_t key = block->first + g * STEP, group = g * terms * 2 * HALF_TILE;
         int64_t first, end;
         sharers s = {.count = 0};
         for (int i = 0; i < count; i++) {
             const row_tile *r = &tiles[i];
-            if (terms == TERMS_MAX && r->b.t.row % BACKWARD_ROWS == 0)
-                add_sharers(terms, item, key, &s);
             attended_groups(&r->b.t, block, &first, &end);
             if (g < first || g >= end) continue;
             s.p[s.count] = r->p + group, s.ds[s.count] = r->ds + group;
             s.dout[s.count] = r->gradient_pairs, s.q[s.count] = r->query_pairs;
             s.count++;
         }
-        add_sharers(terms, item, key, &s);
+        if (s.count == 0) continue;
+        add_to_keys(terms, s.count, s.p, s.dout, dv->stride, dv->data + key * dv->stride);
+        add_to_keys(terms, s.count, s.ds, s.q, dk->stride, dk->data + key * dk->stride);
     }
 }
 
