@@ -23,6 +23,7 @@ typedef struct plan {
     int64_t items;
     int threads, lists; /* of items */
     bool convert_keys, convert_values;
+    bool by_rows;               /* how outputs lie: see tile */
     bool ahead, ahead_panels;   /* what comes next is fetched: rows of q, k, v; of mask and bias */
     const pair_kernels *pairs;  /* NULL: floats */
     const sage_kernels *shorts; /* not NULL: scores from 16-bit integers */
@@ -132,6 +133,7 @@ static plan make_plan(const fovea_attention_call *call, algorithm algorithm, int
     p.value_keys = round_up(keys_of_a_block(call, FLASH), 2);
     p.pairs = pairs_that_serve(call, algorithm);
     p.shorts = shorts_that_serve(call, algorithm);
+    p.by_rows = algorithm != SAGE && !p.pairs;
     p.ahead = algorithm == FLASH && fetches_ahead(call, p.block_keys);
     p.ahead_panels = algorithm == FLASH && (!call->has_mask || call->mask.stride[3] == 1) &&
                      (!call->has_bias || call->bias.stride[3] == 1) &&
@@ -189,7 +191,7 @@ static inline void set_tile(const plan *p, const tile_context *at, const slice *
     t->row = first_row, t->rows = smaller(rows, TILE_ROWS);
     t->vectors = (int)((t->rows + VF_WIDTH - 1) / VF_WIDTH);
     t->low = t->high = t->full_low = t->full_high = 0;
-    t->started = t->plain = false;
+    t->started = t->plain = false, t->by_rows = p->by_rows;
     t->q = s->queries + number * TILE_ROWS * p->query_words;
     t->out = s->outputs + number * TILE_ROWS * at->call->value_size;
     t->reference = data, t->sum = data + TILE_ROWS, t->slope = data + 2 * TILE_ROWS;
@@ -334,7 +336,15 @@ static inline void score_tile(const tile_context *at, const tile *t, const segme
 static void add_piece(const tile_context *at, const tile *t, const segment *g, int64_t start,
                       int64_t keys, rows_of_block v, const float *p) {
     int64_t size = at->call->value_size, lane = g->vector * VF_WIDTH;
-    if (at->pairs)
+    if (t->by_rows)
+        for (int64_t d = 0; d < size; d += TILE_ROWS) {
+            int64_t columns = smaller(size - d, TILE_ROWS), vectors = divide_up(columns, VF_WIDTH);
+            micro[vectors].values_by_rows(
+                smaller(t->rows - lane, g->vectors * VF_WIDTH), keys, p + start * TILE_ROWS + lane,
+                (const float *)v.data + start * v.stride + d, v.stride, t->out + lane * size + d,
+                size, (size_t)(columns - (vectors - 1) * VF_WIDTH), !t->started);
+        }
+    else if (at->pairs)
         at->pairs[g->vectors].values(
             words_of(keys), size, (const int32_t *)(const void *)(p + start / 2 * TILE_ROWS + lane),
             (const int32_t *)v.data + start / 2 * v.stride, t->out + lane, !t->started);

@@ -81,6 +81,49 @@ VF_INLINE void value_block(const int most, const int vectors, int64_t keys, int6
     IN_GROUPS(most, value_size, VALUE_GROUP);
 }
 
+/* out[r][columns] (+)= sum over i of weights[r * apart + i * step] lines[i][columns], for `count` r and `terms` i. The last
+ * vector has `tail` columns; the lines are read as `whole` vectors all the same, or no further than that. The sum begins at 0
+ * and is added as a whole: chains stay short. */
+VF_INLINE void weighted_group(const int count, const int vectors, const int apart, const int step,
+                              const bool add, const bool whole, int64_t terms, const float *weights,
+                              const float *lines, int64_t pitch, float *out, int64_t stride,
+                              size_t tail) {
+    vf sum[12][TILE_VECTORS];
+    VF_UNROLLED for (int r = 0; r < count; r++) VF_UNROLLED for (int v = 0; v < vectors; v++)
+        sum[r][v] = vf_set1(0);
+    for (int64_t i = 0; i < terms; i++, lines += pitch, weights += step) {
+        vf line[TILE_VECTORS];
+        VF_UNROLLED for (int v = 0; v < vectors; v++) line[v] =
+            whole || v < vectors - 1 ? vf_load(lines + v * VF_WIDTH)
+                                     : vf_load_n(lines + v * VF_WIDTH, tail);
+        VF_UNROLLED for (int r = 0; r < count; r++) {
+            vf weight = vf_set1(weights[r * apart]);
+            VF_UNROLLED for (int v = 0; v < vectors; v++) sum[r][v] =
+                vf_fma(weight, line[v], sum[r][v]);
+        }
+    }
+    VF_UNROLLED for (int r = 0; r < count; r++) {
+        float *place = out + r * stride;
+        VF_UNROLLED for (int v = 0; v < vectors - 1; v++, place += VF_WIDTH)
+            vf_store(place, add ? vf_add(vf_load(place), sum[r][v]) : sum[r][v]);
+        vf last = sum[r][vectors - 1];
+        if (tail == VF_WIDTH)
+            vf_store(place, add ? vf_add(vf_load(place), last) : last);
+        else
+            vf_store_n(place, add ? vf_add(vf_load_n(place, tail), last) : last, tail);
+    }
+}
+
+#define WEIGHTED_GROUP(n)                                                                          \
+    weighted_group(n, vectors, apart, step, add, whole, terms, weights + i * apart, lines, pitch,         \
+                   out + i * stride, stride, tail)
+VF_INLINE void weighted_panel(const int most, const int vectors, const int apart, const int step,
+                              const bool add, const bool whole, int64_t count, int64_t terms, const float *weights,
+                              const float *lines, int64_t pitch, float *out, int64_t stride,
+                              size_t tail) {
+    IN_GROUPS(most, count, WEIGHTED_GROUP);
+}
+
 enum { CHAIN_KEYS = 128 }; /* added one after another, before the sum joins that of the others */
 
 /* Turns scores [keys][rows] into p = 2^(s - reference) in place and returns their sums in block_sum. */
@@ -112,6 +155,10 @@ typedef struct micro_kernels {
                    const float *value, int64_t value_stride, float *out, bool first);
     void (*exponentials)(int64_t keys, int64_t pitch, float *s, const float *reference,
                          float *block_sum);
+    /* out[row][columns of so many vectors] (+)= p^T v; the last of them has `tail`. */
+    void (*values_by_rows)(int64_t rows, int64_t keys, const float *p, const float *value,
+                           int64_t value_stride, float *out, int64_t out_stride, size_t tail,
+                           bool first);
 } micro_kernels;
 
 #define MICRO_KERNELS(vectors, most)                                                               \
@@ -132,8 +179,20 @@ typedef struct micro_kernels {
     static void exponentials_##vectors(int64_t keys, int64_t pitch, float *s,                      \
                                        const float *reference, float *block_sum) {                 \
         exponential_block(vectors, keys, pitch, s, reference, block_sum);                          \
+    }                                                                                              \
+    static void values_by_rows_##vectors(int64_t rows, int64_t keys, const float *p,               \
+                                         const float *value, int64_t value_stride, float *out,     \
+                                         int64_t out_stride, size_t tail, bool first) {            \
+        if (tail == VF_WIDTH)                                                                      \
+            weighted_panel(most, vectors, 1, TILE_ROWS, !first, true, rows, keys, p, value,        \
+                           value_stride, out, out_stride, VF_WIDTH);                               \
+        else                                                                                       \
+            weighted_panel(most, vectors, 1, TILE_ROWS, !first, false, rows, keys, p, value,       \
+                           value_stride, out, out_stride, tail);                                   \
     }
-#define MICRO_ROW(vectors) [vectors] = {scores_##vectors, values_##vectors, exponentials_##vectors}
+#define MICRO_ROW(vectors)                                                                         \
+    [vectors] = {scores_##vectors, values_##vectors, exponentials_##vectors,                       \
+                 values_by_rows_##vectors}
 
 #if defined(FOVEA_TIER_AVX2) || defined(FOVEA_TIER_AMX)
 MICRO_KERNELS(1, 12)
