@@ -4,6 +4,7 @@
 #ifndef FOVEA_CPU_ATTENTION_ATTENTION_BLOCKS_H
 #define FOVEA_CPU_ATTENTION_ATTENTION_BLOCKS_H
 
+#include "cpu/attention/attention_ahead.h"
 #include "cpu/attention/attention_lists.h"
 #include "cpu/attention/attention_shorts.h"
 
@@ -300,9 +301,32 @@ static int cut_segments(const tile *t, int64_t key, int64_t keys, int64_t step,
     return count;
 }
 
+/* The part of a segment's products that is made at a time: what comes next is asked for between the parts. */
+enum { PART_KEYS = 24, PART_ROWS = 24 };
+
+static inline void score_part(const tile_context *at, const tile *t, const segment *g,
+                              rows_of_block k, float *s, float *maximum) {
+    int64_t lane = g->vector * VF_WIDTH, skipped = g->start * k.stride;
+    float *scores = s + g->start * TILE_ROWS + lane;
+    if (at->pairs)
+        at->pairs[g->vectors].scores(
+            g->keys, words_of(at->call->head_size), (const int32_t *)(void *)(t->q + lane),
+            (const uint16_t *)k.data + skipped, k.stride, scores, maximum + lane);
+    else if (at->shorts) {
+        sage_keys rows = {.data = (const int32_t *)k.data + skipped,
+                          .words = k.stride,
+                          .scale = k.scale + g->start};
+        at->shorts->short_scores(g->vectors, g->keys, &rows, t->q + lane, TILE_ROWS,
+                                 t->scale + lane, scores, maximum + lane);
+    } else
+        micro[g->vectors].scores(g->keys, at->call->head_size, t->q + lane, TILE_ROWS,
+                                 (const float *)k.data + skipped, k.stride, scores, maximum + lane);
+}
+
 /* `key`: the first of the block. */
 static inline void score_tile(const tile_context *at, const tile *t, const segment *segments,
-                              int count, int64_t key, rows_of_block k, float *s, float *maximum) {
+                              int count, int64_t key, rows_of_block k, float *s, float *maximum,
+                              ahead *next) {
     for (int v = 0; v < t->vectors; v++) vf_store(maximum + v * VF_WIDTH, NEGATIVE_INFINITY);
     if (t->plain || k.plain) {
         int64_t keys = segments[count - 1].start + segments[count - 1].keys;
@@ -313,36 +337,31 @@ static inline void score_tile(const tile_context *at, const tile *t, const segme
     for (int i = 0; i < count; i++) {
         const segment *g = &segments[i];
         if (g->vectors == 0) continue;
-        int64_t lane = g->vector * VF_WIDTH, skipped = g->start * k.stride;
-        float *scores = s + g->start * TILE_ROWS + lane;
-        if (at->pairs)
-            at->pairs[g->vectors].scores(
-                g->keys, words_of(at->call->head_size), (const int32_t *)(void *)(t->q + lane),
-                (const uint16_t *)k.data + skipped, k.stride, scores, maximum + lane);
-        else if (at->shorts) {
-            sage_keys rows = {.data = (const int32_t *)k.data + skipped,
-                              .words = k.stride,
-                              .scale = k.scale + g->start};
-            at->shorts->short_scores(g->vectors, g->keys, &rows, t->q + lane, TILE_ROWS,
-                                     t->scale + lane, scores, maximum + lane);
-        } else
-            micro[g->vectors].scores(g->keys, at->call->head_size, t->q + lane, TILE_ROWS,
-                                     (const float *)k.data + skipped, k.stride, scores,
-                                     maximum + lane);
+        int64_t step = next->count ? PART_KEYS : g->keys;
+        for (int64_t j = 0; j < g->keys; j += step) {
+            const segment part = {g->start + j, smaller(step, g->keys - j), g->vector, g->vectors};
+            ahead_fetch(next);
+            score_part(at, t, &part, k, s, maximum);
+        }
     }
 }
 
 /* The product of keys [start, start + keys) of a block with the vectors of a segment. */
 static void add_piece(const tile_context *at, const tile *t, const segment *g, int64_t start,
-                      int64_t keys, rows_of_block v, const float *p) {
+                      int64_t keys, rows_of_block v, const float *p, ahead *next) {
     int64_t size = at->call->value_size, lane = g->vector * VF_WIDTH;
     if (t->by_rows)
         for (int64_t d = 0; d < size; d += TILE_ROWS) {
             int64_t columns = smaller(size - d, TILE_ROWS), vectors = divide_up(columns, VF_WIDTH);
-            micro[vectors].values_by_rows(
-                smaller(t->rows - lane, g->vectors * VF_WIDTH), keys, p + start * TILE_ROWS + lane,
-                (const float *)v.data + start * v.stride + d, v.stride, t->out + lane * size + d,
-                size, (size_t)(columns - (vectors - 1) * VF_WIDTH), !t->started);
+            int64_t end = smaller(t->rows, lane + g->vectors * VF_WIDTH);
+            int64_t step = next->count ? PART_ROWS : TILE_ROWS;
+            for (int64_t row = lane; row < end; row += step) {
+                ahead_fetch(next);
+                micro[vectors].values_by_rows(
+                    smaller(step, end - row), keys, p + start * TILE_ROWS + row,
+                    (const float *)v.data + start * v.stride + d, v.stride, t->out + row * size + d,
+                    size, (size_t)(columns - (vectors - 1) * VF_WIDTH), !t->started);
+            }
         }
     else if (at->pairs)
         at->pairs[g->vectors].values(
@@ -356,7 +375,7 @@ static void add_piece(const tile_context *at, const tile *t, const segment *g, i
 
 /* Long strips are taken in pieces that L1 holds. What comes first sets `out` instead of adding. */
 static inline void add_values(const tile_context *at, tile *t, const segment *segments, int count,
-                              rows_of_block v, const float *p) {
+                              rows_of_block v, const float *p, ahead *next) {
     int64_t size = at->call->value_size;
     for (int i = 0; i < count; i++) {
         const segment *g = &segments[i];
@@ -366,7 +385,7 @@ static inline void add_values(const tile_context *at, tile *t, const segment *se
             t->started = true;
         }
         for (int64_t j = g->start; j < g->start + g->keys; j += at->value_keys) {
-            add_piece(at, t, g, j, smaller(at->value_keys, g->start + g->keys - j), v, p);
+            add_piece(at, t, g, j, smaller(at->value_keys, g->start + g->keys - j), v, p, next);
             t->started = true;
         }
     }

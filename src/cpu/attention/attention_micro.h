@@ -115,12 +115,12 @@ VF_INLINE void weighted_group(const int count, const int vectors, const int apar
 }
 
 #define WEIGHTED_GROUP(n)                                                                          \
-    weighted_group(n, vectors, apart, step, add, whole, terms, weights + i * apart, lines, pitch,         \
+    weighted_group(n, vectors, apart, step, add, whole, terms, weights + i * apart, lines, pitch,  \
                    out + i * stride, stride, tail)
 VF_INLINE void weighted_panel(const int most, const int vectors, const int apart, const int step,
-                              const bool add, const bool whole, int64_t count, int64_t terms, const float *weights,
-                              const float *lines, int64_t pitch, float *out, int64_t stride,
-                              size_t tail) {
+                              const bool add, const bool whole, int64_t count, int64_t terms,
+                              const float *weights, const float *lines, int64_t pitch, float *out,
+                              int64_t stride, size_t tail) {
     IN_GROUPS(most, count, WEIGHTED_GROUP);
 }
 
