@@ -36,7 +36,10 @@ static void attend_block(const tile_context *at, tile *t, int64_t key, int64_t k
     softmax_block(at, t, s, keys, maximum);
     if (at->call->options->dropout > 0) drop_elements(at, t, s, key, keys);
     ahead_fetch(panels);
-    add_values(at, t, segments, count, v, s, rows_ahead);
+    float factors[TILE_ROWS];
+    row_sums last;
+    t->stored = !edge && last_sums(at, t, key + keys, factors, &last);
+    add_values(at, t, segments, count, v, s, t->stored ? &last : NULL, rows_ahead);
 }
 
 /* ---- Work items ------------------------------------------------------------------------------------- */
@@ -241,7 +244,7 @@ static void textbook_values(const plan *p, const fovea_attention_call *call, voi
         int64_t keys = smaller(p->block_keys, at.sequence.key_count - j);
         rows_of_block v = fetch_rows(&at, &call->v, p->convert_values, j, keys, s->values);
         const segment all = {0, keys, 0, t.vectors};
-        add_values(&at, &t, &all, 1, v, scores + j * TILE_ROWS, &none);
+        add_values(&at, &t, &all, 1, v, scores + j * TILE_ROWS, NULL, &none);
     }
     tile_finish(&at, &t);
 }

@@ -192,7 +192,7 @@ static inline void set_tile(const plan *p, const tile_context *at, const slice *
     t->row = first_row, t->rows = smaller(rows, TILE_ROWS);
     t->vectors = (int)((t->rows + VF_WIDTH - 1) / VF_WIDTH);
     t->low = t->high = t->full_low = t->full_high = 0;
-    t->started = t->plain = false, t->by_rows = p->by_rows;
+    t->started = t->plain = false, t->by_rows = p->by_rows, t->stored = false;
     t->q = s->queries + number * TILE_ROWS * p->query_words;
     t->out = s->outputs + number * TILE_ROWS * at->call->value_size;
     t->reference = data, t->sum = data + TILE_ROWS, t->slope = data + 2 * TILE_ROWS;
@@ -348,7 +348,8 @@ static inline void score_tile(const tile_context *at, const tile *t, const segme
 
 /* The product of keys [start, start + keys) of a block with the vectors of a segment. */
 static void add_piece(const tile_context *at, const tile *t, const segment *g, int64_t start,
-                      int64_t keys, rows_of_block v, const float *p, ahead *next) {
+                      int64_t keys, rows_of_block v, const float *p, const row_sums *out,
+                      ahead *next) {
     int64_t size = at->call->value_size, lane = g->vector * VF_WIDTH;
     if (t->by_rows)
         for (int64_t d = 0; d < size; d += TILE_ROWS) {
@@ -357,10 +358,13 @@ static void add_piece(const tile_context *at, const tile *t, const segment *g, i
             int64_t step = next->count ? PART_ROWS : TILE_ROWS;
             for (int64_t row = lane; row < end; row += step) {
                 ahead_fetch(next);
+                row_sums rows = sums_from(out, row);
+                rows.out += d;
+                if (rows.before) rows.before += d;
                 micro[vectors].values_by_rows(
                     smaller(step, end - row), keys, p + start * TILE_ROWS + row,
-                    (const float *)v.data + start * v.stride + d, v.stride, t->out + row * size + d,
-                    size, (size_t)(columns - (vectors - 1) * VF_WIDTH), !t->started);
+                    (const float *)v.data + start * v.stride + d, v.stride, &rows,
+                    (size_t)(columns - (vectors - 1) * VF_WIDTH));
             }
         }
     else if (at->pairs)
@@ -373,9 +377,28 @@ static void add_piece(const tile_context *at, const tile *t, const segment *g, i
                                  !t->started);
 }
 
-/* Long strips are taken in pieces that L1 holds. What comes first sets `out` instead of adding. */
+/* Where the last sums of a tile may go straight to the output: rows of floats at a constant distance, none of them empty. */
+static inline bool last_sums(const tile_context *at, tile *t, int64_t end, float *factors,
+                             row_sums *last) {
+    const fovea_view *out = &at->call->out;
+    bool direct = t->by_rows && end >= t->high && out->dtype == FOVEA_F32 && out->stride[3] == 1 &&
+                  at->call->group == 1;
+    for (int v = 0; direct && v < t->vectors; v++) {
+        vf reference, sum, factor = row_factor(at, t, v, &reference, &sum);
+        direct = !vm_any(vf_eq(vf_load(t->sum + v * VF_WIDTH), vf_set1(0)));
+        vf_store(factors + v * VF_WIDTH, factor);
+    }
+    if (!direct) return false;
+    last->out = (float *)(void *)fovea_row(out, at->sequence.batch, at->key_head,
+                                           at->sequence.query_start + t->row);
+    last->stride = out->stride[2], last->factor = factors;
+    return true;
+}
+
+/* Long strips are taken in pieces that L1 holds. What comes first sets `out` instead of adding; `last`, where it is not NULL, says
+ * where what comes last goes. */
 static inline void add_values(const tile_context *at, tile *t, const segment *segments, int count,
-                              rows_of_block v, const float *p, ahead *next) {
+                              rows_of_block v, const float *p, const row_sums *last, ahead *next) {
     int64_t size = at->call->value_size;
     for (int i = 0; i < count; i++) {
         const segment *g = &segments[i];
@@ -385,7 +408,12 @@ static inline void add_values(const tile_context *at, tile *t, const segment *se
             t->started = true;
         }
         for (int64_t j = g->start; j < g->start + g->keys; j += at->value_keys) {
-            add_piece(at, t, g, j, smaller(at->value_keys, g->start + g->keys - j), v, p, next);
+            bool ends = last && j + at->value_keys >= g->start + g->keys;
+            row_sums rows = {t->out, NULL, NULL, size, size};
+            if (ends) rows = *last;
+            rows.before = t->started ? t->out : NULL, rows.before_stride = size;
+            add_piece(at, t, g, j, smaller(at->value_keys, g->start + g->keys - j), v, p, &rows,
+                      next);
             t->started = true;
         }
     }

@@ -81,13 +81,35 @@ VF_INLINE void value_block(const int most, const int vectors, int64_t keys, int6
     IN_GROUPS(most, value_size, VALUE_GROUP);
 }
 
-/* out[r][columns] (+)= sum over i of weights[r * apart + i * step] lines[i][columns], for `count` r and `terms` i. The last
- * vector has `tail` columns; the lines are read as `whole` vectors all the same, or no further than that. The sum begins at 0
- * and is added as a whole: chains stay short. */
+/* Rows of sums: out[r] = (before[r] + sum) * factor[r]. */
+typedef struct row_sums {
+    float *out;
+    const float *before, *factor; /* NULL: 0 and 1 */
+    int64_t stride, before_stride;
+} row_sums;
+
+VF_INLINE row_sums sums_from(const row_sums *rows, int64_t r) {
+    return (row_sums){rows->out + r * rows->stride,
+                      rows->before ? rows->before + r * rows->before_stride : NULL,
+                      rows->factor ? rows->factor + r : NULL, rows->stride, rows->before_stride};
+}
+
+VF_INLINE void store_sum(const bool add, const bool scale, vf sum, const float *before, vf factor,
+                         float *place, size_t columns) {
+    if (add) sum = vf_add(columns == VF_WIDTH ? vf_load(before) : vf_load_n(before, columns), sum);
+    if (scale) sum = vf_mul(sum, factor);
+    if (columns == VF_WIDTH)
+        vf_store(place, sum);
+    else
+        vf_store_n(place, sum, columns);
+}
+
+/* The sums are over i of weights[r * apart + i * step] lines[i][columns], for `count` r and `terms` i. The last vector has `tail`
+ * columns; the lines are read as `whole` vectors all the same, or no further than that. A sum begins at 0 and is added as a
+ * whole: chains stay short. */
 VF_INLINE void weighted_group(const int count, const int vectors, const int apart, const int step,
-                              const bool add, const bool whole, int64_t terms, const float *weights,
-                              const float *lines, int64_t pitch, float *out, int64_t stride,
-                              size_t tail) {
+                              const bool whole, int64_t terms, const float *weights,
+                              const float *lines, int64_t pitch, row_sums rows, size_t tail) {
     vf sum[12][TILE_VECTORS];
     VF_UNROLLED for (int r = 0; r < count; r++) VF_UNROLLED for (int v = 0; v < vectors; v++)
         sum[r][v] = vf_set1(0);
@@ -103,24 +125,22 @@ VF_INLINE void weighted_group(const int count, const int vectors, const int apar
         }
     }
     VF_UNROLLED for (int r = 0; r < count; r++) {
-        float *place = out + r * stride;
-        VF_UNROLLED for (int v = 0; v < vectors - 1; v++, place += VF_WIDTH)
-            vf_store(place, add ? vf_add(vf_load(place), sum[r][v]) : sum[r][v]);
-        vf last = sum[r][vectors - 1];
-        if (tail == VF_WIDTH)
-            vf_store(place, add ? vf_add(vf_load(place), last) : last);
-        else
-            vf_store_n(place, add ? vf_add(vf_load_n(place, tail), last) : last, tail);
+        const row_sums row = sums_from(&rows, r);
+        const vf factor = row.factor ? vf_set1(*row.factor) : vf_set1(1);
+        VF_UNROLLED for (int v = 0; v < vectors; v++) {
+            const float *before = row.before ? row.before + v * VF_WIDTH : NULL;
+            store_sum(row.before, row.factor, sum[r][v], before, factor, row.out + v * VF_WIDTH,
+                      v < vectors - 1 ? VF_WIDTH : tail);
+        }
     }
 }
 
 #define WEIGHTED_GROUP(n)                                                                          \
-    weighted_group(n, vectors, apart, step, add, whole, terms, weights + i * apart, lines, pitch,  \
-                   out + i * stride, stride, tail)
+    weighted_group(n, vectors, apart, step, whole, terms, weights + i * apart, lines, pitch,       \
+                   sums_from(&rows, i), tail)
 VF_INLINE void weighted_panel(const int most, const int vectors, const int apart, const int step,
-                              const bool add, const bool whole, int64_t count, int64_t terms,
-                              const float *weights, const float *lines, int64_t pitch, float *out,
-                              int64_t stride, size_t tail) {
+                              const bool whole, int64_t count, int64_t terms, const float *weights,
+                              const float *lines, int64_t pitch, row_sums rows, size_t tail) {
     IN_GROUPS(most, count, WEIGHTED_GROUP);
 }
 
@@ -155,10 +175,9 @@ typedef struct micro_kernels {
                    const float *value, int64_t value_stride, float *out, bool first);
     void (*exponentials)(int64_t keys, int64_t pitch, float *s, const float *reference,
                          float *block_sum);
-    /* out[row][columns of so many vectors] (+)= p^T v; the last of them has `tail`. */
-    void (*values_by_rows)(int64_t rows, int64_t keys, const float *p, const float *value,
-                           int64_t value_stride, float *out, int64_t out_stride, size_t tail,
-                           bool first);
+    /* The sums are p^T v, of columns in so many vectors; the last of them has `tail`. */
+    void (*values_by_rows)(int64_t count, int64_t keys, const float *p, const float *value,
+                           int64_t value_stride, const row_sums *rows, size_t tail);
 } micro_kernels;
 
 #define MICRO_KERNELS(vectors, most)                                                               \
@@ -180,15 +199,15 @@ typedef struct micro_kernels {
                                        const float *reference, float *block_sum) {                 \
         exponential_block(vectors, keys, pitch, s, reference, block_sum);                          \
     }                                                                                              \
-    static void values_by_rows_##vectors(int64_t rows, int64_t keys, const float *p,               \
-                                         const float *value, int64_t value_stride, float *out,     \
-                                         int64_t out_stride, size_t tail, bool first) {            \
+    static void values_by_rows_##vectors(int64_t count, int64_t keys, const float *p,              \
+                                         const float *value, int64_t value_stride,                 \
+                                         const row_sums *rows, size_t tail) {                      \
         if (tail == VF_WIDTH)                                                                      \
-            weighted_panel(most, vectors, 1, TILE_ROWS, !first, true, rows, keys, p, value,        \
-                           value_stride, out, out_stride, VF_WIDTH);                               \
+            weighted_panel(most, vectors, 1, TILE_ROWS, true, count, keys, p, value, value_stride, \
+                           *rows, VF_WIDTH);                                                       \
         else                                                                                       \
-            weighted_panel(most, vectors, 1, TILE_ROWS, !first, false, rows, keys, p, value,       \
-                           value_stride, out, out_stride, tail);                                   \
+            weighted_panel(most, vectors, 1, TILE_ROWS, false, count, keys, p, value,              \
+                           value_stride, *rows, tail);                                             \
     }
 #define MICRO_ROW(vectors)                                                                         \
     [vectors] = {scores_##vectors, values_##vectors, exponentials_##vectors,                       \

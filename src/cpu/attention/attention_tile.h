@@ -22,6 +22,7 @@ typedef struct tile {
     int64_t full_low, full_high; /* keys that all rows attend */
     bool started;                /* some block has been seen */
     bool plain;                  /* scores are made of the elements themselves */
+    bool stored;                 /* its rows are in the output */
     bool by_rows;                /* out is [TILE_ROWS][value_size], not [value_size][TILE_ROWS] */
     float *q, *out;              /* q is [head_size][TILE_ROWS] */
     float *reference, *sum, *slope;
@@ -432,21 +433,27 @@ static void store_lse(const tile_context *at, const tile *t, int v, int64_t fill
     for (int64_t i = 0; i < filled; i++) memcpy(rows[i], &lanes[i], sizeof lanes[i]);
 }
 
+/* What the sums of a vector's rows are multiplied by in the end. */
+static vf row_factor(const tile_context *at, const tile *t, int v, vf *reference, vf *sum) {
+    vf factor = vf_set1((float)(1 / (1 - at->call->options->dropout)));
+    *reference = vf_load(t->reference + v * VF_WIDTH), *sum = vf_load(t->sum + v * VF_WIDTH);
+    if (at->call->has_sinks) factor = vf_mul(factor, join_sinks(at, t, v, reference, sum));
+    return vf_div(factor, *sum);
+}
+
 static inline void tile_finish(const tile_context *at, const tile *t) {
     const fovea_attention_call *call = at->call;
-    double keep = 1 - call->options->dropout;
+    if (t->stored && !call->has_lse) return;
     for (int v = 0; v < t->vectors; v++) {
         char *rows[VF_WIDTH];
         int64_t filled = filled_rows(at, t, &call->out, at->sequence.query_start, v, rows);
-        vf reference = vf_load(t->reference + v * VF_WIDTH), sum = vf_load(t->sum + v * VF_WIDTH);
-        vm empty = t->started ? vf_eq(sum, vf_set1(0)) : vm_first(VF_WIDTH);
-        vf factor = vf_set1((float)(1 / keep));
-        if (call->has_sinks) factor = vf_mul(factor, join_sinks(at, t, v, &reference, &sum));
-        factor = vf_div(factor, sum);
-        if (t->by_rows)
+        vf reference, sum, factor = row_factor(at, t, v, &reference, &sum);
+        vm empty =
+            t->started ? vf_eq(vf_load(t->sum + v * VF_WIDTH), vf_set1(0)) : vm_first(VF_WIDTH);
+        if (t->by_rows && !t->stored)
             store_rows(t->out + v * VF_WIDTH * call->value_size, call->value_size, factor, empty,
                        rows, filled, call->out.dtype, call->out.stride[3]);
-        else
+        else if (!t->by_rows)
             unpack_rows(t->out + v * VF_WIDTH, TILE_ROWS, call->value_size, factor, empty, rows,
                         filled, call->out.dtype, call->out.stride[3]);
         if (call->has_lse)

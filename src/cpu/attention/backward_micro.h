@@ -49,8 +49,9 @@ typedef struct backward_kernels {
 #define WEIGHTED(name, most, vectors, apart, step, add)                                            \
     static void name(int64_t count, int64_t terms, const float *weights, const float *lines,       \
                      int64_t pitch, float *out, int64_t stride, size_t tail) {                     \
-        weighted_panel(most, vectors, apart, step, add, true, count, terms, weights, lines, pitch, \
-                       out, stride, tail);                                                         \
+        const row_sums rows = {out, add ? out : NULL, NULL, stride, stride};                       \
+        weighted_panel(most, vectors, apart, step, true, count, terms, weights, lines, pitch,      \
+                       rows, tail);                                                                \
     }
 #define BACKWARD_KERNELS(vectors, most)                                                            \
     WEIGHTED(to_keys_##vectors, most, vectors, TILE_ROWS, 1, true)                                 \

@@ -530,7 +530,7 @@ static void sage_block(const sage_plan *p, const tile_context *at, sage_tile *t,
     if (at->call->options->dropout > 0) drop_elements(at, rows, s, key, keys);
     ahead none;
     ahead_begin(&none);
-    add_values(at, rows, segments, count, v, s, &none);
+    add_values(at, rows, segments, count, v, s, NULL, &none);
 }
 
 /* ---- Work items --------------------------------------------------------------------------------------- */
