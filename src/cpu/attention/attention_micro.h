@@ -1,7 +1,8 @@
 /* The two matrix products of attention, on tiles of query rows that lie across vector lanes.
  *
  * A tile is `vectors` vectors of query rows. Its queries are packed [head_size][rows], its scores [keys][rows], its output
- * [value_size][rows]; `pitch` is the number of floats from one such line to the next. A micro-kernel keeps a few keys (or a few
+ * [value_size][rows] or, where the product with v is the score kernel turned round (weighted_group), [rows][value_size];
+ * `pitch` is the number of floats from one line to the next. A micro-kernel keeps a few keys (or a few
  * columns of v) times all vectors of the tile in registers; a step of its loop loads one line of the tile and broadcasts one float a key
  * straight from k or v as they lie in memory, so that neither is packed. Loads a step: vectors + keys, for vectors * keys
  * fused multiply-adds: 10 for 24 on AVX-512, 8 for 12 on AVX2, within two loads a cycle.
