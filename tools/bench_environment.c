@@ -160,20 +160,20 @@ void fovea_monitor_take(const fovea_bench_run *run, fovea_monitor *monitor) {
 
 /* ---- Description ---------------------------------------------------------------------------- */
 
+static cpu_set_t allowed; /* when the run began */
+
 static void set_text(json_t *object, const char *key, const char *text) {
     json_object_set_new(object, key, fovea_json_text(text));
 }
 
 /* "0-3,6" */
-static void affinity_text(char *text, size_t size) {
-    cpu_set_t set;
+static void processors_text(const cpu_set_t *set, char *text, size_t size) {
     size_t used = 0;
     text[0] = 0;
-    if (sched_getaffinity(0, sizeof set, &set) != 0) return;
     for (int i = 0; i < CPU_SETSIZE && used < size; i++) {
         int end = i;
-        if (!CPU_ISSET(i, &set)) continue;
-        while (end + 1 < CPU_SETSIZE && CPU_ISSET(end + 1, &set)) end++;
+        if (!CPU_ISSET(i, set)) continue;
+        while (end + 1 < CPU_SETSIZE && CPU_ISSET(end + 1, set)) end++;
         used += (size_t)snprintf(text + used, size - used, end > i ? "%s%d-%d" : "%s%d",
                                  used ? "," : "", i, end);
         i = end;
@@ -187,7 +187,7 @@ static void describe_processor(json_t *object) {
     snprintf(text, sizeof text, "%s family %d model %d stepping %d", p->vendor, p->family,
              p->model_number, p->stepping);
     set_text(object, "cpu_identity", text);
-    affinity_text(text, sizeof text);
+    processors_text(&allowed, text, sizeof text);
     set_text(object, "affinity", text);
     json_object_set_new(object, "processors_online", json_integer(sysconf(_SC_NPROCESSORS_ONLN)));
     json_object_set_new(object, "threads_allowed", json_integer(fovea_allowed_threads()));
@@ -224,6 +224,8 @@ void fovea_environment_describe(fovea_bench_run *run) {
     fovea_monitor unused;
     double load[3] = {0};
     const char *governor;
+    CPU_ZERO(&allowed);
+    sched_getaffinity(0, sizeof allowed, &allowed);
     run->environment = json_object();
     run->warnings = json_array();
     json_object_set(run->environment, "warnings", run->warnings);
@@ -244,6 +246,42 @@ void fovea_environment_describe(fovea_bench_run *run) {
 #ifndef __OPTIMIZE__
     fovea_bench_warn(run, "this is a build without optimisation (%s)", FOVEA_BUILD_TYPE);
 #endif
+}
+
+/* The first processor of the core; its own number where that is not told. */
+static int core_of(int processor) {
+    char path[96], line[300];
+    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list",
+             processor);
+    long first = read_line(path, line, sizeof line) ? strtol(line, NULL, 10) : processor;
+    return first >= 0 && first < CPU_SETSIZE ? (int)first : processor;
+}
+
+void fovea_environment_confine(fovea_bench_run *run) {
+    cpu_set_t mine, cores;
+    char text[256];
+    int left = run->threads;
+    if (left >= CPU_COUNT(&allowed)) return;
+    CPU_ZERO(&mine);
+    CPU_ZERO(&cores);
+    for (int again = 0; again < 2; again++) /* one of each core, then others */
+        for (int i = 0; i < CPU_SETSIZE && left > 0; i++) {
+            if (!CPU_ISSET(i, &allowed) || CPU_ISSET(i, &mine)) continue;
+            if (!again && CPU_ISSET(core_of(i), &cores)) continue;
+            CPU_SET(i, &mine);
+            CPU_SET(core_of(i), &cores);
+            left--;
+        }
+    if (sched_setaffinity(0, sizeof mine, &mine) != 0) {
+        fovea_bench_warn(run, "arms may run on other processors than one another");
+        return;
+    }
+    processors_text(&mine, text, sizeof text);
+    set_text(run->environment, "affinity", text);
+}
+
+void fovea_environment_leave_confinement(void) {
+    if (CPU_COUNT(&allowed) > 0) sched_setaffinity(0, sizeof allowed, &allowed);
 }
 
 void fovea_environment_finish(fovea_bench_run *run) {
