@@ -23,6 +23,16 @@ static inline int fovea_useful_threads(int64_t pieces, int64_t work, int allowed
     return useful > 1 ? (int)useful : 1;
 }
 
+/* The size of equal pieces of `count` elements, at most `most` and whole units but for the last: an even number of
+ * pieces, as two threads that share seven wait for four. */
+static inline int64_t fovea_equal_pieces(int64_t count, int64_t most, int64_t unit) {
+    if (count <= most) return count;
+    int64_t pieces = (count + most - 1) / most, units = (count + unit - 1) / unit;
+    pieces += pieces & 1;
+    int64_t size = (units + pieces - 1) / pieces * unit;
+    return size < most ? size : most;
+}
+
 /* Each thread takes one contiguous range. */
 static inline void fovea_share(int64_t pieces, int threads, fovea_pieces_function *run,
                                const void *task) {
