@@ -205,7 +205,8 @@ static inline void store_rows(const float *from, int64_t size, vf factor, vm emp
     vf_store(kept, vf_select(empty, vf_set1(0), vf_set1(1)));
     for (int64_t i = 0; i < filled; i++, from += size) {
         const vf multiplier = vf_set1(factors[i]);
-        int64_t d = 0, whole = stride == 1 && kept[i] ? size / VF_WIDTH * VF_WIDTH : 0;
+        const bool zero = kept[i] == 0;
+        int64_t d = 0, whole = stride == 1 && !zero ? size / VF_WIDTH * VF_WIDTH : 0;
         if (dtype == FOVEA_F32)
             for (; d < whole; d += VF_WIDTH)
                 vf_store((float *)(void *)rows[i] + d, vf_mul(vf_load(from + d), multiplier));
@@ -216,7 +217,7 @@ static inline void store_rows(const float *from, int64_t size, vf factor, vm emp
         for (; d < size; d += VF_WIDTH) {
             int64_t count = smaller(size - d, VF_WIDTH);
             vf x = vf_mul(vf_load_n(from + d, (size_t)count), multiplier);
-            store_elements(rows[i], dtype, stride, d, kept[i] ? x : vf_set1(0), count);
+            store_elements(rows[i], dtype, stride, d, zero ? vf_set1(0) : x, count);
         }
     }
 }
