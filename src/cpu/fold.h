@@ -391,13 +391,17 @@ typedef struct fold_long {
     fold *partial; /* of each chunk */
 } fold_long;
 
+/* Threads have runs of chunks: longer ones at the front would all be the first thread's. */
+static inline int64_t fold_first(const fold_plan *plan, int64_t chunk) {
+    return plan->pieces / plan->chunks * chunk + plan->pieces % plan->chunks * chunk / plan->chunks;
+}
+
 static void fold_chunks(const void *task, int64_t begin, int64_t end, int thread) {
     const fold_long *work = task;
     const fold_plan *plan = work->plan;
-    int64_t each = plan->pieces / plan->chunks, rest = plan->pieces % plan->chunks;
     (void)thread;
     for (int64_t chunk = begin; chunk < end; chunk++) {
-        int64_t first = chunk * each + smaller(chunk, rest), last = first + each + (chunk < rest);
+        int64_t first = fold_first(plan, chunk), last = fold_first(plan, chunk + 1);
         char *x[FOLD_INPUTS];
         fold_addresses(plan, work->slice, x);
         if (plan->direct)
