@@ -156,11 +156,11 @@ static inline vf vf_log(vf x) {
 }
 
 #ifdef FOVEA_TIER_AVX512
-/* ln(p/q), and ln(1/q) where p is 0, off by 2^-22 (1 + |ln|) at most, if w p is a normal number and the result finite;
- * `least` becomes the least of itself and w p, the quotient up to 1 + d: w is 1/q to 14 bits, d = q w - 1 is exact, and
- * ln(1 + d) = d to 2^-29. As the result need not be exact relative to itself near 1, fractions are [1, 2) and a cubic in r,
- * |r| <= 1/33, suffices. 16 operations, where a quotient and vf_log take 15 and a division. */
-static inline vf vf_log_quotient(vf p, vf q, vf *least) {
+/* ln(p/q), and ln(1/q) where p is 0, off by 2^-22 (1 + |ln|) at most, where the result is finite and the quotient a
+ * normal number; where a quotient would be 0, infinite, NaN or negative the result is no number. w is 1/q to 14 bits, w p
+ * the quotient up to 1 + d; d = q w - 1 is exact, and ln(1 + d) = d to 2^-29. As the result need not be exact relative to
+ * itself near 1, fractions are [1, 2) and a cubic in r, |r| <= 1/33, suffices. 15 operations, as many as vf_log alone. */
+static inline vf vf_log_quotient(vf p, vf q) {
     const vf inverse =
         _mm512_setr_ps(0x1.f07c2p-1f, 0x1.d41d42p-1f, 0x1.bacf92p-1f, 0x1.a41a42p-1f,
                        0x1.8f9c18p-1f, 0x1.7d05f4p-1f, 0x1.6c16c2p-1f, 0x1.5c9882p-1f,
@@ -179,7 +179,6 @@ static inline vf vf_log_quotient(vf p, vf q, vf *least) {
     vf s = vf_fma(vf_set1(0x1.559184p-2f), r, vf_set1(-0x1.001e18p-1f));
     s = vf_fma(s, r, vf_set1(1.0f));
     s = vf_fma(s, r, vf_sub(_mm512_permutexvar_ps(interval, logarithm), d));
-    *least = vf_min(y, *least);
     return vf_fma(_mm512_getexp_ps(y), vf_set1(0x1.62e430p-1f), s);
 }
 #endif
