@@ -391,6 +391,7 @@ int fovea_command_bench(int argc, char **argv) {
     fovea_interrupt_catch();
     run.tier = best_tier();
     fovea_environment_describe(&run);
+    fovea_environment_confine(&run);
     if (isatty(STDERR_FILENO)) fprintf(stderr, "starting peers, measuring ceilings ...");
     fovea_bench_start_peers(&run);
     note_peers(&run);

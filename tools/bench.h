@@ -220,6 +220,10 @@ bool fovea_suites_expand(fovea_bench_run *run, fovea_message *message);
 
 /* The environment (bench_environment.c) */
 void fovea_environment_describe(fovea_bench_run *run);
+/* Keeps this thread, and all that it starts from then on, on as many processors as the run has threads: our arms, the
+ * ceilings and peers on the same ones, since one processor may be slower than another for minutes. */
+void fovea_environment_confine(fovea_bench_run *run);
+void fovea_environment_leave_confinement(void);      /* this thread, which measures nothing */
 void fovea_environment_finish(fovea_bench_run *run); /* load, steal and others' use over the run */
 void fovea_monitor_take(const fovea_bench_run *run, fovea_monitor *monitor);
 void fovea_bench_warn(fovea_bench_run *run, const char *format, ...)

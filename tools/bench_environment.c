@@ -160,24 +160,10 @@ void fovea_monitor_take(const fovea_bench_run *run, fovea_monitor *monitor) {
 
 /* ---- Description ---------------------------------------------------------------------------- */
 
+static uint64_t allowed[FOVEA_PROCESSORS_MAX / 64]; /* when the run began */
+
 static void set_text(json_t *object, const char *key, const char *text) {
     json_object_set_new(object, key, fovea_json_text(text));
-}
-
-/* "0-3,6" */
-static void affinity_text(char *text, size_t size) {
-    cpu_set_t set;
-    size_t used = 0;
-    text[0] = 0;
-    if (sched_getaffinity(0, sizeof set, &set) != 0) return;
-    for (int i = 0; i < CPU_SETSIZE && used < size; i++) {
-        int end = i;
-        if (!CPU_ISSET(i, &set)) continue;
-        while (end + 1 < CPU_SETSIZE && CPU_ISSET(end + 1, &set)) end++;
-        used += (size_t)snprintf(text + used, size - used, end > i ? "%s%d-%d" : "%s%d",
-                                 used ? "," : "", i, end);
-        i = end;
-    }
 }
 
 static void describe_processor(json_t *object) {
@@ -187,7 +173,7 @@ static void describe_processor(json_t *object) {
     snprintf(text, sizeof text, "%s family %d model %d stepping %d", p->vendor, p->family,
              p->model_number, p->stepping);
     set_text(object, "cpu_identity", text);
-    affinity_text(text, sizeof text);
+    fovea_processors_text(allowed, text, sizeof text);
     set_text(object, "affinity", text);
     json_object_set_new(object, "processors_online", json_integer(sysconf(_SC_NPROCESSORS_ONLN)));
     json_object_set_new(object, "threads_allowed", json_integer(fovea_allowed_threads()));
@@ -224,6 +210,7 @@ void fovea_environment_describe(fovea_bench_run *run) {
     fovea_monitor unused;
     double load[3] = {0};
     const char *governor;
+    fovea_allowed_processors(allowed);
     run->environment = json_object();
     run->warnings = json_array();
     json_object_set(run->environment, "warnings", run->warnings);
@@ -245,6 +232,46 @@ void fovea_environment_describe(fovea_bench_run *run) {
     fovea_bench_warn(run, "this is a build without optimisation (%s)", FOVEA_BUILD_TYPE);
 #endif
 }
+
+/* The first processor of the core; its own number where that is not told. */
+static int core_of(int processor) {
+    char path[96], line[300];
+    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list",
+             processor);
+    long first = read_line(path, line, sizeof line) ? strtol(line, NULL, 10) : processor;
+    return first >= 0 && first < FOVEA_PROCESSORS_MAX ? (int)first : processor;
+}
+
+static bool run_on(const uint64_t *processors) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    for (int i = 0; i < FOVEA_PROCESSORS_MAX; i++)
+        if (fovea_is_in_processors(processors, i)) CPU_SET(i, &set);
+    return sched_setaffinity(0, sizeof set, &set) == 0;
+}
+
+static void take(uint64_t *set, int processor) {
+    set[processor / 64] |= UINT64_C(1) << processor % 64;
+}
+
+void fovea_environment_confine(fovea_bench_run *run) {
+    uint64_t mine[FOVEA_PROCESSORS_MAX / 64] = {0}, cores[FOVEA_PROCESSORS_MAX / 64] = {0};
+    char text[256];
+    int left = run->threads;
+    for (int again = 0; again < 2; again++) /* one of each core, then others */
+        for (int i = 0; i < FOVEA_PROCESSORS_MAX && left > 0; i++) {
+            if (!fovea_is_in_processors(allowed, i) || fovea_is_in_processors(mine, i)) continue;
+            if (!again && fovea_is_in_processors(cores, core_of(i))) continue;
+            take(mine, i), take(cores, core_of(i));
+            left--;
+        }
+    if (memcmp(mine, allowed, sizeof mine) == 0) return;
+    if (!run_on(mine)) fovea_bench_warn(run, "arms may run on other processors than one another");
+    fovea_processors_text(mine, text, sizeof text);
+    set_text(run->environment, "affinity", text);
+}
+
+void fovea_environment_leave_confinement(void) { run_on(allowed); }
 
 void fovea_environment_finish(fovea_bench_run *run) {
     counters end;

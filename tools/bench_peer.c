@@ -69,7 +69,7 @@ static void become_worker(pid_t parent, const int descriptors[4], char *const *a
  * environment, where nothing reads them any more, because a child may not allocate before exec. */
 static void set_worker_environment(int threads, const char *device) {
     static const char *const counts[] = {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS",
-                                         "MKL_NUM_THREADS", "FOVEA_PEER_THREADS"};
+                                         "MKL_NUM_THREADS"};
     char number[16];
     snprintf(number, sizeof number, "%d", threads);
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) setenv(counts[i], number, 1);

@@ -229,6 +229,7 @@ static bool work_once(void) {
 
 static void *work(void *unused) {
     (void)unused;
+    fovea_environment_leave_confinement();
     pthread_mutex_lock(&pool.lock);
     while (!pool.ended && !fovea_interrupted()) {
         if (!pool.paused && work_once()) continue;

@@ -894,6 +894,8 @@ static const struct {
     {"reduce_sum", "n=630000,split=2100x300,axis=0"},
     {"reduce_sum", "dtype=f64,n=330000,split=300x1100,axis=0"},
     {"reduce_mean", "n=330000,split=300x1100,axis=0"},
+    /* Elements that stand apart: chunks of unlike numbers of pieces. */
+    {"reduce_sum", "n=100003,memory=stepped"},
     /* Sums of integers a piece ahead, of what roundings leave out, and of an infinity. */
     {"scan_inclusive", "dtype=i32,r=2,n=100003"},
     {"scan_exclusive", "dtype=i64,r=1,n=40003"},
@@ -1038,6 +1040,7 @@ static const struct {
     /* Rows far from 0, and far below the maximum of those that they are summed with; groups that threads share. */
     {"loss_cross_entropy", "b=101,c=100,reduction=none,data=far_offset"},
     {"loss_cross_entropy", "b=3001,c=100,reduction=none,data=step"},
+    {"loss_cross_entropy", "b=20,c=100,reduction=mean,data=offset,seed=20"}, /* two are ignored */
     /* A row that runs downwards; NaN in one vector of a row; rows that fill no eight and no fold. */
     {"dot_batched", "r=1,d=33,split=scalar,memory=reversed"},
     {"reduce_max", "n=30000,split=300x100,axis=1,data=nonfinite"},

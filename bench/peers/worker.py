@@ -185,17 +185,8 @@ class Worker:
             return {"ok": False, "error": text[:300]}
 
 
-def limit_processors():
-    """Libraries that have no setting for threads see as many processors as there are threads."""
-    threads = int(os.environ.get("FOVEA_PEER_THREADS", "0"))
-    allowed = sorted(os.sched_getaffinity(0))
-    if 0 < threads < len(allowed):
-        os.sched_setaffinity(0, allowed[:threads])
-
-
 def main():
     name, request_fd, reply_fd, memory_fd = sys.argv[1], *map(int, sys.argv[2:5])
-    limit_processors()
     with os.fdopen(request_fd, "r") as requests, os.fdopen(reply_fd, "w") as replies:
         def say(answer):
             replies.write(json.dumps(answer) + "\n")

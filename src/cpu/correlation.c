@@ -117,27 +117,32 @@ static fovea_status reduce_weighted_mean(const fovea_problem *problem, fovea_run
 
 /* ---- Matrices of columns ----------------------------------------------------------------------- */
 
-static double covariance_entry(double correction, double count, double xy, double xx, double yy,
-                               bool same) {
-    (void)xx, (void)yy, (void)same;
-    double divisor = count - correction;
-    return xy / (divisor > 0 ? divisor : 0);
+static void covariances(double correction, double count, const double *restrict xy, double x,
+                        const double *restrict y, int64_t n, bool diagonal, double *restrict to) {
+    double divisor = count - correction > 0 ? count - correction : 0;
+    (void)x, (void)y, (void)diagonal;
+    int64_t j = 0;
+    for (; j + VD_WIDTH <= n; j += VD_WIDTH)
+        vd_store(to + j, vd_div(vd_load(xy + j), vd_set1(divisor)));
+    for (; j < n; j++) to[j] = xy[j] / divisor;
 }
-static double pearson_entry(double parameter, double count, double xy, double xx, double yy,
-                            bool same) {
+static void pearsons(double parameter, double count, const double *restrict xy, double x,
+                     const double *restrict y, int64_t n, bool diagonal, double *restrict to) {
     (void)parameter, (void)count;
-    if (!(xx > 0 && yy > 0)) return NAN;
-    double r = xy / (sqrt(xx) * sqrt(yy));
-    if (same && isfinite(xx)) return 1;
-    return r > 1 ? 1 : r < -1 ? -1 : r;
+    for (int64_t j = 0; j < n; j++) {
+        double r = xy[j] / (x * y[j]);
+        r = r > 1 ? 1 : r < -1 ? -1 : r;
+        to[j] = x > 0 && y[j] > 0 ? r : NAN;
+    }
+    if (diagonal && x > 0 && isfinite(x)) to[0] = 1;
 }
 
 static fovea_status reduce_covariance_matrix(const fovea_problem *problem, fovea_run *run) {
     const fovea_reduce_covariance_matrix_options *options = problem->options;
-    return moments_run(problem, run, covariance_entry, options->correction);
+    return moments_run(problem, run, covariances, options->correction);
 }
 static fovea_status reduce_pearson_pairwise(const fovea_problem *problem, fovea_run *run) {
-    return moments_run(problem, run, pearson_entry, 0);
+    return moments_run(problem, run, pearsons, 0);
 }
 
 #define MATRIX(name)                                                                               \

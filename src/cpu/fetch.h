@@ -20,4 +20,12 @@ FOVEA_INLINE void fetch_ahead(const void *p, int64_t byte) {
     __builtin_prefetch((const char *)p + byte + 1024, 0, 3);
 }
 
+/* What is 1 KiB ahead, to be written: lines come late to stores that miss the first level. Two cores of a Xeon, abs,
+ * microseconds without and with: 10^5 floats 8.6 and 6.5, 2.6 10^5 23.6 and 15.4, 5 10^5 52 and 42, from 10^6 on the same;
+ * 512 bytes and 2 KiB ahead are no better, and to fetch what is read as well is worse (8.1, 19.7, 48). Past the caches
+ * 10^6 take 115 in place of 150, but where they are read next 337 in place of 161. */
+FOVEA_INLINE void fetch_to_write(const void *p, int64_t byte) {
+    if (VF_WIDTH > 1) __builtin_prefetch((const char *)p + byte + 1024, 1, 3);
+}
+
 #endif

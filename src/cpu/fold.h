@@ -33,10 +33,11 @@
 
 enum {
     FOLD_INPUTS = 2,
-    FOLD_PIECE = 1 << 15, /* elements of a run */
-    FOLD_CHUNKS = 256,    /* of a slice that threads share */
-    FOLD_BLOCK = 256,     /* elements of a slice that are brought together */
-    FOLD_SIDE = 16        /* slices side by side */
+    FOLD_PIECE = 1 << 15, /* elements of a run, at most */
+    FOLD_UNIT = 1 << 10,
+    FOLD_CHUNKS = 256, /* of a slice that threads share */
+    FOLD_BLOCK = 256,  /* elements of a slice that are brought together */
+    FOLD_SIDE = 16     /* slices side by side */
 };
 
 /* What is known of some elements: `count` of them, and the method's own values. */
@@ -67,9 +68,9 @@ typedef struct fold_plan {
     fovea_view kept[4];     /* inputs, then outputs: the axes that are kept */
     fovea_view slice[2];    /* inputs: those that are not */
     int64_t slices, length; /* elements of a slice */
-    int64_t run, run_pieces, pieces, chunks;
-    bool direct;  /* runs are contiguous in all inputs */
-    int64_t side; /* slices that are taken at a time */
+    int64_t run, piece, run_pieces, pieces, chunks; /* piece: elements */
+    bool direct;                                    /* runs are contiguous in all inputs */
+    int64_t side;                                   /* slices that are taken at a time */
 } fold_plan;
 
 /* ---- Sums ----------------------------------------------------------------------------------- */
@@ -167,10 +168,10 @@ static inline void fold_make_plan(const fovea_problem *problem, int axis, fold_p
     plan->direct = true;
     for (int k = 0; k < plan->inputs; k++)
         plan->direct &= plan->slice[k].stride[inner] == 1 || plan->run == 1;
-    int64_t piece = plan->direct ? FOLD_PIECE : FOLD_BLOCK;
-    plan->run_pieces = divide_up(plan->run, piece);
+    plan->piece = plan->direct ? fovea_equal_pieces(plan->run, FOLD_PIECE, FOLD_UNIT) : FOLD_BLOCK;
+    plan->run_pieces = divide_up(plan->run, plan->piece);
     plan->pieces = plan->length / plan->run * plan->run_pieces;
-    plan->chunks = smaller(smaller(plan->pieces, FOLD_CHUNKS), plan->length / FOLD_PIECE);
+    plan->chunks = smaller(smaller(plan->pieces, FOLD_CHUNKS), divide_up(plan->length, FOLD_PIECE));
     plan->side = plan->direct ? 1 : smaller(FOLD_SIDE, plan->kept[0].shape[plan->kept[0].rank - 1]);
 }
 
@@ -235,9 +236,8 @@ static inline void fold_write(const fold_plan *plan, int64_t number, const fold 
 
 /* Where piece number `piece` of a slice begins in it, and its elements. */
 static inline int64_t fold_place(const fold_plan *plan, int64_t piece, int64_t *count) {
-    int64_t size = plan->direct ? FOLD_PIECE : FOLD_BLOCK;
-    int64_t first = piece % plan->run_pieces * size;
-    *count = smaller(size, plan->run - first);
+    int64_t first = piece % plan->run_pieces * plan->piece;
+    *count = smaller(plan->piece, plan->run - first);
     return piece / plan->run_pieces * plan->run + first;
 }
 
@@ -245,8 +245,7 @@ static inline int64_t fold_place(const fold_plan *plan, int64_t piece, int64_t *
 static inline int64_t fold_distance(const fold_plan *plan, int k, int64_t piece) {
     const fovea_view *slice = &plan->slice[k];
     int inner = slice->rank - 1;
-    int64_t size = plan->direct ? FOLD_PIECE : FOLD_BLOCK;
-    int64_t inside = piece % plan->run_pieces * size * slice->stride[inner];
+    int64_t inside = piece % plan->run_pieces * plan->piece * slice->stride[inner];
     return fold_address(slice, inner, piece / plan->run_pieces) - slice->data +
            inside * (int64_t)fovea_dtype_size(slice->dtype);
 }
@@ -391,17 +390,13 @@ typedef struct fold_long {
     fold *partial; /* of each chunk */
 } fold_long;
 
-/* Threads have runs of chunks: longer ones at the front would all be the first thread's. */
-static inline int64_t fold_first(const fold_plan *plan, int64_t chunk) {
-    return plan->pieces / plan->chunks * chunk + plan->pieces % plan->chunks * chunk / plan->chunks;
-}
-
 static void fold_chunks(const void *task, int64_t begin, int64_t end, int thread) {
     const fold_long *work = task;
     const fold_plan *plan = work->plan;
     (void)thread;
     for (int64_t chunk = begin; chunk < end; chunk++) {
-        int64_t first = fold_first(plan, chunk), last = fold_first(plan, chunk + 1);
+        int64_t first = chunk * plan->pieces / plan->chunks;
+        int64_t last = (chunk + 1) * plan->pieces / plan->chunks;
         char *x[FOLD_INPUTS];
         fold_addresses(plan, work->slice, x);
         if (plan->direct)

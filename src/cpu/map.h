@@ -15,7 +15,14 @@
 #include "cpu/fetch.h"
 #include "cpu/threads.h"
 
-enum { MAP_INPUTS = 3, MAP_OPERANDS = 1 + MAP_INPUTS, MAP_BLOCK = 1024, MAP_PIECE = 16384 };
+enum {
+    MAP_INPUTS = 3,
+    MAP_OPERANDS = 1 + MAP_INPUTS,
+    MAP_BLOCK = 1024,
+    MAP_PIECE = 16384,
+    MAP_UNIT = 64,
+    MAP_FAR = 4096 /* elements that may not stand in the first-level cache */
+};
 
 /* One contiguous run of each operand: y and the inputs, or the tensors of an update in their order. */
 typedef void map_function(const float *constants, char *const at[], int64_t n, bool stream);
@@ -66,7 +73,11 @@ FOVEA_INLINE void map_run(map_operation *operation, int inputs, fovea_dtype in, 
             vf_stream_as(out, y, i + 2 * W, u), vf_stream_as(out, y, i + 3 * W, v);
         }
     }
+    const int64_t size = out == FOVEA_F32 ? 4 : out == FOVEA_U8 ? 1 : 2;
+    const bool far = n >= MAP_FAR;
     for (; i + 4 * W <= n; i += 4 * W) {
+        for (int64_t line = 0; far && line < 4 * W * size; line += LINE_BYTES)
+            fetch_to_write(y, i * size + line);
         vf s = ITEM(i, W), t = ITEM(i + W, W), u = ITEM(i + 2 * W, W), v = ITEM(i + 3 * W, W);
         vf_store_as(out, y, i, s), vf_store_as(out, y, i + W, t);
         vf_store_as(out, y, i + 2 * W, u), vf_store_as(out, y, i + 3 * W, v);
@@ -182,8 +193,8 @@ static void map_tile(map_plan *plan) {
     }
     int64_t piece = direct ? MAP_PIECE : MAP_BLOCK;
     plan->tile_rows = smaller(plan->rows, direct ? 1 : 32);
-    plan->tile_columns = smaller(plan->columns, piece / plan->tile_rows);
-    plan->tile_rows = smaller(plan->rows, piece / plan->tile_columns);
+    plan->tile_columns = fovea_equal_pieces(plan->columns, piece / plan->tile_rows, MAP_UNIT);
+    plan->tile_rows = fovea_equal_pieces(plan->rows, piece / plan->tile_columns, 1);
     plan->row_tiles = divide_up(plan->rows, plan->tile_rows);
     plan->column_tiles = divide_up(plan->columns, plan->tile_columns);
     plan->tiles = plan->row_tiles * plan->column_tiles;

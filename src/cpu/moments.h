@@ -80,8 +80,8 @@ static moments_plan moments_make_plan(const fovea_problem *problem) {
     /* No more chunks than keep their sums in 32 MiB. */
     p.sums_bytes = (int64_t)sizeof(moments_sums) + p.tile * p.tile * 8;
     int64_t most = smaller(MOMENTS_CHUNKS, (1 << 25) / larger(1, p.pairs * p.sums_bytes));
-    p.chunks = larger(1, smaller(most, p.rows / (2 * MOMENTS_ROWS)));
-    p.chunk = divide_up(divide_up(p.rows, p.chunks), MOMENTS_ROWS) * MOMENTS_ROWS;
+    int64_t rows = larger(MOMENTS_ROWS, smaller(divide_up(p.rows, 8), 4 * MOMENTS_ROWS));
+    p.chunk = fovea_equal_pieces(p.rows, larger(rows, divide_up(p.rows, larger(1, most))), 32);
     p.chunks = larger(1, divide_up(p.rows, larger(1, p.chunk)));
     /* Centred rows of both sides, sums of products, and sums of a block. */
     p.scratch_bytes = (2 * MOMENTS_CHAIN + MOMENTS_TILE) * p.pitch * p.size + p.sums_bytes;
@@ -111,17 +111,29 @@ static void moments_apart(const moments_means *from, const moments_means *to, in
         apart[i] = (from->first[i] - to->first[i]) + (from->rest[i] - to->rest[i]);
 }
 
-/* Joins sums of other rows to `to`. */
-static void moments_join(const moments_plan *p, int64_t m, int64_t n, moments_sums *to,
-                         const moments_sums *from) {
+/* to += from + scale with. */
+static void moments_add(const double *from, double scale, const double *with, int64_t n,
+                        double *to) {
+    int64_t j = 0;
+    for (; j + VD_WIDTH <= n; j += VD_WIDTH) {
+        vd more = vd_fma(vd_set1(scale), vd_load(with + j), vd_load(from + j));
+        vd_store(to + j, vd_add(vd_load(to + j), more));
+    }
+    for (; j < n; j++) to[j] += from[j] + scale * with[j];
+}
+
+/* Joins sums of other rows to `to`; diagonal: of the triangle. */
+static void moments_join(const moments_plan *p, int64_t m, int64_t n, bool diagonal,
+                         moments_sums *to, const moments_sums *from) {
     double all = to->count + from->count, weight = to->count * from->count / all;
     double rows[MOMENTS_TILE], columns[MOMENTS_TILE], share = from->count / all;
     moments_apart(&from->left, &to->left, m, rows);
     moments_apart(&from->right, &to->right, n, columns);
-    for (int64_t i = 0; i < m; i++)
-        for (int64_t j = 0; j < n; j++)
-            to->products[i * p->tile + j] +=
-                from->products[i * p->tile + j] + rows[i] * columns[j] * weight;
+    for (int64_t i = 0; i < m; i++) {
+        int64_t first = diagonal ? i : 0, at = i * p->tile + first;
+        moments_add(from->products + at, rows[i] * weight, columns + first, n - first,
+                    to->products + at);
+    }
     for (int64_t i = 0; i < m; i++) to->left.rest[i] += rows[i] * share;
     for (int64_t j = 0; j < n; j++) to->right.rest[j] += columns[j] * share;
     to->count = all;
@@ -144,9 +156,7 @@ static void moments_begin(const moments_plan *p, moments_side *side, int64_t row
 static void moments_centre(const moments_plan *p, moments_side *side, int64_t first, int64_t rows) {
     (p->wide ? centre_columns_double : centre_columns_float)(
         side->data + first * p->row * p->size, side->data, p->row, p->column, rows, side->columns,
-        side->rest, side->centred, p->pitch);
-    (p->wide ? left_over_double : left_over_float)(side->centred, rows, side->columns, p->pitch,
-                                                   side->left_over);
+        side->rest, side->centred, p->pitch, side->left_over);
 }
 
 static void moments_keep(const moments_plan *p, const moments_side *side, moments_means *means) {
@@ -165,11 +175,10 @@ static void moments_finish(const moments_plan *p, const moments_side *left,
     moments_keep(p, left, &sums->left);
     moments_keep(p, right, &sums->right);
     for (int64_t i = 0; i < left->columns; i++) {
-        double *to = sums->products + i * p->tile;
-        (p->wide ? widen_double : widen_float)(products + i * p->pitch * p->size, right->columns,
-                                               to);
-        for (int64_t j = 0; j < right->columns; j++)
-            to[j] -= left->left_over[i] * right->left_over[j] / count;
+        int64_t first = left == right ? i : 0;
+        (p->wide ? widen_double : widen_float)(
+            products + (i * p->pitch + first) * p->size, left->left_over[i] / count,
+            right->left_over + first, right->columns - first, sums->products + i * p->tile + first);
     }
 }
 
@@ -223,7 +232,7 @@ static void moments_pieces(const void *task, int64_t begin, int64_t end, int thr
             right.data = t->x + (i * p->row + b * p->tile * p->column) * p->size;
             moments_block(p, &left, a == b ? &left : &right, rows, memory + 2 * area,
                           i == first ? sums : block);
-            if (i > first) moments_join(p, left.columns, right.columns, sums, block);
+            if (i > first) moments_join(p, left.columns, right.columns, a == b, sums, block);
         }
     }
 }
@@ -234,14 +243,16 @@ static moments_sums *moments_total(const moments_plan *p, int64_t pair) {
     moments_pair(p, pair, &a, &b);
     for (int64_t step = 1; step < p->chunks; step *= 2)
         for (int64_t c = 0; c + step < p->chunks; c += 2 * step)
-            moments_join(p, moments_width(p, a), moments_width(p, b), moments_of(p, pair, c),
-                         moments_of(p, pair, c + step));
+            moments_join(p, moments_width(p, a), moments_width(p, b), a == b,
+                         moments_of(p, pair, c), moments_of(p, pair, c + step));
     return moments_of(p, pair, 0);
 }
 
-/* What becomes of a sum of products; xx and yy: those of the two columns with themselves. */
-typedef double moments_entry(double parameter, double count, double xy, double xx, double yy,
-                             bool same);
+/* What becomes of n sums of products of one column with others; x, y: the roots of their sums with themselves.
+ * diagonal: the first of the others is the column itself. */
+typedef void moments_entries(double parameter, double count, const double *restrict xy, double x,
+                             const double *restrict y, int64_t n, bool diagonal,
+                             double *restrict to);
 
 /* Variances stand on the diagonals of diagonal tiles. */
 static double moments_variance(const moments_plan *p, int64_t column) {
@@ -250,32 +261,28 @@ static double moments_variance(const moments_plan *p, int64_t column) {
     return moments_of(p, pair, 0)->products[i * p->tile + i];
 }
 
-static void moments_store(const moments_plan *p, int64_t pair, moments_entry *entry,
+static void moments_store(const moments_plan *p, int64_t pair, moments_entries *entries,
                           double parameter, char *y) {
     int64_t a, b;
     moments_pair(p, pair, &a, &b);
     const moments_sums *sums = moments_of(p, pair, 0);
-    double across[MOMENTS_TILE]; /* variances of columns of the right */
+    double across[MOMENTS_TILE], value[MOMENTS_TILE];
     for (int64_t j = 0; j < moments_width(p, b); j++)
-        across[j] = moments_variance(p, b * p->tile + j);
+        across[j] = sqrt(moments_variance(p, b * p->tile + j));
     for (int64_t i = 0; i < moments_width(p, a); i++) {
-        int64_t row = a * p->tile + i;
-        double down = moments_variance(p, row);
-        for (int64_t j = a == b ? i : 0; j < moments_width(p, b); j++) {
-            int64_t column = b * p->tile + j;
-            double value = entry(parameter, (double)p->rows, sums->products[i * p->tile + j], down,
-                                 across[j], row == column);
-            if (p->rows == 0) value = NAN;
-            (p->wide ? store_moment_double
-                     : store_moment_float)(y, row * p->y_row + column * p->y_column, value);
-            (p->wide ? store_moment_double
-                     : store_moment_float)(y, column * p->y_row + row * p->y_column, value);
-        }
+        int64_t first = a == b ? i : 0, count = moments_width(p, b) - first;
+        int64_t row = a * p->tile + i, column = b * p->tile + first;
+        entries(parameter, (double)p->rows, sums->products + i * p->tile + first,
+                sqrt(moments_variance(p, row)), across + first, count, a == b, value);
+        for (int64_t j = 0; p->rows == 0 && j < count; j++) value[j] = NAN;
+        (p->wide ? store_moments_double : store_moments_float)(
+            y, row * p->y_row + column * p->y_column, p->y_column,
+            column * p->y_row + row * p->y_column, p->y_row, value, count);
     }
 }
 
-static fovea_status moments_run(const fovea_problem *problem, fovea_run *run, moments_entry *entry,
-                                double parameter) {
+static fovea_status moments_run(const fovea_problem *problem, fovea_run *run,
+                                moments_entries *entries, double parameter) {
     moments_plan p = moments_make_plan(problem);
     int allowed = run->threads;
     run->threads = 1;
@@ -292,7 +299,7 @@ static fovea_status moments_run(const fovea_problem *problem, fovea_run *run, mo
         fovea_share(p.pairs * p.chunks, run->threads, moments_pieces, &task);
         for (int64_t pair = 0; pair < p.pairs; pair++) moments_total(&p, pair);
         for (int64_t pair = 0; pair < p.pairs; pair++)
-            moments_store(&p, pair, entry, parameter, rows_address(y, b));
+            moments_store(&p, pair, entries, parameter, rows_address(y, b));
     }
     return FOVEA_OK;
 }

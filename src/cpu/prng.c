@@ -15,8 +15,8 @@ typedef enum kind { WORDS, UNIFORM, UNIFORM_F64, NORMAL, DROPOUT_MASK } kind;
 typedef struct plan {
     kind kind;
     fovea_view y;
-    int64_t elements, of_a_group; /* elements */
-    bool direct, stream;          /* y is contiguous; its stores bypass the caches */
+    int64_t elements, of_a_group, piece_groups; /* elements; groups */
+    bool direct, stream;                        /* y is contiguous; its stores bypass the caches */
     philox_stream words;
     vi limit; /* what a dropped word is at least */
 } plan;
@@ -123,8 +123,8 @@ static void scatter(const fovea_view *y, const char *from, int64_t first, int64_
 static void run_piece(const plan *p, int64_t piece) {
     _Alignas(64) char buffer[GROUP * 4];
     int64_t size = (int64_t)fovea_dtype_size(p->y.dtype);
-    int64_t begin = piece * PIECE_GROUPS, whole = p->elements / p->of_a_group;
-    int64_t end = smaller(begin + PIECE_GROUPS, divide_up(p->elements, p->of_a_group));
+    int64_t begin = piece * p->piece_groups, whole = p->elements / p->of_a_group;
+    int64_t end = smaller(begin + p->piece_groups, divide_up(p->elements, p->of_a_group));
     int64_t direct = p->direct ? smaller(end, whole) : begin;
     if (direct > begin)
         run_groups[p->kind](p, begin, direct, p->y.data + begin * p->of_a_group * size);
@@ -158,7 +158,9 @@ static fovea_status draw(const fovea_problem *problem, fovea_run *run, kind kind
         p.limit = vi_philox_limit((float)options->keep);
     }
     int64_t words = p.elements * GROUP / p.of_a_group;
-    int64_t pieces = divide_up(divide_up(p.elements, p.of_a_group), PIECE_GROUPS);
+    int64_t groups = divide_up(p.elements, p.of_a_group);
+    p.piece_groups = fovea_equal_pieces(groups, PIECE_GROUPS, 1);
+    int64_t pieces = divide_up(groups, p.piece_groups);
     run->threads = fovea_useful_threads(pieces, words * cost, allowed);
     p.stream = p.direct && p.y.dtype != FOVEA_U8 && p.y.dtype != FOVEA_F64 &&
                fovea_worth_streaming(4 * words, run->threads);

@@ -244,8 +244,9 @@ static fovea_status scan(const fovea_problem *problem, fovea_run *run, form form
     p.rows = elements / p.length;
     bool dense = fovea_view_is_contiguous(&p.x) && fovea_view_is_contiguous(&p.y);
     p.piece = (dense ? PIECE_BYTES : STRIDED_BYTES) / p.size;
-    p.row_pieces = divide_up(p.length, p.piece);
     p.several = larger(p.piece / p.length, 1);
+    p.piece = fovea_equal_pieces(p.length, p.piece, 64);
+    p.row_pieces = divide_up(p.length, p.piece);
     bool chained = p.row_pieces > 1;
     int64_t pieces = chained ? p.rows * p.row_pieces : divide_up(p.rows, p.several);
     run->threads = fovea_useful_threads(pieces, 2 * elements * p.size, allowed);

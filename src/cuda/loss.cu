@@ -66,8 +66,7 @@ struct kl_div_term {
     __device__ __forceinline__ void several(const float (&p)[n], const float (&q)[n],
                                             float (&terms)[n]) const {
         float quotients[n];
-        unsigned most =
-            0; /* of what their bits are beyond those of the least that is tame; NaN too is far beyond */
+        unsigned most = 0; /* that their bits exceed those of the least tame by; NaN's do by far */
 #pragma unroll
         for (int i = 0; i < n; i++) {
             quotients[i] = (p[i] == 0 ? 1 : p[i]) * quick_reciprocal(q[i]);

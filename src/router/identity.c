@@ -1,16 +1,11 @@
 /* The identity lines: library, kernels and implementations, processor, and the processors that this
  * process may use. */
-#define _GNU_SOURCE
 #include "router/identity.h"
 
 #include "router/registry.h"
 
 #include <stdio.h>
 #include <unistd.h>
-
-#if defined(__linux__)
-    #include <sched.h>
-#endif
 
 uint64_t fovea_hash(uint64_t hash, const void *bytes, size_t count) {
     const unsigned char *byte = bytes;
@@ -42,29 +37,12 @@ static uint64_t kernels_hash(void) {
     return hash;
 }
 
-/* "0-3,8": the processors that the affinity mask allows. */
-static void affinity_text(char *text, size_t size) {
-    snprintf(text, size, "all");
-#if defined(__linux__)
-    cpu_set_t set;
-    size_t used = 0;
-    if (sched_getaffinity(0, sizeof set, &set) != 0) return;
-    for (int first = 0; first < CPU_SETSIZE && used < size; first++) {
-        if (!CPU_ISSET(first, &set)) continue;
-        int last = first;
-        while (last + 1 < CPU_SETSIZE && CPU_ISSET(last + 1, &set)) last++;
-        used += (size_t)snprintf(text + used, size - used, "%s%d", used ? "," : "", first);
-        if (last > first && used < size)
-            used += (size_t)snprintf(text + used, size - used, "-%d", last);
-        first = last;
-    }
-#endif
-}
-
 void fovea_identity_get(fovea_identity *identity) {
     const fovea_processor *processor = fovea_processor_get();
-    char affinity[160];
-    affinity_text(affinity, sizeof affinity);
+    uint64_t allowed[FOVEA_PROCESSORS_MAX / 64];
+    char affinity[160] = "all";
+    if (fovea_allowed_processors(allowed))
+        fovea_processors_text(allowed, affinity, sizeof affinity);
     snprintf(identity->lines[0], FOVEA_IDENTITY_SIZE, "library %s", fovea_version());
     snprintf(identity->lines[1], FOVEA_IDENTITY_SIZE, "kernels %016llx",
              (unsigned long long)kernels_hash());

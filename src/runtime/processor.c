@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "runtime/processor.h"
 
+#include <omp.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -160,12 +161,55 @@ static int cgroup_processors(void) {
     return quota > 0 && period > 0 ? (int)((quota + period - 1) / period) : 0;
 }
 
-int fovea_allowed_threads(void) {
-    long count = sysconf(_SC_NPROCESSORS_ONLN);
+/* A thread that OpenMP has bound to one of its places (OMP_PROC_BIND) may not leave that, but those of a team have one each. */
+static int add_places(uint64_t *set) {
+    int count = 0;
+    if (omp_get_proc_bind() == omp_proc_bind_false) return 0;
+    for (int place = 0; place < omp_get_num_places(); place++) {
+        int ids[FOVEA_PROCESSORS_MAX], number = omp_get_place_num_procs(place);
+        if (number < 0 || number > FOVEA_PROCESSORS_MAX) continue;
+        omp_get_place_proc_ids(place, ids);
+        for (int i = 0; i < number; i++)
+            if (ids[i] >= 0 && ids[i] < FOVEA_PROCESSORS_MAX)
+                set[ids[i] / 64] |= UINT64_C(1) << ids[i] % 64, count++;
+    }
+    return count;
+}
+
+bool fovea_allowed_processors(uint64_t *set) {
+    memset(set, 0, FOVEA_PROCESSORS_MAX / 8);
+    if (add_places(set) > 0) return true;
 #if defined(__linux__)
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0) count = CPU_COUNT(&set);
+    cpu_set_t mask;
+    if (sched_getaffinity(0, sizeof mask, &mask) != 0) return false;
+    for (int i = 0; i < CPU_SETSIZE && i < FOVEA_PROCESSORS_MAX; i++)
+        if (CPU_ISSET(i, &mask)) set[i / 64] |= UINT64_C(1) << i % 64;
+    return true;
+#else
+    return false;
 #endif
+}
+
+void fovea_processors_text(const uint64_t *set, char *text, size_t size) {
+    size_t used = 0;
+    text[0] = 0;
+    for (int first = 0; first < FOVEA_PROCESSORS_MAX && used < size; first++) {
+        int last = first;
+        if (!fovea_is_in_processors(set, first)) continue;
+        while (last + 1 < FOVEA_PROCESSORS_MAX && fovea_is_in_processors(set, last + 1)) last++;
+        used += (size_t)snprintf(text + used, size - used, last > first ? "%s%d-%d" : "%s%d",
+                                 used ? "," : "", first, last);
+        first = last;
+    }
+}
+
+int fovea_allowed_threads(void) {
+    uint64_t set[FOVEA_PROCESSORS_MAX / 64];
+    long count = 0;
+    if (fovea_allowed_processors(set))
+        for (int i = 0; i < FOVEA_PROCESSORS_MAX / 64; i++) count += __builtin_popcountll(set[i]);
+    else
+        count = sysconf(_SC_NPROCESSORS_ONLN);
     int quota = cgroup_processors();
     if (quota > 0 && quota < count) count = quota;
     return count > 0 ? (int)count : 1;

@@ -50,7 +50,18 @@ static inline void fovea_leave_tier(fovea_tier tier) {
     (void)tier;
 #endif
 }
-/* Threads allowed at this moment by the affinity mask and the cgroup's quota. */
+
+/* Sets of processors by their numbers, as bits. */
+enum { FOVEA_PROCESSORS_MAX = 1024 };
+static inline bool fovea_is_in_processors(const uint64_t *set, int number) {
+    return set[number / 64] >> number % 64 & 1;
+}
+/* Those allowed at this moment: by the places of OpenMP where it binds threads (OMP_PROC_BIND), else by the affinity mask.
+ * False, and none, where the system does not tell. */
+bool fovea_allowed_processors(uint64_t *set);
+/* "0-3,8" */
+void fovea_processors_text(const uint64_t *set, char *text, size_t size);
+/* How many are allowed, of which a cgroup's quota may leave fewer. */
 int fovea_allowed_threads(void);
 
 #endif

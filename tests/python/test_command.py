@@ -2,6 +2,7 @@
 nothing half-written."""
 
 import os
+import re
 import subprocess
 
 import pytest
@@ -85,6 +86,16 @@ def test_a_full_disk_is_reported(arguments):
         done = subprocess.run([BUILD / "bin/fovea", *arguments.split()], stdout=full,
                               stderr=subprocess.PIPE, text=True)
     assert done.returncode != 0 and "No space left" in done.stderr
+
+
+@pytest.mark.parametrize("binding", [{"OMP_PROC_BIND": "true"},
+                                     {"OMP_PROC_BIND": "close", "OMP_PLACES": "threads"}])
+def test_threads_bound_by_openmp_are_as_many(binding):
+    """Each is on a processor of its own, but they are not on one together."""
+    said = [subprocess.run([BUILD / "bin/fovea", "info"], capture_output=True, text=True,
+                           env=os.environ | more).stdout for more in ({}, binding)]
+    threads = [re.search(r"threads (\d+)", text)[1] for text in said]
+    assert threads[0] == threads[1]
 
 
 def test_an_implementation_that_was_not_run_is_no_success():

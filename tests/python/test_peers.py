@@ -33,7 +33,7 @@ class Peer:
         fds = (request_read, reply_write, self.memory)
         self.process = subprocess.Popen(
             [sys.executable, str(WORKER), name, *map(str, fds)], pass_fds=fds,
-            env={**os.environ, "OMP_NUM_THREADS": str(threads), "FOVEA_PEER_THREADS": str(threads)})
+            env={**os.environ, "OMP_NUM_THREADS": str(threads)})
         os.close(request_read)
         os.close(reply_write)
         self.requests = os.fdopen(request_write, "w")

@@ -295,6 +295,27 @@ static void test_a_share_at_its_size_is_of_cold_rows(void **unused) {
     *row = kept, c->bytes = bytes;
 }
 
+/* How many processors a process sees that is started now. */
+static int processors_of_a_child(void) {
+    int count = 0;
+    FILE *child = popen("unset OMP_NUM_THREADS OMP_THREAD_LIMIT; nproc", "r");
+    assert_non_null(child);
+    assert_int_equal(fscanf(child, "%d", &count), 1);
+    pclose(child);
+    return count;
+}
+
+static void test_arms_and_peers_share_processors(void **unused) {
+    (void)unused;
+    const int all = processors_of_a_child();
+    fovea_environment_confine(&run);
+    assert_int_equal(processors_of_a_child(), run.threads);
+    const char *affinity = json_string_value(json_object_get(run.environment, "affinity"));
+    if (all > 1) assert_null(strpbrk(affinity, "-,")); /* one */
+    fovea_environment_leave_confinement();
+    assert_int_equal(processors_of_a_child(), all);
+}
+
 static void test_an_interrupt_keeps_what_there_is(void **unused) {
     (void)unused;
     fovea_bench_case *c = &run.cases[0];
@@ -321,6 +342,7 @@ int main(void) {
         cmocka_unit_test(test_slices_find_the_same),
         cmocka_unit_test(test_a_share_of_memory_is_of_turns),
         cmocka_unit_test(test_a_share_at_its_size_is_of_cold_rows),
+        cmocka_unit_test(test_arms_and_peers_share_processors),
         cmocka_unit_test(test_an_interrupt_keeps_what_there_is),
     };
     return cmocka_run_group_tests(tests, begin, end);

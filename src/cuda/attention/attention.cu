@@ -454,9 +454,7 @@ static bool launch_merge(const merge_call &c, fovea_run *run) {
 enum {
     MERGE_FEW_THREADS = 64,
     MERGE_FEW_PARTS = 8,
-    MERGE_FEW =
-        1
-        << 18 /* elements of a result of which each thread has but one vector, with all parts on their way */
+    MERGE_FEW = 1 << 18 /* elements of a result whose threads have one vector each, of all parts */
 };
 
 /* number / divisor of numbers of MERGE_FEW at most: a product, as a quotient takes as long as a trip to memory. */
