@@ -895,7 +895,7 @@ static const struct {
     {"reduce_sum", "dtype=f64,n=330000,split=300x1100,axis=0"},
     {"reduce_mean", "n=330000,split=300x1100,axis=0"},
     /* Elements that stand apart: chunks of unlike numbers of pieces. */
-    {"reduce_sum", "n=100003,memory=stepped"},
+    {"reduce_sum", "n=100003,memory=stepped,data=integers"},
     /* Sums of integers a piece ahead, of what roundings leave out, and of an infinity. */
     {"scan_inclusive", "dtype=i32,r=2,n=100003"},
     {"scan_exclusive", "dtype=i64,r=1,n=40003"},

@@ -395,6 +395,8 @@ static void fold_chunks(const void *task, int64_t begin, int64_t end, int thread
     const fold_plan *plan = work->plan;
     (void)thread;
     for (int64_t chunk = begin; chunk < end; chunk++) {
+        /* Longer chunks lie among the others: of 10^7 floats, 306 pieces in 256 chunks, a half has 153. With the longer
+         * ones first it had 178, and the greatest took 860 microseconds in place of 760. */
         int64_t first = chunk * plan->pieces / plan->chunks;
         int64_t last = (chunk + 1) * plan->pieces / plan->chunks;
         char *x[FOLD_INPUTS];

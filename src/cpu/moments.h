@@ -7,7 +7,10 @@
  * tiles of the upper triangle are computed, and mirrored.
  *
  * For 156,250 rows of 64 floats: 40 MB are read once, 1.3 ms at 30 GB/s; the products of the triangle of
- * tiles are 0.8 of all 1.28 GFLOP, 2.1 ms on two cores at 250 GFLOP/s. */
+ * tiles are 0.75 of all 1.28 GFLOP, 2.8 ms on two cores at 340 GFLOP/s. Two cores of a Xeon take 5.7 ms, a tenth of the rows
+ * 0.46, a hundredth 0.052, 15 rows 6.8 microseconds. With panels of three vectors and of one, which takes as long as two,
+ * sums of columns in memory, whole squares joined, a division and a call for each entry these were 8.3, 0.74, 0.131 (one
+ * chunk and thread) and 21. */
 #ifndef FOVEA_CPU_MOMENTS_H
 #define FOVEA_CPU_MOMENTS_H
 

@@ -8,7 +8,6 @@
  * textbook: all scores of the problem in memory, three passes, nothing skipped: what the others are compared with.
  */
 #include "cpu/attention/append.h"
-#include "cpu/attention/attention_ahead.h"
 #include "cpu/attention/attention_blocks.h"
 #include "cpu/attention/backward.h"
 #include "cpu/attention/merge.h"
@@ -26,10 +25,8 @@ static void attend_block(const tile_context *at, tile *t, int64_t key, int64_t k
     segment segments[2 * TILE_VECTORS + 1] = {{0, keys, 0, t->vectors}};
     bool edge = key < t->full_low || key + keys > t->full_high;
     int count = edge ? cut_segments(t, key, keys, at->pairs ? 2 : 1, segments) : 1;
-    ahead_fetch(rows_ahead);
     ahead_fetch(panels);
-    score_tile(at, t, segments, count, key, k, s, maximum);
-    ahead_fetch(rows_ahead);
+    score_tile(at, t, segments, count, key, k, s, maximum, rows_ahead);
     ahead_fetch(panels);
     if (at->general) change_scores(at, t, s, key, keys);
     if (edge)
@@ -38,9 +35,11 @@ static void attend_block(const tile_context *at, tile *t, int64_t key, int64_t k
         find_maxima(t, s, keys, maximum);
     softmax_block(at, t, s, keys, maximum);
     if (at->call->options->dropout > 0) drop_elements(at, t, s, key, keys);
-    ahead_fetch(rows_ahead);
     ahead_fetch(panels);
-    add_values(at, t, segments, count, v, s);
+    float factors[TILE_ROWS];
+    row_sums last;
+    t->stored = !edge && last_sums(at, t, key + keys, factors, &last);
+    add_values(at, t, segments, count, v, s, t->stored ? &last : NULL, rows_ahead);
 }
 
 /* ---- Work items ------------------------------------------------------------------------------------- */
@@ -132,6 +131,12 @@ static void plan_item_ahead(const plan *p, const fovea_attention_call *call, int
         call->q.stride[2] * size, call->head_size * size, rows);
 }
 
+/* Into how many parts the products of a tile and so many keys are cut. */
+static int64_t parts_of_tile(const tile_context *at, const tile *t, int64_t keys) {
+    int64_t panels = divide_up(at->call->value_size, TILE_ROWS) * divide_up(t->rows, PART_ROWS);
+    return divide_up(keys, PART_KEYS) + (t->by_rows ? divide_up(keys, at->value_keys) * panels : 1);
+}
+
 /* What to ask for while keys [start, end) are attended, shared among the tiles that attend some of them. */
 static void plan_ahead(const plan *p, const tile_context *at, int64_t item, const tile *tiles,
                        int count, int64_t start, int64_t end, int64_t high, ahead *next) {
@@ -139,7 +144,8 @@ static void plan_ahead(const plan *p, const tile_context *at, int64_t item, cons
     ahead_begin(next);
     if (!p->ahead) return;
     for (int i = 0; i < count; i++)
-        if (tiles[i].low < end && tiles[i].high > start) portions += 3;
+        if (tiles[i].low < end && tiles[i].high > start)
+            portions += parts_of_tile(at, &tiles[i], end - start);
     if (!portions) return;
     bool last = end >= high, halfway = 2 * start < high && 2 * end >= high;
     if (!last) plan_keys_ahead(at, end, smaller(end + p->block_keys, high), next);
@@ -188,13 +194,15 @@ static void textbook_scores(const plan *p, const fovea_attention_call *call, voi
     int64_t rows = begin_item(p, call, item, &at, &first_row);
     if (rows <= 0) return;
     tile t;
+    ahead none;
+    ahead_begin(&none);
     set_tile(p, &at, s, first_row, rows, 0, &t);
     tile_begin(&at, &t);
     for (int64_t j = 0; j < at.sequence.key_count; j += p->block_keys) {
         int64_t keys = smaller(p->block_keys, at.sequence.key_count - j);
         rows_of_block k = fetch_rows(&at, &call->k, p->convert_keys, j, keys, s->keys);
         const segment all = {0, keys, 0, t.vectors};
-        score_tile(&at, &t, &all, 1, j, k, scores + j * TILE_ROWS, maximum);
+        score_tile(&at, &t, &all, 1, j, k, scores + j * TILE_ROWS, maximum, &none);
     }
     if (at.general) change_scores(&at, &t, scores, 0, at.sequence.key_count);
     limit_scores(&t, scores, 0, at.sequence.key_count, maximum);
@@ -227,6 +235,8 @@ static void textbook_values(const plan *p, const fovea_attention_call *call, voi
     int64_t rows = begin_item(p, call, item, &at, &first_row);
     if (rows <= 0) return;
     tile t;
+    ahead none;
+    ahead_begin(&none);
     set_tile(p, &at, s, first_row, rows, 0, &t);
     number_rows(&at, &t);
     t.reference = scores + call->key_length * TILE_ROWS, t.sum = t.reference + TILE_ROWS;
@@ -234,7 +244,7 @@ static void textbook_values(const plan *p, const fovea_attention_call *call, voi
         int64_t keys = smaller(p->block_keys, at.sequence.key_count - j);
         rows_of_block v = fetch_rows(&at, &call->v, p->convert_values, j, keys, s->values);
         const segment all = {0, keys, 0, t.vectors};
-        add_values(&at, &t, &all, 1, v, scores + j * TILE_ROWS);
+        add_values(&at, &t, &all, 1, v, scores + j * TILE_ROWS, NULL, &none);
     }
     tile_finish(&at, &t);
 }

@@ -4,6 +4,7 @@
 #ifndef FOVEA_CPU_ATTENTION_ATTENTION_BLOCKS_H
 #define FOVEA_CPU_ATTENTION_ATTENTION_BLOCKS_H
 
+#include "cpu/attention/attention_ahead.h"
 #include "cpu/attention/attention_lists.h"
 #include "cpu/attention/attention_shorts.h"
 
@@ -23,6 +24,7 @@ typedef struct plan {
     int64_t items;
     int threads, lists; /* of items */
     bool convert_keys, convert_values;
+    bool by_rows;               /* how outputs lie: see tile */
     bool ahead, ahead_panels;   /* what comes next is fetched: rows of q, k, v; of mask and bias */
     const pair_kernels *pairs;  /* NULL: floats */
     const sage_kernels *shorts; /* not NULL: scores from 16-bit integers */
@@ -132,6 +134,7 @@ static plan make_plan(const fovea_attention_call *call, algorithm algorithm, int
     p.value_keys = round_up(keys_of_a_block(call, FLASH), 2);
     p.pairs = pairs_that_serve(call, algorithm);
     p.shorts = shorts_that_serve(call, algorithm);
+    p.by_rows = algorithm != SAGE && !p.pairs;
     p.ahead = algorithm == FLASH && fetches_ahead(call, p.block_keys);
     p.ahead_panels = algorithm == FLASH && (!call->has_mask || call->mask.stride[3] == 1) &&
                      (!call->has_bias || call->bias.stride[3] == 1) &&
@@ -189,7 +192,7 @@ static inline void set_tile(const plan *p, const tile_context *at, const slice *
     t->row = first_row, t->rows = smaller(rows, TILE_ROWS);
     t->vectors = (int)((t->rows + VF_WIDTH - 1) / VF_WIDTH);
     t->low = t->high = t->full_low = t->full_high = 0;
-    t->started = t->plain = false;
+    t->started = t->plain = false, t->by_rows = p->by_rows, t->stored = false;
     t->q = s->queries + number * TILE_ROWS * p->query_words;
     t->out = s->outputs + number * TILE_ROWS * at->call->value_size;
     t->reference = data, t->sum = data + TILE_ROWS, t->slope = data + 2 * TILE_ROWS;
@@ -298,9 +301,32 @@ static int cut_segments(const tile *t, int64_t key, int64_t keys, int64_t step,
     return count;
 }
 
+/* The part of a segment's products that is made at a time: what comes next is asked for between the parts. */
+enum { PART_KEYS = 24, PART_ROWS = 24 };
+
+static inline void score_part(const tile_context *at, const tile *t, const segment *g,
+                              rows_of_block k, float *s, float *maximum) {
+    int64_t lane = g->vector * VF_WIDTH, skipped = g->start * k.stride;
+    float *scores = s + g->start * TILE_ROWS + lane;
+    if (at->pairs)
+        at->pairs[g->vectors].scores(
+            g->keys, words_of(at->call->head_size), (const int32_t *)(void *)(t->q + lane),
+            (const uint16_t *)k.data + skipped, k.stride, scores, maximum + lane);
+    else if (at->shorts) {
+        sage_keys rows = {.data = (const int32_t *)k.data + skipped,
+                          .words = k.stride,
+                          .scale = k.scale + g->start};
+        at->shorts->short_scores(g->vectors, g->keys, &rows, t->q + lane, TILE_ROWS,
+                                 t->scale + lane, scores, maximum + lane);
+    } else
+        micro[g->vectors].scores(g->keys, at->call->head_size, t->q + lane, TILE_ROWS,
+                                 (const float *)k.data + skipped, k.stride, scores, maximum + lane);
+}
+
 /* `key`: the first of the block. */
 static inline void score_tile(const tile_context *at, const tile *t, const segment *segments,
-                              int count, int64_t key, rows_of_block k, float *s, float *maximum) {
+                              int count, int64_t key, rows_of_block k, float *s, float *maximum,
+                              ahead *next) {
     for (int v = 0; v < t->vectors; v++) vf_store(maximum + v * VF_WIDTH, NEGATIVE_INFINITY);
     if (t->plain || k.plain) {
         int64_t keys = segments[count - 1].start + segments[count - 1].keys;
@@ -311,30 +337,37 @@ static inline void score_tile(const tile_context *at, const tile *t, const segme
     for (int i = 0; i < count; i++) {
         const segment *g = &segments[i];
         if (g->vectors == 0) continue;
-        int64_t lane = g->vector * VF_WIDTH, skipped = g->start * k.stride;
-        float *scores = s + g->start * TILE_ROWS + lane;
-        if (at->pairs)
-            at->pairs[g->vectors].scores(
-                g->keys, words_of(at->call->head_size), (const int32_t *)(void *)(t->q + lane),
-                (const uint16_t *)k.data + skipped, k.stride, scores, maximum + lane);
-        else if (at->shorts) {
-            sage_keys rows = {.data = (const int32_t *)k.data + skipped,
-                              .words = k.stride,
-                              .scale = k.scale + g->start};
-            at->shorts->short_scores(g->vectors, g->keys, &rows, t->q + lane, TILE_ROWS,
-                                     t->scale + lane, scores, maximum + lane);
-        } else
-            micro[g->vectors].scores(g->keys, at->call->head_size, t->q + lane, TILE_ROWS,
-                                     (const float *)k.data + skipped, k.stride, scores,
-                                     maximum + lane);
+        int64_t step = next->count ? PART_KEYS : g->keys;
+        for (int64_t j = 0; j < g->keys; j += step) {
+            const segment part = {g->start + j, smaller(step, g->keys - j), g->vector, g->vectors};
+            ahead_fetch(next);
+            score_part(at, t, &part, k, s, maximum);
+        }
     }
 }
 
 /* The product of keys [start, start + keys) of a block with the vectors of a segment. */
 static void add_piece(const tile_context *at, const tile *t, const segment *g, int64_t start,
-                      int64_t keys, rows_of_block v, const float *p) {
+                      int64_t keys, rows_of_block v, const float *p, const row_sums *out,
+                      ahead *next) {
     int64_t size = at->call->value_size, lane = g->vector * VF_WIDTH;
-    if (at->pairs)
+    if (t->by_rows)
+        for (int64_t d = 0; d < size; d += TILE_ROWS) {
+            int64_t columns = smaller(size - d, TILE_ROWS), vectors = divide_up(columns, VF_WIDTH);
+            int64_t end = smaller(t->rows, lane + g->vectors * VF_WIDTH);
+            int64_t step = next->count ? PART_ROWS : TILE_ROWS;
+            for (int64_t row = lane; row < end; row += step) {
+                ahead_fetch(next);
+                row_sums rows = sums_from(out, row);
+                rows.out += d;
+                if (rows.before) rows.before += d;
+                micro[vectors].values_by_rows(
+                    smaller(step, end - row), keys, p + start * TILE_ROWS + row,
+                    (const float *)v.data + start * v.stride + d, v.stride, &rows,
+                    (size_t)(columns - (vectors - 1) * VF_WIDTH));
+            }
+        }
+    else if (at->pairs)
         at->pairs[g->vectors].values(
             words_of(keys), size, (const int32_t *)(const void *)(p + start / 2 * TILE_ROWS + lane),
             (const int32_t *)v.data + start / 2 * v.stride, t->out + lane, !t->started);
@@ -344,9 +377,28 @@ static void add_piece(const tile_context *at, const tile *t, const segment *g, i
                                  !t->started);
 }
 
-/* Long strips are taken in pieces that L1 holds. What comes first sets `out` instead of adding. */
+/* Where the last sums of a tile may go straight to the output: rows of floats at a constant distance, none of them empty. */
+static inline bool last_sums(const tile_context *at, tile *t, int64_t end, float *factors,
+                             row_sums *last) {
+    const fovea_view *out = &at->call->out;
+    bool direct = t->by_rows && end >= t->high && out->dtype == FOVEA_F32 && out->stride[3] == 1 &&
+                  at->call->group == 1;
+    for (int v = 0; direct && v < t->vectors; v++) {
+        vf reference, sum, factor = row_factor(at, t, v, &reference, &sum);
+        direct = !vm_any(vf_eq(vf_load(t->sum + v * VF_WIDTH), vf_set1(0)));
+        vf_store(factors + v * VF_WIDTH, factor);
+    }
+    if (!direct) return false;
+    last->out = (float *)(void *)fovea_row(out, at->sequence.batch, at->key_head,
+                                           at->sequence.query_start + t->row);
+    last->stride = out->stride[2], last->factor = factors;
+    return true;
+}
+
+/* Long strips are taken in pieces that L1 holds. What comes first sets `out` instead of adding; `last`, where it is not NULL, says
+ * where what comes last goes. */
 static inline void add_values(const tile_context *at, tile *t, const segment *segments, int count,
-                              rows_of_block v, const float *p) {
+                              rows_of_block v, const float *p, const row_sums *last, ahead *next) {
     int64_t size = at->call->value_size;
     for (int i = 0; i < count; i++) {
         const segment *g = &segments[i];
@@ -356,7 +408,12 @@ static inline void add_values(const tile_context *at, tile *t, const segment *se
             t->started = true;
         }
         for (int64_t j = g->start; j < g->start + g->keys; j += at->value_keys) {
-            add_piece(at, t, g, j, smaller(at->value_keys, g->start + g->keys - j), v, p);
+            bool ends = last && j + at->value_keys >= g->start + g->keys;
+            row_sums rows = {t->out, NULL, NULL, size, size};
+            if (ends) rows = *last;
+            rows.before = t->started ? t->out : NULL, rows.before_stride = size;
+            add_piece(at, t, g, j, smaller(at->value_keys, g->start + g->keys - j), v, p, &rows,
+                      next);
             t->started = true;
         }
     }

@@ -1,7 +1,8 @@
 /* The two matrix products of attention, on tiles of query rows that lie across vector lanes.
  *
  * A tile is `vectors` vectors of query rows. Its queries are packed [head_size][rows], its scores [keys][rows], its output
- * [value_size][rows]; `pitch` is the number of floats from one such line to the next. A micro-kernel keeps a few keys (or a few
+ * [value_size][rows] or, where the product with v is the score kernel turned round (weighted_group), [rows][value_size];
+ * `pitch` is the number of floats from one line to the next. A micro-kernel keeps a few keys (or a few
  * columns of v) times all vectors of the tile in registers; a step of its loop loads one line of the tile and broadcasts one float a key
  * straight from k or v as they lie in memory, so that neither is packed. Loads a step: vectors + keys, for vectors * keys
  * fused multiply-adds: 10 for 24 on AVX-512, 8 for 12 on AVX2, within two loads a cycle.
@@ -81,6 +82,69 @@ VF_INLINE void value_block(const int most, const int vectors, int64_t keys, int6
     IN_GROUPS(most, value_size, VALUE_GROUP);
 }
 
+/* Rows of sums: out[r] = (before[r] + sum) * factor[r]. */
+typedef struct row_sums {
+    float *out;
+    const float *before, *factor; /* NULL: 0 and 1 */
+    int64_t stride, before_stride;
+} row_sums;
+
+VF_INLINE row_sums sums_from(const row_sums *rows, int64_t r) {
+    return (row_sums){rows->out + r * rows->stride,
+                      rows->before ? rows->before + r * rows->before_stride : NULL,
+                      rows->factor ? rows->factor + r : NULL, rows->stride, rows->before_stride};
+}
+
+VF_INLINE void store_sum(const bool add, const bool scale, vf sum, const float *before, vf factor,
+                         float *place, size_t columns) {
+    if (add) sum = vf_add(columns == VF_WIDTH ? vf_load(before) : vf_load_n(before, columns), sum);
+    if (scale) sum = vf_mul(sum, factor);
+    if (columns == VF_WIDTH)
+        vf_store(place, sum);
+    else
+        vf_store_n(place, sum, columns);
+}
+
+/* The sums are over i of weights[r * apart + i * step] lines[i][columns], for `count` r and `terms` i. The last vector has `tail`
+ * columns; the lines are read as `whole` vectors all the same, or no further than that. A sum begins at 0 and is added as a
+ * whole: chains stay short. */
+VF_INLINE void weighted_group(const int count, const int vectors, const int apart, const int step,
+                              const bool whole, int64_t terms, const float *weights,
+                              const float *lines, int64_t pitch, row_sums rows, size_t tail) {
+    vf sum[12][TILE_VECTORS];
+    VF_UNROLLED for (int r = 0; r < count; r++) VF_UNROLLED for (int v = 0; v < vectors; v++)
+        sum[r][v] = vf_set1(0);
+    for (int64_t i = 0; i < terms; i++, lines += pitch, weights += step) {
+        vf line[TILE_VECTORS];
+        VF_UNROLLED for (int v = 0; v < vectors; v++) line[v] =
+            whole || v < vectors - 1 ? vf_load(lines + v * VF_WIDTH)
+                                     : vf_load_n(lines + v * VF_WIDTH, tail);
+        VF_UNROLLED for (int r = 0; r < count; r++) {
+            vf weight = vf_set1(weights[r * apart]);
+            VF_UNROLLED for (int v = 0; v < vectors; v++) sum[r][v] =
+                vf_fma(weight, line[v], sum[r][v]);
+        }
+    }
+    VF_UNROLLED for (int r = 0; r < count; r++) {
+        const row_sums row = sums_from(&rows, r);
+        const vf factor = row.factor ? vf_set1(*row.factor) : vf_set1(1);
+        VF_UNROLLED for (int v = 0; v < vectors; v++) {
+            const float *before = row.before ? row.before + v * VF_WIDTH : NULL;
+            store_sum(row.before, row.factor, sum[r][v], before, factor, row.out + v * VF_WIDTH,
+                      v < vectors - 1 ? VF_WIDTH : tail);
+        }
+    }
+}
+
+#define WEIGHTED_GROUP(n)                                                                          \
+    weighted_group(n, vectors, apart, step, whole, terms, weights + i * apart, lines, pitch,       \
+                   sums_from(&rows, i), tail)
+VF_INLINE void weighted_panel(const int most, const int vectors, const int apart, const int step,
+                              const bool whole, int64_t count, int64_t terms, const float *weights,
+                              const float *lines, int64_t pitch, row_sums rows, size_t tail) {
+    IN_GROUPS(most, count, WEIGHTED_GROUP);
+}
+
 enum { CHAIN_KEYS = 128 }; /* added one after another, before the sum joins that of the others */
 
 /* Turns scores [keys][rows] into p = 2^(s - reference) in place and returns their sums in block_sum. */
@@ -112,6 +176,9 @@ typedef struct micro_kernels {
                    const float *value, int64_t value_stride, float *out, bool first);
     void (*exponentials)(int64_t keys, int64_t pitch, float *s, const float *reference,
                          float *block_sum);
+    /* The sums are p^T v, of columns in so many vectors; the last of them has `tail`. */
+    void (*values_by_rows)(int64_t count, int64_t keys, const float *p, const float *value,
+                           int64_t value_stride, const row_sums *rows, size_t tail);
 } micro_kernels;
 
 #define MICRO_KERNELS(vectors, most)                                                               \
@@ -132,8 +199,20 @@ typedef struct micro_kernels {
     static void exponentials_##vectors(int64_t keys, int64_t pitch, float *s,                      \
                                        const float *reference, float *block_sum) {                 \
         exponential_block(vectors, keys, pitch, s, reference, block_sum);                          \
+    }                                                                                              \
+    static void values_by_rows_##vectors(int64_t count, int64_t keys, const float *p,              \
+                                         const float *value, int64_t value_stride,                 \
+                                         const row_sums *rows, size_t tail) {                      \
+        if (tail == VF_WIDTH)                                                                      \
+            weighted_panel(most, vectors, 1, TILE_ROWS, true, count, keys, p, value, value_stride, \
+                           *rows, VF_WIDTH);                                                       \
+        else                                                                                       \
+            weighted_panel(most, vectors, 1, TILE_ROWS, false, count, keys, p, value,              \
+                           value_stride, *rows, tail);                                             \
     }
-#define MICRO_ROW(vectors) [vectors] = {scores_##vectors, values_##vectors, exponentials_##vectors}
+#define MICRO_ROW(vectors)                                                                         \
+    [vectors] = {scores_##vectors, values_##vectors, exponentials_##vectors,                       \
+                 values_by_rows_##vectors}
 
 #if defined(FOVEA_TIER_AVX2) || defined(FOVEA_TIER_AMX)
 MICRO_KERNELS(1, 12)

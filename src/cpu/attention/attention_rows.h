@@ -196,6 +196,31 @@ static inline void unpack_rows(const float *packed, int64_t pitch, int64_t size,
     }
 }
 
+/* Of rows side by side. */
+static inline void store_rows(const float *from, int64_t size, vf factor, vm empty,
+                              char *const rows[VF_WIDTH], int64_t filled, fovea_dtype dtype,
+                              int64_t stride) {
+    float factors[VF_WIDTH], kept[VF_WIDTH];
+    vf_store(factors, factor);
+    vf_store(kept, vf_select(empty, vf_set1(0), vf_set1(1)));
+    for (int64_t i = 0; i < filled; i++, from += size) {
+        const vf multiplier = vf_set1(factors[i]);
+        int64_t d = 0, whole = stride == 1 && kept[i] ? size / VF_WIDTH * VF_WIDTH : 0;
+        if (dtype == FOVEA_F32)
+            for (; d < whole; d += VF_WIDTH)
+                vf_store((float *)(void *)rows[i] + d, vf_mul(vf_load(from + d), multiplier));
+        else if (dtype == FOVEA_F16)
+            for (; d < whole; d += VF_WIDTH)
+                vf_store_f16((uint16_t *)(void *)rows[i] + d,
+                             vf_mul(vf_load(from + d), multiplier));
+        for (; d < size; d += VF_WIDTH) {
+            int64_t count = smaller(size - d, VF_WIDTH);
+            vf x = vf_mul(vf_load_n(from + d, (size_t)count), multiplier);
+            store_elements(rows[i], dtype, stride, d, kept[i] ? x : vf_set1(0), count);
+        }
+    }
+}
+
 /* ---- Pairs of bf16 in words of 32 bits (attention_pairs.h) ------------------------------------- */
 
 static inline int64_t words_of(int64_t elements) { return (elements + 1) / 2; }

@@ -22,7 +22,9 @@ typedef struct tile {
     int64_t full_low, full_high; /* keys that all rows attend */
     bool started;                /* some block has been seen */
     bool plain;                  /* scores are made of the elements themselves */
-    float *q, *out;              /* [head_size][TILE_ROWS], [value_size][TILE_ROWS] */
+    bool stored;                 /* its rows are in the output */
+    bool by_rows;                /* out is [TILE_ROWS][value_size], not [value_size][TILE_ROWS] */
+    float *q, *out;              /* q is [head_size][TILE_ROWS] */
     float *reference, *sum, *slope;
     float *scale; /* of a lane, where queries are integers */
     int32_t *query, *head;
@@ -313,6 +315,18 @@ static void limit_scores(const tile *t, float *s, int64_t key, int64_t keys, flo
 /* ---- Online softmax ------------------------------------------------------------------------------- */
 
 static void rescale(const tile *t, int vector, vf factor, int64_t value_size) {
+    if (t->by_rows) {
+        float factors[VF_WIDTH], *row = t->out + vector * VF_WIDTH * value_size;
+        int64_t rows = smaller(t->rows - vector * VF_WIDTH, VF_WIDTH);
+        vf_store(factors, factor);
+        for (int64_t i = 0; i < rows; i++, row += value_size)
+            for (int64_t d = 0; factors[i] < 1 && d < value_size; d += VF_WIDTH) {
+                size_t columns = (size_t)smaller(value_size - d, VF_WIDTH);
+                vf_store_n(row + d, vf_mul(vf_load_n(row + d, columns), vf_set1(factors[i])),
+                           columns);
+            }
+        return;
+    }
     float *out = t->out + vector * VF_WIDTH;
     for (int64_t d = 0; d < value_size; d++, out += TILE_ROWS)
         vf_store(out, vf_mul(vf_load(out), factor));
@@ -419,18 +433,29 @@ static void store_lse(const tile_context *at, const tile *t, int v, int64_t fill
     for (int64_t i = 0; i < filled; i++) memcpy(rows[i], &lanes[i], sizeof lanes[i]);
 }
 
+/* What the sums of a vector's rows are multiplied by in the end. */
+static vf row_factor(const tile_context *at, const tile *t, int v, vf *reference, vf *sum) {
+    vf factor = vf_set1((float)(1 / (1 - at->call->options->dropout)));
+    *reference = vf_load(t->reference + v * VF_WIDTH), *sum = vf_load(t->sum + v * VF_WIDTH);
+    if (at->call->has_sinks) factor = vf_mul(factor, join_sinks(at, t, v, reference, sum));
+    return vf_div(factor, *sum);
+}
+
 static inline void tile_finish(const tile_context *at, const tile *t) {
     const fovea_attention_call *call = at->call;
-    double keep = 1 - call->options->dropout;
+    if (t->stored && !call->has_lse) return;
     for (int v = 0; v < t->vectors; v++) {
         char *rows[VF_WIDTH];
         int64_t filled = filled_rows(at, t, &call->out, at->sequence.query_start, v, rows);
-        vf reference = vf_load(t->reference + v * VF_WIDTH), sum = vf_load(t->sum + v * VF_WIDTH);
-        vm empty = t->started ? vf_eq(sum, vf_set1(0)) : vm_first(VF_WIDTH);
-        vf factor = vf_set1((float)(1 / keep));
-        if (call->has_sinks) factor = vf_mul(factor, join_sinks(at, t, v, &reference, &sum));
-        unpack_rows(t->out + v * VF_WIDTH, TILE_ROWS, call->value_size, vf_div(factor, sum), empty,
-                    rows, filled, call->out.dtype, call->out.stride[3]);
+        vf reference, sum, factor = row_factor(at, t, v, &reference, &sum);
+        vm empty =
+            t->started ? vf_eq(vf_load(t->sum + v * VF_WIDTH), vf_set1(0)) : vm_first(VF_WIDTH);
+        if (t->by_rows && !t->stored)
+            store_rows(t->out + v * VF_WIDTH * call->value_size, call->value_size, factor, empty,
+                       rows, filled, call->out.dtype, call->out.stride[3]);
+        else if (!t->by_rows)
+            unpack_rows(t->out + v * VF_WIDTH, TILE_ROWS, call->value_size, factor, empty, rows,
+                        filled, call->out.dtype, call->out.stride[3]);
         if (call->has_lse)
             store_lse(at, t, v, filled, vf_fma(reference, vf_set1(LN2), vf_log(sum)));
     }

@@ -12,46 +12,6 @@
 
 enum { FEW_KEYS = 32 }; /* of a block where rows are few */
 
-/* out[r][columns] (+)= sum over i of weights[r * apart + i * step] lines[i][columns], for `count` r and `terms` i. The last
- * vector has `tail` columns. The sum begins at 0 and is added as a whole: chains stay short. */
-VF_INLINE void weighted_group(const int count, const int vectors, const int apart, const int step,
-                              const bool add, int64_t terms, const float *weights,
-                              const float *lines, int64_t pitch, float *out, int64_t stride,
-                              size_t tail) {
-    vf sum[12][TILE_VECTORS];
-    VF_UNROLLED for (int r = 0; r < count; r++) VF_UNROLLED for (int v = 0; v < vectors; v++)
-        sum[r][v] = vf_set1(0);
-    for (int64_t i = 0; i < terms; i++, lines += pitch, weights += step) {
-        vf line[TILE_VECTORS];
-        VF_UNROLLED for (int v = 0; v < vectors; v++) line[v] = vf_load(lines + v * VF_WIDTH);
-        VF_UNROLLED for (int r = 0; r < count; r++) {
-            vf weight = vf_set1(weights[r * apart]);
-            VF_UNROLLED for (int v = 0; v < vectors; v++) sum[r][v] =
-                vf_fma(weight, line[v], sum[r][v]);
-        }
-    }
-    VF_UNROLLED for (int r = 0; r < count; r++) {
-        float *place = out + r * stride;
-        VF_UNROLLED for (int v = 0; v < vectors - 1; v++, place += VF_WIDTH)
-            vf_store(place, add ? vf_add(vf_load(place), sum[r][v]) : sum[r][v]);
-        vf last = sum[r][vectors - 1];
-        if (tail == VF_WIDTH)
-            vf_store(place, add ? vf_add(vf_load(place), last) : last);
-        else
-            vf_store_n(place, add ? vf_add(vf_load_n(place, tail), last) : last, tail);
-    }
-}
-
-#define WEIGHTED_GROUP(n)                                                                          \
-    weighted_group(n, vectors, apart, step, add, terms, weights + i * apart, lines, pitch,         \
-                   out + i * stride, stride, tail)
-VF_INLINE void weighted_panel(const int most, const int vectors, const int apart, const int step,
-                              const bool add, int64_t count, int64_t terms, const float *weights,
-                              const float *lines, int64_t pitch, float *out, int64_t stride,
-                              size_t tail) {
-    IN_GROUPS(most, count, WEIGHTED_GROUP);
-}
-
 /* s becomes p = 2^(s - lse), dp becomes ds = p (dp - delta). */
 VF_INLINE void gradients_of_block(const int vectors, int64_t keys, float *s, float *dp,
                                   const float *lse, const float *delta) {
@@ -89,8 +49,9 @@ typedef struct backward_kernels {
 #define WEIGHTED(name, most, vectors, apart, step, add)                                            \
     static void name(int64_t count, int64_t terms, const float *weights, const float *lines,       \
                      int64_t pitch, float *out, int64_t stride, size_t tail) {                     \
-        weighted_panel(most, vectors, apart, step, add, count, terms, weights, lines, pitch, out,  \
-                       stride, tail);                                                              \
+        const row_sums rows = {out, add ? out : NULL, NULL, stride, stride};                       \
+        weighted_panel(most, vectors, apart, step, true, count, terms, weights, lines, pitch,      \
+                       rows, tail);                                                                \
     }
 #define BACKWARD_KERNELS(vectors, most)                                                            \
     WEIGHTED(to_keys_##vectors, most, vectors, TILE_ROWS, 1, true)                                 \

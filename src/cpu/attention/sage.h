@@ -528,7 +528,9 @@ static void sage_block(const sage_plan *p, const tile_context *at, sage_tile *t,
     }
     softmax_block(at, rows, s, keys, maximum);
     if (at->call->options->dropout > 0) drop_elements(at, rows, s, key, keys);
-    add_values(at, rows, segments, count, v, s);
+    ahead none;
+    ahead_begin(&none);
+    add_values(at, rows, segments, count, v, s, NULL, &none);
 }
 
 /* ---- Work items --------------------------------------------------------------------------------------- */
