@@ -1040,6 +1040,7 @@ static const struct {
     /* Rows far from 0, and far below the maximum of those that they are summed with; groups that threads share. */
     {"loss_cross_entropy", "b=101,c=100,reduction=none,data=far_offset"},
     {"loss_cross_entropy", "b=3001,c=100,reduction=none,data=step"},
+    {"loss_cross_entropy", "b=20,c=100,reduction=mean,data=offset,seed=20"}, /* two are ignored */
     /* A row that runs downwards; NaN in one vector of a row; rows that fill no eight and no fold. */
     {"dot_batched", "r=1,d=33,split=scalar,memory=reversed"},
     {"reduce_max", "n=30000,split=300x100,axis=1,data=nonfinite"},

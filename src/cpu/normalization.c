@@ -150,7 +150,7 @@ static int64_t dropout_mask_bytes(int64_t columns) {
     return (divide_up(columns, PHILOX_GROUP) + 2) * PHILOX_GROUP + 64;
 }
 static int64_t dropout_scratch_bytes(int64_t columns) {
-    return 2 * rows_scratch_bytes(columns) + divide_up(dropout_mask_bytes(columns), 64) * 64;
+    return rows_apart(2 * rows_scratch_bytes(columns) + dropout_mask_bytes(columns));
 }
 
 /* A mask that begins with element number `first`, group by group; its own elements follow `before` others. */

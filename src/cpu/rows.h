@@ -18,6 +18,13 @@ typedef struct rows_plan {
     const void *constants;  /* what else the kernel needs */
 } rows_plan;
 
+/* Bytes of scratch that a thread writes all the time, with a page between its own and another's: what a processor
+ * fetches ahead of one thread would take lines from the other. Two threads, fused_softmax_cross_entropy of rows of 256,
+ * whose scratch shared a page: 2.56 and 2.29 ms, lower quarters 2.28 and 1.93. */
+static inline int64_t rows_apart(int64_t bytes) {
+    enum { PAGE = 4096 };
+    return (divide_up(bytes, PAGE) + 1) * PAGE;
+}
 static inline int64_t rows_scratch_bytes(int64_t columns) { return divide_up(columns, 16) * 64; }
 
 static inline rows_plan rows_make_plan(const fovea_view *x, const fovea_view *y) {

@@ -20,7 +20,7 @@ static void softmax_overlapping(const rows_plan *plan, int64_t begin, int64_t en
 static void softmax_rows(const void *task, int64_t begin, int64_t end, int thread) {
     const rows_plan *plan = task;
     int64_t n = plan->columns;
-    float *scratch = (float *)(void *)(plan->scratch + OVERLAP_ROWS * thread * plan->scratch_step);
+    float *scratch = overlap_scratch(plan, thread);
     bool overlap = rows_overlap(plan);
     if (overlap) softmax_overlapping(plan, begin, end, scratch);
     for (int64_t row = overlap ? end : begin; row < end; row++) {
@@ -74,7 +74,7 @@ static void log_softmax_overlapping(const rows_plan *plan, int64_t begin, int64_
 static void log_softmax_rows(const void *task, int64_t begin, int64_t end, int thread) {
     const rows_plan *plan = task;
     int64_t n = plan->columns;
-    float *scratch = (float *)(void *)(plan->scratch + OVERLAP_ROWS * thread * plan->scratch_step);
+    float *scratch = overlap_scratch(plan, thread);
     bool overlap = rows_overlap(plan);
     if (overlap) log_softmax_overlapping(plan, begin, end);
     for (int64_t row = overlap ? end : begin; row < end; row++) {
@@ -125,7 +125,7 @@ FOVEA_INLINE vf weighted(const float *x, void *state, int64_t i, int64_t n) {
 static void online_rows(const void *task, int64_t begin, int64_t end, int thread) {
     const rows_plan *plan = task;
     int64_t n = plan->columns;
-    float *scratch = (float *)(void *)(plan->scratch + OVERLAP_ROWS * thread * plan->scratch_step);
+    float *scratch = overlap_scratch(plan, thread);
     if (n <= ONLINE_BLOCK) { /* one block, whose exponentials the first-level cache keeps */
         softmax_rows(task, begin, end, thread);
         return;
@@ -143,7 +143,7 @@ static void online_rows(const void *task, int64_t begin, int64_t end, int thread
 
 static size_t softmax_workspace(const fovea_problem *problem, int threads) {
     const fovea_view *x = &problem->views[0];
-    return (size_t)(OVERLAP_ROWS * rows_scratch_bytes(x->shape[x->rank - 1]) * threads);
+    return (size_t)(overlap_scratch_bytes(x->shape[x->rank - 1]) * threads);
 }
 
 static fovea_status softmax_stable(const fovea_problem *problem, fovea_run *run) {
