@@ -320,7 +320,8 @@ static double parameter_value(const fovea_parameter *parameter, const fovea_case
     }
     if (choice == 0) return parameter->standard;
     if (parameter->kind == FOVEA_REAL) return reals[choice];
-    if (parameter->kind != FOVEA_INTEGER) return choice;
+    if (parameter->kind != FOVEA_INTEGER) /* the first of the names takes the standard's place */
+        return choice == (int)parameter->standard ? 0 : choice;
     listed_values(fovea_catalogue_kernel(c->index), parameter->name, listed);
     return (double)listed[choice - 1];
 }
@@ -349,14 +350,15 @@ static bool is_accepted(const fovea_case *c) {
 }
 
 /* A variance of 0 with no eps divides by 0, where rounding alone decides the outcome; squares and
- * sums of the extremes leave the range of f32, where any outcome is accepted. */
+ * sums of the extremes leave the range of f32, where any outcome is accepted, single terms do not. */
 static bool is_meaningful(const fovea_check_case *check) {
     const fovea_kernel *row = fovea_catalogue_kernel(check->c.index);
     if (row->of_something && check->c.extents[0] == 0) return false;
     fovea_distribution data = check->c.data;
     bool steps = fovea_kernel_parameter(row, "steps") >= 0; /* which add before they scale */
     bool pointwise =
-        (row->elementwise && !steps) || !row->bound || strcmp(row->domain, "softmax") == 0;
+        (row->elementwise && !steps) || !row->bound || strcmp(row->domain, "softmax") == 0 ||
+        fovea_case_parameter(&check->c, "reduction") == 0;
     if (data == FOVEA_DATA_EXTREMES && !pointwise) return false;
     if (fovea_case_parameter(&check->c, "eps") != 0) return true;
     int letter = fovea_kernel_letter(check->c.index, "D");

@@ -307,12 +307,14 @@ static double nan_of_bits(double nan, uint32_t word) {
     return nan;
 }
 
-static double special_value(const fovea_case *c, fovea_dtype dtype, int64_t i, double normal) {
+/* Drawn apart for each argument: two tensors have theirs in different places. */
+static double special_value(const fovea_case *c, fovea_dtype dtype, uint64_t argument, int64_t i,
+                            double normal) {
     static const double extremes[] = {FLT_MAX, -FLT_MAX, FLT_MIN, 0x1p-149, -0x1p-140, 0.0,
                                       -0.0,    88.8,     -87.5,   -103.9,   1e-20,     -1e20};
     static const double nonfinite[] = {NAN, INFINITY, -INFINITY, -NAN};
     uint32_t words[4];
-    stream_words(&(stream){c->seed, 1000 + (uint64_t)dtype}, (uint64_t)i, words);
+    stream_words(&(stream){c->seed, 1000 + 100 * argument + (uint64_t)dtype}, (uint64_t)i, words);
     if (c->data == FOVEA_DATA_NONFINITE) {
         bool rest =
             c->seed % 2 && i >= 4096; /* is finite: what joins parts of a tensor must keep NaN */
@@ -326,8 +328,8 @@ static double special_value(const fovea_case *c, fovea_dtype dtype, int64_t i, d
     return value;
 }
 
-static double check_value(const fovea_case *c, fovea_dtype dtype, int64_t i, int64_t count,
-                          double normal) {
+static double check_value(const fovea_case *c, fovea_dtype dtype, uint64_t argument, int64_t i,
+                          int64_t count, double normal) {
     switch (c->data) {
     case FOVEA_DATA_OFFSET:
         return 100 + normal;
@@ -351,7 +353,7 @@ static double check_value(const fovea_case *c, fovea_dtype dtype, int64_t i, int
         return normal < -0.6 ? -1 : normal > 0.6 ? 1 : 0;
     case FOVEA_DATA_EXTREMES:
     case FOVEA_DATA_NONFINITE:
-        return special_value(c, dtype, i, normal);
+        return special_value(c, dtype, argument, i, normal);
     default:
         return normal;
     }
@@ -374,7 +376,7 @@ static uint64_t check_word(const fovea_case *c, uint64_t word, int64_t i, int64_
     case FOVEA_DATA_ZEROS:
         return 0;
     case FOVEA_DATA_IMPULSE:
-        return (uint64_t)check_value(c, FOVEA_F64, i, count, 0);
+        return (uint64_t)check_value(c, FOVEA_F64, 0, i, count, 0);
     case FOVEA_DATA_INTEGERS:
         return word % 3 - 1;
     case FOVEA_DATA_EXTREMES:
@@ -444,7 +446,8 @@ static void fill_groups(void *task, int64_t first, int64_t end, int thread) {
             if (argument->fill == FOVEA_FILL_ONES) value = 1;
             if (argument->fill == FOVEA_FILL_ZEROS) value = 0;
             if (varied && f->c->data)
-                value = check_value(f->c, fovea_dtype_of_part(view->dtype), j, f->count, value);
+                value = check_value(f->c, fovea_dtype_of_part(view->dtype), f->stream.number, j,
+                                    f->count, value);
             if (normal && coarse) value *= 32; /* as a quantised tensor fills its range */
             if (argument->fill == FOVEA_FILL_MAGNITUDE) value = fabs(value);
             if (argument->fill == FOVEA_FILL_SQUARE) value *= value;

@@ -34,8 +34,13 @@ static __device__ __forceinline__ float limited(float x, float low, float high) 
 static __device__ __forceinline__ float probability(float p) {
     return limited(p, (float)FOVEA_BCE_LEAST, (float)FOVEA_BCE_MOST);
 }
+/* By two logarithms where the quotient is no normal number, as is p = 1 beside a subnormal q. */
 static __device__ __forceinline__ float kl_div(float p, float q) {
-    return p == 0 && q == q ? 0 : p * logf(p / q);
+    if (p == 0 && q == q) return 0;
+    const float quotient = p / q, infinity = INFINITY;
+    if (quotient >= 0x1p-126f && quotient < infinity) return p * logf(quotient);
+    const bool no_number = signbit(quotient) && fabsf(q) < infinity;
+    return no_number ? NAN : p * (logf(fabsf(p)) - logf(fabsf(q)));
 }
 /* Of probabilities from 1e-7 on: terms may err by 9 eps (1 + |ln|). */
 static __device__ __forceinline__ float short_log(float p) { return 0.693147182f * quick_log2(p); }

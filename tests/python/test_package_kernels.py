@@ -78,6 +78,16 @@ def test_batch_norm_of_channels_that_begin_elsewhere():
     assert np.abs(var / x.astype(np.float64).var(0) - 1).max() < 2e-5
 
 
+@pytest.mark.parametrize("p, q", [(1, 1e-43), (1e-43, 1), (1e-6, 3e38), (3e38, 2e38), (1e-30, 1e-43)])
+def test_divergence_whose_quotients_are_no_normal_numbers(p, q):
+    p, q = np.full((3, 100), p, np.float32), np.full((3, 100), q, np.float32)
+    p[0, :7] = 0
+    terms = p.astype(float) * np.log(np.where(p > 0, p, 1).astype(float) / q) * (p > 0)
+    wanted = terms.sum() if abs(terms.sum()) < 3.4e38 else np.inf
+    assert fovea.loss_kl_div(p, q) == pytest.approx(wanted, rel=1e-5)
+    np.testing.assert_allclose(fovea.loss_kl_div(p, q, reduction="none"), terms, rtol=1e-5, atol=1e-45)
+
+
 def test_shapes_of_results():
     x = normal(3, 5, 7)
     for axis, expected in [(None, ()), (0, (5, 7)), (-1, (3, 5)), (1, (3, 7))]:

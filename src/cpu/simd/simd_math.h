@@ -156,11 +156,11 @@ static inline vf vf_log(vf x) {
 }
 
 #ifdef FOVEA_TIER_AVX512
-/* ln(p/q), and ln(1/q) where p is 0, off by 2^-22 (1 + |ln|) at most, where the result is finite and the quotient a
- * normal number; where a quotient would be 0, infinite, NaN or negative the result is no number. w is 1/q to 14 bits, w p
+/* ln(p/q), and ln(1/q) where p is 0, off by 2^-22 (1 + |ln|) at most, where the result is finite and the quotient (which
+ * is kept) a normal number; where a quotient would be 0, infinite, NaN or negative the result is no number. w is 1/q to 14 bits, w p
  * the quotient up to 1 + d; d = q w - 1 is exact, and ln(1 + d) = d to 2^-29. As the result need not be exact relative to
  * itself near 1, fractions are [1, 2) and a cubic in r, |r| <= 1/33, suffices. 15 operations, as many as vf_log alone. */
-static inline vf vf_log_quotient(vf p, vf q) {
+static inline vf vf_log_quotient(vf p, vf q, vf *quotient) {
     const vf inverse =
         _mm512_setr_ps(0x1.f07c2p-1f, 0x1.d41d42p-1f, 0x1.bacf92p-1f, 0x1.a41a42p-1f,
                        0x1.8f9c18p-1f, 0x1.7d05f4p-1f, 0x1.6c16c2p-1f, 0x1.5c9882p-1f,
@@ -172,7 +172,7 @@ static inline vf vf_log_quotient(vf p, vf q) {
                        0x1.dd46ap-2f, 0x1.02552ap-1f, 0x1.154c4p-1f, 0x1.2795e2p-1f, 0x1.393e0ep-1f,
                        0x1.4a4f88p-1f, 0x1.5ad404p-1f);
     vf w = _mm512_rcp14_ps(q), d = vf_fms(q, w, vf_set1(1.0f));
-    vf y = _mm512_mask_mul_ps(w, vf_ne(p, vf_set1(0.0f)), p, w);
+    vf y = *quotient = _mm512_mask_mul_ps(w, vf_ne(p, vf_set1(0.0f)), p, w);
     vf m = _mm512_getmant_ps(y, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_nan);
     vi interval = vi_shr(vf_as_vi(m), 19); /* its lowest four bits count */
     vf r = vf_fms(m, _mm512_permutexvar_ps(interval, inverse), vf_set1(1.0f));
