@@ -356,9 +356,9 @@ static bool is_meaningful(const fovea_check_case *check) {
     if (row->of_something && check->c.extents[0] == 0) return false;
     fovea_distribution data = check->c.data;
     bool steps = fovea_kernel_parameter(row, "steps") >= 0; /* which add before they scale */
-    bool pointwise =
-        (row->elementwise && !steps) || !row->bound || strcmp(row->domain, "softmax") == 0 ||
-        fovea_case_parameter(&check->c, "reduction") == 0;
+    bool pointwise = (row->elementwise && !steps) || !row->bound ||
+                     strcmp(row->domain, "softmax") == 0 ||
+                     fovea_case_parameter(&check->c, "reduction") == 0;
     if (data == FOVEA_DATA_EXTREMES && !pointwise) return false;
     if (fovea_case_parameter(&check->c, "eps") != 0) return true;
     int letter = fovea_kernel_letter(check->c.index, "D");
