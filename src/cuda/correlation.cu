@@ -30,7 +30,7 @@ struct covariance_finish {
 static __device__ __forceinline__ joint_moments brief_moments(const moment_sums<false, true> &s,
                                                               double part) {
     const double xx = s.xx - s.x * (s.x * part), yy = s.yy - s.y * (s.y * part);
-    return {0, 0, 0, xx < 0 ? 0 : xx, yy < 0 ? 0 : yy, s.xy - s.x * (s.y * part)};
+    return {0, 0, 0, xx < 0 ? 0 : xx, yy < 0 ? 0 : yy, centred_product(s.xy, s.x, s.y, part)};
 }
 struct brief_correlation : brief_moments_method<true, correlation_finish<float>> {
     double part;

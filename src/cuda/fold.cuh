@@ -1164,6 +1164,13 @@ struct moment_sums<false, false> {
     __device__ __forceinline__ joint_moments all() const { return {0, x, 0, xx, 0, 0}; }
 };
 
+/* Of differences from the means, given sums of those from others; part: 1 / count. NaN where a sum is not finite, as
+ * such a mean's differences are. */
+static __device__ __forceinline__ double centred_product(double xy, double x, double y,
+                                                         double part) {
+    return xy - x * (y * part) + ((x - x) + (y - y));
+}
+
 /* Moments of f32 come from sums in f64 of differences from the first element of the slice, which are 0
  * for equal elements; those of f64 from pieces that are centred by themselves. `two`: there is a y. */
 template <class T, bool two, class Finish>
@@ -1256,7 +1263,7 @@ struct moments_method {
             if constexpr (two) {
                 const double sum = m.mean_y;
                 m.mean_y *= part, m.yy = positive(m.yy - sum * m.mean_y);
-                m.xy -= x * m.mean_y;
+                m.xy = centred_product(m.xy, x, sum, part);
             }
         }
         m.mean_x += first_x, m.mean_y += first_y;
