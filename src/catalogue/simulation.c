@@ -34,18 +34,34 @@ static double largest_of_ends(const fovea_problem *problem, int inputs, int outp
                               const double *expected) {
     double largest = 0;
     for (int a = 0; a < inputs; a++) largest = largest_element(&problem->views[a], largest);
-    return largest_of(expected, fovea_view_elements(&problem->views[output]), largest);
+    return expected ? largest_of(expected, fovea_view_elements(&problem->views[output]), largest)
+                    : largest;
 }
 
+/* Steps beyond the limit of stability blow up roundings of the field at first, whatever becomes of the field itself: by
+ * `growth` each, that of the fastest mode. */
+static double largest_of_modes(const fovea_problem *problem, int inputs, int output,
+                               const double *expected, double growth) {
+    double first = largest_of_ends(problem, inputs, output, NULL);
+    double ends = largest_of_ends(problem, inputs, output, expected);
+    return fmax(ends, first * pow(fmax(1, growth), steps_of(problem)));
+}
+
+/* The sum of neighbours less 4 u is between -8 u and 0 in every mode. */
 void fovea_bound_heat(const fovea_problem *problem, int output, const double *expected,
                       double *bound) {
-    double largest = largest_of_ends(problem, 1, output, expected);
+    double r = fovea_round_to(problem->dtype, fovea_problem_parameter(problem, "r"));
+    double largest = largest_of_modes(problem, 1, output, expected, fabs(1 - 8 * r));
     fill_bound(problem, output, 16 * steps_of(problem) * largest, bound);
 }
 
+/* The fastest mode grows by the larger root of x^2 - (2 - 8 c2) x + 1. */
 void fovea_bound_wave(const fovea_problem *problem, int output, const double *expected,
                       double *bound) {
-    double largest = largest_of_ends(problem, 2, output, expected), steps = steps_of(problem);
+    double c2 = fovea_round_to(problem->dtype, fovea_problem_parameter(problem, "c2"));
+    double half = fabs(1 - 4 * c2), growth = half > 1 ? half + sqrt(half * half - 1) : 1;
+    double largest = largest_of_modes(problem, 2, output, expected, growth);
+    double steps = steps_of(problem);
     fill_bound(problem, output, 16 * steps * steps * largest, bound);
 }
 

@@ -23,7 +23,9 @@ const fovea_kernel fovea_rows_simulation[] = {
      .remarks = "dirichlet: the cells of the edge count as 0 from before the first step on.",
      .arguments = {FIELD("u"), NEXT("y", "u after the last step")},
      .parameters = {{"r", FOVEA_REAL, 0.1, NULL, "diffusivity dt / dx^2"}, BOUNDARY, STEPS},
-     .bytes = "2*s*B*H*W", .bench = "B=1,H=1024,W=1024", .bound_text = "16 eps steps max|field|",
+     .bytes = "2*s*B*H*W", .bench = "B=1,H=1024,W=1024",
+     .bound_text = "16 eps steps max|field|, of unstable steps (r > 1/4) that at first by "
+                   "their growth",
      .bound = FOVEA_HOOK(fovea_bound_heat)},
     {72, "sim_wave_equation", BY_STEPS,
      .definition = "y = 2 u - previous + c2 (left + right + up + down - 4 u), `steps` times",
@@ -38,7 +40,9 @@ const fovea_kernel fovea_rows_simulation[] = {
                     .meaning = "u before the last step: what the next call takes as `previous`"}},
      .parameters = {{"c2", FOVEA_REAL, 1e-4, NULL, "(c dt / dx)^2"}, BOUNDARY, STEPS},
      .bytes = "3*s*B*H*W+before*B*H*W", .bench = "B=1,H=1024,W=1024",
-     .bound_text = "16 eps steps^2 max|field|", .bound = FOVEA_HOOK(fovea_bound_wave)},
+     .bound_text = "16 eps steps^2 max|field|, of unstable steps (c2 > 1/2) that at first by "
+                   "their growth",
+     .bound = FOVEA_HOOK(fovea_bound_wave)},
     {73, "integrate_rk4", BY_STEPS,
      .definition = "y' = -k y by the classic Runge-Kutta method of fourth order",
      .arguments = {{.name = "y", .shape = "N..."},
