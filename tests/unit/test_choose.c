@@ -152,6 +152,49 @@ static void the_model_finds_the_two_cheapest(void **state) {
     fovea_sample_destroy(&m.sample);
 }
 
+/* What the model takes for an implementation of attention; 0 if this library has none of that name. */
+static double attention_expected(const char *name, const char *text, int threads) {
+    makings m;
+    fovea_message message;
+    double seconds = 0;
+    fovea_case_begin(&m.c, fovea_catalogue_find("attention"));
+    assert_int_equal(fovea_case_parse(&m.c, text, 0, &message), FOVEA_OK);
+    assert_int_equal(fovea_case_complete(&m.c, &message), FOVEA_OK);
+    m.c.data = FOVEA_DATA_NONE;
+    assert_int_equal(fovea_sample_create(&m.c, NULL, &m.sample, &message), FOVEA_OK);
+    for (int i = 0; i < fovea_implementation_count(m.sample.problem.index); i++) {
+        const fovea_implementation *one = fovea_implementation_at(m.sample.problem.index, i);
+        if (strcmp(one->name, name) == 0)
+            seconds = fovea_expected_seconds(one, &m.sample.problem, NULL, threads);
+    }
+    fovea_sample_destroy(&m.sample);
+    return seconds;
+}
+
+/* Tiles multiply fast, but what they multiply is packed first. */
+static void few_rows_of_a_long_cache_are_not_packed(void **state) {
+    static const struct {
+        const char *dtype, *tiles;
+    } types[] = {{"bf16", "cpu/amx/flash"},
+                 {"f16", "cpu/amx/flash_bf16x2"},
+                 {"f32", "cpu/amx/flash_bf16x3"}};
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        for (int threads = 1; threads <= 16; threads *= 2) {
+            char few[96], many[96];
+            snprintf(few, sizeof few, "dtype=%s,b=8,hq=8,hkv=1,sq=1,sk=8192,d=128", types[i].dtype);
+            snprintf(many, sizeof many, "dtype=%s,b=2,hq=8,hkv=8,sq=1024,sk=1024,d=64",
+                     types[i].dtype);
+            double tiles = attention_expected(types[i].tiles, few, threads);
+            if (tiles == 0) skip();
+            assert_true(attention_expected("cpu/avx512/split", few, threads) < tiles);
+            bool faster = attention_expected(types[i].tiles, many, threads) <
+                          attention_expected("cpu/avx512/flash", many, threads);
+            assert_int_equal(faster, i < 2); /* three terms take as long as multiply-adds */
+        }
+    }
+}
+
 /* ---- Between measurements --------------------------------------------------------------------- */
 
 static void add(fovea_routes *routes, const char *text, int way, double seconds) {
@@ -287,6 +330,7 @@ int main(void) {
         cmocka_unit_test(threads_share_arithmetic_and_three_of_them_memory),
         cmocka_unit_test(a_team_has_its_price),
         cmocka_unit_test(what_was_measured_of_a_tier_is_its_rate),
+        cmocka_unit_test(few_rows_of_a_long_cache_are_not_packed),
         cmocka_unit_test(the_model_finds_the_two_cheapest),
         cmocka_unit_test(a_clear_measurement_far_away_does_not_decide),
         cmocka_unit_test(times_are_those_of_the_nearest),
