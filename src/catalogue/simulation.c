@@ -28,23 +28,26 @@ static void fill_bound(const fovea_problem *problem, int output, double value, d
     for (int64_t i = 0; i < count; i++) bound[i] = value * fovea_epsilon(problem->dtype);
 }
 
+static double largest_of_inputs(const fovea_problem *problem, int inputs) {
+    double largest = 0;
+    for (int a = 0; a < inputs; a++) largest = largest_element(&problem->views[a], largest);
+    return largest;
+}
+
 /* The maximum over all steps stands at the first or the last: linear steps shrink what they hold, or
  * blow it up, as powers. */
 static double largest_of_ends(const fovea_problem *problem, int inputs, int output,
                               const double *expected) {
-    double largest = 0;
-    for (int a = 0; a < inputs; a++) largest = largest_element(&problem->views[a], largest);
-    return expected ? largest_of(expected, fovea_view_elements(&problem->views[output]), largest)
-                    : largest;
+    return largest_of(expected, fovea_view_elements(&problem->views[output]),
+                      largest_of_inputs(problem, inputs));
 }
 
 /* Steps beyond the limit of stability blow up roundings of the field at first, whatever becomes of the field itself: by
  * `growth` each, that of the fastest mode. */
 static double largest_of_modes(const fovea_problem *problem, int inputs, int output,
                                const double *expected, double growth) {
-    double first = largest_of_ends(problem, inputs, output, NULL);
-    double ends = largest_of_ends(problem, inputs, output, expected);
-    return fmax(ends, first * pow(fmax(1, growth), steps_of(problem)));
+    double blown_up = largest_of_inputs(problem, inputs) * pow(fmax(1, growth), steps_of(problem));
+    return fmax(largest_of_ends(problem, inputs, output, expected), blown_up);
 }
 
 /* The sum of neighbours less 4 u is between -8 u and 0 in every mode. */
