@@ -14,18 +14,19 @@
 /* A term of a and b, or its slope; d is a constant of the loss. */
 typedef vf loss_function(vf a, vf b, vf d);
 
-FOVEA_INLINE void fetch_terms(int64_t size, const void *x, const void *w, int64_t i) {
-    fetch_ahead(x, i * size), fetch_ahead(w, i * size);
+FOVEA_INLINE void fetch_terms(bool near, int64_t size, const void *x, const void *w, int64_t i) {
+    fetch_ahead(near, x, i * size), fetch_ahead(near, w, i * size);
 }
 
 /* One vector at a time: terms with logarithms are long, and the others wait for memory. */
 FOVEA_INLINE void run_terms(loss_function *function, fovea_dtype in, fovea_dtype out,
                             const float *constants, char *const at[], int64_t n) {
     enum { W = VF_WIDTH };
+    const bool near = fovea_fetches_near;
     const vf d = vf_set1(constants[0]), scale = vf_set1(constants[1]);
     int64_t i = 0;
     for (; i + W <= n; i += W) {
-        fetch_terms(in == FOVEA_F32 ? 4 : 2, at[1], at[2], i);
+        fetch_terms(near, in == FOVEA_F32 ? 4 : 2, at[1], at[2], i);
         vf y = function(vf_load_as(in, at[1], i), vf_load_as(in, at[2], i), d);
         vf_store_as(out, at[0], i, vf_mul(y, scale));
     }
@@ -42,12 +43,13 @@ FOVEA_INLINE int64_t sum_fours(loss_function *term, fovea_dtype dtype, float con
                                const void *x, const void *w, int64_t n, float *sums) {
     enum { W = VF_WIDTH };
     const vf d = vf_set1(constant);
+    const bool near = fovea_fetches_near;
     int64_t i = 0;
     for (; i + 4 * W <= n; i += 4 * W) {
         vf t[4];
         VF_UNROLLED for (int k = 0; k < 4; k++) {
             int64_t at = i + k * W;
-            fetch_terms(dtype == FOVEA_F32 ? 4 : 2, x, w, at);
+            fetch_terms(near, dtype == FOVEA_F32 ? 4 : 2, x, w, at);
             t[k] = term(vf_load_as(dtype, x, at), vf_load_as(dtype, w, at), d);
         }
         vf_store(sums + i / 4, vf_add(vf_add(t[0], t[1]), vf_add(t[2], t[3])));
@@ -229,6 +231,7 @@ FOVEA_INLINE int64_t kl_div_fours(fovea_dtype dtype, float constant, const void 
                                   int64_t n, float *sums) {
 #ifdef FOVEA_TIER_AVX512
     enum { W = VF_WIDTH };
+    const bool near = fovea_fetches_near;
     const vf most = vf_set1(INFINITY), tame = vf_set1(0x1p-100f);
     int64_t i = 0;
     (void)constant;
@@ -236,7 +239,7 @@ FOVEA_INLINE int64_t kl_div_fours(fovea_dtype dtype, float constant, const void 
         vf sum = vf_set1(0), least = most;
         VF_UNROLLED for (int k = 0; k < 4; k++) {
             int64_t at = i + k * W;
-            fetch_terms(dtype == FOVEA_F32 ? 4 : 2, x, w, at);
+            fetch_terms(near, dtype == FOVEA_F32 ? 4 : 2, x, w, at);
             vf p = vf_load_as(dtype, x, at), q = vf_load_as(dtype, w, at), quotient;
             sum = vf_fma(p, vf_log_quotient(p, q, &quotient), sum);
             least = vf_min(least, quotient);
@@ -283,6 +286,7 @@ TERMS(bce)
 FOVEA_INLINE int64_t bce_fours(fovea_dtype dtype, float constant, const void *x, const void *w,
                                int64_t n, float *sums) {
     enum { W = VF_WIDTH };
+    const bool near = fovea_fetches_near;
     int64_t i = 0;
     (void)constant;
     for (; i + 4 * W <= n; i += 4 * W) {
@@ -290,7 +294,7 @@ FOVEA_INLINE int64_t bce_fours(fovea_dtype dtype, float constant, const void *x,
         vf product[4];
         VF_UNROLLED for (int k = 0; k < 4; k++) {
             int64_t at = i + k * W;
-            fetch_terms(dtype == FOVEA_F32 ? 4 : 2, x, w, at);
+            fetch_terms(near, dtype == FOVEA_F32 ? 4 : 2, x, w, at);
             product[k] = likelihood(vf_load_as(dtype, x, at), vf_load_as(dtype, w, at), &plain);
         }
         if (!vm_all(plain)) break;
@@ -425,7 +429,7 @@ FOVEA_INLINE vf lane_term(vf x, float shift) {
 /* Of a whole vector; the largest of `following`, which has its place in the next group, to `most`. */
 FOVEA_INLINE vf lane_term_at(const float *x, int64_t i, float shift, const float *following,
                              vf *most) {
-    fetch_ahead(following + i, 0);
+    fetch_ahead(fovea_fetches_near, following + i, 0);
     *most = vf_max(vf_load(following + i), *most);
     return lane_term(vf_load(x + i), shift);
 }
@@ -444,7 +448,7 @@ FOVEA_INLINE vf lane_sums(const float *x, float shift, int64_t n, const float *f
         vm first = vm_first(count);
         vf later = vf_select(first, vf_load_n(following + i, count), vf_set1(-INFINITY));
         vf term = lane_term(vf_load_n(x + i, count), shift);
-        fetch_ahead(following + i, 0);
+        fetch_ahead(fovea_fetches_near, following + i, 0);
         most[0] = vf_max(later, most[0]);
         s[0] = vf_add(s[0], vf_select(first, term, vf_set1(0)));
     }

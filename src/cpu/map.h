@@ -44,10 +44,10 @@ FOVEA_INLINE vf map_item(map_operation *operation, int inputs, fovea_dtype in, c
 
 /* What four vectors need later. Two cores of a Xeon, 10^7 f32, where copying takes 2.3 ms: exp 3.2 and 2.5 ms, softplus
  * 3.7 and 2.8. */
-FOVEA_INLINE void map_fetch(fovea_dtype in, const char *from, int64_t i) {
+FOVEA_INLINE void map_fetch(bool near, fovea_dtype in, const char *from, int64_t i) {
     int64_t size = (int64_t)(in == FOVEA_F32 ? sizeof(float) : sizeof(uint16_t));
-    for (int64_t at = 0; at < 4 * VF_WIDTH * size; at += LINE_BYTES)
-        fetch_ahead(from, i * size + at);
+    VF_UNROLLED for (int64_t at = 0; at < 4 * VF_WIDTH * size; at += LINE_BYTES)
+        fetch_ahead(near, from, i * size + at);
 }
 
 /* The loop of every elementwise kernel. Four vectors are in flight: light operations wait for
@@ -56,6 +56,7 @@ FOVEA_INLINE void map_run(map_operation *operation, int inputs, fovea_dtype in, 
                           const float *constants, char *const at[], int64_t n, bool stream) {
     enum { W = VF_WIDTH };
     const float p = constants[0], q = constants[1];
+    const bool near = fovea_fetches_near;
     char *y = at[0], *from[MAP_INPUTS];
     VF_UNROLLED for (int k = 0; k < MAP_INPUTS; k++) from[k] = k < inputs ? at[1 + k] : NULL;
     int64_t i = 0;
@@ -67,14 +68,14 @@ FOVEA_INLINE void map_run(map_operation *operation, int inputs, fovea_dtype in, 
             i += count;
         }
         for (; i + 4 * W <= n; i += 4 * W) {
-            VF_UNROLLED for (int k = 0; k < inputs; k++) map_fetch(in, from[k], i);
+            VF_UNROLLED for (int k = 0; k < inputs; k++) map_fetch(near, in, from[k], i);
             vf s = ITEM(i, W), t = ITEM(i + W, W), u = ITEM(i + 2 * W, W), v = ITEM(i + 3 * W, W);
             vf_stream_as(out, y, i, s), vf_stream_as(out, y, i + W, t);
             vf_stream_as(out, y, i + 2 * W, u), vf_stream_as(out, y, i + 3 * W, v);
         }
     }
     const int64_t size = out == FOVEA_F32 ? 4 : out == FOVEA_U8 ? 1 : 2;
-    const bool far = n >= MAP_FAR;
+    const bool far = near && n >= MAP_FAR;
     for (; i + 4 * W <= n; i += 4 * W) {
         for (int64_t line = 0; far && line < 4 * W * size; line += LINE_BYTES)
             fetch_to_write(y, i * size + line);

@@ -119,6 +119,7 @@ FOVEA_INLINE rows_moments rows_sum_moments(const float *x, int64_t n, float cent
                                            rows_meanwhile *meanwhile, void *state) {
     enum { W = VF_WIDTH, STEP = 4 * W, CHAIN = 16, LINE = 16 };
     const vf c = vf_set1(centre), zero = vf_set1(0);
+    const bool near = fovea_fetches_near;
     vf_tree sums, squares;
     sums.count = squares.count = 0;
     int64_t head = beside->to && past ? elements_to_alignment(FOVEA_F32, beside->to) : 0;
@@ -130,7 +131,7 @@ FOVEA_INLINE rows_moments rows_sum_moments(const float *x, int64_t n, float cent
         VF_UNROLLED for (int k = 0; k < 4; k++) s[k] = q[k] = zero;
         for (; i <= end; i += STEP) {
             VF_UNROLLED for (int k = 0; k < 4; k++) {
-                fetch_ahead(x + i + k * W, 0);
+                fetch_ahead(near, x + i + k * W, 0);
                 vf d = DISTANCE(i + k * W);
                 if (centred) s[k] = vf_add(s[k], d);
                 q[k] = vf_fma(d, d, q[k]);

@@ -65,13 +65,14 @@ static inline void short_ends(const short_row *r, int64_t n, rows_lines *lines, 
 FOVEA_INLINE void sum_short_row(const float *x, int64_t n, float centre, const short_row row,
                                 int64_t at, int64_t end, bool past, vf *sum, vf *squares) {
     enum { W = VF_WIDTH, STEP = 2 * W };
+    const bool near = fovea_fetches_near;
     const vf c = vf_set1(centre);
     vf s[2], q[2];
     int64_t i = 0, last = end - STEP;
     VF_UNROLLED for (int k = 0; k < 2; k++) s[k] = q[k] = vf_set1(0);
     for (; i + STEP <= n; i += STEP) {
         VF_UNROLLED for (int k = 0; k < 2; k++) {
-            if (past) fetch_ahead(x + i + k * W, 0);
+            if (past) fetch_ahead(near, x + i + k * W, 0);
             vf d = vf_sub(vf_load(x + i + k * W), c);
             s[k] = vf_add(s[k], d), q[k] = vf_fma(d, d, q[k]);
         }

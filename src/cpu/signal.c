@@ -320,7 +320,7 @@ FOVEA_INLINE void apply(int window, const float *x, float *y, int64_t first, int
 #define MIDDLE(i) vf_set1((float)((double)(first + (i)) * step - 0.5))
     for (; i + 4 * W <= count; i += 4 * W) {
         const vf middle = MIDDLE(i + 2 * W);
-        if (stream) map_fetch(FOVEA_F32, (const char *)x, i);
+        if (stream) map_fetch(fovea_fetches_near, FOVEA_F32, (const char *)x, i);
         VF_UNROLLED for (int k = 0; k < 4; k++) {
             vf t = vf_fma(vf_add(lanes, vf_set1((float)(k - 2) * W)), steps, middle);
             vf value = vf_mul(vf_load(x + i + k * W), window_at(window, t));

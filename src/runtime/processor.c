@@ -237,10 +237,12 @@ static int64_t said_last_cache(int64_t found) {
 }
 
 static fovea_processor processor;
+bool fovea_fetches_near = true;
 
 static void detect(void) {
     processor.tiers = 1u << FOVEA_TIER_SCALAR;
     detect_model(&processor);
+    fovea_fetches_near = strcmp(processor.vendor, "AuthenticAMD") != 0;
     detect_features(&processor);
     cap_tiers(&processor);
     processor.l1_bytes = cache_bytes(_SC_LEVEL1_DCACHE_SIZE, 32 << 10);

@@ -37,6 +37,8 @@ const fovea_processor *fovea_processor_get(void);
 
 const char *fovea_tier_name(fovea_tier tier); /* "avx512" */
 bool fovea_tier_parse(const char *name, fovea_tier *tier);
+/* Whether loops over memory gain by hints for the first level of cache, src/cpu/fetch.h; known with the processor. */
+extern bool fovea_fetches_near __attribute__((visibility("hidden")));
 static inline bool fovea_has_tier(fovea_tier tier) {
     return fovea_processor_get()->tiers >> tier & 1;
 }
