@@ -23,11 +23,11 @@ VF_INLINE float read_with(const bool ahead, const float *from, size_t count) {
     const bool near = fovea_fetches_near;
     vf sums[UNROLL];
     VF_UNROLLED for (int u = 0; u < UNROLL; u++) sums[u] = vf_set1(0);
-    for (size_t i = 0; i < count; i += UNROLL * VF_WIDTH)
-        VF_UNROLLED for (int u = 0; u < UNROLL; u++) {
-            if (ahead) fetch_ahead(near, from + i + u * VF_WIDTH, 0);
-            sums[u] = vf_add(sums[u], vf_load(from + i + u * VF_WIDTH));
-        }
+    for (size_t i = 0; i < count; i += UNROLL * VF_WIDTH) {
+        if (ahead) fetch_ahead(near, from + i, 0, UNROLL * VF_BYTES);
+        VF_UNROLLED for (int u = 0; u < UNROLL; u++) sums[u] =
+            vf_add(sums[u], vf_load(from + i + u * VF_WIDTH));
+    }
     VF_UNROLLED for (int u = 1; u < UNROLL; u++) sums[0] = vf_add(sums[0], sums[u]);
     return vf_reduce_add(sums[0]);
 }
@@ -54,7 +54,7 @@ static void stream_copy(float *to, const float *from, size_t count) {
 #endif
 VF_INLINE vf move_line(const bool past, const bool ahead, const fovea_stream *s, size_t line) {
     vf sum = vf_set1(0), x = vf_set1(1);
-    if (ahead && s->from) fetch_ahead(fovea_fetches_near, s->from, (int64_t)(line * LINE));
+    if (ahead && s->from) fetch_ahead(fovea_fetches_near, s->from, (int64_t)(line * LINE), LINE);
     LINE_UNROLLED for (size_t v = 0; v < LINE_VECTORS; v++) {
         size_t at = line * LINE + v * VF_BYTES;
         float *to = (float *)(void *)(s->to + at);

@@ -17,10 +17,12 @@ FOVEA_INLINE VECTOR OF_TYPE(take)(fovea_dtype dtype, const void *p, int64_t i, i
 /* s with the elements a and b added in; p and q are constants of the pass. */
 typedef VECTOR OF_TYPE(step)(VECTOR s, VECTOR a, VECTOR b, VECTOR p, VECTOR q);
 
-FOVEA_INLINE void OF_TYPE(fetch)(bool near, fovea_dtype dtype, const void *p, int64_t i) {
+/* What `count` elements need later. */
+FOVEA_INLINE void OF_TYPE(fetch)(bool near, fovea_dtype dtype, const void *p, int64_t i,
+                                 int64_t count) {
     int64_t size = dtype == FOVEA_F16 || dtype == FOVEA_BF16 ? 2 : (int64_t)sizeof(ELEMENT);
     if (dtype == FOVEA_U8) size = 1;
-    fetch_for_many(near, p, i * size);
+    fetch_for_many(near, p, i * size, count * size);
 }
 
 /* Eight accumulators in chains of at most 32 under a tree: whole chains need 256 WIDTH elements, so
@@ -39,11 +41,11 @@ FOVEA_INLINE double OF_TYPE(sum)(OF_TYPE(step) * step, fovea_dtype a, fovea_dtyp
         int64_t end = smaller(n - STEP, i + (CHAIN - 1) * STEP);
         VECTOR s[8];
         VF_UNROLLED for (int k = 0; k < 8; k++) s[k] = zero;
-        for (; i <= end; i += STEP) VF_UNROLLED for (int k = 0; k < 8; k++) {
-                OF_TYPE(fetch)(near, a, x, i + k * W);
-                if (y && (b != FOVEA_U8 || k % 4 == 0)) OF_TYPE(fetch)(near, b, y, i + k * W);
-                s[k] = TERM(s[k], i + k * W, W);
-            }
+        for (; i <= end; i += STEP) {
+            OF_TYPE(fetch)(near, a, x, i, STEP);
+            if (y) OF_TYPE(fetch)(near, b, y, i, STEP);
+            VF_UNROLLED for (int k = 0; k < 8; k++) s[k] = TERM(s[k], i + k * W, W);
+        }
         VF_UNROLLED for (int k = 0; k < 4; k++) s[k] = V(add)(s[k], s[k + 4]);
         VECTOR chain = V(add)(V(add)(s[0], s[1]), V(add)(s[2], s[3]));
         if (i == n && tree.count == 0) return (double)V(reduce_add)(chain);
@@ -71,8 +73,7 @@ FOVEA_INLINE double OF_TYPE(extreme)(bool largest, fovea_dtype dtype, const void
 #define BETTER(a, b) (largest ? V(max)(a, b) : V(min)(a, b))
     for (; i + 4 * W <= n; i += 4 * W) {
         VECTOR a[4];
-        VF_UNROLLED for (int k = 0; k < 4; k++)
-            fetch_ahead(near, (const ELEMENT *)x + i + k * W, 0);
+        fetch_ahead(near, (const ELEMENT *)x + i, 0, 4 * W * sizeof(ELEMENT));
         VF_UNROLLED for (int k = 0; k < 4; k++) a[k] = OF_TYPE(take)(dtype, x, i + k * W, W);
         VF_UNROLLED for (int k = 0; k < 4; k++) s[k] = BETTER(a[k], s[k]);
         nan = M(or)(nan, M(or)(V(unordered)(a[0], a[1]), V(unordered)(a[2], a[3])));
@@ -159,11 +160,13 @@ FOVEA_INLINE void OF_TYPE(sum_distances)(const ELEMENT *x, ELEMENT centre, int64
         int64_t end = smaller(n - STEP, i + (CHAIN - 1) * STEP);
         VECTOR s[4], q[4];
         VF_UNROLLED for (int k = 0; k < 4; k++) s[k] = q[k] = zero;
-        for (; i <= end; i += STEP) VF_UNROLLED for (int k = 0; k < 4; k++) {
-                OF_TYPE(fetch)(near, FOLD_DTYPE, x, i + k * W);
+        for (; i <= end; i += STEP) {
+            OF_TYPE(fetch)(near, FOLD_DTYPE, x, i, STEP);
+            VF_UNROLLED for (int k = 0; k < 4; k++) {
                 VECTOR d = V(sub)(V(load)(x + i + k * W), p);
                 s[k] = V(add)(s[k], d), q[k] = V(fma)(d, d, q[k]);
             }
+        }
         V(tree_push)(&sums, V(add)(V(add)(s[0], s[1]), V(add)(s[2], s[3])));
         V(tree_push)(&products, V(add)(V(add)(q[0], q[1]), V(add)(q[2], q[3])));
     }

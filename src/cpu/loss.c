@@ -14,8 +14,11 @@
 /* A term of a and b, or its slope; d is a constant of the loss. */
 typedef vf loss_function(vf a, vf b, vf d);
 
-FOVEA_INLINE void fetch_terms(bool near, int64_t size, const void *x, const void *w, int64_t i) {
-    fetch_ahead(near, x, i * size), fetch_ahead(near, w, i * size);
+/* What `count` elements need later. */
+FOVEA_INLINE void fetch_terms(bool near, fovea_dtype dtype, const void *x, const void *w, int64_t i,
+                              int64_t count) {
+    const int64_t size = dtype == FOVEA_F32 ? 4 : 2;
+    fetch_ahead(near, x, i * size, count * size), fetch_ahead(near, w, i * size, count * size);
 }
 
 /* One vector at a time: terms with logarithms are long, and the others wait for memory. */
@@ -26,7 +29,7 @@ FOVEA_INLINE void run_terms(loss_function *function, fovea_dtype in, fovea_dtype
     const vf d = vf_set1(constants[0]), scale = vf_set1(constants[1]);
     int64_t i = 0;
     for (; i + W <= n; i += W) {
-        fetch_terms(near, in == FOVEA_F32 ? 4 : 2, at[1], at[2], i);
+        fetch_terms(near, in, at[1], at[2], i, W);
         vf y = function(vf_load_as(in, at[1], i), vf_load_as(in, at[2], i), d);
         vf_store_as(out, at[0], i, vf_mul(y, scale));
     }
@@ -46,10 +49,10 @@ FOVEA_INLINE int64_t sum_fours(loss_function *term, fovea_dtype dtype, float con
     const bool near = fovea_fetches_near;
     int64_t i = 0;
     for (; i + 4 * W <= n; i += 4 * W) {
+        fetch_terms(near, dtype, x, w, i, 4 * W);
         vf t[4];
         VF_UNROLLED for (int k = 0; k < 4; k++) {
             int64_t at = i + k * W;
-            fetch_terms(near, dtype == FOVEA_F32 ? 4 : 2, x, w, at);
             t[k] = term(vf_load_as(dtype, x, at), vf_load_as(dtype, w, at), d);
         }
         vf_store(sums + i / 4, vf_add(vf_add(t[0], t[1]), vf_add(t[2], t[3])));
@@ -236,10 +239,10 @@ FOVEA_INLINE int64_t kl_div_fours(fovea_dtype dtype, float constant, const void 
     int64_t i = 0;
     (void)constant;
     for (; i + 4 * W <= n; i += 4 * W) {
+        fetch_terms(near, dtype, x, w, i, 4 * W);
         vf sum = vf_set1(0), least = most;
         VF_UNROLLED for (int k = 0; k < 4; k++) {
             int64_t at = i + k * W;
-            fetch_terms(near, dtype == FOVEA_F32 ? 4 : 2, x, w, at);
             vf p = vf_load_as(dtype, x, at), q = vf_load_as(dtype, w, at), quotient;
             sum = vf_fma(p, vf_log_quotient(p, q, &quotient), sum);
             least = vf_min(least, quotient);
@@ -290,11 +293,11 @@ FOVEA_INLINE int64_t bce_fours(fovea_dtype dtype, float constant, const void *x,
     int64_t i = 0;
     (void)constant;
     for (; i + 4 * W <= n; i += 4 * W) {
+        fetch_terms(near, dtype, x, w, i, 4 * W);
         vm plain = vf_eq(vf_set1(0), vf_set1(0));
         vf product[4];
         VF_UNROLLED for (int k = 0; k < 4; k++) {
             int64_t at = i + k * W;
-            fetch_terms(near, dtype == FOVEA_F32 ? 4 : 2, x, w, at);
             product[k] = likelihood(vf_load_as(dtype, x, at), vf_load_as(dtype, w, at), &plain);
         }
         if (!vm_all(plain)) break;
@@ -429,7 +432,7 @@ FOVEA_INLINE vf lane_term(vf x, float shift) {
 /* Of a whole vector; the largest of `following`, which has its place in the next group, to `most`. */
 FOVEA_INLINE vf lane_term_at(const float *x, int64_t i, float shift, const float *following,
                              vf *most) {
-    fetch_ahead(fovea_fetches_near, following + i, 0);
+    fetch_ahead(fovea_fetches_near, following + i, 0, VF_BYTES);
     *most = vf_max(vf_load(following + i), *most);
     return lane_term(vf_load(x + i), shift);
 }
@@ -448,7 +451,7 @@ FOVEA_INLINE vf lane_sums(const float *x, float shift, int64_t n, const float *f
         vm first = vm_first(count);
         vf later = vf_select(first, vf_load_n(following + i, count), vf_set1(-INFINITY));
         vf term = lane_term(vf_load_n(x + i, count), shift);
-        fetch_ahead(fovea_fetches_near, following + i, 0);
+        fetch_ahead(fovea_fetches_near, following + i, 0, VF_BYTES);
         most[0] = vf_max(later, most[0]);
         s[0] = vf_add(s[0], vf_select(first, term, vf_set1(0)));
     }

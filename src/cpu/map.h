@@ -46,8 +46,7 @@ FOVEA_INLINE vf map_item(map_operation *operation, int inputs, fovea_dtype in, c
  * 3.7 and 2.8. */
 FOVEA_INLINE void map_fetch(bool near, fovea_dtype in, const char *from, int64_t i) {
     int64_t size = (int64_t)(in == FOVEA_F32 ? sizeof(float) : sizeof(uint16_t));
-    VF_UNROLLED for (int64_t at = 0; at < 4 * VF_WIDTH * size; at += LINE_BYTES)
-        fetch_ahead(near, from, i * size + at);
+    fetch_ahead(near, from, i * size, 4 * VF_WIDTH * size);
 }
 
 /* The loop of every elementwise kernel. Four vectors are in flight: light operations wait for

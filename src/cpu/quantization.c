@@ -33,10 +33,8 @@ FOVEA_INLINE float largest_of(fovea_dtype dtype, const void *x, int64_t n) {
     VF_UNROLLED for (int k = 0; k < 4; k++) largest[k] = vf_set1(0);
     for (; i + 4 * W <= n; i += 4 * W) {
         vf a[4];
-        VF_UNROLLED for (int k = 0; k < 4; k++) {
-            fetch_float(fovea_fetches_near, dtype, x, i + k * W);
-            a[k] = vf_abs(vf_load_as(dtype, x, i + k * W));
-        }
+        fetch_float(fovea_fetches_near, dtype, x, i, 4 * W);
+        VF_UNROLLED for (int k = 0; k < 4; k++) a[k] = vf_abs(vf_load_as(dtype, x, i + k * W));
         VF_UNROLLED for (int k = 0; k < 4; k++) largest[k] = vf_max(a[k], largest[k]);
         nan = vm_or(nan, vm_or(vf_unordered(a[0], a[1]), vf_unordered(a[2], a[3])));
     }
@@ -71,7 +69,7 @@ FOVEA_INLINE void store_codes(fovea_dtype dtype, const float *c, char *const at[
     uint8_t *to = (uint8_t *)at[0];
     int64_t i = 0;
     for (; i + W <= n; i += W) {
-        fetch_float(fovea_fetches_near, dtype, at[1], i);
+        fetch_float(fovea_fetches_near, dtype, at[1], i, W);
         vi_store_u8_n(to + i, code_of(vf_load_as(dtype, at[1], i), factor), W);
     }
     if (i == n) return;

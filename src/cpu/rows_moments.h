@@ -130,8 +130,8 @@ FOVEA_INLINE rows_moments rows_sum_moments(const float *x, int64_t n, float cent
         vf s[4], q[4];
         VF_UNROLLED for (int k = 0; k < 4; k++) s[k] = q[k] = zero;
         for (; i <= end; i += STEP) {
+            fetch_ahead(near, x + i, 0, 4 * VF_BYTES);
             VF_UNROLLED for (int k = 0; k < 4; k++) {
-                fetch_ahead(near, x + i + k * W, 0);
                 vf d = DISTANCE(i + k * W);
                 if (centred) s[k] = vf_add(s[k], d);
                 q[k] = vf_fma(d, d, q[k]);

@@ -71,8 +71,8 @@ FOVEA_INLINE void sum_short_row(const float *x, int64_t n, float centre, const s
     int64_t i = 0, last = end - STEP;
     VF_UNROLLED for (int k = 0; k < 2; k++) s[k] = q[k] = vf_set1(0);
     for (; i + STEP <= n; i += STEP) {
+        if (past) fetch_ahead(near, x + i, 0, 2 * VF_BYTES);
         VF_UNROLLED for (int k = 0; k < 2; k++) {
-            if (past) fetch_ahead(near, x + i + k * W, 0);
             vf d = vf_sub(vf_load(x + i + k * W), c);
             s[k] = vf_add(s[k], d), q[k] = vf_fma(d, d, q[k]);
         }

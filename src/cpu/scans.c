@@ -78,7 +78,7 @@ typedef chain_value sums_function(form form, const void *x, void *y, int64_t n, 
             v sums = v##_prefix(v##_load(x + i));                                                  \
             v result = v##_add(form == EXCLUSIVE ? v##_up(sums) : sums, spread(before, &c));       \
             if (write && follow)                                                                   \
-                fetch_ahead(fovea_fetches_near, ahead + i, 0);                                     \
+                fetch_ahead(fovea_fetches_near, ahead + i, 0, sizeof(v));                          \
             else if (write && VF_WIDTH > 1)                                                        \
                 __builtin_prefetch(ahead + i, 0, 2),                                               \
                     __builtin_prefetch(x + i + 1024 / sizeof *x, 0, 3);                            \

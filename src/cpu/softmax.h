@@ -119,7 +119,7 @@ static inline void overlap_start(const rows_plan *plan, int64_t begin, int64_t e
         o->maxima[row % OVERLAP_ROWS] = row_maximum(overlap_row(plan, row), plan->columns);
 }
 FOVEA_INLINE void overlap_follow(overlapped *o, int64_t i) {
-    fetch_ahead(fovea_fetches_near, o->following + i, 0);
+    fetch_ahead(fovea_fetches_near, o->following + i, 0, VF_BYTES);
     o->most = vf_max(vf_load(o->following + i), o->most);
 }
 
