@@ -20,6 +20,10 @@ enum {
     SCAN_STEPS = 8,
     COMPACT_STEPS = 8,
     COMPACT_RESIDENT = 2,
+    /* Of so many bytes, which are but a few tiles for each block that there is room for: smaller ones. */
+    COMPACT_MIDDLE = 64 << 20,
+    COMPACT_MIDDLE_STEPS = 4,
+    COMPACT_MIDDLE_RESIDENT = 3,
     SCAN_SMALL = 4 << 20, /* bytes */
     SCAN_FEW_THREADS = 256,
     SCAN_PAUSE = 200, /* ns between two looks */
@@ -490,10 +494,14 @@ static __device__ __forceinline__ pack<T, size> compact_load(const T *x, const s
     return values;
 }
 
+static constexpr int compact_resident(int steps) {
+    return steps == COMPACT_MIDDLE_STEPS ? COMPACT_MIDDLE_RESIDENT : COMPACT_RESIDENT;
+}
+
 /* A warp has the elements of a part of the tile in registers, and how many it keeps of each step as bytes of words,
  * so that five exchanges find where all of them go. What is kept of a tile comes together in shared memory. */
 template <class T, class Choice, int steps>
-static __global__ __launch_bounds__(SCAN_THREADS, COMPACT_RESIDENT) void compact_kernel(
+static __global__ __launch_bounds__(SCAN_THREADS, compact_resident(steps)) void compact_kernel(
     const T *x, T *y, int64_t step_y, int64_t *total, const __grid_constant__ scan_place place,
     const scan_board<uint64_t> board, const __grid_constant__ Choice choice) {
     constexpr int size = 16 / sizeof(T), each = 32 * steps * size, words = (steps + 3) / 4;
@@ -640,22 +648,22 @@ __launch_bounds__(SCAN_FEW_THREADS) void compact_few(const T *x, T *y, int64_t *
 
 struct scan_sizes {
     int64_t rows, columns, tiles, groups, sections; /* of a row, but for the rows */
-    bool small;
+    int steps;                                      /* of a thread in a tile; 1: the row is small */
 };
 
 static scan_sizes sizes_of(int64_t rows, int64_t columns, size_t element, int steps) {
-    const bool small = columns <= SCAN_SMALL / (int64_t)element;
-    int64_t tiles = blocks_for(columns, scan_bytes(small ? 1 : steps) / (int64_t)element);
+    if (columns <= SCAN_SMALL / (int64_t)element) steps = 1;
+    int64_t tiles = blocks_for(columns, scan_bytes(steps) / (int64_t)element);
     if (tiles < 1) tiles = 1;
     const int64_t groups = blocks_for(tiles, SCAN_GROUP);
-    return {rows, columns, tiles, groups, blocks_for(groups, SCAN_SECTION), small};
+    return {rows, columns, tiles, groups, blocks_for(groups, SCAN_SECTION), steps};
 }
 
 /* Lines that a large board's neighbours are spread over: places of a line are far apart. Small tensors have but a
  * few, which are cleared first. */
 static int board_lines_log2(const scan_sizes &s) {
     int log2 = 0;
-    while (!s.small && ((int64_t)SCAN_LINE / SCAN_ROOM << log2) < s.rows * s.tiles) log2++;
+    while (s.steps > 1 && ((int64_t)SCAN_LINE / SCAN_ROOM << log2) < s.rows * s.tiles) log2++;
     return log2;
 }
 
@@ -692,9 +700,9 @@ static fovea_status make_board(const scan_sizes &s, bool in_order, fovea_run *ru
     board->tiles = (uint64_t *)run->workspace;
     board->groups = board->tiles + board_part(s, s.rows * s.tiles);
     board->sections = board->groups + board_part(s, s.rows * s.groups);
-    if (!s.small) {
+    if (s.steps > 1) {
         board->pause = SCAN_PAUSE;
-        board->ahead = multiprocessors / 2;
+        board->ahead = multiprocessors / 2 * SCAN_STEPS / s.steps;
         board->gate = in_order ? multiprocessors * 7 / 4 : 0;
     }
     return launch(run, scan_clear, blocks_for(board_words(s), SCAN_THREADS), SCAN_THREADS,
@@ -758,9 +766,9 @@ static fovea_status scan_as(const fovea_problem *problem, fovea_run *run, bool i
     const auto large =
         place.dense ? scan_kernel<T, SCAN_STEPS, true> : scan_kernel<T, SCAN_STEPS, false>;
     const auto small = place.dense ? scan_kernel<T, 1, true> : scan_kernel<T, 1, false>;
-    return launch_as(run, true, sizes.small ? small : large, sizes.rows * sizes.tiles, SCAN_THREADS,
-                     (size_t)scan_bytes(sizes.small ? 1 : SCAN_STEPS), (const T *)x.data,
-                     (T *)y.data, place, board, inclusive);
+    return launch_as(run, true, sizes.steps == 1 ? small : large, sizes.rows * sizes.tiles,
+                     SCAN_THREADS, (size_t)scan_bytes(sizes.steps), (const T *)x.data, (T *)y.data,
+                     place, board, inclusive);
 }
 
 /* The options of the two are the same. */
@@ -783,11 +791,15 @@ static fovea_status scan_inclusive(const fovea_problem *problem, fovea_run *run)
     return scan(problem, run, true);
 }
 
+static scan_sizes compact_sizes(int64_t count, size_t element) {
+    const bool few = count <= COMPACT_MIDDLE / (int64_t)element;
+    return sizes_of(1, count, element, few ? COMPACT_MIDDLE_STEPS : COMPACT_STEPS);
+}
+
 static size_t compact_workspace(const fovea_problem *problem, int threads) {
     const fovea_view *x = &problem->views[0];
     (void)threads;
-    const scan_sizes sizes =
-        sizes_of(1, fovea_view_elements(x), fovea_dtype_size(x->dtype), COMPACT_STEPS);
+    const scan_sizes sizes = compact_sizes(fovea_view_elements(x), fovea_dtype_size(x->dtype));
     return (size_t)board_words(sizes) * sizeof(uint64_t);
 }
 
@@ -797,7 +809,7 @@ static fovea_status compact_as(const fovea_problem *problem, fovea_run *run, int
                                const Choice &choice) {
     const fovea_view &x = problem->views[0], &y = problem->views[to];
     int64_t count = x.shape[0];
-    scan_sizes sizes = sizes_of(1, count, sizeof(T), COMPACT_STEPS);
+    scan_sizes sizes = compact_sizes(count, sizeof(T));
     scan_board<uint64_t> board;
     scan_place place = {};
     place.columns = count;
@@ -808,12 +820,13 @@ static fovea_status compact_as(const fovea_problem *problem, fovea_run *run, int
                       (T *)y.data, (int64_t *)problem->views[to + 1].data, (int)count, choice);
     fovea_status status = make_board(sizes, false, run, &board);
     if (status != FOVEA_OK) return status;
-    return launch_as(run, true,
-                     sizes.small ? compact_kernel<T, Choice, 1>
-                                 : compact_kernel<T, Choice, COMPACT_STEPS>,
-                     sizes.tiles, SCAN_THREADS, (size_t)scan_bytes(sizes.small ? 1 : COMPACT_STEPS),
-                     (const T *)x.data, (T *)y.data, y.stride[0],
-                     (int64_t *)problem->views[to + 1].data, place, board, choice);
+    return launch_as(
+        run, true,
+        sizes.steps == 1               ? compact_kernel<T, Choice, 1>
+        : sizes.steps == COMPACT_STEPS ? compact_kernel<T, Choice, COMPACT_STEPS>
+                                       : compact_kernel<T, Choice, COMPACT_MIDDLE_STEPS>,
+        sizes.tiles, SCAN_THREADS, (size_t)scan_bytes(sizes.steps), (const T *)x.data, (T *)y.data,
+        y.stride[0], (int64_t *)problem->views[to + 1].data, place, board, choice);
 }
 
 template <class T>
