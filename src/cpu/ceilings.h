@@ -26,12 +26,12 @@ enum { FOVEA_STREAMS_MAX = 6 };
 typedef struct fovea_ceiling_loops {
     fovea_arithmetic_loop arithmetic[3];
     float (*read)(const float *from, size_t count);       /* a sum; count is a multiple of 256 */
-    float (*read_ahead)(const float *from, size_t count); /* the same, fetching 2 KiB ahead */
+    float (*read_ahead)(const float *from, size_t count); /* with the hints of cpu/fetch.h */
     void (*copy)(float *to, const float *from, size_t count);
     void (*stream_copy)(float *to, const float *from, size_t count); /* past the caches; to and
                                                                         from aligned to 64 bytes */
     /* Up to FOVEA_STREAMS_MAX streams side by side, each in proportion to its size. past: writes past the caches; ahead:
-     * fetches 2 KiB ahead. Returns a sum of what was read. */
+     * with those hints. Returns a sum of what was read. */
     float (*move)(const fovea_stream *streams, int count, bool past, bool ahead);
 } fovea_ceiling_loops;
 
