@@ -32,8 +32,8 @@ enum {
 
 /* What a worker tells: the outcome of a trial, or that a case could not be built. */
 typedef struct record {
-    int line; /* of the report; -1: the case could not be built */
-    int kernel, number;
+    int line;           /* of the report; -1: the case could not be built */
+    int kernel, number; /* kernel -1: the worker could not open its device */
     fovea_trial_result result;
 } record;
 
@@ -236,7 +236,7 @@ static void work(const check *all, position *at, int job, int channel) {
  * after each failure, which may have cost it the device, or by a signal; then another goes on. */
 static void work_on_device(const check *all, position *at, int job, int channel) {
     fovea_message message;
-    record r = {.line = -1};
+    record r = {.line = -1, .kernel = -1};
     if (fovea_tool_device_open(all->options->device, &message) == FOVEA_OK)
         work(all, at, job, channel);
     snprintf(r.result.text, sizeof r.result.text, "%.300s", message.text);
@@ -288,7 +288,7 @@ static void begin_work(const check *all, int job, int channel) {
 
 /* One line on a terminal that is written over; nothing elsewhere. */
 static void show_progress(check *all, const record *r) {
-    if (!all->options->progress || ++all->taken - all->shown < 50) return;
+    if (!all->options->progress || r->kernel < 0 || ++all->taken - all->shown < 50) return;
     all->shown = all->taken;
     fprintf(stderr, "\r%lld trials, %lld failed, %s %d of %d\033[K", (long long)all->taken,
             (long long)all->report->failed, fovea_catalogue_kernel(r->kernel)->name, r->number + 1,
@@ -315,6 +315,12 @@ static void show_failure(check *all, const record *r, const fovea_check_line *li
 
 static void take(check *all, const record *r) {
     char text[TEXT_SIZE];
+    if (r->kernel < 0) { /* reap() counts it */
+        if (all->options->stream)
+            fprintf(all->options->stream, "FAILED: the device cannot be opened: %s\n",
+                    r->result.text);
+        return;
+    }
     fovea_check_case_text(&all->cases[r->kernel].list[r->number], text, sizeof text);
     if (r->line < 0) {
         all->report->failed++;
@@ -373,6 +379,14 @@ static void reap(check *all, const pid_t workers[]) {
                     "run\n",
                     j, WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : "with an error");
     }
+}
+
+/* Of one kernel: as many workers have something to do. */
+static int most_cases(const check *all) {
+    int most = 1;
+    for (int k = 0; k < fovea_catalogue_count(); k++)
+        if (all->cases[k].count > most) most = all->cases[k].count;
+    return most;
 }
 
 static fovea_status run_workers(check *all, fovea_message *message) {
@@ -523,6 +537,7 @@ fovea_status fovea_check_run(const fovea_check_options *options, fovea_check_rep
     if (all->jobs > JOBS_MAX) all->jobs = JOBS_MAX;
     all->seconds = options->seconds ? options->seconds : 60;
     fovea_status status = prepare(all, message);
+    if (status == FOVEA_OK && all->jobs > most_cases(all)) all->jobs = most_cases(all);
     if (status == FOVEA_OK) status = run_workers(all, message);
     if (status == FOVEA_OK && options->stream) print_report(all);
     if (status == FOVEA_OK && options->implementation && nothing_ran(report))

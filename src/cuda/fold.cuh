@@ -237,6 +237,17 @@ static constexpr bool has_glance(...) {
     return false;
 }
 
+/* Whether what a method does with elements takes so long that the next are asked for part by part as they are taken, not
+ * all after them. */
+template <class Method>
+static constexpr auto has_busy(int) -> decltype(Method::busy, true) {
+    return true;
+}
+template <class Method>
+static constexpr bool has_busy(...) {
+    return false;
+}
+
 /* `ahead` vectors at a time, as long as there are so many: all are on their way before the first are taken, as many
  * together as fold_steps says. Aligned or not, the same elements come together. seen: of a method that glances. */
 template <class Method, bool wide, int ahead>
@@ -250,30 +261,51 @@ static __device__ __forceinline__ int64_t fold_walk(const Method &method,
     using U = typename Method::other;
     constexpr int size = 16 / sizeof(T), steps = fold_steps(sizeof(T));
     constexpr int others = Method::inputs > 1 ? ahead : 1;
-#pragma unroll 1
-    for (; i + (ahead - 1) * step + size <= end; i += ahead * step) {
-        pack<T, size> loaded[ahead];
-        pack<U, size> more[others] = {};
+    pack<T, size> loaded[ahead];
+    pack<U, size> more[others] = {};
+    const auto load = [&](int s, int64_t from) {
+        loaded[s] = load_once<wide, T, size>(x + from + s * step);
+        if constexpr (Method::inputs > 1) more[s] = load_once<wide, U, size>(w + from + s * step);
+    };
+    const auto take = [&](int s) {
+        T values[steps * size];
+        U beside[Method::inputs > 1 ? steps * size : 1] = {};
 #pragma unroll
-        for (int s = 0; s < ahead; s++) {
-            loaded[s] = load_once<wide, T, size>(x + i + s * step);
-            if constexpr (Method::inputs > 1) more[s] = load_once<wide, U, size>(w + i + s * step);
+        for (int j = 0; j < steps * size; j++) {
+            values[j] = loaded[s + j / size].at[j % size];
+            if (Method::inputs > 1)
+                beside[Method::inputs > 1 ? j : 0] =
+                    more[Method::inputs > 1 ? s + j / size : 0].at[j % size];
+        }
+        if constexpr (has_glance<Method>(0))
+            method.template glance<steps * size>(seen, values, i + s * step);
+        else
+            method.template take<steps * size, size>(state, values, beside, i + s * step, step);
+    };
+    const int64_t round = ahead * step, last = end - size - (ahead - 1) * step;
+    if constexpr (ahead > steps && has_busy<Method>(0)) {
+        if (i > last) return i;
+#pragma unroll
+        for (int s = 0; s < ahead; s++) load(s, i);
+#pragma unroll 1
+        for (; i + round <= last; i += round) {
+#pragma unroll
+            for (int s = 0; s < ahead; s += steps) {
+                take(s);
+#pragma unroll
+                for (int j = 0; j < steps; j++) load(s + j, i + round);
+            }
         }
 #pragma unroll
-        for (int s = 0; s < ahead; s += steps) {
-            T values[steps * size];
-            U beside[Method::inputs > 1 ? steps * size : 1] = {};
+        for (int s = 0; s < ahead; s += steps) take(s);
+        i += round;
+    } else {
+#pragma unroll 1
+        for (; i <= last; i += round) {
 #pragma unroll
-            for (int j = 0; j < steps * size; j++) {
-                values[j] = loaded[s + j / size].at[j % size];
-                if (Method::inputs > 1)
-                    beside[Method::inputs > 1 ? j : 0] =
-                        more[Method::inputs > 1 ? s + j / size : 0].at[j % size];
-            }
-            if constexpr (has_glance<Method>(0))
-                method.template glance<steps * size>(seen, values, i + s * step);
-            else
-                method.template take<steps * size, size>(state, values, beside, i + s * step, step);
+            for (int s = 0; s < ahead; s++) load(s, i);
+#pragma unroll
+            for (int s = 0; s < ahead; s += steps) take(s);
         }
     }
     return i;
@@ -1276,36 +1308,59 @@ struct moments_method {
     }
 };
 
-/* Of one block of f32: elements that come together are summed in f32 as differences from the first of them, which is within
- * what they differ among themselves, where their squares neither overflow nor vanish. */
+/* f32 whose elements are summed in f32 eight at a time, as differences from the first of them, which is within what they
+ * differ among themselves, where their squares neither overflow nor vanish. By f64 alone a variance of 10^7 waits for
+ * conversions. */
 template <bool two, class Finish>
 struct brief_moments_method : moments_method<float, two, Finish> {
     using whole = moments_method<float, two, Finish>;
     using state = typename whole::state;
-    template <int n, int run>
-    __device__ __forceinline__ void take(state &s, const float *x, const float *y, int64_t,
-                                         int64_t) const {
-        float sx = 0, xx = 0, sy = 0, yy = 0, xy = 0;
+    static constexpr bool busy = true;
+    struct piece {
+        float x, xx, y, yy, xy;
+    };
+    static __device__ __forceinline__ bool tame(float squares) {
+        return squares > 0x1p-60f && squares < 0x1p60f;
+    }
+    template <int n>
+    static __device__ __forceinline__ piece piece_of(const float *x, const float *y) {
+        piece p = {};
 #pragma unroll
         for (int i = 1; i < n; i++) {
             const float dx = x[i] - x[0], dy = two ? y[two ? i : 0] - y[0] : 0;
-            sx += dx, xx = fmaf(dx, dx, xx);
-            if constexpr (two) sy += dy, yy = fmaf(dy, dy, yy), xy = fmaf(dx, dy, xy);
+            p.x += dx, p.xx = fmaf(dx, dx, p.xx);
+            if constexpr (two) p.y += dy, p.yy = fmaf(dy, dy, p.yy), p.xy = fmaf(dx, dy, p.xy);
         }
-        const bool tame =
-            xx > 0x1p-60f && xx < 0x1p60f && (!two || (yy > 0x1p-60f && yy < 0x1p60f));
-        if (!tame) {
+        return p;
+    }
+    template <int n>
+    __device__ __forceinline__ void add(state &s, const piece &p, float x, float y) const {
+        const double x0 = (double)x - this->first_x, x1 = (double)p.x, all = fma(n, x0, x1);
+        s.x += all, s.xx += fma(x0, x1 + all, (double)p.xx);
+        if constexpr (two) {
+            const double y0 = (double)y - this->first_y, y1 = (double)p.y, other = fma(n, y0, y1);
+            s.y += other, s.yy += fma(y0, y1 + other, (double)p.yy);
+            s.xy += fma(x0, y1, fma(y0, all, (double)p.xy));
+        }
+    }
+    template <int n, int run>
+    __device__ __forceinline__ void take(state &s, const float *x, const float *y, int64_t,
+                                         int64_t) const {
+        constexpr int m = n % 8 == 0 ? 8 : n;
+        piece pieces[n / m];
+        bool all = true;
+#pragma unroll
+        for (int i = 0; i < n / m; i++) {
+            pieces[i] = piece_of<m>(x + i * m, two ? y + i * m : y);
+            all &= tame(pieces[i].xx) && (!two || tame(pieces[i].yy));
+        }
+        if (!all) {
             whole::template take<n, run>(s, x, y, 0, 0);
             return;
         }
-        const double x0 = (double)x[0] - this->first_x, x1 = (double)sx, all = fma(n, x0, x1);
-        s.x += all, s.xx += fma(x0, x1 + all, (double)xx);
-        if constexpr (two) {
-            const double y0 = (double)y[0] - this->first_y, y1 = (double)sy;
-            const double other = fma(n, y0, y1);
-            s.y += other, s.yy += fma(y0, y1 + other, (double)yy);
-            s.xy += fma(x0, y1, fma(y0, all, (double)xy));
-        }
+#pragma unroll
+        for (int i = 0; i < n / m; i++)
+            add<m>(s, pieces[i], x[i * m], two ? y[two ? i * m : 0] : 0);
     }
     static __device__ __forceinline__ state over_eight(const state &s) {
         if constexpr (two)
@@ -1315,5 +1370,12 @@ struct brief_moments_method : moments_method<float, two, Finish> {
             return {sum_of_eight(s.x), sum_of_eight(s.xx)};
     }
 };
+
+/* Of several blocks; of two tensors f64 alone is as fast. */
+template <class Finish>
+static brief_moments_method<false, Finish>
+whole_of(const moments_method<float, false, Finish> &method) {
+    return {method};
+}
 
 #endif

@@ -1,5 +1,6 @@
 /* A reduction of a tensor to one number and a map of the same tensor by it: two passes, of which the second goes
- * backwards, as the cache still holds the end; or one launch where a block has a thread for each vector. */
+ * backwards, as the cache still holds the end; one where a block has a thread for each vector, or where the device holds
+ * the tensor on its chip. */
 #ifndef FOVEA_CUDA_FOLD_MAP_CUH
 #define FOVEA_CUDA_FOLD_MAP_CUH
 
@@ -65,6 +66,106 @@ __launch_bounds__(FOLD_THREADS) void fold_map_few(const T *x, float *result, Out
         store_pack(to, results, length - first, false);
 }
 
+enum {
+    KEPT_THREADS = 1024,
+    KEPT_VECTORS = 13, /* of a thread, 208 KiB of a block */
+    KEPT_ASKED = 4,    /* that are asked for before the stream is awaited */
+    KEPT_SHARED = KEPT_THREADS * KEPT_VECTORS * 16,
+    KEPT_LEAST = 4 << 20 /* bytes of the tensor */
+};
+
+/* A tensor that shared memory holds is read once: a block a multiprocessor keeps its part, shows what the method makes of
+ * it to the last, and waits for what that makes of all. All blocks run at once (launch_together). */
+template <class Method, class T, class Out, class Function, bool wide>
+static __global__
+__launch_bounds__(KEPT_THREADS, 1) void fold_map_kept(const T *x, float *result, Out *y, int length,
+                                                      typename Method::state *partials,
+                                                      Method method, Function function) {
+    constexpr int size = 16 / sizeof(T), half = KEPT_VECTORS / 2 + 1;
+    using state = typename Method::state;
+    extern __shared__ __align__(16) char kept_memory[];
+    __shared__ float number;
+    pack<T, size> *const mine = (pack<T, size> *)kept_memory + threadIdx.x;
+    const int part = (int)blockIdx.x, parts = (int)gridDim.x, vectors = length / size;
+    const int first = part * KEPT_THREADS + (int)threadIdx.x, step = parts * KEPT_THREADS;
+    const int rest = part == 0 ? vectors * size + (int)threadIdx.x : length; /* of one element */
+    shown<state> *const rooms = rooms_of(partials);
+    shown<float> *const answers = (shown<float> *)(rooms + parts);
+    state sum = Method::empty();
+    release_next();
+#pragma unroll
+    for (int k = 0; k < KEPT_ASKED; k++)
+        if (first + k * step < vectors) prefetch_l2(x + (int64_t)(first + k * step) * size);
+    await_stream();
+    method.begin(x, x);
+#pragma unroll
+    for (int k = 0; k < KEPT_VECTORS; k++) {
+        const int v = first + k * step;
+        if (v < vectors) {
+            if (wide)
+                stage_vector(mine + k * KEPT_THREADS, x + (int64_t)v * size);
+            else
+                mine[k * KEPT_THREADS] = load_pack<T, size>(x + (int64_t)v * size, size, false);
+        }
+        if (k == half - 1) stage_commit();
+    }
+    stage_commit();
+#pragma unroll
+    for (int k = 0; k < KEPT_VECTORS; k++) {
+        const int v = first + k * step;
+        if (k == 0) stage_wait<1>();
+        if (k == half) stage_wait<0>();
+        if (v < vectors) {
+            const pack<T, size> here = mine[k * KEPT_THREADS];
+            method.template take<size, size>(sum, here.at, here.at, (int64_t)v * size, 0);
+        }
+    }
+    if (rest < length) method.template take<1, 1>(sum, x + rest, x + rest, rest, 0);
+    sum = fold_group<Method, KEPT_THREADS>(sum, KEPT_THREADS);
+    const bool leads = fold_meet<Method, KEPT_THREADS>(sum, part, parts, rooms);
+    if (threadIdx.x == 0) {
+        float all;
+        if (leads) {
+            method.finish(sum, length, &all, NULL);
+            *result = all;
+        } else {
+            while (!look(answers + part, all)) {
+            }
+            clear(answers + part);
+        }
+        number = all;
+    }
+    __syncthreads();
+    if (part == parts - 1 && (int)threadIdx.x < part) show(answers + threadIdx.x, number);
+    function.number = &number;
+    function.prepare();
+    const auto map = [&](T from) {
+        const T value[1] = {from};
+        Out mapped[1];
+        map_one<T, Out, 1, 1>(function, value, mapped);
+        return mapped[0];
+    };
+#pragma unroll 4
+    for (int k = 0; k < KEPT_VECTORS; k++) {
+        const int v = first + k * step;
+        if (v >= vectors) break;
+        const pack<T, size> here = mine[k * KEPT_THREADS];
+        pack<Out, size> results;
+#pragma unroll
+        for (int i = 0; i < size; i++) results.at[i] = map(here.at[i]);
+        store_pack(y + (int64_t)v * size, results, size, wide);
+    }
+    if (rest < length) y[rest] = map(x[rest]);
+}
+
+/* Whether the device has room for it, and as many multiprocessors as there are parts. */
+static inline bool fold_kept_fits(int64_t bytes) {
+    const int device = current_device();
+    return bytes >= KEPT_LEAST && bytes <= (int64_t)FOLD_DEVICE * KEPT_SHARED &&
+           fovea_cuda_multiprocessors(device) >= FOLD_DEVICE &&
+           fovea_cuda_shared_bytes(device) >= KEPT_SHARED + (4 << 10);
+}
+
 /* function.number: where it finds what the method makes of all elements, `result`. */
 template <class T, class Out, class Method, class Function>
 static fovea_status fold_and_map(const fovea_view &x, const fovea_view &result, const fovea_view &y,
@@ -75,11 +176,12 @@ static fovea_status fold_and_map(const fovea_view &x, const fovea_view &result, 
     const int64_t count = fovea_view_elements(&x);
     if (count > 0) fovea_views_collapse(all, 2);
     whole.rank = 0;
-    if (count > 0 && count <= FOLD_THREADS * size && views[0].rank == 1 &&
-        (count == 1 || (views[0].stride[0] == 1 && views[1].stride[0] == 1))) {
+    const bool dense = count > 0 && views[0].rank == 1 &&
+                       (count == 1 || (views[0].stride[0] == 1 && views[1].stride[0] == 1));
+    const bool wide =
+        is_aligned(views[0].data, 16) && is_aligned(views[1].data, size * sizeof(Out));
+    if (dense && count <= FOLD_THREADS * size) {
         const auto brief = brief_of(method, count);
-        const bool wide =
-            is_aligned(views[0].data, 16) && is_aligned(views[1].data, size * sizeof(Out));
         using Brief = std::decay_t<decltype(brief)>;
         return launch(run,
                       wide ? fold_map_few<Brief, T, Out, Function, true>
@@ -87,6 +189,14 @@ static fovea_status fold_and_map(const fovea_view &x, const fovea_view &result, 
                       1, FOLD_THREADS, (const T *)views[0].data, (float *)whole.data,
                       (Out *)views[1].data, (int)count, brief, function);
     }
+    if (dense && fold_kept_fits(count * (int64_t)sizeof(T)))
+        return launch_together(run,
+                               wide ? fold_map_kept<Method, T, Out, Function, true>
+                                    : fold_map_kept<Method, T, Out, Function, false>,
+                               FOLD_DEVICE, KEPT_THREADS, (size_t)KEPT_SHARED,
+                               (const T *)views[0].data, (float *)whole.data, (Out *)views[1].data,
+                               (int)count, (typename Method::state *)run->workspace, method,
+                               function);
     fovea_status status = fold_run(x, NULL, whole, NULL, -1, run, method);
     function.number = (const float *)whole.data;
     return status != FOVEA_OK ? status : map_views<T, Out, 1, 1>(given, run, function, true);

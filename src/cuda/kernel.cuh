@@ -259,6 +259,25 @@ static fovea_status launch(fovea_run *run, void (*kernel)(P...), int64_t blocks,
     return launch_as(run, true, kernel, blocks, threads, 0, arguments...);
 }
 
+/* Of blocks that wait for one another: all of them run at once, or none. */
+template <class... P, class... A>
+static fovea_status launch_together(fovea_run *run, void (*kernel)(P...), int64_t blocks,
+                                    int64_t threads, size_t shared, A... arguments) {
+    cudaLaunchAttribute attributes[2] = {};
+    attributes[0].id = cudaLaunchAttributeCooperative;
+    attributes[0].val.cooperative = 1;
+    attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[1].val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = dim3((unsigned)blocks), config.blockDim = dim3((unsigned)threads);
+    config.dynamicSmemBytes = shared, config.stream = (cudaStream_t)run->stream;
+    config.attrs = attributes;
+    config.numAttrs = 1 + (fovea_cuda_capability(current_device()) >= 90);
+    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+    cudaLaunchKernelEx(&config, kernel, arguments...);
+    return launched(run);
+}
+
 #define CUDA_ROW(kernel_name, dtype_set, function, ...)                                            \
     {                                                                                              \
         .kernel = #kernel_name, .name = "cuda/sm80/direct", .dtypes = dtype_set, ##__VA_ARGS__,    \

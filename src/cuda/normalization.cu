@@ -128,6 +128,11 @@ struct weights {
     }
     /* Whether that depends on its address alone. */
     bool dense() const { return data && step == 1 && inner == 1 && wide == one_type; }
+    /* Of dense(). */
+    template <class W>
+    __device__ __forceinline__ const W *place(int column) const {
+        return (const W *)data + base + column;
+    }
     template <bool plain, int m, int n, class I>
     __device__ __forceinline__ void gather(const I (&column)[m], I limit, float (&to)[m][n]) const {
         if constexpr (plain) {
@@ -202,14 +207,16 @@ static __device__ __forceinline__ float centre(Row &row, double eps, float *mean
 template <class T>
 struct layer_norm_job {
     static constexpr float pad = 0;
-    static constexpr row_needs needs = {64,   80,   true,
-                                        true, true, {32, 1, 10, 10}}; /* groups of 305 */
+    static constexpr row_needs needs = {64,    80,  true, true, true, {32, 1, 10, 10},
+                                        false, true}; /* groups of 305 */
+    static constexpr int sources = 2;
     weights<T> gamma, beta;
     int groups; /* rows of a sample, each with weights of its own; 0: all rows have the same */
     int64_t channels;
     double eps;
 
     bool carries() const { return gamma.dense() && beta.dense(); }
+    bool streams() const { return carries() && groups == 0; }
     bool plain() const { return gamma.plain(T()) && beta.plain(T()); }
     bool fits() const { return gamma.fits() && beta.fits(); }
     bool dense() const { return gamma.adjacent() && beta.adjacent(); }

@@ -26,23 +26,41 @@ static fovea_status extreme_of(const fovea_problem *problem, fovea_run *run) {
 
 /* ---- The place of an extreme ---------------------------------------------------------------- */
 
-/* The first of the largest or smallest elements, or of the NaN. */
-template <class T, bool largest>
-struct place_method {
+template <class T>
+struct place_types {
     using element = T;
     using other = T;
     using output = int64_t;
     using second = T;
+    static constexpr int inputs = 1;
+    __device__ __forceinline__ void begin(const T *, const T *) {}
+};
+
+/* The largest or smallest of several; the NaN if one is. */
+template <bool largest, int n, class T>
+static __device__ __forceinline__ T extreme_of_all(const T (&x)[n]) {
+    T most[n];
+#pragma unroll
+    for (int i = 0; i < n; i++) most[i] = x[i];
+#pragma unroll
+    for (int span = 1; span < n; span *= 2)
+#pragma unroll
+        for (int i = 0; i + span < n; i += 2 * span)
+            most[i] = extreme<largest>(most[i], most[i + span]);
+    return most[0];
+}
+
+/* The first of the largest or smallest elements, or of the NaN. */
+template <class T, bool largest>
+struct place_method : place_types<T> {
     struct state {
         T value;
         int64_t index;
     };
-    static constexpr int inputs = 1;
 
     static __device__ __forceinline__ state empty() {
         return {largest ? -(T)INFINITY : (T)INFINITY, INT64_MAX};
     }
-    __device__ __forceinline__ void begin(const T *, const T *) {}
     /* a stands before b: it is NaN or greater, or equal with a lower index. */
     static __device__ __forceinline__ bool beats(const state &a, const state &b) {
         if (isnan(a.value) || isnan(b.value))
@@ -63,22 +81,15 @@ struct place_method {
      * found at the end. */
     template <int n>
     __device__ __forceinline__ void glance(state &best, const T (&x)[n], int64_t first) const {
-        T most[n];
-#pragma unroll
-        for (int i = 0; i < n; i++) most[i] = x[i];
-#pragma unroll
-        for (int span = 1; span < n; span *= 2)
-#pragma unroll
-            for (int i = 0; i + span < n; i += 2 * span)
-                most[i] = extreme<largest>(most[i], most[i + span]);
+        const T most = extreme_of_all<largest>(x);
         if constexpr (sizeof(T) == 4) {
             /* The first NaN stays, as all that come from comparisons have the same bits; -0 becomes 0. */
-            const T both = extreme<largest>(best.value, most[0] + 0.0f);
+            const T both = extreme<largest>(best.value, most + 0.0f);
             best.index = __float_as_int(both) == __float_as_int(best.value) ? best.index : first;
             best.value = both;
         } else {
-            const bool known = largest ? most[0] <= best.value : most[0] >= best.value;
-            if (!known && !isnan(best.value)) best = {most[0], first};
+            const bool known = largest ? most <= best.value : most >= best.value;
+            if (!known && !isnan(best.value)) best = {most, first};
         }
     }
     /* By the lanes alone that have the best of their warp. Where all are infinite the wrong way none was new: the
@@ -112,7 +123,7 @@ struct place_method {
 
 /* Of one block of f32; -0 is 0 here. */
 template <bool largest>
-struct brief_place : place_method<float, largest> {
+struct brief_place : place_types<float> {
     struct state {
         unsigned key, index;
     };
@@ -143,43 +154,33 @@ static brief_place<largest> brief_of(const place_method<float, largest> &, int64
     return {};
 }
 
-/* The same of several blocks. */
+/* The same of several blocks: of elements that come together where the first of the best is is looked for only if their
+ * warp has none as good yet. */
 template <bool largest>
 struct whole_place : brief_place<largest> {
     using state = typename brief_place<largest>::state;
+    static constexpr bool busy = true;
     static __device__ __forceinline__ state join(const state &a, const state &b) {
         return b.key > a.key || (b.key == a.key && b.index < a.index) ? b : a;
     }
-    template <int n>
-    __device__ __forceinline__ void glance(state &best, const float (&x)[n], int64_t first) const {
-        float most[n];
+    template <int n, int run>
+    __device__ __forceinline__ void take(state &best, const float *x, const float *, int64_t first,
+                                         int64_t step) const {
+        float here[n];
 #pragma unroll
-        for (int i = 0; i < n; i++) most[i] = x[i];
+        for (int i = 0; i < n; i++) here[i] = x[i];
+        const float value = extreme_of_all<largest>(here) + 0.0f; /* -0 becomes 0 */
+        const unsigned key = key_of<largest>(value);
+        const unsigned lanes = __activemask();
+        if (!__any_sync(lanes, key > best.key)) return;
+        const unsigned most = __reduce_max_sync(lanes, key);
+        best = {most, UINT32_MAX};
+        if (key < most) return;
+        int place = 0;
 #pragma unroll
-        for (int span = 1; span < n; span *= 2)
-#pragma unroll
-            for (int i = 0; i + span < n; i += 2 * span)
-                most[i] = extreme<largest>(most[i], most[i + span]);
-        const unsigned key = key_of<largest>(most[0] + 0.0f); /* -0 becomes 0 */
-        if (key > best.key) best = {key, (unsigned)first};
-    }
-    template <int steps, int size>
-    __device__ __forceinline__ void settle(state &best, const float *x, int64_t, bool any,
-                                           int64_t step, bool) const {
-        const unsigned most = __reduce_max_sync(0xffffffffu, best.key);
-        const float value = value_of_key<largest>(most);
-        float seen[steps * size];
-        if (!any || best.key != most) {
-            best = brief_place<largest>::empty();
-            return;
-        }
-        const unsigned from = best.index;
-#pragma unroll
-        for (int i = 0; i < steps * size; i++) seen[i] = x[from + i / size * step + i % size];
-#pragma unroll
-        for (int i = steps * size - 1; i >= 0; i--)
-            if (seen[i] == value || isnan(seen[i]))
-                best.index = from + (unsigned)(i / size * step) + i % size;
+        for (int i = n - 1; i >= 0; i--)
+            if (isnan(value) ? isnan(here[i]) : here[i] == value) place = i;
+        best.index = (unsigned)first + (unsigned)(place / run * step) + (unsigned)(place % run);
     }
 };
 template <bool largest>

@@ -40,6 +40,16 @@ enum {
     ROW_FEW = 1 << 14      /* elements of all rows that then have a lane for each vector */
 };
 
+/* Rows that come one after another. */
+enum {
+    STREAMED_VECTORS = 4,   /* of a thread */
+    STREAMED_THREADS = 768, /* of all blocks of a multiprocessor */
+    STREAMED_LEAST = 2048,  /* columns, of which there are more, */
+    STREAMED_MOST = 12288,  /* and at most so many */
+    STREAMED_SMALL = 4096,  /* columns up to which */
+    STREAMED_FEW = 1 << 24  /* there are at most so many elements of all rows */
+};
+
 struct row_place {
     strided<3> rows;     /* of x, y and a third tensor, without what the rows are made of */
     strided<2> elements; /* of x and y along a row */
@@ -66,6 +76,7 @@ struct row_needs {
     bool carried;      /* many uneven rows come and go by bulk copies, where job.carries() */
     row_form form;     /* for columns that it has fewer places for than one of ROW_HELD values */
     bool repeated; /* few long rows are read by several blocks, each of which makes their sums */
+    bool streamed; /* rows of halves come one after another to a block, where job.streams() */
 };
 
 /* g(values, column, what the sources have there). A source has gather<plain>(columns, limit, values): `n`
@@ -1030,6 +1041,141 @@ static __device__ __forceinline__ float sum_derived(Row &row, R r, F f) {
     return row.sum([&](float x) { return f(r(x)); });
 }
 
+/* A row of halves, as they are in memory, in a block that stays for others: those of the next are on their way while it is
+ * at work. What sources have at a thread's places, of T and the same for all rows, is in shared memory from the first row
+ * on. Sums take turns in two places, so that one barrier a row suffices. */
+template <class T, bool wide>
+struct streamed_row {
+    using element_type = T;
+    static constexpr int size = 16 / sizeof(T), held = STREAMED_VECTORS;
+    static constexpr bool early = true, at_once = true, brief = false;
+    using vector = pack<T, size>;
+    uint4 at[held], next[held]; /* words: halves that a load may leave alone are kept one by one */
+    vector *kept;
+    float2 *partial;
+    const T *after; /* the next row, of which so many columns are read */
+    int columns, coming;
+    float count_of_lane;          /* columns of the warp of that number */
+    float one_of_own, one_of_all; /* 1 / columns of this warp, of all */
+    bool known;
+
+    __device__ __forceinline__ int column(int i) const {
+        return (int)(threadIdx.x + i * blockDim.x) * size;
+    }
+    __device__ __forceinline__ bool inside(int i) const { return column(i) < columns; }
+    /* Under one condition for each vector: what a branch loads is waited for where the branches meet. */
+    __device__ __forceinline__ void load(uint4 (&to)[held], const T *x, int limit) const {
+#pragma unroll
+        for (int i = 0; i < held; i++) {
+            to[i] = {};
+            if (column(i) >= limit) continue;
+            if constexpr (wide) {
+                to[i] = *(const uint4 *)(x + column(i));
+            } else {
+                const vector here = load_pack<T, size>(x + column(i), size, false);
+                memcpy(to + i, &here, sizeof here);
+            }
+        }
+    }
+    __device__ __forceinline__ vector mine(int i) const {
+        vector values;
+        memcpy(&values, at + i, sizeof values);
+        return values;
+    }
+    __device__ __forceinline__ void count() {
+        const int lane = (int)threadIdx.x % 32;
+        count_of_lane = lane < (int)blockDim.x / 32 ? (float)share(lane) : 0;
+        one_of_own = 1 / (float)share((int)threadIdx.x / 32), one_of_all = 1 / (float)columns;
+    }
+    /* Columns of a warp. */
+    __device__ __forceinline__ int share(int warp) const {
+        int all = 0;
+#pragma unroll
+        for (int i = 0; i < held; i++) {
+            const int rest = columns - (warp * 32 + i * (int)blockDim.x) * size;
+            all += rest < 0 ? 0 : rest < 32 * size ? rest : 32 * size;
+        }
+        return all;
+    }
+    /* Of places in the row. */
+    template <class F>
+    __device__ __forceinline__ float sum_mine(F f) {
+        float chains[4] = {0, 0, 0, 0};
+#pragma unroll
+        for (int i = 0; i < held; i++) {
+            if (!inside(i)) break;
+            const vector here = mine(i);
+#pragma unroll
+            for (int j = 0; j < size; j++) chains[j % 4] += f(widen(here.at[j]));
+        }
+        return (chains[0] + chains[1]) + (chains[2] + chains[3]);
+    }
+    /* From what each warp makes of its columns; lane w of all warps puts together what warp w made. */
+    __device__ __forceinline__ float moments(float *mean) {
+        const auto add = [](float a, float b) { return a + b; };
+        const int lane = (int)threadIdx.x % 32, warps = (int)blockDim.x / 32;
+        const float own = reduce_warp(sum_mine([](float x) { return x; }), add) * one_of_own;
+        const float square =
+            reduce_warp(sum_mine([=](float x) { return (x - own) * (x - own); }), add);
+        if (lane == 0) partial[threadIdx.x / 32] = make_float2(own, square);
+        __syncthreads();
+        const float2 p = lane < warps ? partial[lane] : make_float2(0, 0);
+        const float middle = reduce_warp(count_of_lane * p.x, add) * one_of_all;
+        *mean = middle;
+        return reduce_warp(fmaf(count_of_lane, (p.x - middle) * (p.x - middle), p.y), add);
+    }
+    __device__ __forceinline__ float variance(float squares) const { return squares * one_of_all; }
+    /* Elements stay as they are; storing replaces them. */
+    template <class F>
+    __device__ __forceinline__ void replace(F) {}
+    template <class S>
+    __device__ __forceinline__ void keep(const S &source, vector *to) const {
+#pragma unroll
+        for (int i = 0; i < held; i++) {
+            const T *from = source.template place<T>(column(i));
+            if (!inside(i)) break;
+            if (source.packed)
+                stage_vector(to + i * blockDim.x, from);
+            else
+                to[i * blockDim.x] = load_pack<T, size>(from, size, false);
+        }
+    }
+    template <int sources>
+    struct asked {};
+    template <class... S>
+    __device__ __forceinline__ asked<sizeof...(S)> ask(const S &...sources) {
+        int source = 0;
+        if (!known) (keep(sources, kept + held * blockDim.x * source++), ...);
+        (void)source;
+        stage_commit();
+        load(next, after, coming);
+        return {};
+    }
+    template <class O, class F, class G, int sources>
+    __device__ __forceinline__ void store_asked(O *y, F f, G g, asked<sources>) {
+        stage_wait<0>();
+#pragma unroll
+        for (int i = 0; i < held; i++) {
+            if (!inside(i)) break;
+            float values[size], beside[sources][1][size];
+            pack<O, size> result;
+            const vector here = mine(i);
+#pragma unroll
+            for (int s = 0; s < sources; s++) {
+                const vector one = kept[(s * held + i) * blockDim.x];
+#pragma unroll
+                for (int j = 0; j < size; j++) beside[s][0][j] = widen(one.at[j]);
+            }
+#pragma unroll
+            for (int j = 0; j < size; j++) values[j] = f(widen(here.at[j]));
+            row_apply(g, values, column(i), beside, 0, std::make_index_sequence<sources>{});
+#pragma unroll
+            for (int j = 0; j < size; j++) result.at[j] = narrow<O>(values[j]);
+            store_pack<O, size>(y + column(i), result, size, wide);
+        }
+    }
+};
+
 /* Whether a job keeps the elements of its rows packed. */
 template <class T, class Job, int run>
 static constexpr bool row_packed() {
@@ -1156,6 +1302,34 @@ static __global__ __launch_bounds__(1024,
     row.load(barrier);
     job(row, y + at[1], at[2], blockIdx.x);
 #endif
+}
+
+template <class T, class Job, bool wide>
+static __global__ __launch_bounds__(STREAMED_THREADS,
+                                    1) void rows_streamed(const T *x, T *y,
+                                                          const __grid_constant__ row_place place,
+                                                          const __grid_constant__ Job job) {
+    using row_type = streamed_row<T, wide>;
+    extern __shared__ __align__(16) char staged_memory[];
+    __shared__ float2 partial[2][STREAMED_THREADS / 32];
+    const int64_t from = place.rows.stride[0][0], to = place.rows.stride[1][0];
+    const int columns = (int)place.columns;
+    row_type row;
+    row.kept = (typename row_type::vector *)staged_memory + threadIdx.x;
+    row.columns = columns, row.known = false;
+    row.count();
+    follow_stream();
+    row.load(row.at, x + blockIdx.x * from, columns);
+    bool odd = false;
+    for (int64_t number = blockIdx.x; number < place.count; number += gridDim.x) {
+        const int64_t after = number + gridDim.x;
+        row.partial = partial[odd];
+        row.after = x + after * from, row.coming = after < place.count ? columns : 0;
+        job(row, y + number * to, 0, number);
+#pragma unroll
+        for (int i = 0; i < STREAMED_VECTORS; i++) row.at[i] = row.next[i];
+        row.known = true, odd = !odd;
+    }
 }
 
 template <class T, class O, class Job, int threads>
@@ -1446,6 +1620,18 @@ static fovea_status rows_views(fovea_view (&rows)[3], fovea_view (&elements)[2],
                           blocks_for(place.count * form.lanes, ROW_FORM_THREADS), ROW_FORM_THREADS,
                           x, y, place, job);
         }
+    }
+    if constexpr (Job::needs.streamed && sizeof(T) == 2) {
+        const int64_t threads = blocks_for(place.columns, 32 * size * STREAMED_VECTORS) * 32;
+        const int64_t blocks =
+            STREAMED_THREADS / threads * fovea_cuda_multiprocessors(current_device());
+        if (even && place.rows.rank == 1 && place.columns > STREAMED_LEAST &&
+            place.columns <= STREAMED_MOST && place.count >= blocks && job.streams() &&
+            (place.columns > STREAMED_SMALL || place.count * place.columns <= STREAMED_FEW))
+            return launch_as(
+                run, true, place.wide ? rows_streamed<T, Job, true> : rows_streamed<T, Job, false>,
+                blocks, threads, (size_t)(Job::sources * STREAMED_VECTORS * threads * 16), x, y,
+                place, job);
     }
     if (even) return rows_launch<T, O, Job, size>(x, y, place, run, job);
     return rows_launch<T, O, Job, 1>(x, y, place, run, job);
