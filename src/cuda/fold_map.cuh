@@ -66,50 +66,88 @@ __launch_bounds__(FOLD_THREADS) void fold_map_few(const T *x, float *result, Out
         store_pack(to, results, length - first, false);
 }
 
+/* ---- A tensor that stays on the chip: a block a multiprocessor keeps its part, and all learn what they make together.
+ * They run at once (launch_together). */
+
 enum {
     KEPT_THREADS = 1024,
     KEPT_VECTORS = 13, /* of a thread, 208 KiB of a block */
     KEPT_ASKED = 4,    /* that are asked for before the stream is awaited */
     KEPT_SHARED = KEPT_THREADS * KEPT_VECTORS * 16,
-    KEPT_LEAST = 4 << 20 /* bytes of the tensor */
+    KEPT_BESIDE = 1 << 10, /* bytes of shared memory that the kernel declares */
+    KEPT_LEAST = 4 << 20   /* of the tensor */
 };
 
-/* A tensor that shared memory holds is read once: a block a multiprocessor keeps its part, shows what the method makes of
- * it to the last, and waits for what that makes of all. All blocks run at once (launch_together). */
+/* Whether the device has room for it, and as many multiprocessors as there are blocks. */
+static inline bool kept_fits(int64_t bytes) {
+    const int device = current_device();
+    return bytes >= KEPT_LEAST && bytes <= (int64_t)FOLD_DEVICE * KEPT_SHARED &&
+           fovea_cuda_multiprocessors(device) >= FOLD_DEVICE &&
+           fovea_cuda_shared_bytes(device) >= KEPT_SHARED + KEPT_BESIDE;
+}
+
+/* A thread's vectors k, k + 1, ... on their way to shared memory; it begins with vector `first`, `step` apart. */
+template <class T, bool wide>
+static __device__ __forceinline__ void kept_stage(pack<T, 16 / sizeof(T)> *mine, const T *x, int k,
+                                                  int end, int first, int step, int vectors) {
+    constexpr int size = 16 / sizeof(T);
+#pragma unroll
+    for (; k < end; k++) {
+        const int v = first + k * step;
+        if (v >= vectors) break;
+        if (wide)
+            stage_vector(mine + k * KEPT_THREADS, x + (int64_t)v * size);
+        else
+            mine[k * KEPT_THREADS] = load_pack<T, size>(x + (int64_t)v * size, size, false);
+    }
+    stage_commit();
+}
+
+/* What all blocks make together, for every thread, of what the threads have. The last joins the others' states and shows
+ * each block the whole in a room of its own. */
+template <class Method>
+static __device__ __forceinline__ typename Method::state
+kept_meet(typename Method::state state, shown<typename Method::state> *rooms) {
+    __shared__ typename Method::state whole;
+    const int part = (int)blockIdx.x, parts = (int)gridDim.x;
+    shown<typename Method::state> *const answers = rooms + parts;
+    state = fold_group<Method, KEPT_THREADS>(state, KEPT_THREADS);
+    const bool leads = fold_meet<Method, KEPT_THREADS>(state, part, parts, rooms);
+    if (threadIdx.x == 0) {
+        if (!leads) {
+            while (!look(answers + part, state)) {
+            }
+            clear(answers + part);
+        }
+        whole = state;
+    }
+    __syncthreads();
+    if (part == parts - 1 && (int)threadIdx.x < part) show(answers + threadIdx.x, whole);
+    return whole;
+}
+
+/* The tensor is read once, into shared memory. */
 template <class Method, class T, class Out, class Function, bool wide>
 static __global__
 __launch_bounds__(KEPT_THREADS, 1) void fold_map_kept(const T *x, float *result, Out *y, int length,
                                                       typename Method::state *partials,
                                                       Method method, Function function) {
     constexpr int size = 16 / sizeof(T), half = KEPT_VECTORS / 2 + 1;
-    using state = typename Method::state;
     extern __shared__ __align__(16) char kept_memory[];
     __shared__ float number;
     pack<T, size> *const mine = (pack<T, size> *)kept_memory + threadIdx.x;
-    const int part = (int)blockIdx.x, parts = (int)gridDim.x, vectors = length / size;
-    const int first = part * KEPT_THREADS + (int)threadIdx.x, step = parts * KEPT_THREADS;
-    const int rest = part == 0 ? vectors * size + (int)threadIdx.x : length; /* of one element */
-    shown<state> *const rooms = rooms_of(partials);
-    shown<float> *const answers = (shown<float> *)(rooms + parts);
-    state sum = Method::empty();
+    const int vectors = length / size, step = (int)gridDim.x * KEPT_THREADS;
+    const int first = (int)(blockIdx.x * KEPT_THREADS + threadIdx.x);
+    const int rest = blockIdx.x == 0 ? vectors * size + (int)threadIdx.x : length; /* one element */
+    typename Method::state state = Method::empty();
     release_next();
 #pragma unroll
     for (int k = 0; k < KEPT_ASKED; k++)
         if (first + k * step < vectors) prefetch_l2(x + (int64_t)(first + k * step) * size);
     await_stream();
     method.begin(x, x);
-#pragma unroll
-    for (int k = 0; k < KEPT_VECTORS; k++) {
-        const int v = first + k * step;
-        if (v < vectors) {
-            if (wide)
-                stage_vector(mine + k * KEPT_THREADS, x + (int64_t)v * size);
-            else
-                mine[k * KEPT_THREADS] = load_pack<T, size>(x + (int64_t)v * size, size, false);
-        }
-        if (k == half - 1) stage_commit();
-    }
-    stage_commit();
+    kept_stage<T, wide>(mine, x, 0, half, first, step, vectors);
+    kept_stage<T, wide>(mine, x, half, KEPT_VECTORS, first, step, vectors);
 #pragma unroll
     for (int k = 0; k < KEPT_VECTORS; k++) {
         const int v = first + k * step;
@@ -117,26 +155,18 @@ __launch_bounds__(KEPT_THREADS, 1) void fold_map_kept(const T *x, float *result,
         if (k == half) stage_wait<0>();
         if (v < vectors) {
             const pack<T, size> here = mine[k * KEPT_THREADS];
-            method.template take<size, size>(sum, here.at, here.at, (int64_t)v * size, 0);
+            method.template take<size, size>(state, here.at, here.at, (int64_t)v * size, 0);
         }
     }
-    if (rest < length) method.template take<1, 1>(sum, x + rest, x + rest, rest, 0);
-    sum = fold_group<Method, KEPT_THREADS>(sum, KEPT_THREADS);
-    const bool leads = fold_meet<Method, KEPT_THREADS>(sum, part, parts, rooms);
+    if (rest < length) method.template take<1, 1>(state, x + rest, x + rest, rest, 0);
+    state = kept_meet<Method>(state, rooms_of(partials));
     if (threadIdx.x == 0) {
         float all;
-        if (leads) {
-            method.finish(sum, length, &all, NULL);
-            *result = all;
-        } else {
-            while (!look(answers + part, all)) {
-            }
-            clear(answers + part);
-        }
+        method.finish(state, length, &all, NULL);
+        if (blockIdx.x == 0) *result = all;
         number = all;
     }
     __syncthreads();
-    if (part == parts - 1 && (int)threadIdx.x < part) show(answers + threadIdx.x, number);
     function.number = &number;
     function.prepare();
     const auto map = [&](T from) {
@@ -156,14 +186,6 @@ __launch_bounds__(KEPT_THREADS, 1) void fold_map_kept(const T *x, float *result,
         store_pack(y + (int64_t)v * size, results, size, wide);
     }
     if (rest < length) y[rest] = map(x[rest]);
-}
-
-/* Whether the device has room for it, and as many multiprocessors as there are parts. */
-static inline bool fold_kept_fits(int64_t bytes) {
-    const int device = current_device();
-    return bytes >= KEPT_LEAST && bytes <= (int64_t)FOLD_DEVICE * KEPT_SHARED &&
-           fovea_cuda_multiprocessors(device) >= FOLD_DEVICE &&
-           fovea_cuda_shared_bytes(device) >= KEPT_SHARED + (4 << 10);
 }
 
 /* function.number: where it finds what the method makes of all elements, `result`. */
@@ -189,7 +211,7 @@ static fovea_status fold_and_map(const fovea_view &x, const fovea_view &result, 
                       1, FOLD_THREADS, (const T *)views[0].data, (float *)whole.data,
                       (Out *)views[1].data, (int)count, brief, function);
     }
-    if (dense && fold_kept_fits(count * (int64_t)sizeof(T)))
+    if (dense && kept_fits(count * (int64_t)sizeof(T)))
         return launch_together(run,
                                wide ? fold_map_kept<Method, T, Out, Function, true>
                                     : fold_map_kept<Method, T, Out, Function, false>,

@@ -1318,7 +1318,9 @@ static __global__ __launch_bounds__(STREAMED_THREADS,
     row.kept = (typename row_type::vector *)staged_memory + threadIdx.x;
     row.columns = columns, row.known = false;
     row.count();
-    follow_stream();
+    release_next();
+    rows_early(x, place);
+    await_stream();
     row.load(row.at, x + blockIdx.x * from, columns);
     bool odd = false;
     for (int64_t number = blockIdx.x; number < place.count; number += gridDim.x) {
@@ -1627,11 +1629,14 @@ static fovea_status rows_views(fovea_view (&rows)[3], fovea_view (&elements)[2],
             STREAMED_THREADS / threads * fovea_cuda_multiprocessors(current_device());
         if (even && place.rows.rank == 1 && place.columns > STREAMED_LEAST &&
             place.columns <= STREAMED_MOST && place.count >= blocks && job.streams() &&
-            (place.columns > STREAMED_SMALL || place.count * place.columns <= STREAMED_FEW))
+            (place.columns > STREAMED_SMALL || place.count * place.columns <= STREAMED_FEW)) {
+            place.block = 1;
+            if (place.rows.stride[0][0] == place.columns) place.early = (int)blocks;
             return launch_as(
                 run, true, place.wide ? rows_streamed<T, Job, true> : rows_streamed<T, Job, false>,
                 blocks, threads, (size_t)(Job::sources * STREAMED_VECTORS * threads * 16), x, y,
                 place, job);
+        }
     }
     if (even) return rows_launch<T, O, Job, size>(x, y, place, run, job);
     return rows_launch<T, O, Job, 1>(x, y, place, run, job);
