@@ -174,6 +174,7 @@ struct whole_place : brief_place<largest> {
         const unsigned lanes = __activemask();
         if (!__any_sync(lanes, key > best.key)) return;
         const unsigned most = __reduce_max_sync(lanes, key);
+        if (most <= best.key) return; /* towards the end lanes may know of unlike ones */
         best = {most, UINT32_MAX};
         if (key < most) return;
         int place = 0;

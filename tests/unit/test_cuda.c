@@ -135,6 +135,54 @@ static void calls_are_captured_and_replayed(void **state) {
     cuda->release(data);
 }
 
+/* Where the threads of a warp have unlike numbers of rounds, some know of elements that others do not: among zeros a few
+ * elements near the ends of such rounds. */
+static void the_largest_is_found_where_rounds_end(void **state) {
+    (void)state;
+    if (!begin()) skip();
+    enum { MARKS = 400, ROUND = 132 * 512 * 4, ROUNDS = 24, TRIALS = 3000 };
+    fovea_message message;
+    void *stream = fovea_context_stream(context);
+    float *host = calloc((size_t)ROUND * ROUNDS, sizeof *host);
+    char *data = cuda->allocate((size_t)ROUND * ROUNDS * sizeof *host + 16);
+    uint64_t random = 88172645463325252u;
+    assert_non_null(host);
+    assert_int_equal(cuda->fill(data, 0, (size_t)ROUND * ROUNDS * sizeof *host, stream, &message),
+                     FOVEA_OK);
+    for (int trial = 0; trial < TRIALS; trial++) {
+        int64_t marks[MARKS], found = -1, best = -1, shape[1], one[1] = {1};
+        for (int m = -1; m < MARKS; m++) {
+            random ^= random << 13, random ^= random >> 7, random ^= random << 17;
+            const int64_t draw = (int64_t)(random >> 24);
+            if (m < 0) {
+                shape[0] = ROUND * (1 + draw % (ROUNDS - 1)) + draw / ROUNDS % ROUND;
+                continue;
+            }
+            marks[m] = shape[0] - 1 - draw % 256 - draw / 256 % ROUNDS * ROUND;
+            if (marks[m] < 0) marks[m] = draw % 256;
+            if (host[marks[m]] == 0) host[marks[m]] = (float)(1 + draw / 65536 % 100000);
+            if (best < 0 || host[marks[m]] > host[best] ||
+                (host[marks[m]] == host[best] && marks[m] < best))
+                best = marks[m];
+        }
+        DLTensor x = tensor_on(data, shape, (DLDevice){kDLCUDA, 0}), y = x;
+        y.data = data + (size_t)ROUND * ROUNDS * sizeof *host;
+        y.ndim = 0, y.shape = one, y.dtype = (DLDataType){kDLInt, 64, 1};
+        for (int m = 0; m < MARKS; m++)
+            cuda->copy_in(data + marks[m] * 4, &host[marks[m]], 4, stream, &message);
+        assert_int_equal(fovea_reduce_argmax(context, &x, &y, NULL), FOVEA_OK);
+        assert_int_equal(cuda->copy_out(&found, y.data, 8, stream, &message), FOVEA_OK);
+        assert_int_equal(fovea_synchronize(context), FOVEA_OK);
+        assert_int_equal(found, best);
+        for (int m = 0; m < MARKS; m++) {
+            host[marks[m]] = 0;
+            cuda->copy_in(data + marks[m] * 4, &host[marks[m]], 4, stream, &message);
+        }
+    }
+    cuda->release(data);
+    free(host);
+}
+
 static void memory_that_is_not_there_is_no_memory(void **state) {
     (void)state;
     if (!begin()) skip();
@@ -152,6 +200,7 @@ int main(void) {
         cmocka_unit_test(tensors_of_two_places_are_refused),
         cmocka_unit_test(heads_that_are_too_large_are_refused),
         cmocka_unit_test(calls_are_captured_and_replayed),
+        cmocka_unit_test(the_largest_is_found_where_rounds_end),
         cmocka_unit_test(memory_that_is_not_there_is_no_memory),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
